@@ -1,0 +1,1 @@
+"""Data sets: manifests, readers, generated domains, images, sampling. Never needs torch."""

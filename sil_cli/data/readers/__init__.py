@@ -1,0 +1,1 @@
+"""Readers: one module a layout; each turns a folder into records."""

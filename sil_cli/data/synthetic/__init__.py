@@ -1,0 +1,1 @@
+"""Generated domains: drawn people seen by the cameras of several networks."""

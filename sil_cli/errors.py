@@ -1,0 +1,66 @@
+"""What a user is told when something can't be done: one line saying what, one saying what to do."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class SilError(Exception):
+    """A failure that a user can understand and act on.
+
+    Args:
+        what: One line that says what went wrong, naming the file, key or value.
+        fix: One line that says what to do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(what, fix)
+        self.what = what
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.fix}"
+
+
+class DataError(SilError):
+    """A data set, manifest or image that can't be used."""
+
+
+class ModelError(SilError):
+    """A model or checkpoint that can't be used."""
+
+
+class GalleryError(SilError):
+    """A gallery that can't be used, or not with this model."""
+
+
+class UsageError(SilError):
+    """A wrong argument or setting (exit code 2)."""
+
+    exit_code = 2
+
+
+class InterruptedWorkError(SilError):
+    """Ctrl-C or a termination signal; says what can be resumed (exit code 130)."""
+
+    exit_code = 130
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word most like `word`, or None when nothing is near."""
+    found = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A sentence that names the nearest known word and lists all of them."""
+    names = sorted(known)
+    near = nearest(word, names)
+    guess = f"Did you mean '{near}'? " if near else ""
+    return f"{guess}Known: {', '.join(names)}."

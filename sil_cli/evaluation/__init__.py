@@ -1,0 +1,1 @@
+"""Evaluation: pure metric functions and the rules of the field's protocols."""

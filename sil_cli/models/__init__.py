@@ -1,0 +1,1 @@
+"""Models: backbones, stylisation layers, the embedder, loading and feature extraction."""

@@ -1,0 +1,1 @@
+"""Reporting: contact sheets and tables, made from saved results alone."""

@@ -1,0 +1,1 @@
+"""Retrieval: distances and the gallery."""

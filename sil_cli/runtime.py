@@ -1,0 +1,81 @@
+"""The machine under a run: device, threads, and how long work reports its progress."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from sil_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+
+
+class Task(Protocol):
+    """One piece of long work that is under way."""
+
+    def advance(self, count: int = 1, **facts: float | str) -> None:
+        """Say that `count` more units are done; `facts` (loss=0.42) are shown beside the bar."""
+
+
+class Reporter(Protocol):
+    """Where long work says how far it is. The command line shows it by rich; a library user may pass their own."""
+
+    def task(self, label: str, total: int | None, unit: str = "") -> contextlib.AbstractContextManager[Task]:
+        """Open a piece of work of `total` units (None: unknown) called `unit` ("images")."""
+
+    def note(self, text: str) -> None:
+        """Tell the user something worth knowing, on one line."""
+
+    def warn(self, text: str) -> None:
+        """Tell the user something that is probably wrong, on one line."""
+
+
+class SilentReporter:
+    """A `Reporter` that shows nothing."""
+
+    def advance(self, count: int = 1, **facts: float | str) -> None:
+        """Ignore progress."""
+
+    @contextlib.contextmanager
+    def task(self, label: str, total: int | None, unit: str = "") -> Iterator[Task]:
+        """Ignore a task."""
+        del label, total, unit
+        yield self
+
+    def note(self, text: str) -> None:
+        """Ignore a note."""
+
+    def warn(self, text: str) -> None:
+        """Ignore a warning."""
+
+
+def cpu_count() -> int:
+    """The number of cores this process may use (its affinity, not the machine's size)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def resolve_device(name: DeviceName) -> torch.device:
+    """The torch device for `name`; `auto` is CUDA where there is one, then MPS, then the CPU.
+
+    Raises:
+        UsageError: The named device is not on this machine.
+    """
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind]))
+    if not available[name]:
+        there = ", ".join(kind for kind, is_there in available.items() if is_there)
+        raise UsageError(
+            f"There is no {name} device here (found: {there}).", "Use --device auto or --device cpu."
+        )
+    return torch.device(name)

@@ -1,0 +1,1 @@
+"""Training: prototype memory, the interleaved step, schedule, checkpoints, the loop."""
