@@ -24,7 +24,7 @@ class Task(Protocol):
 
 
 class Reporter(Protocol):
-    """Where long work says how far it is. The command line shows it by rich; a library user may pass their own."""
+    """Where long work says how far it is; the command line shows it, a library user may pass their own."""
 
     def task(self, label: str, total: int | None, unit: str = "") -> contextlib.AbstractContextManager[Task]:
         """Open a piece of work of `total` units (None: unknown) called `unit` ("images")."""

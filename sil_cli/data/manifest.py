@@ -43,7 +43,7 @@ class ImageRecord(BaseModel):
         time: When the image was taken, where the source has a clock.
         frame: The frame's number in its camera's recording, where known.
         box: (left, top, width, height) in pixels of a larger picture that the crop is to be cut from.
-        distractor: A gallery image of nobody who is a query (it stays in the gallery, and is never trained on).
+        distractor: A gallery image of nobody who is a query: it stays in the gallery, and is not trained on.
         junk: An image that evaluation ignores.
     """
 
