@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TEMPORARY_MARK = ".partial-"
+STAGING_MARK = ".staging-"
 
 
 @contextlib.contextmanager
@@ -81,27 +82,20 @@ def read_json(path: Path, *, what: str, fix: str) -> Any:
 
 
 @contextlib.contextmanager
-def building_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path` that takes its place when the block ends without an error.
+def staging_folder(parent: Path) -> Iterator[Path]:
+    """Yield an empty folder in `parent` to build things in; move them out before the block ends, when it is deleted.
 
-    An existing `path` is moved aside first and deleted only after the new folder stands.
+    What earlier runs left behind when they were killed is deleted first.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_MARK}{path.name}-", dir=path.parent))
-    temporary.chmod(0o777 & ~_umask())
+    parent.mkdir(parents=True, exist_ok=True)
+    for leftover in parent.glob(f"{STAGING_MARK}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=STAGING_MARK, dir=parent))
+    folder.chmod(0o777 & ~_umask())
     try:
-        yield temporary
-        old = None
-        if path.exists():
-            old = temporary.with_name(temporary.name + "-old")
-            path.rename(old)
-        temporary.rename(path)
-        sync_folder(path.parent)
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from sil_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
     import torch
 
@@ -55,6 +58,36 @@ class SilentReporter:
         """Ignore a warning."""
 
 
+@dataclass
+class StopRequest:
+    """Whether the user asked the work to stop at its next safe point."""
+
+    requested: bool = False
+
+
+@contextlib.contextmanager
+def stop_at_safe_point() -> Iterator[StopRequest]:
+    """Turn the first Ctrl-C (SIGINT) or SIGTERM into a request that the work looks at between its steps.
+
+    A second signal interrupts at once, by KeyboardInterrupt. Must be entered in the main thread.
+    """
+    stop = StopRequest()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if stop.requested:
+            raise KeyboardInterrupt
+        stop.requested = True
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(each, ask) for each in signals]
+    try:
+        yield stop
+    finally:
+        for each, handler in zip(signals, before, strict=True):
+            signal.signal(each, handler)
+
+
 def cpu_count() -> int:
     """The number of cores this process may use (its affinity, not the machine's size)."""
     if hasattr(os, "sched_getaffinity"):
@@ -75,7 +108,5 @@ def resolve_device(name: DeviceName) -> torch.device:
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind]))
     if not available[name]:
         there = ", ".join(kind for kind, is_there in available.items() if is_there)
-        raise UsageError(
-            f"There is no {name} device here (found: {there}).", "Use --device auto or --device cpu."
-        )
+        raise UsageError(f"There is no {name} device here (found: {there}).", "Use --device auto or --device cpu.")
     return torch.device(name)

@@ -14,7 +14,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -64,7 +64,7 @@ class ImageRecord(BaseModel):
     @classmethod
     def _stays_inside(cls, path: str) -> str:
         parts = PurePosixPath(path)
-        if parts.is_absolute() or ".." in parts.parts or "\\" in path or "\0" in path:
+        if parts.is_absolute() or ".." in parts.parts or set(path) & {"\\", "\0"} or PureWindowsPath(path).drive:
             raise ValueError("must be relative to the data set's root, with forward slashes and no '..'")
         return path
 
@@ -159,9 +159,7 @@ def count_splits(records: Iterable[ImageRecord]) -> dict[Split, SplitCounts]:
         if record.camera is not None:
             cameras[record.split].add(record.camera)
     return {
-        split: SplitCounts(
-            images=images[split], identities=len(identities[split]), cameras=len(cameras[split])
-        )
+        split: SplitCounts(images=images[split], identities=len(identities[split]), cameras=len(cameras[split]))
         for split in SPLITS
     }
 

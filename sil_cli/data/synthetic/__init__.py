@@ -1,1 +1,1 @@
-"""Generated domains: drawn people seen by the cameras of several networks."""
+"""Drawn people in invented camera networks: a data set that needs no download and shows nobody real."""

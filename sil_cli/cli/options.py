@@ -1,0 +1,58 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sil_cli.cli.session import Common
+
+SHARED = "Options of every command"
+
+
+class Device(StrEnum):
+    """Where the network runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings file instead of sil.toml.", rich_help_panel=SHARED),
+]
+DeviceOption = Annotated[
+    Device | None, typer.Option("--device", help="Where the network runs.", rich_help_panel=SHARED)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any setting, for example train.epochs=5; may be repeated.",
+        rich_help_panel=SHARED,
+    ),
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="One JSON document on stdout; messages on stderr.", rich_help_panel=SHARED),
+]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=SHARED)]
+
+
+def common(
+    config: Path | None, device: Device | None, assignments: list[str] | None, as_json: bool, debug: bool
+) -> Common:
+    """Gather the shared options."""
+    return Common(
+        config=config,
+        device=device.value if device else None,
+        assignments=assignments or [],
+        as_json=as_json,
+        debug=debug,
+    )

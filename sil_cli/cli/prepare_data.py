@@ -1,0 +1,136 @@
+"""`sil prepare-data`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
+from sil_cli.cli.session import Session, session
+
+if TYPE_CHECKING:
+    from sil_cli.workflows.results import PreparedDataset, PrepareResult
+
+EXAMPLES = """
+[bold]Examples[/]
+
+sil prepare-data
+
+sil prepare-data synthetic --set data.synthetic.domains=6 --out many
+
+sil prepare-data market1501 ~/Market-1501-v15.09.15
+
+sil prepare-data regex crops --pattern '(?P<identity>\\d+)_c(?P<camera>\\d+)' --split half
+"""
+SHOWN_SKIPPED = 10
+
+
+class SplitMode(StrEnum):
+    """What to do with images of no known split."""
+
+    train = "train"
+    test = "test"
+    half = "half"
+
+
+def command(
+    reader: Annotated[
+        str | None,
+        typer.Argument(metavar="[READER]", help="synthetic (the default), market1501, folders, regex or csv."),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Argument(metavar="[ROOT]", help="The raw data: a folder, or a CSV file.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where it goes; default: data/NAME.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="The data set's name; default: ROOT's.")] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option("--pattern", metavar="REGEX", help="For regex: groups identity, camera, split, frame."),
+    ] = None,
+    split: Annotated[
+        SplitMode | None,
+        typer.Option("--split", help="Images of no known split: to train, to test, or half of the people each."),
+    ] = None,
+    force: Annotated[
+        bool | None, typer.Option("--force", help="Replace data that was prepared otherwise.", show_default=False)
+    ] = None,
+    config: ConfigOption = None,
+    device: DeviceOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Read a data set, or draw one: check every image and write a manifest."""
+    with session(common(config, device, assignments, as_json, debug)) as current:
+        settings = current.settings(
+            {
+                "data": {
+                    "reader": reader,
+                    "root": root,
+                    "out": out,
+                    "name": name,
+                    "pattern": pattern,
+                    "split": split.value if split else None,
+                    "force": force,
+                }
+            }
+        )
+        from sil_cli.workflows.prepare import prepare_data
+
+        result = prepare_data(settings, current.reporter)
+        _show(current, result)
+        current.finish(result)
+
+
+def _show(current: Session, result: PrepareResult) -> None:
+    table = Table(title="Prepared data sets", title_justify="left")
+    table.add_column("data set")
+    table.add_column("split")
+    for column in ("images", "identities", "cameras"):
+        table.add_column(column, justify="right")
+    for dataset in result.datasets:
+        for number, (split, counts) in enumerate(dataset.splits.items()):
+            name = dataset.name if number == 0 else ""
+            cameras = str(counts.cameras) if counts.cameras or not counts.images else "unknown"
+            table.add_row(name, split, f"{counts.images:,}", f"{counts.identities:,}", cameras)
+        table.add_section()
+    current.out.print(table)
+    for dataset in result.datasets:
+        _show_skipped(current, dataset)
+    if result.sheet:
+        current.out.print(f"Samples: {result.sheet}", highlight=False, soft_wrap=True)
+    made, following = _next(result)
+    current.next_command(made, following)
+
+
+def _show_skipped(current: Session, dataset: PreparedDataset) -> None:
+    if not dataset.skipped:
+        return
+    table = Table(title=f"Left out of {dataset.name}", title_justify="left")
+    table.add_column("file", overflow="fold")
+    table.add_column("why")
+    for skipped in dataset.skipped[:SHOWN_SKIPPED]:
+        table.add_row(skipped.path, skipped.reason)
+    current.out.print(table)
+    more = len(dataset.skipped) - SHOWN_SKIPPED
+    if more > 0:
+        current.out.print(f"… and {more} more: all are named in {dataset.folder / 'dataset.json'}.", soft_wrap=True)
+
+
+def _next(result: PrepareResult) -> tuple[str, str]:
+    if result.target is None:
+        (dataset,) = result.datasets
+        made = f"Prepared {dataset.name} in {dataset.folder}."
+        if dataset.splits["train"].images:
+            return made, f"sil train --source {dataset.folder}"
+        return made, f"sil evaluate --target {dataset.folder}"
+    folder = result.target.parent
+    names = ", ".join(source.name for source in result.sources)
+    made = f"{len(result.datasets)} data sets in {folder}: learn from {names}; {result.target.name} is left out."
+    if str(folder) == "data":
+        return made, "sil train"
+    return made, "sil train " + " ".join(f"--source {source}" for source in result.sources)

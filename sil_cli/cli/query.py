@@ -1,0 +1,78 @@
+"""`sil query`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
+from sil_cli.cli.session import Session, session
+
+if TYPE_CHECKING:
+    from sil_cli.workflows.results import QueryResult
+
+EXAMPLES = """
+[bold]Examples[/]
+
+sil query person.jpg
+
+sil query person.jpg --top 20 --sheet found.jpg
+
+sil query a.jpg b.jpg --gallery station --json
+"""
+CORRECT = {True: "[green]✓[/]", False: "[red]✗[/]", None: ""}
+
+
+def command(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="A picture of the person to find.")],
+    gallery: Annotated[
+        Path | None, typer.Option("--gallery", metavar="DIR", help="The gallery; default: gallery.")
+    ] = None,
+    top: Annotated[int | None, typer.Option("--top", metavar="K", help="Matches to list; default: 10.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", metavar="FILE", help="The contact sheet; default: matches.jpg.")
+    ] = None,
+    config: ConfigOption = None,
+    device: DeviceOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Find the person of a picture in a gallery."""
+    with session(common(config, device, assignments, as_json, debug)) as current:
+        settings = current.settings(
+            {"query": {"images": tuple(images), "top": top, "sheet": sheet}, "gallery": {"folder": gallery}}
+        )
+        from sil_cli.workflows.search import search
+
+        results = search(settings, current.reporter)
+        for result in results.queries:
+            _show(current, result)
+        first = results.queries[0]
+        current.next_command(f"Contact sheet in {first.sheet}.", None)
+        current.finish(first if len(results.queries) == 1 else results)
+
+
+def _show(current: Session, result: QueryResult) -> None:
+    known = f", identity {result.identity}" if result.identity else ""
+    table = Table(title=f"{result.image}{known}", title_justify="left")
+    for column in ("rank", "score"):
+        table.add_column(column, justify="right")
+    table.add_column("", width=1)
+    for column in ("identity", "camera", "time"):
+        table.add_column(column)
+    table.add_column("path", overflow="fold")
+    for match in result.matches:
+        table.add_row(
+            str(match.rank),
+            f"{match.score:.4f}",
+            CORRECT[match.correct],
+            match.identity or "unknown",
+            match.camera or "unknown",
+            match.time or "",
+            match.path,
+        )
+    current.out.print(table)

@@ -1,0 +1,159 @@
+"""What every command shares: consoles, the JSON contract, errors as two lines and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from sil_cli.cli.progress import make_reporter
+from sil_cli.errors import InterruptedWorkError, SilError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pydantic import BaseModel
+
+    from sil_cli.runtime import Reporter
+    from sil_cli.settings import Settings
+
+INTERRUPTED = 130
+OS_ERRORS = {
+    errno.ENOSPC: ("The disk is full", "Free some space and run the same command again; what was whole is kept."),
+    errno.EDQUOT: ("The disk quota is used up", "Free some space and run the same command again."),
+    errno.EACCES: ("There is no permission", "Choose another folder, or change its permissions."),
+    errno.EPERM: ("There is no permission", "Choose another folder, or change its permissions."),
+    errno.EROFS: ("The file system is read-only", "Choose a folder on another file system."),
+    errno.ENOTDIR: ("A part of the path is a file, not a folder", "Choose another path."),
+    errno.EISDIR: ("The path is a folder, not a file", "Choose another path."),
+    errno.EMFILE: ("Too many files are open", "Raise the limit with `ulimit -n`."),
+}
+
+
+@dataclass(frozen=True)
+class Common:
+    """The options that every command takes.
+
+    Attributes:
+        config: `--config`.
+        device: `--device`.
+        assignments: `--set`, as KEY=VALUE.
+        as_json: `--json`.
+        debug: `--debug`.
+    """
+
+    config: Path | None
+    device: str | None
+    assignments: list[str]
+    as_json: bool
+    debug: bool
+
+
+class Session:
+    """One command's run: resolves settings, shows progress, ends with tables or with one JSON document."""
+
+    def __init__(self, common: Common) -> None:
+        self.common = common
+        self.messages = Console(stderr=True)
+        self.out = self.messages if common.as_json else Console()
+        self.reporter: Reporter = make_reporter(self.messages)
+
+    def settings(self, flags: dict[str, Any], *, recipe: dict[str, Any] | None = None) -> Settings:
+        """Resolve settings from this command's flags; flags that are None were not given.
+
+        Raises:
+            UsageError: A key or a value is wrong.
+        """
+        from sil_cli.settings import load_settings
+
+        return load_settings(flags=self.flags(flags), config=self.common.config, recipe=recipe)
+
+    def flags(self, flags: dict[str, Any]) -> dict[str, Any]:
+        """The nested values that the command line gave, `--set` weaker than the option made for a key."""
+        from sil_cli.settings import merge, parse_assignment
+
+        nested: dict[str, Any] = {}
+        for assignment in self.common.assignments:
+            nested = merge(nested, parse_assignment(assignment))
+        return merge(nested, _without_none(flags | {"device": self.common.device}))
+
+    def finish(self, result: BaseModel) -> None:
+        """Print the one JSON document, where it was asked for."""
+        if self.common.as_json:
+            print_json(result.model_dump(mode="json"))
+
+    def next_command(self, made: str, command: str | None) -> None:
+        """Say what was made and which command comes next."""
+        self.out.print()
+        self.out.print(f"[green]✓[/green] {escape(made)}", highlight=False, soft_wrap=True)
+        if command:
+            self.out.print(f"  Next: [bold cyan]{escape(command)}[/bold cyan]", highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def session(common: Common) -> Iterator[Session]:
+    """Run a command; whatever goes wrong becomes two lines on stderr and an exit code.
+
+    Raises:
+        typer.Exit: With code 1 (failed), 2 (wrong usage or settings) or 130 (interrupted).
+    """
+    current = Session(common)
+    try:
+        yield current
+    except (typer.Exit, typer.Abort):
+        raise
+    except BaseException as error:
+        if common.debug and not isinstance(error, InterruptedWorkError):
+            current.messages.print(escape("".join(traceback.format_exception(error))), highlight=False)
+        told = as_sil_error(error)
+        current.messages.print(f"[bold red]Error:[/bold red] {escape(told.what)}", highlight=False, soft_wrap=True)
+        current.messages.print(f"       {escape(told.fix)}", highlight=False, soft_wrap=True)
+        if common.as_json:
+            print_json({"error": {"what": told.what, "fix": told.fix, "exit_code": told.exit_code}})
+        raise typer.Exit(told.exit_code) from None
+
+
+def print_json(document: object) -> None:
+    """Write one JSON document to stdout."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def as_sil_error(error: BaseException) -> SilError:
+    """What a user is told of an error of any kind."""
+    if isinstance(error, SilError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return InterruptedWorkError("Stopped.", "Run the same command again: what was whole is kept.")
+    if isinstance(error, OSError) and error.errno is not None:
+        what, fix = OS_ERRORS.get(error.errno, (error.strerror or "The system refused", "Check the path."))
+        at = f" ({error.filename})" if error.filename else ""
+        return SilError(f"{what}{at}.", fix)
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return SilError("The memory is not enough.", "Use smaller batches (--set evaluate.batch=16) or --device cpu.")
+    first = str(error).strip().splitlines()
+    return SilError(
+        f"Something unexpected: {type(error).__name__}{': ' + first[0] if first else ''}.",
+        "Run again with --debug and report what it prints.",
+    )
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            inner = _without_none(value)
+            if inner:
+                kept[key] = inner
+        elif value is not None:
+            kept[key] = value
+    return kept

@@ -1,0 +1,81 @@
+"""`sil train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
+from sil_cli.cli.session import session
+
+EXAMPLES = """
+[bold]Examples[/]
+
+sil train
+
+sil train --style dbs --seed 2
+
+sil train --source data/market1501 --source data/msmt17 --recipe paper --weights imagenet
+
+sil train --resume
+"""
+
+
+def command(
+    source: Annotated[
+        list[Path] | None,
+        typer.Option("--source", metavar="DIR", help="A prepared data set to learn from; may be repeated."),
+    ] = None,
+    style: Annotated[str | None, typer.Option("--style", help="Second pass: ubs, dbs or none.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="generated, paper, or a .toml file; default: by the sources.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", metavar="imagenet|none|FILE", help="The backbone's first weights.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", metavar="DIR", help="The run folder; default: the next number in runs.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Same seed, same run.")] = None,
+    resume: Annotated[
+        bool | None, typer.Option("--resume", help="Go on with an unfinished run.", show_default=False)
+    ] = None,
+    config: ConfigOption = None,
+    device: DeviceOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Learn from several camera networks by style interleaved learning."""
+    with session(common(config, device, assignments, as_json, debug)) as current:
+        flags = current.flags(
+            {
+                "train": {
+                    "sources": tuple(source) if source else None,
+                    "recipe": recipe,
+                    "run": run,
+                    "seed": seed,
+                    "resume": resume,
+                },
+                "style": {"name": style},
+                "model": {"weights": weights},
+            }
+        )
+        current.settings(flags)  # wrong settings are told at once, before torch is loaded
+        from sil_cli.workflows.train import train
+
+        result = train(flags, config, current.reporter)
+        table = Table(title="Trained model", title_justify="left", show_header=False)
+        table.add_row("run", str(result.run))
+        table.add_row("learnt from", ", ".join(result.sources))
+        table.add_row("recipe, style", f"{result.recipe}, {result.style}")
+        table.add_row("epochs, iterations", f"{result.epochs}, {result.iterations:,}")
+        table.add_row("loss, last epoch", f"{result.loss:.4f}")
+        table.add_row("speed", f"{result.images_per_second:,.0f} images/s")
+        table.add_row("model kept", result.selected)
+        current.out.print(table)
+        current.next_command(f"A model in {result.checkpoint}.", "sil evaluate")
+        current.finish(result)

@@ -1,0 +1,201 @@
+"""The one door through which images enter: opened with suspicion, handed on as 8-bit RGB.
+
+Image files are bad input as a rule: cut short, misnamed, huge by their header, rotated by a tag, or in a colour
+mode that no network takes. Only the formats named here are ever parsed (so no PostScript and no rarely used
+decoder), and the size is read from the header before a pixel is decoded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import stat
+import warnings
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from sil_cli.errors import DataError
+from sil_cli.files import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from PIL.ImageFile import ImageFile
+
+MAX_PIXELS = 50_000_000
+MIN_SIDE = 8
+"""A crop narrower or lower than this many pixels can't show a person."""
+
+Box = tuple[int, int, int, int]
+"""(left, top, width, height) in pixels, as in `ImageRecord.box`."""
+
+_GREY = (128, 128, 128, 255)
+
+_FORMATS: tuple[tuple[tuple[bytes, ...], Callable[[BinaryIO], ImageFile]], ...] = (
+    ((b"\xff\xd8\xff",), JpegImageFile),
+    ((b"\x89PNG\r\n\x1a\n",), PngImageFile),
+    ((b"BM",), BmpImageFile),
+    ((b"RIFF",), WebPImageFile),
+    ((b"II*\0", b"MM\0*"), TiffImageFile),
+    ((b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"), PpmImageFile),
+    ((b"GIF87a", b"GIF89a"), GifImageFile),
+)
+"""How each format begins, and its decoder. These are called directly because `Image.open` reports large sizes as
+Python warnings, and silencing those would change a global that other threads share."""
+
+
+class ImageError(DataError):
+    """A picture that can't be used.
+
+    Attributes:
+        path: The file.
+        reason: Why, without the file's name: short enough for a table.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}.", "Replace the file, or leave it out.")
+        self.path = path
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[Path, str]]:
+        return type(self), (self.path, self.reason)  # so that it survives the way out of another process
+
+
+def load_image(path: Path, *, max_pixels: int = MAX_PIXELS, box: Box | None = None) -> Image.Image:
+    """Decode a picture fully, upright, as 8-bit RGB.
+
+    JPEG, PNG, BMP, WebP, TIFF, PPM and GIF (its first frame) are read, told apart by their content and not by
+    their name. The orientation tag is applied; transparent parts lie over mid-grey; 16-bit samples are scaled;
+    colour profiles are ignored.
+
+    Args:
+        path: The file.
+        max_pixels: A picture whose header claims more pixels is refused before it is decoded.
+        box: Cut out this part of the upright picture. What reaches over its edge is left away.
+
+    Returns:
+        A PIL image of mode RGB with at least `MIN_SIDE` pixels a side.
+
+    Raises:
+        ImageError: The file is missing, no picture, damaged, cut short, too large or too small; the message is
+            one line.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block for ever
+            raise ImageError(path, "not a file")
+        stream = path.open("rb")
+    except OSError as error:
+        raise ImageError(path, one_line(error)) from error
+    with stream:
+        image = _open(path, stream, max_pixels)
+        try:
+            image.load()
+            _turn_upright(image)
+            rgb = _to_rgb(image)
+        except MemoryError:
+            raise
+        except Exception as error:  # on hostile bytes a decoder may raise anything
+            raise ImageError(path, _why(error)) from error
+    return rgb if box is None else _cut(path, rgb, box)
+
+
+def resize_to(image: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
+    """Resize a picture: the pipeline's only resize, so that training, gallery and query see the same pixels.
+
+    Bilinear with a support that grows when shrinking, which is PIL's own filter: what torchvision calls
+    `antialias=True` for tensors (equal to within rounding) and what its transforms do to PIL images (equal).
+
+    Returns:
+        A writable array (height, width, 3) of uint8, RGB.
+    """
+    return np.array(image.resize((width, height), Image.Resampling.BILINEAR), dtype=np.uint8)
+
+
+@contextlib.contextmanager
+def quiet_decoders() -> Iterator[None]:
+    """Silence PIL's Python warnings (about odd tags, mostly) while many files are read.
+
+    Python's warning filters belong to the whole process: enter this in one thread, around the work of all.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
+def _open(path: Path, stream: BinaryIO, max_pixels: int) -> Image.Image:
+    """Read the header alone, and refuse by what it says."""
+    start = stream.read(16)
+    stream.seek(0)
+    decoder = next((decode for begins, decode in _FORMATS if start.startswith(begins)), None)
+    if decoder is None:
+        raise ImageError(path, "not an image" if start else "an empty file")
+    try:
+        image = decoder(stream)
+    except MemoryError:
+        raise
+    except Exception as error:  # on hostile bytes a decoder may raise anything
+        raise ImageError(path, _why(error)) from error
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError(path, f"{width}×{height} pixels, more than {max_pixels:,} in all")
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(path, f"{width}×{height} pixels, too small to show a person")
+    return image
+
+
+def _turn_upright(image: Image.Image) -> None:
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: S110 -- damaged tags say nothing about the pixels
+        pass
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        image = _scale_16_bit(image)
+    if image.mode == "F":
+        raise ValueError("32-bit samples are not supported")
+    if image.has_transparency_data:
+        over = image.convert("RGBA")
+        ground = Image.new("RGBA", over.size, _GREY)
+        return Image.alpha_composite(ground, over).convert("RGB")
+    return image if type(image) is Image.Image and image.mode == "RGB" else image.convert("RGB")
+
+
+def _scale_16_bit(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8 bits; PIL's own conversion would clip at 255."""
+    samples = np.asarray(image)
+    if image.mode == "I" and (samples.min() < 0 or samples.max() > 65535):
+        raise ValueError("32-bit samples are not supported")
+    return Image.fromarray(((samples.astype(np.uint32) + 128) // 257).astype(np.uint8))
+
+
+def _cut(path: Path, image: Image.Image, box: Box) -> Image.Image:
+    left, top, width, height = box
+    right, bottom = min(left + width, image.width), min(top + height, image.height)
+    left, top = max(left, 0), max(top, 0)
+    if right - left < MIN_SIDE or bottom - top < MIN_SIDE:
+        raise ImageError(path, f"the box {box} leaves less than {MIN_SIDE} pixels a side")
+    return image.crop((left, top, right, bottom))
+
+
+def _why(error: Exception) -> str:
+    """A decoder's complaint as a reason for people."""
+    text = one_line(error)
+    if isinstance(error, EOFError) or any(word in text for word in ("truncated", "Truncated", "EOF")):
+        return "cut short"
+    if isinstance(error, ValueError | NotImplementedError) and "support" in text:
+        return text
+    return f"damaged ({text})"

@@ -1,0 +1,103 @@
+"""Finding the image files below a folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sil_cli.data.manifest import INFO_FILE, MANIFEST_FILE, Skipped
+from sil_cli.errors import DataError
+from sil_cli.files import one_line
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".gif"})
+CACHE_TAG = "CACHEDIR.TAG"
+"""A folder that holds this file is a cache and not data (https://bford.info/cachedir)."""
+
+_IGNORED = frozenset({"thumbs.db", "desktop.ini", MANIFEST_FILE, INFO_FILE})
+
+
+@dataclass
+class FoundFiles:
+    """What lies below a folder.
+
+    Attributes:
+        paths: The image files, relative to the folder, with forward slashes, sorted.
+        skipped: What was passed over, and why, sorted by path.
+    """
+
+    paths: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+def find_image_files(folder: Path) -> FoundFiles:
+    """List the image files below `folder`, told by their suffix; nothing is opened.
+
+    Hidden files, Thumbs.db and its like, caches and this program's own manifests are passed over in silence.
+    Everything else that isn't used is reported. A link to a folder elsewhere is followed once; one that leads
+    back into `folder`, or to a folder around it, is not, so that loops end and no image comes twice.
+
+    Raises:
+        DataError: `folder` itself can't be listed.
+    """
+    found = FoundFiles()
+    start = Path(os.path.realpath(folder))
+    seen = {start}
+    pending = [(start, "")]
+    while pending:
+        real, prefix = pending.pop()
+        try:
+            with os.scandir(real) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            if not prefix:
+                raise DataError(
+                    f"{folder} can't be listed: {one_line(error)}.", "Check the path and its permissions."
+                ) from error
+            found.skipped.append(Skipped(path=_printable(prefix), reason=f"folder: {one_line(error)}"))
+            continue
+        if any(entry.name == CACHE_TAG for entry in entries):
+            continue
+        for entry in entries:
+            path = f"{prefix}/{entry.name}" if prefix else entry.name
+            below = _take(entry, path, start, seen, found)
+            if below is not None:
+                pending.append((below, path))
+    found.paths.sort()
+    found.skipped.sort(key=lambda skipped: skipped.path)
+    return found
+
+
+def _take(entry: os.DirEntry[str], path: str, start: Path, seen: set[Path], found: FoundFiles) -> Path | None:
+    """Note one entry of a folder; the real folder to go on with where it is one."""
+    if entry.name.startswith(".") or entry.name.lower() in _IGNORED:
+        return None
+    problem = None
+    try:
+        if entry.is_dir():
+            real = Path(os.path.realpath(entry.path))
+            if entry.is_symlink() and (real.is_relative_to(start) or start.is_relative_to(real)):
+                problem = "a link back into the same folders"
+            elif real in seen:
+                problem = "a link to a folder that is read already"
+            else:
+                seen.add(real)
+                return real
+        elif _printable(path) != path or "\\" in path:
+            problem = "a name that can't be stored: rename it in UTF-8 without backslashes"
+        elif Path(entry.name).suffix.lower() not in IMAGE_SUFFIXES:
+            problem = "not an image by its name"
+        elif not entry.is_file():
+            problem = "a broken link" if entry.is_symlink() else "not a file"
+        else:
+            found.paths.append(path)
+    except OSError as error:  # a link that leads to itself, or into a folder without permission
+        problem = one_line(error)
+    if problem:
+        found.skipped.append(Skipped(path=_printable(path), reason=problem))
+    return None
+
+
+def _printable(path: str) -> str:
+    """`path` with bytes that are no UTF-8 shown as escapes (Linux allows any bytes in a name)."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

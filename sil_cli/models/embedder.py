@@ -1,0 +1,178 @@
+"""The embedder: a person crop in, one unit vector out; and its form on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sil_cli.errors import ModelError
+from sil_cli.files import read_json, sha256_of_bytes, write_bytes, write_json
+from sil_cli.models.backbone import BackboneName, StagedResNet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+WEIGHTS_FILE = "model.safetensors"
+RECORD_FILE = "model.json"
+_OTHER_MODEL = "Point --model at a finished run, or train one with `sil train`."
+
+
+class Architecture(BaseModel):
+    """What must be known to build an embedder and to feed it.
+
+    Attributes:
+        backbone: torchvision's name of the network.
+        last_stride: Stride of its last stage.
+        stem_relu: ReLU after its first batch norm.
+        height: Input height in pixels.
+        width: Input width in pixels.
+        mean: Per channel, subtracted from RGB values in 0..1.
+        std: Per channel, divided by afterwards.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backbone: BackboneName
+    last_stride: Literal[1, 2] = 1
+    stem_relu: bool = True
+    height: int
+    width: int
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+
+class ModelRecord(BaseModel):
+    """What `model.json` says.
+
+    Attributes:
+        architecture: How to build and feed the model.
+        dimension: Length of an embedding.
+        fingerprint: SHA-256 over the architecture and the weights file; two models with the same fingerprint
+            give the same embeddings.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = 1
+    architecture: Architecture
+    dimension: int
+    fingerprint: str
+
+
+class Embedder(nn.Module):
+    """normalise(BNNeck(GAP(backbone(x)))), as the paper's section III and its code have it.
+
+    The neck is a batch norm without a learnt shift (Luo et al., "Bag of Tricks", CVPRW 2019): its bias stays 0.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, architecture: Architecture) -> None:
+        """Build it with random weights."""
+        super().__init__()
+        self.architecture = architecture
+        self.backbone = StagedResNet(
+            architecture.backbone, last_stride=architecture.last_stride, stem_relu=architecture.stem_relu
+        )
+        self.neck = nn.BatchNorm1d(self.backbone.channels)
+        self.neck.bias.requires_grad_(False)
+        self.register_buffer("mean", torch.tensor(architecture.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(architecture.std).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def dimension(self) -> int:
+        """Length of an embedding."""
+        return self.backbone.channels
+
+    def forward(
+        self, images: Tensor, *, style: Callable[[Tensor], Tensor] | None = None, after_stage: int = 1
+    ) -> Tensor:
+        """Embeddings of images.
+
+        Args:
+            images: (B, 3, height, width), RGB, uint8 in 0..255 or floating in 0..1.
+            style: A stylisation of feature maps (B, C, H, W); None for none.
+            after_stage: The stage that it follows, 1 to 4.
+
+        Returns:
+            (B, dimension), rows of unit length, in the type of the parameters.
+        """
+        if images.dtype == torch.uint8:
+            images = images.to(self.mean.dtype) / 255
+        images = (images - self.mean) / self.std
+        maps = self.backbone(images, style=style, after_stage=after_stage)
+        pooled = maps.to(self.neck.weight.dtype).mean(dim=(2, 3))
+        return F.normalize(self.neck(pooled), dim=1)
+
+
+def save_model(folder: Path, embedder: Embedder) -> ModelRecord:
+    """Write `model.safetensors`, then `model.json`, each whole or not at all.
+
+    Raises:
+        OSError: The folder can't be written.
+    """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in embedder.state_dict().items()}
+    content = safetensors.torch.save(state)
+    record = ModelRecord(
+        architecture=embedder.architecture,
+        dimension=embedder.dimension,
+        fingerprint=_fingerprint(embedder.architecture, content),
+    )
+    write_bytes(folder / WEIGHTS_FILE, content)
+    write_json(folder / RECORD_FILE, record.model_dump(mode="json"))
+    return record
+
+
+def read_record(folder: Path) -> ModelRecord:
+    """Read the record of the model in `folder`.
+
+    Raises:
+        ModelError: It is missing, or of another format.
+        SilError: It is damaged.
+    """
+    if not (folder / RECORD_FILE).is_file():
+        raise ModelError(f"{folder} holds no finished model: {RECORD_FILE} is missing.", _OTHER_MODEL)
+    try:
+        return ModelRecord.model_validate(read_json(folder / RECORD_FILE, what="a model's record", fix=_OTHER_MODEL))
+    except ValidationError as error:
+        raise ModelError(f"{folder / RECORD_FILE} is not a record that this version reads.", _OTHER_MODEL) from error
+
+
+def load_model(folder: Path) -> tuple[Embedder, ModelRecord]:
+    """Load the model in `folder`, in eval mode on the CPU.
+
+    Raises:
+        ModelError: It is missing, damaged, of another format, or its weights are not those of its record.
+        SilError: Its record is damaged.
+    """
+    again = _OTHER_MODEL
+    record = read_record(folder)
+    try:
+        content = (folder / WEIGHTS_FILE).read_bytes()
+        state = safetensors.torch.load(content)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ModelError(f"{folder / WEIGHTS_FILE} can't be read: it is missing or damaged.", again) from error
+    if _fingerprint(record.architecture, content) != record.fingerprint:
+        raise ModelError(f"{folder / WEIGHTS_FILE} does not belong to {RECORD_FILE} beside it.", again)
+    embedder = Embedder(record.architecture)
+    try:
+        embedder.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelError(f"{folder / WEIGHTS_FILE} does not fit its own {RECORD_FILE}.", again) from error
+    return embedder.eval(), record
+
+
+def _fingerprint(architecture: Architecture, weights: bytes) -> str:
+    described = architecture.model_dump_json().encode()
+    return hashlib.sha256(described + sha256_of_bytes(weights).encode()).hexdigest()

@@ -1,0 +1,41 @@
+"""Embeddings of many images, batch by batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from sil_cli.models.precision import autocast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from sil_cli.models.embedder import Embedder
+
+
+def to_images(pixels: np.ndarray, device: torch.device) -> torch.Tensor:
+    """uint8 pixels (B, H, W, 3) as a uint8 tensor (B, 3, H, W) on `device`, channels last in memory."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2)
+
+
+@torch.inference_mode()
+def embed_batches(
+    embedder: Embedder, batches: Iterable[np.ndarray], *, device: torch.device, bfloat16: bool = False
+) -> Iterator[np.ndarray]:
+    """Embed batches of pixels with a model that is in eval mode and on `device`.
+
+    Args:
+        embedder: The model.
+        batches: uint8 arrays (B, height, width, 3).
+        device: Where the model is.
+        bfloat16: Compute convolutions in bfloat16.
+
+    Yields:
+        float32 arrays (B, dimension), rows of unit length.
+    """
+    for pixels in batches:
+        with autocast(device, enabled=bfloat16):
+            embeddings = embedder(to_images(pixels, device))
+        yield embeddings.float().cpu().numpy()

@@ -1,0 +1,113 @@
+"""Cosine similarity whose result depends on the two embeddings alone, not on what else is in the batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from sil_cli.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Float = TypeVar("Float", bound=np.floating)
+
+_BLOCK_VALUES = 2**16  # values converted to float64 at a time: 512 KiB stay in the cache
+
+
+def check_embeddings(embeddings: NDArray[np.floating], *, what: str) -> None:
+    """Refuse what isn't a matrix of usable embeddings.
+
+    Args:
+        embeddings: To be of shape (N, D), float32 or float64, D ≥ 1.
+        what: What they are, for the message ("query").
+
+    Raises:
+        DataError: The shape or type is another, a value isn't finite, or a row is all zeros; the message
+            says how many rows and names the first.
+    """
+    if embeddings.ndim != 2 or embeddings.shape[1] == 0 or embeddings.dtype not in (np.float32, np.float64):
+        raise DataError(
+            f"The {what} embeddings have shape {embeddings.shape} and type {embeddings.dtype}.",
+            "They must be a matrix of float32 or float64 with one row an image.",
+        )
+    for problem, rows in _unusable_rows(embeddings).items():
+        if rows:
+            raise DataError(
+                f"{len(rows)} of {len(embeddings)} {what} embeddings {problem} (the first is row {rows[0]}).",
+                "Leave these images out, or look for a model whose training has diverged.",
+            )
+
+
+def _unusable_rows(embeddings: NDArray[np.floating]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {"hold NaN or infinite values": [], "are all zeros": []}
+    for start, block in _blocks(embeddings):
+        peaks = np.abs(block).max(axis=1)
+        found["hold NaN or infinite values"] += (start + np.flatnonzero(~np.isfinite(peaks))).tolist()
+        found["are all zeros"] += (start + np.flatnonzero(peaks == 0)).tolist()
+    return found
+
+
+def unit_rows(embeddings: NDArray[Float], *, what: str = "given") -> NDArray[Float]:
+    """The embeddings scaled to length 1, in their own precision; each row depends on itself alone.
+
+    Args:
+        embeddings: Shape (N, D), float32 or float64.
+        what: What they are, for the message.
+
+    Returns:
+        A new contiguous array of the same shape and type.
+
+    Raises:
+        DataError: As `check_embeddings`.
+    """
+    check_embeddings(embeddings, what=what)
+    units = np.empty(embeddings.shape, dtype=embeddings.dtype)
+    for start, block in _blocks(embeddings):
+        wide = block.astype(np.float64)
+        wide /= np.abs(wide).max(axis=1, keepdims=True)  # squares can then neither overflow nor vanish
+        lengths = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
+        np.divide(wide, lengths, out=units[start : start + len(block)], casting="same_kind")
+    return units
+
+
+def cosines(query: NDArray[np.floating], rows: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The exact reference score: float64 inner products of one unit query with unit rows.
+
+    The sum is NumPy's pairwise one over each row alone, so a row's score is the same bits wherever the row
+    stands and however many others are scored with it. A matrix product doesn't promise that.
+
+    Args:
+        query: Shape (D,), of length 1.
+        rows: Shape (N, D), each of length 1.
+
+    Returns:
+        Shape (N,), in -1..1 up to rounding.
+    """
+    scores = np.empty(len(rows), dtype=np.float64)
+    wide_query = query.astype(np.float64)
+    for start, block in _blocks(rows):
+        scores[start : start + len(block)] = (block.astype(np.float64) * wide_query).sum(axis=1)
+    return scores
+
+
+def product_margin(dimension: int, dtype: np.dtype[np.floating]) -> float:
+    """How far two scores of a matrix product must lie apart to be in the right order for certain.
+
+    A product of unit vectors summed in any order is within n·u of the true value, with u the unit roundoff
+    and n the number of terms that one running sum adds (Higham, Accuracy and Stability of Numerical
+    Algorithms, §3.1). float64 takes n = D. In float32 that would be needlessly wide: matrix kernels sum in
+    blocks, so n is at most about 8·√D, which is also eight times what independent roundings come to
+    (Higham and Mary, SIAM J. Sci. Comput. 2019).
+
+    Returns:
+        The margin between two scores, thus twice the error of one.
+    """
+    terms = float(dimension) if dtype == np.float64 else min(float(dimension), 8.0 * dimension**0.5)
+    return 2.0 * (terms + 4.0) * float(np.finfo(dtype).eps) / 2.0
+
+
+def _blocks(rows: NDArray[np.floating]) -> list[tuple[int, NDArray[np.floating]]]:
+    size = max(1, _BLOCK_VALUES // rows.shape[1])
+    return [(start, rows[start : start + size]) for start in range(0, len(rows), size)]

@@ -1,0 +1,201 @@
+"""Filling a gallery so that a kill or a full disk at any moment leaves it whole.
+
+A batch is first written as a new file of vectors, flushed and renamed into place; then one SQLite transaction
+makes the file and its entries count. A kill before that leaves a file that nobody names, which the next
+writer deletes; a kill after it leaves a finished batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sil_cli.errors import GalleryError
+from sil_cli.files import TEMPORARY_MARK, one_line
+from sil_cli.retrieval.distance import unit_rows
+from sil_cli.retrieval.gallery import VECTOR_FOLDER, read_living, require_same_model
+from sil_cli.retrieval.lock import LOCK_FILE, writer_lock
+from sil_cli.retrieval.segments import INDEX_KIND, write_segment
+from sil_cli.retrieval.store import DATABASE_FILE, Store, segment_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from sil_cli.retrieval.store import Box, GalleryEntry, SegmentRecord
+
+SEGMENT_BYTES = 2**27  # of vectors that merging puts into one file
+
+
+@contextlib.contextmanager
+def gallery_writer(folder: Path, model: Mapping[str, Any]) -> Iterator[GalleryWriter]:
+    """Open a gallery for writing, or make it, as its only writer.
+
+    Args:
+        folder: The gallery; made when missing.
+        model: The record of the model (JSON values), with at least `fingerprint` (str) and `dimension` (int).
+
+    Raises:
+        GalleryError: The gallery was made by another model, another process writes to it, the folder holds
+            something else or can't be written, or the gallery is damaged.
+    """
+    _require_gallery_or_nothing(folder)
+    with writer_lock(folder):
+        store = Store(folder, write=True)
+        try:
+            if not store.is_made():
+                store.make(dict(model), INDEX_KIND)
+            require_same_model(folder, store.meta()["model"], model["fingerprint"])
+            writer = GalleryWriter(folder, store)
+            writer.delete_leftovers()
+            yield writer
+        finally:
+            store.close()
+
+
+class GalleryWriter:
+    """Adds to, replaces in and removes from a gallery; use `gallery_writer` to get one."""
+
+    def __init__(self, folder: Path, store: Store) -> None:
+        self._folder = folder
+        self._vectors = folder / VECTOR_FOLDER
+        self._store = store
+        self._dimension = int(store.meta()["model"]["dimension"])
+
+    def __len__(self) -> int:
+        return self._store.count()
+
+    def known(self, source: str, paths: Sequence[str]) -> dict[tuple[str, Box | None], str]:
+        """What the gallery has of these image files of `source`: the SHA-256 of each (path, box)."""
+        return self._store.known(source, paths)
+
+    def add(self, entries: Sequence[GalleryEntry], embeddings: NDArray[np.floating]) -> None:
+        """Add one batch, wholly or not at all; an entry of the same source, path and box is replaced.
+
+        When this returns, the batch is on the disk and survives a kill.
+
+        Args:
+            entries: N of them, no two of the same source, path and box.
+            embeddings: Shape (N, D), of any length but zero.
+
+        Raises:
+            GalleryError: The batch doesn't fit together or to the gallery, or can't be written.
+            DataError: An embedding is NaN or all zeros.
+        """
+        if not len(entries):
+            return
+        self._check(entries, embeddings)
+        units = unit_rows(embeddings.astype(np.float32, copy=False), what="gallery")
+        first_id, number = self._store.next_numbers()
+        ids = np.arange(first_id, first_id + len(entries), dtype=np.int64)
+        sha256 = self._write(number, ids, units)
+        with self._store.transaction():
+            self._store.insert_segment(number, sha256, len(ids))
+            self._store.insert_entries(first_id, entries, number)
+
+    def remove_paths(self, source: str, paths: Sequence[str]) -> int:
+        """Remove the entries of these image files of `source`; returns how many there were.
+
+        They are found no more from this moment; `finish` deletes their vectors from the disk.
+        """
+        with self._store.transaction():
+            return self._store.delete_paths(source, paths)
+
+    def finish(self) -> None:
+        """Merge small files of vectors, and those with dead vectors, into few whole ones.
+
+        Raises:
+            GalleryError: A file is damaged, or the disk is full; the gallery stays as it was.
+        """
+        for group in _groups(self._store.segments(), SEGMENT_BYTES // (4 * self._dimension)):
+            self._merge(group)
+        self.delete_leftovers()
+
+    def delete_leftovers(self) -> None:
+        """Delete the files that no finished batch needs."""
+        named = {segment.name for segment in self._store.segments()}
+        if self._vectors.is_dir():
+            for path in self._vectors.iterdir():
+                ours = path.name.startswith((TEMPORARY_MARK, "segment-")) and path.suffix == ".faiss"
+                if ours and path.name not in named:
+                    path.unlink(missing_ok=True)
+
+    def _merge(self, group: Sequence[SegmentRecord]) -> None:
+        parts = []
+        for segment in group:
+            try:
+                index, living = read_living(self._folder, self._store, segment, self._dimension)
+            except FileNotFoundError as error:
+                raise GalleryError(f"{error.filename} is missing.", "Index into a new --gallery DIR.") from error
+            parts.append((index.ids[living], index.stored()[living]))
+        ids = np.concatenate([ids for ids, _ in parts])
+        vectors = np.concatenate([vectors for _, vectors in parts])
+        _, number = self._store.next_numbers()
+        sha256 = self._write(number, ids, vectors) if len(ids) else None
+        with self._store.transaction():
+            if sha256 is not None:
+                self._store.insert_segment(number, sha256, len(ids))
+                self._store.move_entries(ids.tolist(), number)
+            self._store.delete_segments([segment.number for segment in group])
+
+    def _write(self, number: int, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> str:
+        try:
+            return write_segment(self._vectors / segment_name(number), ids, vectors)
+        except OSError as error:
+            raise GalleryError(
+                f"{self._vectors} can't be written: {one_line(error)}.",
+                "Make room or set it right, then run the same again: finished batches are kept.",
+            ) from error
+
+    def _check(self, entries: Sequence[GalleryEntry], embeddings: NDArray[np.floating]) -> None:
+        if embeddings.shape != (len(entries), self._dimension):
+            raise GalleryError(
+                f"{len(entries)} images came with embeddings of shape {embeddings.shape}.",
+                f"This gallery needs one row of {self._dimension} values an image.",
+            )
+        (key, times), *_ = Counter(entry.key for entry in entries).most_common(1)
+        if times > 1:
+            raise GalleryError(f"'{key[1]}' came {times} times in one batch.", "Give each image once.")
+        for entry in entries:
+            if not _is_text(entry.source) or not _is_text(entry.path):
+                raise GalleryError(f"The file name {entry.path!r} is not UTF-8.", "Rename the file.")
+
+
+def _require_gallery_or_nothing(folder: Path) -> None:
+    """Make the folder, and refuse one that holds other things."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise GalleryError(
+            f"{folder} can't be used as a gallery: {one_line(error)}.", "Choose another --gallery DIR."
+        ) from error
+    if DATABASE_FILE not in names and names - {LOCK_FILE, VECTOR_FOLDER}:
+        raise GalleryError(
+            f"{folder} is not a gallery, and not empty.", "Choose a new or empty folder with --gallery DIR."
+        )
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file name can be stored: the OS may hand over bytes that are no text."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _groups(segments: Sequence[SegmentRecord], full: int) -> list[list[SegmentRecord]]:
+    """The segments to merge with each other, each group into at most about `full` vectors."""
+    groups: list[list[SegmentRecord]] = []
+    room = 0
+    for segment in segments:
+        if segment.live == segment.count and 2 * segment.count >= full:
+            continue
+        if segment.live > room or not groups:
+            groups.append([])
+            room = full
+        groups[-1].append(segment)
+        room -= segment.live
+    return [group for group in groups if len(group) > 1 or group[0].live < group[0].count]

@@ -1,0 +1,233 @@
+"""The training loop: epochs of interleaved steps that can stop and go on at any iteration."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from sil_cli.errors import InterruptedWorkError, SilError
+from sil_cli.models.extract import embed_batches, to_images
+from sil_cli.training.augment import flip_and_crop
+from sil_cli.training.checkpoint import Selected, TrainingState, save_checkpoint
+from sil_cli.training.held_out import held_out_map
+from sil_cli.training.memory import PrototypeMemory
+from sil_cli.training.schedule import learning_rate
+from sil_cli.training.step import Batch, StepOptions, interleaved_step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from sil_cli.models.embedder import Embedder
+    from sil_cli.models.stylize import Style
+    from sil_cli.runtime import Reporter, StopRequest, Task
+    from sil_cli.training.sources import Source
+
+CENTROID_BATCH = 128
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How long and with what the loop trains; see `TrainSettings` for meanings and units."""
+
+    epochs: int
+    iterations: int
+    seed: int
+    learning_rate: float
+    weight_decay: float
+    warmup_epochs: int
+    warmup_factor: float
+    milestones: tuple[int, ...]
+    decay: float
+    flip: float
+    pad: int
+    select_held_out: bool
+    step: StepOptions
+
+
+class Training:
+    """One training under way: everything that changes from iteration to iteration."""
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        sources: Sequence[Source],
+        style: Style,
+        options: LoopOptions,
+        *,
+        device: torch.device,
+    ) -> None:
+        """Put the model on the device; prototypes are set by `start` or `restore`."""
+        self.embedder = embedder.to(device).to(memory_format=torch.channels_last)
+        self.sources = sources
+        self.style = style
+        self.options = options
+        self.device = device
+        self.optimizer = torch.optim.Adam(
+            [parameter for parameter in self.embedder.parameters() if parameter.requires_grad],
+            lr=options.learning_rate,
+            weight_decay=options.weight_decay,
+        )
+        self.memories: list[PrototypeMemory] = []
+        self.iteration = 0
+        self.loss_sum = 0.0
+        self.seconds = 0.0
+        self.history: list[dict[str, float]] = []
+        self.selected: Selected | None = None
+
+    @property
+    def total_iterations(self) -> int:
+        """Iterations from start to end."""
+        return self.options.epochs * self.options.iterations
+
+    @property
+    def images_per_iteration(self) -> int:
+        """Images that pass through the network for gradients, all sources together."""
+        return sum(len(source.sampler.batch(0)) for source in self.sources)
+
+    @property
+    def images_per_second(self) -> float:
+        """Mean rate over all iterations done, 0 before the first."""
+        return self.iteration * self.images_per_iteration / self.seconds if self.seconds else 0.0
+
+    def start(self, reporter: Reporter) -> None:
+        """Set every prototype to its identity's mean embedding under the initial weights, in eval mode."""
+        total = sum(len(source.rows) for source in self.sources)
+        self.embedder.eval()
+        with reporter.task("First prototypes", total, "images") as task:
+            self.memories = [self._centroids(source, task) for source in self.sources]
+
+    def restore(self, state: TrainingState) -> None:
+        """Take up a saved state."""
+        self.embedder.load_state_dict(state.embedder)
+        self.optimizer.load_state_dict(state.optimizer)
+        self.memories = [PrototypeMemory(rows.to(self.device)) for rows in state.prototypes]
+        self.iteration, self.loss_sum, self.seconds = state.iteration, state.loss_sum, state.seconds
+        self.history, self.selected = list(state.history), state.selected
+
+    def state(self) -> TrainingState:
+        """All that the next iteration depends on."""
+        return TrainingState(
+            iteration=self.iteration,
+            embedder=self.embedder.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            prototypes=[memory.prototypes for memory in self.memories],
+            loss_sum=self.loss_sum,
+            seconds=self.seconds,
+            history=self.history,
+            selected=self.selected,
+        )
+
+    def run(
+        self,
+        folder: Path,
+        reporter: Reporter,
+        stop: StopRequest,
+        on_epoch: Callable[[list[dict[str, float]]], None],
+    ) -> None:
+        """Train to the end, with a checkpoint in `folder` after every epoch.
+
+        Args:
+            folder: Where the checkpoint goes.
+            reporter: Shows loss, rate and time left.
+            stop: Looked at after every iteration; a request saves a checkpoint and raises.
+            on_epoch: Called with the history after every epoch, before its checkpoint is written.
+
+        Raises:
+            InterruptedWorkError: `stop` was requested; the checkpoint holds everything done.
+            SilError: The loss is no longer a number.
+        """
+        with reporter.task("Training", self.total_iterations, "iterations") as task:
+            task.advance(self.iteration)
+            while self.iteration < self.total_iterations:
+                epoch = self.iteration // self.options.iterations
+                started = time.perf_counter()
+                loss = self._iterate(epoch)
+                self.seconds += time.perf_counter() - started
+                self.loss_sum += loss
+                self.iteration += 1
+                at = f"{epoch + 1}/{self.options.epochs}"
+                task.advance(epoch=at, loss=loss, images_per_second=self.images_per_second)
+                if self.iteration % self.options.iterations == 0:
+                    self._end_epoch(epoch, reporter)
+                    on_epoch(self.history)
+                    save_checkpoint(folder, self.state())
+                if stop.requested and self.iteration < self.total_iterations:
+                    save_checkpoint(folder, self.state())
+                    raise InterruptedWorkError(
+                        f"Stopped after iteration {self.iteration} of {self.total_iterations}; nothing is lost.",
+                        f"Go on with `sil train --resume --run {folder}`.",
+                    )
+
+    def selected_state(self) -> tuple[int, dict[str, torch.Tensor]]:
+        """The epoch (from 1) and the weights that the options select."""
+        if self.selected is not None:
+            return self.selected.epoch, self.selected.embedder
+        return self.options.epochs, self.embedder.state_dict()
+
+    def _iterate(self, epoch: int) -> float:
+        options = self.options
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate(epoch)
+        self.embedder.train()
+        rng = np.random.default_rng([options.seed, self.iteration])
+        batches = [self._batch(source, rng) for source in self.sources]
+        loss = interleaved_step(
+            self.embedder, self.memories, batches, self.style, self.optimizer, options.step, rng
+        ).item()
+        if not math.isfinite(loss):
+            raise SilError(
+                f"The loss is no longer a number (iteration {self.iteration + 1}).",
+                "Try a smaller train.learning_rate, a longer train.warmup_epochs, or --set train.precision=float32.",
+            )
+        return loss
+
+    def _batch(self, source: Source, rng: np.random.Generator) -> Batch:
+        pixels, labels = source.batch(self.iteration)
+        images = flip_and_crop(to_images(pixels, self.device), rng, flip=self.options.flip, pad=self.options.pad)
+        return Batch(images=images, labels=torch.from_numpy(labels).to(self.device))
+
+    def _learning_rate(self, epoch: int) -> float:
+        return learning_rate(
+            epoch,
+            base=self.options.learning_rate,
+            warmup_epochs=self.options.warmup_epochs,
+            warmup_factor=self.options.warmup_factor,
+            milestones=self.options.milestones,
+            decay=self.options.decay,
+        )
+
+    def _end_epoch(self, epoch: int, reporter: Reporter) -> None:
+        facts: dict[str, float] = {
+            "epoch": epoch + 1,
+            "loss": self.loss_sum / self.options.iterations,
+            "learning_rate": self._learning_rate(epoch),
+            "images_per_second": round(self.images_per_second, 1),
+        }
+        self.loss_sum = 0.0
+        if self.options.select_held_out:
+            score = held_out_map(self.embedder, self.sources, device=self.device, bfloat16=self.options.step.bfloat16)
+            facts["held_out_mAP"] = score
+            reporter.note(f"Epoch {epoch + 1}: mAP {score:.3f} on held-out source identities.")
+            if self.selected is None or score > self.selected.score:
+                state = {name: tensor.cpu().clone() for name, tensor in self.embedder.state_dict().items()}
+                self.selected = Selected(epoch=epoch + 1, score=score, embedder=state)
+        self.history.append(facts)
+
+    def _centroids(self, source: Source, task: Task) -> PrototypeMemory:
+        embeddings = []
+        for rows in embed_batches(
+            self.embedder,
+            source.in_order(CENTROID_BATCH),
+            device=self.device,
+            bfloat16=self.options.step.bfloat16,
+        ):
+            embeddings.append(rows)
+            task.advance(len(rows))
+        stacked = torch.from_numpy(np.concatenate(embeddings)).to(self.device)
+        return PrototypeMemory.from_centroids(stacked, source.labels)

@@ -1,0 +1,120 @@
+"""A run's folder: what was asked for, what happened, and the model that came of it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tomli_w
+import torch
+import torchvision
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+import sil_cli
+from sil_cli.errors import ModelError
+from sil_cli.files import read_json, write_json, write_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SETTINGS_FILE = "settings.toml"
+FACTS_FILE = "run.json"
+METRICS_FILE = "metrics.jsonl"
+
+
+class SourceFacts(BaseModel):
+    """A source as it was when the run began.
+
+    Attributes:
+        manifest_sha256: Its manifest's checksum; resuming with other data is refused.
+        images: Images trained on.
+        identities: Identities trained on.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    folder: str
+    manifest_sha256: str
+    images: int
+    identities: int
+
+
+class RunFacts(BaseModel):
+    """What `run.json` says.
+
+    Attributes:
+        recipe: The recipe that settings started from.
+        device: Where it ran, as torch names it.
+        bfloat16: Convolutions ran in bfloat16.
+        versions: Of Python, this program, torch, torchvision and NumPy.
+        loss: Mean of the last epoch, once finished.
+        images_per_second: Over the whole run, once finished.
+        selected: Which epoch's model was kept, once finished.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int = 1
+    recipe: str
+    sources: list[SourceFacts]
+    style: str
+    seed: int
+    epochs: int
+    iterations: int
+    device: str
+    bfloat16: bool
+    versions: dict[str, str]
+    loss: float | None = None
+    images_per_second: float | None = None
+    selected: str | None = None
+
+
+def current_versions() -> dict[str, str]:
+    """The versions that a run's numbers depend on."""
+    return {
+        "python": platform.python_version(),
+        "sil": sil_cli.__version__,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def write_settings(folder: Path, values: dict[str, Any]) -> None:
+    """Write `settings.toml`; values that are None are left out, as TOML has none."""
+    write_text(folder / SETTINGS_FILE, tomli_w.dumps(_without_none(values)))
+
+
+def write_facts(folder: Path, facts: RunFacts) -> None:
+    """Write `run.json`."""
+    write_json(folder / FACTS_FILE, facts.model_dump(mode="json"))
+
+
+def read_facts(folder: Path) -> RunFacts:
+    """Read `run.json`.
+
+    Raises:
+        ModelError: It is not one that this version reads.
+        SilError: It is missing or damaged.
+    """
+    fix = "Train anew in another run folder."
+    try:
+        return RunFacts.model_validate(read_json(folder / FACTS_FILE, what="a run's facts", fix=fix))
+    except ValidationError as error:
+        raise ModelError(f"{folder / FACTS_FILE} is not one that this version reads.", fix) from error
+
+
+def write_metrics(folder: Path, history: list[dict[str, float]]) -> None:
+    """Replace `metrics.jsonl` by one line an epoch."""
+    write_text(folder / METRICS_FILE, "".join(json.dumps(facts, allow_nan=False) + "\n" for facts in history))
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_none(value) if isinstance(value, dict) else value
+        for key, value in values.items()
+        if value is not None
+    }

@@ -1,0 +1,121 @@
+"""One interleaved iteration: the method, to be held against the paper."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from sil_cli.models.precision import autocast
+from sil_cli.models.stylize import Style, stylize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+
+    from sil_cli.models.embedder import Embedder
+    from sil_cli.training.memory import PrototypeMemory
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One source's part of an iteration.
+
+    Attributes:
+        images: (B, 3, H, W), uint8 or floating in 0..1, augmented.
+        labels: (B,), int64, the source's identities numbered from 0.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """The constants of an iteration.
+
+    Attributes:
+        temperature: τ of the loss.
+        momentum: m, the weight of the old prototype.
+        after_stage: The stage that the style layer follows.
+        second_pass_statistics: The second pass moves batch norm's running statistics too.
+        bfloat16: Convolutions in bfloat16.
+    """
+
+    temperature: float = 0.05
+    momentum: float = 0.2
+    after_stage: int = 1
+    second_pass_statistics: bool = True
+    bfloat16: bool = False
+
+
+def interleaved_step(
+    embedder: Embedder,
+    memories: Sequence[PrototypeMemory],
+    batches: Sequence[Batch],
+    style: Style,
+    optimizer: torch.optim.Optimizer,
+    options: StepOptions,
+    rng: np.random.Generator,
+) -> Tensor:
+    """Two forward passes and one backward pass (arXiv 2207.03132, algorithm 1).
+
+    Args:
+        embedder: The feature extractor, in train mode; updated.
+        memories: One for each source; updated.
+        batches: One for each source, in the same order.
+        style: The stylisation of the second pass.
+        optimizer: Over the embedder's parameters.
+        options: The constants.
+        rng: Draws the second pass's order and styles.
+
+    Returns:
+        L_M, the mean over the sources of their losses before the update; a detached scalar on the device.
+    """
+    device = batches[0].images.device
+
+    # First forward, original styles: each source alone, so that batch norm sees one domain at a time.
+    losses = []
+    for memory, batch in zip(memories, batches, strict=True):
+        with autocast(device, enabled=options.bfloat16):
+            embeddings = embedder(batch.images)
+        losses.append(memory.loss(embeddings, batch.labels, temperature=options.temperature))
+    loss = torch.stack(losses).mean()
+
+    # Backward: θ' ← θ − α ∇L_M(θ). The prototypes get no gradient.
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+    # Second forward, interleaved styles, with θ': one shuffled batch of all sources; it feeds the prototypes only.
+    order = torch.from_numpy(rng.permutation(sum(len(batch.labels) for batch in batches))).to(device)
+    images = torch.cat([batch.images for batch in batches])[order]
+    with torch.no_grad(), autocast(device, enabled=options.bfloat16), _statistics(embedder, options):
+        embeddings = embedder(
+            images, style=lambda features: stylize(features, style, rng), after_stage=options.after_stage
+        )
+    owners = torch.cat([torch.full_like(batch.labels, source) for source, batch in enumerate(batches)])[order]
+    labels = torch.cat([batch.labels for batch in batches])[order]
+    for source, memory in enumerate(memories):
+        mine = owners == source
+        memory.update(embeddings[mine], labels[mine], momentum=options.momentum)
+    return loss.detach()
+
+
+@contextlib.contextmanager
+def _statistics(embedder: nn.Module, options: StepOptions) -> Iterator[None]:
+    """Keep batch norm's running statistics still where the options ask for it; batch statistics are used anyway."""
+    norms = [module for module in embedder.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if options.second_pass_statistics:
+        norms = []
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

@@ -1,0 +1,1 @@
+"""The composition root: prepare, train, evaluate, index and search, from Settings to results."""

@@ -1,0 +1,77 @@
+"""From image files to embeddings: decoding in threads, the network in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sil_cli.data.images import Box, ImageError, load_image, quiet_decoders, resize_to
+from sil_cli.data.parallel import map_in_order
+from sil_cli.models.extract import embed_batches
+from sil_cli.runtime import cpu_count
+
+if TYPE_CHECKING:
+    import torch
+
+    from sil_cli.models.embedder import Embedder
+
+ImageFile = tuple[Path, Box | None]
+
+
+@dataclass(frozen=True)
+class EmbeddedFiles:
+    """A part of the files, embedded.
+
+    Attributes:
+        positions: Indices into the files that were given, of those that could be read.
+        embeddings: (n, D) float32 rows of unit length, one for each position.
+        failed: (path, reason) of those that could not.
+    """
+
+    positions: list[int]
+    embeddings: np.ndarray
+    failed: list[tuple[Path, str]]
+
+
+def embed_files(
+    embedder: Embedder, files: Sequence[ImageFile], *, device: torch.device, batch: int
+) -> Iterator[EmbeddedFiles]:
+    """Embed image files in order, in parts of at most `batch`; an unreadable file is named, not fatal.
+
+    Args:
+        embedder: In eval mode, on `device`.
+        files: Paths, each with the box to cut out or None.
+        device: Where the network runs.
+        batch: Images per forward pass.
+    """
+    size = embedder.architecture
+
+    def decode(file: ImageFile) -> np.ndarray | ImageError:
+        try:
+            return resize_to(load_image(file[0], box=file[1]), size.height, size.width)
+        except ImageError as error:
+            return error
+
+    # Closed explicitly, so that Ctrl-C drops what has not begun instead of waiting for it.
+    with quiet_decoders(), closing(map_in_order(decode, files, workers=cpu_count())) as chunks:
+        decoded = (each for chunk in chunks for each in chunk)
+        for start in range(0, len(files), batch):
+            part = [next(decoded) for _ in files[start : start + batch]]
+            yield _embed(embedder, part, start, device)
+
+
+def _embed(
+    embedder: Embedder, part: Sequence[np.ndarray | ImageError], start: int, device: torch.device
+) -> EmbeddedFiles:
+    good = [(start + offset, each) for offset, each in enumerate(part) if not isinstance(each, ImageError)]
+    failed = [(each.path, each.reason) for each in part if isinstance(each, ImageError)]
+    embeddings = np.empty((0, embedder.dimension), dtype=np.float32)
+    if good:
+        pixels = np.stack([each for _, each in good])
+        (embeddings,) = embed_batches(embedder, [pixels], device=device)
+    return EmbeddedFiles(positions=[position for position, _ in good], embeddings=embeddings, failed=failed)

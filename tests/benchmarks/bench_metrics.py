@@ -1,0 +1,105 @@
+"""Time the evaluator against the bare matrix product and against sorting every row, in one run.
+
+    python tests/benchmarks/bench_metrics.py --size market --data clusters
+    python tests/benchmarks/bench_metrics.py --size msmt17 --part 0.1
+
+`--part` times a part of the queries: both times grow in proportion to them.
+"""
+
+# ruff: noqa: T201
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from sil_cli.evaluation.metrics import EmbeddingSet, evaluate
+from sil_cli.retrieval.distance import unit_rows
+
+SIZES = {  # queries, gallery images, identities, cameras
+    "small": (500, 3000, 150, 6),
+    "market": (3368, 15913, 750, 6),
+    "msmt17": (11659, 82161, 3060, 15),
+}
+CHUNK = 400
+
+
+@dataclass
+class Case:
+    query: EmbeddingSet
+    gallery: EmbeddingSet
+
+
+def make_case(size: str, data: str, dimension: int, part: float) -> Case:
+    queries, images, identities, cameras = SIZES[size]
+    rng = np.random.default_rng(0)
+    latent = dimension if data == "noise" else min(64, dimension)  # real embeddings vary in few directions
+    spread = rng.standard_normal((latent, dimension), dtype=np.float32)
+    people = rng.standard_normal((identities, latent), dtype=np.float32)
+    views = rng.standard_normal((cameras, latent), dtype=np.float32) / 3
+
+    def side(count: int) -> EmbeddingSet:
+        who, where = rng.integers(identities, size=count), rng.integers(cameras, size=count)
+        rows = rng.standard_normal((count, latent), dtype=np.float32)
+        if data != "noise":  # noise: no structure at all, every cosine is near 0
+            rows = (people[who] + views[where] + rows) @ spread
+        if data == "untrained":  # all images point nearly the same way: every cosine is near 1
+            rows += 50.0
+        return EmbeddingSet(rows, [f"p{one}" for one in who], [f"c{one}" for one in where])
+
+    return Case(side(max(1, int(queries * part))), side(images))
+
+
+def bare_product(case: Case) -> None:
+    gallery = case.gallery.embeddings.T
+    for start in range(0, len(case.query), CHUNK):
+        case.query.embeddings[start : start + CHUNK] @ gallery
+
+
+def argsort_evaluator(case: Case) -> float:
+    """The usual way: sort each row whole, drop what is ignored, walk down the list."""
+    query, gallery = case.query, case.gallery
+    identities, cameras = np.array(gallery.identities), np.array(gallery.cameras)
+    distances = 1.0 - unit_rows(query.embeddings) @ unit_rows(gallery.embeddings).T
+    order = np.argsort(distances, axis=1)
+    precisions = []
+    for row, identity, camera in zip(order, query.identities, query.cameras, strict=True):
+        keep = (identities[row] != identity) | (cameras[row] != camera)
+        hits = (identities[row] == identity)[keep]
+        if hits.any():
+            precisions.append((np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits].mean())
+    return float(np.mean(precisions))
+
+
+def seconds(work) -> tuple[float, object]:
+    start = time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--data", choices=["clusters", "untrained", "noise"], default="clusters")
+    parser.add_argument("--dimension", type=int, default=2048)
+    parser.add_argument("--part", type=float, default=1.0, help="share of the queries to time")
+    parser.add_argument("--argsort", action="store_true", help="time the sorting evaluator too")
+    arguments = parser.parse_args()
+    case = make_case(arguments.size, arguments.data, arguments.dimension, arguments.part)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    product, _ = seconds(lambda: bare_product(case))
+    ours, scores = seconds(lambda: evaluate(case.query, case.gallery))
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
+    print(f"{len(case.query)} x {len(case.gallery)} x {arguments.dimension}, {arguments.data}: {scores.mAP=:.6f}")
+    print(f"bare product {product:.2f} s, evaluate {ours:.2f} s: {ours / product:.2f} times")
+    print(f"peak beyond the embeddings {peak:.2f} GiB")
+    if arguments.argsort:
+        theirs, mean = seconds(lambda: argsort_evaluator(case))
+        print(f"argsort evaluator {theirs:.2f} s, mAP {mean:.6f}: evaluate is {theirs / ours:.1f} times faster")
+
+
+if __name__ == "__main__":
+    main()

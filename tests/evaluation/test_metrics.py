@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sil_cli.errors import DataError
+from sil_cli.evaluation import ranking
+from sil_cli.evaluation.metrics import (
+    EmbeddingSet,
+    QueryScores,
+    RetrievalScores,
+    evaluate,
+    mean_scores,
+    score_queries,
+)
+from sil_cli.evaluation.ranking import MatchRanks, rank_matches
+from sil_cli.retrieval.distance import unit_rows
+
+
+def oracle(query: EmbeddingSet, gallery: EmbeddingSet):
+    """The rules word by word: for each query sort what counts, walk down the list."""
+    rows = {}
+    dropped = []
+    left, right = unit_rows(query.embeddings), unit_rows(gallery.embeddings)
+    for q in range(len(query)):
+        if query.junk is not None and query.junk[q]:
+            continue
+        listed = []
+        for g in range(len(gallery)):
+            if gallery.junk is not None and gallery.junk[g]:
+                continue
+            if query.keys is not None and gallery.keys is not None and query.keys[q] == gallery.keys[g]:
+                continue
+            same = query.identities[q] == gallery.identities[g]
+            if same and query.cameras[q] is not None and query.cameras[q] == gallery.cameras[g]:
+                continue
+            score = (left[q].astype(np.float64) * right[g].astype(np.float64)).sum()
+            listed.append((-score, g, same))
+        hits, precisions, first, last = 0, [], None, None
+        for rank, (_, _, same) in enumerate(sorted(listed), start=1):
+            if same:
+                hits += 1
+                precisions.append(hits / rank)
+                first, last = first or rank, rank
+        if hits:
+            rows[q] = (sum(precisions) / hits, first, hits / last)
+        else:
+            dropped.append(q)
+    return rows, dropped
+
+
+def assert_equals_oracle(query: EmbeddingSet, gallery: EmbeddingSet):
+    rows, dropped = oracle(query, gallery)
+    scores = score_queries(rank_matches(query, gallery))
+    assert scores.queries.tolist() == list(rows)
+    assert scores.dropped.tolist() == dropped
+    for position, (ap, first, inp) in enumerate(rows.values()):
+        assert scores.average_precision[position] == pytest.approx(ap, abs=1e-12)
+        assert scores.first_match[position] == first
+        assert scores.inverse_negative_penalty[position] == pytest.approx(inp, abs=1e-12)
+    if rows:
+        means = mean_scores(scores, cmc_ranks=(1, 3))
+        aps, firsts, inps = zip(*rows.values(), strict=True)
+        assert means.mAP == pytest.approx(sum(aps) / len(aps), abs=1e-12)
+        assert means.mINP == pytest.approx(sum(inps) / len(inps), abs=1e-12)
+        assert means.cmc == {k: pytest.approx(sum(f <= k for f in firsts) / len(firsts)) for k in (1, 3)}
+        assert means.dropped_queries == tuple(dropped)
+
+
+@st.composite
+def cases(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    dimension = draw(st.sampled_from([1, 2, 3, 16]))
+    identities = draw(st.integers(1, 4))
+    cameras = draw(st.sampled_from([0, 1, 3]))
+    values = draw(st.sampled_from(["ties", "few", "smooth", "near"]))
+    dtype = draw(st.sampled_from([np.float32, np.float64]))
+    junk_share = draw(st.sampled_from([0.0, 0.3, 1.0]))
+    shared = draw(st.booleans())
+    pool = rng.standard_normal((3, dimension))
+
+    def side(count):
+        if values == "ties":
+            rows = rng.integers(1, 3, size=(count, dimension)).astype(np.float64)
+        elif values == "few":
+            rows = pool[rng.integers(3, size=count)]
+        else:
+            rows = rng.standard_normal((count, dimension))
+            if values == "near":  # scores that a float32 product can't tell apart
+                rows = 1 + rows * 1e-5
+        names = [f"p{one}" for one in rng.integers(identities, size=count)]
+        seen_by = [f"c{one}" if cameras else None for one in rng.integers(max(cameras, 1), size=count)]
+        seen_by = [None if rng.random() < 0.1 else one for one in seen_by]
+        junk = (rng.random(count) < junk_share).tolist()
+        keys = [f"k{one}" for one in rng.integers(20, size=count)]
+        return EmbeddingSet(rows.astype(dtype), names, seen_by, junk, keys if shared else None)
+
+    gallery = side(draw(st.integers(1, 40)))
+    query = dataclasses.replace(side(draw(st.integers(1, 6))), junk=None)
+    return query, gallery
+
+
+@settings(max_examples=400, deadline=None)
+@given(cases())
+def test_equal_to_the_oracle(case):
+    assert_equals_oracle(*case)
+
+
+@settings(max_examples=100, deadline=None)
+@given(cases(), st.integers(1, 2000))
+@example((EmbeddingSet(np.ones((3, 2)), "aab", [None] * 3), EmbeddingSet(np.ones((4, 2)), "abab", [None] * 4)), 1)
+def test_chunked_equals_unchunked(case, chunk_bytes):
+    whole, chunked = rank_matches(*case), rank_matches(*case, chunk_bytes=chunk_bytes)
+    assert whole.queries.tolist() == chunked.queries.tolist()
+    assert [one.tolist() for one in whole.ranks] == [one.tolist() for one in chunked.ranks]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("spread", [1.0, 1e-3])
+def test_equal_to_the_oracle_at_a_real_dimension_in_every_chunking(dtype, spread):
+    rng = np.random.default_rng(5)
+
+    def side(count):
+        rows = (1 + spread * rng.standard_normal((count, 512))).astype(dtype)
+        who, where = rng.integers(12, size=count), rng.integers(3, size=count)
+        return EmbeddingSet(rows, [str(one) for one in who], [str(one) for one in where])
+
+    query, gallery = side(23), side(300)
+    gallery.embeddings[100:200] = gallery.embeddings[:100]  # duplicates, of other identities
+    assert_equals_oracle(query, gallery)
+    whole = rank_matches(query, gallery)
+    for queries in (1, 2, 7):
+        chunked = rank_matches(query, gallery, chunk_bytes=queries * 300 * gallery.embeddings.itemsize)
+        assert [one.tolist() for one in whole.ranks] == [one.tolist() for one in chunked.ranks]
+
+
+def test_many_matches_are_counted_by_sorting_with_the_same_result(monkeypatch):
+    rng = np.random.default_rng(2)
+    query = EmbeddingSet(rng.standard_normal((3, 8)), "aab", [None] * 3)
+    gallery = EmbeddingSet(rng.standard_normal((400, 8)).round(1), "ab" * 200, [None] * 400)
+    assert_equals_oracle(query, gallery)  # 200 matches: sorted
+    monkeypatch.setattr(ranking, "_COUNT_UP_TO", 1000)
+    assert_equals_oracle(query, gallery)  # counted
+
+
+def along(*angles: float) -> np.ndarray:
+    """Unit vectors in the plane; the smaller the angle to 0, the better the score for a query at 0."""
+    return np.array([[np.cos(one), np.sin(one)] for one in angles])
+
+
+def test_a_case_worked_by_hand():
+    query = EmbeddingSet(along(0), ["a"], ["c1"])
+    gallery = EmbeddingSet(
+        along(0.0, 0.1, 0.2, 0.3, 0.4, 0.5),
+        ["a", "a", "b", "a", "distractor", "a"],
+        ["c1", "c2", "c1", "c3", "c1", "c2"],
+        junk=[False, False, False, False, False, False],
+    )  # the first is ignored (same identity and camera): what counts is hit, miss, hit, miss, hit
+    scores = evaluate(query, gallery)
+    assert scores.mAP == pytest.approx((1 / 1 + 2 / 3 + 3 / 5) / 3)
+    assert scores.mINP == pytest.approx(3 / 5)
+    assert scores.cmc == {1: 1.0, 5: 1.0, 10: 1.0}
+    assert (scores.queries, scores.gallery, scores.dropped_queries) == (1, 6, ())
+
+
+def test_junk_is_ignored_and_distractors_stand_in_the_way():
+    query = EmbeddingSet(along(0, 0), ["a", "a"], ["c1", "c1"], junk=[False, True])
+    gallery = EmbeddingSet(along(0.1, 0.2, 0.3), ["a", "0", "a"], ["c2"] * 3, junk=[True, False, False])
+    scores = evaluate(query, gallery)
+    assert (scores.queries, scores.gallery) == (1, 2)
+    assert scores.mAP == pytest.approx(1 / 2)
+    assert scores.cmc[1] == 0.0
+
+
+def test_without_cameras_only_the_query_image_itself_is_ignored():
+    gallery = EmbeddingSet(along(0.0, 0.1, 0.2), "aba", [None] * 3, keys=["x.jpg", "y.jpg", "z.jpg"])
+    query = EmbeddingSet(along(0), "a", [None], keys=["x.jpg"])
+    assert rank_matches(query, gallery).ranks[0].tolist() == [2]
+
+
+def test_ties_stand_in_gallery_order():
+    query = EmbeddingSet(np.ones((1, 3)), "a", [None])
+    gallery = EmbeddingSet(np.ones((5, 3)), "babba", [None] * 5)
+    assert rank_matches(query, gallery).ranks[0].tolist() == [2, 5]
+
+
+def test_queries_without_a_match_are_named():
+    gallery = EmbeddingSet(along(0.1, 0.2), "ab", ["c1", "c2"])
+    query = EmbeddingSet(along(0, 0, 0), "aba", ["c1", "c1", "c3"])  # the first sees only its own camera
+    scores = evaluate(query, gallery)
+    assert scores.dropped_queries == (0,)
+    assert scores.queries == 2
+
+
+def test_no_query_with_a_match_is_an_error():
+    query = EmbeddingSet(along(0), "a", [None])
+    with pytest.raises(DataError, match="None of the 1 queries"):
+        evaluate(query, EmbeddingSet(along(0), "b", [None]))
+
+
+def test_scores_do_not_depend_on_lengths_of_embeddings():
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((30, 8))
+    query = EmbeddingSet(rows[:5], "abcab", [None] * 5)
+    gallery = EmbeddingSet(rows[5:], "abcde" * 5, [None] * 25)
+    longer = dataclasses.replace(gallery, embeddings=rows[5:] * 2.0 ** rng.integers(-9, 9, size=(25, 1)))
+    assert evaluate(query, gallery) == evaluate(query, longer)
+
+
+@pytest.mark.parametrize(
+    ("query", "gallery", "words"),
+    [
+        (EmbeddingSet(np.ones((0, 2)), "", []), EmbeddingSet(np.ones((1, 2)), "a", [None]), "query is empty"),
+        (EmbeddingSet(np.ones((1, 2)), "a", [None]), EmbeddingSet(np.ones((0, 2)), "", []), "gallery is empty"),
+        (EmbeddingSet(np.ones((1, 2)), "a", [None]), EmbeddingSet(np.ones((1, 3)), "a", [None]), "same model"),
+        (
+            EmbeddingSet(np.ones((1, 2)), "a", [None]),
+            EmbeddingSet(np.ones((1, 2), np.float32), "a", [None]),
+            "same precision",
+        ),
+        (
+            EmbeddingSet(np.ones((1, 2)), "a", [None]),
+            EmbeddingSet(np.full((1, 2), np.nan), "a", [None]),
+            "1 of 1 gallery",
+        ),
+    ],
+)
+def test_sides_that_cannot_be_compared_are_refused(query, gallery, words):
+    with pytest.raises(DataError, match=words):
+        evaluate(query, gallery)
+
+
+@pytest.mark.parametrize("field", ["identities", "cameras", "junk", "keys"])
+def test_a_side_checks_its_lengths(field):
+    values = {"identities": "ab", "cameras": "ab", "junk": [False] * 2, "keys": "ab"} | {field: "abc"}
+    with pytest.raises(DataError, match=f"2 embeddings but 3 {field}"):
+        EmbeddingSet(np.ones((2, 2)), **values)
+
+
+def test_results_check_themselves():
+    good = RetrievalScores(mAP=0.5, cmc={1: 0.5, 5: 0.6}, mINP=0.2, queries=3, gallery=9, dropped_queries=())
+    for change in ({"mAP": 1.5}, {"mINP": float("nan")}, {"cmc": {1: 0.6, 5: 0.5}}, {"queries": 0}):
+        with pytest.raises(ValueError, match=r"must lie|can't fall|need queries"):
+            dataclasses.replace(good, **change)
+    ranks = MatchRanks(np.array([0]), (np.array([1, 4]),), np.array([1]), gallery=5)
+    for change in ({"ranks": (np.array([2, 2]),)}, {"ranks": (np.array([6]),)}, {"ranks": ()}):
+        with pytest.raises(ValueError, match="ranks"):
+            dataclasses.replace(ranks, **change)
+    scores = score_queries(ranks)
+    assert isinstance(scores, QueryScores)
+    for change in ({"first_match": np.array([0])}, {"average_precision": np.ones(2)}, {"dropped": np.array([0])}):
+        with pytest.raises(ValueError, match=r"must lie|shape|both scored"):
+            dataclasses.replace(scores, **change)

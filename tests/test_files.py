@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import signal
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from sil_cli.errors import SilError
+from sil_cli.files import (
+    one_line,
+    read_json,
+    sha256_of_bytes,
+    sha256_of_file,
+    staging_folder,
+    write_bytes,
+    write_json,
+    write_text,
+    writing,
+)
+
+
+class Stop(BaseException):
+    """Like KeyboardInterrupt: no `Exception`."""
+
+
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("error", [ValueError, Stop])
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+
+    def work() -> None:
+        with writing(path) as stream:
+            stream.write(b"new")
+            raise error
+
+    with pytest.raises(error):
+        work()
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["x.txt"]
+
+
+def test_an_error_leaves_no_file_where_there_was_none(tmp_path):
+    with pytest.raises(ValueError, match="oh"), writing(tmp_path / "deep" / "x.txt"):
+        raise ValueError("oh")
+    assert names(tmp_path / "deep") == []
+
+
+def test_the_old_file_stands_until_the_block_ends(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    with writing(path) as stream:
+        stream.write(b"new")
+        stream.flush()
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+def test_a_kill_leaves_the_old_file(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    code = (
+        "import sys, time; from pathlib import Path; from sil_cli.files import writing\n"
+        "with writing(Path(sys.argv[1])) as stream:\n"
+        "    stream.write(b'new'); stream.flush(); print('half', flush=True); time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"half\n"
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+    assert path.read_text() == "old"
+
+
+def test_a_file_gets_the_rights_that_any_file_gets(tmp_path):
+    (tmp_path / "plain").touch()
+    write_bytes(tmp_path / "x", b"")
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+def test_text_and_json_are_utf8_and_end_in_a_newline(tmp_path):
+    write_text(tmp_path / "x.txt", "é\n")
+    assert (tmp_path / "x.txt").read_bytes() == b"\xc3\xa9\n"
+    write_json(tmp_path / "x.json", {"name": "é", "value": 0.5})
+    assert (tmp_path / "x.json").read_text(encoding="utf-8") == '{\n  "name": "é",\n  "value": 0.5\n}\n'
+
+
+def test_nan_is_refused_and_the_old_json_stays(tmp_path):
+    write_json(tmp_path / "x.json", [1])
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "x.json", [float("nan")])
+    assert read_json(tmp_path / "x.json", what="numbers", fix="Try again.") == [1]
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b""])
+def test_damaged_json_is_one_line_for_the_user(tmp_path, content):
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(SilError) as caught:
+        read_json(tmp_path / "x.json", what="the run's model", fix="Train again.")
+    assert "can't be read as the run's model" in caught.value.what
+    assert "\n" not in caught.value.what
+    assert caught.value.fix == "Train again."
+
+
+def test_missing_json_says_what_it_should_hold(tmp_path):
+    with pytest.raises(SilError, match="is missing: it should hold the run's model"):
+        read_json(tmp_path / "x.json", what="the run's model", fix="Train again.")
+
+
+def test_a_staging_folder_goes_when_the_work_is_done(tmp_path):
+    with staging_folder(tmp_path / "deep") as folder:
+        assert names(folder) == []
+        (folder / "whole").touch()
+        (folder / "whole").rename(folder.parent / "kept")
+    assert names(tmp_path / "deep") == ["kept"]
+
+
+@pytest.mark.parametrize("error", [ValueError, Stop])
+def test_a_staging_folder_goes_when_the_work_fails(tmp_path, error):
+    def work() -> None:
+        with staging_folder(tmp_path) as folder:
+            (folder / "half").touch()
+            raise error
+
+    with pytest.raises(error):
+        work()
+    assert names(tmp_path) == []
+
+
+def test_what_a_killed_run_staged_is_deleted(tmp_path):
+    (tmp_path / ".staging-old" / "inner").mkdir(parents=True)
+    with staging_folder(tmp_path) as folder:
+        assert names(tmp_path) == [folder.name]
+
+
+def test_checksums(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    assert sha256_of_bytes(b"abc") == sha256_of_file(tmp_path / "x")
+    assert sha256_of_bytes(b"abc").startswith("ba7816bf8f01cfea")
+
+
+def test_errors_become_one_line():
+    assert one_line(ValueError("two\n  lines.")) == "two lines"
+    assert one_line(ValueError()) == "ValueError"
+    assert one_line(OSError(28, "No space left on device", "/x")) == "No space left on device"
+
+
+def test_two_writers_at_once_leave_one_whole_file(tmp_path):
+    path = tmp_path / "x"
+    with writing(path) as first:
+        first.write(b"a" * 1000)
+        with writing(path) as second:
+            second.write(b"b" * 10)
+        assert path.read_bytes() == b"b" * 10
+    assert path.read_bytes() == b"a" * 1000
+    assert names(tmp_path) == ["x"]

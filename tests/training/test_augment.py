@@ -1,0 +1,46 @@
+"""Batch augmentation against one image at a time by PIL."""
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from sil_cli.training.augment import flip_and_crop
+
+
+def by_pil(image: np.ndarray, *, flipped: bool, top: int, left: int, pad: int) -> np.ndarray:
+    picture = Image.fromarray(image)
+    if flipped:
+        picture = ImageOps.mirror(picture)
+    padded = ImageOps.expand(picture, border=pad, fill=0)
+    left, top = left + pad, top + pad
+    return np.asarray(padded.crop((left, top, left + picture.width, top + picture.height)))
+
+
+def test_every_image_is_flipped_padded_and_cropped_as_pil_would() -> None:
+    pixels = np.random.default_rng(0).integers(1, 256, size=(20, 12, 7, 3), dtype=np.uint8)
+    pad = 4
+    moved = flip_and_crop(torch.from_numpy(pixels).permute(0, 3, 1, 2), np.random.default_rng(8), flip=0.5, pad=pad)
+    replay = np.random.default_rng(8)
+    flips, (tops, lefts) = replay.random(20) < 0.5, replay.integers(-pad, pad + 1, size=(2, 20))
+    assert flips.any()
+    assert not flips.all()
+    for index, image in enumerate(pixels):
+        expected = by_pil(image, flipped=bool(flips[index]), top=int(tops[index]), left=int(lefts[index]), pad=pad)
+        np.testing.assert_array_equal(moved[index].permute(1, 2, 0).numpy(), expected)
+    assert moved.dtype == torch.uint8
+    assert moved.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_nothing_to_do_changes_nothing() -> None:
+    images = torch.rand(3, 3, 5, 4)
+    assert torch.equal(flip_and_crop(images, np.random.default_rng(0), flip=0.0, pad=0), images)
+
+
+def test_offsets_cover_the_border_evenly() -> None:
+    # A single bright pixel shows where each crop was taken.
+    images = torch.zeros(4000, 1, 9, 9)
+    images[:, :, 4, 4] = 1
+    moved = flip_and_crop(images, np.random.default_rng(0), flip=0.0, pad=1)
+    where = moved.sum(dim=0)[0, 3:6, 3:6]
+    assert where.sum() == 4000
+    assert (where / 4000 - 1 / 9).abs().max() < 0.03
