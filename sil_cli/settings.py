@@ -156,6 +156,7 @@ class QuerySettings(Section):
     """Searching the gallery."""
 
     images: tuple[Path, ...] = Field((), description="images of people to find")
+    model: Path | None = Field(None, description="a run folder; default: the copy that the gallery keeps")
     top: Positive = Field(10, description="matches to list")
     sheet: Path = Field(Path("matches.jpg"), description="where the contact sheet is written")
 

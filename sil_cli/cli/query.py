@@ -31,6 +31,9 @@ def command(
     gallery: Annotated[
         Path | None, typer.Option("--gallery", metavar="DIR", help="The gallery; default: gallery.")
     ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="RUN", help="Refuse any other model; default: the gallery's own.")
+    ] = None,
     top: Annotated[int | None, typer.Option("--top", metavar="K", help="Matches to list; default: 10.")] = None,
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE", help="The contact sheet; default: matches.jpg.")
@@ -44,7 +47,10 @@ def command(
     """Find the person of a picture in a gallery."""
     with session(common(config, device, assignments, as_json, debug)) as current:
         settings = current.settings(
-            {"query": {"images": tuple(images), "top": top, "sheet": sheet}, "gallery": {"folder": gallery}}
+            {
+                "query": {"images": tuple(images), "model": model, "top": top, "sheet": sheet},
+                "gallery": {"folder": gallery},
+            }
         )
         from sil_cli.workflows.search import search
 

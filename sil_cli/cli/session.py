@@ -64,7 +64,7 @@ class Session:
     def __init__(self, common: Common) -> None:
         self.common = common
         self.messages = Console(stderr=True)
-        self.out = self.messages if common.as_json else Console()
+        self.out = Console(quiet=common.as_json)
         self.reporter: Reporter = make_reporter(self.messages)
 
     def settings(self, flags: dict[str, Any], *, recipe: dict[str, Any] | None = None) -> Settings:

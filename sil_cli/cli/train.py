@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
 from sil_cli.cli.session import session
+
+if TYPE_CHECKING:
+    from sil_cli.workflows.results import TrainResult
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -77,5 +80,11 @@ def command(
         table.add_row("speed", f"{result.images_per_second:,.0f} images/s")
         table.add_row("model kept", result.selected)
         current.out.print(table)
-        current.next_command(f"A model in {result.checkpoint}.", "sil evaluate")
+        current.next_command(f"A model in {result.checkpoint}.", _next(result))
         current.finish(result)
+
+
+def _next(result: TrainResult) -> str:
+    if result.target is None:
+        return "sil evaluate --target DIR"
+    return "sil evaluate" if result.target.parent == Path("data") else f"sil evaluate --target {result.target}"

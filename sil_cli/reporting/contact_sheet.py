@@ -59,6 +59,7 @@ class Tile:
         rank: From 1; None for a query.
         score: Cosine similarity; None for a query.
         name: Of the file, shown where the identity is unknown.
+        domain: The camera network within which the identity is a name.
     """
 
     image: Image.Image | None
@@ -68,6 +69,7 @@ class Tile:
     rank: int | None = None
     score: float | None = None
     name: str | None = None
+    domain: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,8 @@ class _Layout:
 
 
 def verdict(query: Tile, match: Tile) -> Verdict:
-    """Whether a match shows the person of the query, as far as both identities are known."""
-    if query.identity is None or match.identity is None:
+    """Whether a match shows the person of the query, as far as both identities are known in one network."""
+    if query.identity is None or match.identity is None or query.domain != match.domain:
         return "unknown"
     return "right" if query.identity == match.identity else "wrong"
 

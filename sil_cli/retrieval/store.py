@@ -116,12 +116,19 @@ class Store:
         with self._understood():
             address = f"{self.path.resolve().as_uri()}?{mode}"
             self._connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=30)
-            self._connection.execute("PRAGMA trusted_schema = OFF")
-            self._connection.execute("PRAGMA foreign_keys = ON")
-            if write:
-                self._connection.execute("PRAGMA journal_mode = WAL")
-                self._connection.execute("PRAGMA synchronous = FULL")
-                self._connection.execute("PRAGMA secure_delete = ON")  # removed people leave no trace
+            try:
+                self._set_up(write)
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _set_up(self, write: bool) -> None:
+        self._connection.execute("PRAGMA trusted_schema = OFF")
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        if write:
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("PRAGMA secure_delete = ON")  # removed people leave no trace
 
     def close(self) -> None:
         """Close the database, which ends a snapshot."""

@@ -119,7 +119,8 @@ class GalleryWriter:
     def delete_leftovers(self) -> None:
         """Delete the files that no finished batch needs."""
         named = {segment.name for segment in self._store.segments()}
-        if self._vectors.is_dir():
+        with self._refusing():
+            self._vectors.mkdir(exist_ok=True)
             for path in self._vectors.iterdir():
                 ours = path.name.startswith((TEMPORARY_MARK, "segment-")) and path.suffix == ".faiss"
                 if ours and path.name not in named:
@@ -144,8 +145,14 @@ class GalleryWriter:
             self._store.delete_segments([segment.number for segment in group])
 
     def _write(self, number: int, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> str:
-        try:
+        with self._refusing():
             return write_segment(self._vectors / segment_name(number), ids, vectors)
+
+    @contextlib.contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Say in the user's words that the disk doesn't take it."""
+        try:
+            yield
         except OSError as error:
             raise GalleryError(
                 f"{self._vectors} can't be written: {one_line(error)}.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ class EmbeddedFiles:
 
 def embed_files(
     embedder: Embedder, files: Sequence[ImageFile], *, device: torch.device, batch: int
-) -> Iterator[EmbeddedFiles]:
+) -> Generator[EmbeddedFiles, None, None]:
     """Embed image files in order, in parts of at most `batch`; an unreadable file is named, not fatal.
 
     Args:

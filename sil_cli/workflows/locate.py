@@ -55,6 +55,18 @@ def target_folder(target: Path | None, data_folder: Path) -> Path:
     raise UsageError("No target data set is named.", _how_to_name("--target", data_folder))
 
 
+def left_out_beside(sources: list[Path]) -> Path | None:
+    """The target of the protocol in the sources' folder, if there is one and none of the sources is it."""
+    folders = {source.parent for source in sources}
+    if len(folders) != 1:
+        return None
+    (folder,) = folders
+    protocol = read_protocol(folder)
+    if protocol is None or protocol.target in {source.name for source in sources}:
+        return None
+    return folder / protocol.target
+
+
 def numbered_runs(runs: Path) -> list[Path]:
     """The run folders in `runs`, in the order of their numbers."""
     if not runs.is_dir():

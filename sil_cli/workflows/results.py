@@ -53,6 +53,7 @@ class TrainResult(Result):
         loss: Mean over the last epoch.
         images_per_second: Images with gradients, all sources together.
         selected: Which epoch's model was kept and why ("last", or "held-out: epoch 7").
+        target: The data set that the protocol beside the sources leaves out; None where there is none.
     """
 
     run: Path
@@ -66,6 +67,7 @@ class TrainResult(Result):
     images_per_second: float
     selected: str
     fingerprint: str
+    target: Path | None
 
 
 class EvaluateResult(Result):

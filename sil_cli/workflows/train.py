@@ -31,7 +31,13 @@ from sil_cli.training.run_folder import (
 )
 from sil_cli.training.sources import Source, make_source
 from sil_cli.training.step import StepOptions
-from sil_cli.workflows.locate import is_finished, new_run_folder, numbered_runs, source_folders
+from sil_cli.workflows.locate import (
+    is_finished,
+    left_out_beside,
+    new_run_folder,
+    numbered_runs,
+    source_folders,
+)
 from sil_cli.workflows.results import TrainResult
 
 if TYPE_CHECKING:
@@ -276,4 +282,5 @@ def _result(run: Path, facts: RunFacts) -> TrainResult:
         images_per_second=facts.images_per_second,
         selected=facts.selected,
         fingerprint=read_record(run).fingerprint,
+        target=left_out_beside([Path(source.folder) for source in facts.sources]),
     )

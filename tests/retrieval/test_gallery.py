@@ -360,6 +360,16 @@ def test_a_full_disk_keeps_the_finished_batches(folder, monkeypatch):
         assert len(writer) == 31
 
 
+def test_a_gallery_on_a_read_only_medium_is_searched(folder, monkeypatch):
+    with gallery_writer(folder, MODEL) as writer:
+        writer.finish()
+    before = sorted(path.name for path in folder.iterdir())
+    monkeypatch.setattr("sil_cli.retrieval.store.os.access", lambda *_: False)
+    assert len(paths_found(folder, vectors(1), 99)[0]) == 30
+    with open_gallery(folder):
+        assert sorted(path.name for path in folder.iterdir()) == before  # not even a log beside it
+
+
 def test_the_lock_file_is_readable(folder):
     with gallery_writer(folder, MODEL):
         holder = json.loads((folder / "writer.lock").read_text())

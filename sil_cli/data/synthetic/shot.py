@@ -30,9 +30,9 @@ from sil_cli.data.synthetic.style import Style, camera_style, image_style, netwo
 from sil_cli.data.synthetic.tube import Light
 
 _OVERSAMPLING = 2  # canvas pixels along each side of an image's pixel
-_OCCLUDED = 0.16  # the part of images with something before the person
-_CROWDED = 0.14  # the part with somebody else in the picture
-_SHADED = 0.45  # the part where something throws its shade on the person
+_OCCLUDED = 0.14  # the part of images with something before the person
+_CROWDED = 0.12  # the part with somebody else in the picture
+_SHADED = 0.3  # the part where something throws its shade on the person
 _STRANGER = 1_000_000  # passers-by are numbered from here: nobody's identity
 _STRANGERS = 60  # of a network: few enough to keep them dressed
 

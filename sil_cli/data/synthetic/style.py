@@ -59,8 +59,8 @@ _NAMES = tuple(field.name for field in fields(Style))
 # How far cameras of one network differ, and images of one camera, against the range of networks: most in colour,
 # since cameras of one make share lens and compression but stand in different light.
 _COLOURS = frozenset({"warmth", "tint", "hue", "exposure", "contrast", "saturation", "tone"})
-_OF_CAMERAS, _COLOURS_OF_CAMERAS = 0.25, 0.36
-_OF_IMAGES, _COLOURS_OF_IMAGES = 0.08, 0.13
+_OF_CAMERAS, _COLOURS_OF_CAMERAS = 0.22, 0.29
+_OF_IMAGES, _COLOURS_OF_IMAGES = 0.06, 0.10
 
 
 def network_style(seed: int, domain: int, gap: float) -> Style:
@@ -135,12 +135,13 @@ def _colours(image: Array, style: Style) -> Array:
     grey = (image @ np.asarray([0.30, 0.59, 0.11], np.float32))[..., None]
     image = grey + (image - grey) * np.float32(0.9 * 2 ** (0.6 * min(style.saturation, 1.0)))
     image = image @ _hue_turn(0.4 * style.hue)
-    image = image * (np.clip(gains, 0.5, 1.6) * np.float32(2 ** (0.45 * np.clip(style.exposure, -1.5, 1.2))))
-    image = (image - 0.45) * np.float32(np.clip(1 + 0.38 * style.contrast, 0.45, 1.9)) + np.float32(0.45)
+    image = image * (np.clip(gains, 0.5, 1.6) * np.float32(2 ** (0.45 * np.clip(style.exposure, -1.2, 1.2))))
+    middle = image.mean()
+    image = (image - middle) * np.float32(np.clip(1 + 0.34 * style.contrast, 0.5, 1.7)) + middle
     bright = np.maximum(image - np.float32(0.7), 0.0)  # film rolls off its highlights, it does not cut them
     image = np.clip(np.minimum(image, 0.7) + bright / (1 + 2 * bright), 0.0, 1.0)
-    image += np.float32(0.55 * style.tone) * image * (1 - image) * (1 - image)
-    veil = np.float32(min(0.34 * _over(style.haze), 0.5))
+    image += np.float32(0.45 * style.tone) * image * (1 - image) * (1 - image)
+    veil = np.float32(min(0.3 * _over(style.haze), 0.45))
     toned: Array = image + veil * (np.asarray([0.78, 0.82, 0.86], np.float32) - image)
     return toned
 
