@@ -1,8 +1,14 @@
 #!/bin/sh
 # The five commands, one after another, in a scratch folder.
-# Usage: docs/demo.sh [FOLDER]; `sil` must be on the PATH.
+# Usage: docs/demo.sh [FOLDER]; `sil` must be on the PATH. A folder that is not empty is left alone: FOLDER-2 is used.
 set -eu
-folder=${1:-demo}
+wanted=${1:-demo}
+folder=$wanted
+number=2
+while [ -n "$(ls -A "$folder" 2>/dev/null)" ]; do
+    folder=$wanted-$number
+    number=$((number + 1))
+done
 mkdir -p "$folder"
 cd "$folder"
 
@@ -14,7 +20,8 @@ run sil prepare-data
 run sil train
 run sil evaluate
 run sil index-gallery
-query=$(ls data/*/images/query/*.jpg | tail -n 1)
+target=$(sed -n 's/^target = "\(.*\)"/\1/p' data/protocol.toml)
+query=$(ls "data/$target"/images/query/*.jpg | sed -n 7p)
 run sil query "$query"
 
 here=$(pwd)

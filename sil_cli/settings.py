@@ -47,7 +47,7 @@ class SyntheticSettings(Section):
 
     domains: int = Field(4, ge=1, le=100, description="camera networks; the last one is left out of training")
     train_identities: int = Field(64, ge=1, le=100_000, description="people per network to learn from")
-    test_identities: int = Field(40, ge=1, le=100_000, description="other people per network to search for")
+    test_identities: int = Field(36, ge=1, le=100_000, description="other people per network to search for")
     cameras: int = Field(4, ge=2, le=64, description="cameras per network")
     images_per_camera: int = Field(3, ge=2, le=1000, description="images of a person per camera that sees them")
     style_gap: float = Field(1.0, ge=0.0, le=2.0, description="strength of the networks' own styles; 0: none")

@@ -147,6 +147,14 @@ def test_many_matches_are_counted_by_sorting_with_the_same_result(monkeypatch):
     assert_equals_oracle(query, gallery)  # counted
 
 
+def test_sorting_and_counting_agree_on_scores_equal_to_a_threshold(monkeypatch):
+    scores = np.array([3.0, 1, 2, 2, -np.inf, 0])
+    thresholds = np.array([2.0, 3, 0, 1.5, -1])
+    for limit in (0, 1000):
+        monkeypatch.setattr(ranking, "_COUNT_UP_TO", limit)
+        assert ranking._count_above(scores, thresholds).tolist() == [1, 0, 4, 3, 5]
+
+
 def along(*angles: float) -> np.ndarray:
     """Unit vectors in the plane; the smaller the angle to 0, the better the score for a query at 0."""
     return np.array([[np.cos(one), np.sin(one)] for one in angles])

@@ -125,6 +125,10 @@ def test_allowed_and_excluded_ids(folder):
         for matches, complete in zip(without, everything, strict=True):
             assert [match.id for match in matches] == [match.id for match in complete[2:5]]
             assert [match.rank for match in matches] == [1, 2, 3]
+        many = [{match.id for match in everything[0][:25]}, set()]
+        left = gallery.search(vectors(2, seed=3), 4, exclude=many)
+        assert [match.id for match in left[0]] == [match.id for match in everything[0][25:29]]
+        assert [match.id for match in left[1]] == [match.id for match in everything[1][:4]]
         assert gallery.ids_of_content("hash4") == {5}
         assert gallery.ids_of_content("unknown") == frozenset()
 

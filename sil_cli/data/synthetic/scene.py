@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sil_cli.data.synthetic.fabric import Array, Colour
@@ -161,8 +160,3 @@ def halve(canvas: Array) -> Array:
     """The mean of each 2×2 block: (2h, 2w, 3) to (h, w, 3)."""
     small: Array = (canvas[::2, ::2] + canvas[1::2, ::2] + canvas[::2, 1::2] + canvas[1::2, 1::2]) * np.float32(0.25)
     return small
-
-
-def to_bytes(image: Array) -> NDArray[np.uint8]:
-    """Values in 0..1 as rounded values in 0..255."""
-    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)

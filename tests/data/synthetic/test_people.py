@@ -17,7 +17,7 @@ from sil_cli.data.synthetic.identity import (
     season,
 )
 from sil_cli.data.synthetic.outfit import make_outfit
-from sil_cli.data.synthetic.style import network_style
+from sil_cli.data.synthetic.style import _OF_NETWORKS, network_style
 from sil_cli.data.synthetic.tube import Light
 
 WALK = Pose(phase=0.8, stride=0.4, swing=0.3, elbow=0.2, raised=0, lean=0.0, look=0.0, splay=0.1)
@@ -88,7 +88,7 @@ def test_figures_fill_their_place_from_every_side(number: int) -> None:
 def test_four_networks_share_out_each_propertys_range() -> None:
     styles = [vars(network_style(9, domain, 1.0)) for domain in range(4)]
     for name in styles[0]:
-        quarters = sorted(math.floor((style[name] + 1) * 2) for style in styles)
+        quarters = sorted(math.floor((style[name] / _OF_NETWORKS + 1) * 2) for style in styles)
         assert quarters == [0, 1, 2, 3], name
 
 
