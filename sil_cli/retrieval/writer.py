@@ -15,9 +15,9 @@ import numpy as np
 
 from sil_cli.errors import GalleryError
 from sil_cli.files import TEMPORARY_MARK, one_line
+from sil_cli.locks import LOCK_FILE, writer_lock
 from sil_cli.retrieval.distance import unit_rows
 from sil_cli.retrieval.gallery import VECTOR_FOLDER, read_living, require_same_model
-from sil_cli.retrieval.lock import LOCK_FILE, writer_lock
 from sil_cli.retrieval.segments import INDEX_KIND, write_segment
 from sil_cli.retrieval.store import DATABASE_FILE, Store, segment_name
 
@@ -41,11 +41,15 @@ def gallery_writer(folder: Path, model: Mapping[str, Any]) -> Iterator[GalleryWr
         model: The record of the model (JSON values), with at least `fingerprint` (str) and `dimension` (int).
 
     Raises:
-        GalleryError: The gallery was made by another model, another process writes to it, the folder holds
+        SilError: The gallery was made by another model, another process writes to it, the folder holds
             something else or can't be written, or the gallery is damaged.
     """
     _require_gallery_or_nothing(folder)
-    with writer_lock(folder):
+    with writer_lock(
+        folder,
+        while_held="Wait until it is done; searching goes on meanwhile.",
+        elsewhere="Choose another folder with --gallery DIR.",
+    ):
         store = Store(folder, write=True)
         try:
             if not store.is_made():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import torch
 from sil_cli.data.manifest import Dataset, load_dataset
 from sil_cli.data.pixels import open_pixels
 from sil_cli.errors import DataError, ModelError, UsageError
+from sil_cli.locks import writer_lock
 from sil_cli.models.embedder import Architecture, Embedder, read_record, save_model
 from sil_cli.models.precision import wants_bfloat16
 from sil_cli.models.stylize import make_style
@@ -75,11 +77,12 @@ def train(flags: dict[str, Any], config: Path | None, reporter: Reporter) -> Tra
     training = _compose(settings, datasets, reporter)
     load_pretrained(training.embedder.backbone, settings.model.backbone, settings.model.weights)
     run = run or new_run_folder(settings.train.runs, settings.style.name)
-    write_settings(run, _kept_settings(settings, datasets, recipe))
-    write_facts(run, _facts(settings, recipe, datasets, training))
-    training.start(reporter)
-    save_checkpoint(run, training.state())
-    return _finish(run, training, reporter)
+    with _only_writer(run):
+        write_settings(run, _kept_settings(settings, datasets, recipe))
+        write_facts(run, _facts(settings, recipe, datasets, training))
+        training.start(reporter)
+        save_checkpoint(run, training.state())
+        return _finish(run, training, reporter)
 
 
 def choose_recipe(datasets: list[Dataset]) -> str:
@@ -107,13 +110,19 @@ def _resume(settings: Settings, flags: dict[str, Any], reporter: Reporter) -> Tr
                 "Prepare it as it was, or train anew without --resume.",
             )
     training = _compose(settings, datasets, reporter)
-    if (run / CHECKPOINT_FILE).is_file():
-        training.restore(load_checkpoint(run))
-        reporter.note(f"Going on with {run} after iteration {training.iteration} of {training.total_iterations}.")
-    else:
-        load_pretrained(training.embedder.backbone, settings.model.backbone, settings.model.weights)
-        training.start(reporter)
-    return _finish(run, training, reporter)
+    with _only_writer(run):
+        if (run / CHECKPOINT_FILE).is_file():
+            training.restore(load_checkpoint(run))
+            reporter.note(f"Going on with {run} after iteration {training.iteration} of {training.total_iterations}.")
+        else:
+            load_pretrained(training.embedder.backbone, settings.model.backbone, settings.model.weights)
+            training.start(reporter)
+        return _finish(run, training, reporter)
+
+
+def _only_writer(run: Path) -> contextlib.AbstractContextManager[None]:
+    run.mkdir(parents=True, exist_ok=True)
+    return writer_lock(run, while_held="Wait until it is done.", elsewhere="Choose another folder with --run DIR.")
 
 
 def _newest_unfinished(runs: Path) -> Path:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sil_cli.errors import DataError, GalleryError
+from sil_cli.errors import DataError, GalleryError, SilError
 from sil_cli.retrieval import gallery as gallery_module
 from sil_cli.retrieval import segments as segments_module
 from sil_cli.retrieval import writer as writer_module
@@ -236,7 +236,7 @@ def test_another_model_is_refused_by_reader_and_writer(folder):
 def test_a_second_writer_is_told_who_is_writing(folder):
     with gallery_writer(folder, MODEL):
         words = f"process {os.getpid()} on {socket.gethostname()} since 20"
-        with pytest.raises(GalleryError, match=words), gallery_writer(folder, MODEL):
+        with pytest.raises(SilError, match=words), gallery_writer(folder, MODEL):
             pass
     with gallery_writer(folder, MODEL) as writer:
         assert len(writer) == 30

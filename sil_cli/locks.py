@@ -10,7 +10,7 @@ import socket
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sil_cli.errors import GalleryError
+from sil_cli.errors import SilError
 from sil_cli.files import one_line
 
 if TYPE_CHECKING:
@@ -21,29 +21,29 @@ LOCK_FILE = "writer.lock"
 
 
 @contextlib.contextmanager
-def writer_lock(folder: Path) -> Iterator[None]:
-    """Hold the folder's writer lock for the length of the block.
+def writer_lock(folder: Path, *, while_held: str, elsewhere: str) -> Iterator[None]:
+    """Hold a folder's writer lock for the length of the block.
 
     The file stays when the block ends: deleting it would let two writers hold locks on two files of one name.
 
+    Args:
+        folder: What is written to.
+        while_held: What to do when someone else holds the lock.
+        elsewhere: What to do when the folder can't be written.
+
     Raises:
-        GalleryError: Someone else holds it (the message says who), or the folder can't be written.
+        SilError: Someone else holds it (the message says who), or the folder can't be written.
     """
     path = folder / LOCK_FILE
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise GalleryError(
-            f"{folder} can't be written: {one_line(error)}.", "Choose another folder with --gallery DIR."
-        ) from error
+        raise SilError(f"{folder} can't be written: {one_line(error)}.", elsewhere) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise GalleryError(
-                f"{folder} is being written by {_holder(handle)}.",
-                "Wait until it is done; searching goes on meanwhile.",
-            ) from None
+            raise SilError(f"{folder} is being written by {_holder(handle)}.", while_held) from None
         _sign(handle)
         yield
     finally:

@@ -1,0 +1,138 @@
+"""Where settings come from, and what is said of wrong ones."""
+
+import dataclasses
+
+import pytest
+from pydantic import BaseModel
+
+from sil_cli.data.synthetic.options import SyntheticOptions
+from sil_cli.errors import UsageError
+from sil_cli.settings import (
+    Section,
+    Settings,
+    SyntheticSettings,
+    known_keys,
+    load_settings,
+    merge,
+    parse_assignment,
+    read_recipe,
+    recipe_names,
+)
+
+
+def test_flags_over_environment_over_file_over_recipe_over_defaults(empty, monkeypatch) -> None:
+    recipe = {"train": {"epochs": 2, "iterations": 2, "seed": 2, "identities": 2}}
+    (empty / "sil.toml").write_text("[train]\niterations = 3\nseed = 3\nidentities = 3\n")
+    monkeypatch.setenv("SIL_TRAIN__SEED", "4")
+    monkeypatch.setenv("SIL_TRAIN__IDENTITIES", "4")
+    train = load_settings(flags={"train": {"identities": 5}}, recipe=recipe).train
+    assert (train.instances, train.epochs, train.iterations, train.seed, train.identities) == (4, 2, 3, 4, 5)
+
+
+def test_a_named_file_replaces_sil_toml(empty) -> None:
+    (empty / "sil.toml").write_text("[train]\nseed = 3\n")
+    (empty / "other.toml").write_text("[train]\nepochs = 9\n")
+    train = load_settings(config=empty / "other.toml").train
+    assert (train.seed, train.epochs) == (1, 9)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ({"train": {"epoks": 5}}, r"'train.epoks' is not a setting \(in the command line\). Did you mean 'train.epochs'"),
+        ({"trian": {"epochs": 5}}, "Did you mean 'train'"),
+        ({"train": {"epochs": 0}}, "train.epochs = 0 is not valid .*greater than or equal to 1"),
+        ({"style": {"name": "usb"}}, "style.name = 'usb' is not valid .*'none', 'ubs' or 'dbs'"),
+        ({"train": 5}, "train = 5 is not valid"),
+    ],
+)
+def test_wrong_flags_are_explained(empty, flags, told) -> None:
+    with pytest.raises(UsageError, match=told):
+        load_settings(flags=flags)
+
+
+def test_an_unknown_key_in_a_file_is_refused_with_the_nearest(empty) -> None:
+    (empty / "sil.toml").write_text("[model]\nbackbon = 'resnet18'\n")
+    with pytest.raises(UsageError, match=r"'model.backbon' is not a setting \(in sil.toml\)") as caught:
+        load_settings()
+    assert caught.value.fix == "Did you mean 'model.backbone'?"
+    assert caught.value.exit_code == 2
+
+
+def test_broken_files_are_told(empty) -> None:
+    (empty / "sil.toml").write_text("[model\n")
+    with pytest.raises(UsageError, match="sil.toml can't be read"):
+        load_settings()
+    with pytest.raises(UsageError, match="no file nothing.toml"):
+        load_settings(config=empty.relative_to(empty) / "nothing.toml")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("SIL_TRAIN__EPOCS", "4", "'train.epocs' is not a setting .in the environment"),
+        ("SIL_TRAN__EPOCHS", "4", "SIL_TRAN__EPOCHS is not a setting. Did you mean SIL_TRAIN__EPOCHS"),
+        ("SIL_TRAIN__MILESTONES", "[4", "environment variable can't be read"),
+        ("SIL_TRAIN__SEED", "x", "train.seed = 'x' is not valid"),
+    ],
+)
+def test_wrong_variables_are_explained(empty, monkeypatch, variable, value, told) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UsageError, match=told):
+        load_settings()
+
+
+def test_assignments_are_toml_or_text() -> None:
+    assert parse_assignment("train.epochs=5") == {"train": {"epochs": 5}}
+    assert parse_assignment("train.milestones=[1, 2]") == {"train": {"milestones": [1, 2]}}
+    assert parse_assignment("model.weights=none") == {"model": {"weights": "none"}}
+    assert parse_assignment("device=cpu") == {"device": "cpu"}
+    for wrong in ("train.epochs", "=5", "train.=5"):
+        with pytest.raises(UsageError, match="not KEY=VALUE"):
+            parse_assignment(wrong)
+
+
+def test_merging_goes_table_by_table() -> None:
+    assert merge({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"c": 4}}) == {"a": {"b": 1, "c": 4}, "d": 3}
+
+
+def test_every_recipe_is_valid(empty) -> None:
+    assert recipe_names() == ["generated", "paper"]
+    for name in recipe_names():
+        load_settings(recipe=read_recipe(name))
+    with pytest.raises(UsageError, match=r"no recipe 'papr'. Did you mean 'paper'"):
+        read_recipe("papr")
+
+
+def test_the_papers_recipe_is_the_papers(empty) -> None:
+    """Section "The recipe that the published results used" of the method's description, value by value."""
+    settings = load_settings(recipe=read_recipe("paper"))
+    model, train, style = settings.model, settings.train, settings.style
+    assert (model.backbone, model.weights, model.last_stride, model.stem_relu) == ("resnet50", "imagenet", 1, False)
+    assert (model.height, model.width) == (256, 128)
+    assert (train.identities, train.instances, train.epochs, train.iterations) == (16, 4, 70, 200)
+    assert (train.learning_rate, train.weight_decay) == (3.5e-4, 5e-4)
+    assert (train.warmup_epochs, train.warmup_factor, train.milestones, train.decay) == (10, 0.1, (30, 50), 0.1)
+    assert (train.temperature, train.momentum, train.flip, train.pad) == (0.05, 0.2, 0.5, 10)
+    assert (style.name, style.rho, style.after_stage, style.clamp) == ("ubs", 3.0, 1, False)
+    assert (style.samples, style.concentration, style.mix) == (2, 0.1, 0.9)
+
+
+def test_settings_and_generator_agree_on_defaults() -> None:
+    assert SyntheticSettings().model_dump() == dataclasses.asdict(SyntheticOptions())
+
+
+def test_every_setting_is_described_and_nothing_can_be_changed() -> None:
+    def check(model: type[BaseModel]) -> None:
+        for name, field in model.model_fields.items():
+            kind = field.annotation
+            if isinstance(kind, type) and issubclass(kind, Section):
+                check(kind)
+            else:
+                assert field.description, f"{model.__name__}.{name}"
+        assert model.model_config["frozen"]
+        assert model.model_config["extra"] == "forbid"
+
+    check(Settings)
+    assert "train.learning_rate" in known_keys()
+    assert "data.synthetic.style_gap" in known_keys()
