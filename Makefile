@@ -28,7 +28,7 @@ slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
 
 docs: $(VENV)/.installed-dev
-	$(BIN)/python -m docs.generate
+	$(BIN)/python docs/generate.py
 
 clean:
 	rm -rf "$(VENV)" "$(DEMO)" .mypy_cache .ruff_cache .pytest_cache .hypothesis

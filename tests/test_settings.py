@@ -39,7 +39,10 @@ def test_a_named_file_replaces_sil_toml(empty) -> None:
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        ({"train": {"epoks": 5}}, r"'train.epoks' is not a setting \(in the command line\). Did you mean 'train.epochs'"),
+        (
+            {"train": {"epoks": 5}},
+            r"'train.epoks' is not a setting \(in the command line\). Did you mean 'train.epochs'",
+        ),
         ({"trian": {"epochs": 5}}, "Did you mean 'train'"),
         ({"train": {"epochs": 0}}, "train.epochs = 0 is not valid .*greater than or equal to 1"),
         ({"style": {"name": "usb"}}, "style.name = 'usb' is not valid .*'none', 'ubs' or 'dbs'"),
@@ -61,9 +64,9 @@ def test_an_unknown_key_in_a_file_is_refused_with_the_nearest(empty) -> None:
 
 def test_broken_files_are_told(empty) -> None:
     (empty / "sil.toml").write_text("[model\n")
-    with pytest.raises(UsageError, match="sil.toml can't be read"):
+    with pytest.raises(UsageError, match=r"sil.toml can't be read"):
         load_settings()
-    with pytest.raises(UsageError, match="no file nothing.toml"):
+    with pytest.raises(UsageError, match=r"no file nothing.toml"):
         load_settings(config=empty.relative_to(empty) / "nothing.toml")
 
 

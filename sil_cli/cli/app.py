@@ -1,4 +1,4 @@
-"""The `sil` program: its commands and its entry point."""
+"""The `sil` program and its commands."""
 
 from __future__ import annotations
 
@@ -60,12 +60,3 @@ def make_app() -> typer.Typer:
     ):
         app.command(name, epilog=module.EXAMPLES)(module.command)
     return app
-
-
-def main() -> None:
-    """Run the program."""
-    try:
-        make_app()()
-    except KeyboardInterrupt:
-        sys.stderr.write("Stopped.\n")
-        sys.exit(130)

@@ -27,7 +27,8 @@ ConfigOption = Annotated[
     typer.Option("--config", metavar="FILE", help="Settings file instead of sil.toml.", rich_help_panel=SHARED),
 ]
 DeviceOption = Annotated[
-    Device | None, typer.Option("--device", help="Where the network runs.", rich_help_panel=SHARED)
+    Device | None,
+    typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where the network runs.", rich_help_panel=SHARED),
 ]
 SetOption = Annotated[
     list[str] | None,

@@ -46,14 +46,20 @@ def command(
         Path | None, typer.Argument(metavar="[ROOT]", help="The raw data: a folder, or a CSV file.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where it goes; default: data/NAME.")] = None,
-    name: Annotated[str | None, typer.Option("--name", help="The data set's name; default: ROOT's.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="The data set's name; default: ROOT's.")
+    ] = None,
     pattern: Annotated[
         str | None,
         typer.Option("--pattern", metavar="REGEX", help="For regex: groups identity, camera, split, frame."),
     ] = None,
     split: Annotated[
         SplitMode | None,
-        typer.Option("--split", help="Images of no known split: to train, to test, or half of the people each."),
+        typer.Option(
+            "--split",
+            metavar="train|test|half",
+            help="Images of no known split: to train, to test, or half of the people each.",
+        ),
     ] = None,
     force: Annotated[
         bool | None, typer.Option("--force", help="Replace data that was prepared otherwise.", show_default=False)

@@ -32,9 +32,10 @@ def command(
         list[Path] | None,
         typer.Option("--source", metavar="DIR", help="A prepared data set to learn from; may be repeated."),
     ] = None,
-    style: Annotated[str | None, typer.Option("--style", help="Second pass: ubs, dbs or none.")] = None,
+    style: Annotated[str | None, typer.Option("--style", metavar="NAME", help="Second pass: ubs, dbs or none.")] = None,
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="generated, paper, or a .toml file; default: by the sources.")
+        str | None,
+        typer.Option("--recipe", metavar="NAME", help="generated, paper, or a .toml file; default: by the sources."),
     ] = None,
     weights: Annotated[
         str | None, typer.Option("--weights", metavar="imagenet|none|FILE", help="The backbone's first weights.")
@@ -42,7 +43,7 @@ def command(
     run: Annotated[
         Path | None, typer.Option("--run", metavar="DIR", help="The run folder; default: the next number in runs.")
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Same seed, same run.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Same seed, same run.")] = None,
     resume: Annotated[
         bool | None, typer.Option("--resume", help="Go on with an unfinished run.", show_default=False)
     ] = None,

@@ -6,7 +6,6 @@
 `--part` times a part of the queries: both times grow in proportion to them.
 """
 
-# ruff: noqa: T201
 from __future__ import annotations
 
 import argparse

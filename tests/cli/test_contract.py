@@ -5,9 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from PIL import Image
-
 from conftest import TINY_DATA_FLAGS, TINY_TRAIN_FLAGS, sil
+from PIL import Image
 
 
 def first_query(folder: Path) -> Path:

@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from conftest import sil
 
 import sil_cli
-from conftest import sil
 
 COMMANDS = ("prepare-data", "train", "evaluate", "index-gallery", "query", "doctor")
 
@@ -61,7 +61,13 @@ def test_shell_completion_installs(tmp_path, shell: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["no-such-command"], ["train", "--no-such-option"], ["query"], ["train", "--seed", "x"], ["train", "--device", "tpu"]],
+    [
+        ["no-such-command"],
+        ["train", "--no-such-option"],
+        ["query"],
+        ["train", "--seed", "x"],
+        ["train", "--device", "tpu"],
+    ],
 )
 def test_wrong_usage_is_code_2_and_says_so_on_stderr(arguments) -> None:
     outcome = sil(*arguments)

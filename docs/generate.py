@@ -1,0 +1,87 @@
+"""Write docs/commands.md and docs/settings.md from the program itself: `make docs`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer.main
+
+from sil_cli.cli.app import make_app
+from sil_cli.settings import Section, Settings, read_recipe, recipe_names
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+HERE = Path(__file__).parent
+MARKUP = re.compile(r"\[/?[a-z ]*\]")
+
+
+def commands_page() -> str:
+    """Every command with its arguments, options and examples."""
+    program: Any = typer.main.get_command(make_app())
+    lines = ["# Commands", "", "Made by `make docs` from the program's own help.", ""]
+    for name, command in program.commands.items():
+        lines += [f"## sil {name}", "", command.help, "", "| argument | meaning |", "|---|---|"]
+        for parameter in command.params:
+            if parameter.name != "help":
+                lines.append(f"| `{_written(parameter)}` | {parameter.help} |")
+        examples = [line for line in MARKUP.sub("", command.epilog).splitlines() if line.startswith("sil ")]
+        lines += ["", "```", *examples, "```", ""]
+    return "\n".join(lines)
+
+
+def settings_page() -> str:
+    """Every setting with its default and what the recipes make of it."""
+    recipes = {name: read_recipe(name) for name in recipe_names()}
+    lines = [
+        "# Settings",
+        "",
+        "Made by `make docs` from `sil_cli/settings.py`. Strongest first: flags (`--set KEY=VALUE` reaches every key),",
+        "environment (`SIL_TRAIN__EPOCHS=5`), `sil.toml` or `--config FILE`, the recipe of `sil train`, the default.",
+        "",
+        f"| key | default | {' | '.join(recipes)} | meaning |",
+        "|---|---|" + "---|" * (len(recipes) + 1),
+    ]
+    lines += _rows(Settings, "", recipes)
+    return "\n".join([*lines, ""])
+
+
+def _rows(model: type[BaseModel], prefix: str, recipes: dict[str, dict[str, Any]]) -> list[str]:
+    rows = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            inner = {recipe: values.get(name, {}) for recipe, values in recipes.items()}
+            rows += _rows(kind, f"{prefix}{name}.", inner)
+        else:
+            values = [_shown(values[name]) if name in values else "" for values in recipes.values()]
+            cells = [f"`{prefix}{name}`", _shown(field.default), *values, (field.description or "").replace("|", "\\|")]
+            rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, tuple | list):
+        return f"`[{', '.join(map(str, value))}]`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _written(parameter: Any) -> str:
+    option = str(parameter.opts[0])
+    if not option.startswith("--"):
+        return str(parameter.metavar).replace("|", "\\|")
+    return option if parameter.is_flag else f"{option} {parameter.metavar}".replace("|", "\\|")
+
+
+def main() -> None:
+    """Write both pages."""
+    for name, page in (("commands.md", commands_page()), ("settings.md", settings_page())):
+        (HERE / name).write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

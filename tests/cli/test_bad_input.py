@@ -1,0 +1,303 @@
+"""Bad input: one clear line, what to do, the right exit code, nothing lost."""
+
+import json
+import os
+import shutil
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY_TRAIN_FLAGS, Outcome, sil
+from PIL import Image
+
+
+def assert_told(outcome: Outcome, code: int, *words: str) -> None:
+    """Two lines on stderr, no traceback, nothing on stdout."""
+    assert outcome.code == code, outcome.err
+    assert "Traceback" not in outcome.err
+    assert "Error:" in outcome.err
+    for word in words:
+        assert word in outcome.error
+    assert outcome.out == ""
+
+
+def huge_png(path: Path) -> None:
+    """A few bytes that claim to be 30,000 × 30,000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    path.write_bytes(content)
+
+
+def crop(path: Path, seed: int = 0, size: tuple[int, int] = (24, 48)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, size=(size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def people(folder: Path, counts: dict[str, int]) -> Path:
+    """A folder per identity with so many images each."""
+    for number, (identity, count) in enumerate(counts.items()):
+        for image in range(count):
+            crop(folder / identity / f"{image}.png", seed=100 * number + image)
+    return folder
+
+
+class TestNothingThereYet:
+    def test_train(self, empty) -> None:
+        assert_told(sil("train"), 2, "nothing to learn from", "sil prepare-data")
+
+    def test_evaluate(self, empty) -> None:
+        assert_told(sil("evaluate"), 1, "no trained model", "sil train")
+
+    def test_index_gallery(self, empty) -> None:
+        assert_told(sil("index-gallery"), 2, "No target data set", "sil prepare-data")
+
+    def test_query(self, empty) -> None:
+        crop(empty / "a.png")
+        assert_told(sil("query", "a.png"), 1, "no gallery in gallery", "sil index-gallery")
+
+    def test_resume(self, empty) -> None:
+        assert_told(sil("train", "--resume"), 2, "no unfinished run", "--run")
+
+
+class TestSettings:
+    def test_an_unknown_key_in_sil_toml(self, empty) -> None:
+        (empty / "sil.toml").write_text("[train]\nepoks = 3\n")
+        assert_told(sil("train"), 2, "'train.epoks' is not a setting (in sil.toml).", "Did you mean 'train.epochs'?")
+
+    def test_a_wrong_value(self, empty) -> None:
+        assert_told(sil("train", "--style", "usb"), 2, "style.name = 'usb'", "'none', 'ubs' or 'dbs'")
+
+    def test_an_unknown_recipe(self, in_world) -> None:
+        assert_told(sil("train", "--recipe", "papr"), 2, "no recipe 'papr'", "Did you mean 'paper'?")
+
+    def test_a_device_that_is_not_here(self, in_world) -> None:
+        assert_told(sil("evaluate", "--device", "mps"), 2, "no mps device here", "--device cpu")
+
+    def test_json_errors_are_one_document(self, empty) -> None:
+        outcome = sil("train", "--json")
+        assert outcome.code == 2
+        assert outcome.document["error"]["exit_code"] == 2
+        assert "nothing to learn from" in outcome.document["error"]["what"]
+
+
+class TestPrepareData:
+    def test_an_empty_folder(self, empty) -> None:
+        (empty / "raw").mkdir()
+        assert_told(sil("prepare-data", "folders", "raw"), 1, "no image in raw")
+
+    def test_an_unknown_reader(self, empty) -> None:
+        assert_told(sil("prepare-data", "market", "raw"), 2, "no reader 'market'", "market1501")
+
+    def test_a_reader_without_its_root(self, empty) -> None:
+        assert_told(sil("prepare-data", "folders"), 2, "needs the folder", "ROOT")
+
+    def test_a_missing_pattern_and_one_too_many(self, empty) -> None:
+        people(empty / "raw", {"a": 1})
+        assert_told(sil("prepare-data", "regex", "raw"), 2, "needs --pattern", "(?P<identity>")
+        assert_told(sil("prepare-data", "folders", "raw", "--pattern", "x"), 2, "takes no --pattern")
+
+    def test_every_bad_file_is_named_and_the_good_ones_are_kept(self, empty) -> None:
+        raw = people(empty / "raw", {"a": 3, "b": 1})
+        (raw / "a/text.jpg").write_text("hello")
+        huge_png(raw / "a/huge.png")
+        crop(raw / "a/dot.png", size=(1, 1))
+        crop(raw / "b/whole.jpg")
+        whole = (raw / "b/whole.jpg").read_bytes()
+        (raw / "b/cut.jpg").write_bytes(whole[: len(whole) // 2])
+        Image.new("CMYK", (24, 48)).save(raw / "a/cmyk.jpg")
+        Image.new("P", (24, 48)).save(raw / "a/palette.png")
+        Image.fromarray(np.full((48, 24), 40_000, dtype=np.uint16)).save(raw / "a/deep.png")
+        turned = Image.new("RGB", (48, 24))
+        exif = turned.getexif()
+        exif[274] = 6
+        turned.save(raw / "a/turned.jpg", exif=exif)
+        outcome = sil("prepare-data", "folders", "raw", "--json")
+        assert outcome.code == 0, outcome.err
+        (dataset,) = outcome.document["datasets"]
+        skipped = {each["path"]: each["reason"] for each in dataset["skipped"]}
+        assert skipped.keys() == {"a/text.jpg", "a/huge.png", "a/dot.png", "b/cut.jpg"}
+        assert "not an image" in skipped["a/text.jpg"]
+        assert "30000×30000" in skipped["a/huge.png"]
+        assert "too small" in skipped["a/dot.png"]
+        assert "cut short" in skipped["b/cut.jpg"]
+        assert dataset["splits"]["train"] == {"images": 9, "identities": 2, "cameras": 0}
+        assert "no camera is known" in outcome.error
+
+    def test_a_place_that_holds_something_else(self, empty) -> None:
+        people(empty / "raw", {"a": 2})
+        (empty / "data/raw").mkdir(parents=True)
+        (empty / "data/raw/mine.txt").write_text("precious")
+        for force in ([], ["--force"]):
+            assert_told(sil("prepare-data", "folders", "raw", *force), 1, "in the way", "--out")
+        assert (empty / "data/raw/mine.txt").read_text() == "precious"
+
+    def test_impossible_numbers(self, empty) -> None:
+        assert_told(sil("prepare-data", "--set", "data.synthetic.cameras=1"), 2, "data.synthetic.cameras = 1")
+        assert_told(
+            sil("prepare-data", "--set", "data.synthetic.height=40", "--set", "data.synthetic.width=60"),
+            2,
+            "width = 60",
+        )
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+    def test_no_permission(self, empty) -> None:
+        people(empty / "raw", {"a": 2})
+        (empty / "locked").mkdir(mode=0o500)
+        assert_told(sil("prepare-data", "folders", "raw", "--out", "locked/x"), 1, "locked")
+
+
+class TestTrain:
+    @pytest.fixture
+    def small(self, empty) -> Path:
+        """Photographs of six people, one of them seen once, no camera known."""
+        people(empty / "raw", {"a": 3, "b": 3, "c": 3, "d": 3, "e": 3, "once": 1})
+        assert sil("prepare-data", "folders", "raw", "--name", "small").code == 0
+        return empty
+
+    def flags(self, *more: str) -> list[str]:
+        return [*TINY_TRAIN_FLAGS, "--source", "data/small", "--recipe", "generated", *more]
+
+    def test_one_source_no_cameras_and_a_person_seen_once(self, small) -> None:
+        outcome = sil("train", *self.flags("--set", "train.identities=6", "--json"))
+        assert outcome.code == 0, outcome.err
+        assert outcome.document["sources"] == ["small"]
+
+    def test_fewer_people_than_a_batch_wants(self, small) -> None:
+        outcome = sil("train", *self.flags("--set", "train.identities=50", "--json"))
+        assert outcome.code == 0, outcome.err
+        assert "small has 6 identities, fewer than the 50" in outcome.error
+
+    def test_photographs_get_the_papers_recipe_and_its_weights(self, small, monkeypatch, tmp_path_factory) -> None:
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("hub")))
+
+        def refuse(*args, **kwargs):
+            raise OSError("Network is unreachable")
+
+        monkeypatch.setattr("torch.hub.urlopen", refuse)
+        outcome = sil("train", "--source", "data/small", "--set", "model.height=32", "--set", "model.width=16")
+        assert_told(outcome, 1, "ImageNet weights of resnet50 can't be downloaded", "--weights FILE")
+        assert not (small / "runs").exists()
+
+    def test_held_out_selection_is_said(self, small) -> None:
+        document = sil("train", *self.flags("--set", "train.select=held-out", "--json")).document
+        assert document["selected"].startswith("held-out: epoch ")
+
+    def test_one_person_is_too_few(self, empty) -> None:
+        people(empty / "raw", {"a": 5})
+        sil("prepare-data", "folders", "raw", "--name", "small")
+        assert_told(sil("train", *self.flags()), 1, "small has 1 identities")
+
+    def test_no_training_images(self, empty) -> None:
+        people(empty / "raw", {"a": 5, "b": 5})
+        sil("prepare-data", "folders", "raw", "--name", "small", "--split", "test")
+        assert_told(sil("train", *self.flags()), 1, "no training images", "--split")
+
+    def test_a_source_named_twice(self, small) -> None:
+        assert_told(sil("train", *self.flags("--source", "data/small")), 2, "small is named twice")
+
+    def test_a_source_that_is_none(self, small) -> None:
+        assert_told(sil("train", "--source", "raw"), 1, "raw is not a prepared data set", "sil prepare-data")
+
+    def test_a_run_folder_that_is_taken(self, in_world) -> None:
+        outcome = sil("train", *TINY_TRAIN_FLAGS, "--run", "runs/001-ubs")
+        assert_told(outcome, 2, "already holds a run", "--resume")
+
+    def test_resuming_with_other_settings(self, in_world, tmp_path) -> None:
+        run = tmp_path / "run"
+        shutil.copytree("runs/001-ubs", run)
+        (run / "model.json").unlink()
+        outcome = sil("train", "--resume", "--run", run, "--seed", 7)
+        assert_told(outcome, 2, "began with train.seed = 1, not 7")
+
+    def test_resuming_after_the_data_changed(self, in_world, tmp_path) -> None:
+        run = tmp_path / "run"
+        shutil.copytree("runs/001-ubs", run)
+        (run / "model.json").unlink()
+        facts = json.loads((run / "run.json").read_text())
+        facts["sources"][0]["manifest_sha256"] = "0" * 64
+        (run / "run.json").write_text(json.dumps(facts))
+        assert_told(sil("train", "--resume", "--run", run), 1, "is not the data that", "began with")
+
+    def test_weights_that_do_not_exist(self, in_world, tmp_path) -> None:
+        outcome = sil("train", *TINY_TRAIN_FLAGS, "--weights", "nothing.pth", "--run", tmp_path / "run")
+        assert_told(outcome, 2, "no weights file nothing.pth")
+        assert not (tmp_path / "run").exists()
+
+    def test_a_manifest_edited_by_hand(self, small) -> None:
+        path = small / "data/small/manifest.jsonl"
+        path.write_text(path.read_text().replace('"a"', '"z"'))
+        assert_told(sil("train", *self.flags()), 1, "not the file that prepare-data wrote")
+
+
+class TestEvaluateAndGallery:
+    def test_a_target_without_a_test(self, in_world, tmp_path) -> None:
+        people(tmp_path / "raw", {"a": 2, "b": 2})
+        sil("prepare-data", "folders", tmp_path / "raw", "--out", tmp_path / "data")
+        assert_told(sil("evaluate", "--target", tmp_path / "data"), 1, "no test images", "--split")
+
+    def test_an_image_that_went_bad_since(self, in_world, tmp_path) -> None:
+        shutil.copytree("data", tmp_path / "data")
+        name = sil("evaluate", "--json").document["target"]
+        next((tmp_path / "data" / name / "images/query").glob("*.jpg")).write_text("gone")
+        assert_told(
+            sil("evaluate", "--target", tmp_path / "data" / name), 1, "not an image", "Prepare the data set again"
+        )
+
+    def test_images_that_are_not_there(self, in_world) -> None:
+        assert_told(sil("index-gallery", "nowhere"), 2, "no folder nowhere")
+        assert_told(sil("index-gallery", "data/samples.jpg"), 2, "is a file")
+
+    def test_an_empty_folder(self, in_world, tmp_path) -> None:
+        assert_told(sil("index-gallery", tmp_path, "--gallery", tmp_path / "g"), 1, "no image in")
+
+    def test_a_gallery_made_by_another_model(self, in_world, tmp_path) -> None:
+        other = tmp_path / "other"
+        assert sil("train", *TINY_TRAIN_FLAGS, "--seed", 5, "--run", other).code == 0
+        assert_told(sil("index-gallery", "--model", other), 1, "was made by model", "--gallery DIR")
+        query = next(Path("data").glob("*/images/query/*.jpg"))
+        outcome = sil("query", query, "--model", other, "--sheet", tmp_path / "s.jpg")
+        assert_told(outcome, 1, "was made by model")
+        assert not (tmp_path / "s.jpg").exists()
+
+    def test_a_gallery_whose_model_was_swapped(self, in_world, tmp_path) -> None:
+        gallery = tmp_path / "gallery"
+        shutil.copytree("gallery", gallery)
+        weights = gallery / "model/model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\1\1")
+        query = next(Path("data").glob("*/images/query/*.jpg"))
+        outcome = sil("query", query, "--gallery", gallery, "--sheet", tmp_path / "s.jpg")
+        assert_told(outcome, 1, "does not belong")
+
+    def test_a_folder_that_is_no_gallery(self, in_world, tmp_path) -> None:
+        (tmp_path / "mine.txt").write_text("precious")
+        assert_told(sil("index-gallery", "--gallery", tmp_path), 1, "not a gallery, and not empty")
+        assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+class TestQuery:
+    @pytest.mark.parametrize("name", ["text.jpg", "cut.jpg", "dot.png", "huge.png", "missing.jpg"])
+    def test_a_picture_that_is_none(self, in_world, tmp_path, name) -> None:
+        (tmp_path / "text.jpg").write_text("hello")
+        crop(tmp_path / "whole.jpg")
+        (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:300])
+        crop(tmp_path / "dot.png", size=(1, 1))
+        huge_png(tmp_path / "huge.png")
+        outcome = sil("query", tmp_path / name, "--sheet", tmp_path / "s.jpg")
+        assert_told(outcome, 1, f"{name} can't be used as a query", "Give a picture")
+
+    def test_a_sheet_of_an_unknown_kind(self, in_world, tmp_path) -> None:
+        crop(tmp_path / "a.png")
+        assert_told(sil("query", tmp_path / "a.png", "--sheet", "s.doc"), 2, "can't be written as s.doc", ".png")
+
+    def test_a_sheet_where_there_is_no_folder_to_make(self, in_world, tmp_path) -> None:
+        crop(tmp_path / "a.png")
+        outcome = sil("query", tmp_path / "a.png", "--sheet", tmp_path / "a.png" / "s.jpg")
+        assert outcome.code == 1
+        assert "Traceback" not in outcome.err

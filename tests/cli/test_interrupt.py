@@ -1,0 +1,111 @@
+"""Ctrl-C and kills of real processes: the right exit code, and a run that goes on as if nothing had happened."""
+
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from conftest import TINY_DATA_FLAGS, TINY_TRAIN_FLAGS, sil, start_sil
+
+LONGER = ["--set", "train.epochs=6", "--set", "train.iterations=20"]
+SECONDS = 120
+
+
+def wait_for(condition, process) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def copy(world, tmp_path) -> Path:
+    """A copy of the world's data, without its runs."""
+    shutil.copytree(world / "data", tmp_path / "data")
+    return tmp_path
+
+
+def finished_fingerprint(folder: Path, run: str) -> str:
+    return json.loads((folder / run / "model.json").read_text())["fingerprint"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_training_goes_on_to_the_very_same_model(copy, monkeypatch, how) -> None:
+    monkeypatch.chdir(copy)
+    assert sil("train", *TINY_TRAIN_FLAGS, *LONGER, "--run", "whole").code == 0
+    process = start_sil("train", *TINY_TRAIN_FLAGS, *LONGER, "--run", "stopped", cwd=copy)
+    wait_for(lambda: (copy / "stopped/metrics.jsonl").exists(), process)
+    process.send_signal(how)
+    out, err = process.communicate(timeout=SECONDS)
+    assert out == ""
+    if how is signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 130, err
+        assert "nothing is lost" in err
+        assert "sil train --resume --run stopped" in err
+    assert not (copy / "stopped/model.json").exists()
+    outcome = sil("train", "--resume", "--run", "stopped")
+    assert outcome.code == 0, outcome.err
+    assert finished_fingerprint(copy, "stopped") == finished_fingerprint(copy, "whole")
+    whole, stopped = (
+        [json.loads(line)["loss"] for line in (copy / run / "metrics.jsonl").read_text().splitlines()]
+        for run in ("whole", "stopped")
+    )
+    assert stopped == whole
+
+
+def test_two_trainings_in_one_run_folder(copy, monkeypatch) -> None:
+    monkeypatch.chdir(copy)
+    process = start_sil("train", *TINY_TRAIN_FLAGS, "--set", "train.iterations=5000", "--run", "one", cwd=copy)
+    try:
+        wait_for(lambda: (copy / "one/checkpoint.pt").exists(), process)
+        outcome = sil("train", "--resume", "--run", "one")
+        assert outcome.code == 1
+        assert f"being written by process {process.pid}" in outcome.error
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_ctrl_c_while_drawing_leaves_nothing_half_made(tmp_path) -> None:
+    process = start_sil("prepare-data", *TINY_DATA_FLAGS, "--set", "data.synthetic.train_identities=4000", cwd=tmp_path)
+    wait_for(lambda: list(tmp_path.glob("data/.staging-*/*/images/*/*.jpg")), process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+
+
+def test_ctrl_c_while_indexing_keeps_what_is_done(world, tmp_path) -> None:
+    crops = tmp_path / "crops"
+    crops.mkdir()
+    some = next((world / "data").glob("*/images/gallery/*.jpg"))
+    for number in range(6000):
+        shutil.copyfile(some, crops / f"{number}.jpg")
+    run = world / "runs/001-ubs"
+    arguments = ["index-gallery", crops, "--model", run, "--gallery", tmp_path / "gallery"]
+    process = start_sil(*arguments, cwd=tmp_path)
+    wait_for(lambda: list(tmp_path.glob("gallery/vectors/segment-*.faiss")), process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130, err
+    assert "can be searched" in err
+    document = sil(*arguments, "--json").document
+    assert document["unchanged"] >= 1024
+    assert document["unchanged"] + document["added"] == document["total"] == 6000
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks into /proc")
+@pytest.mark.parametrize("command", [["evaluate"], ["query", "x.jpg"], ["doctor"]])
+def test_ctrl_c_early_is_code_130_and_one_line(world, command) -> None:
+    process = start_sil(*command, cwd=world)
+    wait_for(lambda: "libtorch" in Path(f"/proc/{process.pid}/maps").read_text(), process)  # among the imports
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
