@@ -33,6 +33,9 @@ KEPT_FREE = 500 * 10**6
 
 _RATIO_FROM = 50 * 10**6
 _CHUNK = 1 << 20
+_DECODERS = (zlib.error, lzma.LZMAError)
+"""What decoders raise on damaged content; gzip's and bzip2's are an `OSError` without a number."""
+
 _SEAL = ".unpacked.json"
 
 
@@ -91,6 +94,8 @@ def unpacked(archive: Path, into: Path, reporter: Reporter, *, limits: Limits | 
         DataError: The archive is no archive, damaged or refused, the disk is too small or can't be written, or
             something else is in the way.
     """
+    if not archive.is_file():
+        raise DataError(f"There is no file {archive}.", "Check the path.")
     folder = into / _stem(archive)
     try:
         facts = archive.stat()
@@ -112,13 +117,13 @@ def unpacked(archive: Path, into: Path, reporter: Reporter, *, limits: Limits | 
             made.rename(folder)
     except _RefusedError as error:
         raise DataError(f"{archive} is not unpacked: {error.why}.", error.fix) from error
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
+    except (OSError, EOFError, NotImplementedError, zipfile.BadZipFile, tarfile.TarError, *_DECODERS) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DataError(
+                f"{archive} can't be unpacked into {into}: {one_line(error)}.", "Make room, or check permissions."
+            ) from error
         raise DataError(
             f"{archive} is damaged, cut short or no archive of its kind: {one_line(error)}.", "Download it again."
-        ) from error
-    except OSError as error:
-        raise DataError(
-            f"{archive} can't be unpacked into {into}: {one_line(error)}.", "Make room, or check permissions."
         ) from error
     return folder
 
@@ -144,6 +149,7 @@ class _Unpacking:
             members = archive.infolist()
             self._check(len(members), sum(member.file_size for member in members), self._size)
             for member in members:
+                self._count()
                 if stat.S_IFMT(member.external_attr >> 16) not in {0, stat.S_IFREG, stat.S_IFDIR}:
                     raise _RefusedError(f"{member.filename} is a link or a device")
                 if member.flag_bits & 1:
@@ -161,6 +167,7 @@ class _Unpacking:
             self._check(1, self._size, self._size)
         with self._archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:*") as archive:
             while (member := archive.next()) is not None:
+                self._count()
                 archive.members.clear()  # type: ignore[attr-defined]  # or all names would stay in memory
                 if member.issparse() or not (member.isfile() or member.isdir()):
                     raise _RefusedError(f"{member.name} is a link, a device or sparse")
@@ -172,15 +179,22 @@ class _Unpacking:
                 if stream is not None:
                     with stream:
                         self._write(stream, target, raw.tell())
-            self._check_end(archive)
+            self._check_end(archive, raw)
 
-    def _check_end(self, archive: tarfile.TarFile) -> None:
-        """Check that the archive ends as it should; tarfile takes one that was cut between two files for whole."""
+    def _check_end(self, archive: tarfile.TarFile, raw: IO[bytes]) -> None:
+        """Check that the archive ends as it should.
+
+        tarfile takes one that was cut between two files for whole, and the checksum of a compressed one is only
+        compared when it is read to its end.
+        """
         content = archive.fileobj
-        if content is not None:
-            content.seek(archive.offset)
-            if content.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError("it has no end")
+        content.seek(archive.offset)
+        if content.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("it has no end")
+        padding = 0
+        while chunk := content.read(_CHUNK):
+            padding += len(chunk)
+            self._check(self._files, self._bytes + padding, raw.tell())
 
     def _target(self, name: str) -> Path:
         """Where a member goes.
@@ -202,16 +216,19 @@ class _Unpacking:
         with out:
             for chunk in _chunks(stream):
                 self._bytes += len(chunk)
-                self._check(self._files + 1, self._bytes, consumed)
+                self._check(self._files, self._bytes, consumed)
                 out.write(chunk)
-        self._files += 1
         self._task.advance()
+
+    def _count(self) -> None:
+        self._files += 1
+        self._check(self._files, self._bytes, self._size)
 
     def _check(self, files: int, size: int, consumed: int) -> None:
         """Compare what is to be written, or was, with the limits.
 
         Args:
-            files: Files in all.
+            files: Files and folders in all.
             size: Bytes in all.
             consumed: Bytes of the archive that they come from.
         """

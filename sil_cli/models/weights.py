@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
@@ -72,7 +74,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def _from_torchvision(name: BackboneName) -> dict[str, Tensor]:
     entry = get_model_weights(name)["IMAGENET1K_V1"]
     try:
-        state: dict[str, Tensor] = entry.get_state_dict(progress=False, check_hash=True)
+        # torch.hub announces a download on stdout, which belongs to a command's result.
+        with contextlib.redirect_stdout(sys.stderr):
+            state: dict[str, Tensor] = entry.get_state_dict(progress=False, check_hash=True)
     except (URLError, OSError, RuntimeError) as error:
         raise ModelError(
             f"The ImageNet weights of {name} can't be downloaded: {one_line(error)}.",

@@ -184,7 +184,7 @@ def test_what_the_reader_left_out_stays_left_out(tmp_path, make_image):
 
 
 def test_every_reader_is_described_on_one_line():
-    assert list(READERS) == ["market1501", "folders", "regex", "csv"]
+    assert {"market1501", "folders", "regex", "csv"} < set(READERS)
     for reader in READERS.values():
         assert 20 < len(reader.description) < 100
         assert "\n" not in reader.description

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from sil_cli.data.manifest import ImageRecord, Skipped, Split
-from sil_cli.data.readers.common import ARCHIVE_SUFFIXES, check_root
+from sil_cli.data.readers.common import left_out, named_files
+from sil_cli.data.readers.layout import Layout, Sign, check_layout, has, image_named
 from sil_cli.data.reading import Reading
-from sil_cli.data.walking import find_image_files
-from sil_cli.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from pathlib import Path
 
 VERSION = 1
 
-_FOLDERS: dict[str, Split] = {
+FOLDERS: dict[str, Split] = {
     "bounding_box_train": "train",
     "query": "query",
     "bounding_box_test": "gallery",
 }
-_NAME = re.compile(r"(?P<identity>-1|\d+)_c(?P<camera>\d+)s\d+_(?P<frame>\d+)_\d+\.")
+"""The three folders that Market-1501 introduced and that others took over."""
+
+ENTRIES = tuple(f"{folder}/" for folder in FOLDERS)
+
+_NAME = re.compile(r"(?P<identity>-1|\d+)_c(?P<camera>\d+)s\d+_(?P<frame>\d+)_\d+\..+")
 _JUNK, _DISTRACTOR = -1, 0
+
+
+def _signs(folder: Path) -> Sign | None:
+    name = image_named(folder / "bounding_box_train", _NAME) if has(folder, *ENTRIES) else None
+    return Sign(f"bounding_box_train, query and bounding_box_test, with names such as {name}") if name else None
+
+
+LAYOUT = Layout("Market-1501", "bounding_box_train, query and bounding_box_test", _signs, ENTRIES)
 
 
 def read_market1501(root: Path, *, name: str | None = None) -> Reading:
@@ -40,64 +51,29 @@ def read_market1501(root: Path, *, name: str | None = None) -> Reading:
     Raises:
         DataError: A folder is missing, with a guess at what happened when it was unpacked.
     """
-    check_root(root)
-    _check_layout(root)
+    check_layout(root, LAYOUT)
     domain = name or "market1501"
+    files, skipped = named_files(root, FOLDERS, _NAME, "0002_c1s1_000451_03.jpg")
     records: list[ImageRecord] = []
-    skipped: list[Skipped] = []
-    for folder, split in _FOLDERS.items():
-        found = find_image_files(root / folder)
-        junk = 0
-        skipped += [Skipped(path=f"{folder}/{skip.path}", reason=skip.reason) for skip in found.skipped]
-        for inner in found.paths:
-            path = f"{folder}/{inner}"
-            match = _NAME.match(Path(inner).name)
-            if match is None:
-                skipped.append(Skipped(path=path, reason="not named like 0002_c1s1_000451_03.jpg"))
-            elif int(match["identity"]) == _JUNK:
-                junk += 1
-            elif int(match["identity"]) == _DISTRACTOR and split != "gallery":
-                skipped.append(Skipped(path=path, reason="identity 0 (a distractor) outside the gallery"))
-            else:
-                records.append(_record(path, match, split, domain))
-        if junk:
-            skipped.append(Skipped(path=f"{folder}/-1_*", reason=f"junk by its name ({junk:,} images)"))
+    junk: Counter[str] = Counter()
+    for file in files:
+        identity, split = int(file.match["identity"]), FOLDERS[file.folder]
+        if identity == _JUNK:
+            junk[file.folder] += 1
+        elif identity == _DISTRACTOR and split != "gallery":
+            skipped.append(Skipped(path=file.path, reason="identity 0 (a distractor) outside the gallery"))
+        else:
+            records.append(
+                ImageRecord(
+                    path=file.path,
+                    identity=file.match["identity"],
+                    camera=file.match["camera"],
+                    split=split,
+                    domain=domain,
+                    frame=int(file.match["frame"]),
+                    distractor=identity == _DISTRACTOR,
+                )
+            )
+    for folder, count in junk.items():
+        skipped += left_out(f"{folder}/-1_*", count, "junk by its name")
     return Reading(domain, "market1501", VERSION, root, records, skipped)
-
-
-def _record(path: str, match: re.Match[str], split: Split, domain: str) -> ImageRecord:
-    return ImageRecord(
-        path=path,
-        identity=match["identity"],
-        camera=match["camera"],
-        split=split,
-        domain=domain,
-        frame=int(match["frame"]),
-        distractor=int(match["identity"]) == _DISTRACTOR,
-    )
-
-
-def _check_layout(root: Path) -> None:
-    missing = [folder for folder in _FOLDERS if not (root / folder).is_dir()]
-    if not missing:
-        return
-    what = f"{root} is not Market-1501: it has no {', no '.join(missing)}."
-    inside = next((child for child in sorted(root.iterdir()) if _is_layout(child)), None)
-    around = next((parent for parent in root.resolve().parents[:2] if _is_layout(parent)), None)
-    right = inside or around
-    if right is not None:
-        raise DataError(what, f"It lies one level {'deeper' if inside else 'higher'}: give {right}.")
-    if len(missing) < len(_FOLDERS):
-        raise DataError(what, "It was unpacked in part: unpack the whole archive again.")
-    archives = _archives(root)
-    if archives:
-        raise DataError(what, f"Unpack {archives[0].name} first.")
-    raise DataError(what, "Give the folder that holds bounding_box_train, query and bounding_box_test.")
-
-
-def _is_layout(folder: Path) -> bool:
-    return all((folder / inner).is_dir() for inner in _FOLDERS)
-
-
-def _archives(folder: Path) -> Sequence[Path]:
-    return sorted(child for child in folder.iterdir() if child.name.lower().endswith(ARCHIVE_SUFFIXES))

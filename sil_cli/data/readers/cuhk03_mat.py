@@ -1,0 +1,129 @@
+"""CUHK03's `cuhk-03.mat`: crops and the 20 classic test sets, in HDF5 with a reference for every image."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from sil_cli.data.readers.matlab import cell, open_v73
+from sil_cli.errors import DataError
+from sil_cli.files import one_line, staging_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from sil_cli.runtime import Reporter
+
+Kind = Literal["detected", "labeled"]
+"""How the crops were cut: by a detector, or by hand. The spelling is that of the files."""
+
+CLASSIC_SPLITS = 20
+
+_VIEWS = 2
+_MOST_CELLS = 1_000_000
+_MOST_SAMPLES = 30_000_000
+_SEAL = ".extracted.json"
+
+
+def extracted(mat: Path, kind: Kind, into: Path, reporter: Reporter) -> str:
+    """Write all crops of one kind as PNG files, all or none; does nothing when they are there from this very file.
+
+    Names are those in circulation: `1_001_1_01.png` is pair 1, person 1, view 1, image 1 (of 10; 6 to 10 belong to
+    view 2).
+
+    Args:
+        mat: `cuhk-03.mat`.
+        kind: Which crops.
+        into: Where the folder goes.
+        reporter: Is told the progress.
+
+    Returns:
+        The folder's name: `images_detected` or `images_labeled`.
+
+    Raises:
+        DataError: The file can't be read, or `into` can't be written.
+    """
+    from PIL import Image
+
+    folder = into / f"images_{kind}"
+    source = {"file": mat.name, "bytes": mat.stat().st_size}
+    if _sealed(folder) == source:
+        return folder.name
+    if folder.exists():
+        raise DataError(f"{folder} is in the way: it was not made from {mat}.", "Move it away, and try again.")
+    total = people_count(mat, kind)
+    try:
+        with staging_folder(into) as staging, reporter.task(f"Extracting {kind} crops", total, "people") as task:
+            made = staging / folder.name
+            made.mkdir()
+            for crops in read_people(mat, kind):
+                for name, pixels in crops:
+                    Image.fromarray(pixels).save(made / name, format="PNG")
+                task.advance()
+            (made / _SEAL).write_text(json.dumps(source), encoding="utf-8")
+            made.rename(folder)
+    except OSError as error:
+        raise DataError(f"{into} can't be written: {one_line(error)}.", "Make room, or check permissions.") from error
+    return folder.name
+
+
+def people_count(mat: Path, kind: Kind) -> int:
+    """How many people the file holds: 1,467.
+
+    Raises:
+        DataError: The file can't be read.
+    """
+    with open_v73(mat, kind) as file:
+        return sum(file[reference].shape[-1] for reference in file[kind][()].ravel())
+
+
+def read_people(mat: Path, kind: Kind) -> Iterator[list[tuple[str, NDArray[np.uint8]]]]:
+    """Yield each person's crops as (file name, pixels (height, width, 3) RGB), pair by pair.
+
+    Raises:
+        DataError: The file can't be read.
+    """
+    with open_v73(mat, kind) as file:
+        for pair, reference in enumerate(file[kind][()].ravel(), start=1):
+            people = cell(file, reference, most=_MOST_CELLS)
+            for person, references in enumerate(people, start=1):
+                yield list(_crops(file, references, f"{pair}_{person:03d}"))
+
+
+def _crops(file: Any, references: Any, identity: str) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    per_view = len(references) // _VIEWS
+    for place, reference in enumerate(references):
+        pixels = cell(file, reference, most=_MOST_SAMPLES)
+        if pixels.size == 0 or pixels.ndim < 3:  # somebody without ten images
+            continue
+        if pixels.dtype != np.uint8 or pixels.shape[2:] != (3,):
+            raise ValueError("an image is not 8-bit RGB")
+        view = 1 if place < per_view else 2
+        yield f"{identity}_{view}_{place + 1:02d}.png", np.ascontiguousarray(pixels)
+
+
+def classic_test(mat: Path, partition: int) -> frozenset[tuple[int, int]]:
+    """The 100 people of a classic test set, as (pair, person), both counted from 1.
+
+    Raises:
+        DataError: The file can't be read or lacks this test set.
+    """
+    with open_v73(mat, "testsets") as file:
+        references = file["testsets"][()].ravel()
+        if len(references) < partition:
+            raise DataError(f"{mat} has {len(references)} test sets, not {partition}.", "Download it anew.")
+        people = cell(file, references[partition - 1], most=_MOST_CELLS)
+        return frozenset((int(pair), int(person)) for pair, person in people)
+
+
+def _sealed(folder: Path) -> object:
+    """What the crops in `folder` were extracted from; None when they were not."""
+    try:
+        return json.loads((folder / _SEAL).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,174 @@
+"""How a data set is told by what lies in its folder, and what to say when it lies elsewhere or in part."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sil_cli.data.readers.common import ARCHIVE_SUFFIXES, check_root
+from sil_cli.data.walking import IMAGE_SUFFIXES
+from sil_cli.errors import DataError
+
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Callable, Iterator, Mapping
+
+SAMPLE = 64
+"""So many images of a folder are looked at to learn how its images are named."""
+
+NEARBY = 2
+"""So many levels above and below ROOT are searched for what was meant."""
+
+_MOST_FOLDERS = 5000
+
+
+@dataclass(frozen=True)
+class Sign:
+    """Why a folder is taken for a data set.
+
+    Attributes:
+        why: What lies there, for people.
+        options: The reader's options that follow from it.
+    """
+
+    why: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the folder of a data set looks like.
+
+    Attributes:
+        title: The data set, as its authors write it.
+        needs: What its folder holds, for people.
+        signs: Looks at a folder; None when it isn't this data set's.
+        entries: What must lie in its folder; empty where several layouts are in circulation.
+    """
+
+    title: str
+    needs: str
+    signs: Callable[[Path], Sign | None]
+    entries: tuple[str, ...] = ()
+
+
+def fits(folder: Path, layout: Layout) -> bool:
+    """Whether `folder` can be read by this layout: all entries are there, whatever the images are called."""
+    return bool(layout.entries and has(folder, *layout.entries)) or layout.signs(folder) is not None
+
+
+def has(folder: Path, *entries: str) -> bool:
+    """Whether all of `entries` lie in `folder`; folders are written with a slash at their end."""
+    return not missing(folder, *entries)
+
+
+def missing(folder: Path, *entries: str) -> list[str]:
+    """Those of `entries` that don't lie in `folder`."""
+    return [entry for entry in entries if not _is_there(folder / entry, folder_wanted=entry.endswith("/"))]
+
+
+def _is_there(path: Path, *, folder_wanted: bool) -> bool:
+    try:
+        return path.is_dir() if folder_wanted else path.is_file()
+    except OSError:
+        return False
+
+
+def image_named(folder: Path, pattern: re.Pattern[str]) -> str | None:
+    """An image of `folder` whose name fits `pattern`, when at least half of a sample of its images do."""
+    names = sample_names(folder)
+    fitting = [name for name in names if pattern.match(name)]
+    return fitting[0] if fitting and 2 * len(fitting) >= len(names) else None
+
+
+def sample_names(folder: Path) -> list[str]:
+    """The names of up to `SAMPLE` images that lie directly in `folder`, sorted; none when it can't be read."""
+    names: list[str] = []
+    try:
+        with os.scandir(folder) as listing:
+            for entry in listing:
+                suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 -- a folder may hold 100,000 names
+                if suffix in IMAGE_SUFFIXES and not entry.name.startswith("."):
+                    names.append(entry.name)
+                if len(names) == SAMPLE:
+                    break
+    except OSError:
+        return []
+    return sorted(names)
+
+
+def folders_below(root: Path, *, depth: int, enter: Callable[[Path], bool] = lambda _: True) -> Iterator[Path]:
+    """Yield `root` and the folders up to `depth` levels below it, nearest first, each level sorted by name.
+
+    Hidden folders and those that can't be read are passed over, a folder that links reach twice comes once, and
+    the walk ends after some thousands: where folders are that many, they are people.
+
+    Args:
+        root: Where to start.
+        depth: How many levels to go down.
+        enter: Asked for each folder after it was yielded: whether to go on below it.
+    """
+    pending = deque([(root, 0)])
+    seen: set[str] = set()
+    while pending and len(seen) < _MOST_FOLDERS:
+        folder, level = pending.popleft()
+        real = os.path.realpath(folder)
+        if real in seen:
+            continue
+        seen.add(real)
+        yield folder
+        if level < depth and enter(folder):
+            pending.extend((child, level + 1) for child in child_folders(folder))
+
+
+def child_folders(folder: Path) -> list[Path]:
+    """The folders in `folder`, sorted, without hidden ones and macOS's `__MACOSX`; none when it can't be read."""
+    try:
+        with os.scandir(folder) as listing:
+            names = [entry.name for entry in listing if not entry.name.startswith((".", "__MACOSX")) and _is_dir(entry)]
+    except OSError:
+        return []
+    return [folder / name for name in sorted(names)]
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def archives_in(folder: Path) -> list[Path]:
+    """The archives that lie directly in `folder`, sorted."""
+    try:
+        children = sorted(folder.iterdir())
+    except OSError:
+        return []
+    return [child for child in children if child.name.lower().endswith(ARCHIVE_SUFFIXES) and child.is_file()]
+
+
+def check_layout(root: Path, layout: Layout) -> None:
+    """Check that `root` is the folder of this data set.
+
+    Raises:
+        DataError: It is not; the error guesses what happened when it was unpacked, and names the fix.
+    """
+    check_root(root)
+    if fits(root, layout):
+        return
+    absent = [entry.rstrip("/") for entry in missing(root, *layout.entries)]
+    lacks = f"it has no {', no '.join(absent)}" if absent else f"it holds no {layout.needs}"
+    what = f"{root} is not {layout.title}: {lacks}."
+    inside = next((folder for folder in folders_below(root, depth=NEARBY) if fits(folder, layout)), None)
+    around = next((parent for parent in root.resolve().parents[:NEARBY] if fits(parent, layout)), None)
+    if inside or around:
+        raise DataError(what, f"It lies {'deeper' if inside else 'higher'}: give {inside or around}.")
+    if 0 < len(absent) < len(layout.entries):
+        raise DataError(what, "It was unpacked in part: unpack the whole archive again.")
+    archives = archives_in(root)
+    if archives:
+        raise DataError(what, f"Unpack {archives[0].name} first.")
+    raise DataError(what, f"Give the folder that holds {layout.needs}.")
