@@ -61,14 +61,20 @@ class DataSettings(Section):
 
     folder: Path = Field(Path("data"), description="where data sets are prepared")
     out: Path | None = Field(None, description="where this one goes; default: in the folder above, by its name")
-    reader: str = Field("synthetic", description="the layout of the raw data")
-    root: Path | None = Field(None, description="the raw data's folder or list file")
+    reader: str = Field("synthetic", description="the layout of the raw data; `auto` recognises it")
+    root: Path | None = Field(None, description="the raw data's folder, archive or list file")
     name: str | None = Field(None, description="the domain's name; default: the raw folder's")
     pattern: str | None = Field(None, description="reader `regex`: named groups identity, camera, split, frame")
     split: Literal["train", "test", "half"] = Field(
         "train",
         description="where the raw data has no split: all to train, all to test, or half the people each",
     )
+    partition: int | None = Field(
+        None, ge=1, description="which split, from 1, where a data set has several; default: its first or usual one"
+    )
+    labelled: bool | None = Field(None, description="reader `cuhk03`: the crops cut by hand, not the detector's")
+    seed: int = Field(0, ge=0, description="draws the splits that are random")
+    strict: bool = Field(False, description="counts that are not the published ones are an error")
     force: bool = Field(False, description="replace data prepared with other options")
     max_megapixels: float = Field(50.0, gt=0, description="larger images are refused as possible bombs")
     synthetic: SyntheticSettings = SyntheticSettings()

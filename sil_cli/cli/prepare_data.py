@@ -22,7 +22,11 @@ sil prepare-data
 
 sil prepare-data synthetic --set data.synthetic.domains=6 --out many
 
-sil prepare-data market1501 ~/Market-1501-v15.09.15
+sil prepare-data auto ~/Market-1501-v15.09.15.zip
+
+sil prepare-data cuhk03 ~/cuhk03 --labelled
+
+sil prepare-data grid ~/underground_reid --partition 2 --out data/grid-2
 
 sil prepare-data regex crops --pattern '(?P<identity>\\d+)_c(?P<camera>\\d+)' --split half
 """
@@ -40,10 +44,14 @@ class SplitMode(StrEnum):
 def command(
     reader: Annotated[
         str | None,
-        typer.Argument(metavar="[READER]", help="synthetic (the default), market1501, folders, regex or csv."),
+        typer.Argument(
+            metavar="[READER]",
+            help="synthetic (the default), auto, folders, regex, csv, or a data set: market1501, dukemtmc, msmt17, "
+            "cuhk02, cuhk03, cuhk-sysu, prid2011, grid, viper, ilids, randperson, clonedperson.",
+        ),
     ] = None,
     root: Annotated[
-        Path | None, typer.Argument(metavar="[ROOT]", help="The raw data: a folder, or a CSV file.")
+        Path | None, typer.Argument(metavar="[ROOT]", help="The raw data: a folder, an archive, or a CSV file.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where it goes; default: data/NAME.")] = None,
     name: Annotated[
@@ -60,6 +68,18 @@ def command(
             metavar="train|test|half",
             help="Images of no known split: to train, to test, or half of the people each.",
         ),
+    ] = None,
+    partition: Annotated[
+        int | None,
+        typer.Option("--partition", metavar="N", help="Which split, from 1, where a data set has several."),
+    ] = None,
+    labelled: Annotated[
+        bool | None,
+        typer.Option("--labelled", help="For cuhk03: the crops cut by hand, not the detector's.", show_default=False),
+    ] = None,
+    strict: Annotated[
+        bool | None,
+        typer.Option("--strict", help="Stop when counts are not the published ones.", show_default=False),
     ] = None,
     force: Annotated[
         bool | None, typer.Option("--force", help="Replace data that was prepared otherwise.", show_default=False)
@@ -81,6 +101,9 @@ def command(
                     "name": name,
                     "pattern": pattern,
                     "split": split.value if split else None,
+                    "partition": partition,
+                    "labelled": labelled,
+                    "strict": strict,
                     "force": force,
                 }
             }
@@ -99,18 +122,38 @@ def _show(current: Session, result: PrepareResult) -> None:
     for column in ("images", "identities", "cameras"):
         table.add_column(column, justify="right")
     for dataset in result.datasets:
-        for number, (split, counts) in enumerate(dataset.splits.items()):
-            name = dataset.name if number == 0 else ""
-            cameras = str(counts.cameras) if counts.cameras or not counts.images else "unknown"
-            table.add_row(name, split, f"{counts.images:,}", f"{counts.identities:,}", cameras)
+        for number, split in enumerate(_shown_splits(dataset)):
+            cells = [_count_cell(dataset, split, what) for what in ("images", "identities", "cameras")]
+            table.add_row(dataset.name if number == 0 else "", split, *cells)
         table.add_section()
     current.out.print(table)
     for dataset in result.datasets:
+        if dataset.published:
+            current.out.print(f"✓ as published, ≠ not: {dataset.published}.", highlight=False, soft_wrap=True)
         _show_skipped(current, dataset)
     if result.sheet:
         current.out.print(f"Samples: {result.sheet}", highlight=False, soft_wrap=True)
     made, following = _next(result)
     current.next_command(made, following)
+
+
+def _shown_splits(dataset: PreparedDataset) -> list[str]:
+    """The three splits, and all together where that was published."""
+    return list(dict.fromkeys([*dataset.splits, *(count.split for count in dataset.compared)]))
+
+
+def _count_cell(dataset: PreparedDataset, split: str, what: str) -> str:
+    """A count, marked where it was published: as it should be, or with what it should be."""
+    compared = next((each for each in dataset.compared if (each.split, each.what) == (split, what)), None)
+    if compared is not None:
+        agrees = compared.found == compared.expected
+        return f"{compared.found:,} ✓" if agrees else f"[red]{compared.found:,} ≠ {compared.expected:,}[/]"
+    counts = next((counts for name, counts in dataset.splits.items() if name == split), None)
+    if counts is None:
+        return ""
+    if what == "cameras" and counts.images and not counts.cameras:
+        return "unknown"
+    return f"{getattr(counts, what):,}"
 
 
 def _show_skipped(current: Session, dataset: PreparedDataset) -> None:

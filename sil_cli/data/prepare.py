@@ -14,7 +14,7 @@ from sil_cli.errors import DataError
 from sil_cli.files import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from sil_cli.data.reading import Reading
@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
 
 def prepare(
-    reading: Reading, folder: Path, *, reporter: Reporter, workers: int, max_pixels: int = MAX_PIXELS
+    reading: Reading,
+    folder: Path,
+    *,
+    reporter: Reporter,
+    workers: int,
+    max_pixels: int = MAX_PIXELS,
+    accept: Callable[[Sequence[ImageRecord]], None] | None = None,
 ) -> Dataset:
     """Check every image of a reading and write the data set.
 
@@ -34,6 +40,7 @@ def prepare(
         reporter: Is told the progress, and what looks wrong with the data.
         workers: How many threads decode.
         max_pixels: Larger pictures are left out.
+        accept: Called with the records that are kept, before anything is written; it may raise to stop that.
 
     Raises:
         DataError: No image is left, an image comes twice, or `folder` can't be written.
@@ -44,6 +51,8 @@ def prepare(
     skipped = [*reading.skipped, *dropped]
     if not kept:
         raise _nothing_left(reading, skipped)
+    if accept is not None:
+        accept(kept)
     for warning in doubts(kept):
         reporter.warn(f"{reading.name}: {warning}")
     try:

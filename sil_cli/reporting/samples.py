@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from PIL import Image, ImageFont
 
@@ -14,7 +13,9 @@ _PAPER, _INK, _LINE = (255, 255, 255), (38, 42, 51), (226, 229, 234)
 _MARGIN, _GAP = 16, 4
 
 
-def sample_sheet(rows: Sequence[tuple[str, Sequence[Path]]], *, tile: tuple[int, int] = (64, 128)) -> Image.Image:
+def sample_sheet(
+    rows: Sequence[tuple[str, Sequence[Image.Image]]], *, tile: tuple[int, int] = (64, 128)
+) -> Image.Image:
     """Lay out rows of images, each with its label on the left.
 
     Args:
@@ -27,7 +28,6 @@ def sample_sheet(rows: Sequence[tuple[str, Sequence[Path]]], *, tile: tuple[int,
 
     Raises:
         ValueError: There are no rows.
-        OSError: An image can't be opened.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -49,8 +49,8 @@ def sample_sheet(rows: Sequence[tuple[str, Sequence[Path]]], *, tile: tuple[int,
         if index:
             pen.line([_MARGIN, top - _GAP, sheet.width - _MARGIN, top - _GAP], fill=_LINE)
         pen.text((_MARGIN, top + (high - _text_size(font, label)[1]) // 2), label, fill=_INK, font=font)
-        for column, path in enumerate(images):
-            _place(sheet, path, (left + column * (wide + _GAP), top), tile)
+        for column, image in enumerate(images):
+            _place(sheet, image, (left + column * (wide + _GAP), top), tile)
     return sheet
 
 
@@ -60,12 +60,10 @@ def _text_size(font: ImageFont.FreeTypeFont | ImageFont.ImageFont, text: str) ->
     return int(right), int(bottom + top)
 
 
-def _place(sheet: Image.Image, path: Path, corner: tuple[int, int], tile: tuple[int, int]) -> None:
+def _place(sheet: Image.Image, image: Image.Image, corner: tuple[int, int], tile: tuple[int, int]) -> None:
     """Fit one image into its tile."""
     from PIL import Image
 
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
     scale = min(tile[0] / image.width, tile[1] / image.height)
     size = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
     if size != image.size:

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import inspect
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sil_cli.data.manifest import MANIFEST_FILE, Dataset, is_dataset, load_dataset
+from sil_cli.data.images import load_image
+from sil_cli.data.manifest import MANIFEST_FILE, Dataset, ImageRecord, is_dataset, load_dataset
 from sil_cli.data.prepare import prepare
 from sil_cli.data.protocol import PROTOCOL_FILE, Protocol, read_protocol, write_protocol
-from sil_cli.data.readers import READERS
+from sil_cli.data.published import compare, publication
 from sil_cli.data.synthetic.generate import READER_VERSION, domain_names, generate_domains
 from sil_cli.data.synthetic.options import SyntheticOptions
-from sil_cli.errors import SilError, UsageError, did_you_mean
+from sil_cli.errors import DataError, SilError, UsageError
 from sil_cli.files import staging_folder, writing
 from sil_cli.reporting.samples import sample_sheet
 from sil_cli.runtime import cpu_count
-from sil_cli.workflows.results import PreparedDataset, PrepareResult
+from sil_cli.workflows.read_raw import SYNTHETIC, read_raw
+from sil_cli.workflows.results import ComparedCount, PreparedDataset, PrepareResult
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sil_cli.data.reading import Reading
     from sil_cli.runtime import Reporter
     from sil_cli.settings import DataSettings, Settings
 
-SYNTHETIC = "synthetic"
 SHEET_FILE = "samples.jpg"
 SHEET_COLUMNS = 12
 SHEET_ROWS = 8
+SHOWN_COUNTS = 3
 MEGA = 1_000_000
+
+SheetRow = tuple[str, Dataset, list[ImageRecord]]
 
 
 def prepare_data(settings: Settings, reporter: Reporter) -> PrepareResult:
@@ -40,38 +46,51 @@ def prepare_data(settings: Settings, reporter: Reporter) -> PrepareResult:
     data = settings.data
     if data.reader == SYNTHETIC:
         return _prepare_generated(data, reporter)
-    if data.reader not in READERS:
-        raise UsageError(f"There is no reader '{data.reader}'.", did_you_mean(data.reader, [SYNTHETIC, *READERS]))
-    if data.root is None:
-        raise UsageError(
-            f"The reader {data.reader} needs the folder of the raw data.", f"Say `sil prepare-data {data.reader} ROOT`."
-        )
-    reading = READERS[data.reader].read(data.root, **_reader_options(data))
+    reading = read_raw(data, reporter)
     folder = data.out or data.folder / reading.name
     _refuse_other(folder, reading.reader, reading.options, force=data.force)
-    dataset = prepare(reading, folder, reporter=reporter, workers=cpu_count(), max_pixels=_max_pixels(data))
+    dataset = prepare(
+        reading,
+        folder,
+        reporter=reporter,
+        workers=cpu_count(),
+        max_pixels=_max_pixels(data),
+        accept=lambda records: _check_counts(reading, records, reporter, strict=data.strict),
+    )
     sheet = _write_sheet(folder / SHEET_FILE, _identity_rows(dataset))
-    return PrepareResult(datasets=[_described(dataset)], sheet=sheet, sources=[], target=None)
+    described = _described(dataset, compared=_compared(reading, dataset.records))
+    return PrepareResult(datasets=[described], sheet=sheet, sources=[], target=None)
 
 
-def _reader_options(data: DataSettings) -> dict[str, Any]:
-    """The options that this reader takes, of those that were given.
+def _compared(reading: Reading, records: Sequence[ImageRecord]) -> list[ComparedCount]:
+    """The published counts beside those found; empty where nothing was published."""
+    left_out = len(reading.records) - len(records)
+    return [
+        ComparedCount(split=each.split, what=each.what, expected=each.expected, found=each.found, cause=each.cause)
+        for each in compare(reading.reader, reading.options, records, left_out=left_out)
+    ]
+
+
+def _check_counts(reading: Reading, records: Sequence[ImageRecord], reporter: Reporter, *, strict: bool) -> None:
+    """Warn of every count that is not the published one.
 
     Raises:
-        UsageError: It needs one that was not given, or was given one that it does not take.
+        DataError: There is one, and `strict` is set.
     """
-    takes = inspect.signature(READERS[data.reader].read).parameters
-    given = {"name": data.name, "pattern": data.pattern}
-    options = {key: value for key, value in given.items() if value is not None}
-    for key in options:
-        if key not in takes:
-            raise UsageError(f"The reader {data.reader} takes no --{key}.", "Leave it out, or choose another reader.")
-    if "pattern" in takes and data.pattern is None:
-        raise UsageError(
-            f"The reader {data.reader} needs --pattern.",
-            r"For example: --pattern '(?P<identity>\d+)_c(?P<camera>\d+)'",
+    published = publication(reading.reader, reading.options)
+    wrong = [count for count in _compared(reading, records) if count.found != count.expected]
+    if published is None or not wrong:
+        return
+    for cause in dict.fromkeys(count.cause for count in wrong):
+        counts = [count for count in wrong if count.cause == cause]
+        shown = [f"{count.found:,} {count.what} in {count.split}, not {count.expected:,}" for count in counts]
+        more = f"; and {len(shown) - SHOWN_COUNTS} more" if len(shown) > SHOWN_COUNTS else ""
+        reporter.warn(f"{reading.name} is not as published: {'; '.join(shown[:SHOWN_COUNTS])}{more}. Likely: {cause}.")
+    if strict:
+        raise DataError(
+            f"{reading.name} is not as published ({published.source}): {len(wrong)} counts differ.",
+            "Mend what the warnings say, or leave --strict out.",
         )
-    return options | ({"split": data.split} if "split" in takes else {})
 
 
 def _prepare_generated(data: DataSettings, reporter: Reporter) -> PrepareResult:
@@ -87,7 +106,7 @@ def _prepare_generated(data: DataSettings, reporter: Reporter) -> PrepareResult:
     protocol = Protocol(sources=tuple(names[:-1] or names), target=names[-1])
     write_protocol(folder, protocol)
     datasets = [load_dataset(folder / name) for name in names]
-    _write_sheet(folder / SHEET_FILE, [(dataset.name, _spread(dataset)) for dataset in datasets])
+    _write_sheet(folder / SHEET_FILE, [(dataset.name, dataset, _spread(dataset)) for dataset in datasets])
     return _generated_result(folder, datasets, unchanged=False)
 
 
@@ -148,7 +167,8 @@ def _generated_result(folder: Path, datasets: list[Dataset], *, unchanged: bool)
     )
 
 
-def _described(dataset: Dataset, *, unchanged: bool = False) -> PreparedDataset:
+def _described(dataset: Dataset, *, unchanged: bool = False, compared: Sequence[ComparedCount] = ()) -> PreparedDataset:
+    published = publication(dataset.info.reader, dataset.info.options)
     return PreparedDataset(
         name=dataset.name,
         reader=dataset.info.reader,
@@ -157,28 +177,34 @@ def _described(dataset: Dataset, *, unchanged: bool = False) -> PreparedDataset:
         splits=dataset.info.splits,
         skipped=dataset.info.skipped,
         unchanged=unchanged,
+        published=published.source if published else None,
+        compared=list(compared),
     )
 
 
-def _spread(dataset: Dataset) -> list[Path]:
-    """Images of different identities, evenly over the data set."""
+def _spread(dataset: Dataset) -> list[ImageRecord]:
+    """Records of different identities, evenly over the data set."""
     firsts = {record.identity: record for record in dataset.records}
-    chosen = list(firsts.values())[:: max(1, len(firsts) // SHEET_COLUMNS)][:SHEET_COLUMNS]
-    return [dataset.image_path(record) for record in chosen]
+    return list(firsts.values())[:: max(1, len(firsts) // SHEET_COLUMNS)][:SHEET_COLUMNS]
 
 
-def _identity_rows(dataset: Dataset) -> list[tuple[str, list[Path]]]:
+def _identity_rows(dataset: Dataset) -> list[SheetRow]:
     """A row an identity, for the identities with most images."""
-    images: dict[str, list[Path]] = {}
+    images: dict[str, list[ImageRecord]] = {}
     for record in dataset.records:
-        images.setdefault(record.identity, []).append(dataset.image_path(record))
+        if not record.distractor:
+            images.setdefault(record.identity, []).append(record)
     most = sorted(images.items(), key=lambda item: -len(item[1]))[:SHEET_ROWS]
-    return [(identity, paths[:SHEET_COLUMNS]) for identity, paths in most]
+    return [(identity, dataset, records[:SHEET_COLUMNS]) for identity, records in most]
 
 
-def _write_sheet(path: Path, rows: list[tuple[str, list[Path]]]) -> Path:
+def _write_sheet(path: Path, rows: list[SheetRow]) -> Path:
+    pictures = [
+        (label, [load_image(dataset.image_path(record), box=record.box) for record in records])
+        for label, dataset, records in rows
+    ]
     with writing(path) as stream:
-        sample_sheet(rows).save(stream, format="JPEG", quality=90)
+        sample_sheet(pictures).save(stream, format="JPEG", quality=90)
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,11 +16,29 @@ class Result(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class ComparedCount(Result):
+    """A count that was published, beside what was found.
+
+    Attributes:
+        split: A split, or `all` of them together.
+        what: `images`, `identities` or `cameras`.
+        cause: Where the two differ, what is likely wrong.
+    """
+
+    split: Split | Literal["all"]
+    what: str
+    expected: int
+    found: int
+    cause: str | None
+
+
 class PreparedDataset(Result):
     """One prepared data set.
 
     Attributes:
         unchanged: It stood already, made from the same options.
+        published: Who published counts of it; None where nobody did.
+        compared: Those counts beside what was found.
     """
 
     name: str
@@ -29,6 +48,8 @@ class PreparedDataset(Result):
     splits: dict[Split, SplitCounts]
     skipped: list[Skipped]
     unchanged: bool = False
+    published: str | None = None
+    compared: list[ComparedCount] = []
 
 
 class PrepareResult(Result):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY_TRAIN_FLAGS, Outcome, sil
+from commands import TINY_TRAIN_FLAGS, Outcome, sil
 from PIL import Image
 
 

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import TINY_DATA_FLAGS, TINY_TRAIN_FLAGS, sil
+from commands import TINY_DATA_FLAGS, TINY_TRAIN_FLAGS, sil
 from PIL import Image
 
 

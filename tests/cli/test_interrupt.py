@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import TINY_DATA_FLAGS, TINY_TRAIN_FLAGS, sil, start_sil
+from commands import TINY_DATA_FLAGS, TINY_TRAIN_FLAGS, sil, start_sil
 
 LONGER = ["--set", "train.epochs=6", "--set", "train.iterations=20"]
 SECONDS = 120

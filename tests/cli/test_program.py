@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import sil
+from commands import sil
 
 import sil_cli
 

@@ -1,27 +1,18 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from sil_cli.reporting.samples import sample_sheet
 
-if TYPE_CHECKING:
-    from pathlib import Path
+
+def picture(colour: tuple[int, int, int], size: tuple[int, int] = (64, 128)) -> Image.Image:
+    return Image.new("RGB", size, colour)
 
 
-def picture(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (64, 128)) -> Path:
-    Image.new("RGB", size, colour).save(path)
-    return path
-
-
-def test_each_row_shows_its_images_in_order(tmp_path: Path) -> None:
-    red, green, blue = (
-        picture(tmp_path / f"{name}.png", colour)
-        for name, colour in (("red", (255, 0, 0)), ("green", (0, 255, 0)), ("blue", (0, 0, 255)))
-    )
+def test_each_row_shows_its_images_in_order() -> None:
+    red, green, blue = (picture(colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
     pixels = np.asarray(sample_sheet([("first", [red, green]), ("second", [blue])], tile=(32, 64)), int)
     places = {}
     for name, colour in (("red", (255, 0, 0)), ("green", (0, 255, 0)), ("blue", (0, 0, 255))):
@@ -32,16 +23,16 @@ def test_each_row_shows_its_images_in_order(tmp_path: Path) -> None:
     assert places["red"][1] == places["blue"][1] < places["green"][1]
 
 
-def test_labels_are_drawn_left_of_the_images(tmp_path: Path) -> None:
-    red = picture(tmp_path / "red.png", (255, 0, 0))
+def test_labels_are_drawn_left_of_the_images() -> None:
+    red = picture((255, 0, 0))
     pixels = np.asarray(sample_sheet([("harbour", [red])]), int)
     first = np.where((pixels == (255, 0, 0)).all(axis=2))[1].min()
     assert (pixels[:, :first].sum(axis=2) < 300).any()
     assert not (np.asarray(sample_sheet([("", [red])]), int).sum(axis=2) < 200).any()
 
 
-def test_an_image_of_another_shape_keeps_its_proportions(tmp_path: Path) -> None:
-    wide = picture(tmp_path / "wide.png", (255, 0, 0), size=(100, 50))
+def test_an_image_of_another_shape_keeps_its_proportions() -> None:
+    wide = picture((255, 0, 0), size=(100, 50))
     pixels = np.asarray(sample_sheet([("wide", [wide])], tile=(64, 128)), int)
     rows, columns = np.where((pixels == (255, 0, 0)).all(axis=2))
     assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (32, 64)

@@ -1,0 +1,95 @@
+"""From settings to a reading: which reader, which folder, and which of the options it takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sil_cli.data.archives import is_archive, unpacked
+from sil_cli.data.readers import READERS, Reader
+from sil_cli.data.readers.recognise import locate, recognise
+from sil_cli.errors import DataError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sil_cli.data.reading import Reading
+    from sil_cli.runtime import Reporter
+    from sil_cli.settings import DataSettings
+
+AUTO = "auto"
+SYNTHETIC = "synthetic"
+RAW_FOLDER = "raw"
+"""Where archives are unpacked and images extracted, in the folder of the prepared data sets."""
+
+
+def read_raw(data: DataSettings, reporter: Reporter) -> Reading:
+    """Read a raw data set by the reader that is asked for, or by the one that fits.
+
+    Raises:
+        UsageError: The reader is unknown, or lacks its ROOT or an option, or takes none of that kind.
+        DataError: The data can't be read.
+    """
+    name = data.reader
+    if name != AUTO and name not in READERS:
+        raise UsageError(f"There is no reader '{name}'.", did_you_mean(name, [SYNTHETIC, AUTO, *READERS]))
+    if data.root is None:
+        raise UsageError(f"The reader {name} needs the folder of the raw data.", f"Say `sil prepare-data {name} ROOT`.")
+    root = _opened(data, data.root, reporter)
+    recognised: dict[str, Any] = {}
+    if name == AUTO:
+        found = recognise(root)
+        name, root, recognised = found.reader, found.root, dict(found.options)
+        reporter.note(f"Recognised {name} in {root}: {found.why}.")
+    else:
+        _refuse_another_set(name, root)
+    reader = READERS[name]
+    options = recognised | _options(name, reader, data, reporter)
+    if reader.notice:
+        reporter.warn(reader.notice)
+    return reader.read(root, **options)
+
+
+def _refuse_another_set(name: str, root: Path) -> None:
+    """Say so when the reader of one data set is given the folder of another."""
+    asked = READERS[name].layout
+    if asked is None or asked.signs(root) is not None:
+        return
+    for other, reader in READERS.items():
+        sign = reader.layout.signs(root) if reader.layout else None
+        if reader.layout and sign:
+            raise DataError(
+                f"{root} is not {asked.title} but {reader.layout.title}: {sign.why}.",
+                f"Say `sil prepare-data {other} {root}`.",
+            )
+
+
+def _opened(data: DataSettings, root: Path, reporter: Reporter) -> Path:
+    """ROOT, or what comes out of it when it is an archive."""
+    if not is_archive(root):
+        return root
+    folder = unpacked(root, data.folder / RAW_FOLDER, reporter)
+    return folder if data.reader == AUTO else locate(data.reader, folder)
+
+
+def _options(name: str, reader: Reader, data: DataSettings, reporter: Reporter) -> dict[str, Any]:
+    """The options that this reader takes, of those that were given.
+
+    Raises:
+        UsageError: It needs one that was not given, or was given one that it does not take.
+    """
+    given = {"name": data.name, "pattern": data.pattern, "partition": data.partition, "labelled": data.labelled}
+    options = {key: value for key, value in given.items() if value is not None}
+    for key in options:
+        if key not in reader.takes:
+            raise UsageError(f"The reader {name} takes no --{key}.", "Leave it out, or choose another reader.")
+    if "pattern" in reader.takes and data.pattern is None:
+        raise UsageError(
+            f"The reader {name} needs --pattern.", r"For example: --pattern '(?P<identity>\d+)_c(?P<camera>\d+)'"
+        )
+    always = {
+        "split": data.split,
+        "seed": data.seed,
+        "extract_to": data.folder / RAW_FOLDER / name,
+        "reporter": reporter,
+    }
+    return options | {key: value for key, value in always.items() if key in reader.takes}

@@ -1,0 +1,80 @@
+"""Running commands in tests, on a world small enough for it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from sil_cli.cli.app import make_app
+
+TINY_DATA = {
+    "domains": 3,
+    "train_identities": 4,
+    "test_identities": 4,
+    "cameras": 2,
+    "images_per_camera": 2,
+    "height": 48,
+    "width": 24,
+}
+TINY_TRAIN = {
+    "model.height": 32,
+    "model.width": 16,
+    "train.epochs": 2,
+    "train.iterations": 2,
+    "train.identities": 2,
+    "train.instances": 2,
+    "train.milestones": [1],
+    "train.precision": "float32",
+}
+
+
+@dataclass
+class Outcome:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self):
+        """The one JSON document on stdout."""
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> str:
+        """All that was said on stderr, on one line."""
+        return " ".join(self.err.split())
+
+
+def settings_flags(values: dict[str, object], prefix: str = "") -> list[str]:
+    return [part for key, value in values.items() for part in ("--set", f"{prefix}{key}={json.dumps(value)}")]
+
+
+TINY_DATA_FLAGS = settings_flags(TINY_DATA, "data.synthetic.")
+TINY_TRAIN_FLAGS = settings_flags(TINY_TRAIN)
+
+
+def sil(*arguments: object) -> Outcome:
+    """Run a command in this process."""
+    result = CliRunner().invoke(make_app(), [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Outcome(result.exit_code, result.stdout, result.stderr)
+
+
+def start_sil(*arguments: object, cwd: Path, **options) -> subprocess.Popen[str]:
+    """Start a command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "sil_cli", *map(str, arguments)],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
