@@ -46,6 +46,12 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed processes left half written in `folder`; call it as the folder's only writer."""
+    for leftover in folder.glob(f"{TEMPORARY_MARK}*"):
+        leftover.unlink(missing_ok=True)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path` by `content`, whole or not at all."""
     with writing(path) as stream:

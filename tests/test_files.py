@@ -9,8 +9,10 @@ import pytest
 
 from sil_cli.errors import SilError
 from sil_cli.files import (
+    TEMPORARY_MARK,
     one_line,
     read_json,
+    remove_leftovers,
     sha256_of_bytes,
     sha256_of_file,
     staging_folder,
@@ -159,3 +161,10 @@ def test_two_writers_at_once_leave_one_whole_file(tmp_path):
         assert path.read_bytes() == b"b" * 10
     assert path.read_bytes() == b"a" * 1000
     assert names(tmp_path) == ["x"]
+
+
+def test_what_a_kill_left_half_written_can_be_removed(tmp_path):
+    (tmp_path / f"{TEMPORARY_MARK}abc.pt").write_bytes(b"half")
+    (tmp_path / "whole.pt").write_bytes(b"whole")
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.pt"]

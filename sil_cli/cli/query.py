@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
 from sil_cli.cli.session import Session, session
 
 if TYPE_CHECKING:
-    from sil_cli.workflows.results import QueryResult
+    from sil_cli.workflows.results import FoundMatch, QueryResult
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -64,21 +66,24 @@ def command(
 
 def _show(current: Session, result: QueryResult) -> None:
     known = f", identity {result.identity}" if result.identity else ""
-    table = Table(title=f"{result.image}{known}", title_justify="left")
-    for column in ("rank", "score"):
-        table.add_column(column, justify="right")
-    table.add_column("", width=1)
-    for column in ("identity", "camera", "time"):
-        table.add_column(column)
-    table.add_column("path", overflow="fold")
-    for match in result.matches:
-        table.add_row(
-            str(match.rank),
-            f"{match.score:.4f}",
-            CORRECT[match.correct],
-            match.identity or "unknown",
-            match.camera or "unknown",
-            match.time or "",
-            match.path,
-        )
+    table = Table(title=f"{result.image}{known}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    columns = _columns(result.matches)
+    for name in columns:
+        table.add_column(name, justify="right" if name in ("rank", "score") else "left", overflow="fold")
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*cells)
     current.out.print(table)
+
+
+def _columns(matches: list[FoundMatch]) -> dict[str, list[str]]:
+    """The table's columns by name, those left out of which nothing is known."""
+    columns = {
+        "rank": [str(match.rank) for match in matches],
+        "score": [f"{match.score:.4f}" for match in matches],
+        " ": [CORRECT[match.correct] for match in matches],
+        "identity": [match.identity or "" for match in matches],
+        "camera": [match.camera or "" for match in matches],
+        "time": [(match.time or "")[:16].replace("T", " ") for match in matches],
+        "path": [escape(match.path) for match in matches],
+    }
+    return {name: cells for name, cells in columns.items() if any(cells)}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sil_cli.errors import ModelError
-from sil_cli.files import writing
+from sil_cli.files import write_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,8 +67,10 @@ def save_checkpoint(folder: Path, state: TrainingState) -> None:
         OSError: The folder can't be written, or the disk is full; the old checkpoint stays.
     """
     content = dict(vars(state)) | {"format": FORMAT, "selected": vars(state.selected) if state.selected else None}
-    with writing(folder / CHECKPOINT_FILE) as stream:
-        torch.save(content, stream)
+    # Through memory: on a full disk torch's own writer fails with an error of its own that says nothing of disks.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(folder / CHECKPOINT_FILE, buffer.getvalue())
 
 
 def load_checkpoint(folder: Path) -> TrainingState:

@@ -11,6 +11,7 @@ import torch
 from sil_cli.data.manifest import Dataset, load_dataset
 from sil_cli.data.pixels import open_pixels
 from sil_cli.errors import DataError, ModelError, UsageError
+from sil_cli.files import remove_leftovers
 from sil_cli.locks import writer_lock
 from sil_cli.models.embedder import Architecture, Embedder, read_record, save_model
 from sil_cli.models.precision import wants_bfloat16
@@ -111,6 +112,7 @@ def _resume(settings: Settings, flags: dict[str, Any], reporter: Reporter) -> Tr
             )
     training = _compose(settings, datasets, reporter)
     with _only_writer(run):
+        remove_leftovers(run)
         if (run / CHECKPOINT_FILE).is_file():
             training.restore(load_checkpoint(run))
             reporter.note(f"Going on with {run} after iteration {training.iteration} of {training.total_iterations}.")
