@@ -61,6 +61,7 @@ class DataSettings(Section):
 
     folder: Path = Field(Path("data"), description="where data sets are prepared")
     out: Path | None = Field(None, description="where this one goes; default: in the folder above, by its name")
+    cache: Path | None = Field(None, description="where decoded pixels are kept; default: in each data set's folder")
     reader: str = Field("synthetic", description="the layout of the raw data; `auto` recognises it")
     root: Path | None = Field(None, description="the raw data's folder, archive or list file")
     name: str | None = Field(None, description="the domain's name; default: the raw folder's")

@@ -85,7 +85,7 @@ def open_pixels(
     except OSError as error:
         raise DataError(
             f"The pixel cache {target} can't be written: {one_line(error)}.",
-            "Choose another cache folder, or make room and check its permissions.",
+            "Choose another folder with --set data.cache=DIR, or make room and check its permissions.",
         ) from error
     pixels, problem = _open(target, facts, shape)
     if pixels is None:
@@ -181,7 +181,7 @@ def _check_space(folder: Path, needed: int) -> None:
     if needed + 4096 > free:
         raise DataError(
             f"The pixel cache needs {needed:,} bytes in {folder}, where {free:,} are free.",
-            "Make room, choose another cache folder, or work without the cache.",
+            "Make room, or choose another folder with --set data.cache=DIR.",
         )
 
 

@@ -66,7 +66,7 @@ def train(flags: dict[str, Any], config: Path | None, reporter: Reporter) -> Tra
     """
     settings = load_settings(flags=flags, config=config)
     if settings.train.resume:
-        return _resume(settings, flags, reporter)
+        return _resume(settings, flags, config, reporter)
     datasets = _load_sources(source_folders(settings.train.sources, settings.data.folder))
     recipe = settings.train.recipe or choose_recipe(datasets)
     settings = load_settings(flags=flags, config=config, recipe=read_recipe(recipe))
@@ -91,7 +91,7 @@ def choose_recipe(datasets: list[Dataset]) -> str:
     return GENERATED_RECIPE if all(dataset.info.generated for dataset in datasets) else PHOTOGRAPHS_RECIPE
 
 
-def _resume(settings: Settings, flags: dict[str, Any], reporter: Reporter) -> TrainResult:
+def _resume(settings: Settings, flags: dict[str, Any], config: Path | None, reporter: Reporter) -> TrainResult:
     run = settings.train.run or _newest_unfinished(settings.train.runs)
     if not (run / FACTS_FILE).is_file():
         raise UsageError(f"{run} holds no run to resume.", "Name a run folder with --run, or train without --resume.")
@@ -101,8 +101,8 @@ def _resume(settings: Settings, flags: dict[str, Any], reporter: Reporter) -> Tr
         return _result(run, facts)
     stored = read_toml(run / SETTINGS_FILE)
     _refuse_other_settings(flags, stored, run)
-    device = {"device": flags["device"]} if "device" in flags else {}
-    settings = load_settings(flags=merge(stored, device))
+    of_this_machine: dict[str, Any] = {key: flags[key] for key in ("device", "data") if key in flags}
+    settings = load_settings(flags=merge(stored, of_this_machine), config=config)
     datasets = _load_sources(list(settings.train.sources))
     for dataset, then in zip(datasets, facts.sources, strict=True):
         if dataset.info.manifest_sha256 != then.manifest_sha256:
@@ -136,7 +136,7 @@ def _newest_unfinished(runs: Path) -> Path:
 
 def _refuse_other_settings(given: dict[str, Any], stored: dict[str, Any], run: Path) -> None:
     free = {"train": ("resume", "run", "runs")}
-    for section in ("model", "style", "train", "data"):
+    for section in ("model", "style", "train"):
         for key, value in given.get(section, {}).items():
             then = stored.get(section, {}).get(key)
             if key not in free.get(section, ()) and _plain(value) != _plain(then):
@@ -191,7 +191,7 @@ def _open_source(dataset: Dataset, settings: Settings, reporter: Reporter) -> So
         dataset,
         height=settings.model.height,
         width=settings.model.width,
-        folder=dataset.folder / "cache",
+        folder=settings.data.cache or dataset.folder / "cache",
         reporter=reporter,
         workers=cpu_count(),
         positions=positions,

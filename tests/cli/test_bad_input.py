@@ -230,6 +230,13 @@ class TestTrain:
         assert_told(outcome, 2, "no weights file nothing.pth")
         assert not (tmp_path / "run").exists()
 
+    def test_a_data_set_that_is_read_only_takes_a_cache_elsewhere(self, small) -> None:
+        (small / "data/small/cache").write_text("in the way")
+        outcome = sil("train", *self.flags("--run", "run"))
+        assert_told(outcome, 1, "can't be written", "--set data.cache=DIR")
+        assert sil("train", *self.flags("--run", "run", "--set", "data.cache=decoded")).code == 0
+        assert list((small / "decoded").glob("small-*.npy"))
+
     def test_a_manifest_edited_by_hand(self, small) -> None:
         path = small / "data/small/manifest.jsonl"
         path.write_text(path.read_text().replace('"a"', '"z"'))
