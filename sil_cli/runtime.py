@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -69,9 +70,13 @@ class StopRequest:
 def stop_at_safe_point() -> Iterator[StopRequest]:
     """Turn the first Ctrl-C (SIGINT) or SIGTERM into a request that the work looks at between its steps.
 
-    A second signal interrupts at once, by KeyboardInterrupt. Must be entered in the main thread.
+    A second signal interrupts at once, by KeyboardInterrupt. Signals reach the main thread only: in any other one
+    nothing is ever requested.
     """
     stop = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
 
     def ask(number: int, frame: FrameType | None) -> None:
         del number, frame

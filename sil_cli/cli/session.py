@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 import sys
 import traceback
 from dataclasses import dataclass
@@ -111,6 +112,10 @@ def session(common: Common) -> Iterator[Session]:
         yield current
     except (typer.Exit, typer.Abort):
         raise
+    except BrokenPipeError:
+        # Whoever read stdout has left (`sil query … | head`): nothing is left to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
     except BaseException as error:
         if common.debug and not isinstance(error, InterruptedWorkError):
             current.messages.print(escape("".join(traceback.format_exception(error))), highlight=False)
@@ -139,7 +144,10 @@ def as_sil_error(error: BaseException) -> SilError:
         at = f" ({error.filename})" if error.filename else ""
         return SilError(f"{what}{at}.", fix)
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return SilError("The memory is not enough.", "Use smaller batches (--set evaluate.batch=16) or --device cpu.")
+        return SilError(
+            "The memory is not enough.",
+            "Use smaller batches (--set train.identities, evaluate.batch or gallery.batch) or --device cpu.",
+        )
     first = str(error).strip().splitlines()
     return SilError(
         f"Something unexpected: {type(error).__name__}{': ' + first[0] if first else ''}.",

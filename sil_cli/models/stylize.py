@@ -209,4 +209,5 @@ def _clamped(drawn: Statistics) -> Statistics:
 
 
 def _on(like: Tensor, values: np.ndarray) -> Tensor:
-    return torch.from_numpy(values).to(device=like.device, dtype=like.dtype)
+    # The type first: not every device has float64.
+    return torch.from_numpy(values).to(like.dtype).to(like.device)

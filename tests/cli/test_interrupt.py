@@ -28,14 +28,25 @@ def copy(world, tmp_path) -> Path:
     return tmp_path
 
 
-def finished_fingerprint(folder: Path, run: str) -> str:
-    return json.loads((folder / run / "model.json").read_text())["fingerprint"]
+def outcome_of(run: Path) -> tuple[str, list[float]]:
+    """The finished model's fingerprint and the loss of every epoch."""
+    fingerprint = json.loads((run / "model.json").read_text())["fingerprint"]
+    return fingerprint, [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(world, tmp_path_factory) -> tuple[str, list[float]]:
+    """What a training comes to that nobody stops."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    process = start_sil("train", *TINY_TRAIN_FLAGS, *LONGER, "--run", run, cwd=world)
+    _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, err
+    return outcome_of(run)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_training_goes_on_to_the_very_same_model(copy, monkeypatch, how) -> None:
+def test_a_stopped_training_goes_on_to_the_very_same_model(copy, monkeypatch, uninterrupted, how) -> None:
     monkeypatch.chdir(copy)
-    assert sil("train", *TINY_TRAIN_FLAGS, *LONGER, "--run", "whole").code == 0
     process = start_sil("train", *TINY_TRAIN_FLAGS, *LONGER, "--run", "stopped", cwd=copy)
     wait_for(lambda: (copy / "stopped/metrics.jsonl").exists(), process)
     process.send_signal(how)
@@ -50,12 +61,7 @@ def test_a_stopped_training_goes_on_to_the_very_same_model(copy, monkeypatch, ho
     assert not (copy / "stopped/model.json").exists()
     outcome = sil("train", "--resume", "--run", "stopped")
     assert outcome.code == 0, outcome.err
-    assert finished_fingerprint(copy, "stopped") == finished_fingerprint(copy, "whole")
-    whole, stopped = (
-        [json.loads(line)["loss"] for line in (copy / run / "metrics.jsonl").read_text().splitlines()]
-        for run in ("whole", "stopped")
-    )
-    assert stopped == whole
+    assert outcome_of(copy / "stopped") == uninterrupted
 
 
 def test_two_trainings_in_one_run_folder(copy, monkeypatch) -> None:
@@ -109,3 +115,14 @@ def test_ctrl_c_early_is_code_130_and_one_line(world, command) -> None:
     _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 130, err
     assert "Traceback" not in err
+
+
+def test_a_reader_that_leaves_is_no_failure_worth_a_traceback(world, tmp_path) -> None:
+    query = next((world / "data").glob("*/images/query/*.jpg"))
+    process = start_sil("query", query, "--sheet", tmp_path / "s.jpg", "--json", cwd=world)
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=SECONDS) == 1
+    assert "Traceback" not in err
+    assert "BrokenPipe" not in err

@@ -18,6 +18,7 @@ from sil_cli.data.synthetic.options import SyntheticOptions
 from sil_cli.data.synthetic.seeds import Purpose, stream
 from sil_cli.data.synthetic.shot import model_of, take_image
 from sil_cli.errors import DataError
+from sil_cli.runtime import stop_at_safe_point
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,19 +114,26 @@ def generate_domains(folder: Path, options: SyntheticOptions, reporter: Reporter
 
 
 def _draw_on(workers: int, sittings: list[Sitting], task: Task) -> None:
-    """Draw on several processes; whatever goes wrong, Ctrl-C included, none of them is left running."""
+    """Draw on several processes; whatever goes wrong, Ctrl-C included, none of them is left running.
+
+    Ctrl-C waits for the sitting that ends next: an exception that strikes inside the pool, as it starts a process
+    or hands out work, can leave it waiting for ever.
+    """
     pool = ProcessPoolExecutor(
         min(workers, len(sittings)), mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
     )
-    try:
-        for done in as_completed([pool.submit(draw_sitting, sitting) for sitting in sittings]):
-            task.advance(done.result())
-    except BrokenProcessPool as error:
-        raise DataError(
-            "A process that draws images was killed (perhaps the memory ran out).", "Try again with one worker."
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    with stop_at_safe_point() as stop:
+        try:
+            for done in as_completed([pool.submit(draw_sitting, sitting) for sitting in sittings]):
+                task.advance(done.result())
+                if stop.requested:
+                    raise KeyboardInterrupt
+        except BrokenProcessPool as error:
+            raise DataError(
+                "A process that draws images was killed (perhaps the memory ran out).", "Try again with one worker."
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _start_worker() -> None:
