@@ -6,10 +6,11 @@ import multiprocessing
 import os
 import signal
 import threading
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from sil_cli.data.manifest import ImageRecord, Split
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 READER = "synthetic"
 READER_VERSION = 1
+_SITTINGS_AHEAD = 8  # per worker: enough that none waits for work
 NAMES = (
     "harbour", "orchard", "atrium", "viaduct", "lido", "citadel",
     "arcade", "meadow", "quayside", "foundry", "belvedere", "terminus",
@@ -117,17 +119,23 @@ def _draw_on(workers: int, sittings: list[Sitting], task: Task) -> None:
     """Draw on several processes; whatever goes wrong, Ctrl-C included, none of them is left running.
 
     Ctrl-C waits for the sitting that ends next: an exception that strikes inside the pool, as it starts a process
-    or hands out work, can leave it waiting for ever.
+    or hands out work, can leave it waiting for ever. Few sittings are handed out at a time, because some Python
+    releases let a pool lock up under many thousands.
     """
     pool = ProcessPoolExecutor(
         min(workers, len(sittings)), mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
     )
     with stop_at_safe_point() as stop:
         try:
-            for done in as_completed([pool.submit(draw_sitting, sitting) for sitting in sittings]):
-                task.advance(done.result())
+            waiting = iter(sittings)
+            drawing = {pool.submit(draw_sitting, sitting) for sitting in islice(waiting, workers * _SITTINGS_AHEAD)}
+            while drawing:
+                done, drawing = wait(drawing, return_when=FIRST_COMPLETED)
+                for each in done:
+                    task.advance(each.result())
                 if stop.requested:
                     raise KeyboardInterrupt
+                drawing |= {pool.submit(draw_sitting, sitting) for sitting in islice(waiting, len(done))}
         except BrokenProcessPool as error:
             raise DataError(
                 "A process that draws images was killed (perhaps the memory ran out).", "Try again with one worker."
