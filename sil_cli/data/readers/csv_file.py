@@ -14,6 +14,7 @@ from sil_cli.data.readers.common import (
     SplitMode,
     check_root,
     domain_name,
+    slug,
     split_names,
     split_of,
     to_records,
@@ -40,7 +41,7 @@ def read_csv(
     Args:
         root: The folder that paths are relative to, or the table itself when it lies in that folder.
         table: The table; when None the only .csv or .tsv file in `root`.
-        name: The domain's name; from the folder's name when None.
+        name: The domain's name; when None that of the table, where ROOT is one, or else of the folder.
         split: What to do with images of no known split (see `SplitMode`).
         seed: Draws the identities for `half`.
 
@@ -49,6 +50,7 @@ def read_csv(
     """
     if table is None and root.is_file():
         root, table = root.parent, root
+        name = name or slug(table.stem)
     check_root(root)
     table = table or _only_table(root)
     sightings: list[Sighting] = []

@@ -125,3 +125,10 @@ def test_the_table_must_be_found(table, tmp_path):
         read_csv(tmp_path, table=tmp_path / "c.csv")
     with pytest.raises(DataError, match="There is no folder"):
         read_csv(tmp_path / "missing")
+
+
+def test_a_table_gives_its_name_to_the_domain_and_a_folder_its_own(table, tmp_path):
+    path = table("path,identity\na.jpg,p1\n", "My List.csv")
+    assert read_csv(path).name == "my-list"
+    assert read_csv(path, name="other").name == "other"
+    assert read_csv(tmp_path).name == read_csv(tmp_path).records[0].domain != "my-list"
