@@ -64,6 +64,9 @@ class DataSettings(Section):
     cache: Path | None = Field(None, description="where decoded pixels are kept; default: in each data set's folder")
     reader: str = Field("synthetic", description="the layout of the raw data; `auto` recognises it")
     root: Path | None = Field(None, description="the raw data's folder, archive or list file")
+    protocol: str | None = Field(
+        None, description="prepare what this protocol needs: `p1`, `p3-market1501`, … or a .toml file"
+    )
     name: str | None = Field(None, description="the domain's name; default: the raw folder's")
     pattern: str | None = Field(None, description="reader `regex`: named groups identity, camera, split, frame")
     split: Literal["train", "test", "half"] = Field(
@@ -109,6 +112,10 @@ class TrainSettings(Section):
     """Interleaved training."""
 
     sources: tuple[Path, ...] = Field((), description="prepared data sets to learn from")
+    source_splits: Literal["train", "train+test"] = Field(
+        "train", description="what of the sources is learnt from: their training splits, or queries and gallery too"
+    )
+    protocol: str | None = Field(None, description="the name of the protocol that the run follows, for its records")
     recipe: str | None = Field(None, description="`generated`, `paper`, or a .toml file; default: by the sources")
     run: Path | None = Field(None, description="the run folder; default: the next number in `runs`")
     runs: Path = Field(Path("runs"), description="where numbered run folders are made")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +28,8 @@ sil prepare-data auto ~/Market-1501-v15.09.15.zip
 sil prepare-data cuhk03 ~/cuhk03 --labelled
 
 sil prepare-data grid ~/underground_reid --partition 2 --out data/grid-2
+
+sil prepare-data --protocol p3-market1501 ~/reid
 
 sil prepare-data regex crops --pattern '(?P<identity>\\d+)_c(?P<camera>\\d+)' --split half
 """
@@ -77,6 +80,15 @@ def command(
         bool | None,
         typer.Option("--labelled", help="For cuhk03: the crops cut by hand, not the detector's.", show_default=False),
     ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            "--protocol",
+            metavar="NAME|FILE",
+            help="Prepare what a protocol needs of the raw data sets below ROOT: p1, p2, p3, sil-4, generated, one "
+            "case of them such as p3-market1501, or a .toml file.",
+        ),
+    ] = None,
     strict: Annotated[
         bool | None,
         typer.Option("--strict", help="Stop when counts are not the published ones.", show_default=False),
@@ -92,9 +104,12 @@ def command(
 ) -> None:
     """Read a data set, or draw one: check every image and write a manifest."""
     with session(common(config, device, assignments, as_json, debug)) as current:
+        if protocol is not None and root is None and reader is not None:
+            root, reader = Path(reader), None  # with a protocol, the one argument is ROOT
         settings = current.settings(
             {
                 "data": {
+                    "protocol": protocol,
                     "reader": reader,
                     "root": root,
                     "out": out,
@@ -108,7 +123,10 @@ def command(
                 }
             }
         )
-        from sil_cli.workflows.prepare import prepare_data
+        if settings.data.protocol is not None:
+            from sil_cli.workflows.protocol import prepare_protocol as prepare_data
+        else:
+            from sil_cli.workflows.prepare import prepare_data
 
         result = prepare_data(settings, current.reporter)
         _show(current, result)
@@ -121,15 +139,19 @@ def _show(current: Session, result: PrepareResult) -> None:
     table.add_column("split")
     for column in ("images", "identities", "cameras"):
         table.add_column(column, justify="right")
-    for dataset in result.datasets:
-        for number, split in enumerate(_shown_splits(dataset)):
-            cells = [_count_cell(dataset, split, what) for what in ("images", "identities", "cameras")]
-            table.add_row(dataset.name if number == 0 else "", split, *cells)
+    firsts = {dataset.name: dataset for dataset in reversed(result.datasets)}
+    splits = Counter(dataset.name for dataset in result.datasets)
+    for name in splits:
+        for number, split in enumerate(_shown_splits(firsts[name])):
+            cells = [_count_cell(firsts[name], split, what) for what in ("images", "identities", "cameras")]
+            several = f"{name}, first of {splits[name]} splits" if splits[name] > 1 else name
+            table.add_row(several if number == 0 else "", split, *cells)
         table.add_section()
     current.out.print(table)
-    for dataset in result.datasets:
-        if dataset.published:
-            current.out.print(f"✓ as published, ≠ not: {dataset.published}.", highlight=False, soft_wrap=True)
+    sources = "; ".join(dict.fromkeys(each.published for each in result.datasets if each.published))
+    if sources:
+        current.out.print(f"✓ as published, ≠ not: {sources}.", highlight=False, soft_wrap=True)
+    for dataset in firsts.values():
         _show_skipped(current, dataset)
     if result.sheet:
         current.out.print(f"Samples: {result.sheet}", highlight=False, soft_wrap=True)
@@ -171,7 +193,13 @@ def _show_skipped(current: Session, dataset: PreparedDataset) -> None:
 
 
 def _next(result: PrepareResult) -> tuple[str, str]:
+    if result.protocol is not None:
+        names = ", ".join(source.name for source in result.sources)
+        left_out = ", ".join(target.name for target in result.targets)
+        return f"{result.protocol}: learn from {names}; {left_out} left out.", "sil train"
     if result.target is None:
+        if len(result.datasets) > 1:
+            return f"Prepared {len(result.datasets)} data sets for all cases of the protocol.", "sil benchmark"
         (dataset,) = result.datasets
         made = f"Prepared {dataset.name} in {dataset.folder}."
         if dataset.splits["train"].images:

@@ -1,12 +1,12 @@
-"""Which prepared data sets are learnt from, and which one is left out: `protocol.toml` beside them."""
+"""Which prepared data sets are learnt from, and which are only tested on: `protocol.toml` beside them."""
 
 from __future__ import annotations
 
 import tomllib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sil_cli.data.manifest import first_problem
 from sil_cli.errors import DataError
@@ -17,24 +17,47 @@ if TYPE_CHECKING:
 
 PROTOCOL_FILE = "protocol.toml"
 
+SourceSplits = Literal["train", "train+test"]
+"""What of a source is learnt from: its training split, or its queries and gallery too."""
+
 
 class Protocol(BaseModel):
-    """Sources and target of an experiment, as folders beside the protocol's file.
+    """An experiment: sources and targets as folders beside the protocol's file, and what it pins.
 
     Attributes:
-        sources: Data sets whose training splits are learnt from.
-        target: The data set that is never learnt from, only tested on.
+        name: What the field calls it, with its case ("P3 market1501"); None where it has no name.
+        sources: Data sets that are learnt from.
+        source_splits: What of the sources.
+        targets: Data sets that are never learnt from, only tested on. One that has several random splits is a folder
+            of them. `target = "a"` in the file is short for `targets = ["a"]`.
+        settings: Values that it pins, by section, above the recipe's: the input size, for example.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    name: str | None = None
     sources: tuple[str, ...] = Field(min_length=1)
-    target: str
+    source_splits: SourceSplits = "train"
+    targets: tuple[str, ...] = Field(min_length=1)
+    settings: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_target(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "target" in values and "targets" not in values:
+            values = {key: value for key, value in values.items() if key != "target"} | {"targets": [values["target"]]}
+        return values
+
+    @property
+    def layer(self) -> dict[str, Any]:
+        """What it pins, as nested settings values."""
+        train = self.settings.get("train", {})
+        return self.settings | {"train": {"source_splits": self.source_splits, "protocol": self.name} | train}
 
 
 def write_protocol(folder: Path, protocol: Protocol) -> None:
     """Write `protocol.toml` into `folder`."""
-    write_text(folder / PROTOCOL_FILE, tomli_w.dumps(protocol.model_dump(mode="json")))
+    write_text(folder / PROTOCOL_FILE, tomli_w.dumps(protocol.model_dump(mode="json", exclude_none=True)))
 
 
 def read_protocol(folder: Path) -> Protocol | None:
@@ -44,7 +67,7 @@ def read_protocol(folder: Path) -> Protocol | None:
         DataError: The file can't be read or is not a protocol.
     """
     path = folder / PROTOCOL_FILE
-    fix = 'It should hold sources = ["a", "b"] and target = "c"; correct it, or run `sil prepare-data` again.'
+    fix = 'It should hold sources = ["a", "b"] and targets = ["c"]; correct it, or run `sil prepare-data` again.'
     try:
         return Protocol.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:

@@ -47,6 +47,8 @@ class RunFacts(BaseModel):
 
     Attributes:
         recipe: The recipe that settings started from.
+        source_splits: What of the sources was learnt from, `train` or `train+test`.
+        protocol: The protocol that pinned settings, where there was one.
         device: Where it ran, as torch names it.
         bfloat16: Convolutions ran in bfloat16.
         versions: Of Python, this program, torch, torchvision and NumPy.
@@ -60,6 +62,8 @@ class RunFacts(BaseModel):
     format: int = 1
     recipe: str
     sources: list[SourceFacts]
+    source_splits: str = "train"
+    protocol: str | None = None
     style: str
     seed: int
     epochs: int

@@ -130,7 +130,7 @@ def _data(settings: Settings) -> Finding:
     if not there:
         return Finding(what="data", value="nothing prepared here", good=False, fix="Run `sil prepare-data`.")
     protocol = read_protocol(settings.data.folder)
-    left_out = f"; left out: {protocol.target}" if protocol else ""
+    left_out = f"; left out: {', '.join(protocol.targets)}" if protocol else ""
     return Finding(what="data", value=", ".join(folder.name for folder in there) + left_out)
 
 

@@ -15,7 +15,7 @@ from sil_cli.models.embedder import ModelRecord, load_model
 from sil_cli.runtime import resolve_device
 from sil_cli.training.run_folder import FACTS_FILE, RunFacts, read_facts
 from sil_cli.workflows.embed import embed_files
-from sil_cli.workflows.locate import model_folder, target_folder
+from sil_cli.workflows.locate import SPLIT_NAME, model_folder, target_folder
 from sil_cli.workflows.results import EvaluateResult
 
 if TYPE_CHECKING:
@@ -61,6 +61,12 @@ def evaluate(settings: Settings, reporter: Reporter) -> EvaluateResult:
     return result
 
 
+def results_folder(model: Path, dataset: Dataset) -> Path:
+    """Where the results of a model on a target go, which may be one of several splits of a data set."""
+    folder = model / "evaluation" / dataset.name
+    return folder / dataset.folder.name if SPLIT_NAME.fullmatch(dataset.folder.name) else folder
+
+
 def _embed_side(
     dataset: Dataset,
     records: list[ImageRecord],
@@ -93,7 +99,8 @@ def _result(folder: Path, record: ModelRecord, dataset: Dataset, scores: Retriev
     size = record.architecture
     conditions = {
         "model": _selection(facts),
-        "sources": ", ".join(source.name for source in facts.sources) if facts else "unknown",
+        "protocol": (facts.protocol if facts else None) or "none",
+        "sources": _sources(facts),
         "input": f"{size.height}×{size.width}",
         "distance": "cosine",
         "test-time augmentation": "none",
@@ -112,8 +119,16 @@ def _result(folder: Path, record: ModelRecord, dataset: Dataset, scores: Retriev
         trained_on_target=facts is not None
         and any(source.manifest_sha256 == dataset.info.manifest_sha256 for source in facts.sources),
         conditions=conditions,
-        results=folder / "evaluation" / dataset.name / RESULTS_FILE,
+        results=results_folder(folder, dataset) / RESULTS_FILE,
     )
+
+
+def _sources(facts: RunFacts | None) -> str:
+    """The sources' names, and what of them was learnt from."""
+    if facts is None:
+        return "unknown"
+    names = ", ".join(source.name for source in facts.sources)
+    return f"{names} ({facts.source_splits.replace('+', ' + ')})"
 
 
 def _selection(facts: RunFacts | None) -> str:

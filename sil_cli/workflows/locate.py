@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RUN_NAME = re.compile(r"(\d+)-")
+SPLIT_NAME = re.compile(r"split-(\d+)")
 
 
 def prepared_datasets(folder: Path) -> list[Path]:
@@ -41,30 +42,49 @@ def source_folders(sources: tuple[Path, ...], data_folder: Path) -> list[Path]:
     raise UsageError("There is nothing to learn from yet.", _how_to_name("--source", data_folder))
 
 
-def target_folder(target: Path | None, data_folder: Path) -> Path:
-    """The data set to test on: the one named, or the one that the protocol leaves out.
+def target_folders(target: Path | None, data_folder: Path) -> list[Path]:
+    """The data sets to test on: the one named, or those that the protocol leaves out.
 
     Raises:
         UsageError: None is named and there is no protocol.
     """
     if target is not None:
-        return target
+        return [target]
     protocol = read_protocol(data_folder)
     if protocol is not None:
-        return data_folder / protocol.target
+        return [data_folder / name for name in protocol.targets]
     raise UsageError("No target data set is named.", _how_to_name("--target", data_folder))
 
 
+def target_folder(target: Path | None, data_folder: Path) -> Path:
+    """The first data set to test on, or the first split of it."""
+    folder = target_folders(target, data_folder)[0]
+    return (split_folders(folder) or [folder])[0]
+
+
+def split_folder(folder: Path, number: int) -> Path:
+    """Where one of several splits of a data set is prepared."""
+    return folder / f"split-{number:02d}"
+
+
+def split_folders(folder: Path) -> list[Path]:
+    """The splits in the folder of a data set that was prepared in several; none where it is a data set itself."""
+    if is_dataset(folder) or not folder.is_dir():
+        return []
+    numbered = [(int(found[1]), child) for child in folder.iterdir() if (found := SPLIT_NAME.fullmatch(child.name))]
+    return [child for _, child in sorted(numbered) if is_dataset(child)]
+
+
 def left_out_beside(sources: list[Path]) -> Path | None:
-    """The target of the protocol in the sources' folder, if there is one and none of the sources is it."""
+    """The first target of the protocol in the sources' folder, if there is one and none of the sources is it."""
     folders = {source.parent for source in sources}
     if len(folders) != 1:
         return None
     (folder,) = folders
     protocol = read_protocol(folder)
-    if protocol is None or protocol.target in {source.name for source in sources}:
+    if protocol is None or set(protocol.targets) & {source.name for source in sources}:
         return None
-    return folder / protocol.target
+    return folder / protocol.targets[0]
 
 
 def numbered_runs(runs: Path) -> list[Path]:

@@ -10,13 +10,14 @@ from sil_cli.data.images import load_image
 from sil_cli.data.manifest import MANIFEST_FILE, Dataset, ImageRecord, is_dataset, load_dataset
 from sil_cli.data.prepare import prepare
 from sil_cli.data.protocol import PROTOCOL_FILE, Protocol, read_protocol, write_protocol
-from sil_cli.data.published import compare, publication
+from sil_cli.data.published import publication
 from sil_cli.data.synthetic.generate import READER_VERSION, domain_names, generate_domains
 from sil_cli.data.synthetic.options import SyntheticOptions
-from sil_cli.errors import DataError, SilError, UsageError
+from sil_cli.errors import SilError, UsageError
 from sil_cli.files import staging_folder, writing
 from sil_cli.reporting.samples import sample_sheet
 from sil_cli.runtime import cpu_count
+from sil_cli.workflows.counts import Counts, check_counts, count
 from sil_cli.workflows.read_raw import SYNTHETIC, read_raw
 from sil_cli.workflows.results import ComparedCount, PreparedDataset, PrepareResult
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 SHEET_FILE = "samples.jpg"
 SHEET_COLUMNS = 12
 SHEET_ROWS = 8
-SHOWN_COUNTS = 3
 MEGA = 1_000_000
 
 SheetRow = tuple[str, Dataset, list[ImageRecord]]
@@ -55,42 +55,16 @@ def prepare_data(settings: Settings, reporter: Reporter) -> PrepareResult:
         reporter=reporter,
         workers=cpu_count(),
         max_pixels=_max_pixels(data),
-        accept=lambda records: _check_counts(reading, records, reporter, strict=data.strict),
+        accept=lambda records: check_counts(_counts(reading, records), reporter, strict=data.strict),
     )
     sheet = _write_sheet(folder / SHEET_FILE, _identity_rows(dataset))
-    described = _described(dataset, compared=_compared(reading, dataset.records))
-    return PrepareResult(datasets=[described], sheet=sheet, sources=[], target=None)
+    counts = _counts(reading, dataset.records)
+    return PrepareResult(datasets=[described(dataset, compared=counts.compared)], sheet=sheet, sources=[], target=None)
 
 
-def _compared(reading: Reading, records: Sequence[ImageRecord]) -> list[ComparedCount]:
-    """The published counts beside those found; empty where nothing was published."""
+def _counts(reading: Reading, records: Sequence[ImageRecord]) -> Counts:
     left_out = len(reading.records) - len(records)
-    return [
-        ComparedCount(split=each.split, what=each.what, expected=each.expected, found=each.found, cause=each.cause)
-        for each in compare(reading.reader, reading.options, records, left_out=left_out)
-    ]
-
-
-def _check_counts(reading: Reading, records: Sequence[ImageRecord], reporter: Reporter, *, strict: bool) -> None:
-    """Warn of every count that is not the published one.
-
-    Raises:
-        DataError: There is one, and `strict` is set.
-    """
-    published = publication(reading.reader, reading.options)
-    wrong = [count for count in _compared(reading, records) if count.found != count.expected]
-    if published is None or not wrong:
-        return
-    for cause in dict.fromkeys(count.cause for count in wrong):
-        counts = [count for count in wrong if count.cause == cause]
-        shown = [f"{count.found:,} {count.what} in {count.split}, not {count.expected:,}" for count in counts]
-        more = f"; and {len(shown) - SHOWN_COUNTS} more" if len(shown) > SHOWN_COUNTS else ""
-        reporter.warn(f"{reading.name} is not as published: {'; '.join(shown[:SHOWN_COUNTS])}{more}. Likely: {cause}.")
-    if strict:
-        raise DataError(
-            f"{reading.name} is not as published ({published.source}): {len(wrong)} counts differ.",
-            "Mend what the warnings say, or leave --strict out.",
-        )
+    return count(reading.name, reading.reader, reading.options, records, left_out=left_out)
 
 
 def _prepare_generated(data: DataSettings, reporter: Reporter) -> PrepareResult:
@@ -103,7 +77,7 @@ def _prepare_generated(data: DataSettings, reporter: Reporter) -> PrepareResult:
         reporter.note("The same generated networks stand here already; they are kept.")
         return _generated_result(folder, standing, unchanged=True)
     names = _generate(folder, options, data, reporter)
-    protocol = Protocol(sources=tuple(names[:-1] or names), target=names[-1])
+    protocol = Protocol(sources=tuple(names[:-1] or names), targets=(names[-1],))
     write_protocol(folder, protocol)
     datasets = [load_dataset(folder / name) for name in names]
     _write_sheet(folder / SHEET_FILE, [(dataset.name, dataset, _spread(dataset)) for dataset in datasets])
@@ -115,7 +89,7 @@ def _standing(folder: Path, options: SyntheticOptions) -> list[Dataset]:
     protocol = read_protocol(folder) if (folder / PROTOCOL_FILE).exists() else None
     if protocol is None:
         return []
-    names = list(dict.fromkeys([*protocol.sources, protocol.target]))
+    names = list(dict.fromkeys([*protocol.sources, *protocol.targets]))
     if not all(is_dataset(folder / name) for name in names):
         return []
     datasets = [load_dataset(folder / name) for name in names]
@@ -160,14 +134,15 @@ def _refuse_other(folder: Path, reader: str, options: dict[str, Any], *, force: 
 def _generated_result(folder: Path, datasets: list[Dataset], *, unchanged: bool) -> PrepareResult:
     sheet = folder / SHEET_FILE
     return PrepareResult(
-        datasets=[_described(dataset, unchanged=unchanged) for dataset in datasets],
+        datasets=[described(dataset, unchanged=unchanged) for dataset in datasets],
         sheet=sheet if sheet.exists() else None,
         sources=[dataset.folder for dataset in datasets[:-1] or datasets],
         target=datasets[-1].folder,
     )
 
 
-def _described(dataset: Dataset, *, unchanged: bool = False, compared: Sequence[ComparedCount] = ()) -> PreparedDataset:
+def described(dataset: Dataset, *, unchanged: bool = False, compared: Sequence[ComparedCount] = ()) -> PreparedDataset:
+    """A prepared data set as results tell of it."""
     published = publication(dataset.info.reader, dataset.info.options)
     return PreparedDataset(
         name=dataset.name,

@@ -58,13 +58,17 @@ class PrepareResult(Result):
     Attributes:
         sheet: A picture of samples.
         sources: The data sets to learn from, where preparing decided that.
-        target: The one left out.
+        target: The one left out; the first of them, where a protocol has several.
+        targets: All that a protocol leaves out; one that has random splits is the folder of these.
+        protocol: Its name.
     """
 
     datasets: list[PreparedDataset]
     sheet: Path | None
     sources: list[Path]
     target: Path | None
+    targets: list[Path] = []
+    protocol: str | None = None
 
 
 class TrainResult(Result):

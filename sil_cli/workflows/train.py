@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sil_cli.data.manifest import Dataset, load_dataset
+from sil_cli.data.manifest import Dataset, ImageRecord, load_dataset
 from sil_cli.data.pixels import open_pixels
+from sil_cli.data.protocol import Protocol, read_protocol
 from sil_cli.errors import DataError, ModelError, UsageError
 from sil_cli.files import remove_leftovers
 from sil_cli.locks import writer_lock
@@ -45,12 +46,14 @@ from sil_cli.workflows.results import TrainResult
 
 if TYPE_CHECKING:
     from sil_cli.runtime import Reporter
-    from sil_cli.settings import Settings
+    from sil_cli.settings import Settings, TrainSettings
 
 GENERATED_RECIPE, PHOTOGRAPHS_RECIPE = "generated", "paper"
 
 
-def train(flags: dict[str, Any], config: Path | None, reporter: Reporter) -> TrainResult:
+def train(
+    flags: dict[str, Any], config: Path | None, reporter: Reporter, protocol: Protocol | None = None
+) -> TrainResult:
     """Train a model, or go on with an unfinished run.
 
     The recipe lies below the other origins of settings, and which one it is may depend on the data, so this
@@ -60,6 +63,7 @@ def train(flags: dict[str, Any], config: Path | None, reporter: Reporter) -> Tra
         flags: Nested values that the command line gave.
         config: The settings file, or None for `sil.toml`.
         reporter: Shows progress.
+        protocol: What pins settings above the recipe; None: the one in the data folder, unless sources are named.
 
     Raises:
         SilError: Anything that keeps it from finishing, with what to do.
@@ -67,9 +71,11 @@ def train(flags: dict[str, Any], config: Path | None, reporter: Reporter) -> Tra
     settings = load_settings(flags=flags, config=config)
     if settings.train.resume:
         return _resume(settings, flags, config, reporter)
+    protocol = protocol or (None if settings.train.sources else read_protocol(settings.data.folder))
     datasets = _load_sources(source_folders(settings.train.sources, settings.data.folder))
-    recipe = settings.train.recipe or choose_recipe(datasets)
-    settings = load_settings(flags=flags, config=config, recipe=read_recipe(recipe))
+    pinned = protocol.layer if protocol else {}
+    recipe = settings.train.recipe or pinned.get("train", {}).get("recipe") or choose_recipe(datasets)
+    settings = load_settings(flags=flags, config=config, recipe=merge(read_recipe(recipe), pinned))
     run = settings.train.run
     if run is not None and (run / FACTS_FILE).exists():
         raise UsageError(
@@ -186,7 +192,7 @@ def _compose(settings: Settings, datasets: list[Dataset], reporter: Reporter) ->
 
 def _open_source(dataset: Dataset, settings: Settings, reporter: Reporter) -> Source:
     train = settings.train
-    positions = [position for position, record in enumerate(dataset.records) if record.split == "train"]
+    positions = [position for position, record in enumerate(dataset.records) if is_learnt_from(record, train)]
     pixels = open_pixels(
         dataset,
         height=settings.model.height,
@@ -211,6 +217,13 @@ def _open_source(dataset: Dataset, settings: Settings, reporter: Reporter) -> So
             f"its batches are smaller."
         )
     return source
+
+
+def is_learnt_from(record: ImageRecord, train: TrainSettings) -> bool:
+    """Whether a source's image is one that the run learns from; junk and distractors of the test never are."""
+    if record.split == "train":
+        return True
+    return train.source_splits == "train+test" and not (record.junk or record.distractor)
 
 
 def _loop_options(settings: Settings, device: torch.device) -> LoopOptions:
@@ -248,6 +261,8 @@ def _facts(settings: Settings, recipe: str, datasets: list[Dataset], training: T
             )
             for dataset, source in zip(datasets, training.sources, strict=True)
         ],
+        source_splits=settings.train.source_splits,
+        protocol=settings.train.protocol,
         style=settings.style.name,
         seed=settings.train.seed,
         epochs=settings.train.epochs,

@@ -1,0 +1,118 @@
+"""`sil evaluate` on several targets, or on a target in several random splits: means with standard deviations."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from sil_cli.errors import DataError
+from sil_cli.files import write_json
+from sil_cli.workflows.evaluate import RESULTS_FILE, evaluate
+from sil_cli.workflows.locate import split_folders, target_folders
+from sil_cli.workflows.results import EvaluateResult, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sil_cli.runtime import Reporter
+    from sil_cli.settings import Settings
+
+
+class Spread(Result):
+    """A rate over splits, in 0..1.
+
+    Attributes:
+        mean: Over the splits.
+        deviation: Sample standard deviation (n − 1); None where there is one split.
+    """
+
+    mean: float = Field(ge=0.0, le=1.0)
+    deviation: float | None = Field(ge=0.0)
+
+
+class TargetScores(Result):
+    """One target's scores, the mean over its splits.
+
+    Attributes:
+        splits: Each split's own result.
+    """
+
+    target: str
+    mAP: Spread  # noqa: N815 - the field's name for it
+    cmc: dict[int, Spread]
+    mINP: Spread  # noqa: N815
+    splits: list[EvaluateResult]
+    results: Path
+
+
+class TargetsResult(Result):
+    """The outcome of `sil evaluate` on more than one data set.
+
+    Attributes:
+        conditions: Under which the numbers hold; the same for all.
+    """
+
+    model: Path
+    fingerprint: str
+    targets: list[TargetScores]
+    conditions: dict[str, str]
+
+
+def evaluate_targets(settings: Settings, reporter: Reporter) -> EvaluateResult | TargetsResult:
+    """Score a model on what is to be tested: one data set, the splits of one, or several of either.
+
+    Raises:
+        SilError: There is no model or target, or they can't be used.
+    """
+    targets = [split_folders(folder) or [folder] for folder in _existing(settings)]
+    if sum(len(splits) for splits in targets) == 1:
+        return evaluate(_on(settings, targets[0][0]), reporter)
+    scored = []
+    for splits in targets:
+        results = []
+        for number, folder in enumerate(splits, start=1):
+            if len(splits) > 1:
+                reporter.note(f"{folder.parent.name}: split {number} of {len(splits)}.")
+            results.append(evaluate(_on(settings, folder), reporter))
+        scored.append(_scores(results))
+    first = scored[0].splits[0]
+    for target in scored:
+        if len(target.splits) > 1:
+            write_json(target.results, target.model_dump(mode="json"))
+    return TargetsResult(model=first.model, fingerprint=first.fingerprint, targets=scored, conditions=first.conditions)
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean and sample standard deviation (n − 1)."""
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return Spread(mean=statistics.fmean(values), deviation=deviation)
+
+
+def _existing(settings: Settings) -> list[Path]:
+    folders = target_folders(settings.evaluate.target, settings.data.folder)
+    for folder in folders:
+        if not folder.exists():
+            raise DataError(
+                f"There is no data set {folder}.", "Prepare it with `sil prepare-data`, or name another --target."
+            )
+    return folders
+
+
+def _on(settings: Settings, target: Path) -> Settings:
+    return settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update={"target": target})})
+
+
+def _scores(results: list[EvaluateResult]) -> TargetScores:
+    first = results[0]
+    several = len(results) > 1
+    return TargetScores(
+        target=first.target,
+        mAP=spread([result.mAP for result in results]),
+        cmc={rank: spread([result.cmc[rank] for result in results]) for rank in first.cmc},
+        mINP=spread([result.mINP for result in results]),
+        splits=results,
+        results=first.results.parent.parent / RESULTS_FILE if several else first.results,
+    )
