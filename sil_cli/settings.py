@@ -157,6 +157,14 @@ class EvaluateSettings(Section):
     batch: Positive = Field(128, description="images per forward pass")
 
 
+class BenchmarkSettings(Section):
+    """Running whole protocols."""
+
+    methods: tuple[str, ...] = Field((), description="what to compare, the baseline first; default: the recipe")
+    seeds: tuple[int, ...] = Field((1,), min_length=1, description="every case is trained once with each")
+    out: Path = Field(Path("benchmarks"), description="where runs and tables go")
+
+
 class GallerySettings(Section):
     """The searchable gallery."""
 
@@ -188,6 +196,7 @@ class Settings(BaseSettings):
     style: StyleSettings = StyleSettings()
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    benchmark: BenchmarkSettings = BenchmarkSettings()
     gallery: GallerySettings = GallerySettings()
     query: QuerySettings = QuerySettings()
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from sil_cli.errors import DataError
 from sil_cli.files import write_json
 from sil_cli.workflows.evaluate import RESULTS_FILE, evaluate
 from sil_cli.workflows.locate import split_folders, target_folders
@@ -67,38 +66,36 @@ def evaluate_targets(settings: Settings, reporter: Reporter) -> EvaluateResult |
     Raises:
         SilError: There is no model or target, or they can't be used.
     """
-    targets = [split_folders(folder) or [folder] for folder in _existing(settings)]
-    if sum(len(splits) for splits in targets) == 1:
-        return evaluate(_on(settings, targets[0][0]), reporter)
-    scored = []
-    for splits in targets:
-        results = []
-        for number, folder in enumerate(splits, start=1):
-            if len(splits) > 1:
-                reporter.note(f"{folder.parent.name}: split {number} of {len(splits)}.")
-            results.append(evaluate(_on(settings, folder), reporter))
-        scored.append(_scores(results))
+    targets = target_folders(settings.evaluate.target, settings.data.folder)
+    if len(targets) == 1 and not split_folders(targets[0]):
+        return evaluate(_on(settings, targets[0]), reporter)
+    scored = [score_target(settings, target, reporter) for target in targets]
     first = scored[0].splits[0]
-    for target in scored:
-        if len(target.splits) > 1:
-            write_json(target.results, target.model_dump(mode="json"))
     return TargetsResult(model=first.model, fingerprint=first.fingerprint, targets=scored, conditions=first.conditions)
+
+
+def score_target(settings: Settings, target: Path, reporter: Reporter) -> TargetScores:
+    """Score the model that the settings name on a data set, or on each of its splits.
+
+    Raises:
+        SilError: There is no model or target, or they can't be used.
+    """
+    splits = split_folders(target) or [target]
+    results = []
+    for number, folder in enumerate(splits, start=1):
+        if len(splits) > 1:
+            reporter.note(f"{target.name}: split {number} of {len(splits)}.")
+        results.append(evaluate(_on(settings, folder), reporter))
+    scores = _scores(results)
+    if len(results) > 1:
+        write_json(scores.results, scores.model_dump(mode="json"))
+    return scores
 
 
 def spread(values: Sequence[float]) -> Spread:
     """Mean and sample standard deviation (n − 1)."""
     deviation = statistics.stdev(values) if len(values) > 1 else None
     return Spread(mean=statistics.fmean(values), deviation=deviation)
-
-
-def _existing(settings: Settings) -> list[Path]:
-    folders = target_folders(settings.evaluate.target, settings.data.folder)
-    for folder in folders:
-        if not folder.exists():
-            raise DataError(
-                f"There is no data set {folder}.", "Prepare it with `sil prepare-data`, or name another --target."
-            )
-    return folders
 
 
 def _on(settings: Settings, target: Path) -> Settings:

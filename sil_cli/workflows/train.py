@@ -45,6 +45,8 @@ from sil_cli.workflows.locate import (
 from sil_cli.workflows.results import TrainResult
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings, TrainSettings
 
@@ -106,16 +108,11 @@ def _resume(settings: Settings, flags: dict[str, Any], config: Path | None, repo
         reporter.note(f"{run} has finished already; nothing is left to do.")
         return _result(run, facts)
     stored = read_toml(run / SETTINGS_FILE)
-    _refuse_other_settings(flags, stored, run)
+    refuse_other_settings(flags, stored, run)
     of_this_machine: dict[str, Any] = {key: flags[key] for key in ("device", "data") if key in flags}
     settings = load_settings(flags=merge(stored, of_this_machine), config=config)
     datasets = _load_sources(list(settings.train.sources))
-    for dataset, then in zip(datasets, facts.sources, strict=True):
-        if dataset.info.manifest_sha256 != then.manifest_sha256:
-            raise DataError(
-                f"{dataset.folder} is not the data that {run} began with (its manifest has changed).",
-                "Prepare it as it was, or train anew without --resume.",
-            )
+    refuse_other_data(datasets, facts, run)
     training = _compose(settings, datasets, reporter)
     with _only_writer(run):
         remove_leftovers(run)
@@ -140,7 +137,12 @@ def _newest_unfinished(runs: Path) -> Path:
     return unfinished[-1]
 
 
-def _refuse_other_settings(given: dict[str, Any], stored: dict[str, Any], run: Path) -> None:
+def refuse_other_settings(given: Mapping[str, Any], stored: Mapping[str, Any], run: Path) -> None:
+    """Refuse to take a run for what it is not.
+
+    Raises:
+        UsageError: A setting of the model, the style or the training is given another value than the run began with.
+    """
     free = {"train": ("resume", "run", "runs")}
     for section in ("model", "style", "train"):
         for key, value in given.get(section, {}).items():
@@ -150,6 +152,20 @@ def _refuse_other_settings(given: dict[str, Any], stored: dict[str, Any], run: P
                     f"{run} began with {section}.{key} = {_plain(then)}, not {_plain(value)}.",
                     "Leave that out to go on as it began, or train anew without --resume.",
                 )
+
+
+def refuse_other_data(datasets: Sequence[Dataset], facts: RunFacts, run: Path) -> None:
+    """Refuse to go on with sources that have changed.
+
+    Raises:
+        DataError: A source's manifest is not the one that the run began with.
+    """
+    for dataset, then in zip(datasets, facts.sources, strict=True):
+        if dataset.info.manifest_sha256 != then.manifest_sha256:
+            raise DataError(
+                f"{dataset.folder} is not the data that {run} began with (its manifest has changed).",
+                "Prepare it as it was, or train anew in another folder.",
+            )
 
 
 def _plain(value: Any) -> Any:

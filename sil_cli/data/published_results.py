@@ -1,0 +1,47 @@
+"""The numbers that papers and repositories report for a protocol, with what is known of how they were obtained."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from importlib import resources
+
+
+@dataclass(frozen=True)
+class PublishedResult:
+    """One reported pair of numbers.
+
+    Attributes:
+        mAP: In percent, as reported.
+        rank1: In percent, as reported.
+        source: Who reports it.
+        conditions: What is known of how it was obtained.
+    """
+
+    protocol: str
+    method: str
+    backbone: str
+    target: str
+    mAP: float  # noqa: N815 - the field's name for it
+    rank1: float
+    source: str
+    conditions: str
+
+
+def published_results(protocol: str) -> list[PublishedResult]:
+    """All numbers reported for a protocol, in the file's order; none for one that nobody else uses."""
+    text = (resources.files("sil_cli") / "comparison" / "published.csv").read_text(encoding="utf-8")
+    return [
+        PublishedResult(
+            protocol=row["protocol"],
+            method=row["method"],
+            backbone=row["backbone"],
+            target=row["target"],
+            mAP=float(row["map"]),
+            rank1=float(row["rank1"]),
+            source=row["source"],
+            conditions=row["conditions"],
+        )
+        for row in csv.DictReader(text.splitlines())
+        if row["protocol"] == protocol
+    ]

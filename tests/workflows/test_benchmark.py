@@ -1,0 +1,150 @@
+"""`sil benchmark`: a whole protocol, interrupted and taken up again, and its tables."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+from commands import TINY_DATA_FLAGS, TINY_TRAIN_FLAGS, settings_flags, sil
+
+from sil_cli.data.plan import read_plan
+from sil_cli.errors import InterruptedWorkError, UsageError
+from sil_cli.reporting.score_table import Score
+from sil_cli.workflows import benchmark as workflow
+from sil_cli.workflows.benchmark import chosen_methods, score_table
+
+QUICK = [*TINY_TRAIN_FLAGS, *settings_flags({"train.epochs": 1, "train.iterations": 1, "train.milestones": [1]})]
+FLAGS = [*TINY_DATA_FLAGS, "--set", "data.synthetic.domains=2", *QUICK]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder in which a benchmark of two methods and two seeds has run."""
+    import os
+
+    folder = tmp_path_factory.mktemp("benchmark")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        outcome = run()
+        assert outcome.code == 0, outcome.err
+        yield folder, outcome.document
+    finally:
+        os.chdir(before)
+
+
+def run(*more):
+    return sil("benchmark", "generated", "--method", "fbf", "--method", "ubs", "--seeds", 2, *FLAGS, "--json", *more)
+
+
+def test_every_method_case_and_seed_is_trained_and_tested(finished):
+    _, document = finished
+    runs = {(each["method"], each["case"], each["seed"]) for each in document["runs"]}
+    assert runs == {(m, c, s) for m in ("fbf", "ubs") for c in ("harbour", "orchard") for s in (1, 2)}
+    for each in document["runs"]:
+        facts = json.loads((Path(each["run"]) / "run.json").read_text())
+        assert facts["style"] == {"fbf": "none", "ubs": "ubs"}[each["method"]]
+        assert facts["seed"] == each["seed"]
+        assert [source["name"] for source in facts["sources"]] == [
+            name for name in ("harbour", "orchard") if name != each["case"]
+        ]
+        assert [target["target"] for target in each["targets"]] == [each["case"]]
+
+
+def test_means_deviations_and_differences_are_those_of_the_runs(finished):
+    _, document = finished
+    maps = {
+        (each["method"], each["case"], each["seed"]): each["targets"][0]["mAP"]["mean"] for each in document["runs"]
+    }
+    for method in document["methods"]:
+        own = [maps[method["method"], "harbour", seed] for seed in (1, 2)]
+        assert method["mAP"]["harbour"]["mean"] == pytest.approx(statistics.fmean(own))
+        assert method["mAP"]["harbour"]["deviation"] == pytest.approx(statistics.stdev(own))
+        whole = [
+            statistics.fmean(maps[method["method"], case, seed] for case in ("harbour", "orchard")) for seed in (1, 2)
+        ]
+        assert method["mean_mAP"]["mean"] == pytest.approx(statistics.fmean(whole))
+    difference = next(each for each in document["differences"] if each["metric"] == "mAP")
+    expected = [maps["ubs", case, seed] - maps["fbf", case, seed] for case in ("harbour", "orchard") for seed in (1, 2)]
+    assert (difference["method"], difference["baseline"], difference["pairs"]) == ("ubs", "fbf", 4)
+    assert difference["mean"] == pytest.approx(statistics.fmean(expected))
+
+
+def test_tables_stand_beside_the_runs(finished):
+    folder, document = finished
+    assert [Path(table).name for table in document["tables"]] == ["table.csv", "table.md", "table.tex"]
+    markdown = (folder / "benchmarks/generated/table.md").read_text()
+    harbour = document["methods"][0]["mAP"]["harbour"]
+    assert f"{100 * harbour['mean']:.1f} ± {100 * harbour['deviation']:.1f}" in markdown
+    assert json.loads((folder / "benchmarks/generated/results.json").read_text()) == document
+
+
+def test_a_second_call_does_nothing_again(finished, monkeypatch):
+    _, document = finished
+    monkeypatch.setattr(workflow, "train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(workflow, "score_target", lambda *_: pytest.fail("evaluated again"))
+    assert run().document == document
+
+
+def test_a_finished_run_is_not_taken_for_another(finished):
+    outcome = run("--set", "train.temperature=0.3")
+    assert outcome.code == 2
+    assert "train.temperature" in outcome.error
+
+
+def test_it_goes_on_after_an_interruption(empty, monkeypatch):
+    calls = []
+    original = workflow.train
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise InterruptedWorkError("Stopped after iteration 3.", "Go on with `sil train --resume`.")
+        return original(*arguments)
+
+    monkeypatch.setattr(workflow, "train", interrupted)
+    outcome = sil("benchmark", "generated", *FLAGS)
+    assert outcome.code == 130
+    assert "run 2 of 2" in outcome.error
+    assert "same command" in outcome.error
+    monkeypatch.setattr(workflow, "train", original)
+    done = sil("benchmark", "generated", *FLAGS, "--json")
+    assert done.code == 0, done.err
+    assert [each["method"] for each in done.document["methods"]] == ["recipe"]
+    assert done.document["methods"][0]["mAP"]["harbour"]["deviation"] is None
+
+
+def test_published_numbers_stand_below_the_measured_ones():
+    plan, _ = read_plan("p3", [])
+    table = score_table(plan, ["market1501"], [], [])
+    row = next(row for row in table.rows if row.method == "IL (SIL), ResNet-50")
+    assert row.scores == {"market1501": (Score(72.0), Score(88.5))}
+    assert row.conditions
+    assert table.targets == ("market1501",)
+
+
+def test_methods_are_the_shipped_the_protocols_own_or_the_recipe():
+    plan, _ = read_plan("generated", ["a", "b"])
+    assert chosen_methods(plan, []) == {"recipe": {}}
+    assert chosen_methods(plan, ["fbf"]) == {"fbf": {"style": {"name": "none"}}}
+    own = plan.model_copy(update={"methods": {"mine": {"style": {"rho": 1.0}}}})
+    assert list(chosen_methods(own, [])) == ["mine"]
+    with pytest.raises(UsageError, match="ubz"):
+        chosen_methods(plan, ["ubz"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["p3"], "needs the folder that holds its raw data sets"),
+        (["p33"], "Did you mean"),
+        (["generated", "--method", "none-such"], "There is no method"),
+        (["generated-nowhere"], "has no case"),
+    ],
+)
+def test_wrong_usage(empty, arguments, says):
+    outcome = sil("benchmark", *arguments)
+    assert outcome.code == 2
+    assert says in outcome.error
