@@ -8,7 +8,7 @@ import torchvision
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 BackboneName = Literal["resnet18", "resnet50"]
 
@@ -20,7 +20,10 @@ class StagedResNet(nn.Module):
 
     Attributes:
         channels: Channels of the output map: 512 (ResNet-18) or 2048 (ResNet-50).
+        stages: How many stages a style can follow.
     """
+
+    stages = 4
 
     def __init__(self, name: BackboneName, *, last_stride: Literal[1, 2] = 1, stem_relu: bool = True) -> None:
         """Build it with random weights.
@@ -47,14 +50,14 @@ class StagedResNet(nn.Module):
             _remove_stride(self.layer4[0])
 
     def forward(
-        self, images: Tensor, *, style: Callable[[Tensor], Tensor] | None = None, after_stage: int = 1
+        self, images: Tensor, *, style: Callable[[Tensor], Tensor] | None = None, after_stages: Sequence[int] = (1,)
     ) -> Tensor:
         """Feature maps of images.
 
         Args:
             images: (B, 3, H, W), normalised.
-            style: Applied to the output of one stage; None leaves features as they are.
-            after_stage: Which stage, 1 to 4.
+            style: Applied to the output of some stages; None leaves features as they are.
+            after_stages: Which stages, 1 to 4.
 
         Returns:
             (B, channels, H/32, W/32), or H/16, W/16 with `last_stride=1`; sizes round up.
@@ -62,7 +65,7 @@ class StagedResNet(nn.Module):
         features: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         for number, stage in enumerate((self.layer1, self.layer2, self.layer3, self.layer4), start=1):
             features = stage(features)
-            if style is not None and number == after_stage:
+            if style is not None and number in after_stages:
                 features = style(features)
         return features
 

@@ -17,7 +17,7 @@ from sil_cli.files import read_json, sha256_of_bytes, write_bytes, write_json
 from sil_cli.models.backbone import BackboneName, StagedResNet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -96,24 +96,30 @@ class Embedder(nn.Module):
         return self.backbone.channels
 
     def forward(
-        self, images: Tensor, *, style: Callable[[Tensor], Tensor] | None = None, after_stage: int = 1
+        self, images: Tensor, *, style: Callable[[Tensor], Tensor] | None = None, after_stages: Sequence[int] = (1,)
     ) -> Tensor:
         """Embeddings of images.
 
         Args:
             images: (B, 3, height, width), RGB, uint8 in 0..255 or floating in 0..1.
-            style: A stylisation of feature maps (B, C, H, W); None for none.
-            after_stage: The stage that it follows, 1 to 4.
+            style: A stylisation of feature maps (B, C, H, W); None for none. In eval mode it is left out.
+            after_stages: The stages that it follows, 1 to 4.
 
         Returns:
             (B, dimension), rows of unit length, in the type of the parameters.
         """
+        return F.normalize(self.neck(self.pooled(images, style=style, after_stages=after_stages)), dim=1)
+
+    def pooled(
+        self, images: Tensor, *, style: Callable[[Tensor], Tensor] | None = None, after_stages: Sequence[int] = (1,)
+    ) -> Tensor:
+        """Features before the neck, (B, dimension), for arguments as of `forward`."""
         if images.dtype == torch.uint8:
             images = images.to(self.mean.dtype) / 255
         images = (images - self.mean) / self.std
-        maps = self.backbone(images, style=style, after_stage=after_stage)
-        pooled = maps.to(self.neck.weight.dtype).mean(dim=(2, 3))
-        return F.normalize(self.neck(pooled), dim=1)
+        maps = self.backbone(images, style=style if self.training else None, after_stages=after_stages)
+        pooled: Tensor = maps.to(self.neck.weight.dtype).mean(dim=(2, 3))
+        return pooled
 
 
 def save_model(folder: Path, embedder: Embedder) -> ModelRecord:

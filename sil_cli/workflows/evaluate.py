@@ -119,4 +119,5 @@ def _result(folder: Path, record: ModelRecord, dataset: Dataset, scores: Retriev
 def _selection(facts: RunFacts | None) -> str:
     if facts is None or facts.selected is None:
         return "unknown"
-    return "last epoch" if facts.selected == "last" else f"chosen on held-out source identities, {facts.selected}"
+    chosen = "last epoch" if facts.selected == "last" else f"chosen on held-out source identities, {facts.selected}"
+    return f"{chosen}, averaged weights" if facts.weights == "averaged" else chosen
