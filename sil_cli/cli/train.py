@@ -46,7 +46,9 @@ def command(
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", metavar="NAME", help="generated, paper, supervised, or a .toml file."),
+        typer.Option(
+            "--recipe", metavar="NAME", help="generated, paper, supervised, or a .toml file; default: by the sources."
+        ),
     ] = None,
     weights: Annotated[
         str | None, typer.Option("--weights", metavar="imagenet|none|FILE", help="The backbone's first weights.")

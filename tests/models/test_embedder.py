@@ -66,7 +66,7 @@ def test_a_style_sits_after_the_stage_that_is_named(embedder: Embedder, stage: i
         channels.append(features.shape[1])
         return features
 
-    embedder(torch.rand(2, 3, 32, 16), style=style, after_stage=stage)
+    embedder(torch.rand(2, 3, 32, 16), style=style, after_stages=(stage,))
     assert channels == [64 * 2 ** (stage - 1)]
 
 
