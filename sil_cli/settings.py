@@ -31,7 +31,6 @@ CONFIG_FILE = Path("sil.toml")
 ENVIRONMENT_PREFIX = "SIL_"
 
 StyleName = Literal["none", "mixstyle", "dsu", "efdmix", "dir-mixstyle", "batch-style", "dbs", "ubs"]
-Backbone = Literal["resnet18", "resnet50"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -90,12 +89,21 @@ class DataSettings(Section):
 class ModelSettings(Section):
     """The network."""
 
-    backbone: Backbone = Field("resnet50", description="torchvision's network")
+    backbone: str = Field(
+        "resnet50",
+        description="resnet18, 34, 50 or 101, each also with -ibn-a; osnet_x1_0, …; mobilenet_v3_large, …; vit_b_16; "
+        "timm:NAME",
+    )
     weights: str = Field("imagenet", description="`imagenet`, `none`, or a .safetensors/.pth file")
     height: int = Field(256, ge=16, le=1024, description="input height in pixels")
     width: int = Field(128, ge=16, le=1024, description="input width in pixels")
     last_stride: Literal[1, 2] = Field(1, description="stride of the last stage")
     stem_relu: bool = Field(True, description="ReLU after the first batch norm (the authors' class has none)")
+    pooling: Literal["average", "gem"] = Field("average", description="how feature maps become vectors")
+    neck: bool = Field(True, description="a batch norm without a shift before the embedding")
+    dimension: int | None = Field(
+        None, ge=8, le=65_536, description="length of an embedding, by a linear layer; default: the backbone's"
+    )
 
 
 class StyleSettings(Section):

@@ -97,6 +97,9 @@ def compose(settings: Settings, datasets: Sequence[Dataset], reporter: Reporter,
             backbone=settings.model.backbone,
             last_stride=settings.model.last_stride,
             stem_relu=settings.model.stem_relu,
+            pooling=settings.model.pooling,
+            neck=settings.model.neck,
+            dimension=settings.model.dimension,
             height=settings.model.height,
             width=settings.model.width,
         )
@@ -108,7 +111,7 @@ def compose(settings: Settings, datasets: Sequence[Dataset], reporter: Reporter,
             f"Choose among 1 to {embedder.backbone.stages}.",
         )
     if fresh:
-        load_pretrained(embedder.backbone, settings.model.backbone, settings.model.weights)
+        load_pretrained(embedder, settings.model.weights)
     sources = [_open_source(dataset, settings, reporter) for dataset in datasets]
     method = _method(settings, embedder, sources, device, fresh=fresh)
     return Training(embedder, sources, method, _loop_options(settings, device), device=device)
