@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -99,7 +100,7 @@ def resized_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def _is_square(count: int) -> bool:
-    return round(count**0.5) ** 2 == count
+    return math.isqrt(count) ** 2 == count
 
 
 def _as_tokens(maps: Tensor) -> Tensor:
