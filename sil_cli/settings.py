@@ -8,12 +8,13 @@ The defaults are the paper's (arXiv 2207.03132) wherever it gives a value.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -29,11 +30,15 @@ from sil_cli.runtime import DeviceName
 CONFIG_FILE = Path("sil.toml")
 ENVIRONMENT_PREFIX = "SIL_"
 
-StyleName = Literal["none", "ubs", "dbs"]
-Backbone = Literal["resnet18", "resnet50"]
+StyleName = Literal["none", "mixstyle", "dsu", "efdmix", "dir-mixstyle", "batch-style", "dbs", "ubs"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
+Stages = Annotated[
+    tuple[Positive, ...],
+    Field(min_length=1),
+    BeforeValidator(lambda value: [value] if isinstance(value, int) else value),
+]
 
 
 class Section(BaseModel):
@@ -87,36 +92,55 @@ class DataSettings(Section):
 class ModelSettings(Section):
     """The network."""
 
-    backbone: Backbone = Field("resnet50", description="torchvision's network")
+    backbone: str = Field(
+        "resnet50",
+        description="resnet18, 34, 50 or 101, each also with -ibn-a; osnet_x1_0, …; mobilenet_v3_large, …; vit_b_16; "
+        "timm:NAME",
+    )
     weights: str = Field("imagenet", description="`imagenet`, `none`, or a .safetensors/.pth file")
     height: int = Field(256, ge=16, le=1024, description="input height in pixels")
     width: int = Field(128, ge=16, le=1024, description="input width in pixels")
     last_stride: Literal[1, 2] = Field(1, description="stride of the last stage")
     stem_relu: bool = Field(True, description="ReLU after the first batch norm (the authors' class has none)")
+    pooling: Literal["average", "gem"] = Field("average", description="how feature maps become vectors")
+    neck: bool = Field(True, description="a batch norm without a shift before the embedding")
+    dimension: int | None = Field(
+        None, ge=8, le=65_536, description="length of an embedding, by a linear layer; default: the backbone's"
+    )
 
 
 class StyleSettings(Section):
-    """The stylisation of the second forward pass."""
+    """The stylisation of feature maps while training."""
 
     name: StyleName = Field("ubs", description="how new feature statistics are drawn")
-    after_stage: Literal[1, 2, 3, 4] = Field(1, description="the stage that the style layer follows")
+    passes: Literal["first", "second", "both"] = Field("second", description="the forward pass that is stylised")
+    after_stages: Stages = Field((1,), description="the stage, or a list of stages, that the style layer follows")
+    probability: Share = Field(1.0, description="chance that a batch is stylised at all")
+    alpha: float = Field(0.1, gt=0.0, description="mixstyle, efdmix: α of λ ~ Beta(α, α)")
     rho: float = Field(3.0, ge=0.0, description="ubs: half width of the interval, in standard deviations")
-    samples: int = Field(2, ge=1, description="dbs: T, the other samples mixed in")
-    concentration: float = Field(0.1, gt=0.0, description="dbs: ε of the Dirichlet distribution")
-    mix: Share = Field(0.9, description="dbs: z, the weight of the Dirichlet part")
-    covariance: Literal["full", "diagonal"] = Field("full", description="dbs: of the batch part")
+    samples: Positive = Field(2, description="dir-mixstyle, dbs: T, the other samples mixed in")
+    concentration: float = Field(0.1, gt=0.0, description="dir-mixstyle, dbs: ε of the Dirichlet distribution")
+    mix: Share | Literal["random"] = Field(
+        0.9, description="dbs: z, the weight of the Dirichlet part; `random`: uniform for each sample"
+    )
+    covariance: Literal["full", "diagonal"] = Field("full", description="batch-style, dbs: of the batch part")
     clamp: bool = Field(False, description="clamp drawn γ at 0 (the authors do not)")
 
 
 class TrainSettings(Section):
-    """Interleaved training."""
+    """Training."""
 
+    method: Literal["interleaved", "supervised"] = Field(
+        "interleaved", description="the paper's, or the supervised baseline for a target that has labels"
+    )
     sources: tuple[Path, ...] = Field((), description="prepared data sets to learn from")
     source_splits: Literal["train", "train+test"] = Field(
         "train", description="what of the sources is learnt from: their training splits, or queries and gallery too"
     )
     protocol: str | None = Field(None, description="the name of the protocol that the run follows, for its records")
-    recipe: str | None = Field(None, description="`generated`, `paper`, or a .toml file; default: by the sources")
+    recipe: str | None = Field(
+        None, description="`generated`, `paper`, `supervised`, or a .toml file; default: by the sources"
+    )
     run: Path | None = Field(None, description="the run folder; default: the next number in `runs`")
     runs: Path = Field(Path("runs"), description="where numbered run folders are made")
     seed: int = Field(1, ge=0, description="same seed, same run")
@@ -132,12 +156,18 @@ class TrainSettings(Section):
     decay: float = Field(0.1, gt=0.0, le=1.0, description="by this factor")
     temperature: float = Field(0.05, gt=0.0, description="τ of the loss")
     momentum: float = Field(0.2, ge=0.0, lt=1.0, description="m: weight of the old prototype")
+    prototypes: str = Field(
+        "centroids", description="where prototypes begin: `centroids`, `random`, or a .safetensors file (zero-shot)"
+    )
+    second_pass: bool = Field(True, description="false: the first pass's features update the prototypes (FB baseline)")
     second_pass_statistics: bool = Field(
         True,
         description="the second pass also moves batch norm's running statistics (as the authors' code does)",
     )
     flip: Share = Field(0.5, description="chance of a horizontal flip")
     pad: int = Field(10, ge=0, description="pixels of padding before the random crop")
+    erasing: Share = Field(0.0, description="chance of random erasing")
+    ema: float = Field(0.0, ge=0.0, lt=1.0, description="decay of a moving average of the weights, then kept; 0: none")
     precision: Precision = Field("float32", description="`auto`: bfloat16 where the device is fast at it")
     select: Literal["last", "held-out"] = Field("last", description="which epoch's model is kept")
     held_out: float = Field(
@@ -146,7 +176,23 @@ class TrainSettings(Section):
         lt=1.0,
         description="share of source identities kept from training when select is held-out",
     )
+    divergence: float = Field(
+        2.0,
+        ge=0.0,
+        description="stop when three epochs' losses lie above so many times chance and do not fall; 0: never",
+    )
+    keep_checkpoints: Positive = Field(2, description="checkpoints kept of an unfinished run, and after it")
+    tensorboard: bool = Field(False, description="write the metrics for TensorBoard too")
     resume: bool = Field(False, description="go on with an unfinished run")
+
+
+class SupervisedSettings(Section):
+    """The supervised baseline: identity loss and batch-hard triplet loss."""
+
+    label_smoothing: float = Field(0.1, ge=0.0, lt=1.0, description="ε of the identity loss")
+    margin: Annotated[float, Field(gt=0.0)] | Literal["soft"] = Field(
+        0.3, description="m of the triplet loss, or `soft`: ln(1 + exp(·)) instead of max(0, m + ·)"
+    )
 
 
 class EvaluateSettings(Section):
@@ -195,6 +241,7 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     style: StyleSettings = StyleSettings()
     train: TrainSettings = TrainSettings()
+    supervised: SupervisedSettings = SupervisedSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     benchmark: BenchmarkSettings = BenchmarkSettings()
     gallery: GallerySettings = GallerySettings()
@@ -346,8 +393,19 @@ def _explain(error: ValidationError, origins: dict[str, dict[str, Any]]) -> Usag
         near = nearest(key, known_keys() if len(path) > 1 else Settings.model_fields)
         fix = f"Did you mean '{near}'?" if near else f"Known sections: {', '.join(Settings.model_fields)}."
         return UsageError(f"'{key}' is not a setting (in {where}).", fix)
-    message = problem["msg"][:1].lower() + problem["msg"][1:]
-    return UsageError(f"{key} = {problem['input']!r} is not valid (in {where}): {message}.", "Correct the value.")
+    key = _key_of(path)
+    same = [each for each in error.errors() if _key_of([str(part) for part in each["loc"]]) == key]
+    message = ", or ".join(each["msg"][:1].lower() + each["msg"][1:] for each in same)
+    choices = [word for each in same for word in re.findall(r"'([^']+)'", each.get("ctx", {}).get("expected", ""))]
+    fix = did_you_mean(str(problem["input"]), choices) if choices else "Correct the value."
+    return UsageError(f"{key} = {problem['input']!r} is not valid (in {where}): {message}.", fix)
+
+
+def _key_of(path: list[str]) -> str:
+    """The setting that a path leads into; what follows its key names an element, or one of several kinds."""
+    known = known_keys()
+    prefixes = [".".join(path[:length]) for length in range(1, len(path) + 1)]
+    return next((prefix for prefix in prefixes if prefix in known), prefixes[-1])
 
 
 def _holds(values: Any, path: list[str]) -> bool:

@@ -23,6 +23,10 @@ sil train --style dbs --seed 2
 
 sil train --source data/market1501 --source data/msmt17 --recipe paper --weights imagenet
 
+sil train --recipe supervised --source data/market1501
+
+sil train --style none --set train.second_pass=false
+
 sil train --resume
 """
 
@@ -32,10 +36,19 @@ def command(
         list[Path] | None,
         typer.Option("--source", metavar="DIR", help="A prepared data set to learn from; may be repeated."),
     ] = None,
-    style: Annotated[str | None, typer.Option("--style", metavar="NAME", help="Second pass: ubs, dbs or none.")] = None,
+    style: Annotated[
+        str | None,
+        typer.Option(
+            "--style",
+            metavar="NAME",
+            help="none, mixstyle, dsu, efdmix, dir-mixstyle, batch-style, dbs or ubs; default: by the recipe.",
+        ),
+    ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", metavar="NAME", help="generated, paper, or a .toml file; default: by the sources."),
+        typer.Option(
+            "--recipe", metavar="NAME", help="generated, paper, supervised, or a .toml file; default: by the sources."
+        ),
     ] = None,
     weights: Annotated[
         str | None, typer.Option("--weights", metavar="imagenet|none|FILE", help="The backbone's first weights.")
@@ -44,6 +57,9 @@ def command(
         Path | None, typer.Option("--run", metavar="DIR", help="The run folder; default: the next number in runs.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Same seed, same run.")] = None,
+    tensorboard: Annotated[
+        bool | None, typer.Option("--tensorboard", help="Write metrics for TensorBoard too.", show_default=False)
+    ] = None,
     resume: Annotated[
         bool | None, typer.Option("--resume", help="Go on with an unfinished run.", show_default=False)
     ] = None,
@@ -62,6 +78,7 @@ def command(
                     "recipe": recipe,
                     "run": run,
                     "seed": seed,
+                    "tensorboard": tensorboard,
                     "resume": resume,
                 },
                 "style": {"name": style},
@@ -75,11 +92,11 @@ def command(
         table = Table(title="Trained model", title_justify="left", show_header=False)
         table.add_row("run", str(result.run))
         table.add_row("learnt from", ", ".join(result.sources))
-        table.add_row("recipe, style", f"{result.recipe}, {result.style}")
+        table.add_row("recipe, method, style", f"{result.recipe}, {result.method}, {result.style}")
         table.add_row("epochs, iterations", f"{result.epochs}, {result.iterations:,}")
         table.add_row("loss, last epoch", f"{result.loss:.4f}")
         table.add_row("speed", f"{result.images_per_second:,.0f} images/s")
-        table.add_row("model kept", result.selected)
+        table.add_row("model kept", f"{result.selected}, {result.weights} weights")
         current.out.print(table)
         current.next_command(f"A model in {result.checkpoint}.", _next(result))
         current.finish(result)

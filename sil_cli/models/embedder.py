@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Literal
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sil_cli.errors import ModelError
 from sil_cli.files import read_json, sha256_of_bytes, write_bytes, write_json
-from sil_cli.models.backbone import BackboneName, StagedResNet
+from sil_cli.models.backbones import make_backbone
+from sil_cli.models.pooling import AveragePooling, GeneralisedMeanPooling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -31,9 +32,12 @@ class Architecture(BaseModel):
     """What must be known to build an embedder and to feed it.
 
     Attributes:
-        backbone: torchvision's name of the network.
+        backbone: The network's name, see `backbones.names`.
         last_stride: Stride of its last stage.
         stem_relu: ReLU after its first batch norm.
+        pooling: How maps become vectors.
+        neck: A batch norm without a shift before the embedding is normalised.
+        dimension: Length of an embedding; None: the channels of the backbone's map, without a linear layer.
         height: Input height in pixels.
         width: Input width in pixels.
         mean: Per channel, subtracted from RGB values in 0..1.
@@ -42,9 +46,12 @@ class Architecture(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    backbone: BackboneName
+    backbone: str
     last_stride: Literal[1, 2] = 1
     stem_relu: bool = True
+    pooling: Literal["average", "gem"] = "average"
+    neck: bool = True
+    dimension: int | None = Field(None, ge=1)
     height: int
     width: int
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -70,7 +77,7 @@ class ModelRecord(BaseModel):
 
 
 class Embedder(nn.Module):
-    """normalise(BNNeck(GAP(backbone(x)))), as the paper's section III and its code have it.
+    """normalise(BNNeck(GAP(backbone(x)))), as the paper's section III and its code have it, or a variant of it.
 
     The neck is a batch norm without a learnt shift (Luo et al., "Bag of Tricks", CVPRW 2019): its bias stays 0.
     """
@@ -82,38 +89,55 @@ class Embedder(nn.Module):
         """Build it with random weights."""
         super().__init__()
         self.architecture = architecture
-        self.backbone = StagedResNet(
-            architecture.backbone, last_stride=architecture.last_stride, stem_relu=architecture.stem_relu
+        self.backbone = make_backbone(
+            architecture.backbone,
+            height=architecture.height,
+            width=architecture.width,
+            last_stride=architecture.last_stride,
+            stem_relu=architecture.stem_relu,
         )
-        self.neck = nn.BatchNorm1d(self.backbone.channels)
-        self.neck.bias.requires_grad_(False)
+        self.pool: nn.Module = AveragePooling() if architecture.pooling == "average" else GeneralisedMeanPooling()
+        channels = self.backbone.channels
+        self.dimension = architecture.dimension or channels
+        """Length of an embedding."""
+        self.projection: nn.Module = nn.Identity()
+        if architecture.dimension is not None:
+            self.projection = nn.Linear(channels, architecture.dimension, bias=False)
+        self.neck: nn.Module = nn.Identity()
+        if architecture.neck:
+            norm = nn.BatchNorm1d(self.dimension)
+            norm.bias.requires_grad_(False)
+            self.neck = norm
         self.register_buffer("mean", torch.tensor(architecture.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(architecture.std).view(1, 3, 1, 1), persistent=False)
 
-    @property
-    def dimension(self) -> int:
-        """Length of an embedding."""
-        return self.backbone.channels
-
     def forward(
-        self, images: Tensor, *, style: Callable[[Tensor], Tensor] | None = None, after_stage: int = 1
+        self, images: Tensor, *, style: Callable[[Tensor], Tensor] | None = None, after_stages: Sequence[int] = (1,)
     ) -> Tensor:
         """Embeddings of images.
 
         Args:
             images: (B, 3, height, width), RGB, uint8 in 0..255 or floating in 0..1.
-            style: A stylisation of feature maps (B, C, H, W); None for none.
-            after_stage: The stage that it follows, 1 to 4.
+            style: A stylisation of feature maps (B, C, H, W); None for none. In eval mode it is left out.
+            after_stages: The stages that it follows, 1 to 4.
 
         Returns:
             (B, dimension), rows of unit length, in the type of the parameters.
         """
+        return F.normalize(self.neck(self.pooled(images, style=style, after_stages=after_stages)), dim=1)
+
+    def pooled(
+        self, images: Tensor, *, style: Callable[[Tensor], Tensor] | None = None, after_stages: Sequence[int] = (1,)
+    ) -> Tensor:
+        """Features before the neck, (B, dimension), for arguments as of `forward`."""
         if images.dtype == torch.uint8:
             images = images.to(self.mean.dtype) / 255
         images = (images - self.mean) / self.std
-        maps = self.backbone(images, style=style, after_stage=after_stage)
-        pooled = maps.to(self.neck.weight.dtype).mean(dim=(2, 3))
-        return F.normalize(self.neck(pooled), dim=1)
+        maps = self.backbone(images, style=style if self.training else None, after_stages=after_stages)
+        # Under autocast maps are bfloat16; what follows is small and decides the result, so it runs in full.
+        with torch.autocast(maps.device.type, enabled=False):
+            pooled: Tensor = self.projection(self.pool(maps.to(self.mean.dtype)))
+        return pooled
 
 
 def save_model(folder: Path, embedder: Embedder) -> ModelRecord:
@@ -174,5 +198,8 @@ def load_model(folder: Path) -> tuple[Embedder, ModelRecord]:
 
 
 def _fingerprint(architecture: Architecture, weights: bytes) -> str:
-    described = architecture.model_dump_json().encode()
+    # Fields that came later count only where they say something new, so that models made before keep their name.
+    later = {"pooling", "neck", "dimension"}
+    plain = later - architecture.model_dump(exclude_defaults=True).keys()
+    described = architecture.model_dump_json(exclude=plain).encode()
     return hashlib.sha256(described + sha256_of_bytes(weights).encode()).hexdigest()

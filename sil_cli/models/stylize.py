@@ -1,8 +1,8 @@
 """Stylisation layers: new feature statistics, drawn from those of the batch.
 
 For features F of shape (B, C, H, W), the statistics μ(F) and σ(F), of shape (B, C), are the mean and standard
-deviation of every sample and channel over its H·W positions, detached from the graph. A style draws (γ, β) for
-each sample and returns γ·(F − μ)/σ + β: the content (F − μ)/σ stays, the style changes.
+deviation of every sample and channel over its H·W positions, detached from the graph. Most styles draw (γ, β) for
+each sample and return γ·(F − μ)/σ + β: the content (F − μ)/σ stays, the style changes.
 (Tan et al., "Style Interleaved Learning for Generalizable Person Re-identification", arXiv 2207.03132, section III.)
 
 All numbers are drawn on the CPU by the NumPy generator that is handed in, so that a seed gives the same styles on
@@ -11,6 +11,7 @@ every device.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -20,8 +21,18 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+StyleName = Literal["none", "mixstyle", "dsu", "efdmix", "dir-mixstyle", "batch-style", "dbs", "ubs"]
+Covariance = Literal["full", "diagonal"]
+
 STATISTICS_EPSILON = 1e-6
 """Added to the variance, so that a constant channel divides by 1e-3 and not by zero."""
+
+
+class Style(Protocol):
+    """Gives every sample of a batch a new style."""
+
+    def apply(self, features: Tensor, rng: np.random.Generator) -> Tensor:
+        """Stylised features: the shape (B, C, H, W) and type of `features`."""
 
 
 @dataclass(frozen=True)
@@ -37,70 +48,109 @@ class Statistics:
     std: Tensor
 
 
-class Style(Protocol):
-    """Draws a new style for every sample of a batch."""
-
-    def draw(self, own: Statistics, rng: np.random.Generator) -> Statistics:
-        """New statistics (β as `mean`, γ as `std`) for a batch whose own statistics are `own`."""
-
-
 def feature_statistics(features: Tensor) -> Statistics:
     """μ and σ of features (B, C, H, W) over H and W, detached, in float32 or wider.
 
     σ is the population standard deviation (divided by H·W), so that a 1×1 map is not NaN.
     """
-    wide = features.detach()
-    if wide.dtype in (torch.float16, torch.bfloat16):
-        wide = wide.float()
-    variance, mean = torch.var_mean(wide, dim=(2, 3), correction=0)
+    variance, mean = torch.var_mean(_wide(features.detach()), dim=(2, 3), correction=0)
     return Statistics(mean=mean, std=(variance + STATISTICS_EPSILON).sqrt())
 
 
-def stylize(features: Tensor, style: Style, rng: np.random.Generator) -> Tensor:
-    """γ·(F − μ)/σ + β with (γ, β) drawn by `style`; same shape and type as `features` (B, C, H, W)."""
-    own = feature_statistics(features)
-    new = style.draw(own, rng)
-    scale = new.std / own.std
-    shift = new.mean - own.mean * scale
-    return (features * scale[:, :, None, None] + shift[:, :, None, None]).to(features.dtype)
+class StatisticsStyle(ABC):
+    """The family that replaces (μ, σ) of every sample by a draw (β, γ)."""
+
+    @abstractmethod
+    def draw(self, own: Statistics, rng: np.random.Generator) -> Statistics:
+        """New statistics (β as `mean`, γ as `std`) for a batch whose own statistics are `own`."""
+
+    def apply(self, features: Tensor, rng: np.random.Generator) -> Tensor:
+        """γ·(F − μ)/σ + β, with no gradient through any statistic."""
+        own = feature_statistics(features)
+        new = self.draw(own, rng)
+        scale = new.std / own.std
+        shift = new.mean - own.mean * scale
+        return (features * scale[:, :, None, None] + shift[:, :, None, None]).to(features.dtype)
 
 
 class OwnStyle:
-    """`none`: every sample keeps its own statistics (the FBF baseline)."""
+    """`none`: every sample keeps its own style (the FBF baseline)."""
 
-    def draw(self, own: Statistics, rng: np.random.Generator) -> Statistics:
-        """The statistics that came in."""
+    def apply(self, features: Tensor, rng: np.random.Generator) -> Tensor:
+        """The features that came in."""
         del rng
-        return own
+        return features
 
 
 @dataclass(frozen=True)
-class UniformBatchStyle:
-    """`ubs`: per sample and channel, uniform in [mean − ρ·std, mean + ρ·std] of the batch's statistics.
+class MixStyle(StatisticsStyle):
+    """`mixstyle`: a convex pair with one other sample (Zhou et al., "Domain Generalization with MixStyle", ICLR 2021).
 
-    γ and β are independent. The interleaved style generator of the paper's final version.
+    λ ~ Beta(α, α), one a sample, shared by γ, β and all channels: λ·(own) + (1 − λ)·(partner's), with the partners a
+    random permutation of the batch.
 
     Attributes:
-        rho: ρ, half the interval's width in standard deviations over the batch (population, 1/B).
-        clamp: Cut negative γ to 0; the authors' code does not, and with ρ = 3 some γ are negative.
+        alpha: α; 0.1 is theirs, which makes most λ nearly 0 or 1.
     """
 
-    rho: float = 3.0
-    clamp: bool = False
+    alpha: float = 0.1
 
     def draw(self, own: Statistics, rng: np.random.Generator) -> Statistics:
-        """Uniform draws for both statistics."""
-        drawn = Statistics(mean=self._uniform(own.mean, rng), std=self._uniform(own.std, rng))
-        return _clamped(drawn) if self.clamp else drawn
-
-    def _uniform(self, values: Tensor, rng: np.random.Generator) -> Tensor:
-        spread, centre = torch.std_mean(values, dim=0, correction=0, keepdim=True)
-        offset = _on(values, rng.uniform(-self.rho, self.rho, size=tuple(values.shape)))
-        return centre + offset * spread
+        """Mixed pairs."""
+        weights, partner = _pairs(own.mean, self.alpha, rng)
+        weights = weights[:, None]
+        return Statistics(
+            mean=weights * own.mean + (1 - weights) * own.mean[partner],
+            std=weights * own.std + (1 - weights) * own.std[partner],
+        )
 
 
 @dataclass(frozen=True)
-class DirichletStyle:
+class UncertainStyle(StatisticsStyle):
+    """`dsu`: β ~ N(μ, Σ(μ)), γ ~ N(σ, Σ(σ)) around each sample's own statistics, channels independent.
+
+    Σ is the variance of the statistics over the batch, the batch's estimate of how uncertain they are (Li et al.,
+    "Uncertainty Modeling for Out-of-Distribution Generalization", ICLR 2022). As in their text it is divided by B,
+    so that a single image has the spread 0; their code divides by B − 1.
+    """
+
+    def draw(self, own: Statistics, rng: np.random.Generator) -> Statistics:
+        """Normal draws for both statistics, independent of each other."""
+        return Statistics(mean=self._around(own.mean, rng), std=self._around(own.std, rng))
+
+    @staticmethod
+    def _around(values: Tensor, rng: np.random.Generator) -> Tensor:
+        spread = values.std(dim=0, correction=0, keepdim=True)
+        return values + _on(values, rng.standard_normal(tuple(values.shape))) * spread
+
+
+@dataclass(frozen=True)
+class ExactMixStyle:
+    """`efdmix`: the sorted values themselves are mixed with those of another sample, not only mean and deviation.
+
+    In each channel the i-th smallest value x becomes x + (1 − λ)·(y − ⟨x⟩), with y the i-th smallest of the partner
+    and ⟨·⟩ without gradient; λ and partners as in `mixstyle`. The order of the values stays. (Zhang et al., "Exact
+    Feature Distribution Matching for Arbitrary Style Transfer and Domain Generalization", CVPR 2022, EFDMix.)
+    The partner's values are a style and get no gradient either.
+
+    Attributes:
+        alpha: α of λ ~ Beta(α, α).
+    """
+
+    alpha: float = 0.1
+
+    def apply(self, features: Tensor, rng: np.random.Generator) -> Tensor:
+        """Features with mixed distributions; equal values are told apart by their position."""
+        own = _wide(features.detach()).flatten(2)
+        weights, partner = _pairs(own, self.alpha, rng)
+        ordered, order = own.sort(dim=2, stable=True)
+        move = (1 - weights)[:, None, None] * (ordered[partner] - ordered)
+        moves = torch.empty_like(own).scatter_(2, order, move)
+        return (features + moves.view(features.shape)).to(features.dtype)
+
+
+@dataclass(frozen=True)
+class DirichletStyle(StatisticsStyle):
     """`dir-mixstyle`: a Dirichlet-weighted mix of a sample's own statistics and those of T others.
 
     The others are drawn from the batch uniformly and with replacement; λ ~ Dirichlet(ε, …, ε) has T + 1 parts,
@@ -127,7 +177,7 @@ class DirichletStyle:
 
 
 @dataclass(frozen=True)
-class GaussianBatchStyle:
+class GaussianBatchStyle(StatisticsStyle):
     """`batch-style`: β ~ N(mean of μ, covariance of μ) and γ ~ N(mean of σ, covariance of σ) over the batch (1/B).
 
     With the full covariance, mean + B^(-1/2)·Σ_b g_b·d_b with g ~ N(0, I_B) and d_b a sample's deviation from the
@@ -137,7 +187,7 @@ class GaussianBatchStyle:
         covariance: `full` (the paper's), or `diagonal`: channels independent.
     """
 
-    covariance: Literal["full", "diagonal"] = "full"
+    covariance: Covariance = "full"
 
     def draw(self, own: Statistics, rng: np.random.Generator) -> Statistics:
         """Normal draws for both statistics, independent of each other."""
@@ -154,58 +204,123 @@ class GaussianBatchStyle:
 
 
 @dataclass(frozen=True)
-class DirichletBatchStyle:
+class DirichletBatchStyle(StatisticsStyle):
     """`dbs`, Dirichlet-Batch Stylization: z·dir-mixstyle + (1 − z)·batch-style, on both γ and β (arXiv v1).
 
     Attributes:
         dirichlet: The first part.
         batch: The second part.
-        mix: z.
-        clamp: Cut negative γ to 0.
+        mix: z; `random` draws it for each sample, uniform in 0..1.
     """
 
     dirichlet: DirichletStyle = DirichletStyle()
     batch: GaussianBatchStyle = GaussianBatchStyle()
-    mix: float = 0.9
-    clamp: bool = False
+    mix: float | Literal["random"] = 0.9
 
     def draw(self, own: Statistics, rng: np.random.Generator) -> Statistics:
         """The weighted sum of one draw of each part."""
         first, second = self.dirichlet.draw(own, rng), self.batch.draw(own, rng)
-        drawn = Statistics(
-            mean=self.mix * first.mean + (1 - self.mix) * second.mean,
-            std=self.mix * first.std + (1 - self.mix) * second.std,
+        weight = _on(own.mean, rng.random((len(own.mean), 1))) if self.mix == "random" else self.mix
+        return Statistics(
+            mean=weight * first.mean + (1 - weight) * second.mean,
+            std=weight * first.std + (1 - weight) * second.std,
         )
-        return _clamped(drawn) if self.clamp else drawn
+
+
+@dataclass(frozen=True)
+class UniformBatchStyle(StatisticsStyle):
+    """`ubs`: per sample and channel, uniform in [mean − ρ·std, mean + ρ·std] of the batch's statistics.
+
+    γ and β are independent. The interleaved style generator of the paper's final version.
+
+    Attributes:
+        rho: ρ, half the interval's width in standard deviations over the batch (population, 1/B).
+    """
+
+    rho: float = 3.0
+
+    def draw(self, own: Statistics, rng: np.random.Generator) -> Statistics:
+        """Uniform draws for both statistics."""
+        return Statistics(mean=self._uniform(own.mean, rng), std=self._uniform(own.std, rng))
+
+    def _uniform(self, values: Tensor, rng: np.random.Generator) -> Tensor:
+        spread, centre = torch.std_mean(values, dim=0, correction=0, keepdim=True)
+        offset = _on(values, rng.uniform(-self.rho, self.rho, size=tuple(values.shape)))
+        return centre + offset * spread
+
+
+@dataclass(frozen=True)
+class ClampedStyle(StatisticsStyle):
+    """Another style with its negative γ cut to 0, because a negative γ turns a channel's content upside down.
+
+    Attributes:
+        style: The other.
+    """
+
+    style: StatisticsStyle
+
+    def draw(self, own: Statistics, rng: np.random.Generator) -> Statistics:
+        """The other's draw, cut."""
+        drawn = self.style.draw(own, rng)
+        return Statistics(mean=drawn.mean, std=drawn.std.clamp(min=0.0))
+
+
+@dataclass(frozen=True)
+class OccasionalStyle:
+    """Another style for some batches only: one coin for the whole batch, as in the code of mixstyle, dsu and efdmix.
+
+    Attributes:
+        style: The other.
+        probability: Of stylising a batch.
+    """
+
+    style: Style
+    probability: float
+
+    def apply(self, features: Tensor, rng: np.random.Generator) -> Tensor:
+        """Stylised features, or the very features that came in."""
+        return self.style.apply(features, rng) if rng.random() < self.probability else features
 
 
 def make_style(
-    name: Literal["none", "ubs", "dbs"],
+    name: StyleName,
     *,
+    alpha: float,
     rho: float,
     samples: int,
     concentration: float,
-    mix: float,
-    covariance: Literal["full", "diagonal"],
+    mix: float | Literal["random"],
+    covariance: Covariance,
     clamp: bool,
+    probability: float,
 ) -> Style:
     """The style called `name`, with its part of the parameters."""
-    match name:
-        case "none":
-            return OwnStyle()
-        case "ubs":
-            return UniformBatchStyle(rho=rho, clamp=clamp)
-        case "dbs":
-            return DirichletBatchStyle(
-                dirichlet=DirichletStyle(samples=samples, concentration=concentration),
-                batch=GaussianBatchStyle(covariance=covariance),
-                mix=mix,
-                clamp=clamp,
-            )
+    dirichlet, batch = DirichletStyle(samples, concentration), GaussianBatchStyle(covariance)
+    styles: dict[StyleName, Style] = {
+        "none": OwnStyle(),
+        "mixstyle": MixStyle(alpha),
+        "dsu": UncertainStyle(),
+        "efdmix": ExactMixStyle(alpha),
+        "dir-mixstyle": dirichlet,
+        "batch-style": batch,
+        "dbs": DirichletBatchStyle(dirichlet, batch, mix),
+        "ubs": UniformBatchStyle(rho),
+    }
+    style = styles[name]
+    if clamp and isinstance(style, StatisticsStyle):
+        style = ClampedStyle(style)
+    return style if probability >= 1.0 else OccasionalStyle(style, probability)
 
 
-def _clamped(drawn: Statistics) -> Statistics:
-    return Statistics(mean=drawn.mean, std=drawn.std.clamp(min=0.0))
+def _pairs(like: Tensor, alpha: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """λ ~ Beta(α, α) and a partner for every sample of `like`, both of shape (B,)."""
+    size = like.shape[0]
+    weights = _on(like, rng.beta(alpha, alpha, size=size))
+    return weights, torch.from_numpy(rng.permutation(size)).to(like.device)
+
+
+def _wide(features: Tensor) -> Tensor:
+    return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
 
 
 def _on(like: Tensor, values: np.ndarray) -> Tensor:

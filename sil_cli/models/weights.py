@@ -14,36 +14,46 @@ from torchvision.models import get_model_weights
 
 from sil_cli.errors import ModelError, UsageError
 from sil_cli.files import one_line
+from sil_cli.models.backbones.names import IBN, NAMES, OSNETS, TIMM
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sil_cli.models.backbone import BackboneName, StagedResNet
+    from sil_cli.models.embedder import Embedder
 
 IMAGENET = "imagenet"
 NONE = "none"
-WRAPPER_PREFIXES = ("module.", "backbone.")
-CLASSIFIER_PREFIX = "fc."
+WRAPPERS = ("module.", "model.")
+"""What DataParallel and training loops put before every name."""
+
+BACKBONE_PREFIXES = ("backbone.", "base.", "net.")
+"""What re-identification code calls the backbone within its model: this program, the paper's authors, timm here."""
+
+NECK_PREFIXES = ("neck.", "feat_bn0.", "bottleneck.")
+"""What it calls the batch norm before the embedding: this program, the paper's authors, "Bag of Tricks"."""
 
 
-def load_pretrained(backbone: StagedResNet, name: BackboneName, weights: str) -> None:
-    """Put pretrained weights into a backbone, in place.
+def load_pretrained(embedder: Embedder, weights: str) -> None:
+    """Put pretrained weights into an embedder, in place.
+
+    A file of a backbone leaves the neck as it is; one of a whole model (this program's, the paper's authors') brings
+    its neck along. A published classifier is left out. Everything else must fit.
 
     Args:
-        backbone: The network.
-        name: Its torchvision name.
-        weights: `imagenet` (torchvision's IMAGENET1K_V1, downloaded once), `none` (leave the random weights),
-            or the path of a .safetensors or .pth file with torchvision's parameter names.
+        embedder: The model.
+        weights: `imagenet` (torchvision's or timm's, downloaded once), `none` (leave the random weights), or the path
+            of a .safetensors or .pth file with the published parameter names.
 
     Raises:
         ModelError: The weights can't be had, read, or do not fit; says which parameters.
-        UsageError: The file does not exist.
+        UsageError: The file does not exist, or there are no ImageNet weights for this backbone.
     """
     if weights == NONE:
         return
-    state = _from_torchvision(name) if weights == IMAGENET else read_state(Path(weights))
-    source = f"torchvision's weights of {name}" if weights == IMAGENET else weights
-    _load_strictly(backbone, state, source)
+    name = embedder.architecture.backbone
+    state = _of_imagenet(name) if weights == IMAGENET else read_state(Path(weights))
+    source = f"{IMAGENET} for {name}" if weights == IMAGENET else weights
+    _load_strictly(embedder, state, source)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -71,36 +81,74 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _from_torchvision(name: BackboneName) -> dict[str, Tensor]:
-    entry = get_model_weights(name)["IMAGENET1K_V1"]
+def _of_imagenet(name: str) -> dict[str, Tensor]:
+    """The published ImageNet weights of a backbone, downloaded once.
+
+    Raises:
+        UsageError: None are published where they could be had.
+        ModelError: They can't be downloaded.
+    """
+    if name in (*OSNETS, *(each for each in NAMES if each.endswith(IBN))):
+        raise UsageError(
+            f"torchvision has no ImageNet weights of {name}.",
+            "Get its authors' file and name it with --weights FILE, or start from scratch with --weights none.",
+        )
     try:
         # torch.hub announces a download on stdout, which belongs to a command's result.
         with contextlib.redirect_stdout(sys.stderr):
+            if name.startswith(TIMM):
+                return _of_timm(name.removeprefix(TIMM))
+            entry = get_model_weights(name)["IMAGENET1K_V1"]
             state: dict[str, Tensor] = entry.get_state_dict(progress=False, check_hash=True)
     except (URLError, OSError, RuntimeError) as error:
         raise ModelError(
             f"The ImageNet weights of {name} can't be downloaded: {one_line(error)}.",
-            "Go online once, or use --weights FILE with torchvision's file, or --weights none to start from scratch.",
+            "Go online once, or use --weights FILE with the published file, or --weights none to start from scratch.",
         ) from error
     return state
 
 
-def _load_strictly(backbone: StagedResNet, state: dict[str, Tensor], source: str) -> None:
-    renamed = {_plain(name): value for name, value in state.items()}
-    renamed = {name: value for name, value in renamed.items() if not name.startswith(CLASSIFIER_PREFIX)}
-    wanted = backbone.state_dict()
-    # torchvision's older files lack these counters, which no computation here reads.
-    missing = sorted(key for key in wanted.keys() - renamed.keys() if not key.endswith("num_batches_tracked"))
-    unknown = sorted(renamed.keys() - wanted.keys())
-    shapes = sorted(key for key in wanted.keys() & renamed.keys() if wanted[key].shape != renamed[key].shape)
+def _of_timm(name: str) -> dict[str, Tensor]:
+    import timm
+
+    state: dict[str, Tensor] = timm.create_model(name, pretrained=True, num_classes=0).state_dict()
+    return state
+
+
+def _load_strictly(embedder: Embedder, state: dict[str, Tensor], source: str) -> None:
+    own = _sorted_out(embedder, state)
+    wanted = embedder.state_dict()
+    parts = {key.partition(".")[0] for key in own}
+    if parts == {"backbone"}:
+        wanted = {key: value for key, value in wanted.items() if key.startswith("backbone.")}
+    # Older files lack these counters, which no computation here reads.
+    missing = sorted(key for key in wanted.keys() - own.keys() if not key.endswith("num_batches_tracked"))
+    unknown = sorted(own.keys() - wanted.keys())
+    shapes = sorted(key for key in wanted.keys() & own.keys() if wanted[key].shape != own[key].shape)
     for problem, keys in (("lacks", missing), ("has unknown", unknown), ("has other shapes for", shapes)):
         if keys:
+            shown = [key.removeprefix("backbone.") for key in keys[:3]]
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             raise ModelError(
-                f"{source} does not fit this backbone: it {problem} {', '.join(keys[:3])}{more}.",
+                f"{source} does not fit this model: it {problem} {', '.join(shown)}{more}.",
                 "Choose the backbone that the file was made for (model.backbone).",
             )
-    backbone.load_state_dict(renamed, strict=False)
+    embedder.load_state_dict(own, strict=False)
+
+
+def _sorted_out(embedder: Embedder, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A file's parameters under this program's names: `backbone.…`, `neck.…` and what else the model has."""
+    plain = {_without(name, WRAPPERS): value for name, value in state.items()}
+    whole = any(name.startswith(NECK_PREFIXES) for name in plain)
+    neck = {f"neck.{_without(name, NECK_PREFIXES)}": plain[name] for name in plain if name.startswith(NECK_PREFIXES)}
+    others = {name: plain[name] for name in plain if name.startswith(("pool.", "projection."))}
+    rest = {name: value for name, value in plain.items() if not name.startswith(NECK_PREFIXES) and name not in others}
+    if whole:  # beside its backbone such a file has classifiers, which are nobody's here
+        rest = {name: value for name, value in rest.items() if not name.startswith(("classifier", "fc."))}
+    inner = {_without(name, BACKBONE_PREFIXES): value for name, value in rest.items()}
+    timm_prefix = "net." if embedder.architecture.backbone.startswith(TIMM) else ""
+    backbone = {f"backbone.{timm_prefix}{key}": value for key, value in embedder.backbone.adapted(inner).items()}
+    return backbone | neck | others
 
 
 def _unwrapped(content: Any) -> Any:
@@ -110,7 +158,6 @@ def _unwrapped(content: Any) -> Any:
     return content
 
 
-def _plain(name: str) -> str:
-    for prefix in WRAPPER_PREFIXES:
-        name = name.removeprefix(prefix)
-    return name
+def _without(name: str, prefixes: tuple[str, ...]) -> str:
+    """A name without the first of these prefixes that it begins with."""
+    return next((name.removeprefix(prefix) for prefix in prefixes if name.startswith(prefix)), name)

@@ -1,8 +1,9 @@
-"""The state of an unfinished training, whole or absent on disk."""
+"""The state of an unfinished training: each checkpoint whole or absent on disk, the last few kept."""
 
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-CHECKPOINT_FILE = "checkpoint.pt"
-FORMAT = 1
+    from sil_cli.runtime import Reporter
+
+NAME = re.compile(r"checkpoint-(\d+)\.pt")
+FORMAT = 2
+_ANEW = "Start again without --resume, in a new run folder."
 
 
 @dataclass
@@ -43,7 +47,8 @@ class TrainingState:
         iteration: Iterations done.
         embedder: The model's state dict.
         optimizer: The optimiser's state dict.
-        prototypes: One (K, D) tensor a source.
+        method: What the method keeps besides: prototypes, or a classifier.
+        averaged: The state dict of the averaged weights, where they are kept.
         loss_sum: Sum of the losses of the current epoch's iterations.
         seconds: Time spent in iterations.
         history: One table an epoch, as in `metrics.jsonl`.
@@ -53,42 +58,69 @@ class TrainingState:
     iteration: int
     embedder: dict[str, Tensor]
     optimizer: dict[str, Any]
-    prototypes: list[Tensor]
+    method: dict[str, Tensor]
+    averaged: dict[str, Tensor] | None = None
     loss_sum: float = 0.0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     selected: Selected | None = None
 
 
-def save_checkpoint(folder: Path, state: TrainingState) -> None:
-    """Replace the checkpoint in `folder`.
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, by the iterations done, the newest last."""
+    found = [(int(name[1]), path) for path in folder.iterdir() if (name := NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found)]
+
+
+def save_checkpoint(folder: Path, state: TrainingState, *, keep: int = 2) -> Path:
+    """Write a checkpoint, and then delete all but the newest `keep`.
 
     Raises:
-        OSError: The folder can't be written, or the disk is full; the old checkpoint stays.
+        OSError: The folder can't be written, or the disk is full; the older checkpoints stay.
     """
     content = dict(vars(state)) | {"format": FORMAT, "selected": vars(state.selected) if state.selected else None}
     # Through memory: on a full disk torch's own writer fails with an error of its own that says nothing of disks.
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_bytes(folder / CHECKPOINT_FILE, buffer.getvalue())
+    path = folder / f"checkpoint-{state.iteration:07d}.pt"
+    write_bytes(path, buffer.getvalue())
+    for older in checkpoints(folder)[:-keep]:
+        older.unlink(missing_ok=True)
+    return path
 
 
-def load_checkpoint(folder: Path) -> TrainingState:
-    """Load the checkpoint in `folder` to the CPU.
+def load_checkpoint(folder: Path, reporter: Reporter) -> TrainingState:
+    """Load the newest whole checkpoint in `folder` to the CPU; damaged ones after it are told of and deleted.
 
     Raises:
-        ModelError: It is missing, damaged or of another format.
+        ModelError: There is none, all are damaged, or it is of another format.
     """
-    path = folder / CHECKPOINT_FILE
-    fix = "Start again without --resume, in a new run folder."
-    if not path.is_file():
-        raise ModelError(f"{folder} holds no checkpoint to resume from.", fix)
+    found = checkpoints(folder)
+    if not found:
+        raise ModelError(f"{folder} holds no checkpoint to resume from.", _ANEW)
+    damaged: list[Path] = []
+    for path in reversed(found):
+        content = _content(path)
+        if content is None:
+            damaged.append(path)
+            continue
+        for each in damaged:
+            reporter.warn(f"{each} is damaged; going on from {path.name} instead.")
+            each.unlink()
+        return _state(content, path)
+    raise ModelError(f"{found[-1]} is damaged{', and so is every older one' if len(found) > 1 else ''}.", _ANEW)
+
+
+def _content(path: Path) -> dict[str, Any] | None:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        version = content.pop("format")
-    except Exception as error:  # on damaged bytes the unpickler may raise anything
-        raise ModelError(f"{path} is damaged.", fix) from error
-    if version != FORMAT:
-        raise ModelError(f"{path} was written by another version.", fix)
+    except Exception:  # on damaged bytes the unpickler may raise anything
+        return None
+    return content if isinstance(content, dict) and "format" in content else None
+
+
+def _state(content: dict[str, Any], path: Path) -> TrainingState:
+    if content.pop("format") != FORMAT:
+        raise ModelError(f"{path} was written by another version.", _ANEW)
     selected = content.pop("selected")
     return TrainingState(**content, selected=Selected(**selected) if selected else None)

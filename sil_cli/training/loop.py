@@ -5,30 +5,29 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sil_cli.errors import InterruptedWorkError, SilError
-from sil_cli.models.extract import embed_batches, to_images
-from sil_cli.training.augment import flip_and_crop
+from sil_cli.models.extract import to_images
+from sil_cli.training.augment import erase, flip_and_crop
 from sil_cli.training.checkpoint import Selected, TrainingState, save_checkpoint
+from sil_cli.training.divergence import has_diverged
 from sil_cli.training.held_out import held_out_map
-from sil_cli.training.memory import PrototypeMemory
 from sil_cli.training.schedule import learning_rate
-from sil_cli.training.step import Batch, StepOptions, interleaved_step
+from sil_cli.training.step import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from sil_cli.models.embedder import Embedder
-    from sil_cli.models.stylize import Style
-    from sil_cli.runtime import Reporter, StopRequest, Task
+    from sil_cli.runtime import Reporter, StopRequest
+    from sil_cli.training.method import Method
     from sil_cli.training.sources import Source
-
-CENTROID_BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -46,34 +45,43 @@ class LoopOptions:
     decay: float
     flip: float
     pad: int
-    select_held_out: bool
-    step: StepOptions
+    erasing: float = 0.0
+    ema: float = 0.0
+    divergence: float = 0.0
+    keep_checkpoints: int = 2
+    select_held_out: bool = False
+    bfloat16: bool = False
 
 
 class Training:
-    """One training under way: everything that changes from iteration to iteration."""
+    """One training under way: everything that changes from iteration to iteration.
+
+    Attributes:
+        averaged: The exponential moving average of the weights and statistics, where the options ask for it; it then
+            is the model that is tested and kept.
+    """
 
     def __init__(
         self,
         embedder: Embedder,
         sources: Sequence[Source],
-        style: Style,
+        method: Method,
         options: LoopOptions,
         *,
         device: torch.device,
     ) -> None:
-        """Put the model on the device; prototypes are set by `start` or `restore`."""
+        """Put the model on the device; the method begins by `start` or `restore`."""
         self.embedder = embedder.to(device).to(memory_format=torch.channels_last)
         self.sources = sources
-        self.style = style
+        self.method = method
         self.options = options
         self.device = device
         self.optimizer = torch.optim.Adam(
-            [parameter for parameter in self.embedder.parameters() if parameter.requires_grad],
+            [each for each in (*self.embedder.parameters(), *method.parameters()) if each.requires_grad],
             lr=options.learning_rate,
             weight_decay=options.weight_decay,
         )
-        self.memories: list[PrototypeMemory] = []
+        self.averaged = _average_of(self.embedder, options.ema) if options.ema else None
         self.iteration = 0
         self.loss_sum = 0.0
         self.seconds = 0.0
@@ -95,18 +103,25 @@ class Training:
         """Mean rate over all iterations done, 0 before the first."""
         return self.iteration * self.images_per_iteration / self.seconds if self.seconds else 0.0
 
+    @property
+    def kept(self) -> Embedder:
+        """The model that is tested and kept: the averaged one where there is one."""
+        if self.averaged is None:
+            return self.embedder
+        return cast("Embedder", self.averaged.module)
+
     def start(self, reporter: Reporter) -> None:
-        """Set every prototype to its identity's mean embedding under the initial weights, in eval mode."""
-        total = sum(len(source.rows) for source in self.sources)
+        """Begin: the method sets what it needs by the model's first weights, in eval mode."""
         self.embedder.eval()
-        with reporter.task("First prototypes", total, "images") as task:
-            self.memories = [self._centroids(source, task) for source in self.sources]
+        self.method.start(self.embedder, self.sources, reporter)
 
     def restore(self, state: TrainingState) -> None:
         """Take up a saved state."""
         self.embedder.load_state_dict(state.embedder)
         self.optimizer.load_state_dict(state.optimizer)
-        self.memories = [PrototypeMemory(rows.to(self.device)) for rows in state.prototypes]
+        self.method.restore(state.method)
+        if self.averaged is not None and state.averaged is not None:
+            self.averaged.load_state_dict(state.averaged)
         self.iteration, self.loss_sum, self.seconds = state.iteration, state.loss_sum, state.seconds
         self.history, self.selected = list(state.history), state.selected
 
@@ -116,7 +131,8 @@ class Training:
             iteration=self.iteration,
             embedder=self.embedder.state_dict(),
             optimizer=self.optimizer.state_dict(),
-            prototypes=[memory.prototypes for memory in self.memories],
+            method=self.method.state(),
+            averaged=self.averaged.state_dict() if self.averaged is not None else None,
             loss_sum=self.loss_sum,
             seconds=self.seconds,
             history=self.history,
@@ -130,18 +146,20 @@ class Training:
         stop: StopRequest,
         on_epoch: Callable[[list[dict[str, float]]], None],
     ) -> None:
-        """Train to the end, with a checkpoint in `folder` after every epoch.
+        """Train to the end, with a checkpoint in `folder` before the first epoch and after every one.
 
         Args:
-            folder: Where the checkpoint goes.
+            folder: Where the checkpoints go.
             reporter: Shows loss, rate and time left.
             stop: Looked at after every iteration; a request saves a checkpoint and raises.
             on_epoch: Called with the history after every epoch, before its checkpoint is written.
 
         Raises:
             InterruptedWorkError: `stop` was requested; the checkpoint holds everything done.
-            SilError: The loss is no longer a number.
+            SilError: The loss is no longer a number, or has diverged.
         """
+        if self.iteration == 0:
+            self._save(folder)
         with reporter.task("Training", self.total_iterations, "iterations") as task:
             task.advance(self.iteration)
             while self.iteration < self.total_iterations:
@@ -156,9 +174,10 @@ class Training:
                 if self.iteration % self.options.iterations == 0:
                     self._end_epoch(epoch, reporter)
                     on_epoch(self.history)
-                    save_checkpoint(folder, self.state())
+                    self._save(folder)
+                    self._stop_if_diverged(epoch)
                 if stop.requested and self.iteration < self.total_iterations:
-                    save_checkpoint(folder, self.state())
+                    self._save(folder)
                     raise InterruptedWorkError(
                         f"Stopped after iteration {self.iteration} of {self.total_iterations}; nothing is lost.",
                         f"Go on with `sil train --resume --run {folder}`.",
@@ -168,7 +187,7 @@ class Training:
         """The epoch (from 1) and the weights that the options select."""
         if self.selected is not None:
             return self.selected.epoch, self.selected.embedder
-        return self.options.epochs, self.embedder.state_dict()
+        return self.options.epochs, self.kept.state_dict()
 
     def _iterate(self, epoch: int) -> float:
         options = self.options
@@ -177,9 +196,9 @@ class Training:
         self.embedder.train()
         rng = np.random.default_rng([options.seed, self.iteration])
         batches = [self._batch(source, rng) for source in self.sources]
-        loss = interleaved_step(
-            self.embedder, self.memories, batches, self.style, self.optimizer, options.step, rng
-        ).item()
+        loss = self.method.step(self.embedder, batches, self.optimizer, rng).item()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.embedder)
         if not math.isfinite(loss):
             raise SilError(
                 f"The loss is no longer a number (iteration {self.iteration + 1}).",
@@ -187,9 +206,24 @@ class Training:
             )
         return loss
 
+    def _stop_if_diverged(self, epoch: int) -> None:
+        losses = [facts["loss"] for facts in self.history]
+        if has_diverged(losses, chance=self.method.chance, factor=self.options.divergence):
+            raise SilError(
+                f"The loss diverges: {losses[-1]:.2f} after epoch {epoch + 1}, and {self.method.chance:.2f} is chance.",
+                "Try a smaller train.learning_rate, a longer train.warmup_epochs or a higher train.temperature; "
+                "train.divergence = 0 never stops.",
+            )
+
+    def _save(self, folder: Path) -> None:
+        save_checkpoint(folder, self.state(), keep=self.options.keep_checkpoints)
+
     def _batch(self, source: Source, rng: np.random.Generator) -> Batch:
         pixels, labels = source.batch(self.iteration)
         images = flip_and_crop(to_images(pixels, self.device), rng, flip=self.options.flip, pad=self.options.pad)
+        if self.options.erasing > 0.0:
+            mean = self.embedder.architecture.mean
+            images = erase(images, rng, probability=self.options.erasing, colour=mean)
         return Batch(images=images, labels=torch.from_numpy(labels).to(self.device))
 
     def _learning_rate(self, epoch: int) -> float:
@@ -211,23 +245,18 @@ class Training:
         }
         self.loss_sum = 0.0
         if self.options.select_held_out:
-            score = held_out_map(self.embedder, self.sources, device=self.device, bfloat16=self.options.step.bfloat16)
+            score = held_out_map(self.kept, self.sources, device=self.device, bfloat16=self.options.bfloat16)
             facts["held_out_mAP"] = score
             reporter.note(f"Epoch {epoch + 1}: mAP {score:.3f} on held-out source identities.")
             if self.selected is None or score > self.selected.score:
-                state = {name: tensor.cpu().clone() for name, tensor in self.embedder.state_dict().items()}
+                state = {name: tensor.cpu().clone() for name, tensor in self.kept.state_dict().items()}
                 self.selected = Selected(epoch=epoch + 1, score=score, embedder=state)
         self.history.append(facts)
 
-    def _centroids(self, source: Source, task: Task) -> PrototypeMemory:
-        embeddings = []
-        for rows in embed_batches(
-            self.embedder,
-            source.in_order(CENTROID_BATCH),
-            device=self.device,
-            bfloat16=self.options.step.bfloat16,
-        ):
-            embeddings.append(rows)
-            task.advance(len(rows))
-        stacked = torch.from_numpy(np.concatenate(embeddings)).to(self.device)
-        return PrototypeMemory.from_centroids(stacked, source.labels)
+
+def _average_of(embedder: Embedder, decay: float) -> AveragedModel:
+    """θ̄ ← decay·θ̄ + (1 − decay)·θ after every iteration, batch norm's statistics included; it begins at the first θ."""
+    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    averaged = AveragedModel(embedder, multi_avg_fn=average, use_buffers=True)
+    averaged.n_averaged.fill_(1)  # or else the first update would copy
+    return averaged

@@ -19,18 +19,6 @@ class PrototypeMemory:
         """Take prototypes (K, D) whose rows are already of unit length."""
         self.prototypes = prototypes
 
-    @classmethod
-    def from_centroids(cls, embeddings: Tensor, labels: np.ndarray) -> PrototypeMemory:
-        """The normalised mean embedding of each identity, the method's start.
-
-        Args:
-            embeddings: (N, D), rows of unit length.
-            labels: (N,), identities numbered 0..K-1, each at least once.
-        """
-        index = torch.from_numpy(labels).to(embeddings.device)
-        sums = embeddings.new_zeros(int(labels.max()) + 1, embeddings.shape[1]).index_add_(0, index, embeddings)
-        return cls(F.normalize(sums, dim=1))
-
     def loss(self, embeddings: Tensor, labels: Tensor, *, temperature: float) -> Tensor:
         """mean_i −log( exp(⟨f_i, c_+⟩/τ) / Σ_k exp(⟨f_i, c_k⟩/τ) ), with k over this source's identities.
 

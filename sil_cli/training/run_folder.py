@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import tomli_w
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 import sil_cli
 from sil_cli.errors import ModelError
 from sil_cli.files import read_json, write_json, write_text
+from sil_cli.training.git_state import GitState
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,11 +48,14 @@ class RunFacts(BaseModel):
 
     Attributes:
         recipe: The recipe that settings started from.
+        method: `interleaved`, or `supervised`.
         source_splits: What of the sources was learnt from, `train` or `train+test`.
         protocol: The protocol that pinned settings, where there was one.
         device: Where it ran, as torch names it.
         bfloat16: Convolutions ran in bfloat16.
         versions: Of Python, this program, torch, torchvision and NumPy.
+        git: The repository that the run was started in; None where there is none.
+        weights: `trained`, or `averaged` where the moving average is what is kept.
         loss: Mean of the last epoch, once finished.
         images_per_second: Over the whole run, once finished.
         selected: Which epoch's model was kept, once finished.
@@ -61,6 +65,7 @@ class RunFacts(BaseModel):
 
     format: int = 1
     recipe: str
+    method: str = "interleaved"
     sources: list[SourceFacts]
     source_splits: str = "train"
     protocol: str | None = None
@@ -71,6 +76,8 @@ class RunFacts(BaseModel):
     device: str
     bfloat16: bool
     versions: dict[str, str]
+    git: GitState | None = None
+    weights: Literal["trained", "averaged"] = "trained"
     loss: float | None = None
     images_per_second: float | None = None
     selected: str | None = None

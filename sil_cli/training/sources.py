@@ -25,6 +25,7 @@ class Source:
         pixels: (N, H, W, 3) uint8, the training split (usually a memory map).
         rows: (n,) positions in `pixels` that are trained on.
         labels: (n,) identities of those, numbered 0..K-1.
+        identity_names: The K identities as the manifest has them, by their numbers.
         sampler: Draws positions in `rows`.
         held_out_rows: Positions in `pixels` of identities kept from training.
         held_out_identities: Their identities.
@@ -35,6 +36,7 @@ class Source:
     pixels: np.ndarray
     rows: np.ndarray
     labels: np.ndarray
+    identity_names: list[str]
     sampler: IdentitySampler
     held_out_rows: np.ndarray
     held_out_identities: list[str]
@@ -43,7 +45,7 @@ class Source:
     @property
     def identities(self) -> int:
         """K, the number of identities trained on."""
-        return int(self.labels.max()) + 1
+        return len(self.identity_names)
 
     def batch(self, iteration: int) -> tuple[np.ndarray, np.ndarray]:
         """Pixels (B, H, W, 3) and labels (B,) of an iteration; a pure function of its number."""
@@ -101,6 +103,7 @@ def make_source(
         pixels=pixels,
         rows=np.array([row for row, _ in kept], dtype=np.int64),
         labels=np.array([numbers[record.identity] for _, record in kept], dtype=np.int64),
+        identity_names=list(numbers),
         sampler=IdentitySampler(
             [record.identity for _, record in kept],
             [record.camera for _, record in kept],

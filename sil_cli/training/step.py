@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from sil_cli.models.precision import autocast
-from sil_cli.models.stylize import Style, stylize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,7 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sil_cli.models.embedder import Embedder
+    from sil_cli.models.stylize import Style
     from sil_cli.training.memory import PrototypeMemory
+
+StyledPass = Literal["first", "second", "both"]
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,18 @@ class StepOptions:
     Attributes:
         temperature: τ of the loss.
         momentum: m, the weight of the old prototype.
-        after_stage: The stage that the style layer follows.
+        style_in: The forward pass that is stylised; the paper's is the second.
+        after_stages: The stages that the style layer follows.
+        second_pass: Without it the first pass's embeddings update the prototypes (the FB baseline).
         second_pass_statistics: The second pass moves batch norm's running statistics too.
         bfloat16: Convolutions in bfloat16.
     """
 
     temperature: float = 0.05
     momentum: float = 0.2
-    after_stage: int = 1
+    style_in: StyledPass = "second"
+    after_stages: tuple[int, ...] = (1,)
+    second_pass: bool = True
     second_pass_statistics: bool = True
     bfloat16: bool = False
 
@@ -68,22 +74,27 @@ def interleaved_step(
         embedder: The feature extractor, in train mode; updated.
         memories: One for each source; updated.
         batches: One for each source, in the same order.
-        style: The stylisation of the second pass.
+        style: The stylisation, in the pass that the options name.
         optimizer: Over the embedder's parameters.
         options: The constants.
-        rng: Draws the second pass's order and styles.
+        rng: Draws the second pass's order, and the styles.
 
     Returns:
         L_M, the mean over the sources of their losses before the update; a detached scalar on the device.
     """
     device = batches[0].images.device
 
-    # First forward, original styles: each source alone, so that batch norm sees one domain at a time.
-    losses = []
-    for memory, batch in zip(memories, batches, strict=True):
+    def embed(images: Tensor, *, styled: bool) -> Tensor:
+        draw = (lambda features: style.apply(features, rng)) if styled else None
         with autocast(device, enabled=options.bfloat16):
-            embeddings = embedder(batch.images)
-        losses.append(memory.loss(embeddings, batch.labels, temperature=options.temperature))
+            return embedder(images, style=draw, after_stages=options.after_stages)  # type: ignore[no-any-return]
+
+    # First forward, original styles: each source alone, so that batch norm sees one domain at a time.
+    originals = [embed(batch.images, styled=options.style_in != "second") for batch in batches]
+    losses = [
+        memory.loss(embeddings, batch.labels, temperature=options.temperature)
+        for memory, embeddings, batch in zip(memories, originals, batches, strict=True)
+    ]
     loss = torch.stack(losses).mean()
 
     # Backward: θ' ← θ − α ∇L_M(θ). The prototypes get no gradient.
@@ -91,13 +102,16 @@ def interleaved_step(
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
 
+    if not options.second_pass:  # FB: the embeddings that gave the gradient are also those that make the prototypes.
+        for memory, embeddings, batch in zip(memories, originals, batches, strict=True):
+            memory.update(embeddings.detach(), batch.labels, momentum=options.momentum)
+        return loss.detach()
+
     # Second forward, interleaved styles, with θ': one shuffled batch of all sources; it feeds the prototypes only.
     order = torch.from_numpy(rng.permutation(sum(len(batch.labels) for batch in batches))).to(device)
     images = torch.cat([batch.images for batch in batches])[order]
-    with torch.no_grad(), autocast(device, enabled=options.bfloat16), _statistics(embedder, options):
-        embeddings = embedder(
-            images, style=lambda features: stylize(features, style, rng), after_stage=options.after_stage
-        )
+    with torch.no_grad(), _statistics(embedder, options):
+        embeddings = embed(images, styled=options.style_in != "first")
     owners = torch.cat([torch.full_like(batch.labels, source) for source, batch in enumerate(batches)])[order]
     labels = torch.cat([batch.labels for batch in batches])[order]
     for source, memory in enumerate(memories):

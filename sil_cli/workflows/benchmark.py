@@ -131,7 +131,8 @@ def _train(job: Job, sources: list[Path], flags: dict[str, Any], config: Path | 
         own = {"train": {"run": job.run, "sources": sources, "seed": job.seed}}
         train(merge(wanted, own), config, reporter, job.protocol)
         return
-    refuse_other_settings(wanted, read_toml(job.run / SETTINGS_FILE), job.run)
+    now = load_settings(flags=wanted, config=config)
+    refuse_other_settings(wanted, now, read_toml(job.run / SETTINGS_FILE), job.run)
     refuse_other_data([load_dataset(source) for source in sources], read_facts(job.run), job.run)
     if not is_finished(job.run):
         of_this_machine = {key: flags[key] for key in ("device", "data") if key in flags}

@@ -134,4 +134,5 @@ def _sources(facts: RunFacts | None) -> str:
 def _selection(facts: RunFacts | None) -> str:
     if facts is None or facts.selected is None:
         return "unknown"
-    return "last epoch" if facts.selected == "last" else f"chosen on held-out source identities, {facts.selected}"
+    chosen = "last epoch" if facts.selected == "last" else f"chosen on held-out source identities, {facts.selected}"
+    return f"{chosen}, averaged weights" if facts.weights == "averaged" else chosen

@@ -75,6 +75,8 @@ class TrainResult(Result):
     """The outcome of `sil train`.
 
     Attributes:
+        method: `interleaved`, or `supervised`.
+        weights: `trained`, or `averaged`: the moving average of the weights is what was kept.
         loss: Mean over the last epoch.
         images_per_second: Images with gradients, all sources together.
         selected: Which epoch's model was kept and why ("last", or "held-out: epoch 7").
@@ -84,6 +86,7 @@ class TrainResult(Result):
     run: Path
     checkpoint: Path
     sources: list[str]
+    method: str
     style: str
     recipe: str
     epochs: int
@@ -91,6 +94,7 @@ class TrainResult(Result):
     loss: float
     images_per_second: float
     selected: str
+    weights: str
     fingerprint: str
     target: Path | None
 

@@ -6,22 +6,15 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from sil_cli.data.manifest import Dataset, ImageRecord, load_dataset
-from sil_cli.data.pixels import open_pixels
 from sil_cli.data.protocol import Protocol, read_protocol
 from sil_cli.errors import DataError, ModelError, UsageError
 from sil_cli.files import remove_leftovers
 from sil_cli.locks import writer_lock
-from sil_cli.models.embedder import Architecture, Embedder, read_record, save_model
-from sil_cli.models.precision import wants_bfloat16
-from sil_cli.models.stylize import make_style
-from sil_cli.models.weights import load_pretrained
-from sil_cli.runtime import cpu_count, resolve_device, stop_at_safe_point
+from sil_cli.models.embedder import read_record, save_model
+from sil_cli.runtime import stop_at_safe_point
 from sil_cli.settings import load_settings, merge, read_recipe, read_toml
-from sil_cli.training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
-from sil_cli.training.loop import LoopOptions, Training
+from sil_cli.training.checkpoint import checkpoints, load_checkpoint
+from sil_cli.training.git_state import git_state
 from sil_cli.training.run_folder import (
     FACTS_FILE,
     SETTINGS_FILE,
@@ -33,8 +26,8 @@ from sil_cli.training.run_folder import (
     write_metrics,
     write_settings,
 )
-from sil_cli.training.sources import Source, make_source
-from sil_cli.training.step import StepOptions
+from sil_cli.training.tensorboard import TensorBoardLog, require_tensorboard
+from sil_cli.workflows.compose_training import compose, load_sources, warn_of_targets
 from sil_cli.workflows.locate import (
     is_finished,
     left_out_beside,
@@ -45,10 +38,17 @@ from sil_cli.workflows.locate import (
 from sil_cli.workflows.results import TrainResult
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from sil_cli.data.manifest import Dataset
     from sil_cli.runtime import Reporter
-    from sil_cli.settings import Settings, TrainSettings
+    from sil_cli.settings import Settings
+    from sil_cli.training.loop import Training
+
+FREE_WHEN_RESUMING = {
+    "train": ("resume", "run", "runs", "tensorboard", "keep_checkpoints", "divergence"),
+}
+"""Settings that do not change what a run comes to."""
 
 GENERATED_RECIPE, PHOTOGRAPHS_RECIPE = "generated", "paper"
 
@@ -74,7 +74,7 @@ def train(
     if settings.train.resume:
         return _resume(settings, flags, config, reporter)
     protocol = protocol or (None if settings.train.sources else read_protocol(settings.data.folder))
-    datasets = _load_sources(source_folders(settings.train.sources, settings.data.folder))
+    datasets = load_sources(source_folders(settings.train.sources, settings.data.folder))
     pinned = protocol.layer if protocol else {}
     recipe = settings.train.recipe or pinned.get("train", {}).get("recipe") or choose_recipe(datasets)
     settings = load_settings(flags=flags, config=config, recipe=merge(read_recipe(recipe), pinned))
@@ -83,20 +83,30 @@ def train(
         raise UsageError(
             f"{run} already holds a run.", f"Go on with `sil train --resume --run {run}`, or name another."
         )
-    training = _compose(settings, datasets, reporter)
-    load_pretrained(training.embedder.backbone, settings.model.backbone, settings.model.weights)
-    run = run or new_run_folder(settings.train.runs, settings.style.name)
+    if settings.train.tensorboard:
+        require_tensorboard()
+    warn_of_targets(datasets, reporter)
+    training = compose(settings, datasets, reporter, fresh=True)
+    run = run or new_run_folder(settings.train.runs, _label(settings))
     with _only_writer(run):
         write_settings(run, _kept_settings(settings, datasets, recipe))
         write_facts(run, _facts(settings, recipe, datasets, training))
         training.start(reporter)
-        save_checkpoint(run, training.state())
-        return _finish(run, training, reporter)
+        return _finish(run, training, settings, reporter)
 
 
 def choose_recipe(datasets: list[Dataset]) -> str:
     """The small recipe when every source is generated, the paper's when there is a photograph among them."""
     return GENERATED_RECIPE if all(dataset.info.generated for dataset in datasets) else PHOTOGRAPHS_RECIPE
+
+
+def _label(settings: Settings) -> str:
+    """What a run folder is called after its number."""
+    if settings.train.method == "supervised":
+        return "supervised"
+    if not settings.train.second_pass:
+        return "fb" if settings.style.name == "none" else f"fb-{settings.style.name}"
+    return settings.style.name
 
 
 def _resume(settings: Settings, flags: dict[str, Any], config: Path | None, reporter: Reporter) -> TrainResult:
@@ -108,21 +118,33 @@ def _resume(settings: Settings, flags: dict[str, Any], config: Path | None, repo
         reporter.note(f"{run} has finished already; nothing is left to do.")
         return _result(run, facts)
     stored = read_toml(run / SETTINGS_FILE)
-    refuse_other_settings(flags, stored, run)
-    of_this_machine: dict[str, Any] = {key: flags[key] for key in ("device", "data") if key in flags}
-    settings = load_settings(flags=merge(stored, of_this_machine), config=config)
-    datasets = _load_sources(list(settings.train.sources))
+    refuse_other_settings(flags, settings, stored, run)
+    free: dict[str, Any] = {key: flags[key] for key in ("device", "data") if key in flags}
+    given = flags.get("train", {})
+    free["train"] = {key: given[key] for key in FREE_WHEN_RESUMING["train"] if key in given}
+    settings = load_settings(flags=merge(stored, free), config=config)
+    if settings.train.tensorboard:
+        require_tensorboard()
+    datasets = load_sources(list(settings.train.sources))
     refuse_other_data(datasets, facts, run)
-    training = _compose(settings, datasets, reporter)
+    _warn_of_other_versions(facts, run, reporter)
     with _only_writer(run):
         remove_leftovers(run)
-        if (run / CHECKPOINT_FILE).is_file():
-            training.restore(load_checkpoint(run))
+        state = load_checkpoint(run, reporter) if checkpoints(run) else None
+        training = compose(settings, datasets, reporter, fresh=state is None)
+        if state is not None:
+            training.restore(state)
             reporter.note(f"Going on with {run} after iteration {training.iteration} of {training.total_iterations}.")
         else:
-            load_pretrained(training.embedder.backbone, settings.model.backbone, settings.model.weights)
             training.start(reporter)
-        return _finish(run, training, reporter)
+        return _finish(run, training, settings, reporter)
+
+
+def _warn_of_other_versions(facts: RunFacts, run: Path, reporter: Reporter) -> None:
+    now = current_versions()
+    other = [f"{name} {then} (now {now.get(name)})" for name, then in facts.versions.items() if now.get(name) != then]
+    if other:
+        reporter.warn(f"{run} began with {', '.join(other)}: its numbers may differ from those of one unbroken run.")
 
 
 def _only_writer(run: Path) -> contextlib.AbstractContextManager[None]:
@@ -137,19 +159,25 @@ def _newest_unfinished(runs: Path) -> Path:
     return unfinished[-1]
 
 
-def refuse_other_settings(given: Mapping[str, Any], stored: Mapping[str, Any], run: Path) -> None:
+def refuse_other_settings(given: Mapping[str, Any], settings: Settings, stored: Mapping[str, Any], run: Path) -> None:
     """Refuse to take a run for what it is not.
 
+    Args:
+        given: Nested values that the command line gave; no others are looked at.
+        settings: What they were resolved to.
+        stored: The settings that the run began with.
+        run: Its folder.
+
     Raises:
-        UsageError: A setting of the model, the style or the training is given another value than the run began with.
+        UsageError: A setting of the model, the style or the training has another value than the run began with.
     """
-    free = {"train": ("resume", "run", "runs")}
-    for section in ("model", "style", "train"):
-        for key, value in given.get(section, {}).items():
-            then = stored.get(section, {}).get(key)
-            if key not in free.get(section, ()) and _plain(value) != _plain(then):
+    for section in ("model", "style", "train", "supervised"):
+        for key in given.get(section, {}):
+            value = _plain(getattr(getattr(settings, section), key))
+            then = _plain(stored.get(section, {}).get(key))
+            if key not in FREE_WHEN_RESUMING.get(section, ()) and value != then:
                 raise UsageError(
-                    f"{run} began with {section}.{key} = {_plain(then)}, not {_plain(value)}.",
+                    f"{run} began with {section}.{key} = {then}, not {value}.",
                     "Leave that out to go on as it began, or train anew without --resume.",
                 )
 
@@ -174,90 +202,8 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _load_sources(folders: list[Path]) -> list[Dataset]:
-    datasets = [load_dataset(folder) for folder in folders]
-    names = [dataset.name for dataset in datasets]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UsageError(f"Two sources are called {twice}.", "Prepare one of them under another --name.")
-    for dataset in datasets:
-        if not dataset.of_split("train"):
-            raise DataError(
-                f"{dataset.folder} has no training images.",
-                "Name another --source, or prepare it with --split train or --split half.",
-            )
-    return datasets
-
-
-def _compose(settings: Settings, datasets: list[Dataset], reporter: Reporter) -> Training:
-    device = resolve_device(settings.device)
-    torch.manual_seed(settings.train.seed)
-    embedder = Embedder(
-        Architecture(
-            backbone=settings.model.backbone,
-            last_stride=settings.model.last_stride,
-            stem_relu=settings.model.stem_relu,
-            height=settings.model.height,
-            width=settings.model.width,
-        )
-    )
-    sources = [_open_source(dataset, settings, reporter) for dataset in datasets]
-    style = make_style(**settings.style.model_dump(exclude={"after_stage"}))
-    return Training(embedder, sources, style, _loop_options(settings, device), device=device)
-
-
-def _open_source(dataset: Dataset, settings: Settings, reporter: Reporter) -> Source:
-    train = settings.train
-    positions = [position for position, record in enumerate(dataset.records) if is_learnt_from(record, train)]
-    pixels = open_pixels(
-        dataset,
-        height=settings.model.height,
-        width=settings.model.width,
-        folder=settings.data.cache or dataset.folder / "cache",
-        reporter=reporter,
-        workers=cpu_count(),
-        positions=positions,
-    )
-    source = make_source(
-        dataset.name,
-        [dataset.records[position] for position in positions],
-        pixels,
-        identities_per_batch=train.identities,
-        instances=train.instances,
-        seed=train.seed,
-        held_out=train.held_out if train.select == "held-out" else 0.0,
-    )
-    if source.sampler.identities_per_batch < train.identities:
-        reporter.warn(
-            f"{dataset.name} has {source.identities} identities, fewer than the {train.identities} that a batch wants; "
-            f"its batches are smaller."
-        )
-    return source
-
-
-def is_learnt_from(record: ImageRecord, train: TrainSettings) -> bool:
-    """Whether a source's image is one that the run learns from; junk and distractors of the test never are."""
-    if record.split == "train":
-        return True
-    return train.source_splits == "train+test" and not (record.junk or record.distractor)
-
-
-def _loop_options(settings: Settings, device: torch.device) -> LoopOptions:
-    train = settings.train
-    step = StepOptions(
-        temperature=train.temperature,
-        momentum=train.momentum,
-        after_stage=settings.style.after_stage,
-        second_pass_statistics=train.second_pass_statistics,
-        bfloat16=wants_bfloat16(train.precision, device),
-    )
-    same = {"epochs", "iterations", "seed", "learning_rate", "weight_decay", "warmup_epochs", "warmup_factor"}
-    same |= {"milestones", "decay", "flip", "pad"}
-    return LoopOptions(**train.model_dump(include=same), select_held_out=train.select == "held-out", step=step)
-
-
 def _kept_settings(settings: Settings, datasets: list[Dataset], recipe: str) -> dict[str, Any]:
-    kept = settings.model_dump(mode="json", include={"device", "model", "style", "train"})
+    kept = settings.model_dump(mode="json", include={"device", "model", "style", "train", "supervised"})
     kept["train"] |= {"sources": [str(dataset.folder) for dataset in datasets], "recipe": recipe}
     for key in ("resume", "run"):
         del kept["train"][key]
@@ -267,6 +213,7 @@ def _kept_settings(settings: Settings, datasets: list[Dataset], recipe: str) -> 
 def _facts(settings: Settings, recipe: str, datasets: list[Dataset], training: Training) -> RunFacts:
     return RunFacts(
         recipe=recipe,
+        method=settings.train.method,
         sources=[
             SourceFacts(
                 name=dataset.name,
@@ -284,14 +231,16 @@ def _facts(settings: Settings, recipe: str, datasets: list[Dataset], training: T
         epochs=settings.train.epochs,
         iterations=training.total_iterations,
         device=str(training.device),
-        bfloat16=training.options.step.bfloat16,
+        bfloat16=training.options.bfloat16,
         versions=current_versions(),
+        git=git_state(Path.cwd()),
+        weights="trained" if training.averaged is None else "averaged",
     )
 
 
-def _finish(run: Path, training: Training, reporter: Reporter) -> TrainResult:
-    with stop_at_safe_point() as stop:
-        training.run(run, reporter, stop, lambda history: write_metrics(run, history))
+def _finish(run: Path, training: Training, settings: Settings, reporter: Reporter) -> TrainResult:
+    with _metrics_writer(run, training, tensorboard=settings.train.tensorboard) as write, stop_at_safe_point() as stop:
+        training.run(run, reporter, stop, write)
     epoch, state = training.selected_state()
     training.embedder.load_state_dict(state)
     facts = read_facts(run).model_copy(
@@ -307,6 +256,27 @@ def _finish(run: Path, training: Training, reporter: Reporter) -> TrainResult:
     return _result(run, facts)
 
 
+@contextlib.contextmanager
+def _metrics_writer(
+    run: Path, training: Training, *, tensorboard: bool
+) -> Iterator[Callable[[list[dict[str, float]]], None]]:
+    """Yield what writes the history after every epoch, beginning with what a checkpoint brought."""
+    log = TensorBoardLog(run) if tensorboard else None
+
+    def write(history: list[dict[str, float]]) -> None:
+        write_metrics(run, history)
+        if log is not None:
+            log.write(history)
+
+    try:
+        if training.history:
+            write(training.history)
+        yield write
+    finally:
+        if log is not None:
+            log.close()
+
+
 def _result(run: Path, facts: RunFacts) -> TrainResult:
     if facts.loss is None or facts.images_per_second is None or facts.selected is None:
         raise ModelError(
@@ -316,6 +286,7 @@ def _result(run: Path, facts: RunFacts) -> TrainResult:
         run=run,
         checkpoint=run / "model.safetensors",
         sources=[source.name for source in facts.sources],
+        method=facts.method,
         style=facts.style,
         recipe=facts.recipe,
         epochs=facts.epochs,
@@ -323,6 +294,7 @@ def _result(run: Path, facts: RunFacts) -> TrainResult:
         loss=facts.loss,
         images_per_second=facts.images_per_second,
         selected=facts.selected,
+        weights=facts.weights,
         fingerprint=read_record(run).fingerprint,
         target=left_out_beside([Path(source.folder) for source in facts.sources]),
     )

@@ -1,5 +1,6 @@
 """The embedder against its formula, and its files."""
 
+import hashlib
 import json
 
 import pytest
@@ -8,6 +9,7 @@ import torchvision
 
 from sil_cli.errors import ModelError, SilError
 from sil_cli.models.embedder import Architecture, Embedder, load_model, read_record, save_model
+from sil_cli.models.pooling import GeneralisedMeanPooling
 
 SMALL = Architecture(backbone="resnet18", height=32, width=16)
 
@@ -66,7 +68,7 @@ def test_a_style_sits_after_the_stage_that_is_named(embedder: Embedder, stage: i
         channels.append(features.shape[1])
         return features
 
-    embedder(torch.rand(2, 3, 32, 16), style=style, after_stage=stage)
+    embedder(torch.rand(2, 3, 32, 16), style=style, after_stages=(stage,))
     assert channels == [64 * 2 ** (stage - 1)]
 
 
@@ -121,3 +123,47 @@ def test_missing_and_damaged_models_are_told(tmp_path, embedder: Embedder) -> No
     (tmp_path / "model.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(ModelError, match="not a record"):
         read_record(tmp_path)
+
+
+def test_gem_is_the_generalised_mean_between_average_and_maximum():
+    pool = GeneralisedMeanPooling(3.0)
+    maps = torch.rand(2, 4, 3, 5)
+    by_hand = torch.stack(
+        [torch.stack([(sum(v**3 for v in channel.flatten()) / 15) ** (1 / 3) for channel in image]) for image in maps]
+    )
+    torch.testing.assert_close(pool(maps), by_hand)
+    with torch.no_grad():
+        pool.power.fill_(1.0)
+        torch.testing.assert_close(pool(maps), maps.mean(dim=(2, 3)))
+        pool.power.fill_(60.0)
+        torch.testing.assert_close(pool(maps), maps.amax(dim=(2, 3)), rtol=0.06, atol=0)
+    assert torch.isfinite(pool(torch.full((1, 4, 3, 5), -1.0))).all()
+
+
+def test_pooling_neck_and_size_are_settings(tmp_path):
+    torch.manual_seed(0)
+    variant = SMALL.model_copy(update={"pooling": "gem", "neck": False, "dimension": 24})
+    embedder = Embedder(variant).eval()
+    images = torch.rand(2, 3, 32, 16)
+    maps = embedder.backbone((images - embedder.mean) / embedder.std)
+    pooled = (maps.clamp(min=1e-6) ** 3).mean(dim=(2, 3)) ** (1 / 3)
+    by_hand = pooled @ embedder.projection.weight.T
+    torch.testing.assert_close(embedder(images), by_hand / by_hand.norm(dim=1, keepdim=True))
+    assert embedder.dimension == 24
+    record = save_model(tmp_path, embedder)
+    assert record.dimension == 24
+    again, _ = load_model(tmp_path)
+    torch.testing.assert_close(again(images), embedder(images))
+
+
+def test_fields_that_came_later_change_no_fingerprint_while_they_say_nothing(tmp_path, embedder):
+    record = save_model(tmp_path, embedder)
+    described = (
+        '{"backbone":"resnet18","last_stride":1,"stem_relu":true,"height":32,"width":16,'
+        '"mean":[0.485,0.456,0.406],"std":[0.229,0.224,0.225]}'
+    )
+    weights = hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
+    assert record.fingerprint == hashlib.sha256((described + weights).encode()).hexdigest()
+    other = Embedder(SMALL.model_copy(update={"pooling": "gem"}))
+    other.load_state_dict(embedder.state_dict(), strict=False)
+    assert save_model(tmp_path / "gem", other).fingerprint != record.fingerprint

@@ -8,7 +8,7 @@ import torch
 import torchvision
 
 from sil_cli.errors import ModelError, UsageError
-from sil_cli.models.backbone import StagedResNet
+from sil_cli.models.embedder import Architecture, Embedder
 from sil_cli.models.weights import load_pretrained
 
 
@@ -18,11 +18,15 @@ def state() -> dict[str, torch.Tensor]:
     return torchvision.models.resnet18(weights=None).state_dict()
 
 
-def loaded(weights: str) -> StagedResNet:
-    torch.manual_seed(2)
-    backbone = StagedResNet("resnet18")
-    load_pretrained(backbone, "resnet18", weights)
-    return backbone
+def model(backbone: str = "resnet18", seed: int = 2, **options) -> Embedder:
+    torch.manual_seed(seed)
+    return Embedder(Architecture(backbone=backbone, height=32, width=32, **options))
+
+
+def loaded(weights: str, backbone: str = "resnet18", **options):
+    embedder = model(backbone, **options)
+    load_pretrained(embedder, weights)
+    return embedder.backbone
 
 
 def test_torchvisions_file_loads_without_its_classifier(tmp_path, state) -> None:
@@ -46,9 +50,7 @@ def test_files_from_before_batch_counters_load(tmp_path, state) -> None:
 
 
 def test_none_leaves_the_random_weights() -> None:
-    torch.manual_seed(2)
-    fresh = StagedResNet("resnet18")
-    assert torch.equal(loaded("none").conv1.weight, fresh.conv1.weight)
+    assert torch.equal(loaded("none").conv1.weight, model().backbone.conv1.weight)
 
 
 @pytest.mark.parametrize(
@@ -113,3 +115,75 @@ def test_torchvisions_weights_are_taken_from_its_cache(monkeypatch, tmp_path, st
     monkeypatch.setattr(type(entry), "get_state_dict", from_cache)
     assert torch.equal(loaded("imagenet").conv1.weight, state["conv1.weight"])
     assert asked == [entry]
+
+
+def test_the_authors_file_brings_its_neck_along(tmp_path, state):
+    authors = {f"module.base.{key}": value for key, value in state.items() if not key.startswith("fc.")}
+    authors |= {
+        "module.feat_bn0.weight": torch.full((512,), 2.0),
+        "module.feat_bn0.bias": torch.zeros(512),
+        "module.feat_bn0.running_mean": torch.full((512,), 3.0),
+        "module.feat_bn0.running_var": torch.ones(512),
+        "module.classifier1.weight": torch.zeros(5, 512),
+    }
+    torch.save({"state_dict": authors, "epoch": 70, "best_mAP": 0.65}, tmp_path / "authors.pth")
+    embedder = model()
+    load_pretrained(embedder, str(tmp_path / "authors.pth"))
+    assert torch.equal(embedder.backbone.conv1.weight, state["conv1.weight"])
+    assert (embedder.neck.running_mean == 3).all()
+    assert (embedder.neck.weight == 2).all()
+
+
+def test_a_whole_model_must_be_whole(tmp_path, state):
+    part = {f"base.{key}": value for key, value in state.items() if not key.startswith("fc.")}
+    torch.save(part | {"feat_bn0.weight": torch.ones(512)}, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match="lacks neck"):
+        loaded(str(tmp_path / "w.pth"))
+
+
+def test_a_model_of_this_program_loads_whole(tmp_path):
+    trained = model(seed=7, pooling="gem", dimension=16)
+    safetensors.torch.save_file(trained.state_dict(), tmp_path / "model.safetensors")
+    fresh = model(seed=8, pooling="gem", dimension=16)
+    load_pretrained(fresh, str(tmp_path / "model.safetensors"))
+    for key, value in trained.state_dict().items():
+        assert torch.equal(fresh.state_dict()[key], value), key
+
+
+def test_ibn_nets_file_loads_and_a_plain_one_does_not(tmp_path, state):
+    published = model("resnet18-ibn-a", seed=4).backbone.state_dict() | {"fc.weight": torch.zeros(1000, 512)}
+    torch.save({f"module.{key}": value for key, value in published.items()}, tmp_path / "ibn.pth")
+    backbone = loaded(str(tmp_path / "ibn.pth"), "resnet18-ibn-a")
+    assert torch.equal(backbone.layer1[0].bn1.IN.weight, published["layer1.0.bn1.IN.weight"])
+    torch.save(state, tmp_path / "plain.pth")
+    with pytest.raises(ModelError, match=r"lacks layer1\.0\.bn1\.BN"):
+        loaded(str(tmp_path / "plain.pth"), "resnet18-ibn-a")
+
+
+def test_torchreids_osnet_loads_without_its_head(tmp_path):
+    published = model("osnet_x0_25", seed=4).backbone.state_dict()
+    head = {
+        "fc.0.weight": torch.zeros(512, 128),
+        "fc.1.running_mean": torch.zeros(512),
+        "classifier.bias": torch.zeros(9),
+    }
+    torch.save(published | head, tmp_path / "osnet.pth")
+    backbone = loaded(str(tmp_path / "osnet.pth"), "osnet_x0_25")
+    assert torch.equal(backbone.conv1.conv.weight, published["conv1.conv.weight"])
+
+
+def test_timms_own_file_loads(tmp_path):
+    import timm
+
+    torch.manual_seed(5)
+    published = timm.create_model("resnet18", pretrained=False).state_dict()
+    torch.save(published, tmp_path / "timm.pth")
+    backbone = loaded(str(tmp_path / "timm.pth"), "timm:resnet18")
+    assert torch.equal(backbone.net.conv1.weight, published["conv1.weight"])
+
+
+@pytest.mark.parametrize("backbone", ["resnet18-ibn-a", "osnet_x0_25"])
+def test_where_no_weights_can_be_downloaded_a_file_is_asked_for(backbone):
+    with pytest.raises(UsageError, match="no ImageNet weights") as raised:
+        loaded("imagenet", backbone)
+    assert "--weights FILE" in raised.value.fix

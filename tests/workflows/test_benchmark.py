@@ -12,6 +12,7 @@ from commands import TINY_DATA_FLAGS, TINY_TRAIN_FLAGS, settings_flags, sil
 from sil_cli.data.plan import read_plan
 from sil_cli.errors import InterruptedWorkError, UsageError
 from sil_cli.reporting.score_table import Score
+from sil_cli.settings import load_settings
 from sil_cli.workflows import benchmark as workflow
 from sil_cli.workflows.benchmark import chosen_methods, score_table
 
@@ -128,7 +129,7 @@ def test_published_numbers_stand_below_the_measured_ones():
 def test_methods_are_the_shipped_the_protocols_own_or_the_recipe():
     plan, _ = read_plan("generated", ["a", "b"])
     assert chosen_methods(plan, []) == {"recipe": {}}
-    assert chosen_methods(plan, ["fbf"]) == {"fbf": {"style": {"name": "none"}}}
+    assert chosen_methods(plan, ["fb"]) == {"fb": {"style": {"name": "none"}, "train": {"second_pass": False}}}
     own = plan.model_copy(update={"methods": {"mine": {"style": {"rho": 1.0}}}})
     assert list(chosen_methods(own, [])) == ["mine"]
     with pytest.raises(UsageError, match="ubz"):
@@ -148,3 +149,10 @@ def test_wrong_usage(empty, arguments, says):
     outcome = sil("benchmark", *arguments)
     assert outcome.code == 2
     assert says in outcome.error
+
+
+def test_every_shipped_method_is_a_set_of_valid_settings():
+    plan, _ = read_plan("generated", ["a", "b"])
+    names = ["fb", "fbf", "mixstyle", "dsu", "efdmix", "dir-mixstyle", "batch-style", "dbs", "ubs"]
+    for changes in chosen_methods(plan, names).values():
+        load_settings(flags=changes)

@@ -1,0 +1,76 @@
+"""ResNets of torchvision, and their IBN-a forms (Pan et al., "Two at Once", ECCV 2018)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from sil_cli.models.backbones.staged import StagedChain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+IBN_STAGES = STAGES[:3]
+"""IBN-a leaves the last stage as it is: what appearance taught is to be kept there."""
+
+
+class InstanceBatchNorm(nn.Module):
+    """Instance norm for the first half of the channels, batch norm for the others; names as in the published files."""
+
+    def __init__(self, channels: int) -> None:
+        """Build it for this many channels."""
+        super().__init__()
+        self._first = channels // 2
+        self.IN = nn.InstanceNorm2d(self._first, affine=True)
+        self.BN = nn.BatchNorm2d(channels - self._first)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise (B, C, H, W)."""
+        first, second = features[:, : self._first], features[:, self._first :]
+        return torch.cat([self.IN(first), self.BN(second)], dim=1)
+
+
+def make_resnet(name: str, *, ibn: bool, last_stride: Literal[1, 2], stem_relu: bool) -> StagedChain:
+    """A ResNet in four stages, with torchvision's parameter names.
+
+    Args:
+        name: torchvision's name.
+        ibn: The first batch norm of each block in the first three stages is half instance norm (IBN-a).
+        last_stride: Stride of the last stage.
+        stem_relu: ReLU after the first batch norm.
+    """
+    full = getattr(torchvision.models, name)(weights=None)
+    channels: int = full.fc.in_features
+    if ibn:
+        for block in _blocks(full, IBN_STAGES):
+            norm = block.get_submodule("bn1")
+            assert isinstance(norm, nn.BatchNorm2d)  # noqa: S101 - so torchvision builds its blocks
+            block.bn1 = InstanceBatchNorm(norm.num_features)
+    if last_stride == 1:
+        _remove_stride(full.layer4[0])
+    children = dict(full.named_children())
+    if not stem_relu:
+        children["relu"] = nn.Identity()
+    order = ("conv1", "bn1", "relu", "maxpool", *STAGES)
+    return StagedChain(
+        {name: children[name] for name in order},
+        order=order,
+        ends=STAGES,
+        channels=channels,
+        head_prefixes=("fc.", "classifier."),
+    )
+
+
+def _blocks(full: nn.Module, stages: Iterable[str]) -> Iterable[nn.Module]:
+    for stage in stages:
+        yield from full.get_submodule(stage).children()
+
+
+def _remove_stride(block: nn.Module) -> None:
+    for module in block.modules():
+        if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
+            module.stride = (1, 1)

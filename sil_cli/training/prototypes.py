@@ -1,0 +1,120 @@
+"""Where prototypes begin: at the identities' centroids, at random, or at vectors from a file (zero-shot)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch.nn import functional as F
+
+from sil_cli.errors import DataError, UsageError
+from sil_cli.models.extract import embed_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from sil_cli.models.embedder import Embedder
+    from sil_cli.runtime import Task
+    from sil_cli.training.sources import Source
+
+BATCH = 128
+
+
+def centroids(
+    embedder: Embedder, source: Source, *, device: torch.device, bfloat16: bool, task: Task | None = None
+) -> Tensor:
+    """The normalised mean embedding of each identity, (K, D), by a model that is in eval mode: the paper's start."""
+    parts = []
+    for rows in embed_batches(embedder, source.in_order(BATCH), device=device, bfloat16=bfloat16):
+        parts.append(rows)
+        if task is not None:
+            task.advance(len(rows))
+    return normalised_means(torch.from_numpy(np.concatenate(parts)).to(device), source.labels)
+
+
+def normalised_means(embeddings: Tensor, labels: np.ndarray) -> Tensor:
+    """The mean row of each label, scaled to unit length.
+
+    Args:
+        embeddings: (N, D), rows of unit length.
+        labels: (N,), identities numbered 0..K-1, each at least once.
+
+    Returns:
+        (K, D).
+    """
+    index = torch.from_numpy(labels).to(embeddings.device)
+    sums = embeddings.new_zeros(int(labels.max()) + 1, embeddings.shape[1]).index_add_(0, index, embeddings)
+    return F.normalize(sums, dim=1)
+
+
+def random_directions(identities: int, dimension: int, rng: np.random.Generator) -> Tensor:
+    """Rows of unit length, uniform over the sphere, (identities, dimension), float32."""
+    rows = rng.standard_normal((identities, dimension))
+    return torch.from_numpy(rows / np.linalg.norm(rows, axis=1, keepdims=True)).float()
+
+
+def read_prototypes(path: Path, sources: Sequence[Source], dimension: int) -> list[Tensor]:
+    """The first prototypes of every source from a .safetensors file, scaled to unit length.
+
+    The file holds one vector for each identity, named `SOURCE/IDENTITY` as in the manifests (for example
+    `market1501/0002`): embeddings of a description of the person, or whatever else lies in the model's space.
+    Vectors of others are not looked at, so that one file serves every choice of sources.
+
+    Args:
+        path: The file.
+        sources: Whose identities are wanted.
+        dimension: Length that the model's embeddings have.
+
+    Returns:
+        One (K, D) float32 tensor a source, in the order of its labels.
+
+    Raises:
+        UsageError: The file does not exist.
+        DataError: It can't be read, lacks identities, or its vectors do not fit.
+    """
+    if not path.is_file():
+        raise UsageError(
+            f"There is no prototype file {path}.", "Set train.prototypes to centroids, random or a .safetensors file."
+        )
+    try:
+        vectors = safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise DataError(
+            f"{path} can't be read as prototypes: it is damaged or no .safetensors file.",
+            "Write one vector for each identity, named SOURCE/IDENTITY, with safetensors.",
+        ) from error
+    wanted = [[f"{source.name}/{identity}" for identity in source.identity_names] for source in sources]
+    _check(path, vectors, [name for names in wanted for name in names], dimension)
+    return [F.normalize(torch.stack([vectors[name].float() for name in names]), dim=1) for names in wanted]
+
+
+def _check(path: Path, vectors: dict[str, Tensor], wanted: list[str], dimension: int) -> None:
+    missing = [name for name in wanted if name not in vectors]
+    if missing:
+        raise DataError(
+            f"{path} lacks {len(missing)} of {len(wanted)} identities: {_some(missing)}.",
+            f"Add a vector for each, named SOURCE/IDENTITY; it has {_some(sorted(vectors)) or 'none'}.",
+        )
+    misshapen = [name for name in wanted if vectors[name].shape != (dimension,)]
+    if misshapen:
+        shape = "×".join(map(str, vectors[misshapen[0]].shape))
+        raise DataError(
+            f"{path} holds {misshapen[0]} with shape {shape}; this model's embeddings have {dimension} numbers.",
+            "Give vectors of that length, or choose a backbone with theirs.",
+        )
+    useless = [name for name in wanted if not 0 < float(vectors[name].double().norm()) < float("inf")]
+    if useless:
+        raise DataError(
+            f"{path} holds vectors without a direction (zero or not finite): {_some(useless)}.", "Correct them."
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

@@ -1,0 +1,166 @@
+"""The strong supervised baseline: identity loss with label smoothing, and the batch-hard triplet loss.
+
+(Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-Identification", CVPR workshops 2019, without the
+centre loss.) The identities of several sources are concatenated: one classifier, one batch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sil_cli.models.precision import autocast
+from sil_cli.training.step import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import numpy as np
+
+    from sil_cli.models.embedder import Embedder
+    from sil_cli.models.stylize import Style
+    from sil_cli.runtime import Reporter
+    from sil_cli.training.sources import Source
+
+Margin = float | Literal["soft"]
+
+
+@dataclass(frozen=True)
+class SupervisedOptions:
+    """The constants of an iteration.
+
+    Attributes:
+        label_smoothing: ε: the share of the target spread evenly over all identities.
+        margin: m of the triplet loss, or `soft`.
+        style: A stylisation of the pass, or None.
+        after_stages: The stages that it follows.
+        bfloat16: Convolutions in bfloat16.
+    """
+
+    label_smoothing: float = 0.1
+    margin: Margin = 0.3
+    style: Style | None = None
+    after_stages: tuple[int, ...] = (1,)
+    bfloat16: bool = False
+
+
+def supervised_step(
+    embedder: Embedder,
+    classifier: nn.Linear,
+    batch: Batch,
+    optimizer: torch.optim.Optimizer,
+    options: SupervisedOptions,
+    rng: np.random.Generator,
+) -> Tensor:
+    """One forward and one backward pass: L = L_identity(after the neck) + L_triplet(before the neck).
+
+    Args:
+        embedder: The feature extractor, in train mode; updated.
+        classifier: From embeddings that are not normalised to the K identities, without bias; updated.
+        batch: P identities with K images each, labels among those of the classifier.
+        optimizer: Over both.
+        options: The constants.
+        rng: Draws the styles.
+
+    Returns:
+        L before the update; a detached scalar on the device.
+    """
+    style = options.style
+    with autocast(batch.images.device, enabled=options.bfloat16):
+        features = embedder.pooled(
+            batch.images,
+            style=(lambda maps: style.apply(maps, rng)) if style is not None else None,
+            after_stages=options.after_stages,
+        )
+    scores = classifier(embedder.neck(features))
+    loss = F.cross_entropy(scores, batch.labels, label_smoothing=options.label_smoothing)
+    loss = loss + batch_hard_triplet_loss(features, batch.labels, margin=options.margin)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss.detach()
+
+
+def batch_hard_triplet_loss(features: Tensor, labels: Tensor, *, margin: Margin) -> Tensor:
+    """The mean over the anchors of max(0, m + d⁺ − d⁻), or of ln(1 + exp(d⁺ − d⁻)) with a soft margin.
+
+    d⁺ is the Euclidean distance to the farthest image of the anchor's identity, d⁻ that to the nearest of any other
+    (Hermans et al., "In Defense of the Triplet Loss for Person Re-Identification", 2017, equation 5).
+
+    Args:
+        features: (B, D), not normalised.
+        labels: (B,), at least two different ones.
+        margin: m, or `soft`.
+    """
+    # Differences, not the expanded square: near zero that loses all its digits.
+    distances = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
+    same = labels[:, None] == labels[None, :]
+    farthest = distances.masked_fill(~same, -math.inf).amax(dim=1)
+    nearest = distances.masked_fill(same, math.inf).amin(dim=1)
+    if margin == "soft":
+        return F.softplus(farthest - nearest).mean()
+    return F.relu(margin + farthest - nearest).mean()
+
+
+class Supervised:
+    """The supervised baseline as the loop runs it: a linear classifier beside the embedder.
+
+    Attributes:
+        classifier: One row of weights for each identity of each source, in the sources' order.
+    """
+
+    def __init__(
+        self, identities: Sequence[int], dimension: int, options: SupervisedOptions, *, device: torch.device
+    ) -> None:
+        """Make the classifier.
+
+        Args:
+            identities: How many each source has.
+            dimension: Length of an embedding.
+            options: The constants of a step.
+            device: Where the classifier is kept.
+        """
+        self.offsets = [sum(identities[:number]) for number in range(len(identities))]
+        self.options = options
+        self.classifier = nn.Linear(dimension, sum(identities), bias=False)
+        nn.init.normal_(self.classifier.weight, std=0.001)
+        self.classifier.to(device)
+
+    @property
+    def chance(self) -> float:
+        """Ln K for the identity loss, and the triplet loss of equal distances."""
+        triplet = math.log(2) if self.options.margin == "soft" else self.options.margin
+        return math.log(self.classifier.out_features) + triplet
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """The classifier's weights."""
+        return self.classifier.parameters()
+
+    def start(self, embedder: Embedder, sources: Sequence[Source], reporter: Reporter) -> None:
+        """Nothing: the classifier has its first weights already."""
+
+    def step(
+        self,
+        embedder: Embedder,
+        batches: Sequence[Batch],
+        optimizer: torch.optim.Optimizer,
+        rng: np.random.Generator,
+    ) -> Tensor:
+        """One `supervised_step` with the batches of all sources as one."""
+        images = torch.cat([batch.images for batch in batches])
+        labels = [batch.labels + offset for batch, offset in zip(batches, self.offsets, strict=True)]
+        together = Batch(images=images, labels=torch.cat(labels))
+        return supervised_step(embedder, self.classifier, together, optimizer, self.options, rng)
+
+    def state(self) -> dict[str, Tensor]:
+        """The classifier's weights."""
+        return dict(self.classifier.state_dict())
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up saved weights."""
+        self.classifier.load_state_dict(state)

@@ -1,0 +1,243 @@
+"""From settings and prepared data sets to a training that is ready to run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+
+from sil_cli.data.manifest import Dataset, ImageRecord, load_dataset
+from sil_cli.data.pixels import open_pixels
+from sil_cli.data.protocol import read_protocol
+from sil_cli.errors import DataError, UsageError
+from sil_cli.models.embedder import Architecture, Embedder
+from sil_cli.models.precision import wants_bfloat16
+from sil_cli.models.stylize import make_style
+from sil_cli.models.weights import load_pretrained
+from sil_cli.runtime import cpu_count, resolve_device
+from sil_cli.training.interleaved import Interleaved
+from sil_cli.training.loop import LoopOptions, Training
+from sil_cli.training.prototypes import read_prototypes
+from sil_cli.training.sources import Source, make_source
+from sil_cli.training.step import StepOptions
+from sil_cli.training.supervised import Supervised, SupervisedOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from sil_cli.models.stylize import Style
+    from sil_cli.runtime import Reporter
+    from sil_cli.settings import Settings, TrainSettings
+    from sil_cli.training.method import Method
+
+
+def load_sources(folders: Sequence[Path]) -> list[Dataset]:
+    """Load the data sets to learn from.
+
+    Raises:
+        UsageError: Two have one name, or hold the same images.
+        DataError: One has no training images, or can't be read.
+    """
+    datasets = [load_dataset(folder) for folder in folders]
+    names = [dataset.name for dataset in datasets]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"Two sources are called {twice}.", "Prepare one of them under another --name.")
+    seen: dict[object, str] = {}
+    for dataset in datasets:
+        if not dataset.of_split("train"):
+            raise DataError(
+                f"{dataset.folder} has no training images.",
+                "Name another --source, or prepare it with --split train or --split half.",
+            )
+        root = dataset.root.resolve()
+        for record in dataset.of_split("train"):
+            owner = seen.setdefault((root, record.path, record.box), dataset.name)
+            if owner != dataset.name:
+                raise UsageError(
+                    f"{owner} and {dataset.name} share training images, {record.path} among them: the same people "
+                    "would be learnt as different ones.",
+                    "Name only one of the two as --source.",
+                )
+    return datasets
+
+
+def warn_of_targets(datasets: Sequence[Dataset], reporter: Reporter) -> None:
+    """Say which sources are data sets that the protocol beside them leaves out for testing."""
+    for dataset in datasets:
+        protocol = read_protocol(dataset.folder.parent)
+        if protocol is not None and dataset.folder.name in protocol.targets:
+            reporter.warn(
+                f"{dataset.name} is the network that {dataset.folder.parent} leaves out for testing: learnt from, it "
+                "can't show generalisation any more."
+            )
+
+
+def compose(settings: Settings, datasets: Sequence[Dataset], reporter: Reporter, *, fresh: bool) -> Training:
+    """Put model, sources and method together.
+
+    Args:
+        settings: All settings, the recipe's among them.
+        datasets: The sources.
+        reporter: Shows progress.
+        fresh: The first weights and prototypes are wanted; without it a checkpoint will bring both.
+
+    Raises:
+        SilError: The settings contradict each other or the data, or something can't be read.
+    """
+    _refuse_contradictions(settings)
+    device = resolve_device(settings.device)
+    torch.manual_seed(settings.train.seed)
+    embedder = Embedder(
+        Architecture(
+            backbone=settings.model.backbone,
+            last_stride=settings.model.last_stride,
+            stem_relu=settings.model.stem_relu,
+            pooling=settings.model.pooling,
+            neck=settings.model.neck,
+            dimension=settings.model.dimension,
+            height=settings.model.height,
+            width=settings.model.width,
+        )
+    )
+    last = max(settings.style.after_stages)
+    if last > embedder.backbone.stages:
+        raise UsageError(
+            f"style.after_stages = {last}: {settings.model.backbone} has {embedder.backbone.stages} stages.",
+            f"Choose among 1 to {embedder.backbone.stages}.",
+        )
+    if fresh:
+        load_pretrained(embedder, settings.model.weights)
+    sources = [_open_source(dataset, settings, reporter) for dataset in datasets]
+    method = _method(settings, embedder, sources, device, fresh=fresh)
+    return Training(embedder, sources, method, _loop_options(settings, device), device=device)
+
+
+def _refuse_contradictions(settings: Settings) -> None:
+    train, style = settings.train, settings.style
+    second_pass = train.method == "interleaved" and train.second_pass
+    if not second_pass and style.name != "none" and style.passes != "first":
+        why = "train.second_pass = false" if train.method == "interleaved" else "train.method = supervised"
+        raise UsageError(
+            f"With {why} there is no second pass for style.name = {style.name}.",
+            "Add --style none, or --set style.passes=first.",
+        )
+
+
+def _open_source(dataset: Dataset, settings: Settings, reporter: Reporter) -> Source:
+    train = settings.train
+    positions = [position for position, record in enumerate(dataset.records) if is_learnt_from(record, train)]
+    pixels = open_pixels(
+        dataset,
+        height=settings.model.height,
+        width=settings.model.width,
+        folder=settings.data.cache or dataset.folder / "cache",
+        reporter=reporter,
+        workers=cpu_count(),
+        positions=positions,
+    )
+    source = make_source(
+        dataset.name,
+        [dataset.records[position] for position in positions],
+        pixels,
+        identities_per_batch=train.identities,
+        instances=train.instances,
+        seed=train.seed,
+        held_out=train.held_out if train.select == "held-out" else 0.0,
+    )
+    _check_batches(source, settings, reporter)
+    return source
+
+
+def _check_batches(source: Source, settings: Settings, reporter: Reporter) -> None:
+    train = settings.train
+    people = source.sampler.identities_per_batch
+    if people < train.identities:
+        reporter.warn(
+            f"{source.name} has {source.identities} identities, fewer than the {train.identities} that a batch wants; "
+            f"its batches are smaller."
+        )
+    most = int(np.bincount(source.labels).max())
+    if most < train.instances:
+        reporter.warn(
+            f"No identity of {source.name} has the {train.instances} images that a batch wants of each (the most is "
+            f"{most}); its batches repeat images."
+        )
+    if people * train.instances < 2 or (train.method == "supervised" and people < 2):
+        least = "two identities, for the triplet loss" if train.method == "supervised" else "two images, for batch norm"
+        raise UsageError(
+            f"train.identities = {train.identities} and train.instances = {train.instances} make batches too small: "
+            f"a source's batch needs at least {least}.",
+            "Set train.identities to 2 or more.",
+        )
+
+
+def _method(
+    settings: Settings, embedder: Embedder, sources: Sequence[Source], device: torch.device, *, fresh: bool
+) -> Method:
+    train = settings.train
+    style = make_style(**settings.style.model_dump(exclude={"passes", "after_stages"}))
+    if train.method == "supervised":
+        return _supervised(settings, embedder, sources, style, device)
+    options = StepOptions(
+        temperature=train.temperature,
+        momentum=train.momentum,
+        style_in=settings.style.passes,
+        after_stages=settings.style.after_stages,
+        second_pass=train.second_pass,
+        second_pass_statistics=train.second_pass_statistics,
+        bfloat16=wants_bfloat16(train.precision, device),
+    )
+    prototypes = _prototypes(settings, sources, embedder.dimension, fresh=fresh)
+    return Interleaved(style, options, device=device, seed=train.seed, prototypes=prototypes)
+
+
+def _prototypes(
+    settings: Settings, sources: Sequence[Source], dimension: int, *, fresh: bool
+) -> Literal["centroids", "random"] | list[Tensor]:
+    chosen = settings.train.prototypes
+    if chosen == "random":
+        return "random"
+    if chosen == "centroids" or not fresh:  # a checkpoint brings its own
+        return "centroids"
+    if not chosen.endswith(".safetensors"):
+        raise UsageError(
+            f"train.prototypes = {chosen!r} is no start that is known.",
+            "Set it to centroids, random or the path of a .safetensors file.",
+        )
+    return read_prototypes(Path(chosen), sources, dimension)
+
+
+def _supervised(
+    settings: Settings, embedder: Embedder, sources: Sequence[Source], style: Style, device: torch.device
+) -> Supervised:
+    options = SupervisedOptions(
+        label_smoothing=settings.supervised.label_smoothing,
+        margin=settings.supervised.margin,
+        style=style if settings.style.name != "none" else None,
+        after_stages=settings.style.after_stages,
+        bfloat16=wants_bfloat16(settings.train.precision, device),
+    )
+    return Supervised([source.identities for source in sources], embedder.dimension, options, device=device)
+
+
+def is_learnt_from(record: ImageRecord, train: TrainSettings) -> bool:
+    """Whether a source's image is one that the run learns from; junk and distractors of the test never are."""
+    if record.split == "train":
+        return True
+    return train.source_splits == "train+test" and not (record.junk or record.distractor)
+
+
+def _loop_options(settings: Settings, device: torch.device) -> LoopOptions:
+    train = settings.train
+    same = {"epochs", "iterations", "seed", "learning_rate", "weight_decay", "warmup_epochs", "warmup_factor"}
+    same |= {"milestones", "decay", "flip", "pad", "erasing", "ema", "divergence", "keep_checkpoints"}
+    return LoopOptions(
+        **train.model_dump(include=same),
+        select_held_out=train.select == "held-out",
+        bfloat16=wants_bfloat16(train.precision, device),
+    )
