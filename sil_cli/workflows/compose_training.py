@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from sil_cli.models.stylize import Style
     from sil_cli.runtime import Reporter
-    from sil_cli.settings import Settings, TrainSettings
+    from sil_cli.settings import ModelSettings, Settings, TrainSettings
     from sil_cli.training.method import Method
 
 
@@ -92,18 +92,7 @@ def compose(settings: Settings, datasets: Sequence[Dataset], reporter: Reporter,
     _refuse_contradictions(settings)
     device = resolve_device(settings.device)
     torch.manual_seed(settings.train.seed)
-    embedder = Embedder(
-        Architecture(
-            backbone=settings.model.backbone,
-            last_stride=settings.model.last_stride,
-            stem_relu=settings.model.stem_relu,
-            pooling=settings.model.pooling,
-            neck=settings.model.neck,
-            dimension=settings.model.dimension,
-            height=settings.model.height,
-            width=settings.model.width,
-        )
-    )
+    embedder = Embedder(architecture(settings.model))
     last = max(settings.style.after_stages)
     if last > embedder.backbone.stages:
         raise UsageError(
@@ -115,6 +104,11 @@ def compose(settings: Settings, datasets: Sequence[Dataset], reporter: Reporter,
     sources = [_open_source(dataset, settings, reporter) for dataset in datasets]
     method = _method(settings, embedder, sources, device, fresh=fresh)
     return Training(embedder, sources, method, _loop_options(settings, device), device=device)
+
+
+def architecture(model: ModelSettings) -> Architecture:
+    """What must be known to build the model that the settings ask for."""
+    return Architecture(**model.model_dump(exclude={"weights"}))
 
 
 def _refuse_contradictions(settings: Settings) -> None:
