@@ -154,7 +154,20 @@ class GallerySettings(Section):
     """The searchable gallery."""
 
     folder: Path = Field(Path("gallery"), description="where the gallery is kept")
-    images: Path | None = Field(None, description="a folder of images or a prepared data set")
+    images: tuple[Path, ...] = Field(
+        (), description="folders, prepared data sets, .csv tables, lists of paths, or - for a stream of paths"
+    )
+    root: Path | None = Field(None, description="paths in tables and lists are relative to it, and tables stay in it")
+    pattern: str | None = Field(
+        None, description="named groups identity, camera, time, tracklet, … searched for in each path"
+    )
+    time_format: str = Field("auto", description="`auto`, `epoch`, `epoch-ms`, or a strptime pattern")
+    timezone: str = Field("UTC", description="zone of times that don't say theirs, and of times shown; or `local`")
+    exif: bool = Field(False, description="take time and camera from EXIF tags where nothing else says them")
+    tracklets: Literal["off", "named", "folder"] = Field(
+        "off", description="one entry for all images of a tracklet: by its name, or by folder"
+    )
+    prune: bool = Field(False, description="remove entries whose files have gone")
     model: Path | None = Field(None, description="a run folder; default: the newest finished one")
     batch: Positive = Field(128, description="images per forward pass and per commit")
 
