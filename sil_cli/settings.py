@@ -176,9 +176,22 @@ class QuerySettings(Section):
     """Searching the gallery."""
 
     images: tuple[Path, ...] = Field((), description="images of people to find")
+    ids: tuple[int, ...] = Field((), description="gallery entries to find more of")
+    boxes: tuple[str, ...] = Field((), description="left,top,width,height in pixels: the person in a larger image")
+    fuse: bool = Field(False, description="all images show one person: search by their mean")
+    batch: Path | None = Field(None, description="a source of many queries, answered as JSON lines")
+    out: Path | None = Field(None, description="where the JSON lines go; default: standard output")
     model: Path | None = Field(None, description="a run folder; default: the copy that the gallery keeps")
     top: Positive = Field(10, description="matches to list")
+    all: bool = Field(False, description="list all from the threshold of `possible` on, or from min_score on")
+    min_score: float | None = Field(None, ge=-1.0, le=1.0, description="list no match below this cosine")
+    exclude_self: bool = Field(False, description="leave out gallery entries made of the very file of the query")
+    group: Literal["none", "identity", "camera"] = Field(
+        "none", description="`identity`: the best of each; `camera`: the trail through cameras and time"
+    )
+    gap: float = Field(60.0, ge=0.0, description="seconds without a picture after which a new sighting begins")
     sheet: Path = Field(Path("matches.jpg"), description="where the contact sheet is written")
+    html: Path | None = Field(None, description="where a page with the matches is written")
 
 
 class Settings(BaseSettings):

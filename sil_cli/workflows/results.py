@@ -157,38 +157,3 @@ class IndexResult(Result):
     model: str
     example: Path | None
     calibrated: bool = False
-
-
-class FoundMatch(Result):
-    """One gallery entry that was found.
-
-    Attributes:
-        score: Cosine similarity, -1..1.
-        correct: Whether it shows the query's identity; None where either is unknown.
-    """
-
-    rank: int
-    score: float
-    path: str
-    identity: str | None
-    camera: str | None
-    time: str | None
-    id: int
-    correct: bool | None
-
-
-class QueryResult(Result):
-    """The outcome of `sil query` for one image."""
-
-    image: Path
-    gallery: Path
-    identity: str | None
-    camera: str | None
-    matches: list[FoundMatch]
-    sheet: Path
-
-
-class QueryResults(Result):
-    """The outcome of `sil query` for several images."""
-
-    queries: list[QueryResult]

@@ -63,17 +63,27 @@ class Source:
     """What one source holds.
 
     Attributes:
-        images: In the source's order.
-        failed: What it names that can't be used.
+        items: In the source's order: images, and names that stand for none.
+        skipped: What a folder holds besides.
         folder: The folder of which this is all, so that what else the gallery has of it may be gone; None where
             the source is a choice of images.
         dataset: The prepared data set that it is.
     """
 
-    images: list[SeenImage] = field(default_factory=list)
-    failed: list[FailedImage] = field(default_factory=list)
+    items: list[SeenImage | FailedImage] = field(default_factory=list)
+    skipped: list[FailedImage] = field(default_factory=list)
     folder: Path | None = None
     dataset: Dataset | None = None
+
+    @property
+    def images(self) -> list[SeenImage]:
+        """The images, in order."""
+        return [item for item in self.items if isinstance(item, SeenImage)]
+
+    @property
+    def failed(self) -> list[FailedImage]:
+        """All that can't be used."""
+        return [*(item for item in self.items if isinstance(item, FailedImage)), *self.skipped]
 
 
 class SourceReader:
@@ -150,17 +160,14 @@ class SourceReader:
             )
         root = folder.resolve()
         images = [self._complete(SeenImage(root, path), {}) for path in found.paths]
-        return Source(images, [FailedImage(path=each.path, reason=each.reason) for each in found.skipped], root)
+        return Source([*images], [FailedImage(path=each.path, reason=each.reason) for each in found.skipped], root)
 
     def _table(self, table: Path) -> Source:
         root = (self.options.root or table.parent).resolve()
         source = Source(folder=root)
         for row in read_table(table, root):
-            if isinstance(row, FailedImage):
-                source.failed.append(row)
-            else:
-                source.images.append(self._complete(row.image, row.known))
-        if not source.images and not source.failed:
+            source.items.append(row if isinstance(row, FailedImage) else self._complete(row.image, row.known))
+        if not source.items:
             raise DataError(f"{table} names no image.", "Write one line an image below the header.")
         return source
 
@@ -171,7 +178,7 @@ class SourceReader:
             raise DataError(f"{listing} can't be read: {one_line(error)}.", "Check the path.") from error
         end = b"\0" if b"\0" in content else b"\n"
         found = self._paths([line for line in (each.removesuffix(b"\r") for each in content.split(end)) if line])
-        if not found.images and not found.failed:
+        if not found.items:
             raise DataError(f"{listing} names no image.", "Write one path a line.")
         return found
 
@@ -184,11 +191,11 @@ class SourceReader:
                 whole = os.path.normpath(base / line.decode("utf-8"))
             except UnicodeDecodeError:
                 shown = line.decode("utf-8", "backslashreplace")[:_LONGEST_SHOWN]
-                source.failed.append(FailedImage(path=shown, reason="a name that is not UTF-8"))
+                source.items.append(FailedImage(path=shown, reason="a name that is not UTF-8"))
                 continue
             inside = Path(whole).is_relative_to(base)
             root = base if inside else Path(whole).parent
-            source.images.append(self._complete(SeenImage(root, os.path.relpath(whole, root)), {}))
+            source.items.append(self._complete(SeenImage(root, os.path.relpath(whole, root)), {}))
         return source
 
     def _complete(self, image: SeenImage, said: Mapping[str, str]) -> SeenImage:
