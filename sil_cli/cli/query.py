@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sil_cli.settings import Settings
-    from sil_cli.workflows.query_results import FoundMatch, QueryResult
+    from sil_cli.workflows.query_results import FoundMatch, FoundSighting, QueryResult
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -197,7 +197,7 @@ def _show(current: Session, result: QueryResult, shown: Any) -> None:
             "decision": [SIGNS[one.decision] for one in result.groups],
             " ": [CORRECT[matches[one.best].correct] for one in result.groups],
             "identity": [escape(one.identity or "") for one in result.groups],
-            "entries seen": [str(one.entries) for one in result.groups],
+            "entries": [str(one.entries) for one in result.groups],
             "cameras": [escape(", ".join(one.cameras)) for one in result.groups],
             "best image": [escape(matches[one.best].path) for one in result.groups],
         }
@@ -214,10 +214,9 @@ def _print_trail(current: Session, result: QueryResult, shown: Any) -> None:
 
     trail = result.trail or []
     columns = {
-        "": [str(number) for number in range(1, len(trail) + 1)],
         "camera": [escape(one.camera) for one in trail],
         "from": [shown(one.start, 19) or "unknown" for one in trail],
-        "to": [shown(one.end, 19)[11:] for one in trail],
+        "for": [_length(one) for one in trail],
         "after": [duration(one.seconds_after) if one.seconds_after is not None else "" for one in trail],
         "images": [str(one.images) for one in trail],
         "best": [f"{one.score:.4f}" for one in trail],
@@ -227,12 +226,21 @@ def _print_trail(current: Session, result: QueryResult, shown: Any) -> None:
     _print_table(current, "Path through the network", columns)
 
 
+def _length(sighting: FoundSighting) -> str:
+    """How long a sighting lasts; nothing for a single moment."""
+    from sil_cli.reporting.trail import duration
+
+    if sighting.start is None or sighting.end is None or sighting.start == sighting.end:
+        return ""
+    return duration((datetime.fromisoformat(sighting.end) - datetime.fromisoformat(sighting.start)).total_seconds())
+
+
 def _print_table(current: Session, title: str, columns: Mapping[str, Sequence[str]]) -> None:
     """A table of the columns of which something is known."""
     kept = {name: cells for name, cells in columns.items() if any(cells)}
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in kept:
-        number = name in ("rank", "score", "best", "images", "entries seen", "")
+        number = name in ("rank", "score", "best", "images", "entries", "id")
         wide = name in ("path", "best image", "cameras")
         table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=not wide)
     for cells in zip(*kept.values(), strict=True):
@@ -241,6 +249,9 @@ def _print_table(current: Session, title: str, columns: Mapping[str, Sequence[st
 
 
 def _columns(matches: list[FoundMatch], shown: Any) -> dict[str, list[str]]:
+    times = [shown(match.time) for match in matches]
+    if len({time[:4] for time in times}) == 1:
+        times = [time[5:] for time in times]  # the year is the same, and the table is wide
     return {
         "rank": [str(match.rank) for match in matches],
         "score": [f"{match.score:.4f}" for match in matches],
@@ -248,7 +259,7 @@ def _columns(matches: list[FoundMatch], shown: Any) -> dict[str, list[str]]:
         " ": [CORRECT[match.correct] for match in matches],
         "identity": [escape(match.identity or "") for match in matches],
         "camera": [escape(match.camera or "") for match in matches],
-        "time": [shown(match.time) for match in matches],
+        "time": times,
         "images": [str(match.images) if match.images > 1 else "" for match in matches],
         "id": [str(match.id) for match in matches],
         "path": [escape(match.path) for match in matches],

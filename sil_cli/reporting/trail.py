@@ -24,10 +24,10 @@ PICTURE = (72, 144)  # pixels
 
 _MARGIN = 28
 _TITLE = 44
-_STEP = 138  # from one station to the next
+_STEP = 120  # from one station to the next
 _LANE = 38
 _LABEL = 120  # the cameras' names on the left
-_BELOW = 74  # times below the lanes
+_TEXT_LINE = 18  # each of the times below the lanes
 _DOT = 16
 _NARROWEST = 520
 _LINE_INK = "#94a3b8"
@@ -73,7 +73,8 @@ def draw_trail(stops: Sequence[Stop]) -> Image.Image:
     lanes = sorted({stop.camera for stop in drawn})
     width = max(_NARROWEST, 2 * _MARGIN + _LABEL + len(drawn) * _STEP)
     first_lane = _MARGIN + _TITLE + PICTURE[1] + 34
-    height = first_lane + len(lanes) * _LANE + _BELOW + _MARGIN // 2
+    below = _TEXT_LINE * max(len(_times(stop, INK)) for stop in drawn)
+    height = first_lane + len(lanes) * _LANE + below + _MARGIN // 2
     picture = Image.new("RGB", (width, height), PAGE)
     draw = ImageDraw.Draw(picture)
     title = f"Path: {_counted(len(stops), 'sighting')}, {_counted(len(lanes), 'camera')}"
@@ -128,7 +129,9 @@ def _draw_stop(picture: Image.Image, stop: Stop, dot: tuple[int, int], *, below:
         picture.paste(sign, (x - _DOT // 2, y - _DOT // 2), sign)
     ink = INK if stop.decision is None else DECISION_INKS[stop.decision]
     for number, (text, colour) in enumerate(_times(stop, ink)):
-        draw.text((x, below + number * 18), text, fill=colour, font=_font(14 if number == 0 else 12), anchor="mm")
+        draw.text(
+            (x, below + number * _TEXT_LINE), text, fill=colour, font=_font(14 if number == 0 else 12), anchor="mm"
+        )
 
 
 def _counted(count: int, what: str) -> str:

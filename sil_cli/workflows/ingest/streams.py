@@ -33,7 +33,10 @@ def portions_of_lines(stream: BinaryIO, *, at_most: int, linger: float) -> Itera
     while not splitter.ended:
         waiting += splitter.split(chunks.get())
         deadline = time.monotonic() + linger
-        while not splitter.ended and len(waiting) < at_most:
+        while not splitter.ended:
+            while len(waiting) >= at_most:
+                yield waiting[:at_most]
+                del waiting[:at_most]
             try:
                 chunk = chunks.get(timeout=max(0.0, deadline - time.monotonic()))
             except Empty:
