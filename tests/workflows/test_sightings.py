@@ -82,7 +82,9 @@ class FakeSearch:
             order = [at for at in np.argsort(-self.scores[row], kind="stable") if at not in unwanted][:k]
             found.append(
                 [
-                    replace(match(rank, f"c{at % 3}", None), id=at, score=self.scores[row, at], identity=self.people[at])
+                    replace(
+                        match(rank, f"c{at % 3}", None), id=at, score=self.scores[row, at], identity=self.people[at]
+                    )
                     for rank, at in enumerate(order, start=1)
                 ]
             )

@@ -40,7 +40,9 @@ def test_fractions_are_kept():
     assert TimeReader().read("2024-05-31") == datetime(2024, 5, 31, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("text", ["", "noon", "000451", "00012345", "2024-13-01T00:00:00", "2024:05:31 25:00:00", "9" * 13])
+@pytest.mark.parametrize(
+    "text", ["", "noon", "000451", "00012345", "2024-13-01T00:00:00", "2024:05:31 25:00:00", "9" * 13]
+)
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(ValueError, match=r".+"):
         TimeReader().read(text)
