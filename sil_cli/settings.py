@@ -215,7 +215,20 @@ class GallerySettings(Section):
     """The searchable gallery."""
 
     folder: Path = Field(Path("gallery"), description="where the gallery is kept")
-    images: Path | None = Field(None, description="a folder of images or a prepared data set")
+    images: tuple[Path, ...] = Field(
+        (), description="folders, prepared data sets, .csv tables, lists of paths, or - for a stream of paths"
+    )
+    root: Path | None = Field(None, description="paths in tables and lists are relative to it, and tables stay in it")
+    pattern: str | None = Field(
+        None, description="named groups identity, camera, time, tracklet, … searched for in each path"
+    )
+    time_format: str = Field("auto", description="`auto`, `epoch`, `epoch-ms`, or a strptime pattern")
+    timezone: str = Field("UTC", description="zone of times that don't say theirs, and of times shown; or `local`")
+    exif: bool = Field(False, description="take time and camera from EXIF tags where nothing else says them")
+    tracklets: Literal["off", "named", "folder"] = Field(
+        "off", description="one entry for all images of a tracklet: by its name, or by folder"
+    )
+    prune: bool = Field(False, description="remove entries whose files have gone")
     model: Path | None = Field(None, description="a run folder; default: the newest finished one")
     batch: Positive = Field(128, description="images per forward pass and per commit")
 
@@ -224,9 +237,22 @@ class QuerySettings(Section):
     """Searching the gallery."""
 
     images: tuple[Path, ...] = Field((), description="images of people to find")
+    ids: tuple[int, ...] = Field((), description="gallery entries to find more of")
+    boxes: tuple[str, ...] = Field((), description="left,top,width,height in pixels: the person in a larger image")
+    fuse: bool = Field(False, description="all images show one person: search by their mean")
+    batch: Path | None = Field(None, description="a source of many queries, answered as JSON lines")
+    out: Path | None = Field(None, description="where the JSON lines go; default: standard output")
     model: Path | None = Field(None, description="a run folder; default: the copy that the gallery keeps")
     top: Positive = Field(10, description="matches to list")
+    all: bool = Field(False, description="list all from the threshold of `possible` on, or from min_score on")
+    min_score: float | None = Field(None, ge=-1.0, le=1.0, description="list no match below this cosine")
+    exclude_self: bool = Field(False, description="leave out gallery entries made of the very file of the query")
+    group: Literal["none", "identity", "camera"] = Field(
+        "none", description="`identity`: the best of each; `camera`: the trail through cameras and time"
+    )
+    gap: float = Field(60.0, ge=0.0, description="seconds without a picture after which a new sighting begins")
     sheet: Path = Field(Path("matches.jpg"), description="where the contact sheet is written")
+    html: Path | None = Field(None, description="where a page with the matches is written")
 
 
 class Settings(BaseSettings):

@@ -2,32 +2,51 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
-from sil_cli.cli.session import session
+from sil_cli.cli.session import Session, session
+
+if TYPE_CHECKING:
+    from sil_cli.workflows.results import IndexResult
 
 EXAMPLES = """
 [bold]Examples[/]
 
 sil index-gallery
 
-sil index-gallery crops/2024-05-01 --gallery station
+sil index-gallery crops/2024-05-01 --gallery station --pattern '(?P<camera>c\\d+)_(?P<time>\\d{8}T\\d{6})'
+
+sil index-gallery crops.csv --tracklets named --timezone Europe/Berlin
+
+find crops -newer last-run -name '*.jpg' | sil index-gallery -
 
 sil index-gallery data/market1501 --model runs/001-ubs --gallery market
 """
 SHOWN_FAILED = 10
+READING = "What is known of images"
+
+
+class Tracklets(StrEnum):
+    """Which images are one sighting."""
+
+    off = "off"
+    named = "named"
+    folder = "folder"
 
 
 def command(
     images: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Argument(
-            metavar="[IMAGES|DATASET]", help="A folder of crops or a prepared data set; default: the one left out."
+            metavar="[SOURCE...]",
+            help="Folders of crops, prepared data sets, .csv tables, lists of paths, images, or - for paths on stdin; "
+            "default: the data set left out.",
         ),
     ] = None,
     model: Annotated[
@@ -36,6 +55,56 @@ def command(
     gallery: Annotated[
         Path | None, typer.Option("--gallery", metavar="DIR", help="The gallery; default: gallery.")
     ] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            "--pattern",
+            metavar="REGEX",
+            help="Searched in each path: groups identity, camera, time, tracklet, others as columns.",
+            rich_help_panel=READING,
+        ),
+    ] = None,
+    time_format: Annotated[
+        str | None,
+        typer.Option(
+            "--time-format",
+            metavar="FORMAT",
+            help="auto (ISO 8601, EXIF, seconds), epoch, epoch-ms, or like %d.%m.%Y-%H%M%S.",
+            rich_help_panel=READING,
+        ),
+    ] = None,
+    timezone: Annotated[
+        str | None,
+        typer.Option(
+            "--timezone",
+            metavar="ZONE",
+            help="Of times that don't say theirs: Europe/Berlin, local; default: UTC.",
+            rich_help_panel=READING,
+        ),
+    ] = None,
+    exif: Annotated[
+        bool | None,
+        typer.Option("--exif", help="Time and camera from EXIF where nothing else says.", rich_help_panel=READING),
+    ] = None,
+    tracklets: Annotated[
+        Tracklets | None,
+        typer.Option(
+            "--tracklets",
+            metavar="named|folder",
+            help="One entry for all images of a tracklet: their mean.",
+            rich_help_panel=READING,
+        ),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            "--root",
+            metavar="DIR",
+            help="Paths in tables and lists are relative to it; default: the table's folder.",
+            rich_help_panel=READING,
+        ),
+    ] = None,
+    prune: Annotated[bool | None, typer.Option("--prune", help="Remove entries whose files have gone.")] = None,
     config: ConfigOption = None,
     device: DeviceOption = None,
     assignments: SetOption = None,
@@ -43,25 +112,53 @@ def command(
     debug: DebugOption = False,
 ) -> None:
     """Embed crops and store them where they can be searched; what is there already is skipped."""
+    flags = {
+        "images": tuple(images) if images else None,
+        "model": model,
+        "folder": gallery,
+        "pattern": pattern,
+        "time_format": time_format,
+        "timezone": timezone,
+        "exif": exif,
+        "tracklets": tracklets.value if tracklets else None,
+        "root": root,
+        "prune": prune,
+    }
     with session(common(config, device, assignments, as_json, debug)) as current:
-        settings = current.settings({"gallery": {"images": images, "model": model, "folder": gallery}})
+        settings = current.settings({"gallery": flags})
         from sil_cli.workflows.index import index_gallery
 
         result = index_gallery(settings, current.reporter)
-        table = Table(title=f"Gallery {result.gallery}", title_justify="left", show_header=False)
-        table.add_row("added, replaced, unchanged", f"{result.added:,}, {result.replaced:,}, {result.unchanged:,}")
-        table.add_row("failed", f"{len(result.failed):,}")
-        table.add_row("entries in all", f"{result.total:,}")
-        table.add_row("index", f"{result.index}, {result.dimension} dimensions")
-        table.add_row("model", result.model[:12])
-        current.out.print(table)
-        for failed in result.failed[:SHOWN_FAILED]:
-            current.reporter.warn(f"Not indexed: {failed.path} ({failed.reason})")
-        if len(result.failed) > SHOWN_FAILED:
-            current.reporter.warn(f"… and {len(result.failed) - SHOWN_FAILED} more; --json names all.")
+        _show(current, result)
         option = "" if str(result.gallery) == "gallery" else f" --gallery {result.gallery}"
         current.next_command(
             f"{result.total:,} crops can be searched in {result.gallery}.",
             f"sil query {result.example or 'IMAGE'}{option}",
         )
         current.finish(result)
+
+
+def _show(current: Session, result: IndexResult) -> None:
+    table = Table(title=f"Gallery {result.gallery}", title_justify="left", show_header=False)
+    table.add_row("added, replaced, unchanged", f"{result.added:,}, {result.replaced:,}, {result.unchanged:,}")
+    for name, count in (
+        ("described anew", result.described),
+        ("became part of a tracklet", result.absorbed),
+        ("files gone", len(result.gone)),
+        ("of these removed", result.pruned),
+    ):
+        if count:
+            table.add_row(name, f"{count:,}")
+    table.add_row("failed", f"{len(result.failed):,}")
+    table.add_row("entries in all", f"{result.total:,}")
+    table.add_row("index", f"{result.index}, {result.dimension} dimensions")
+    table.add_row("model", result.model[:12] + ("" if result.calibrated else ", not calibrated"))
+    current.out.print(table)
+    for failed in result.failed[:SHOWN_FAILED]:
+        current.reporter.warn(f"Not indexed: {failed.path} ({failed.reason})")
+    if len(result.failed) > SHOWN_FAILED:
+        current.reporter.warn(f"… and {len(result.failed) - SHOWN_FAILED} more; --json names all.")
+    if result.gone and not result.pruned:
+        current.reporter.warn(
+            f"{len(result.gone):,} entries have lost their files, such as {result.gone[0]}; --prune removes them."
+        )

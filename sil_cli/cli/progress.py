@@ -87,11 +87,12 @@ class _LineTask:
         self._label, self._total, self._unit = label, total, unit
         self._done = 0
         self._facts: dict[str, float | str] = {}
+        self._rate = _Rate()
         self._started = self._printed = time.monotonic()
 
     def advance(self, count: int = 1, **facts: float | str) -> None:
         self._done += count
-        self._facts = facts
+        self._facts = facts or self._rate.after(count)
         now = time.monotonic()
         if now - self._printed >= SECONDS_BETWEEN_LINES:
             self._printed = now

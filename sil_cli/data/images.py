@@ -13,7 +13,7 @@ import warnings
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -107,6 +107,29 @@ def load_image(path: Path, *, max_pixels: int = MAX_PIXELS, box: Box | None = No
         except Exception as error:  # on hostile bytes a decoder may raise anything
             raise ImageError(path, _why(error)) from error
     return rgb if box is None else _cut(path, rgb, box)
+
+
+def read_tags(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[dict[int, object], dict[int, object]]:
+    """The EXIF tags of a picture by number, from its header alone: those of the picture, and those of the shot.
+
+    Raises:
+        ImageError: The file is missing, no picture, or too large or too small; damaged tags are merely absent.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ImageError(path, "not a file")
+        stream = path.open("rb")
+    except OSError as error:
+        raise ImageError(path, one_line(error)) from error
+    with stream:
+        image = _open(path, stream, max_pixels)
+        try:
+            tags = image.getexif()
+            return dict(tags), dict(tags.get_ifd(ExifTags.IFD.Exif))
+        except MemoryError:
+            raise
+        except Exception:  # on hostile bytes a decoder may raise anything
+            return {}, {}
 
 
 def resize_to(image: Image.Image, height: int, width: int) -> NDArray[np.uint8]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Font = FreeTypeFont | BitmapFont
 
 Verdict = Literal["right", "wrong", "unknown"]
+Decision = Literal["match", "possible", "no match"]
 
 IMAGE_SIZE = (144, 288)  # pixels; people are about twice as high as wide
 MATCHES_IN_A_LINE = 10
@@ -33,6 +34,8 @@ FAINT = "#6b7280"
 QUERY_FRAME = "#1f2937"
 FRAMES: dict[Verdict, str] = {"right": "#15803d", "wrong": "#c81e1e", "unknown": "#9ca3af"}
 LEGEND: dict[Verdict, str] = {"right": "same person", "wrong": "another person", "unknown": "identity unknown"}
+
+DECISION_INKS: dict[Decision, str] = {"match": "#1d4ed8", "possible": "#92400e", "no match": "#6b7280"}
 
 _MARGIN = 28  # around the sheet
 _GAP = 14  # between cards
@@ -60,6 +63,9 @@ class Tile:
         score: Cosine similarity; None for a query.
         name: Of the file, shown where the identity is unknown.
         domain: The camera network within which the identity is a name.
+        decision: What the score means.
+        images: Of how many images of one sighting the entry is the mean; only one is shown.
+        id: The gallery entry's number, shown where it is a query.
     """
 
     image: Image.Image | None
@@ -70,14 +76,18 @@ class Tile:
     score: float | None = None
     name: str | None = None
     domain: str | None = None
+    decision: Decision | None = None
+    images: int = 1
+    id: int | None = None
 
 
 @dataclass(frozen=True)
 class SheetRow:
-    """A query and its matches in rank order."""
+    """A query and its matches in rank order; `also` are the further pictures of a query that is made of several."""
 
     query: Tile
     matches: Sequence[Tile]
+    also: Sequence[Tile] = ()
 
 
 @dataclass(frozen=True)
@@ -101,9 +111,9 @@ class _Layout:
     def width(self) -> int:
         return self.first_match + self.columns * (self.card[0] + _GAP) - _GAP + _MARGIN
 
-    def height(self, matches: int) -> int:
-        """Of a row with so many matches."""
-        lines = max(1, -(-matches // self.columns))
+    def height(self, row: SheetRow) -> int:
+        """Of a row: of its matches, or of its query's pictures where these are more."""
+        lines = max(1 + len(row.also), -(-len(row.matches) // self.columns))
         return lines * (self.card[1] + _GAP) - _GAP
 
 
@@ -125,24 +135,25 @@ def contact_sheet(rows: Sequence[SheetRow], *, matches_in_a_line: int = MATCHES_
         An RGB image.
     """
     columns = min(matches_in_a_line, max(1, *[len(row.matches) for row in rows]))
-    layouts = [_Layout(columns, max(len(_caption(tile)) for tile in (row.query, *row.matches))) for row in rows]
-    heights = [layout.height(len(row.matches)) for layout, row in zip(layouts, rows, strict=True)]
+    layouts = [_Layout(columns, max(map(_lines, (row.query, *row.also, *row.matches)))) for row in rows]
+    heights = [layout.height(row) for layout, row in zip(layouts, rows, strict=True)]
     height = 2 * _MARGIN + sum(heights) + 2 * _GAP * (len(rows) - 1) + _LEGEND_HEIGHT
     sheet = Image.new("RGB", (max(layouts[0].width, _NARROWEST), height), PAGE)
     top = _MARGIN
     for layout, row in zip(layouts, rows, strict=True):
         _draw_row(sheet, layout, row, top)
-        top += layout.height(len(row.matches)) + 2 * _GAP
+        top += layout.height(row) + 2 * _GAP
     shown = {verdict(row.query, match) for row in rows for match in row.matches}
     _draw_legend(sheet, shown, top)
     return sheet
 
 
 def _draw_row(sheet: Image.Image, layout: _Layout, row: SheetRow, top: int) -> None:
-    _draw_card(sheet, layout, row.query, (_MARGIN, top), QUERY_FRAME)
+    for line, tile in enumerate((row.query, *row.also)):
+        _draw_card(sheet, layout, tile, (_MARGIN, top + line * (layout.card[1] + _GAP)), QUERY_FRAME)
     draw = ImageDraw.Draw(sheet)
     bar = _MARGIN + layout.card[0] + 3 * _GAP // 2
-    draw.line([(bar, top), (bar, top + layout.height(len(row.matches)) - 1)], fill="#d1d5db", width=2)
+    draw.line([(bar, top), (bar, top + layout.height(row) - 1)], fill="#d1d5db", width=2)
     if not row.matches:
         middle = top + layout.card[1] // 2
         draw.text((layout.first_match, middle), "no matches", fill=FAINT, font=_font(18), anchor="lm")
@@ -173,10 +184,21 @@ def _draw_card(sheet: Image.Image, layout: _Layout, tile: Tile, corner: tuple[in
     top += _HEAD
     sheet.paste(_fitted(tile.image), (left, top))
     top += IMAGE_SIZE[1] + 5
+    if tile.decision is not None:
+        sign = decision_sign(tile.decision, 14)
+        sheet.paste(sign, (left, top + _LINE // 2 - 7), sign)
+        ink = DECISION_INKS[tile.decision]
+        draw.text((left + 20, top + _LINE // 2), tile.decision, fill=ink, font=_font(15), anchor="lm")
+        top += _LINE
     for number, (text, ink) in enumerate(_caption(tile)):
         font = _font(15 if ink == INK else 13)
         line = shorten(text, font, IMAGE_SIZE[0])
         draw.text((left, top + number * _LINE + _LINE // 2), line, fill=ink, font=font, anchor="lm")
+
+
+def _lines(tile: Tile) -> int:
+    """The lines of text below an image."""
+    return len(_caption(tile)) + (tile.decision is not None)
 
 
 def _caption(tile: Tile) -> list[tuple[str, str]]:
@@ -186,6 +208,8 @@ def _caption(tile: Tile) -> list[tuple[str, str]]:
         lines.append((f"camera {tile.camera}", FAINT))
     if tile.time is not None:
         lines.append((tile.time.strftime("%Y-%m-%d %H:%M"), FAINT))
+    if tile.images > 1:
+        lines.append((f"tracklet of {tile.images} images", FAINT))
     return lines
 
 
@@ -229,6 +253,33 @@ def _draw_legend(sheet: Image.Image, shown: set[Verdict], top: int) -> None:
         sheet.paste(mark, (left, middle - 11), mark)
         draw.text((left + 30, middle), LEGEND[kind], fill=FAINT, font=_font(15), anchor="lm")
         left += 30 + round(draw.textlength(LEGEND[kind], font=_font(15))) + 28
+
+
+def decision_sign(decision: Decision, size: int) -> Image.Image:
+    """A round sign that tells decisions apart without colour: full, half full or empty."""
+    large = size * _SMOOTH
+    sign = Image.new("RGBA", (large, large), (0, 0, 0, 0))
+    draw = ImageDraw.Draw(sign)
+    ink = DECISION_INKS[decision]
+    whole = [0, 0, large - 1, large - 1]
+    draw.ellipse(whole, outline=ink, width=large // 7)
+    if decision == "match":
+        draw.ellipse(whole, fill=ink)
+    elif decision == "possible":
+        draw.pieslice(whole, 90, 270, fill=ink)
+    return sign.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures below each other on one page, the first at the top; a single one as it is."""
+    if len(pictures) == 1:
+        return pictures[0]
+    page = Image.new("RGB", (max(each.width for each in pictures), sum(each.height for each in pictures)), PAGE)
+    top = 0
+    for each in pictures:
+        page.paste(each, (0, top))
+        top += each.height
+    return page
 
 
 def _badge(kind: Verdict, size: int) -> Image.Image:

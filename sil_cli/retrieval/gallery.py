@@ -9,7 +9,7 @@ A `Gallery` is a snapshot: it goes on showing what was there when it was opened,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -56,6 +56,7 @@ class Match:
     time: datetime | None
     domain: str | None
     box: Box | None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,14 @@ class Gallery:
     def ids_of_content(self, content_hash: str) -> frozenset[int]:
         """The ids of all entries whose image file has this SHA-256, such as the query image itself."""
         return self._store.ids_of_content(content_hash)
+
+    def entries(self, ids: Sequence[int]) -> dict[int, GalleryEntry]:
+        """The entries of the given ids; an unknown id is left out."""
+        return self._store.entries(ids)
+
+    def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """The stored embeddings of existing ids, shape (N, D), rows of unit length."""
+        return self._index.vectors(np.array(ids, dtype=np.int64))
 
     def search(
         self,
@@ -290,4 +299,5 @@ def _match(rank: int, score: float, identifier: int, entry: GalleryEntry) -> Mat
         time=entry.time,
         domain=entry.domain,
         box=entry.box,
+        metadata=entry.metadata,
     )

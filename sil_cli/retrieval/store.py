@@ -15,7 +15,7 @@ import json
 import os
 import re
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,16 +23,17 @@ from sil_cli.errors import GalleryError
 from sil_cli.files import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 DATABASE_FILE = "gallery.sqlite"
-FORMAT = 1
+FORMAT = 2
 _LOG_FILE = f"{DATABASE_FILE}-wal"
 Box = tuple[int, int, int, int]
 
 _SEGMENT_NAME = re.compile(r"segment-\d{6,}\.faiss")
 _IN_ONE_QUERY = 500
+_COLUMNS = "id, source, path, box, identity, camera, time, domain, content_hash, metadata"
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE segments (
@@ -51,6 +52,7 @@ CREATE TABLE entries (
     time TEXT,                            -- ISO 8601
     domain TEXT,
     content_hash TEXT NOT NULL,
+    metadata TEXT NOT NULL,               -- JSON, text by name
     segment INTEGER NOT NULL REFERENCES segments (number),
     UNIQUE (source, path, box)
 ) STRICT;
@@ -72,6 +74,7 @@ class GalleryEntry:
         time: When it was taken, None where unknown.
         domain: The camera network, None where unknown.
         box: (left, top, width, height) in pixels that was cut out, None for the whole image.
+        metadata: Whatever else is known, text by name.
     """
 
     path: str
@@ -82,6 +85,7 @@ class GalleryEntry:
     time: datetime | None = None
     domain: str | None = None
     box: Box | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, str, Box | None]:
@@ -215,18 +219,33 @@ class Store:
 
     def entries(self, ids: Sequence[int]) -> dict[int, GalleryEntry]:
         """The entries of the given ids; an unknown id is left out."""
-        columns = "id, path, content_hash, source, identity, camera, time, domain, box"
         found: dict[int, GalleryEntry] = {}
         for some in _portions(ids):
             marks = ", ".join("?" * len(some))
-            for row in self._rows(f"SELECT {columns} FROM entries WHERE id IN ({marks})", *some):  # noqa: S608
-                time = datetime.fromisoformat(row[6]) if row[6] is not None else None
-                path, content_hash, source, identity, camera = row[1:6]
-                entry = GalleryEntry(
-                    path, content_hash, source, identity, camera, time, domain=row[7], box=_box_of(row[8])
-                )
-                found[row[0]] = entry
+            rows = self._rows(f"SELECT {_COLUMNS} FROM entries WHERE id IN ({marks})", *some)  # noqa: S608
+            found.update(_entry_of(row) for row in rows)
         return found
+
+    def sources(self) -> list[str]:
+        """The folders and data sets that entries came from."""
+        return [row[0] for row in self._rows("SELECT DISTINCT source FROM entries ORDER BY source")]
+
+    def entries_at(self, source: str, paths: Sequence[str]) -> dict[int, GalleryEntry]:
+        """The entries of these image files of `source`, by id."""
+        found: dict[int, GalleryEntry] = {}
+        for some in _portions(paths):
+            marks = ", ".join("?" * len(some))
+            query = f"SELECT {_COLUMNS} FROM entries WHERE source = ? AND path IN ({marks})"  # noqa: S608
+            found.update(_entry_of(row) for row in self._rows(query, source, *some))
+        return found
+
+    def entries_of(self, source: str) -> Iterator[tuple[int, GalleryEntry]]:
+        """All entries of a source with their ids, ascending, read some at a time."""
+        last = 0
+        query = f"SELECT {_COLUMNS} FROM entries WHERE source = ? AND id > ? ORDER BY id LIMIT ?"  # noqa: S608
+        while rows := self._rows(query, source, last, _IN_ONE_QUERY):
+            yield from map(_entry_of, rows)
+            last = rows[-1][0]
 
     def known(self, source: str, paths: Sequence[str]) -> dict[tuple[str, Box | None], str]:
         """The content hashes of those images of `source` that are in the gallery, by path and box."""
@@ -261,13 +280,14 @@ class Store:
                 entry.time.isoformat() if entry.time else None,
                 entry.domain,
                 entry.content_hash,
+                json.dumps(dict(entry.metadata), ensure_ascii=False),
                 segment,
             )
             for identifier, entry in enumerate(entries, start=first_id)
         ]
         keys = [row[1:4] for row in rows]
         self._connection.executemany("DELETE FROM entries WHERE (source, path, box) = (?, ?, ?)", keys)
-        self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def delete_paths(self, source: str, paths: Sequence[str]) -> int:
         """Delete the entries of these image files, however many boxes each (within a transaction)."""
@@ -275,6 +295,26 @@ class Store:
         before = self._connection.total_changes
         self._connection.executemany("DELETE FROM entries WHERE source = ? AND path = ?", pairs)
         return self._connection.total_changes - before
+
+    def delete_ids(self, ids: Sequence[int]) -> None:
+        """Delete entries (within a transaction)."""
+        self._connection.executemany("DELETE FROM entries WHERE id = ?", [(one,) for one in ids])
+
+    def describe_entries(self, entries: Mapping[int, GalleryEntry]) -> None:
+        """Write anew what is known of images whose vectors stay (within a transaction)."""
+        rows = [
+            (
+                entry.identity,
+                entry.camera,
+                entry.time.isoformat() if entry.time else None,
+                entry.domain,
+                json.dumps(dict(entry.metadata), ensure_ascii=False),
+                identifier,
+            )
+            for identifier, entry in entries.items()
+        ]
+        statement = "UPDATE entries SET (identity, camera, time, domain, metadata) = (?, ?, ?, ?, ?) WHERE id = ?"
+        self._connection.executemany(statement, rows)
 
     def move_entries(self, ids: Sequence[int], segment: int) -> None:
         """Say that these vectors now lie in another segment (within a transaction)."""
@@ -316,6 +356,16 @@ def _text_of(box: Box | None) -> str:
 
 def _box_of(text: str) -> Box | None:
     return tuple(json.loads(text)) if text else None
+
+
+def _entry_of(row: Sequence[Any]) -> tuple[int, GalleryEntry]:
+    """Id and entry from the columns of `_COLUMNS`."""
+    identifier, source, path, box, identity, camera, time, domain, content_hash, metadata = row
+    taken = datetime.fromisoformat(time) if time is not None else None
+    known = {"identity": identity, "camera": camera, "time": taken, "domain": domain}
+    return identifier, GalleryEntry(
+        path, content_hash, source, **known, box=_box_of(box), metadata=json.loads(metadata)
+    )
 
 
 def _portions(values: Sequence[Any]) -> list[Sequence[Any]]:

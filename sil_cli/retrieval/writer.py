@@ -78,6 +78,28 @@ class GalleryWriter:
         """What the gallery has of these image files of `source`: the SHA-256 of each (path, box)."""
         return self._store.known(source, paths)
 
+    def sources(self) -> list[str]:
+        """The folders and data sets that entries came from."""
+        return self._store.sources()
+
+    def entries_at(self, source: str, paths: Sequence[str]) -> dict[int, GalleryEntry]:
+        """The entries of these image files of `source`, by id."""
+        return self._store.entries_at(source, paths)
+
+    def entries_of(self, source: str) -> Iterator[tuple[int, GalleryEntry]]:
+        """All entries of a source with their ids, read some at a time."""
+        return self._store.entries_of(source)
+
+    def describe(self, entries: Mapping[int, GalleryEntry]) -> None:
+        """Write anew what is known (identity, camera, time, …) of images whose vectors stay, by id."""
+        with self._store.transaction():
+            self._store.describe_entries(entries)
+
+    def remove(self, ids: Sequence[int]) -> None:
+        """Remove entries; they are found no more from this moment, and `finish` deletes their vectors."""
+        with self._store.transaction():
+            self._store.delete_ids(ids)
+
     def add(self, entries: Sequence[GalleryEntry], embeddings: NDArray[np.floating]) -> None:
         """Add one batch, wholly or not at all; an entry of the same source, path and box is replaced.
 

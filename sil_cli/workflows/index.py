@@ -1,43 +1,36 @@
-"""`sil index-gallery`: from a folder of crops or a prepared data set to a searchable gallery."""
+"""`sil index-gallery`: from crops, wherever they are named, to a searchable gallery."""
 
 from __future__ import annotations
 
-import os
 import shutil
-from contextlib import closing
-from dataclasses import replace
-from pathlib import Path
+import sys
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from sil_cli.data.manifest import Dataset, is_dataset, load_dataset
-from sil_cli.data.parallel import map_in_order
-from sil_cli.data.walking import find_image_files
-from sil_cli.errors import DataError, InterruptedWorkError, UsageError
-from sil_cli.files import one_line, sha256_of_file, staging_folder
+from sil_cli.errors import DataError, GalleryError, InterruptedWorkError, UsageError
+from sil_cli.evaluation.calibration import CALIBRATION_FILE, read_calibration, write_calibration
+from sil_cli.files import staging_folder
 from sil_cli.models.embedder import RECORD_FILE, WEIGHTS_FILE, ModelRecord, load_model
 from sil_cli.retrieval.gallery import open_gallery
-from sil_cli.retrieval.store import GalleryEntry
-from sil_cli.retrieval.writer import GalleryWriter, gallery_writer
-from sil_cli.runtime import cpu_count, resolve_device
-from sil_cli.workflows.embed import embed_files
+from sil_cli.retrieval.writer import gallery_writer
+from sil_cli.runtime import SilentReporter, resolve_device
+from sil_cli.workflows.ingest.options import ingest_options
+from sil_cli.workflows.ingest.placing import Placing
+from sil_cli.workflows.ingest.run import IndexRun
+from sil_cli.workflows.ingest.sources import STREAM, Source, SourceReader
 from sil_cli.workflows.locate import model_folder, target_folder
-from sil_cli.workflows.results import FailedImage, IndexResult
+from sil_cli.workflows.results import IndexResult
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
-    import torch
-
-    from sil_cli.data.images import Box
-    from sil_cli.models.embedder import Embedder
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
 MODEL_FOLDER = "model"
-COMMIT_IMAGES = 1024
-"""Embeddings gathered before they are made durable together; at most this many are embedded again after a kill."""
+_LINGER = 2.0
+"""Seconds that a path of a stream waits for others: a slow stream can be searched soon, a fast one is quick."""
 
 
 def index_gallery(settings: Settings, reporter: Reporter) -> IndexResult:
@@ -46,29 +39,32 @@ def index_gallery(settings: Settings, reporter: Reporter) -> IndexResult:
     Raises:
         SilError: There are no images or no model, or the gallery belongs to another model or writer.
     """
-    images = settings.gallery.images or target_folder(None, settings.data.folder)
+    wanted = settings.gallery.images or (target_folder(None, settings.data.folder),)
+    reader = SourceReader(ingest_options(settings.gallery))
+    fixed, stream = _read(wanted, reader, reporter)
+    _check_words(settings, reader, fixed, bool(stream))
     model = model_folder(settings.gallery.model, settings.train.runs)
     folder = settings.gallery.folder
-    dataset = load_dataset(images) if is_dataset(images) else None
-    root = dataset.root if dataset else images
-    source = Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()
-    entries, failed = _dataset_entries(dataset, source) if dataset else _folder_entries(images, source)
     embedder, record = load_model(model)
     device = resolve_device(settings.device)
     embedder.to(device)
     with gallery_writer(folder, model_record(record)) as writer:
         _keep_model(model, folder)
-        indexing = _Indexing(writer, root, failed, reporter)
+        _keep_calibration(model, folder, record.fingerprint)
+        placing = Placing(folder, writer.sources())
+        run = IndexRun(writer, reader, placing, embedder, device, settings.gallery.batch)
         try:
-            wanted = indexing.unindexed(entries)
-            indexing.embed_and_add(wanted, embedder, device, settings.gallery.batch)
+            _take_all(run, fixed, stream, reporter)
+            run.sweep([source.folder for source in fixed if source.folder is not None])
+            pruned = run.prune() if settings.gallery.prune else 0
         except KeyboardInterrupt:
             raise InterruptedWorkError(
                 f"Stopped with {len(writer):,} images in {folder}; all of them can be searched.",
                 "Run the same command again to go on with the rest.",
             ) from None
         writer.finish()
-    return _result(folder, dataset, indexing)
+    _refuse_nothing(run)
+    return _result(folder, fixed, run, pruned, reader.doubts.tell(reporter))
 
 
 def model_record(record: ModelRecord) -> dict[str, Any]:
@@ -76,35 +72,67 @@ def model_record(record: ModelRecord) -> dict[str, Any]:
     return record.model_dump(mode="json")
 
 
-def _dataset_entries(dataset: Dataset, source: str) -> tuple[list[GalleryEntry], list[FailedImage]]:
-    """The gallery side of a data set; all of it where it has no test."""
-    records = [record for record in dataset.of_split("gallery") or dataset.records if not record.junk]
-    entries = [
-        GalleryEntry(
-            path=record.path,
-            content_hash="",
-            source=source,
-            identity=record.identity,
-            camera=record.camera,
-            time=record.time,
-            domain=record.domain,
-            box=record.box,
+def _read(
+    wanted: Sequence[Path], reader: SourceReader, reporter: Reporter
+) -> tuple[list[Source], Iterator[Source] | None]:
+    """The sources that are there, read; and the stream, where it is one of them, with its first portion at hand."""
+    if list(wanted).count(STREAM) > 1:
+        raise UsageError("The stream - is named twice.", "Name it once.")
+    fixed = [reader.read(source) for source in wanted if source != STREAM]
+    if STREAM not in wanted:
+        return fixed, None
+    if sys.stdin.isatty():
+        reporter.note("Type one path a line; end with Ctrl-D.")
+    portions = reader.stream(sys.stdin.buffer, linger=_LINGER)
+    first = next(portions, None)
+    if first is None:
+        if not fixed:
+            raise DataError("No path came on stdin.", "Pipe one path a line into it: find crops -name '*.jpg' | sil …")
+        return fixed, None
+    if reader.options.tracklets == "off":
+        return fixed, chain([first], portions)
+    # A sighting can only be averaged when all of its images are known, so the stream is read to its end.
+    return [*fixed, first, *portions], None
+
+
+def _check_words(settings: Settings, reader: SourceReader, fixed: Sequence[Source], stream: bool) -> None:
+    """Refuse options that have no effect at all on what was read."""
+    images = [image for source in fixed for image in source.images]
+    doubts = reader.doubts
+    unmatched = next((count for kind, count in doubts.counts.items() if "pattern" in kind), 0)
+    if images and unmatched == doubts.read:
+        raise UsageError(
+            f"The pattern {settings.gallery.pattern!r} matches none of {unmatched:,} names, such as {images[0].path}.",
+            "It is searched in paths relative to their source; try it on this one.",
         )
-        for record in records
-    ]
-    return entries, []
+    if stream or not images:
+        return
+    unread = next((kind for kind in doubts.counts if "times" in kind), None)
+    if unread is not None and all(image.time is None for image in images):
+        raise UsageError(
+            f"No time can be read: the first is {doubts.examples[unread]}.",
+            "Say how times are written, for example --time-format %d.%m.%Y-%H%M%S.",
+        )
+    if reader.options.tracklets == "named" and all(image.tracklet is None for image in images):
+        raise UsageError(
+            "No image has the name of a tracklet.",
+            "Give one by a column tracklet or a group (?P<tracklet>…), or say --tracklets folder.",
+        )
 
 
-def _folder_entries(images: Path, source: str) -> tuple[list[GalleryEntry], list[FailedImage]]:
-    if not images.exists():
-        raise UsageError(f"There is no folder {images}.", "Name a folder of crops or a prepared data set.")
-    if not images.is_dir():
-        raise UsageError(f"{images} is a file, not a folder.", "Name the folder that holds it, or a prepared data set.")
-    found = find_image_files(images)
-    if not found.paths:
-        raise DataError(f"There is no image in {images}.", "Name a folder of crops (jpg, png, bmp, webp, tif, ppm).")
-    entries = [GalleryEntry(path=path, content_hash="", source=source) for path in found.paths]
-    return entries, [FailedImage(path=skipped.path, reason=skipped.reason) for skipped in found.skipped]
+def _take_all(run: IndexRun, fixed: Sequence[Source], stream: Iterator[Source] | None, reporter: Reporter) -> None:
+    for source in fixed:
+        run.failed += source.failed
+    images = [image for source in fixed for image in source.images]
+    if images:
+        run.take(images, reporter)
+    if stream is None:
+        return
+    with reporter.task("Indexing what comes on stdin", None, "images") as task:
+        for source in stream:
+            run.failed += source.failed
+            run.take(source.images, SilentReporter())
+            task.advance(len(source.images))
 
 
 def _keep_model(model: Path, folder: Path) -> None:
@@ -119,91 +147,54 @@ def _keep_model(model: Path, folder: Path) -> None:
         staging.rename(kept)
 
 
-class _Indexing:
-    """One run of indexing: what it did so far."""
+def _keep_calibration(model: Path, folder: Path, fingerprint: str) -> None:
+    """Copy the model's thresholds beside the gallery's copy of it; newer ones replace older ones.
 
-    def __init__(self, writer: GalleryWriter, root: Path, failed: list[FailedImage], reporter: Reporter) -> None:
-        self.failed = failed
-        self.added = self.replaced = self.unchanged = 0
-        self._writer = writer
-        self._root = root
-        self._reporter = reporter
-        self._known: dict[tuple[str, Box | None], str] = {}
-
-    def unindexed(self, entries: Sequence[GalleryEntry]) -> list[GalleryEntry]:
-        """The entries that the gallery lacks or holds with other content, with their content's hash."""
-        self._known = self._writer.known(entries[0].source, [entry.path for entry in entries])
-        wanted: list[GalleryEntry] = []
-        remaining = iter(entries)
-        with (
-            self._reporter.task("Looking for what is new", len(entries), "images") as task,
-            closing(map_in_order(self._digest, entries, workers=cpu_count())) as chunks,
-        ):
-            for chunk in chunks:
-                for digest in chunk:
-                    entry = next(remaining)
-                    if isinstance(digest, OSError):
-                        self._fail(entry.path, one_line(digest))
-                    elif self._known.get((entry.path, entry.box)) == digest:
-                        self.unchanged += 1
-                    else:
-                        wanted.append(replace(entry, content_hash=digest))
-                task.advance(len(chunk))
-        return wanted
-
-    def embed_and_add(
-        self, wanted: Sequence[GalleryEntry], embedder: Embedder, device: torch.device, batch: int
-    ) -> None:
-        """Embed entries and add them, some at a time."""
-        files = [(self._root / entry.path, entry.box) for entry in wanted]
-        waiting: list[GalleryEntry] = []
-        embeddings: list[np.ndarray] = []
-        with (
-            self._reporter.task("Indexing", len(files), "images") as task,
-            closing(embed_files(embedder, files, device=device, batch=batch)) as parts,
-        ):
-            for part in parts:
-                waiting += [wanted[position] for position in part.positions]
-                embeddings.append(part.embeddings)
-                for path, reason in part.failed:
-                    self._fail(path.relative_to(self._root).as_posix(), reason)
-                if len(waiting) >= COMMIT_IMAGES:
-                    self._commit(waiting, embeddings)
-                task.advance(len(part.positions) + len(part.failed))
-        self._commit(waiting, embeddings)
-
-    def _commit(self, waiting: list[GalleryEntry], embeddings: list[np.ndarray]) -> None:
-        if waiting:
-            self._writer.add(waiting, np.concatenate(embeddings))
-            again = sum(entry.key[1:] in self._known for entry in waiting)
-            self.replaced += again
-            self.added += len(waiting) - again
-        waiting.clear()
-        embeddings.clear()
-
-    def _digest(self, entry: GalleryEntry) -> str | OSError:
-        try:
-            return sha256_of_file(self._root / entry.path)
-        except OSError as error:
-            return error
-
-    def _fail(self, path: str, reason: str) -> None:
-        self.failed.append(FailedImage(path=path, reason=reason))
+    Raises:
+        GalleryError: They were measured on another model.
+    """
+    calibration = read_calibration(model)
+    if calibration is None:
+        return
+    if calibration.fingerprint != fingerprint:
+        raise GalleryError(
+            f"{model / CALIBRATION_FILE} was measured on model {calibration.fingerprint[:12]}, not on this one.",
+            "Run `sil calibrate` again, or delete the file.",
+        )
+    if read_calibration(folder / MODEL_FOLDER) != calibration:
+        write_calibration(folder / MODEL_FOLDER, calibration)
 
 
-def _result(folder: Path, dataset: Dataset | None, indexing: _Indexing) -> IndexResult:
+def _refuse_nothing(run: IndexRun) -> None:
+    if run.failed and not run.taken:
+        first = run.failed[0]
+        raise DataError(
+            f"None of {len(run.failed):,} images can be used; the first is {first.path} ({first.reason}).",
+            "Check that these are the right paths; what the gallery held before, it holds still.",
+        )
+
+
+def _result(folder: Path, fixed: Sequence[Source], run: IndexRun, pruned: int, warnings: list[str]) -> IndexResult:
     with open_gallery(folder) as gallery:
         info = gallery.info()
-    queries = dataset.of_split("query") if dataset else []
+    datasets = [source.dataset for source in fixed if source.dataset is not None]
+    examples = [dataset.image_path(record) for dataset in datasets for record in dataset.of_split("query")[:1]]
     return IndexResult(
         gallery=folder,
-        added=indexing.added,
-        unchanged=indexing.unchanged,
-        replaced=indexing.replaced,
-        failed=indexing.failed,
+        added=run.added,
+        unchanged=run.unchanged,
+        replaced=run.replaced,
+        described=run.described,
+        absorbed=run.absorbed,
+        embedded=run.embedded,
+        failed=run.failed,
+        gone=[path for _, path in run.gone],
+        pruned=pruned,
+        warnings=warnings,
         total=info.count,
         dimension=info.dimension,
         index=info.index,
         model=info.model["fingerprint"],
-        example=dataset.image_path(queries[0]) if dataset and queries else None,
+        example=examples[0] if examples else None,
+        calibrated=(folder / MODEL_FOLDER / CALIBRATION_FILE).is_file(),
     )

@@ -131,54 +131,37 @@ class FailedImage(Result):
 
 
 class IndexResult(Result):
-    """The outcome of `sil index-gallery`.
+    """The outcome of `sil index-gallery`; counts are of entries unless they say images.
 
     Attributes:
+        added: New ones.
+        unchanged: Those that stood as they are.
+        replaced: Those whose files changed.
+        described: Those of which something else is known now, whose files have not changed.
+        absorbed: Those that became a part of a tracklet, or were its earlier self.
+        embedded: Images that went through the network.
+        failed: Images that could not be used.
+        gone: Images whose files are there no more.
+        pruned: Those of them whose entries were removed.
+        warnings: What looked odd, one line each.
         example: An image worth querying with, where the data set has queries.
+        calibrated: Whether the gallery's model comes with thresholds that decide.
     """
 
     gallery: Path
     added: int
     unchanged: int
     replaced: int
+    described: int = 0
+    absorbed: int = 0
+    embedded: int = 0
     failed: list[FailedImage]
+    gone: list[str] = []
+    pruned: int = 0
+    warnings: list[str] = []
     total: int
     dimension: int
     index: str
     model: str
     example: Path | None
-
-
-class FoundMatch(Result):
-    """One gallery entry that was found.
-
-    Attributes:
-        score: Cosine similarity, -1..1.
-        correct: Whether it shows the query's identity; None where either is unknown.
-    """
-
-    rank: int
-    score: float
-    path: str
-    identity: str | None
-    camera: str | None
-    time: str | None
-    id: int
-    correct: bool | None
-
-
-class QueryResult(Result):
-    """The outcome of `sil query` for one image."""
-
-    image: Path
-    gallery: Path
-    identity: str | None
-    camera: str | None
-    matches: list[FoundMatch]
-    sheet: Path
-
-
-class QueryResults(Result):
-    """The outcome of `sil query` for several images."""
-
-    queries: list[QueryResult]
+    calibrated: bool = False

@@ -1,41 +1,54 @@
-"""`sil query`: from a picture of a person to the gallery's best matches and a contact sheet."""
+"""`sil query`: from pictures of a person to the gallery's best matches, a contact sheet and a page."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sil_cli.data.images import ImageError, load_image
-from sil_cli.data.manifest import is_dataset, load_dataset
-from sil_cli.errors import DataError, GalleryError, SilError, UsageError
-from sil_cli.files import writing
-from sil_cli.models.embedder import load_model, read_record
-from sil_cli.reporting.contact_sheet import SheetRow, Tile, contact_sheet
+from sil_cli.errors import GalleryError, UsageError
+from sil_cli.evaluation.calibration import Calibration
+from sil_cli.models.embedder import Embedder, load_model, read_record
 from sil_cli.retrieval.gallery import Gallery, Match, open_gallery
 from sil_cli.runtime import resolve_device
-from sil_cli.workflows.embed import embed_files
+from sil_cli.workflows.decisions import decide, find_calibration, threshold_of, thresholds, verdict
 from sil_cli.workflows.index import MODEL_FOLDER
-from sil_cli.workflows.results import FoundMatch, QueryResult, QueryResults
+from sil_cli.workflows.ingest.times import find_zone
+from sil_cli.workflows.listing import Listed, Listing, Search, list_matches
+from sil_cli.workflows.pictures import SHEET_FORMATS, Found, draw
+from sil_cli.workflows.queries import (
+    KnownPerson,
+    Query,
+    embed_queries,
+    ids_to_exclude,
+    make_queries,
+    require_ids,
+    whom_it_shows,
+)
+from sil_cli.workflows.query_results import FoundGroup, FoundMatch, FoundSighting, QueryResult, QueryResults
+from sil_cli.workflows.sightings import Sighting, find_sightings, images_of
 
 if TYPE_CHECKING:
-    import numpy as np
+    import torch
 
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
-SHEET_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
-PARENTS_SEARCHED = 4
-"""How far above an image a prepared data set is looked for that may know whom it shows."""
-
 
 @dataclass(frozen=True)
-class KnownPerson:
-    """Whom a query shows, where a prepared data set knows it; all None where none does."""
+class Searching:
+    """What every query of one command shares.
 
-    identity: str | None = None
-    camera: str | None = None
-    domain: str | None = None
+    Attributes:
+        gallery: Open.
+        search: Searches it.
+        calibration: What scores mean; None where nothing says.
+        listing: Which matches are listed.
+    """
+
+    gallery: Gallery
+    search: Search
+    calibration: Calibration | None
+    listing: Listing
 
 
 def search(settings: Settings, reporter: Reporter) -> QueryResults:
@@ -45,50 +58,64 @@ def search(settings: Settings, reporter: Reporter) -> QueryResults:
         UsageError: No picture is named, or the contact sheet's file type is unknown.
         SilError: The gallery or a picture can't be used, or they belong to different models.
     """
-    images, sheet = settings.query.images, settings.query.sheet
-    if not images:
-        raise UsageError("No picture is named.", "Say `sil query IMAGE`.")
-    if sheet.suffix.lower() not in SHEET_FORMATS:
-        raise UsageError(f"A contact sheet can't be written as {sheet.name}.", "Name it .jpg, .png or .webp.")
-    folder = settings.gallery.folder
-    with open_gallery(folder) as gallery:
-        embeddings = _embed(settings, gallery)
-        found = gallery.search(embeddings, settings.query.top)
-    people = [whom_it_shows(image) for image in images]
-    results = [
-        QueryResult(
-            image=image,
-            gallery=folder,
-            identity=person.identity,
-            camera=person.camera,
-            matches=[_described(match, person) for match in matches],
-            sheet=sheet,
-        )
-        for image, person, matches in zip(images, people, found, strict=True)
-    ]
-    rows = [
-        _sheet_row(image, person, matches, folder, reporter)
-        for image, person, matches in zip(images, people, found, strict=True)
-    ]
-    with writing(sheet) as stream:
-        contact_sheet(rows).save(stream, format=SHEET_FORMATS[sheet.suffix.lower()], quality=92)
+    wanted = settings.query
+    queries = make_queries(wanted)
+    if wanted.sheet.suffix.lower() not in SHEET_FORMATS:
+        raise UsageError(f"A contact sheet can't be written as {wanted.sheet.name}.", "Name it .jpg, .png or .webp.")
+    find_zone(settings.gallery.timezone)
+    if wanted.fuse and len(queries[0].pictures) + len(queries[0].ids) == 1:
+        reporter.note("There is only one picture: nothing to fuse.")
+    with open_gallery(settings.gallery.folder) as gallery:
+        require_ids(queries, gallery)
+        searching = prepare_search(settings, gallery)
+        embedder, device = (None, None)
+        if any(query.pictures for query in queries):
+            embedder, device = load_embedder(settings, gallery)
+        embeddings = embed_queries(queries, gallery, embedder, device, settings.gallery.batch)
+        exclude = [ids_to_exclude(query, gallery, exclude_self=wanted.exclude_self) for query in queries]
+        listed = list_matches(searching.search, embeddings, searching.listing, exclude)
+        people = [whom_it_shows(query, gallery) for query in queries]
+        found = [_found(settings, searching, *each) for each in zip(queries, people, listed, strict=True)]
+    draw(found, settings, reporter)
+    results = [_result(settings, searching, one, each) for one, each in zip(found, listed, strict=True)]
     return QueryResults(queries=results)
 
 
-def whom_it_shows(image: Path) -> KnownPerson:
-    """The person in a picture that belongs to a prepared data set; unknown for any other picture."""
-    whole = image.resolve()
-    for folder in list(whole.parents)[:PARENTS_SEARCHED]:
-        if not is_dataset(folder):
-            continue
-        try:
-            dataset = load_dataset(folder)
-        except SilError:
-            return KnownPerson()
-        for record in dataset.records:
-            if dataset.image_path(record).resolve() == whole:
-                return KnownPerson(identity=record.identity, camera=record.camera, domain=dataset.name)
-    return KnownPerson()
+def prepare_search(settings: Settings, gallery: Gallery) -> Searching:
+    """How an open gallery is searched, and which of its matches are listed.
+
+    Raises:
+        UsageError: All matches are asked for, and nothing says from which score on.
+        SilError: The named model is another one, or the calibration can't be used.
+    """
+    wanted = settings.query
+    if wanted.model is not None:
+        gallery.require_model(read_record(wanted.model).fingerprint)
+    folders = [folder for folder in (wanted.model, gallery.folder / MODEL_FOLDER) if folder is not None]
+    calibration = find_calibration(folders, str(gallery.model["fingerprint"]))
+    listing = Listing(
+        top=None if wanted.all else wanted.top,
+        at_least=threshold_of(calibration, wanted.min_score, everything=wanted.all),
+        by_identity=wanted.group == "identity",
+    )
+    return Searching(gallery, gallery.search, calibration, listing)
+
+
+def load_embedder(settings: Settings, gallery: Gallery) -> tuple[Embedder, torch.device]:
+    """The gallery's own model, or the one that is named.
+
+    Raises:
+        GalleryError: The model is gone, or another one than the gallery's.
+    """
+    folder = settings.query.model or gallery.folder / MODEL_FOLDER
+    if settings.query.model is None and not folder.is_dir():
+        raise GalleryError(
+            f"{gallery.folder} has lost its model.", "Name it with --model RUN, or run `sil index-gallery` again."
+        )
+    embedder, record = load_model(folder)
+    gallery.require_model(record.fingerprint)
+    device = resolve_device(settings.device)
+    return embedder.to(device), device
 
 
 def is_correct(match: Match, person: KnownPerson) -> bool | None:
@@ -98,63 +125,98 @@ def is_correct(match: Match, person: KnownPerson) -> bool | None:
     return match.identity == person.identity
 
 
-def _embed(settings: Settings, gallery: Gallery) -> np.ndarray:
-    folder = settings.query.model or gallery.folder / MODEL_FOLDER
-    if settings.query.model is not None:
-        gallery.require_model(read_record(folder).fingerprint)
-    elif not folder.is_dir():
-        raise GalleryError(
-            f"{gallery.folder} has lost its model.", "Name it with --model RUN, or run `sil index-gallery` again."
-        )
-    embedder, record = load_model(folder)
-    gallery.require_model(record.fingerprint)
-    device = resolve_device(settings.device)
-    files = [(image, None) for image in settings.query.images]
-    (part,) = embed_files(embedder.to(device), files, device=device, batch=len(files))
-    if part.failed:
-        path, reason = part.failed[0]
-        raise DataError(f"{path} can't be used as a query: {reason}.", "Give a picture of one person.")
-    return part.embeddings
+def _found(settings: Settings, searching: Searching, query: Query, person: KnownPerson, listed: Listed) -> Found:
+    """Everything about one query's matches that tables, sheets and pages show."""
+    calibration = searching.calibration
+    sightings: list[Sighting] | None = None
+    if settings.query.group == "camera":
+        believed = [match for match in listed.matches if decide(calibration, match.score) != "no match"]
+        sightings = find_sightings(believed, gap=settings.query.gap)
+    entries = searching.gallery.entries(query.ids)
+    return Found(
+        query=query,
+        entries=[entries[one] for one in query.ids],
+        person=person,
+        matches=listed.matches,
+        decisions=[decide(calibration, match.score) for match in listed.matches],
+        verdict=verdict(calibration, listed.matches, searching.listing.at_least),
+        sightings=sightings,
+    )
 
 
-def _described(match: Match, person: KnownPerson) -> FoundMatch:
+def _result(settings: Settings, searching: Searching, found: Found, listed: Listed) -> QueryResult:
+    folder = settings.gallery.folder
+    query = found.query
+    first = query.pictures[0][0] if query.pictures else folder / found.entries[0].source / found.entries[0].path
+    return QueryResult(
+        image=first,
+        query=query.label,
+        fused=len(query.pictures) + len(query.ids),
+        gallery=folder,
+        identity=found.person.identity,
+        camera=found.person.camera,
+        decision=found.decisions[0] if found.decisions else decide(searching.calibration, float("nan")),
+        verdict=found.verdict,
+        thresholds=thresholds(searching.calibration),
+        matches=[_match(found, number) for number in range(len(found.matches))],
+        groups=_groups(found, listed) if searching.listing.by_identity else None,
+        trail=_trail(found, found.sightings) if found.sightings is not None else None,
+        timezone=settings.gallery.timezone,
+        sheet=settings.query.sheet,
+        html=settings.query.html,
+    )
+
+
+def _match(found: Found, number: int) -> FoundMatch:
+    match = found.matches[number]
     return FoundMatch(
         rank=match.rank,
         score=match.score,
+        decision=found.decisions[number],
         path=match.path,
+        source=match.source,
         identity=match.identity,
         camera=match.camera,
-        time=match.time.isoformat() if match.time else None,
-        id=match.id,
-        correct=is_correct(match, person),
-    )
-
-
-def _sheet_row(image: Path, person: KnownPerson, matches: list[Match], gallery: Path, reporter: Reporter) -> SheetRow:
-    query = Tile(
-        image=load_image(image),
-        identity=person.identity,
-        camera=person.camera,
-        name=image.name,
-        domain=person.domain,
-    )
-    return SheetRow(query=query, matches=[_tile(match, gallery, reporter) for match in matches])
-
-
-def _tile(match: Match, gallery: Path, reporter: Reporter) -> Tile:
-    path = gallery / match.source / match.path
-    try:
-        picture = load_image(path, box=match.box)
-    except ImageError as error:
-        reporter.warn(f"{path}: {error.reason}; it is missing from the contact sheet.")
-        picture = None
-    return Tile(
-        image=picture,
-        identity=match.identity,
-        camera=match.camera,
-        time=match.time,
-        rank=match.rank,
-        score=match.score,
-        name=Path(match.path).name,
         domain=match.domain,
+        time=match.time.isoformat() if match.time else None,
+        box=match.box,
+        images=images_of(match),
+        metadata=dict(match.metadata),
+        id=match.id,
+        correct=is_correct(match, found.person),
     )
+
+
+def _groups(found: Found, listed: Listed) -> list[FoundGroup]:
+    return [
+        FoundGroup(
+            rank=match.rank,
+            identity=match.identity,
+            domain=match.domain,
+            score=match.score,
+            decision=decision,
+            best=match.id,
+            entries=entries,
+            cameras=cameras,
+        )
+        for match, decision, entries, cameras in zip(
+            listed.matches, found.decisions, listed.entries, listed.cameras, strict=True
+        )
+    ]
+
+
+def _trail(found: Found, sightings: list[Sighting]) -> list[FoundSighting]:
+    return [
+        FoundSighting(
+            camera=one.camera,
+            start=one.start.isoformat() if one.start else None,
+            end=one.end.isoformat() if one.end else None,
+            seconds_after=one.after.total_seconds() if one.after is not None else None,
+            images=one.images,
+            score=one.best.score,
+            decision=found.decisions[one.best.rank - 1],
+            ids=[match.id for match in one.matches],
+            at_once=one.at_once,
+        )
+        for one in sightings
+    ]

@@ -297,7 +297,7 @@ def test_a_missing_file_of_vectors_is_named(folder):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("UPDATE meta SET value = '2' WHERE key = 'format'", "format 2"),
+        ("UPDATE meta SET value = '99' WHERE key = 'format'", "format 99"),
         ("UPDATE meta SET value = '{}' WHERE key = 'model'", "can't be used"),
         ("DELETE FROM meta", "can't be used"),
         ("DROP TABLE entries", "can't be used"),
@@ -378,3 +378,29 @@ def test_the_lock_file_is_readable(folder):
     with gallery_writer(folder, MODEL):
         holder = json.loads((folder / "writer.lock").read_text())
     assert holder["pid"] == os.getpid()
+
+
+def test_what_is_known_can_change_while_vectors_stay(folder):
+    with gallery_writer(folder, MODEL) as writer:
+        known = writer.entries_at("photos", ["3.jpg", "4.jpg", "none.jpg"])
+        assert sorted(one.path for one in known.values()) == ["3.jpg", "4.jpg"]
+        assert writer.sources() == ["photos"]
+        assert dict(writer.entries_of("photos")).items() >= known.items()
+        assert len(dict(writer.entries_of("photos"))) == 30
+        third, fourth = sorted(known)
+        told = entry(3, camera="c7", metadata={"weather": "Regen ☂"})
+        writer.describe({third: told})
+        writer.remove([fourth])
+    with open_gallery(folder) as gallery:
+        assert gallery.entries([third, fourth]) == {third: told}
+        np.testing.assert_array_equal(gallery.vectors([third]), unit_rows(vectors(30))[3:4])
+        assert len(gallery) == 29
+        ((match,),) = gallery.search(vectors(30)[3:4], 1)
+        assert (match.id, match.camera, match.metadata) == (third, "c7", {"weather": "Regen ☂"})
+
+
+def test_entries_are_listed_across_portions(tmp_path):
+    with gallery_writer(tmp_path / "g", MODEL) as writer:
+        entries = [GalleryEntry(path=f"{number}.jpg", content_hash="h", source="many") for number in range(1203)]
+        writer.add(entries, vectors(1203))
+        assert [one.path for _, one in writer.entries_of("many")] == [one.path for one in entries]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from sil_cli.data.manifest import Skipped
 from sil_cli.data.readers.common import (
@@ -20,11 +17,8 @@ from sil_cli.data.readers.common import (
     to_records,
 )
 from sil_cli.data.reading import Reading
-from sil_cli.errors import DataError, nearest
-from sil_cli.files import one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from sil_cli.data.tables import read_rows, require_columns
+from sil_cli.errors import DataError
 
 VERSION = 1
 NEEDED = ("path", "identity")
@@ -56,7 +50,7 @@ def read_csv(
     sightings: list[Sighting] = []
     skipped: list[Skipped] = []
     first_line: dict[str, int] = {}
-    for line, row in _rows(table):
+    for line, row in read_rows(table, lambda columns: require_columns(table, columns, NEEDED, OPTIONAL)):
         seen = _take_apart(row, line, table, root)
         if isinstance(seen, Skipped):
             skipped.append(seen)
@@ -81,57 +75,6 @@ def _only_table(root: Path) -> Path:
     names = ", ".join(table.name for table in tables[:5])
     what = f"{root} has {len(tables)} tables: {names}." if tables else f"{root} has no .csv file."
     raise DataError(what, "Give the table itself as ROOT.")
-
-
-def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (line number, cells by column); a row that has too many cells has them under ''."""
-    try:
-        text = table.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{table} can't be read: {one_line(error)}.", "Check the path.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{table} is not UTF-8 text.", "Save it as 'CSV UTF-8'.") from error
-    header = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        columns = [column.strip().lower() for column in next(reader, [])]
-        _check_columns(table, columns)
-        for row in reader:
-            if any(cell.strip() for cell in row):
-                cells = dict(zip(columns, (cell.strip() for cell in row), strict=False))
-                if len(row) > len(columns):
-                    cells[""] = delimiter.join(row[len(columns) :])
-                yield reader.line_num, cells
-    except csv.Error as error:
-        raise DataError(
-            f"{table}, line {reader.line_num}: {one_line(error)}.", "Mend this line (a quote left open?)."
-        ) from error
-
-
-def _check_columns(table: Path, columns: list[str]) -> None:
-    listed = ", ".join(column for column in columns if column) or "none"
-    for column in NEEDED:
-        if column not in columns:
-            near = nearest(column, columns)
-            guess = f"Rename '{near}'" if near else "Name one"
-            raise DataError(
-                f"{table} has no column '{column}' (its columns: {listed}).",
-                f"{guess} to '{column}' in the header line.",
-            )
-    for column in columns:
-        if column and columns.count(column) > 1:
-            raise DataError(f"{table} has the column '{column}' twice.", "Keep one of them.")
-        near = nearest(column, OPTIONAL)
-        if near and near not in columns and column not in NEEDED and _nearly(column, near):
-            raise DataError(
-                f"{table} has a column '{column}', which would be ignored.", f"Rename it to '{near}' or otherwise."
-            )
-
-
-def _nearly(column: str, known: str) -> bool:
-    """Whether `column` looks like `known` mistyped (camra, cameras) and not like a word of its own (cam_type)."""
-    return abs(len(column) - len(known)) <= 1 and nearest(known, [column]) is not None
 
 
 def _take_apart(row: dict[str, str], line: int, table: Path, root: Path) -> Sighting | Skipped:

@@ -1,0 +1,224 @@
+"""`sil query --batch`: many queries, one JSON line each, in the order of the input and with bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import time
+from contextlib import closing
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import numpy as np
+
+from sil_cli.errors import DataError, InterruptedWorkError, UsageError
+from sil_cli.files import writing
+from sil_cli.retrieval.gallery import open_gallery
+from sil_cli.workflows.decisions import decide
+from sil_cli.workflows.embed import embed_files
+from sil_cli.workflows.ingest.options import ingest_options
+from sil_cli.workflows.ingest.sources import STREAM, SourceReader
+from sil_cli.workflows.listing import list_matches
+from sil_cli.workflows.queries import Query, ids_to_exclude
+from sil_cli.workflows.query_results import BatchLine, BatchMatch, BatchResult
+from sil_cli.workflows.results import FailedImage
+from sil_cli.workflows.search import load_embedder, prepare_search
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    import torch
+
+    from sil_cli.models.embedder import Embedder
+    from sil_cli.runtime import Reporter, Task
+    from sil_cli.settings import Settings
+    from sil_cli.workflows.embed import EmbeddedFiles
+    from sil_cli.workflows.ingest.seen import SeenImage
+    from sil_cli.workflows.listing import Listed
+    from sil_cli.workflows.search import Searching
+
+_LINGER = 0.05
+"""Seconds that a path of a stream waits for others."""
+
+
+def query_batch(settings: Settings, reporter: Reporter, out: TextIO) -> BatchResult:
+    """Answer every image of a source by one JSON line; one that can't be used gets a line that says why.
+
+    Args:
+        settings: `query.batch` names the source.
+        reporter: Is told the progress.
+        out: Where lines go, unless `query.out` names a file.
+
+    Raises:
+        UsageError: An option is named that makes no sense for many queries.
+        DataError: Not one image could be used.
+        SilError: The source, the gallery or the model can't be used.
+    """
+    source = settings.query.batch
+    assert source is not None  # noqa: S101 -- the caller asked for a batch
+    _refuse_others(settings)
+    reader = SourceReader(ingest_options(settings.gallery))
+    total, portions = _portions(source, reader, reporter)
+    began = time.monotonic()
+    with open_gallery(settings.gallery.folder) as gallery:
+        searching = prepare_search(settings, gallery)
+        embedder, device = load_embedder(settings, gallery)
+        answering = _Answering(searching, embedder, device, settings)
+        try:
+            with reporter.task("Querying", total, "images") as task, _lines_to(settings.query.out, out) as stream:
+                for items in portions:
+                    answering.answer(items, stream, task)
+        except KeyboardInterrupt:
+            kept = "their lines are whole" if settings.query.out is None else f"{settings.query.out} was not written"
+            raise InterruptedWorkError(
+                f"Stopped after {answering.done:,} queries; {kept}.", "Run the same command again."
+            ) from None
+    reader.doubts.tell(reporter)
+    if answering.failed == answering.done:
+        raise DataError(f"Not one of {answering.done:,} images could be used.", "Their lines say why.")
+    return BatchResult(
+        gallery=settings.gallery.folder,
+        queries=answering.done,
+        failed=answering.failed,
+        seconds=round(time.monotonic() - began, 3),
+        out=settings.query.out,
+    )
+
+
+def _refuse_others(settings: Settings) -> None:
+    wanted = settings.query
+    for name, given in (
+        ("an image", bool(wanted.images)),
+        ("--id", bool(wanted.ids)),
+        ("--box", bool(wanted.boxes)),
+        ("--fuse", wanted.fuse),
+        ("--group", wanted.group != "none"),
+        ("--html", wanted.html is not None),
+    ):
+        if given:
+            raise UsageError(
+                f"--batch and {name} don't go together.",
+                "Name all images in the batch; boxes go into a column of a .csv table.",
+            )
+
+
+def _portions(
+    source: Path, reader: SourceReader, reporter: Reporter
+) -> tuple[int | None, Iterator[Sequence[SeenImage | FailedImage]]]:
+    """The number of queries where it is known, and the queries."""
+    if source != STREAM:
+        items = reader.read(source, queries=True).items
+        return len(items), iter([items])
+    if sys.stdin.isatty():
+        reporter.note("Type one path a line; end with Ctrl-D.")
+    portions = (each.items for each in reader.stream(sys.stdin.buffer, linger=_LINGER))
+    first = next(portions, None)
+    if first is None:
+        raise DataError("No path came on stdin.", "Pipe one path a line into it: find crops | sil query --batch -")
+    return None, chain([first], portions)
+
+
+@contextlib.contextmanager
+def _lines_to(path: Path | None, out: TextIO) -> Iterator[TextIO]:
+    """Where lines go: a file that is whole or absent, or `out`."""
+    if path is None:
+        yield out
+        return
+    with writing(path) as binary:
+        text = io.TextIOWrapper(binary, encoding="utf-8", newline="\n")
+        yield text
+        text.flush()
+        text.detach()
+
+
+class _Answering:
+    """Answers one portion of images after another.
+
+    Attributes:
+        done: Lines written.
+        failed: Those of them that say why an image could not be used.
+    """
+
+    def __init__(self, searching: Searching, embedder: Embedder, device: torch.device, settings: Settings) -> None:
+        self.done = self.failed = 0
+        self._searching, self._embedder, self._device = searching, embedder, device
+        self._batch = settings.gallery.batch
+        self._exclude_self = settings.query.exclude_self
+
+    def answer(self, items: Sequence[SeenImage | FailedImage], stream: TextIO, task: Task) -> None:
+        """Write one line for each item, in order."""
+        answers = self._answers([item for item in items if not isinstance(item, FailedImage)])
+        with closing(answers):
+            for item in items:
+                line = _error_line(item) if isinstance(item, FailedImage) else next(answers)
+                stream.write(line.model_dump_json() + "\n")
+                self.done += 1
+                self.failed += line.error is not None
+                task.advance()
+                if self.done % self._batch == 0:
+                    stream.flush()
+        stream.flush()
+
+    def _answers(self, images: Sequence[SeenImage]) -> Generator[BatchLine, None, None]:
+        """The lines of images, worked out one batch after another."""
+        files = [(image.file, image.box) for image in images]
+        start = 0
+        with closing(embed_files(self._embedder, files, device=self._device, batch=self._batch)) as parts:
+            for part in parts:
+                count = len(part.positions) + len(part.failed)
+                yield from self._lines(images[start : start + count], start, part)
+                start += count
+
+    def _lines(self, images: Sequence[SeenImage], start: int, part: EmbeddedFiles) -> Iterator[BatchLine]:
+        """One line for each image of a part, those that failed among the others."""
+        good = [position - start for position in part.positions]
+        answers: dict[int, Listed] = {}
+        if good:
+            gallery = self._searching.gallery
+            queries = [Query(((images[at].file, images[at].box),)) for at in good]
+            exclude = [ids_to_exclude(query, gallery, exclude_self=self._exclude_self) for query in queries]
+            listed = list_matches(self._searching.search, np.asarray(part.embeddings), self._searching.listing, exclude)
+            answers = dict(zip(good, listed, strict=True))
+        reasons = iter(part.failed)
+        for at, image in enumerate(images):
+            if at in answers:
+                yield self._line(image, answers[at])
+            else:
+                reason = next(reasons)[1]
+                yield BatchLine(image=_shown(image), box=image.box, identity=image.identity, matches=[], error=reason)
+
+    def _line(self, image: SeenImage, listed: Listed) -> BatchLine:
+        calibration = self._searching.calibration
+        best = listed.matches[0].score if listed.matches else float("nan")
+        return BatchLine(
+            image=_shown(image),
+            box=image.box,
+            identity=image.identity,
+            decision=decide(calibration, best),
+            matches=[
+                BatchMatch(
+                    rank=match.rank,
+                    score=match.score,
+                    decision=decide(calibration, match.score),
+                    id=match.id,
+                    path=match.path,
+                    source=match.source,
+                    identity=match.identity,
+                    camera=match.camera,
+                    time=match.time.isoformat() if match.time else None,
+                )
+                for match in listed.matches
+            ],
+        )
+
+
+def _error_line(item: FailedImage) -> BatchLine:
+    return BatchLine(image=item.path, matches=[], error=item.reason)
+
+
+def _shown(image: SeenImage) -> str:
+    """The image's path from the working folder, or a whole one where it lies elsewhere."""
+    here = Path.cwd()
+    return image.file.relative_to(here).as_posix() if image.file.is_relative_to(here) else str(image.file)

@@ -1,0 +1,142 @@
+"""What a gallery lacks: by content hash, and by what is known of each image."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sil_cli.data.exif import Shot, read_shot
+from sil_cli.data.images import ImageError, quiet_decoders
+from sil_cli.data.parallel import map_in_order
+from sil_cli.files import one_line, sha256_of_file
+from sil_cli.runtime import cpu_count
+from sil_cli.workflows.ingest.subjects import TRACKLET_IMAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sil_cli.data.images import Box
+    from sil_cli.retrieval.store import GalleryEntry
+    from sil_cli.retrieval.writer import GalleryWriter
+    from sil_cli.runtime import Task
+    from sil_cli.workflows.ingest.seen import SeenImage
+    from sil_cli.workflows.ingest.sources import SourceReader
+    from sil_cli.workflows.ingest.subjects import Subject
+
+Hashes = dict[tuple[str, "Box | None"], str]
+
+
+def merged(images: Iterable[SeenImage]) -> list[SeenImage]:
+    """The images without repetition: what a later naming knows more is added to the first one."""
+    found: dict[tuple[str, Box | None], SeenImage] = {}
+    for image in images:
+        key = (str(image.file), image.box)
+        found[key] = found[key].filled_from(image) if key in found else image
+    return list(found.values())
+
+
+def examine(
+    images: Sequence[SeenImage], reader: SourceReader, task: Task
+) -> tuple[list[SeenImage], Hashes, list[tuple[SeenImage, str]]]:
+    """Read every file once: its hash, and its EXIF tags where they are asked for.
+
+    Returns:
+        The images with what their tags say, the hashes of those that could be read, and the others with the reason.
+    """
+    tags_wanted = reader.options.exif
+
+    def look(image: SeenImage) -> tuple[str, Shot] | OSError:
+        try:
+            digest = sha256_of_file(image.file)
+        except OSError as error:
+            return error
+        if not tags_wanted or (image.time is not None and image.camera is not None):
+            return digest, Shot()
+        try:
+            return digest, read_shot(image.file)
+        except ImageError:  # what is wrong with it is said when it is decoded
+            return digest, Shot()
+
+    complete: list[SeenImage] = []
+    hashes: Hashes = {}
+    failed: list[tuple[SeenImage, str]] = []
+    remaining = iter(images)
+    with quiet_decoders(), closing(map_in_order(look, images, workers=cpu_count())) as chunks:
+        for chunk in chunks:
+            for looked in chunk:
+                image = next(remaining)
+                if isinstance(looked, OSError):
+                    failed.append((image, one_line(looked)))
+                    continue
+                digest, shot = looked
+                hashes[str(image.file), image.box] = digest
+                if image.time is None and shot.time is not None:
+                    image = replace(image, time=reader.read_time(shot.time, image.path))
+                if image.camera is None and shot.camera is not None:
+                    image = replace(image, camera=shot.camera)
+                complete.append(image)
+            task.advance(len(chunk))
+    return complete, hashes, failed
+
+
+class Comparison:
+    """How subjects stand to what a gallery holds.
+
+    Attributes:
+        missing: Those to embed: not held, or held with other content.
+        replaced: Of these the entries that the gallery holds with other content.
+        unchanged: The number held as they are.
+        described: Entries, by id, of which more or something else is known now; their vectors stay.
+    """
+
+    def __init__(self, subjects: Sequence[Subject], writer: GalleryWriter) -> None:
+        self.missing: list[Subject] = []
+        self.replaced: set[tuple[str, str, Box | None]] = set()
+        self.unchanged = 0
+        self.described: dict[int, GalleryEntry] = {}
+        held = _held(subjects, writer)
+        for subject in subjects:
+            key = subject.entry.key
+            if key not in held:
+                self.missing.append(subject)
+                continue
+            identifier, entry = held[key]
+            if entry.content_hash != subject.entry.content_hash:
+                self.missing.append(subject)
+                self.replaced.add(key)
+                continue
+            told = told_anew(entry, subject.entry)
+            if told == entry:
+                self.unchanged += 1
+            else:
+                self.described[identifier] = told
+
+
+def told_anew(held: GalleryEntry, found: GalleryEntry) -> GalleryEntry:
+    """The held entry with what is known now; what nobody says any more stays as it was."""
+    metadata = {**held.metadata, **found.metadata}
+    if TRACKLET_IMAGES in held.metadata:
+        metadata[TRACKLET_IMAGES] = held.metadata[TRACKLET_IMAGES]  # images that could not be read do not count
+    return replace(
+        held,
+        identity=found.identity if found.identity is not None else held.identity,
+        camera=found.camera if found.camera is not None else held.camera,
+        time=found.time if found.time is not None else held.time,
+        domain=found.domain if found.domain is not None else held.domain,
+        metadata=metadata,
+    )
+
+
+def _held(
+    subjects: Sequence[Subject], writer: GalleryWriter
+) -> dict[tuple[str, str, Box | None], tuple[int, GalleryEntry]]:
+    paths: defaultdict[str, list[str]] = defaultdict(list)
+    for subject in subjects:
+        paths[subject.entry.source].append(subject.entry.path)
+    return {
+        entry.key: (identifier, entry)
+        for source, some in paths.items()
+        for identifier, entry in writer.entries_at(source, some).items()
+    }

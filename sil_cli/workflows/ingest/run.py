@@ -1,0 +1,172 @@
+"""One run of indexing: takes images, embeds what the gallery lacks, and looks for what has gone."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sil_cli.workflows.embed import embed_files
+from sil_cli.workflows.ingest.comparing import Comparison, examine, merged
+from sil_cli.workflows.ingest.subjects import TRACKLET, TRACKLET_IMAGES, Subject, gather_embeddings, make_subjects
+from sil_cli.workflows.results import FailedImage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import torch
+
+    from sil_cli.data.images import Box
+    from sil_cli.models.embedder import Embedder
+    from sil_cli.retrieval.store import GalleryEntry
+    from sil_cli.retrieval.writer import GalleryWriter
+    from sil_cli.runtime import Reporter
+    from sil_cli.workflows.ingest.placing import Placing
+    from sil_cli.workflows.ingest.seen import SeenImage
+    from sil_cli.workflows.ingest.sources import SourceReader
+
+COMMIT_IMAGES = 1024
+"""Embeddings gathered before they are made durable together; at most this many are embedded again after a kill."""
+
+_MERGE_EVERY = 64
+"""Commits of a stream after which small files of vectors are merged."""
+
+
+class IndexRun:
+    """One run of indexing: what it did so far.
+
+    Attributes:
+        failed: Images that could not be used.
+        added: Entries that are new.
+        replaced: Entries whose files changed.
+        unchanged: Entries that stand as they were.
+        described: Entries of which something else is known now, whose files have not changed.
+        absorbed: Entries that became part of a tracklet, or were its earlier self.
+        gone: Entries whose files are there no more.
+        embedded: Images that went through the network.
+    """
+
+    def __init__(
+        self,
+        writer: GalleryWriter,
+        reader: SourceReader,
+        placing: Placing,
+        embedder: Embedder,
+        device: torch.device,
+        batch: int,
+    ) -> None:
+        self.failed: list[FailedImage] = []
+        self.added = self.replaced = self.unchanged = self.described = self.absorbed = self.embedded = 0
+        self.gone: list[tuple[int, str]] = []
+        self._writer, self._reader, self._placing = writer, reader, placing
+        self._embedder, self._device, self._batch = embedder, device, batch
+        self._tracklets = reader.options.tracklets != "off"
+        self._keys: set[tuple[str, str, Box | None]] = set()
+        self._parts: set[tuple[str, str, Box | None]] = set()
+        self._sightings: set[tuple[str, str | None, str | None, str]] = set()
+        self._names: dict[Path, str] = {}
+        self._commits = 0
+
+    @property
+    def taken(self) -> int:
+        """Entries that this run found or made."""
+        return self.added + self.replaced + self.unchanged + self.described
+
+    def take(self, images: Sequence[SeenImage], reporter: Reporter) -> None:
+        """Bring the gallery up to date with these images, wherever they come from."""
+        wanted = merged(images)
+        with reporter.task("Looking for what is new", len(wanted), "images") as task:
+            complete, hashes, unreadable = examine(wanted, self._reader, task)
+        self.failed += [FailedImage(path=image.path, reason=reason) for image, reason in unreadable]
+        subjects = make_subjects(complete, hashes, self._placing, tracklets=self._tracklets)
+        for subject in subjects:
+            self._remember(subject)
+        self._names = {image.file: image.path for image in complete}
+        comparison = Comparison(subjects, self._writer)
+        if comparison.described:
+            self._writer.describe(comparison.described)
+        self.described += len(comparison.described)
+        self.unchanged += comparison.unchanged
+        self._embed(comparison, reporter)
+
+    def sweep(self, folders: Sequence[Path]) -> None:
+        """Find entries that became parts of tracklets, which are removed, and those whose files have gone.
+
+        Args:
+            folders: Resolved; all images of these have been taken.
+        """
+        absorbed: list[int] = []
+        for folder in folders:
+            for source in self._placing.sources_around(folder):
+                root = self._placing.root_of(source)
+                for identifier, entry in self._writer.entries_of(source):
+                    if entry.key in self._keys or not (root / entry.path).is_relative_to(folder):
+                        continue
+                    if self._was_absorbed(entry):
+                        absorbed.append(identifier)
+                    elif not (root / entry.path).is_file():
+                        self.gone.append((identifier, entry.path))
+        self.gone = sorted(set(self.gone))
+        if absorbed:
+            self._writer.remove(sorted(set(absorbed)))
+        self.absorbed = len(set(absorbed))
+
+    def prune(self) -> int:
+        """Remove the entries whose files have gone; returns how many."""
+        if self.gone:
+            self._writer.remove([identifier for identifier, _ in self.gone])
+        return len(self.gone)
+
+    def _remember(self, subject: Subject) -> None:
+        self._keys.add(subject.entry.key)
+        if self._tracklets and TRACKLET in subject.entry.metadata:
+            self._parts.update(subject.members)
+            self._sightings.add(_sighting(subject.entry))
+
+    def _was_absorbed(self, entry: GalleryEntry) -> bool:
+        if entry.key in self._parts:
+            return True
+        return TRACKLET_IMAGES in entry.metadata and _sighting(entry) in self._sightings
+
+    def _embed(self, comparison: Comparison, reporter: Reporter) -> None:
+        """Embed what is missing and add it, some at a time."""
+        subjects = comparison.missing
+        files = [file for subject in subjects for file in subject.files]
+        if not files:
+            return
+        waiting: list[tuple[GalleryEntry, np.ndarray]] = []
+        with (
+            reporter.task("Indexing", len(files), "images") as task,
+            closing(embed_files(self._embedder, files, device=self._device, batch=self._batch)) as parts,
+        ):
+            for done, part in gather_embeddings(subjects, parts):
+                waiting += [(subject.entry, embedding) for subject, embedding in done]
+                self.failed += [FailedImage(path=self._shown(path), reason=reason) for path, reason in part.failed]
+                self.embedded += len(part.positions)
+                if len(waiting) >= COMMIT_IMAGES:
+                    self._commit(waiting, comparison)
+                task.advance(len(part.positions) + len(part.failed))
+        self._commit(waiting, comparison)
+
+    def _commit(self, waiting: list[tuple[GalleryEntry, np.ndarray]], comparison: Comparison) -> None:
+        if not waiting:
+            return
+        self._writer.add([entry for entry, _ in waiting], np.stack([embedding for _, embedding in waiting]))
+        again = sum(entry.key in comparison.replaced for entry, _ in waiting)
+        self.replaced += again
+        self.added += len(waiting) - again
+        waiting.clear()
+        self._commits += 1
+        if self._commits % _MERGE_EVERY == 0:
+            self._writer.finish()
+
+    def _shown(self, path: Path) -> str:
+        """A failed file as its source names it."""
+        return self._names.get(path, str(path))
+
+
+def _sighting(entry: GalleryEntry) -> tuple[str, str | None, str | None, str]:
+    """What the images of one tracklet share."""
+    return entry.source, entry.identity, entry.camera, entry.metadata[TRACKLET]

@@ -1,0 +1,343 @@
+"""`sil index-gallery` on sources of every kind, a second time, and on bad ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import Outcome, sil, start_sil
+from PIL import Image
+from typer.testing import CliRunner
+
+from sil_cli.cli.app import make_app
+from sil_cli.retrieval.gallery import open_gallery
+
+
+def piped(content: bytes, *arguments: object) -> Outcome:
+    result = CliRunner().invoke(make_app(), [str(each) for each in arguments], input=content)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Outcome(result.exit_code, result.stdout, result.stderr)
+
+
+def picture(path: Path, seed: int = 0, **saved) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, size=(48, 24, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, **saved)
+    return path
+
+
+@pytest.fixture
+def work(world, tmp_path, monkeypatch) -> Path:
+    """A folder of six crops of two sightings; index with `index()`."""
+    for number in range(6):
+        picture(tmp_path / f"crops/c{number % 2}_20240531T1200{number:02d}_p{number % 3}.png", number)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SIL_GALLERY__MODEL", str(world / "runs/001-ubs"))
+    return tmp_path
+
+
+def index(*arguments: object) -> dict:
+    outcome = sil("index-gallery", *arguments, "--json")
+    assert outcome.code == 0, outcome.err
+    return outcome.document
+
+
+def counts(document: dict) -> tuple[int, ...]:
+    return tuple(document[name] for name in ("added", "replaced", "described", "unchanged", "absorbed", "total"))
+
+
+def entries(folder: Path = Path("gallery")) -> dict[str, object]:
+    with open_gallery(folder) as gallery:
+        return {entry.path: entry for entry in gallery.entries(range(1000)).values()}
+
+
+NAMES = r"(?P<camera>c\d)_(?P<time>\d{8}T\d{6})_(?P<identity>p\d)"
+
+
+class TestKnowing:
+    def test_camera_time_and_identity_from_names(self, work) -> None:
+        assert counts(index("crops", "--pattern", NAMES, "--timezone", "Europe/Berlin")) == (6, 0, 0, 0, 0, 6)
+        entry = entries()["c1_20240531T120003_p0.png"]
+        assert (entry.camera, entry.identity) == ("c1", "p0")
+        assert entry.time.isoformat() == "2024-05-31T10:00:03+00:00"
+
+    def test_a_second_run_describes_anew_without_embedding(self, work) -> None:
+        index("crops")
+        document = index("crops", "--pattern", NAMES)
+        assert (counts(document), document["embedded"]) == ((0, 0, 6, 0, 0, 6), 0)
+        assert {entry.camera for entry in entries().values()} == {"c0", "c1"}
+        # What nobody says any more stays.
+        assert counts(index("crops")) == (0, 0, 0, 6, 0, 6)
+        assert {entry.camera for entry in entries().values()} == {"c0", "c1"}
+
+    def test_time_and_camera_from_exif(self, work) -> None:
+        exif = Image.Exif()
+        exif[272] = "Model X\0"
+        shot = exif.get_ifd(0x8769)
+        shot[0x9003], shot[0x9011], shot[0xA431] = "2024:05:31 12:00:00", "+02:00", "77"
+        picture(work / "shots/a.jpg", exif=exif)
+        blank = Image.Exif()
+        blank.get_ifd(0x8769)[0x9003] = "    :  :     :  :  "
+        picture(work / "shots/b.jpg", 1, exif=blank)
+        index("shots", "--exif")
+        known = entries()
+        assert known["a.jpg"].time.isoformat() == "2024-05-31T10:00:00+00:00"
+        assert known["a.jpg"].camera == "Model X 77"
+        assert (known["b.jpg"].time, known["b.jpg"].camera) == (None, None)
+
+    def test_a_table_with_boxes_and_columns_of_its_own(self, work) -> None:
+        picture(work / "frames/f.png")
+        (work / "frames/people.csv").write_text(
+            "path;identity;camera;time;box;weather\n"
+            "f.png;p1;c1;1717156800;0,0,12,48;rain\n"
+            "f.png;p2;c1;1717156801;12 0 12 48;\n"
+        )
+        assert counts(index("frames/people.csv")) == (2, 0, 0, 0, 0, 2)
+        with open_gallery(Path("gallery")) as gallery:
+            first, second = gallery.entries([1, 2]).values()
+            one, two = gallery.vectors([1, 2])
+        assert (first.box, first.identity, first.metadata) == ((0, 0, 12, 48), "p1", {"weather": "rain"})
+        assert (second.box, second.metadata) == ((12, 0, 12, 48), {})
+        assert first.time.isoformat() == "2024-05-31T12:00:00+00:00"
+        assert not np.allclose(one, two)
+
+    def test_a_table_adds_to_what_a_folder_brings(self, work) -> None:
+        names = sorted(path.name for path in (work / "crops").iterdir())
+        (work / "who.csv").write_text("path,identity\n" + "".join(f"crops/{name},me\n" for name in names[:2]))
+        assert counts(index("crops", "who.csv")) == (6, 0, 0, 0, 0, 6)
+        assert [entry.identity for _, entry in sorted(entries().items())] == ["me", "me", *[None] * 4]
+
+
+class TestSources:
+    def test_one_image_is_one_entry_however_it_is_named(self, work) -> None:
+        assert counts(index("crops")) == (6, 0, 0, 0, 0, 6)
+        listed = "\n".join(str(path) for path in sorted((work / "crops").iterdir()))
+        outcome = piped(listed.encode(), "index-gallery", "-", "--json")
+        assert counts(outcome.document) == (0, 0, 0, 6, 0, 6)
+        picture(work / "more/new.png", 50)
+        (work / "list.txt").write_text("crops/c0_20240531T120000_p0.png\nmore/new.png\n")
+        assert counts(index("list.txt")) == (1, 0, 0, 1, 0, 7)
+        assert counts(index(".")) == (0, 0, 0, 7, 0, 7)
+        assert counts(index("more/new.png", "crops")) == (0, 0, 0, 7, 0, 7)
+
+    def test_streams_and_folders_together(self, work) -> None:
+        picture(work / "elsewhere/x.png", 60)
+        outcome = piped(b"elsewhere/x.png\0missing.png\0", "index-gallery", "crops", "-", "--json")
+        assert outcome.code == 0
+        assert counts(outcome.document) == (7, 0, 0, 0, 0, 7)
+        assert outcome.document["failed"] == [{"path": "missing.png", "reason": "No such file or directory"}]
+
+    def test_a_stream_that_goes_on_is_searchable_meanwhile(self, work) -> None:
+        process = start_sil("index-gallery", "-", "--json", cwd=work, stdin=subprocess.PIPE)
+        process.stdin.write("crops/c0_20240531T120000_p0.png\n")
+        process.stdin.flush()
+        deadline = 120
+        import time
+
+        while deadline > 0:
+            time.sleep(0.1)
+            deadline -= 0.1
+            assert process.poll() is None
+            if (work / "gallery/gallery.sqlite").is_file() and _count(work / "gallery") == 1:
+                break
+        process.stdin.write("crops/c1_20240531T120001_p1.png\n")
+        out, _ = process.communicate(timeout=60)
+        assert json.loads(out)["total"] == 2
+
+    def test_a_prepared_data_set_and_what_has_gone(self, world, work) -> None:
+        name = next(path.parent.name for path in (world / "data").glob("*/images"))
+        shutil.copytree(world / "data" / name, work / "set")
+        total = index("set")["total"]
+        gone = next((work / "set/images/gallery").glob("*.jpg"))
+        gone.unlink()
+        document = index("set")
+        assert document["gone"] == [f"images/gallery/{gone.name}"]
+        assert (document["pruned"], document["total"]) == (0, total)
+        document = index("set", "--prune")
+        assert (document["pruned"], document["total"]) == (1, total - 1)
+        assert index("set")["gone"] == []
+
+    def test_pruning_touches_no_other_source(self, work) -> None:
+        picture(work / "other/x.png", 60)
+        index("crops", "other")
+        (work / "other/x.png").unlink()
+        assert index("crops", "--prune")["total"] == 7
+        shutil.rmtree(work / "other")
+        assert index(".", "--prune")["total"] == 6
+
+
+def _count(folder: Path) -> int:
+    from sil_cli.errors import GalleryError
+
+    try:
+        with open_gallery(folder) as gallery:
+            return len(gallery)
+    except GalleryError:
+        return 0
+
+
+class TestTracklets:
+    FLAGS = ("--pattern", r"(?P<tracklet>(?P<camera>c\d))_(?P<time>\d{8}T\d{6})", "--tracklets", "named")
+
+    def test_one_entry_for_a_sighting_with_the_mean_of_its_images(self, work) -> None:
+        index("crops", "--gallery", "singles")
+        document = index("crops", *self.FLAGS)
+        assert (counts(document), document["embedded"]) == ((2, 0, 0, 0, 0, 2), 6)
+        with open_gallery(Path("singles")) as gallery:
+            vectors = {entry.path: gallery.vectors([one])[0] for one, entry in gallery.entries(range(9)).items()}
+        with open_gallery(Path("gallery")) as gallery:
+            for one, entry in gallery.entries([1, 2]).items():
+                mean = np.mean([row for path, row in vectors.items() if path.startswith(entry.camera)], axis=0)
+                np.testing.assert_allclose(gallery.vectors([one])[0], mean / np.linalg.norm(mean), atol=1e-5)
+                assert entry.metadata["tracklet_images"] == "3"
+
+    def test_unchanged_grown_shrunk_and_dissolved(self, work) -> None:
+        index("crops", *self.FLAGS)
+        assert counts(index("crops", *self.FLAGS)) == (0, 0, 0, 2, 0, 2)
+        new = picture(work / "crops/c0_20240531T120059_p0.png", 90)
+        picture(work / "crops/c0_20240531T120058_p0.png", 91)
+        document = index("crops", *self.FLAGS)
+        assert document["embedded"] == 5
+        assert document["total"] == 2
+        new.unlink()
+        assert index("crops", *self.FLAGS)["total"] == 2
+        assert entries()["c0_20240531T120004_p1.png"].metadata["tracklet_images"] == "4"
+        assert index("crops")["total"] == 7
+        document = index("crops", *self.FLAGS)
+        assert (document["total"], document["absorbed"]) == (2, 5)
+
+    def test_by_folder(self, work) -> None:
+        for number in range(4):
+            picture(work / f"sightings/s{number % 2}/{number}.png", number)
+        document = index("sightings", "--tracklets", "folder")
+        assert counts(document) == (2, 0, 0, 0, 0, 2)
+        assert sorted(entry.metadata["tracklet"] for entry in entries().values()) == ["s0", "s1"]
+
+    def test_a_bad_image_is_left_out_of_the_mean(self, work) -> None:
+        (work / "crops/c0_20240531T120002_p2.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+        document = index("crops", *self.FLAGS)
+        assert [each["path"] for each in document["failed"]] == ["c0_20240531T120002_p2.png"]
+        assert sorted(entry.metadata["tracklet_images"] for entry in entries().values()) == ["2", "3"]
+        assert counts(index("crops", *self.FLAGS)) == (0, 0, 0, 2, 0, 2)
+
+    def test_without_any_name_of_a_tracklet(self, work) -> None:
+        outcome = sil("index-gallery", "crops", "--tracklets", "named")
+        assert outcome.code == 2
+        assert "No image has the name of a tracklet. Give one by a column tracklet" in outcome.error
+
+
+class TestBadInput:
+    def refused(self, code: int, *words: str, arguments: tuple[object, ...] = (), stream: bytes | None = None) -> None:
+        outcome = sil("index-gallery", *arguments) if stream is None else piped(stream, "index-gallery", *arguments)
+        assert outcome.code == code, outcome.err
+        for word in words:
+            assert word in outcome.error
+        assert "Traceback" not in outcome.err
+        assert not Path("gallery").exists()
+
+    def test_one_corrupt_image_among_many_is_named(self, work) -> None:
+        (work / "crops/bad.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
+        document = index("crops")
+        assert document["total"] == 6
+        assert [each["path"] for each in document["failed"]] == ["bad.png"]
+
+    def test_nothing_but_corrupt_images(self, work) -> None:
+        (work / "bad").mkdir()
+        (work / "bad/a.jpg").write_text("no picture")
+        outcome = sil("index-gallery", "bad")
+        assert outcome.code == 1
+        assert "None of 1 images can be used; the first is a.jpg (not an image)." in outcome.error
+
+    def test_an_empty_stream(self, work) -> None:
+        self.refused(1, "No path came on stdin", arguments=("-",), stream=b"\n\n")
+
+    def test_a_stream_that_is_no_text(self, work) -> None:
+        outcome = piped(b"\xff\xfe\x01\n" * 3, "index-gallery", "-")
+        assert outcome.code == 1
+        assert "None of 3 images can be used; the first is" in outcome.error
+        assert "not UTF-8" in outcome.error
+
+    def test_a_stream_named_twice(self, work) -> None:
+        self.refused(2, "named twice", arguments=("-", "-"), stream=b"x\n")
+
+    @pytest.mark.parametrize(
+        ("table", "words"),
+        [
+            ("file,camera\na,b\n", ("has no column 'path'", "columns: file, camera")),
+            ("paths,camera\na,b\n", ("has no column 'path'", "Rename 'paths' to 'path'")),
+            ("path,camra\na,b\n", ("column 'camra'", "Rename it to 'camera'")),
+            ("path\n../../etc/x.png\n", ("line 2: ../../etc/x.png lies outside", "--root DIR")),
+            ("path\n/etc/x.png\n", ("lies outside",)),
+            ("path\n", ("names no image",)),
+            ('path\n"a\n', ("line 2", "quote left open")),
+        ],
+    )
+    def test_tables(self, work, table, words) -> None:
+        (work / "t.csv").write_text(table)
+        self.refused(1, *words, arguments=("t.csv",))
+
+    def test_lines_of_a_table_that_cannot_be_used_are_named(self, work) -> None:
+        good = "crops/c0_20240531T120000_p0.png"
+        (work / "t.csv").write_text(
+            f'path,time,box\n{good},soon,\n,,\n{good},,1\n{good},,"0,0,9,9",4\nno.png,,\n{good},1717156800,0 0 9 9\n'
+        )
+        document = index("t.csv")
+        assert document["total"] == 2
+        assert {each["reason"] for each in document["failed"]} >= {
+            "line 4: box '1' is not left,top,width,height in pixels",
+            "line 5 has more cells than the header",
+            "No such file or directory",
+        }
+        assert document["warnings"] == [f"1 times can't be read and are left out, such as 'soon' of {good}."]
+
+    def test_a_table_may_read_where_root_says(self, work) -> None:
+        (work / "tables").mkdir()
+        (work / "tables/t.csv").write_text("path\ncrops/c0_20240531T120000_p0.png\n")
+        assert index("tables/t.csv", "--root", ".")["total"] == 1
+
+    @pytest.mark.parametrize(
+        ("flags", "words"),
+        [
+            (("--pattern", "(?P<camera>"), ("is not a regular expression",)),
+            (("--pattern", r"c\d"), ("has no named group", "(?P<camera>")),
+            (("--pattern", r"(?P<camrea>c\d)"), ("group 'camrea'", "'camera'")),
+            (("--pattern", r"(?P<camera>x\d+x)"), ("matches none of 6 names", "c0_20240531T120000_p0.png")),
+            (("--pattern", r"(?P<time>p\d)"), ("No time can be read", "--time-format")),
+            (("--time-format", "isoo"), ("is not a time format",)),
+            (("--timezone", "Mars/Base"), ("is not a time zone", "Europe/Berlin")),
+        ],
+    )
+    def test_options_that_fit_nothing(self, work, flags, words) -> None:
+        self.refused(2, *words, arguments=("crops", *flags))
+
+    def test_a_pattern_that_matches_some_says_how_many_it_does_not(self, work) -> None:
+        document = index("crops", "--pattern", "(?P<camera>c0)")
+        assert document["warnings"][0].startswith("3 images have names that the pattern doesn't match, such as c1_")
+
+    def test_a_calibration_travels_with_the_model(self, world, work) -> None:
+        run = work / "run"
+        run.mkdir()
+        for name in ("model.json", "model.safetensors"):
+            os.link(world / "runs/001-ubs" / name, run / name)
+        assert index("crops", "--model", run)["calibrated"] is False
+        facts = {
+            "fingerprint": json.loads((run / "model.json").read_text())["fingerprint"],
+            "made_on": "people",
+            "same_pairs": 5,
+            "different_pairs": 50,
+            "thresholds": {"1e-1": 0.4},
+            "match": 0.6,
+            "possible": 0.4,
+        }
+        (run / "calibration.json").write_text(json.dumps(facts))
+        assert index("crops", "--model", run)["calibrated"] is True
+        (run / "calibration.json").write_text(json.dumps(facts | {"fingerprint": "0" * 64}))
+        outcome = sil("index-gallery", "crops", "--model", run)
+        assert outcome.code == 1
+        assert "was measured on model 000000000000, not on this one" in outcome.error
