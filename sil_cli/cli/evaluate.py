@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
+from sil_cli.cli.options import (
+    ConfigOption,
+    DebugOption,
+    DeviceOption,
+    EngineOption,
+    JsonOption,
+    SetOption,
+    common,
+)
 from sil_cli.cli.session import session
 
 EXAMPLES = """
@@ -29,6 +37,7 @@ def command(
     target: Annotated[
         Path | None, typer.Option("--target", metavar="DIR", help="A prepared data set; default: the one left out.")
     ] = None,
+    engine: EngineOption = None,
     config: ConfigOption = None,
     device: DeviceOption = None,
     assignments: SetOption = None,
@@ -37,7 +46,7 @@ def command(
 ) -> None:
     """Score a model on a camera network: mAP, CMC and mINP."""
     with session(common(config, device, assignments, as_json, debug)) as current:
-        settings = current.settings({"evaluate": {"model": model, "target": target}})
+        settings = current.settings({"evaluate": {"model": model, "target": target}, "inference": {"engine": engine}})
         from sil_cli.workflows.evaluate import evaluate
 
         result = evaluate(settings, current.reporter)

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
+from sil_cli.cli.options import (
+    ConfigOption,
+    DebugOption,
+    DeviceOption,
+    EngineOption,
+    JsonOption,
+    SetOption,
+    common,
+)
 from sil_cli.cli.session import session
 
 EXAMPLES = """
@@ -36,6 +44,7 @@ def command(
     gallery: Annotated[
         Path | None, typer.Option("--gallery", metavar="DIR", help="The gallery; default: gallery.")
     ] = None,
+    engine: EngineOption = None,
     config: ConfigOption = None,
     device: DeviceOption = None,
     assignments: SetOption = None,
@@ -44,7 +53,9 @@ def command(
 ) -> None:
     """Embed crops and store them where they can be searched; what is there already is skipped."""
     with session(common(config, device, assignments, as_json, debug)) as current:
-        settings = current.settings({"gallery": {"images": images, "model": model, "folder": gallery}})
+        settings = current.settings(
+            {"gallery": {"images": images, "model": model, "folder": gallery}, "inference": {"engine": engine}}
+        )
         from sil_cli.workflows.index import index_gallery
 
         result = index_gallery(settings, current.reporter)

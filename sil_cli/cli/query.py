@@ -10,7 +10,15 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
+from sil_cli.cli.options import (
+    ConfigOption,
+    DebugOption,
+    DeviceOption,
+    EngineOption,
+    JsonOption,
+    SetOption,
+    common,
+)
 from sil_cli.cli.session import Session, session
 
 if TYPE_CHECKING:
@@ -40,6 +48,7 @@ def command(
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE", help="The contact sheet; default: matches.jpg.")
     ] = None,
+    engine: EngineOption = None,
     config: ConfigOption = None,
     device: DeviceOption = None,
     assignments: SetOption = None,
@@ -52,6 +61,7 @@ def command(
             {
                 "query": {"images": tuple(images), "model": model, "top": top, "sheet": sheet},
                 "gallery": {"folder": gallery},
+                "inference": {"engine": engine},
             }
         )
         from sil_cli.workflows.search import search

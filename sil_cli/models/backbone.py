@@ -10,7 +10,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-BackboneName = Literal["resnet18", "resnet50"]
+    from sil_cli.models.record import BackboneName
 
 
 class StagedResNet(nn.Module):

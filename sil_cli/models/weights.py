@@ -18,7 +18,8 @@ from sil_cli.files import one_line
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sil_cli.models.backbone import BackboneName, StagedResNet
+    from sil_cli.models.backbone import StagedResNet
+    from sil_cli.models.record import BackboneName
 
 IMAGENET = "imagenet"
 NONE = "none"

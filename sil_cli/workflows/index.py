@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,27 +14,25 @@ from sil_cli.data.manifest import Dataset, is_dataset, load_dataset
 from sil_cli.data.parallel import map_in_order
 from sil_cli.data.walking import find_image_files
 from sil_cli.errors import DataError, InterruptedWorkError, UsageError
-from sil_cli.files import one_line, sha256_of_file, staging_folder
-from sil_cli.models.embedder import RECORD_FILE, WEIGHTS_FILE, ModelRecord, load_model
+from sil_cli.files import one_line, sha256_of_file
 from sil_cli.retrieval.gallery import open_gallery
 from sil_cli.retrieval.store import GalleryEntry
 from sil_cli.retrieval.writer import GalleryWriter, gallery_writer
-from sil_cli.runtime import cpu_count, resolve_device
+from sil_cli.runtime import cpu_count
 from sil_cli.workflows.embed import embed_files
+from sil_cli.workflows.engine import gallery_record, keep_model, load
+from sil_cli.workflows.export import export_if_possible
 from sil_cli.workflows.locate import model_folder, target_folder
 from sil_cli.workflows.results import FailedImage, IndexResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
-
     from sil_cli.data.images import Box
-    from sil_cli.models.embedder import Embedder
+    from sil_cli.models.engine import Engine
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
-MODEL_FOLDER = "model"
 COMMIT_IMAGES = 1024
 """Embeddings gathered before they are made durable together; at most this many are embedded again after a kill."""
 
@@ -53,15 +50,15 @@ def index_gallery(settings: Settings, reporter: Reporter) -> IndexResult:
     root = dataset.root if dataset else images
     source = Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()
     entries, failed = _dataset_entries(dataset, source) if dataset else _folder_entries(images, source)
-    embedder, record = load_model(model)
-    device = resolve_device(settings.device)
-    embedder.to(device)
-    with gallery_writer(folder, model_record(record)) as writer:
-        _keep_model(model, folder)
+    if settings.gallery.export:
+        export_if_possible(model, [(root / entry.path, entry.box) for entry in entries], reporter)
+    loaded = load(model, settings, reporter, images=len(entries))
+    with gallery_writer(folder, gallery_record(loaded)) as writer:
+        keep_model(loaded, folder)
         indexing = _Indexing(writer, root, failed, reporter)
         try:
             wanted = indexing.unindexed(entries)
-            indexing.embed_and_add(wanted, embedder, device, settings.gallery.batch)
+            indexing.embed_and_add(wanted, loaded.engine, settings.gallery.batch)
         except KeyboardInterrupt:
             raise InterruptedWorkError(
                 f"Stopped with {len(writer):,} images in {folder}; all of them can be searched.",
@@ -69,11 +66,6 @@ def index_gallery(settings: Settings, reporter: Reporter) -> IndexResult:
             ) from None
         writer.finish()
     return _result(folder, dataset, indexing)
-
-
-def model_record(record: ModelRecord) -> dict[str, Any]:
-    """What a gallery remembers of its model."""
-    return record.model_dump(mode="json")
 
 
 def _dataset_entries(dataset: Dataset, source: str) -> tuple[list[GalleryEntry], list[FailedImage]]:
@@ -105,18 +97,6 @@ def _folder_entries(images: Path, source: str) -> tuple[list[GalleryEntry], list
         raise DataError(f"There is no image in {images}.", "Name a folder of crops (jpg, png, bmp, webp, tif, ppm).")
     entries = [GalleryEntry(path=path, content_hash="", source=source) for path in found.paths]
     return entries, [FailedImage(path=skipped.path, reason=skipped.reason) for skipped in found.skipped]
-
-
-def _keep_model(model: Path, folder: Path) -> None:
-    """Copy the model into the gallery, so that it can be queried wherever it goes."""
-    kept = folder / MODEL_FOLDER
-    if (kept / RECORD_FILE).is_file():
-        return
-    with staging_folder(folder) as staging:
-        for name in (WEIGHTS_FILE, RECORD_FILE):
-            shutil.copyfile(model / name, staging / name)
-        shutil.rmtree(kept, ignore_errors=True)
-        staging.rename(kept)
 
 
 class _Indexing:
@@ -151,16 +131,14 @@ class _Indexing:
                 task.advance(len(chunk))
         return wanted
 
-    def embed_and_add(
-        self, wanted: Sequence[GalleryEntry], embedder: Embedder, device: torch.device, batch: int
-    ) -> None:
+    def embed_and_add(self, wanted: Sequence[GalleryEntry], engine: Engine, batch: int) -> None:
         """Embed entries and add them, some at a time."""
         files = [(self._root / entry.path, entry.box) for entry in wanted]
         waiting: list[GalleryEntry] = []
         embeddings: list[np.ndarray] = []
         with (
             self._reporter.task("Indexing", len(files), "images") as task,
-            closing(embed_files(embedder, files, device=device, batch=batch)) as parts,
+            closing(embed_files(engine, files, batch=batch)) as parts,
         ):
             for part in parts:
                 waiting += [wanted[position] for position in part.positions]

@@ -6,21 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from sil_cli.data.images import ImageError, load_image
 from sil_cli.data.manifest import is_dataset, load_dataset
 from sil_cli.errors import DataError, GalleryError, SilError, UsageError
 from sil_cli.files import writing
-from sil_cli.models.embedder import load_model, read_record
 from sil_cli.reporting.contact_sheet import SheetRow, Tile, contact_sheet
 from sil_cli.retrieval.gallery import Gallery, Match, open_gallery
-from sil_cli.runtime import resolve_device
 from sil_cli.workflows.embed import embed_files
-from sil_cli.workflows.index import MODEL_FOLDER
+from sil_cli.workflows.engine import MODEL_FOLDER, load_for_gallery
 from sil_cli.workflows.results import FoundMatch, QueryResult, QueryResults
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
@@ -52,7 +50,7 @@ def search(settings: Settings, reporter: Reporter) -> QueryResults:
         raise UsageError(f"A contact sheet can't be written as {sheet.name}.", "Name it .jpg, .png or .webp.")
     folder = settings.gallery.folder
     with open_gallery(folder) as gallery:
-        embeddings = _embed(settings, gallery)
+        embeddings = _embed(settings, gallery, reporter)
         found = gallery.search(embeddings, settings.query.top)
     people = [whom_it_shows(image) for image in images]
     results = [
@@ -98,23 +96,21 @@ def is_correct(match: Match, person: KnownPerson) -> bool | None:
     return match.identity == person.identity
 
 
-def _embed(settings: Settings, gallery: Gallery) -> np.ndarray:
+def _embed(settings: Settings, gallery: Gallery, reporter: Reporter) -> np.ndarray:
     folder = settings.query.model or gallery.folder / MODEL_FOLDER
-    if settings.query.model is not None:
-        gallery.require_model(read_record(folder).fingerprint)
-    elif not folder.is_dir():
+    if settings.query.model is None and not folder.is_dir():
         raise GalleryError(
             f"{gallery.folder} has lost its model.", "Name it with --model RUN, or run `sil index-gallery` again."
         )
-    embedder, record = load_model(folder)
-    gallery.require_model(record.fingerprint)
-    device = resolve_device(settings.device)
     files = [(image, None) for image in settings.query.images]
-    (part,) = embed_files(embedder.to(device), files, device=device, batch=len(files))
-    if part.failed:
-        path, reason = part.failed[0]
-        raise DataError(f"{path} can't be used as a query: {reason}.", "Give a picture of one person.")
-    return part.embeddings
+    engine = load_for_gallery(folder, settings, gallery, reporter, images=len(files))
+    parts = []
+    for part in embed_files(engine, files, batch=settings.gallery.batch):
+        if part.failed:
+            path, reason = part.failed[0]
+            raise DataError(f"{path} can't be used as a query: {reason}.", "Give a picture of one person.")
+        parts.append(part.embeddings)
+    return np.concatenate(parts)
 
 
 def _described(match: Match, person: KnownPerson) -> FoundMatch:

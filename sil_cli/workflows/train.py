@@ -13,8 +13,9 @@ from sil_cli.data.pixels import open_pixels
 from sil_cli.errors import DataError, ModelError, UsageError
 from sil_cli.files import remove_leftovers
 from sil_cli.locks import writer_lock
-from sil_cli.models.embedder import Architecture, Embedder, read_record, save_model
+from sil_cli.models.embedder import Embedder, save_model
 from sil_cli.models.precision import wants_bfloat16
+from sil_cli.models.record import Architecture, read_record
 from sil_cli.models.stylize import make_style
 from sil_cli.models.weights import load_pretrained
 from sil_cli.runtime import cpu_count, resolve_device, stop_at_safe_point
