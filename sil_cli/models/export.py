@@ -11,6 +11,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from sil_cli.errors import ModelError
+from sil_cli.files import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -42,22 +45,32 @@ def export_onnx(embedder: Embedder) -> bytes:
 
     Args:
         embedder: In eval mode, on the CPU, float32.
+
+    Raises:
+        ModelError: The exporter failed.
     """
     size = embedder.architecture
     example = torch.zeros(2, size.height, size.width, 3, dtype=torch.uint8)  # one image would fix the batch size
-    with torch.inference_mode(mode=False), quiet_exporter():
-        program = torch.onnx.export(
-            _FromPixels(embedder).eval(),
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            verbose=False,
-        )
-    assert program is not None  # noqa: S101 - only the file form returns None
-    content: bytes = without_remarks(program.model_proto).SerializeToString()
+    try:
+        with torch.inference_mode(mode=False), quiet_exporter():
+            program = torch.onnx.export(
+                _FromPixels(embedder).eval(),
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                verbose=False,
+            )
+            if program is None:
+                raise RuntimeError("the exporter gave nothing")
+            content: bytes = without_remarks(program.model_proto).SerializeToString()
+    except Exception as error:  # whatever this pair of torch and onnxscript stumbles over
+        raise ModelError(
+            f"The model can't be exported: {type(error).__name__}: {one_line(error)[:200]}.",
+            "Update with `pip install -U torch onnx onnxscript`, or use --engine torch.",
+        ) from error
     return content
 
 

@@ -16,6 +16,8 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
+from sil_cli.errors import ModelError
+from sil_cli.files import one_line
 from sil_cli.models.export import INPUT, quiet_exporter
 
 if TYPE_CHECKING:
@@ -54,20 +56,28 @@ def quantize(graph: bytes, crops: NDArray[np.uint8]) -> bytes:
 
     Returns:
         The quantised ONNX file's content, in QDQ form.
+
+    Raises:
+        ModelError: The quantiser failed.
     """
     with tempfile.TemporaryDirectory(prefix="sil-quantise-") as folder:
         before, after = Path(folder, "float32.onnx"), Path(folder, "int8.onnx")
         before.write_bytes(graph)
-        with quiet_exporter(), contextlib.redirect_stdout(io.StringIO()):  # it counts its tensors aloud
-            quantize_static(
-                before,
-                after,
-                _Crops(crops),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=QUANTISED,
-                per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                calibrate_method=CalibrationMethod.MinMax,
-            )
+        try:
+            with quiet_exporter(), contextlib.redirect_stdout(io.StringIO()):  # it counts its tensors aloud
+                quantize_static(
+                    before,
+                    after,
+                    _Crops(crops),
+                    quant_format=QuantFormat.QDQ,
+                    op_types_to_quantize=QUANTISED,
+                    per_channel=True,
+                    activation_type=QuantType.QUInt8,
+                    weight_type=QuantType.QInt8,
+                    calibrate_method=CalibrationMethod.MinMax,
+                )
+        except Exception as error:  # it has no base class for what it raises
+            raise ModelError(
+                f"The model can't be quantised: {one_line(error)[:200]}.", "Export it without --int8."
+            ) from error
         return after.read_bytes()
