@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from sil_cli.errors import ModelError, UsageError
 from sil_cli.models.engine import Engine, EngineName, PrecisionName, is_installed, require_library
 from sil_cli.models.export_record import (
+    AGAIN,
     GRAPH_SUFFIX,
     ExportRecord,
     export_beside,
@@ -116,35 +117,41 @@ def load_engine(path: Path, wish: EngineWish, reporter: Reporter) -> LoadedModel
         ModelError: There is no such model, it is damaged, or the precision that is asked for does not agree.
     """
     files = find_model(path)
-    export = _usable_export(files, wish, reporter)
-    if export is None:
+    checked = _usable_export(files, wish, reporter)
+    if checked is None:
         files = ModelFiles(files.folder, None)
+    export = checked.record if checked else None
     name = _chosen(files, export, wish)
-    loaded = _load_torch(files, export, wish) if name == "torch" else _load_export(files, export, name, wish)
+    if name == "torch" or checked is None:
+        loaded = _load_torch(files, export, wish)
+    else:
+        loaded = LoadedModel(_export_engine(checked, name, wish), checked.record.model, files)
     reporter.note(f"Embedding with {loaded.engine.name}.")
     return loaded
 
 
-def _usable_export(files: ModelFiles, wish: EngineWish, reporter: Reporter) -> ExportRecord | None:
-    """The export's record; None where there is none, or it is stale and torch can take its place."""
+@dataclass(frozen=True)
+class _Checked:
+    """An export whose checksum is right; the graph is empty where torch was asked for."""
+
+    record: ExportRecord
+    graph: bytes
+
+
+def _usable_export(files: ModelFiles, wish: EngineWish, reporter: Reporter) -> _Checked | None:
+    """The export; None where there is none, or it is stale or damaged and torch can take its place."""
     if files.export is None:
         return None
-    needed = files.folder is None or wish.engine not in ("auto", "torch")
     try:
-        export = read_export(files.export)
-        if files.folder is not None and read_record(files.folder).fingerprint != export.model.fingerprint:
-            raise ModelError(
-                f"{files.export} was exported from other weights than those beside it.",
-                "Export the model again with `sil export`.",
-            )
-        if not needed and wish.engine != "torch":
-            read_graph(files.export, export)
+        record = read_export(files.export)
+        if files.folder is not None and read_record(files.folder).fingerprint != record.model.fingerprint:
+            raise ModelError(f"{files.export} was exported from other weights than those beside it.", AGAIN)
+        return _Checked(record, b"" if wish.engine == "torch" else read_graph(files.export, record))
     except ModelError as error:
-        if needed:
+        if files.folder is None or wish.engine not in ("auto", "torch"):
             raise
         reporter.warn(f"{error.what} It is not used. {error.fix}")
         return None
-    return export
 
 
 def _chosen(files: ModelFiles, export: ExportRecord | None, wish: EngineWish) -> Literal["torch"] | ExportEngine:
@@ -201,21 +208,15 @@ def _load_torch(files: ModelFiles, export: ExportRecord | None, wish: EngineWish
     return LoadedModel(engine, record, files)
 
 
-def _load_export(files: ModelFiles, export: ExportRecord | None, name: ExportEngine, wish: EngineWish) -> LoadedModel:
-    assert export is not None  # noqa: S101 - `_chosen` saw to it
-    assert files.export is not None  # noqa: S101
-    graph = read_graph(files.export, export)
-    engine: Engine
+def _export_engine(checked: _Checked, name: ExportEngine, wish: EngineWish) -> Engine:
+    bfloat16 = _wants_bfloat16(name, checked.record, wish)
     if name == "onnxruntime":
         from sil_cli.models.onnx_engine import OnnxRuntimeEngine
 
-        _wants_bfloat16(name, export, wish)
-        engine = OnnxRuntimeEngine(export, graph)
-    else:
-        from sil_cli.models.openvino_engine import OpenVinoEngine
+        return OnnxRuntimeEngine(checked.record, checked.graph)
+    from sil_cli.models.openvino_engine import OpenVinoEngine
 
-        engine = OpenVinoEngine(export, graph, bfloat16=_wants_bfloat16(name, export, wish))
-    return LoadedModel(engine, export.model, files)
+    return OpenVinoEngine(checked.record, checked.graph, bfloat16=bfloat16)
 
 
 def _wants_bfloat16(name: str, export: ExportRecord | None, wish: EngineWish) -> bool:
