@@ -15,12 +15,13 @@ from sil_cli.data.parallel import map_in_order
 from sil_cli.data.walking import find_image_files
 from sil_cli.errors import DataError, InterruptedWorkError, UsageError
 from sil_cli.files import one_line, sha256_of_file
+from sil_cli.models.record import RECORD_FILE, read_record
 from sil_cli.retrieval.gallery import open_gallery
 from sil_cli.retrieval.store import GalleryEntry
 from sil_cli.retrieval.writer import GalleryWriter, gallery_writer
 from sil_cli.runtime import cpu_count
 from sil_cli.workflows.embed import embed_files
-from sil_cli.workflows.engine import gallery_record, keep_model, load
+from sil_cli.workflows.engine import MODEL_FOLDER, gallery_record, keep_model, load
 from sil_cli.workflows.export import export_if_possible
 from sil_cli.workflows.locate import model_folder, target_folder
 from sil_cli.workflows.results import FailedImage, IndexResult
@@ -50,7 +51,7 @@ def index_gallery(settings: Settings, reporter: Reporter) -> IndexResult:
     root = dataset.root if dataset else images
     source = Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()
     entries, failed = _dataset_entries(dataset, source) if dataset else _folder_entries(images, source)
-    if settings.gallery.export:
+    if settings.gallery.export and not _belongs_to_another(folder, model):
         export_if_possible(model, [(root / entry.path, entry.box) for entry in entries], reporter)
     loaded = load(model, settings, reporter, images=len(entries))
     with gallery_writer(folder, gallery_record(loaded)) as writer:
@@ -66,6 +67,13 @@ def index_gallery(settings: Settings, reporter: Reporter) -> IndexResult:
             ) from None
         writer.finish()
     return _result(folder, dataset, indexing)
+
+
+def _belongs_to_another(gallery: Path, model: Path) -> bool:
+    """Whether the gallery keeps another model, and will refuse this one."""
+    if not all((folder / RECORD_FILE).is_file() for folder in (gallery / MODEL_FOLDER, model)):
+        return False
+    return read_record(gallery / MODEL_FOLDER) != read_record(model)
 
 
 def _dataset_entries(dataset: Dataset, source: str) -> tuple[list[GalleryEntry], list[FailedImage]]:
