@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import signal
+import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from sil_cli.errors import UsageError
@@ -98,6 +101,13 @@ def cpu_count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def may_have_accelerator() -> bool:
+    """Whether asking torch for one is worth importing it: there is a driver's device file, or an Apple chip."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    return any(Path(file).exists() for file in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
 
 
 def resolve_device(name: DeviceName) -> torch.device:

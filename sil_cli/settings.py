@@ -32,6 +32,7 @@ ENVIRONMENT_PREFIX = "SIL_"
 
 StyleName = Literal["none", "mixstyle", "dsu", "efdmix", "dir-mixstyle", "batch-style", "dbs", "ubs"]
 Precision = Literal["auto", "float32", "bfloat16"]
+EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Stages = Annotated[
@@ -195,6 +196,28 @@ class SupervisedSettings(Section):
     )
 
 
+class InferenceSettings(Section):
+    """How embeddings are computed."""
+
+    engine: EngineName = Field(
+        "auto", description="`auto`: the quickest that is installed and exported, torch on an accelerator"
+    )
+    precision: Precision = Field(
+        "auto", description="`auto`: bfloat16 where the export measured a cosine of 0.9999 to float32"
+    )
+
+
+class ExportSettings(Section):
+    """Writing a model as ONNX."""
+
+    model: Path | None = Field(None, description="a run folder; default: the newest finished one")
+    out: Path | None = Field(None, description="a folder or an .onnx file; default: the run folder")
+    int8: bool = Field(False, description="quantise to int8, a model of its own")
+    calibrate_on: Path | None = Field(
+        None, description="crops for int8's ranges, and to compare with torch on; default: generated people"
+    )
+
+
 class EvaluateSettings(Section):
     """Scoring a model on a data set."""
 
@@ -231,6 +254,7 @@ class GallerySettings(Section):
     prune: bool = Field(False, description="remove entries whose files have gone")
     model: Path | None = Field(None, description="a run folder; default: the newest finished one")
     batch: Positive = Field(128, description="images per forward pass and per commit")
+    export: bool = Field(True, description="export the model where it is not and can be, so that queries start at once")
 
 
 class QuerySettings(Section):
@@ -268,6 +292,8 @@ class Settings(BaseSettings):
     style: StyleSettings = StyleSettings()
     train: TrainSettings = TrainSettings()
     supervised: SupervisedSettings = SupervisedSettings()
+    inference: InferenceSettings = InferenceSettings()
+    export: ExportSettings = ExportSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     benchmark: BenchmarkSettings = BenchmarkSettings()
     gallery: GallerySettings = GallerySettings()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sil_cli import __version__
-from sil_cli.cli import benchmark, doctor, evaluate, import_model, index_gallery, prepare_data, query, train
+from sil_cli.cli import benchmark, doctor, evaluate, export, import_model, index_gallery, prepare_data, query, train
 
 OVERVIEW = """
 Recognise a person across camera networks that the model has never seen.
@@ -58,6 +58,7 @@ def make_app() -> typer.Typer:
         ("query", query),
         ("benchmark", benchmark),
         ("import-model", import_model),
+        ("export", export),
         ("doctor", doctor),
     ):
         app.command(name, epilog=module.EXAMPLES)(module.command)

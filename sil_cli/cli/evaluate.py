@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
+from sil_cli.cli.options import (
+    ConfigOption,
+    DebugOption,
+    DeviceOption,
+    EngineOption,
+    JsonOption,
+    SetOption,
+    common,
+)
 from sil_cli.cli.session import Session, session
 
 if TYPE_CHECKING:
@@ -40,6 +48,7 @@ def command(
             help="A prepared data set, or the folder of its splits; default: what is left out.",
         ),
     ] = None,
+    engine: EngineOption = None,
     config: ConfigOption = None,
     device: DeviceOption = None,
     assignments: SetOption = None,
@@ -48,7 +57,7 @@ def command(
 ) -> None:
     """Score a model on a camera network: mAP, CMC and mINP."""
     with session(common(config, device, assignments, as_json, debug)) as current:
-        settings = current.settings({"evaluate": {"model": model, "target": target}})
+        settings = current.settings({"evaluate": {"model": model, "target": target}, "inference": {"engine": engine}})
         from sil_cli.workflows.evaluate_targets import TargetsResult, evaluate_targets
 
         result = evaluate_targets(settings, current.reporter)

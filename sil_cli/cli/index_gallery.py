@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
+from sil_cli.cli.options import (
+    ConfigOption,
+    DebugOption,
+    DeviceOption,
+    EngineOption,
+    JsonOption,
+    SetOption,
+    common,
+)
 from sil_cli.cli.session import Session, session
 
 if TYPE_CHECKING:
@@ -105,6 +113,7 @@ def command(
         ),
     ] = None,
     prune: Annotated[bool | None, typer.Option("--prune", help="Remove entries whose files have gone.")] = None,
+    engine: EngineOption = None,
     config: ConfigOption = None,
     device: DeviceOption = None,
     assignments: SetOption = None,
@@ -125,7 +134,7 @@ def command(
         "prune": prune,
     }
     with session(common(config, device, assignments, as_json, debug)) as current:
-        settings = current.settings({"gallery": flags})
+        settings = current.settings({"gallery": flags, "inference": {"engine": engine}})
         from sil_cli.workflows.index import index_gallery
 
         result = index_gallery(settings, current.reporter)

@@ -22,6 +22,23 @@ class Device(StrEnum):
     mps = "mps"
 
 
+class EngineChoice(StrEnum):
+    """What computes embeddings."""
+
+    auto = "auto"
+    torch = "torch"
+    onnxruntime = "onnxruntime"
+    openvino = "openvino"
+
+
+EngineOption = Annotated[
+    EngineChoice | None,
+    typer.Option(
+        "--engine",
+        metavar="auto|torch|onnxruntime|openvino",
+        help="What computes embeddings; default: the quickest that is there.",
+    ),
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="Settings file instead of sil.toml.", rich_help_panel=SHARED),

@@ -13,7 +13,15 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
+from sil_cli.cli.options import (
+    ConfigOption,
+    DebugOption,
+    DeviceOption,
+    EngineOption,
+    JsonOption,
+    SetOption,
+    common,
+)
 from sil_cli.cli.session import Session, session
 from sil_cli.errors import UsageError
 
@@ -113,6 +121,7 @@ def command(
         Path | None,
         typer.Option("--out", metavar="FILE", help="Where the lines go; default: stdout.", rich_help_panel=MANY),
     ] = None,
+    engine: EngineOption = None,
     config: ConfigOption = None,
     device: DeviceOption = None,
     assignments: SetOption = None,
@@ -138,7 +147,9 @@ def command(
         "html": html,
     }
     with session(common(config, device, assignments, as_json, debug)) as current:
-        settings = current.settings({"query": flags, "gallery": {"folder": gallery, "timezone": timezone}})
+        settings = current.settings(
+            {"query": flags, "gallery": {"folder": gallery, "timezone": timezone}, "inference": {"engine": engine}}
+        )
         if settings.query.batch is not None:
             _batch(current, settings)
         else:

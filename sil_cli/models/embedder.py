@@ -2,78 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sil_cli.errors import ModelError
-from sil_cli.files import read_json, sha256_of_bytes, write_bytes, write_json
+from sil_cli.files import write_bytes, write_json
 from sil_cli.models.backbones import make_backbone
 from sil_cli.models.pooling import AveragePooling, GeneralisedMeanPooling
+from sil_cli.models.record import (
+    OTHER_MODEL,
+    RECORD_FILE,
+    WEIGHTS_FILE,
+    Architecture,
+    ModelRecord,
+    fingerprint_of,
+    read_record,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-WEIGHTS_FILE = "model.safetensors"
-RECORD_FILE = "model.json"
-_OTHER_MODEL = "Point --model at a finished run, or train one with `sil train`."
-
-
-class Architecture(BaseModel):
-    """What must be known to build an embedder and to feed it.
-
-    Attributes:
-        backbone: The network's name, see `backbones.names`.
-        last_stride: Stride of its last stage.
-        stem_relu: ReLU after its first batch norm.
-        pooling: How maps become vectors.
-        neck: A batch norm without a shift before the embedding is normalised.
-        dimension: Length of an embedding; None: the channels of the backbone's map, without a linear layer.
-        height: Input height in pixels.
-        width: Input width in pixels.
-        mean: Per channel, subtracted from RGB values in 0..1.
-        std: Per channel, divided by afterwards.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    backbone: str
-    last_stride: Literal[1, 2] = 1
-    stem_relu: bool = True
-    pooling: Literal["average", "gem"] = "average"
-    neck: bool = True
-    dimension: int | None = Field(None, ge=1)
-    height: int
-    width: int
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-
-
-class ModelRecord(BaseModel):
-    """What `model.json` says.
-
-    Attributes:
-        architecture: How to build and feed the model.
-        dimension: Length of an embedding.
-        fingerprint: SHA-256 over the architecture and the weights file; two models with the same fingerprint
-            give the same embeddings.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    format: Literal[1] = 1
-    architecture: Architecture
-    dimension: int
-    fingerprint: str
 
 
 class Embedder(nn.Module):
@@ -151,26 +104,11 @@ def save_model(folder: Path, embedder: Embedder) -> ModelRecord:
     record = ModelRecord(
         architecture=embedder.architecture,
         dimension=embedder.dimension,
-        fingerprint=_fingerprint(embedder.architecture, content),
+        fingerprint=fingerprint_of(embedder.architecture, content),
     )
     write_bytes(folder / WEIGHTS_FILE, content)
     write_json(folder / RECORD_FILE, record.model_dump(mode="json"))
     return record
-
-
-def read_record(folder: Path) -> ModelRecord:
-    """Read the record of the model in `folder`.
-
-    Raises:
-        ModelError: It is missing, or of another format.
-        SilError: It is damaged.
-    """
-    if not (folder / RECORD_FILE).is_file():
-        raise ModelError(f"{folder} holds no finished model: {RECORD_FILE} is missing.", _OTHER_MODEL)
-    try:
-        return ModelRecord.model_validate(read_json(folder / RECORD_FILE, what="a model's record", fix=_OTHER_MODEL))
-    except ValidationError as error:
-        raise ModelError(f"{folder / RECORD_FILE} is not a record that this version reads.", _OTHER_MODEL) from error
 
 
 def load_model(folder: Path) -> tuple[Embedder, ModelRecord]:
@@ -180,14 +118,14 @@ def load_model(folder: Path) -> tuple[Embedder, ModelRecord]:
         ModelError: It is missing, damaged, of another format, or its weights are not those of its record.
         SilError: Its record is damaged.
     """
-    again = _OTHER_MODEL
+    again = OTHER_MODEL
     record = read_record(folder)
     try:
         content = (folder / WEIGHTS_FILE).read_bytes()
         state = safetensors.torch.load(content)
     except (OSError, safetensors.SafetensorError) as error:
         raise ModelError(f"{folder / WEIGHTS_FILE} can't be read: it is missing or damaged.", again) from error
-    if _fingerprint(record.architecture, content) != record.fingerprint:
+    if fingerprint_of(record.architecture, content) != record.fingerprint:
         raise ModelError(f"{folder / WEIGHTS_FILE} does not belong to {RECORD_FILE} beside it.", again)
     embedder = Embedder(record.architecture)
     try:
@@ -195,11 +133,3 @@ def load_model(folder: Path) -> tuple[Embedder, ModelRecord]:
     except RuntimeError as error:
         raise ModelError(f"{folder / WEIGHTS_FILE} does not fit its own {RECORD_FILE}.", again) from error
     return embedder.eval(), record
-
-
-def _fingerprint(architecture: Architecture, weights: bytes) -> str:
-    # Fields that came later count only where they say something new, so that models made before keep their name.
-    later = {"pooling", "neck", "dimension"}
-    plain = later - architecture.model_dump(exclude_defaults=True).keys()
-    described = architecture.model_dump_json(exclude=plain).encode()
-    return hashlib.sha256(described + sha256_of_bytes(weights).encode()).hexdigest()

@@ -111,6 +111,18 @@ def load_checkpoint(folder: Path, reporter: Reporter) -> TrainingState:
     raise ModelError(f"{found[-1]} is damaged{', and so is every older one' if len(found) > 1 else ''}.", _ANEW)
 
 
+def read_checkpoint(path: Path) -> TrainingState:
+    """Load this checkpoint to the CPU, changing nothing.
+
+    Raises:
+        ModelError: It is damaged or of another format.
+    """
+    content = _content(path)
+    if content is None:
+        raise ModelError(f"{path} is damaged.", _ANEW)
+    return _state(content, path)
+
+
 def _content(path: Path) -> dict[str, Any] | None:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -24,14 +24,12 @@ from sil_cli.workflows.listing import list_matches
 from sil_cli.workflows.queries import Query, ids_to_exclude
 from sil_cli.workflows.query_results import BatchLine, BatchMatch, BatchResult
 from sil_cli.workflows.results import FailedImage
-from sil_cli.workflows.search import load_embedder, prepare_search
+from sil_cli.workflows.search import load_own_engine, prepare_search
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
-    import torch
-
-    from sil_cli.models.embedder import Embedder
+    from sil_cli.models.engine import Engine
     from sil_cli.runtime import Reporter, Task
     from sil_cli.settings import Settings
     from sil_cli.workflows.embed import EmbeddedFiles
@@ -64,8 +62,8 @@ def query_batch(settings: Settings, reporter: Reporter, out: TextIO) -> BatchRes
     began = time.monotonic()
     with open_gallery(settings.gallery.folder) as gallery:
         searching = prepare_search(settings, gallery)
-        embedder, device = load_embedder(settings, gallery)
-        answering = _Answering(searching, embedder, device, settings)
+        engine = load_own_engine(settings, gallery, reporter, images=None)
+        answering = _Answering(searching, engine, settings)
         try:
             with reporter.task("Querying", total, "images") as task, _lines_to(settings.query.out, out) as stream:
                 for items in portions:
@@ -141,9 +139,9 @@ class _Answering:
         failed: Those of them that say why an image could not be used.
     """
 
-    def __init__(self, searching: Searching, embedder: Embedder, device: torch.device, settings: Settings) -> None:
+    def __init__(self, searching: Searching, engine: Engine, settings: Settings) -> None:
         self.done = self.failed = 0
-        self._searching, self._embedder, self._device = searching, embedder, device
+        self._searching, self._engine = searching, engine
         self._batch = settings.gallery.batch
         self._exclude_self = settings.query.exclude_self
 
@@ -165,7 +163,7 @@ class _Answering:
         """The lines of images, worked out one batch after another."""
         files = [(image.file, image.box) for image in images]
         start = 0
-        with closing(embed_files(self._embedder, files, device=self._device, batch=self._batch)) as parts:
+        with closing(embed_files(self._engine, files, batch=self._batch)) as parts:
             for part in parts:
                 count = len(part.positions) + len(part.failed)
                 yield from self._lines(images[start : start + count], start, part)

@@ -14,7 +14,7 @@ from sil_cli.data.published_results import published_results
 from sil_cli.errors import InterruptedWorkError, UsageError, did_you_mean
 from sil_cli.evaluation.comparison import paired_difference
 from sil_cli.files import write_json, write_text
-from sil_cli.models.embedder import read_record
+from sil_cli.models.record import read_record
 from sil_cli.reporting.score_table import Score, ScoreRow, ScoreTable
 from sil_cli.settings import load_settings, merge, read_toml
 from sil_cli.training.run_folder import FACTS_FILE, SETTINGS_FILE, read_facts

@@ -12,8 +12,9 @@ from sil_cli.data.manifest import Dataset, ImageRecord, load_dataset
 from sil_cli.data.pixels import open_pixels
 from sil_cli.data.protocol import read_protocol
 from sil_cli.errors import DataError, UsageError
-from sil_cli.models.embedder import Architecture, Embedder
+from sil_cli.models.embedder import Embedder
 from sil_cli.models.precision import wants_bfloat16
+from sil_cli.models.record import Architecture
 from sil_cli.models.stylize import make_style
 from sil_cli.models.weights import load_pretrained
 from sil_cli.runtime import cpu_count, resolve_device

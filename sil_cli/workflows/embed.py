@@ -12,13 +12,10 @@ import numpy as np
 
 from sil_cli.data.images import Box, ImageError, load_image, quiet_decoders, resize_to
 from sil_cli.data.parallel import map_in_order
-from sil_cli.models.extract import embed_batches
 from sil_cli.runtime import cpu_count
 
 if TYPE_CHECKING:
-    import torch
-
-    from sil_cli.models.embedder import Embedder
+    from sil_cli.models.engine import Engine
 
 ImageFile = tuple[Path, Box | None]
 
@@ -38,22 +35,18 @@ class EmbeddedFiles:
     failed: list[tuple[Path, str]]
 
 
-def embed_files(
-    embedder: Embedder, files: Sequence[ImageFile], *, device: torch.device, batch: int
-) -> Generator[EmbeddedFiles, None, None]:
+def embed_files(engine: Engine, files: Sequence[ImageFile], *, batch: int) -> Generator[EmbeddedFiles, None, None]:
     """Embed image files in order, in parts of at most `batch`; an unreadable file is named, not fatal.
 
     Args:
-        embedder: In eval mode, on `device`.
+        engine: Computes the embeddings.
         files: Paths, each with the box to cut out or None.
-        device: Where the network runs.
         batch: Images per forward pass.
     """
-    size = embedder.architecture
 
     def decode(file: ImageFile) -> np.ndarray | ImageError:
         try:
-            return resize_to(load_image(file[0], box=file[1]), size.height, size.width)
+            return resize_to(load_image(file[0], box=file[1]), engine.height, engine.width)
         except ImageError as error:
             return error
 
@@ -62,16 +55,13 @@ def embed_files(
         decoded = (each for chunk in chunks for each in chunk)
         for start in range(0, len(files), batch):
             part = [next(decoded) for _ in files[start : start + batch]]
-            yield _embed(embedder, part, start, device)
+            yield _embed(engine, part, start)
 
 
-def _embed(
-    embedder: Embedder, part: Sequence[np.ndarray | ImageError], start: int, device: torch.device
-) -> EmbeddedFiles:
+def _embed(engine: Engine, part: Sequence[np.ndarray | ImageError], start: int) -> EmbeddedFiles:
     good = [(start + offset, each) for offset, each in enumerate(part) if not isinstance(each, ImageError)]
     failed = [(each.path, each.reason) for each in part if isinstance(each, ImageError)]
-    embeddings = np.empty((0, embedder.dimension), dtype=np.float32)
+    embeddings = np.empty((0, engine.dimension), dtype=np.float32)
     if good:
-        pixels = np.stack([each for _, each in good])
-        (embeddings,) = embed_batches(embedder, [pixels], device=device)
+        embeddings = engine.embed(np.stack([each for _, each in good]))
     return EmbeddedFiles(positions=[position for position, _ in good], embeddings=embeddings, failed=failed)

@@ -11,19 +11,17 @@ from sil_cli.errors import DataError
 from sil_cli.evaluation.metrics import EmbeddingSet, RetrievalScores, mean_scores, score_queries
 from sil_cli.evaluation.ranking import rank_matches
 from sil_cli.files import write_json
-from sil_cli.models.embedder import ModelRecord, load_model
-from sil_cli.runtime import resolve_device
 from sil_cli.training.run_folder import FACTS_FILE, RunFacts, read_facts
 from sil_cli.workflows.embed import embed_files
+from sil_cli.workflows.engine import load
 from sil_cli.workflows.locate import SPLIT_NAME, model_folder, target_folder
 from sil_cli.workflows.results import EvaluateResult
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import torch
-
-    from sil_cli.models.embedder import Embedder
+    from sil_cli.models.choose import LoadedModel
+    from sil_cli.models.engine import Engine
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
@@ -44,15 +42,13 @@ def evaluate(settings: Settings, reporter: Reporter) -> EvaluateResult:
             f"{dataset.folder} has no test images: {len(query)} queries and {len(gallery)} in the gallery.",
             "Name another --target, or prepare it with --split test or --split half.",
         )
-    embedder, record = load_model(folder)
-    device = resolve_device(settings.device)
-    embedder.to(device)
+    loaded = load(folder, settings, reporter, images=len(query) + len(gallery))
     sides = [
-        _embed_side(dataset, records, label, embedder, device, settings.evaluate.batch, reporter)
+        _embed_side(dataset, records, label, loaded.engine, settings.evaluate.batch, reporter)
         for label, records in (("Queries", query), ("Gallery", gallery))
     ]
     scores = mean_scores(score_queries(rank_matches(*sides, reporter=reporter)))
-    result = _result(folder, record, dataset, scores)
+    result = _result(folder, loaded, dataset, scores)
     write_json(result.results, result.model_dump(mode="json"))
     if result.trained_on_target:
         reporter.warn(f"{folder} was trained on {dataset.name}: these numbers do not show generalisation.")
@@ -61,9 +57,9 @@ def evaluate(settings: Settings, reporter: Reporter) -> EvaluateResult:
     return result
 
 
-def results_folder(model: Path, dataset: Dataset) -> Path:
+def results_folder(model: Path, dataset: Dataset, name: str) -> Path:
     """Where the results of a model on a target go, which may be one of several splits of a data set."""
-    folder = model / "evaluation" / dataset.name
+    folder = model / "evaluation" / name
     return folder / dataset.folder.name if SPLIT_NAME.fullmatch(dataset.folder.name) else folder
 
 
@@ -71,15 +67,14 @@ def _embed_side(
     dataset: Dataset,
     records: list[ImageRecord],
     label: str,
-    embedder: Embedder,
-    device: torch.device,
+    engine: Engine,
     batch: int,
     reporter: Reporter,
 ) -> EmbeddingSet:
     embeddings = []
     files = [(dataset.image_path(record), record.box) for record in records]
     with reporter.task(label, len(files), "images") as task:
-        for part in embed_files(embedder, files, device=device, batch=batch):
+        for part in embed_files(engine, files, batch=batch):
             if part.failed:
                 path, reason = part.failed[0]
                 raise DataError(f"{path}: {reason}.", "Prepare the data set again: its images have changed.")
@@ -94,21 +89,25 @@ def _embed_side(
     )
 
 
-def _result(folder: Path, record: ModelRecord, dataset: Dataset, scores: RetrievalScores) -> EvaluateResult:
+def _result(model: Path, loaded: LoadedModel, dataset: Dataset, scores: RetrievalScores) -> EvaluateResult:
+    folder = model if model.is_dir() else model.parent
     facts = read_facts(folder) if (folder / FACTS_FILE).is_file() else None
-    size = record.architecture
+    engine = loaded.engine
+    own = engine.fingerprint == loaded.record.fingerprint  # a quantised model's results must not replace its source's
+    name = dataset.name if own else f"{dataset.name}-{engine.name.replace(' ', '-')}"
     conditions = {
         "model": _selection(facts),
         "protocol": (facts.protocol if facts else None) or "none",
         "sources": _sources(facts),
-        "input": f"{size.height}×{size.width}",
+        "input": f"{engine.height}×{engine.width}",
         "distance": "cosine",
+        "engine": engine.name,
         "test-time augmentation": "none",
         "re-ranking": "none",
     }
     return EvaluateResult(
-        model=folder,
-        fingerprint=record.fingerprint,
+        model=model,
+        fingerprint=engine.fingerprint,
         target=dataset.name,
         queries=scores.queries,
         gallery=scores.gallery,
@@ -119,7 +118,7 @@ def _result(folder: Path, record: ModelRecord, dataset: Dataset, scores: Retriev
         trained_on_target=facts is not None
         and any(source.manifest_sha256 == dataset.info.manifest_sha256 for source in facts.sources),
         conditions=conditions,
-        results=results_folder(folder, dataset) / RESULTS_FILE,
+        results=results_folder(folder, dataset, name) / RESULTS_FILE,
     )
 
 

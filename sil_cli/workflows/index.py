@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sil_cli.errors import DataError, GalleryError, InterruptedWorkError, UsageError
 from sil_cli.evaluation.calibration import CALIBRATION_FILE, read_calibration, write_calibration
-from sil_cli.files import staging_folder
-from sil_cli.models.embedder import RECORD_FILE, WEIGHTS_FILE, ModelRecord, load_model
+from sil_cli.models.record import RECORD_FILE, read_record
 from sil_cli.retrieval.gallery import open_gallery
 from sil_cli.retrieval.writer import gallery_writer
-from sil_cli.runtime import SilentReporter, resolve_device
+from sil_cli.runtime import SilentReporter
+from sil_cli.workflows.engine import MODEL_FOLDER, gallery_record, keep_model, load
+from sil_cli.workflows.export import export_if_possible
 from sil_cli.workflows.ingest.options import ingest_options
 from sil_cli.workflows.ingest.placing import Placing
 from sil_cli.workflows.ingest.run import IndexRun
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
-MODEL_FOLDER = "model"
 _LINGER = 2.0
 """Seconds that a path of a stream waits for others: a slow stream can be searched soon, a fast one is quick."""
 
@@ -45,14 +44,15 @@ def index_gallery(settings: Settings, reporter: Reporter) -> IndexResult:
     _check_words(settings, reader, fixed, bool(stream))
     model = model_folder(settings.gallery.model, settings.train.runs)
     folder = settings.gallery.folder
-    embedder, record = load_model(model)
-    device = resolve_device(settings.device)
-    embedder.to(device)
-    with gallery_writer(folder, model_record(record)) as writer:
-        _keep_model(model, folder)
-        _keep_calibration(model, folder, record.fingerprint)
+    known = [(image.file, image.box) for source in fixed for image in source.images]
+    if settings.gallery.export and not _belongs_to_another(folder, model):
+        export_if_possible(model, known, reporter)
+    loaded = load(model, settings, reporter, images=len(known))
+    with gallery_writer(folder, gallery_record(loaded)) as writer:
+        keep_model(loaded, folder)
+        _keep_calibration(model, folder, loaded.record.fingerprint)
         placing = Placing(folder, writer.sources())
-        run = IndexRun(writer, reader, placing, embedder, device, settings.gallery.batch)
+        run = IndexRun(writer, reader, placing, loaded.engine, settings.gallery.batch)
         try:
             _take_all(run, fixed, stream, reporter)
             run.sweep([source.folder for source in fixed if source.folder is not None])
@@ -67,9 +67,11 @@ def index_gallery(settings: Settings, reporter: Reporter) -> IndexResult:
     return _result(folder, fixed, run, pruned, reader.doubts.tell(reporter))
 
 
-def model_record(record: ModelRecord) -> dict[str, Any]:
-    """What a gallery remembers of its model."""
-    return record.model_dump(mode="json")
+def _belongs_to_another(gallery: Path, model: Path) -> bool:
+    """Whether the gallery keeps another model, and will refuse this one."""
+    if not all((folder / RECORD_FILE).is_file() for folder in (gallery / MODEL_FOLDER, model)):
+        return False
+    return read_record(gallery / MODEL_FOLDER) != read_record(model)
 
 
 def _read(
@@ -133,18 +135,6 @@ def _take_all(run: IndexRun, fixed: Sequence[Source], stream: Iterator[Source] |
             run.failed += source.failed
             run.take(source.images, SilentReporter())
             task.advance(len(source.images))
-
-
-def _keep_model(model: Path, folder: Path) -> None:
-    """Copy the model into the gallery, so that it can be queried wherever it goes."""
-    kept = folder / MODEL_FOLDER
-    if (kept / RECORD_FILE).is_file():
-        return
-    with staging_folder(folder) as staging:
-        for name in (WEIGHTS_FILE, RECORD_FILE):
-            shutil.copyfile(model / name, staging / name)
-        shutil.rmtree(kept, ignore_errors=True)
-        staging.rename(kept)
 
 
 def _keep_calibration(model: Path, folder: Path, fingerprint: str) -> None:

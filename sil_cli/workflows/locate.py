@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sil_cli.data.manifest import is_dataset
 from sil_cli.data.protocol import read_protocol
 from sil_cli.errors import ModelError, UsageError
-from sil_cli.models.embedder import RECORD_FILE
+from sil_cli.models.record import RECORD_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,10 +18,8 @@ from sil_cli.workflows.ingest.subjects import mean_direction
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
-
     from sil_cli.data.images import Box
-    from sil_cli.models.embedder import Embedder
+    from sil_cli.models.engine import Engine
     from sil_cli.retrieval.gallery import Gallery
     from sil_cli.settings import QuerySettings
     from sil_cli.workflows.embed import ImageFile
@@ -111,16 +109,13 @@ def require_ids(queries: Sequence[Query], gallery: Gallery) -> None:
             )
 
 
-def embed_queries(
-    queries: Sequence[Query], gallery: Gallery, embedder: Embedder | None, device: torch.device | None, batch: int
-) -> np.ndarray:
+def embed_queries(queries: Sequence[Query], gallery: Gallery, engine: Engine | None, batch: int) -> np.ndarray:
     """One embedding for each query, shape (Q, D): stored ones of entries, computed ones of pictures, or their mean.
 
     Args:
         queries: What is searched for; ids are the gallery's.
         gallery: Knows the embeddings of its entries.
-        embedder: In eval mode on `device`; None where no query has a picture.
-        device: Where the network runs.
+        engine: Computes embeddings; None where no query has a picture.
         batch: Images per forward pass.
 
     Raises:
@@ -128,8 +123,8 @@ def embed_queries(
     """
     files = [picture for query in queries for picture in query.pictures]
     parts = [gallery.vectors([])]
-    if files and embedder is not None and device is not None:
-        for part in embed_files(embedder, files, device=device, batch=batch):
+    if files and engine is not None:
+        for part in embed_files(engine, files, batch=batch):
             if part.failed:
                 path, reason = part.failed[0]
                 raise DataError(f"{path} can't be used as a query: {reason}.", "Give a picture of one person.")

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 
 from sil_cli.errors import GalleryError, UsageError
 from sil_cli.evaluation.calibration import Calibration
-from sil_cli.models.embedder import Embedder, load_model, read_record
 from sil_cli.retrieval.gallery import Gallery, Match, open_gallery
-from sil_cli.runtime import resolve_device
 from sil_cli.workflows.decisions import decide, find_calibration, threshold_of, thresholds, verdict
-from sil_cli.workflows.index import MODEL_FOLDER
+from sil_cli.workflows.engine import MODEL_FOLDER, load_for_gallery
 from sil_cli.workflows.ingest.times import find_zone
 from sil_cli.workflows.listing import Listed, Listing, Search, list_matches
 from sil_cli.workflows.pictures import SHEET_FORMATS, Found, draw
@@ -28,8 +26,7 @@ from sil_cli.workflows.query_results import FoundGroup, FoundMatch, FoundSightin
 from sil_cli.workflows.sightings import Sighting, find_sightings, images_of
 
 if TYPE_CHECKING:
-    import torch
-
+    from sil_cli.models.engine import Engine
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
@@ -68,10 +65,9 @@ def search(settings: Settings, reporter: Reporter) -> QueryResults:
     with open_gallery(settings.gallery.folder) as gallery:
         require_ids(queries, gallery)
         searching = prepare_search(settings, gallery)
-        embedder, device = (None, None)
-        if any(query.pictures for query in queries):
-            embedder, device = load_embedder(settings, gallery)
-        embeddings = embed_queries(queries, gallery, embedder, device, settings.gallery.batch)
+        pictures = sum(len(query.pictures) for query in queries)
+        engine = load_own_engine(settings, gallery, reporter, images=pictures) if pictures else None
+        embeddings = embed_queries(queries, gallery, engine, settings.gallery.batch)
         exclude = [ids_to_exclude(query, gallery, exclude_self=wanted.exclude_self) for query in queries]
         listed = list_matches(searching.search, embeddings, searching.listing, exclude)
         people = [whom_it_shows(query, gallery) for query in queries]
@@ -89,8 +85,6 @@ def prepare_search(settings: Settings, gallery: Gallery) -> Searching:
         SilError: The named model is another one, or the calibration can't be used.
     """
     wanted = settings.query
-    if wanted.model is not None:
-        gallery.require_model(read_record(wanted.model).fingerprint)
     folders = [folder for folder in (wanted.model, gallery.folder / MODEL_FOLDER) if folder is not None]
     calibration = find_calibration(folders, str(gallery.model["fingerprint"]))
     listing = Listing(
@@ -101,8 +95,8 @@ def prepare_search(settings: Settings, gallery: Gallery) -> Searching:
     return Searching(gallery, gallery.search, calibration, listing)
 
 
-def load_embedder(settings: Settings, gallery: Gallery) -> tuple[Embedder, torch.device]:
-    """The gallery's own model, or the one that is named.
+def load_own_engine(settings: Settings, gallery: Gallery, reporter: Reporter, *, images: int | None) -> Engine:
+    """The gallery's own model, or the one that is named, ready to embed.
 
     Raises:
         GalleryError: The model is gone, or another one than the gallery's.
@@ -112,10 +106,7 @@ def load_embedder(settings: Settings, gallery: Gallery) -> tuple[Embedder, torch
         raise GalleryError(
             f"{gallery.folder} has lost its model.", "Name it with --model RUN, or run `sil index-gallery` again."
         )
-    embedder, record = load_model(folder)
-    gallery.require_model(record.fingerprint)
-    device = resolve_device(settings.device)
-    return embedder.to(device), device
+    return load_for_gallery(folder, settings, gallery, reporter, images=images)
 
 
 def is_correct(match: Match, person: KnownPerson) -> bool | None:

@@ -10,7 +10,8 @@ from sil_cli.data.protocol import Protocol, read_protocol
 from sil_cli.errors import DataError, ModelError, UsageError
 from sil_cli.files import remove_leftovers
 from sil_cli.locks import writer_lock
-from sil_cli.models.embedder import read_record, save_model
+from sil_cli.models.embedder import save_model
+from sil_cli.models.record import read_record
 from sil_cli.runtime import stop_at_safe_point
 from sil_cli.settings import load_settings, merge, read_recipe, read_toml
 from sil_cli.training.checkpoint import checkpoints, load_checkpoint

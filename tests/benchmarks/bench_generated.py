@@ -29,7 +29,8 @@ from sil_cli.data.histogram import colour_histogram
 from sil_cli.data.images import load_image
 from sil_cli.data.manifest import load_dataset
 from sil_cli.evaluation.metrics import EmbeddingSet, evaluate
-from sil_cli.models.embedder import Architecture, Embedder, save_model
+from sil_cli.models.embedder import Embedder, save_model
+from sil_cli.models.record import Architecture
 
 
 def sil(folder: Path, *arguments: str) -> dict:

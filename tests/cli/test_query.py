@@ -207,7 +207,7 @@ class TestGroups:
 class TestPage:
     def test_a_page_stands_on_its_own(self, pictures) -> None:
         document = ask(*pictures[:2], "--fuse", "--group", "camera", "--html", "page.html")
-        assert Path(document["html"] if "html" in document else "").name == "page.html"
+        assert Path(document["html"]).name == "page.html"
         page = Path("page.html").read_text()
         assert set(re.findall(r'(?:src|href)="(data:image/(?:jpeg|png));', page)) == {
             "data:image/jpeg",

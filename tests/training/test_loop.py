@@ -6,7 +6,8 @@ import torch
 
 from sil_cli.data.manifest import ImageRecord
 from sil_cli.errors import InterruptedWorkError, ModelError, SilError
-from sil_cli.models.embedder import Architecture, Embedder
+from sil_cli.models.embedder import Embedder
+from sil_cli.models.record import Architecture
 from sil_cli.models.stylize import UniformBatchStyle
 from sil_cli.runtime import SilentReporter, StopRequest
 from sil_cli.training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint

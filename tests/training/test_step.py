@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sil_cli.models.embedder import Architecture, Embedder
+from sil_cli.models.embedder import Embedder
+from sil_cli.models.record import Architecture
 from sil_cli.models.stylize import OwnStyle, UniformBatchStyle, feature_statistics
 from sil_cli.training.memory import PrototypeMemory
 from sil_cli.training.step import Batch, StepOptions, interleaved_step

@@ -16,10 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import torch
-
     from sil_cli.data.images import Box
-    from sil_cli.models.embedder import Embedder
+    from sil_cli.models.engine import Engine
     from sil_cli.retrieval.store import GalleryEntry
     from sil_cli.retrieval.writer import GalleryWriter
     from sil_cli.runtime import Reporter
@@ -53,15 +51,14 @@ class IndexRun:
         writer: GalleryWriter,
         reader: SourceReader,
         placing: Placing,
-        embedder: Embedder,
-        device: torch.device,
+        engine: Engine,
         batch: int,
     ) -> None:
         self.failed: list[FailedImage] = []
         self.added = self.replaced = self.unchanged = self.described = self.absorbed = self.embedded = 0
         self.gone: list[tuple[int, str]] = []
         self._writer, self._reader, self._placing = writer, reader, placing
-        self._embedder, self._device, self._batch = embedder, device, batch
+        self._engine, self._batch = engine, batch
         self._tracklets = reader.options.tracklets != "off"
         self._keys: set[tuple[str, str, Box | None]] = set()
         self._parts: set[tuple[str, str, Box | None]] = set()
@@ -139,7 +136,7 @@ class IndexRun:
         waiting: list[tuple[GalleryEntry, np.ndarray]] = []
         with (
             reporter.task("Indexing", len(files), "images") as task,
-            closing(embed_files(self._embedder, files, device=self._device, batch=self._batch)) as parts,
+            closing(embed_files(self._engine, files, batch=self._batch)) as parts,
         ):
             for done, part in gather_embeddings(subjects, parts):
                 waiting += [(subject.entry, embedding) for subject, embedding in done]

@@ -1,0 +1,102 @@
+"""What computes embeddings, whichever library does it: the protocol, and what the engines have in common."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+from sil_cli.errors import ModelError, UsageError
+from sil_cli.runtime import cpu_count
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
+PrecisionName = Literal["auto", "float32", "bfloat16"]
+
+SAME_MODEL = 0.9999
+"""From this smallest cosine similarity to torch's float32 embeddings on, another way to compute counts as the same
+model: its embeddings may stand in one gallery with the original's."""
+
+EXTRAS = {"onnxruntime": "fast", "openvino": "openvino"}
+"""The library of each engine, and the extra of this package that installs it."""
+
+
+class Engine(Protocol):
+    """A model that is ready to embed.
+
+    Attributes:
+        name: The library and its precision, for people: "onnxruntime float32".
+        fingerprint: Of what it computes; engines with equal fingerprints give embeddings that may be compared.
+        dimension: Length of an embedding.
+        height: Input height in pixels.
+        width: Input width in pixels.
+    """
+
+    @property
+    def name(self) -> str:
+        """The library and its precision."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what it computes."""
+
+    @property
+    def dimension(self) -> int:
+        """Length of an embedding."""
+
+    @property
+    def height(self) -> int:
+        """Input height in pixels."""
+
+    @property
+    def width(self) -> int:
+        """Input width in pixels."""
+
+    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed RGB pixels (B, height, width, 3), B at least 1.
+
+        Returns:
+            (B, dimension), rows of unit length.
+        """
+
+
+def require_library(name: Literal["onnxruntime", "openvino"]) -> None:
+    """Refuse an engine whose library is not installed.
+
+    Raises:
+        UsageError: It is missing; says how to install it.
+    """
+    if not is_installed(name):
+        raise UsageError(
+            f"The engine {name} is not installed.",
+            f'Install it with `pip install "sil-cli[{EXTRAS[name]}]"`, or use --engine torch.',
+        )
+
+
+def is_installed(name: str) -> bool:
+    """Whether a package could be imported; does not import it."""
+    return find_spec(name) is not None
+
+
+def thread_count() -> int:
+    """Threads for a forward pass: the cores of this process, or OMP_NUM_THREADS where that is fewer."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cpu_count(), max(1, int(asked))) if asked.isdigit() else cpu_count()
+
+
+def check_output(embeddings: NDArray[np.float32], count: int, dimension: int, name: str) -> NDArray[np.float32]:
+    """The embeddings, if they are what a model must give.
+
+    Raises:
+        ModelError: Their shape or type is another.
+    """
+    if embeddings.shape != (count, dimension) or embeddings.dtype != np.float32:
+        raise ModelError(
+            f"The exported model gave {embeddings.dtype} {embeddings.shape} with {name}, not {(count, dimension)}.",
+            "Export it again with `sil export`.",
+        )
+    return embeddings

@@ -1,0 +1,138 @@
+"""What is known of an exported model: `export.json` beside its ONNX file, and how both are found and checked."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sil_cli.errors import ModelError
+from sil_cli.files import one_line, read_json, sha256_of_bytes
+from sil_cli.models.engine import SAME_MODEL
+from sil_cli.models.record import ModelRecord
+
+ExportPrecision = Literal["float32", "int8"]
+GRAPH_FILES: dict[ExportPrecision, str] = {"float32": "model.onnx", "int8": "model-int8.onnx"}
+RECORD_FILES: dict[ExportPrecision, str] = {"float32": "export.json", "int8": "export-int8.json"}
+GRAPH_SUFFIX = ".onnx"
+AGAIN = "Export the model again with `sil export`."
+Cosine = Annotated[float, Field(ge=-1.001, le=1.001)]
+
+
+class Agreement(BaseModel):
+    """Cosine similarities between embeddings of the same crops, computed in one way and by torch in float32.
+
+    Attributes:
+        min: Of the crop on which the two differ most.
+        mean: Over all crops.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min: Cosine
+    mean: Cosine
+
+
+class ExportRecord(BaseModel):
+    """What `export.json` says.
+
+    Attributes:
+        model: The record of the model that was exported.
+        precision: Of the network's arithmetic in the file.
+        file: The name of the ONNX file beside the record.
+        sha256: Its checksum.
+        opset: Its ONNX operator set.
+        crops: How many crops the agreement was measured on.
+        measured_on: Which, in words.
+        agreement: By engine and precision ("openvino bfloat16"), measured on the exporting machine.
+        versions: Of the packages that made the file.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["sil-export"] = "sil-export"
+    version: Literal[1] = 1
+    model: ModelRecord
+    precision: ExportPrecision
+    file: str
+    sha256: str
+    opset: int
+    crops: int = Field(ge=1)
+    measured_on: str
+    agreement: dict[str, Agreement]
+    versions: dict[str, str]
+
+    @model_validator(mode="after")
+    def _stays_in_its_folder(self) -> Self:
+        if Path(self.file).name != self.file or not self.file.endswith(GRAPH_SUFFIX):
+            raise ValueError("`file` is not the name of an ONNX file")
+        return self
+
+    def fingerprint_with(self, engine: str) -> str:
+        """The source model's in float32; int8 is a model of its own with every engine, as each rounds differently."""
+        if self.precision == "float32":
+            return self.model.fingerprint
+        described = f"{self.model.fingerprint} {self.precision} {self.sha256} {engine}"
+        return hashlib.sha256(described.encode()).hexdigest()
+
+    def agrees(self, how: str) -> bool:
+        """Whether computing it like this ("openvino bfloat16") was measured to be the same model."""
+        return how in self.agreement and self.agreement[how].min >= SAME_MODEL
+
+
+def read_export(path: Path) -> ExportRecord:
+    """Read an export's record.
+
+    Raises:
+        ModelError: It is not one that this version reads.
+        SilError: It is missing or damaged.
+    """
+    try:
+        return ExportRecord.model_validate(read_json(path, what="an export's record", fix=AGAIN))
+    except ValidationError as error:
+        raise ModelError(f"{path} is not an export's record that this version reads.", AGAIN) from error
+
+
+def export_beside(folder: Path, precision: ExportPrecision = "float32") -> Path | None:
+    """The record of the export in a model's folder, None where there is none."""
+    path = folder / RECORD_FILES[precision]
+    return path if path.is_file() else None
+
+
+def record_of_graph(graph: Path) -> Path:
+    """The record that names an ONNX file.
+
+    Raises:
+        ModelError: None does, so nothing is known of the model's input, output or origin.
+        SilError: A record beside it is damaged.
+    """
+    for name in RECORD_FILES.values():
+        path = graph.parent / name
+        if path.is_file() and read_export(path).file == graph.name:
+            return path
+    raise ModelError(
+        f"{graph} has no record: no export.json beside it names this file.",
+        "Keep both together; `sil export --model RUN` writes both.",
+    )
+
+
+def read_graph(path: Path, record: ExportRecord) -> bytes:
+    """The ONNX file's content, compared with its record's checksum before anything parses it.
+
+    Args:
+        path: The record's.
+        record: What it says.
+
+    Raises:
+        ModelError: The file is missing, cut short, or not the one that was exported.
+    """
+    graph = path.parent / record.file
+    try:
+        content = graph.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{graph} can't be read: {one_line(error)}.", AGAIN) from error
+    if sha256_of_bytes(content) != record.sha256:
+        raise ModelError(f"{graph} is damaged or was replaced: it is not the file that {path.name} records.", AGAIN)
+    return content

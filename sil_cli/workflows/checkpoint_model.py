@@ -1,0 +1,60 @@
+"""The model inside the checkpoint of an unfinished run, as it is after the last saved iteration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import safetensors.torch
+from pydantic import ValidationError
+
+from sil_cli.errors import ModelError
+from sil_cli.models.choose import EngineWish, LoadedModel, ModelFiles
+from sil_cli.models.embedder import Embedder
+from sil_cli.models.record import Architecture, ModelRecord, fingerprint_of
+from sil_cli.models.torch_engine import make_torch_engine
+from sil_cli.runtime import resolve_device
+from sil_cli.settings import read_toml
+from sil_cli.training.checkpoint import NAME, read_checkpoint
+from sil_cli.training.run_folder import SETTINGS_FILE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sil_cli.runtime import Reporter
+
+
+def load_checkpoint_model(path: Path, wish: EngineWish, reporter: Reporter) -> LoadedModel:
+    """Load the model of a run's checkpoint; computed by torch, as there is no export of it.
+
+    Args:
+        path: The checkpoint, in its run folder, whose settings say how the network is built.
+        wish: What is asked for.
+        reporter: Is told what it is.
+
+    Raises:
+        ModelError: It is no checkpoint of this program, damaged, or not in its run folder.
+        SilError: The run's settings can't be read.
+    """
+    fix = "Name a checkpoint-….pt in its run folder, or a finished run."
+    if not NAME.fullmatch(path.name) or not path.is_file():
+        raise ModelError(f"{path} is no checkpoint of a run.", fix)
+    if wish.engine not in ("auto", "torch"):
+        raise ModelError(f"{path} has no export for {wish.engine}.", "Use --engine torch, or finish the run first.")
+    if not (path.parent / SETTINGS_FILE).is_file():
+        raise ModelError(f"{path.parent} is no run folder: {SETTINGS_FILE} is missing.", fix)
+    state = read_checkpoint(path)
+    network = read_toml(path.parent / SETTINGS_FILE).get("model", {})
+    try:
+        architecture = Architecture(
+            **{name: network[name] for name in network.keys() & Architecture.model_fields.keys()}
+        )
+        embedder = Embedder(architecture)
+        embedder.load_state_dict(state.embedder)
+    except (ValidationError, RuntimeError, TypeError) as error:
+        raise ModelError(f"{path} does not fit the {SETTINGS_FILE} beside it.", fix) from error
+    weights = {name: tensor.contiguous() for name, tensor in embedder.state_dict().items()}
+    fingerprint = fingerprint_of(architecture, safetensors.torch.save(weights))
+    engine = make_torch_engine(embedder, fingerprint, device=resolve_device(wish.device))
+    record = ModelRecord(architecture=architecture, dimension=embedder.dimension, fingerprint=fingerprint)
+    reporter.note(f"Embedding with {engine.name}, as after iteration {state.iteration} of an unfinished run.")
+    return LoadedModel(engine, record, ModelFiles(folder=None, export=None))

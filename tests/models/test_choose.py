@@ -1,0 +1,233 @@
+"""Which engine is chosen when, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sil_cli.models.choose as choose
+import sil_cli.models.engine as engines
+from sil_cli.errors import ModelError, SilError, UsageError
+from sil_cli.files import sha256_of_bytes
+from sil_cli.models.choose import EngineWish, ModelFiles, _quickest, _wants_bfloat16, find_model, load_engine
+from sil_cli.models.export_record import Agreement, ExportRecord, read_export
+from sil_cli.models.record import Architecture, ModelRecord
+from sil_cli.runtime import SilentReporter
+
+MODEL = ModelRecord(
+    architecture=Architecture(backbone="resnet18", height=32, width=16), dimension=512, fingerprint="a" * 64
+)
+MANY, FEW = 100_000, 1
+
+
+def export(precision: str = "float32", content: bytes = b"graph", **least: float) -> ExportRecord:
+    return ExportRecord(
+        model=MODEL,
+        precision=precision,
+        file="model.onnx",
+        sha256=sha256_of_bytes(content),
+        opset=20,
+        crops=1,
+        measured_on="nothing",
+        agreement={how.replace("_", " "): Agreement(min=value, mean=value) for how, value in least.items()},
+        versions={},
+    )
+
+
+def write_export(folder: Path, record: ExportRecord, content: bytes = b"graph") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / record.file).write_bytes(content)
+    (folder / "export.json").write_text(record.model_dump_json())
+    return folder / "export.json"
+
+
+class Hearing(SilentReporter):
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.heard.append(text)
+
+    def warn(self, text: str) -> None:
+        self.heard.append(text)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine with these packages, and perhaps an accelerator."""
+
+    def make(*packages: str, accelerator: bool = False) -> None:
+        monkeypatch.setattr(choose, "is_installed", lambda name: name in packages)
+        monkeypatch.setattr(engines, "is_installed", lambda name: name in packages)
+        monkeypatch.setattr(choose, "may_have_accelerator", lambda: accelerator)
+        monkeypatch.setattr(choose, "resolve_device", lambda _: type("D", (), {"type": "cuda"}))
+
+    return make
+
+
+RUN = ModelFiles(folder=Path("run"), export=Path("run/export.json"))
+ALONE = ModelFiles(folder=None, export=Path("export.json"))
+AGREES, DIFFERS = {"openvino_bfloat16": 0.99995}, {"openvino_bfloat16": 0.9998}
+
+
+@pytest.mark.parametrize(
+    ("packages", "agreement", "images", "expected"),
+    [
+        (("onnxruntime", "openvino"), AGREES, MANY, "openvino"),
+        (("onnxruntime", "openvino"), AGREES, FEW, "onnxruntime"),
+        (("onnxruntime", "openvino"), AGREES, None, "openvino"),
+        (("onnxruntime", "openvino"), DIFFERS, MANY, "onnxruntime"),
+        (("onnxruntime", "openvino"), {}, MANY, "onnxruntime"),
+        (("onnxruntime",), AGREES, MANY, "onnxruntime"),
+        (("openvino",), {}, FEW, "openvino"),
+        ((), AGREES, MANY, "torch"),
+    ],
+)
+def test_auto_on_a_cpu(machine, packages, agreement, images, expected) -> None:
+    machine(*packages)
+    assert _quickest(RUN, export(**agreement), EngineWish(images=images)) == expected
+
+
+def test_auto_takes_torch_without_an_export(machine) -> None:
+    machine("onnxruntime", "openvino")
+    assert _quickest(RUN, None, EngineWish()) == "torch"
+
+
+def test_auto_and_accelerators(machine) -> None:
+    machine("onnxruntime", "openvino", accelerator=True)
+    assert _quickest(RUN, export(**AGREES), EngineWish(images=MANY)) == "torch"
+    assert _quickest(RUN, export(**AGREES), EngineWish(images=FEW)) == "onnxruntime"
+    assert _quickest(RUN, export(**AGREES), EngineWish(images=MANY, device="cpu")) == "openvino"
+    assert _quickest(RUN, export(**AGREES), EngineWish(images=FEW, device="cuda")) == "torch"
+    assert _quickest(ALONE, export(**AGREES), EngineWish(images=MANY)) == "openvino"
+
+
+def test_bfloat16_only_where_it_was_measured_to_agree() -> None:
+    assert _wants_bfloat16("openvino", export(**AGREES), EngineWish())
+    assert not _wants_bfloat16("openvino", export(**DIFFERS), EngineWish())
+    assert not _wants_bfloat16("openvino", export(**AGREES), EngineWish(precision="float32"))
+    assert not _wants_bfloat16("torch", None, EngineWish())
+    for record in (export(**DIFFERS), export(), None):
+        with pytest.raises(ModelError, match="not the same model"):
+            _wants_bfloat16("openvino", record, EngineWish(precision="bfloat16"))
+
+
+def test_a_missing_library_says_how_to_install_it(machine, tmp_path) -> None:
+    machine()
+    path = write_export(tmp_path, export())
+    for engine in ("onnxruntime", "openvino", "auto"):
+        with pytest.raises(UsageError, match="is not installed") as caught:
+            load_engine(path, EngineWish(engine=engine), SilentReporter())
+        assert "pip install" in caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["", "export.json", "model.onnx"])
+def test_an_export_is_found_by_folder_record_or_graph(tmp_path, name) -> None:
+    write_export(tmp_path, export())
+    assert find_model(tmp_path / name) == ModelFiles(folder=None, export=tmp_path / "export.json")
+
+
+def test_a_run_is_found_by_folder_record_or_weights(tmp_path) -> None:
+    (tmp_path / "model.json").write_text(MODEL.model_dump_json())
+    assert find_model(tmp_path) == ModelFiles(folder=tmp_path, export=None)
+    write_export(tmp_path, export())
+    assert find_model(tmp_path) == ModelFiles(folder=tmp_path, export=tmp_path / "export.json")
+    assert find_model(tmp_path / "model.safetensors") == ModelFiles(folder=tmp_path, export=None)
+
+
+def test_a_graph_without_its_record_is_refused(tmp_path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"graph")
+    with pytest.raises(ModelError, match="has no record") as caught:
+        find_model(tmp_path / "model.onnx")
+    assert "sil export" in caught.value.fix
+    with pytest.raises(ModelError, match="no finished model"):
+        find_model(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["../model.onnx", "/etc/model.onnx", "model.pickle", "a/model.onnx"])
+def test_a_record_that_leaves_its_folder_is_refused(tmp_path, file) -> None:
+    path = write_export(tmp_path, export())
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"file": file}))
+    with pytest.raises(ModelError, match="not an export's record"):
+        read_export(path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": "sil-export", "version": 9}'])
+def test_a_damaged_record_is_told(tmp_path, content) -> None:
+    path = write_export(tmp_path, export())
+    path.write_text(content)
+    with pytest.raises(SilError, match=r"export\.json"):
+        load_engine(path, EngineWish(), SilentReporter())
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_a_graph_is_compared_with_its_checksum_before_it_is_parsed(tmp_path, monkeypatch, engine) -> None:
+    path = write_export(tmp_path, export(content=b"the whole graph"), b"the whole")
+    for module in ("onnx_engine.OnnxRuntimeEngine", "openvino_engine.OpenVinoEngine"):
+        monkeypatch.setattr(f"sil_cli.models.{module}", lambda *_, **__: pytest.fail("it was parsed"))
+    with pytest.raises(ModelError, match="damaged or was replaced"):
+        load_engine(path, EngineWish(engine=engine), SilentReporter())
+    (tmp_path / "model.onnx").unlink()
+    with pytest.raises(ModelError, match="can't be read"):
+        load_engine(path, EngineWish(engine=engine), SilentReporter())
+
+
+def test_torch_cannot_run_an_export(tmp_path) -> None:
+    with pytest.raises(ModelError, match="torch can't run"):
+        load_engine(write_export(tmp_path, export()), EngineWish(engine="torch"), SilentReporter())
+
+
+@pytest.fixture
+def run(world, tmp_path) -> Path:
+    """A copy of the trained model with its export."""
+    for name in ("model.json", "model.safetensors", "model.onnx", "export.json"):
+        (tmp_path / name).write_bytes((world / "runs/001-ubs" / name).read_bytes())
+    return tmp_path
+
+
+def test_all_engines_of_a_run_are_one_model(run) -> None:
+    shape = (5, 32, 16, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, size=shape, dtype=np.uint8)
+    rows = []
+    for engine in ("torch", "onnxruntime", "openvino"):
+        reporter = Hearing()
+        loaded = load_engine(run, EngineWish(engine=engine, precision="float32"), reporter)
+        assert reporter.heard == [f"Embedding with {engine} float32."]
+        assert loaded.engine.fingerprint == loaded.record.fingerprint
+        rows.append(loaded.engine.embed(pixels))
+    for other in rows[1:]:
+        assert (rows[0] * other).sum(axis=1).min() >= 0.9999
+
+
+def test_a_stale_export_is_not_used(run) -> None:
+    record = json.loads((run / "export.json").read_text())
+    record["model"]["fingerprint"] = "b" * 64
+    (run / "export.json").write_text(json.dumps(record))
+    reporter = Hearing()
+    loaded = load_engine(run, EngineWish(images=FEW), reporter)
+    assert loaded.engine.name.startswith("torch")
+    assert loaded.files.export is None
+    assert "exported from other weights" in reporter.heard[0]
+    with pytest.raises(ModelError, match="exported from other weights"):
+        load_engine(run, EngineWish(engine="onnxruntime"), SilentReporter())
+
+
+def test_a_damaged_export_beside_weights_is_not_used(run) -> None:
+    content = (run / "model.onnx").read_bytes()
+    (run / "model.onnx").write_bytes(content[: len(content) // 2])
+    reporter = Hearing()
+    assert load_engine(run, EngineWish(images=FEW), reporter).engine.name.startswith("torch")
+    assert "is damaged" in reporter.heard[0]
+
+
+def test_an_engine_without_an_export_says_how_to_make_one(run) -> None:
+    (run / "export.json").unlink()
+    with pytest.raises(ModelError, match="no export for onnxruntime") as caught:
+        load_engine(run, EngineWish(engine="onnxruntime"), SilentReporter())
+    assert "sil export --model" in caught.value.fix
+
+
+def test_an_export_does_not_run_on_an_accelerator(run) -> None:
+    with pytest.raises(UsageError, match="runs on the CPU"):
+        load_engine(run, EngineWish(engine="onnxruntime", device="cuda"), SilentReporter())

@@ -1,0 +1,155 @@
+"""The exported graph against torch, and what is kept out of it."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from sil_cli.errors import ModelError
+from sil_cli.models.embedder import Embedder
+from sil_cli.models.export import export_onnx
+from sil_cli.models.export_record import ExportRecord
+from sil_cli.models.onnx_engine import OnnxRuntimeEngine
+from sil_cli.models.openvino_engine import OpenVinoEngine
+from sil_cli.models.quantize import quantize
+from sil_cli.models.record import Architecture, ModelRecord
+from sil_cli.models.torch_engine import make_torch_engine
+
+SMALL = Architecture(backbone="resnet18", height=32, width=16, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    """Random weights, with statistics and a neck that are not trivial."""
+    torch.manual_seed(0)
+    model = Embedder(SMALL)
+    with torch.no_grad():
+        model.train()(torch.rand(16, 3, 32, 16))
+        model.neck.weight.uniform_(0.5, 1.5)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def graph(embedder: Embedder) -> bytes:
+    return export_onnx(embedder)
+
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, size=(7, 32, 16, 3), dtype=np.uint8)
+
+
+def record(precision: str = "float32") -> ExportRecord:
+    return ExportRecord(
+        model=ModelRecord(architecture=SMALL, dimension=512, fingerprint="f" * 64),
+        precision=precision,
+        file="model.onnx",
+        sha256="0" * 64,
+        opset=20,
+        crops=1,
+        measured_on="nothing",
+        agreement={},
+        versions={},
+    )
+
+
+def by_hand(embedder: Embedder, pixels: np.ndarray) -> np.ndarray:
+    """Preprocessing written out, then the network."""
+    images = (pixels.astype(np.float64) / 255 - SMALL.mean) / SMALL.std
+    with torch.inference_mode():
+        maps = embedder.backbone(torch.from_numpy(images).permute(0, 3, 1, 2).float())
+        rows = embedder.neck(maps.mean(dim=(2, 3))).numpy()
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("make", [OnnxRuntimeEngine, OpenVinoEngine])
+def test_the_graph_takes_pixels_and_gives_torchs_embeddings(embedder, graph, pixels, make) -> None:
+    engine = make(record(), graph)
+    assert (engine.height, engine.width, engine.dimension) == (32, 16, 512)
+    assert engine.fingerprint == "f" * 64
+    embeddings = engine.embed(pixels)
+    assert embeddings.dtype == np.float32
+    np.testing.assert_allclose(embeddings, by_hand(embedder, pixels), rtol=0, atol=2e-5)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)
+
+
+def test_the_torch_engine_gives_the_same(embedder, pixels) -> None:
+    engine = make_torch_engine(embedder, "f" * 64, device=torch.device("cpu"))
+    np.testing.assert_allclose(engine.embed(pixels), by_hand(embedder, pixels), rtol=0, atol=2e-5)
+    assert engine.name == "torch float32"
+
+
+@pytest.mark.parametrize("make", [OnnxRuntimeEngine, OpenVinoEngine])
+def test_any_batch_size_gives_the_same_rows(graph, pixels, make) -> None:
+    engine = make(record(), graph)
+    whole = engine.embed(pixels)
+    for size in (1, 2, 5):
+        parts = [engine.embed(pixels[start : start + size]) for start in range(0, len(pixels), size)]
+        np.testing.assert_allclose(np.concatenate(parts), whole, rtol=0, atol=1e-5)
+
+
+def test_embeddings_outlive_the_next_batch(graph, pixels) -> None:
+    for make in (OnnxRuntimeEngine, OpenVinoEngine):
+        engine = make(record(), graph)
+        first = engine.embed(pixels[:3])
+        before = first.copy()
+        engine.embed(pixels[3:6])
+        assert np.array_equal(first, before)
+
+
+def test_the_graph_is_sound_and_says_nothing_of_this_machine(graph) -> None:
+    model = onnx.load_from_string(graph)
+    onnx.checker.check_model(model, full_check=True)
+    assert b".py" not in graph
+    assert b"BatchNormalization" in graph  # the neck's; all others are folded into convolutions
+    assert [node.op_type for node in model.graph.node].count("BatchNormalization") == 1
+    (given,) = model.graph.input
+    assert given.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert given.type.tensor_type.shape.dim[0].dim_param
+
+
+def test_int8_keeps_preprocessing_and_neck_in_float(embedder, graph, pixels) -> None:
+    crops = np.random.default_rng(1).integers(0, 256, size=(13, 32, 16, 3), dtype=np.uint8)
+    quantised = quantize(graph, crops)
+    assert len(quantised) < 0.3 * len(graph)
+    model = onnx.load_from_string(quantised)
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        if node.op_type == "Conv":  # every convolution reads quantised features and weights
+            assert [made_by[name].op_type for name in node.input[:2]] == ["DequantizeLinear"] * 2
+    scales = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name.endswith("_scale")}
+    assert any(tensor.dims[:1] == [512] for tensor in scales.values())  # per channel
+    embeddings = OnnxRuntimeEngine(record("int8"), quantised).embed(pixels)
+    cosines = (embeddings * by_hand(embedder, pixels)).sum(axis=1)
+    assert cosines.min() > 0.8  # a random network on noise: far from what a trained one keeps
+    assert cosines.max() < 0.99999  # but something was quantised
+
+
+def test_engines_of_int8_are_models_of_their_own() -> None:
+    fingerprints = {record("int8").fingerprint_with(engine) for engine in ("onnxruntime", "openvino")}
+    assert len(fingerprints | {record().fingerprint_with("onnxruntime")}) == 3
+    assert record().fingerprint_with("openvino") == record().fingerprint_with("onnxruntime")
+
+
+@pytest.mark.parametrize("make", [OnnxRuntimeEngine, OpenVinoEngine])
+@pytest.mark.parametrize("content", [b"", b"\x08\x0a" + b"\xff" * 100], ids=["empty", "garbage"])
+def test_what_is_no_graph_is_told(make, content) -> None:
+    with pytest.raises(ModelError, match=r"can't run model\.onnx"):
+        make(record(), content)
+
+
+def test_a_graph_with_another_output_is_told(graph, pixels) -> None:
+    other = record().model_copy(update={"model": record().model.model_copy(update={"dimension": 64})})
+    for make in (OnnxRuntimeEngine, OpenVinoEngine):
+        with pytest.raises(ModelError, match=r"not \(7, 64\)"):
+            make(other, graph).embed(pixels)
+
+
+def test_what_the_exporter_stumbles_over_is_one_line(embedder, monkeypatch) -> None:
+    def stumble(*_: object, **__: object) -> None:
+        raise KeyError("a long\nstory")
+
+    monkeypatch.setattr(torch.onnx, "export", stumble)
+    with pytest.raises(ModelError, match="can't be exported: KeyError") as caught:
+        export_onnx(embedder)
+    assert "\n" not in caught.value.what
