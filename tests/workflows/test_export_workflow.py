@@ -225,7 +225,7 @@ def test_a_checkpoint_is_the_model_as_it_was_then(in_world, tmp_path) -> None:
     shutil.copytree(RUN, tmp_path / "run")
     for name in ("model.json", "model.safetensors", "model.onnx", "export.json"):
         (tmp_path / "run" / name).unlink()
-    checkpoint = tmp_path / "run/checkpoint.pt"
+    checkpoint = sorted((tmp_path / "run").glob("checkpoint-*.pt"))[-1]
     document = sil("evaluate", "--model", checkpoint, "--json").document
     assert document["mAP"] == finished["mAP"]
     assert document["fingerprint"] == finished["fingerprint"]
@@ -234,8 +234,8 @@ def test_a_checkpoint_is_the_model_as_it_was_then(in_world, tmp_path) -> None:
     outcome = sil("evaluate", "--model", checkpoint)
     assert outcome.code == 1
     assert "is damaged" in outcome.error
-    shutil.copy(RUN / "checkpoint.pt", tmp_path / "checkpoint.pt")
-    outcome = sil("evaluate", "--model", tmp_path / "checkpoint.pt")
+    shutil.copy(sorted(RUN.glob("checkpoint-*.pt"))[-1], tmp_path)
+    outcome = sil("evaluate", "--model", tmp_path / checkpoint.name)
     assert outcome.code == 1
     assert "no run folder" in outcome.error
 
