@@ -168,6 +168,19 @@ class QuerySettings(Section):
     sheet: Path = Field(Path("matches.jpg"), description="where the contact sheet is written")
 
 
+class ShowSettings(Section):
+    """Looking at prepared data."""
+
+    datasets: tuple[Path, ...] = Field((), description="prepared data sets; default: all in the data folder")
+    split: Literal["train", "query", "gallery"] | None = Field(None, description="only this split's pictures")
+    identities: Positive = Field(8, description="people on the sheet, of each data set")
+    sample: Positive = Field(
+        200_000, description="pictures to open of each data set, drawn by the seed; all where it has no more"
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="draws the people on the sheet and the sample")
+    sheet: Path = Field(Path("show.jpg"), description="the contact sheet; the style chart lies beside it")
+
+
 class Settings(BaseSettings):
     """All settings of all commands."""
 
@@ -183,6 +196,7 @@ class Settings(BaseSettings):
     evaluate: EvaluateSettings = EvaluateSettings()
     gallery: GallerySettings = GallerySettings()
     query: QuerySettings = QuerySettings()
+    show: ShowSettings = ShowSettings()
 
 
 def load_settings(
