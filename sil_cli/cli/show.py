@@ -108,7 +108,7 @@ def command(
 
 
 def _show_dataset(current: Session, dataset: ShownDataset) -> None:
-    current.out.print()
+    current.out.print(f"\n[bold]{escape(dataset.name)}[/] ({escape(str(dataset.folder))})", soft_wrap=True)
     current.out.print(_counts(dataset))
     current.out.print(_spreads(dataset))
     current.out.print(_cameras(dataset))
@@ -121,7 +121,7 @@ def _show_dataset(current: Session, dataset: ShownDataset) -> None:
 
 
 def _counts(dataset: ShownDataset) -> Table:
-    table = Table(title=escape(f"{dataset.name} ({dataset.folder})"), title_justify="left")
+    table = Table()
     table.add_column("split")
     for column in ("images", "identities", "cameras"):
         table.add_column(column, justify="right")
@@ -176,7 +176,8 @@ def _show_gap(current: Session, what: str, gap: StyleGap, *, matrix: bool = True
     if gap.mean_distance is None:
         return
     if matrix:
-        table = Table(title="Style distance between data sets, grey levels", title_justify="left")
+        current.out.print("\nStyle distance between data sets, grey levels:")
+        table = Table()
         table.add_column("")
         for name in gap.names:
             table.add_column(escape(name), justify="right")
