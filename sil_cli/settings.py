@@ -62,6 +62,7 @@ class DataSettings(Section):
     folder: Path = Field(Path("data"), description="where data sets are prepared")
     out: Path | None = Field(None, description="where this one goes; default: in the folder above, by its name")
     cache: Path | None = Field(None, description="where decoded pixels are kept; default: in each data set's folder")
+    check_cache: bool = Field(False, description="compare the whole pixel cache with its checksums, not a sample of it")
     reader: str = Field("synthetic", description="the layout of the raw data; `auto` recognises it")
     root: Path | None = Field(None, description="the raw data's folder, archive or list file")
     name: str | None = Field(None, description="the domain's name; default: the raw folder's")
