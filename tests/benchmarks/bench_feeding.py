@@ -124,7 +124,7 @@ def our_prepared(sources, device: torch.device, iteration: int):
 
 
 def normalised(images: torch.Tensor) -> torch.Tensor:
-    """float32, mean and deviation as ImageNet's: in place, a row of pixels at a time, as channels last lie in memory."""
+    """float32, by ImageNet's mean and deviation: in place, by rows of pixels, as channels-last images lie in memory."""
     count, channels, height, width = images.shape
     mean, std = (torch.tensor(each).repeat(width) for each in (IMAGENET_MEAN, IMAGENET_STD))
     rows = images.permute(0, 2, 3, 1).reshape(count, height, width * channels).float()
