@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from sil_cli.data.images import ImageError, load_image, quiet_decoders, resize_to
+from sil_cli.data.images import ImageError, load_image, quiet_decoders
 from sil_cli.data.manifest import Skipped
 from sil_cli.data.parallel import map_in_order
 
@@ -35,6 +35,7 @@ THUMBNAIL = (16, 8)
 BINS = 32
 """Of a camera's histograms, over 0..256."""
 
+_LEVELS = np.arange(256, dtype=np.float64)
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in JPEG
 
 
@@ -52,7 +53,7 @@ class Look:
             of Like That", 2013).
         thumbnail: (16, 8, 3) uint8.
         histogram: (3, 32) counts of red, green and blue.
-        small: (64, 32, 3) float32, for a mean image.
+        small: (64, 32, 3) uint8, for a mean image.
     """
 
     size: tuple[int, int]
@@ -63,7 +64,7 @@ class Look:
     dhash: int
     thumbnail: NDArray[np.uint8]
     histogram: NDArray[np.int64]
-    small: NDArray[np.float32]
+    small: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -112,22 +113,23 @@ class Measures:
 
 def look_at(image: Image.Image) -> Look:
     """Measure one RGB picture."""
-    seen = resize_to(image, *LOOK)
-    flat = seen.reshape(-1, 3).astype(np.float32)
-    luma = flat @ _LUMA.astype(np.float32)
-    grey = np.asarray(Image.fromarray(seen).convert("L").resize((9, 8), Image.Resampling.BOX))
-    bits = np.packbits((grey[:, 1:] > grey[:, :-1]).ravel())
-    binned = seen.reshape(-1, 3) // (256 // BINS) + np.arange(0, 3 * BINS, BINS)
+    height, width = LOOK
+    seen = image.resize((width, height), Image.Resampling.BILINEAR)  # as `resize_to` does
+    grey = seen.convert("L")
+    counts = np.array(seen.histogram(), dtype=np.int64).reshape(3, 256)
+    means, deviations = _moments(counts)
+    steps = np.asarray(grey.resize((9, 8), Image.Resampling.BOX))
+    bits = np.packbits((steps[:, 1:] > steps[:, :-1]).ravel())
     return Look(
         size=image.size,
-        style=np.concatenate([flat.mean(axis=0), flat.std(axis=0)]),
-        brightness=float(luma.mean()),
-        contrast=float(luma.std()),
+        style=np.concatenate([means, deviations]).astype(np.float32),
+        brightness=float(means @ _LUMA),
+        contrast=float(_moments(np.array([grey.histogram()], dtype=np.int64))[1][0]),
         digest=hashlib.blake2b(image.tobytes(), digest_size=16, key=b"%d" % image.width).digest(),
         dhash=int.from_bytes(bits.tobytes(), "big"),
-        thumbnail=_boxes(seen, THUMBNAIL).round().astype(np.uint8),
-        histogram=np.bincount(binned.ravel(), minlength=3 * BINS).reshape(3, BINS),
-        small=_boxes(seen, MEAN_IMAGE),
+        thumbnail=_reduced(seen, THUMBNAIL),
+        histogram=counts.reshape(3, BINS, -1).sum(axis=2),
+        small=_reduced(seen, MEAN_IMAGE),
     )
 
 
@@ -209,9 +211,14 @@ class _Gathered:
         )
 
 
-def _boxes(seen: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.float32]:
+def _moments(counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means and standard deviations of the levels 0..255 that were counted, (c,) each, from (c, 256)."""
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    means = shares @ _LEVELS
+    squares = shares @ _LEVELS**2
+    return means, np.sqrt((squares - means**2).clip(0.0))
+
+
+def _reduced(image: Image.Image, shape: tuple[int, int]) -> NDArray[np.uint8]:
     """Means over equal boxes, (height, width, 3)."""
-    height, width = shape
-    boxes = seen.reshape(height, LOOK[0] // height, width, LOOK[1] // width, 3)
-    mean: NDArray[np.float32] = boxes.mean(axis=(1, 3), dtype=np.float32)
-    return mean
+    return np.array(image.reduce((image.width // shape[1], image.height // shape[0])), dtype=np.uint8)
