@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from sil_cli.data.manifest import is_dataset
+from sil_cli.data.manifest import prepared_datasets
 from sil_cli.data.protocol import read_protocol
 from sil_cli.errors import ModelError, UsageError
 from sil_cli.models.embedder import RECORD_FILE
@@ -14,13 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RUN_NAME = re.compile(r"(\d+)-")
-
-
-def prepared_datasets(folder: Path) -> list[Path]:
-    """The prepared data sets directly in `folder`, by name."""
-    if not folder.is_dir():
-        return []
-    return sorted(child for child in folder.iterdir() if is_dataset(child))
 
 
 def source_folders(sources: tuple[Path, ...], data_folder: Path) -> list[Path]:

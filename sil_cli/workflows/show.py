@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sil_cli.data.duplicates import find_duplicates
-from sil_cli.data.manifest import Dataset, load_dataset
+from sil_cli.data.manifest import Dataset, load_dataset, prepared_datasets
 from sil_cli.data.measuring import measure
 from sil_cli.errors import DataError, UsageError
 from sil_cli.files import writing
 from sil_cli.runtime import cpu_count
-from sil_cli.workflows.locate import prepared_datasets
 from sil_cli.workflows.show_pictures import SHEET_FORMATS, draw_sheet, write_chart
 from sil_cli.workflows.show_report import Shown, describe, report_duplicates, style_gap
 from sil_cli.workflows.show_results import ShowResult
