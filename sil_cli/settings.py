@@ -68,6 +68,7 @@ class DataSettings(Section):
     folder: Path = Field(Path("data"), description="where data sets are prepared")
     out: Path | None = Field(None, description="where this one goes; default: in the folder above, by its name")
     cache: Path | None = Field(None, description="where decoded pixels are kept; default: in each data set's folder")
+    check_cache: bool = Field(False, description="compare the whole pixel cache with its checksums, not a sample of it")
     reader: str = Field("synthetic", description="the layout of the raw data; `auto` recognises it")
     root: Path | None = Field(None, description="the raw data's folder, archive or list file")
     protocol: str | None = Field(
@@ -279,6 +280,19 @@ class QuerySettings(Section):
     html: Path | None = Field(None, description="where a page with the matches is written")
 
 
+class ShowSettings(Section):
+    """Looking at prepared data."""
+
+    datasets: tuple[Path, ...] = Field((), description="prepared data sets; default: all in the data folder")
+    split: Literal["train", "query", "gallery"] | None = Field(None, description="only this split's pictures")
+    identities: Positive = Field(8, description="people on the sheet, of each data set")
+    sample: Positive = Field(
+        200_000, description="pictures to open of each data set, drawn by the seed; all where it has no more"
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="draws the people on the sheet and the sample")
+    sheet: Path = Field(Path("show.jpg"), description="the contact sheet; the style chart lies beside it")
+
+
 class Settings(BaseSettings):
     """All settings of all commands."""
 
@@ -298,6 +312,7 @@ class Settings(BaseSettings):
     benchmark: BenchmarkSettings = BenchmarkSettings()
     gallery: GallerySettings = GallerySettings()
     query: QuerySettings = QuerySettings()
+    show: ShowSettings = ShowSettings()
 
 
 def load_settings(

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from sil_cli import __version__
-from sil_cli.cli import benchmark, doctor, evaluate, export, import_model, index_gallery, prepare_data, query, train
+from sil_cli.cli import (
+    benchmark,
+    doctor,
+    evaluate,
+    export,
+    import_model,
+    index_gallery,
+    prepare_data,
+    query,
+    show,
+    train,
+)
 
 OVERVIEW = """
 Recognise a person across camera networks that the model has never seen.
@@ -52,6 +63,7 @@ def make_app() -> typer.Typer:
     app.callback()(_program)
     for name, module in (
         ("prepare-data", prepare_data),
+        ("show", show),
         ("train", train),
         ("evaluate", evaluate),
         ("index-gallery", index_gallery),

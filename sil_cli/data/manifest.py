@@ -215,6 +215,13 @@ def is_dataset(folder: Path) -> bool:
     return (folder / INFO_FILE).is_file()
 
 
+def prepared_datasets(folder: Path) -> list[Path]:
+    """The prepared data sets directly in `folder`, by name."""
+    if not folder.is_dir():
+        return []
+    return sorted(child for child in folder.iterdir() if is_dataset(child))
+
+
 def load_dataset(folder: Path) -> Dataset:
     """Load a prepared data set and check it against its checksum.
 

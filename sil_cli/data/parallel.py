@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-_CHUNK = 32
+CHUNK = 32
+"""Results come in lists of so many."""
+
 _CHUNKS_AHEAD = 4
 
 _Item = TypeVar("_Item")
@@ -30,7 +32,7 @@ def map_in_order(
 
     def run(start: int) -> list[_Result]:
         results: list[_Result] = []
-        for item in items[start : start + _CHUNK]:
+        for item in items[start : start + CHUNK]:
             if stop.is_set():
                 break
             results.append(function(item))
@@ -40,7 +42,7 @@ def map_in_order(
     waiting: deque[Future[list[_Result]]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="sil-images") as pool:
         try:
-            for start in range(0, len(items), _CHUNK):
+            for start in range(0, len(items), CHUNK):
                 waiting.append(pool.submit(run, start))
                 if len(waiting) > workers * _CHUNKS_AHEAD:
                     yield waiting.popleft().result()

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import time
-from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sil_cli.data.images import ImageError, load_image, quiet_decoders, resize_to
-from sil_cli.data.parallel import map_in_order
+from sil_cli.data.images import ImageError, load_image, resize_to
+from sil_cli.data.pixel_build import Build, block_sha256, build, sample_sha256
+from sil_cli.data.pixel_prune import mark_used, prune
 from sil_cli.data.readers.common import slug
-from sil_cli.data.walking import CACHE_TAG
 from sil_cli.errors import DataError
-from sil_cli.files import TEMPORARY_MARK, one_line, write_json, write_text, writing
+from sil_cli.files import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,12 +27,6 @@ if TYPE_CHECKING:
 
     from sil_cli.data.manifest import Dataset, ImageRecord
     from sil_cli.runtime import Reporter
-
-_TAG_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# Decoded images; can be deleted at any time.\n"
-_ABANDONED_AFTER = 3600.0
-"""Seconds after which a half-written file that nobody has written to was left by a killed run."""
-
-_SAMPLED_IMAGES = 64
 
 
 def open_pixels(
@@ -47,11 +38,17 @@ def open_pixels(
     reporter: Reporter,
     workers: int,
     positions: Sequence[int] | None = None,
+    check_all: bool = False,
 ) -> NDArray[np.uint8]:
     """Map the decoded, resized pictures of a data set into memory; they are decoded at the first call.
 
     The cache is `<key>.npy` in `folder`, an ordinary NumPy file, and `<key>.json`, which says what it holds.
-    It is built anew when it is damaged or cut short, or when an image has changed since.
+    It is built anew when it is damaged or cut short, or when an image has changed since; a build that was killed
+    goes on where it was. Caches of this data set that nothing can use any more are removed.
+
+    Opening compares the sizes and times of all images, the file's size, and the checksum of 64 pictures spread over
+    it: milliseconds, and enough to find a file that was cut short, overwritten, or lost blocks over a stretch.
+    `check_all` compares every byte, at the speed of SHA-256.
 
     Args:
         dataset: A prepared data set.
@@ -61,6 +58,7 @@ def open_pixels(
         reporter: Is told the progress, and why a cache is built anew.
         workers: How many threads decode.
         positions: Which of `dataset.records` to hold, and in which order; all of them when None.
+        check_all: Compare the whole cache with its checksums.
 
     Returns:
         A read-only memory map (N, height, width, 3) of uint8, RGB. Row i is `dataset.records[positions[i]]`.
@@ -73,24 +71,51 @@ def open_pixels(
     if not records:
         raise DataError(f"{dataset.name} has no image to decode.", "Check the splits that it was prepared with.")
     shape = (len(records), height, width, 3)
-    facts = {"format": 1, "domain": dataset.name, "shape": list(shape), "sources": _sources(dataset, records)}
+    facts = {
+        "format": 2,
+        "domain": dataset.name,
+        "manifest_sha256": dataset.info.manifest_sha256,
+        "shape": list(shape),
+        "sources": _sources(dataset, records),
+    }
     target = folder / f"{_key(dataset, records, height, width)}.npy"
-    pixels, problem = _open(target, facts, shape)
-    if pixels is not None:
-        return pixels
-    if problem:
-        reporter.note(f"The pixel cache of {dataset.name} {problem}: decoding anew.")
+    pixels, problem = _open(target, facts, shape, check_all=check_all)
+    if pixels is None:
+        if problem:
+            reporter.note(f"The pixel cache of {dataset.name} {problem}: decoding anew.")
+        _build(Build(target, facts, shape, dataset.name), dataset, records, reporter, workers)
+        pixels, problem = _open(target, facts, shape)
+        if pixels is None:
+            raise DataError(
+                f"The pixel cache {target} {problem or 'is gone'} right after it was written.",
+                "Check the disk it lies on.",
+            )
+    mark_used(target)
+    removed, freed = prune(dataset, folder, keep=target)
+    if removed:
+        reporter.note(
+            f"Removed {removed} pixel caches of {dataset.name} that nothing uses any more: {freed / 1e6:,.1f} MB freed."
+        )
+    return pixels
+
+
+def _build(work: Build, dataset: Dataset, records: Sequence[ImageRecord], reporter: Reporter, workers: int) -> None:
+    """Build the cache, with errors that say what to do."""
+    _, height, width, _ = work.shape
+
+    def decode(record: ImageRecord) -> NDArray[np.uint8]:
+        return resize_to(load_image(dataset.image_path(record), box=record.box), height, width)
+
     try:
-        _build(target, facts, dataset, records, reporter, workers)
+        build(work, records, decode, reporter=reporter, workers=workers)
+    except ImageError as error:
+        raise _unreadable(error, dataset) from error
     except OSError as error:
         raise DataError(
-            f"The pixel cache {target} can't be written: {one_line(error)}.",
-            "Choose another folder with --set data.cache=DIR, or make room and check its permissions.",
+            f"The pixel cache {work.target} can't be written: {one_line(error)}.",
+            "Make room and check its permissions, then run the same again, which goes on where this stopped; or choose "
+            "another folder with --set data.cache=DIR.",
         ) from error
-    pixels, problem = _open(target, facts, shape)
-    if pixels is None:
-        raise DataError(f"The pixel cache {target} {problem} right after it was written.", "Check the disk it lies on.")
-    return pixels
 
 
 def _key(dataset: Dataset, records: Sequence[ImageRecord], height: int, width: int) -> str:
@@ -113,7 +138,9 @@ def _sources(dataset: Dataset, records: Sequence[ImageRecord]) -> str:
     return digest.hexdigest()
 
 
-def _open(target: Path, facts: dict[str, Any], shape: tuple[int, ...]) -> tuple[NDArray[np.uint8] | None, str | None]:
+def _open(
+    target: Path, facts: dict[str, Any], shape: tuple[int, ...], *, check_all: bool = False
+) -> tuple[NDArray[np.uint8] | None, str | None]:
     """The mapped cache; or None and what is wrong with it, or None where there simply is none."""
     try:
         noted = json.loads(target.with_suffix(".json").read_text(encoding="utf-8"))
@@ -124,73 +151,23 @@ def _open(target: Path, facts: dict[str, Any], shape: tuple[int, ...]) -> tuple[
         return None, f"is damaged ({one_line(error)})"
     if not isinstance(noted, dict) or any(noted.get(name) != value for name, value in facts.items()):
         return None, "is out of date"
-    if pixels.shape != shape or pixels.dtype != np.uint8 or noted.get("sample_sha256") != _sample(pixels):
+    if pixels.shape != shape or pixels.dtype != np.uint8 or noted.get("sample_sha256") != sample_sha256(pixels):
+        return None, "is damaged (its content is not what was written)"
+    if check_all and not _is_whole(pixels, noted):
         return None, "is damaged (its content is not what was written)"
     return pixels, None
 
 
-def _build(
-    target: Path,
-    facts: dict[str, Any],
-    dataset: Dataset,
-    records: Sequence[ImageRecord],
-    reporter: Reporter,
-    workers: int,
-) -> None:
-    """Decode all records into `target`, then seal it by the JSON file beside it."""
-    shape = tuple(facts["shape"])
-    _, height, width, _ = shape
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _clear_abandoned(target.parent)
-    target.with_suffix(".json").unlink(missing_ok=True)
-    target.unlink(missing_ok=True)
-    _check_space(target.parent, int(np.prod(shape, dtype=np.int64)))
-    if not (target.parent / CACHE_TAG).exists():
-        write_text(target.parent / CACHE_TAG, _TAG_TEXT)
-
-    def decode(record: ImageRecord) -> NDArray[np.uint8]:
-        return resize_to(load_image(dataset.image_path(record), box=record.box), height, width)
-
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    try:
-        with (
-            reporter.task(f"Decoding {dataset.name}", len(records), "images") as task,
-            quiet_decoders(),
-            closing(map_in_order(decode, records, workers=workers)) as results,
-            writing(target) as stream,
-        ):
-            np.lib.format.write_array_header_1_0(stream, header)
-            for decoded in results:
-                stream.write(np.stack(decoded).data)
-                task.advance(len(decoded))
-    except ImageError as error:
-        raise _unreadable(error, dataset) from error
-    written = np.load(target, mmap_mode="r", allow_pickle=False)
-    write_json(target.with_suffix(".json"), {**facts, "sample_sha256": _sample(written)})
-
-
-def _sample(pixels: NDArray[np.uint8]) -> str:
-    """The SHA-256 of a few pictures spread evenly from the first to the last: cheap, and finds lost blocks."""
-    count = min(len(pixels), _SAMPLED_IMAGES)
-    chosen = np.linspace(0, len(pixels) - 1, count, dtype=np.int64)
-    return hashlib.sha256(np.ascontiguousarray(pixels[chosen]).data).hexdigest()
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed + 4096 > free:
-        raise DataError(
-            f"The pixel cache needs {needed:,} bytes in {folder}, where {free:,} are free.",
-            "Make room, or choose another folder with --set data.cache=DIR.",
-        )
-
-
-def _clear_abandoned(folder: Path) -> None:
-    """Delete what killed runs left half written; a run under way touches its file all the time."""
-    for partial in folder.glob(f"{TEMPORARY_MARK}*"):
-        with suppress(OSError):
-            if time.time() - partial.stat().st_mtime > _ABANDONED_AFTER:
-                partial.unlink()
+def _is_whole(pixels: NDArray[np.uint8], noted: dict[str, Any]) -> bool:
+    """Compare every block with its checksum."""
+    rows, checksums = noted.get("block_rows"), noted.get("block_sha256")
+    if not isinstance(rows, int) or rows < 1 or not isinstance(checksums, list):
+        return False
+    starts = range(0, len(pixels), rows)
+    return len(checksums) == len(starts) and all(
+        block_sha256(pixels[start : start + rows]) == checksum
+        for start, checksum in zip(starts, checksums, strict=True)
+    )
 
 
 def _unreadable(error: ImageError, dataset: Dataset) -> DataError:

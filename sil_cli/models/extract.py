@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 def to_images(pixels: np.ndarray, device: torch.device) -> torch.Tensor:
     """uint8 pixels (B, H, W, 3) as a uint8 tensor (B, 3, H, W) on `device`, channels last in memory."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2)
+    images = torch.from_numpy(np.ascontiguousarray(pixels))
+    if device.type == "cuda":
+        images = images.pin_memory()  # so that the copy need not be waited for
+    return images.to(device, non_blocking=True).permute(0, 3, 1, 2)
 
 
 @torch.inference_mode()

@@ -17,6 +17,7 @@ from sil_cli.training.augment import erase, flip_and_crop
 from sil_cli.training.checkpoint import Selected, TrainingState, save_checkpoint
 from sil_cli.training.divergence import has_diverged
 from sil_cli.training.held_out import held_out_map
+from sil_cli.training.prefetch import Ahead
 from sil_cli.training.schedule import learning_rate
 from sil_cli.training.step import Batch
 
@@ -160,12 +161,15 @@ class Training:
         """
         if self.iteration == 0:
             self._save(folder)
-        with reporter.task("Training", self.total_iterations, "iterations") as task:
+        with (
+            reporter.task("Training", self.total_iterations, "iterations") as task,
+            Ahead(self._prepare, end=self.total_iterations, device=self.device) as ahead,
+        ):
             task.advance(self.iteration)
             while self.iteration < self.total_iterations:
                 epoch = self.iteration // self.options.iterations
                 started = time.perf_counter()
-                loss = self._iterate(epoch)
+                loss = self._iterate(epoch, *ahead.take(self.iteration))
                 self.seconds += time.perf_counter() - started
                 self.loss_sum += loss
                 self.iteration += 1
@@ -189,13 +193,10 @@ class Training:
             return self.selected.epoch, self.selected.embedder
         return self.options.epochs, self.kept.state_dict()
 
-    def _iterate(self, epoch: int) -> float:
-        options = self.options
+    def _iterate(self, epoch: int, batches: list[Batch], rng: np.random.Generator) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(epoch)
         self.embedder.train()
-        rng = np.random.default_rng([options.seed, self.iteration])
-        batches = [self._batch(source, rng) for source in self.sources]
         loss = self.method.step(self.embedder, batches, self.optimizer, rng).item()
         if self.averaged is not None:
             self.averaged.update_parameters(self.embedder)
@@ -218,8 +219,13 @@ class Training:
     def _save(self, folder: Path) -> None:
         save_checkpoint(folder, self.state(), keep=self.options.keep_checkpoints)
 
-    def _batch(self, source: Source, rng: np.random.Generator) -> Batch:
-        pixels, labels = source.batch(self.iteration)
+    def _prepare(self, iteration: int) -> tuple[list[Batch], np.random.Generator]:
+        """The batches of an iteration, and the generator that goes on to draw in its step."""
+        rng = np.random.default_rng([self.options.seed, iteration])
+        return [self._batch(source, iteration, rng) for source in self.sources], rng
+
+    def _batch(self, source: Source, iteration: int, rng: np.random.Generator) -> Batch:
+        pixels, labels = source.batch(iteration)
         images = flip_and_crop(to_images(pixels, self.device), rng, flip=self.options.flip, pad=self.options.pad)
         if self.options.erasing > 0.0:
             mean = self.embedder.architecture.mean

@@ -134,6 +134,7 @@ def _open_source(dataset: Dataset, settings: Settings, reporter: Reporter) -> So
         reporter=reporter,
         workers=cpu_count(),
         positions=positions,
+        check_all=settings.data.check_cache,
     )
     source = make_source(
         dataset.name,

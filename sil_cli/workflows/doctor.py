@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sil_cli import __version__
+from sil_cli.data.manifest import prepared_datasets
 from sil_cli.data.protocol import read_protocol
 from sil_cli.models.precision import wants_bfloat16
 from sil_cli.runtime import cpu_count, resolve_device
-from sil_cli.workflows.locate import is_finished, numbered_runs, prepared_datasets
+from sil_cli.workflows.locate import is_finished, numbered_runs
 from sil_cli.workflows.results import Result
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from sil_cli.data.manifest import is_dataset
+from sil_cli.data.manifest import is_dataset, prepared_datasets
 from sil_cli.data.protocol import read_protocol
 from sil_cli.errors import ModelError, UsageError
 from sil_cli.models.record import RECORD_FILE
@@ -15,13 +15,6 @@ if TYPE_CHECKING:
 
 RUN_NAME = re.compile(r"(\d+)-")
 SPLIT_NAME = re.compile(r"split-(\d+)")
-
-
-def prepared_datasets(folder: Path) -> list[Path]:
-    """The prepared data sets directly in `folder`, by name."""
-    if not folder.is_dir():
-        return []
-    return sorted(child for child in folder.iterdir() if is_dataset(child))
 
 
 def source_folders(sources: tuple[Path, ...], data_folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from sil_cli.data import pixels as pixels_module
+from sil_cli.data import pixel_build
 from sil_cli.data.images import load_image, resize_to
 from sil_cli.data.manifest import load_dataset
 from sil_cli.data.pixels import open_pixels
@@ -164,7 +164,7 @@ def test_an_image_that_went_bad_is_named(opened, dataset, tmp_path):
     with pytest.raises(DataError, match=r"can't be used any more: not an image\. .*prepare-data"):
         opened()
     assert not list((tmp_path / "cache").glob("*.npy"))
-    assert not list((tmp_path / "cache").glob(".partial-*"))
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["CACHEDIR.TAG"]
     dataset.image_path(dataset.records[3]).unlink()
     with pytest.raises(DataError, match="can't be used any more: No such file"):
         opened()
@@ -172,7 +172,7 @@ def test_an_image_that_went_bad_is_named(opened, dataset, tmp_path):
 
 def test_too_little_room_is_told_beforehand(opened, monkeypatch):
     free = type("Usage", (), {"free": 100_000})
-    monkeypatch.setattr(pixels_module.shutil, "disk_usage", lambda _: free)
+    monkeypatch.setattr(pixel_build.shutil, "disk_usage", lambda _: free)
     reporter = Noting()
     with pytest.raises(DataError, match=r"needs 107,520 bytes in .*, where 100,000 are free"):
         opened(reporter)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from sil_cli.training.augment import flip_and_crop
+from sil_cli.training.augment import _move_by_index, _move_one_by_one, flip_and_crop
 
 
 def by_pil(image: np.ndarray, *, flipped: bool, top: int, left: int, pad: int) -> np.ndarray:
@@ -44,3 +44,14 @@ def test_offsets_cover_the_border_evenly() -> None:
     where = moved.sum(dim=0)[0, 3:6, 3:6]
     assert where.sum() == 4000
     assert (where / 4000 - 1 / 9).abs().max() < 0.03
+
+
+def test_both_ways_of_moving_are_one() -> None:
+    rng = np.random.default_rng(4)
+    for dtype in (torch.uint8, torch.float32, torch.bfloat16):
+        images = torch.randint(1, 256, (40, 9, 7, 3)).to(dtype)
+        flips, (tops, lefts) = rng.random(40) < 0.5, rng.integers(-12, 13, size=(2, 40))  # also out of sight
+        moved = _move_one_by_one(images, flips, tops, lefts)
+        assert torch.equal(moved, _move_by_index(images, flips, tops, lefts))
+        assert (moved == 0).all(dim=(1, 2, 3)).any()
+        assert moved.dtype == dtype

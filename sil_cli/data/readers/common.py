@@ -12,7 +12,7 @@ import numpy as np
 from sil_cli.data.manifest import ImageRecord, Skipped, Split
 from sil_cli.data.walking import find_image_files
 from sil_cli.errors import DataError, UsageError
-from sil_cli.files import sha256_of_bytes
+from sil_cli.files import one_line, sha256_of_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -57,11 +57,15 @@ def check_root(root: Path) -> None:
     """Check that ROOT is a folder.
 
     Raises:
-        DataError: It is missing, a file, or an archive that was not unpacked.
+        DataError: It is missing, locked, a file, or an archive that was not unpacked.
     """
-    if root.is_dir():
-        return
-    if not root.exists():
+    try:
+        if root.is_dir():
+            return
+        there = root.exists()
+    except OSError as error:
+        raise DataError(f"{root} can't be opened: {one_line(error)}.", "Check the path and its permissions.") from error
+    if not there:
         raise DataError(f"There is no folder {root}.", "Check the path.")
     if root.name.lower().endswith(ARCHIVE_SUFFIXES):
         raise DataError(f"{root} is an archive.", "Unpack it and give the folder that comes out of it.")

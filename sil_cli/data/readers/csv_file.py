@@ -42,7 +42,7 @@ def read_csv(
     Raises:
         DataError: There is no such table, a column is missing, a path leaves ROOT or comes twice.
     """
-    if table is None and root.is_file():
+    if table is None and _is_file(root):
         root, table = root.parent, root
         name = name or slug(table.stem)
     check_root(root)
@@ -116,3 +116,10 @@ def _inside(written: str, line: int, table: Path, root: Path) -> str:
             "Write paths relative to ROOT, and choose ROOT so that all images lie below it.",
         )
     return path.as_posix()
+
+
+def _is_file(root: Path) -> bool:
+    try:
+        return root.is_file()
+    except OSError:  # a folder above it is locked, which `check_root` then says
+        return False

@@ -16,7 +16,7 @@ from sil_cli.data.readers.cuhk03_lists import (
     new_protocol,
 )
 from sil_cli.data.readers.cuhk03_mat import CLASSIC_SPLITS, Kind, extracted
-from sil_cli.data.readers.layout import Layout, Sign, check_layout, has, image_named
+from sil_cli.data.readers.layout import NEARBY, Layout, Sign, check_layout, has, image_named, locked_folder
 from sil_cli.data.readers.market1501 import ENTRIES, FOLDERS
 from sil_cli.data.reading import Reading
 from sil_cli.errors import DataError, UsageError
@@ -207,6 +207,9 @@ def _kind_by_count(folder: Path) -> Kind | None:
 
 def _other_kind(root: Path, labelled: bool) -> DataError:
     asked, there = ("labelled", "detected") if labelled else ("detected", "labelled")
+    locked = locked_folder(root, depth=NEARBY)
+    if locked:
+        return DataError(f"{root} has no {asked} crops that can be read.", f"Change the permissions of {locked}.")
     return DataError(
         f"{root} has no {asked} crops, but {there} ones.",
         "Leave --labelled out." if labelled else "Add --labelled; such results are not comparable with detected ones.",

@@ -141,6 +141,19 @@ def _is_dir(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def locked_folder(root: Path, *, depth: int) -> Path | None:
+    """The first folder, up to `depth` levels below `root`, that there is no permission to list."""
+    for folder in folders_below(root, depth=depth):
+        try:
+            with os.scandir(folder):
+                pass
+        except PermissionError:
+            return folder
+        except OSError:
+            continue
+    return None
+
+
 def archives_in(folder: Path) -> list[Path]:
     """The archives that lie directly in `folder`, sorted."""
     try:
@@ -162,6 +175,9 @@ def check_layout(root: Path, layout: Layout) -> None:
     absent = [entry.rstrip("/") for entry in missing(root, *layout.entries)]
     lacks = f"it has no {', no '.join(absent)}" if absent else f"it holds no {layout.needs}"
     what = f"{root} is not {layout.title}: {lacks}."
+    locked = locked_folder(root, depth=NEARBY)
+    if locked:
+        raise DataError(what, f"{locked} can't be listed: change its permissions.")
     inside = next((folder for folder in folders_below(root, depth=NEARBY) if fits(folder, layout)), None)
     around = next((parent for parent in root.resolve().parents[:NEARBY] if fits(parent, layout)), None)
     if inside or around:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sil_cli.data.manifest import ImageRecord, Split
 from sil_cli.data.readers.common import named_files
-from sil_cli.data.readers.layout import Layout, Sign, check_layout, child_folders, has, image_named
+from sil_cli.data.readers.layout import Layout, Sign, check_layout, child_folders, has, image_named, locked_folder
 from sil_cli.data.reading import Reading
 
 if TYPE_CHECKING:
@@ -31,7 +31,10 @@ def _rand_folders(folder: Path) -> list[str]:
     if subset:
         return [subset]
     scenes = [child for child in child_folders(folder) if _SCENE.fullmatch(child.name)]
-    return [scene.name for scene in scenes if _holds_images(scene)]
+    if not any(_holds_images(scene) for scene in scenes):
+        return []
+    # A locked one is not left out in silence: whoever lists it says so.
+    return [scene.name for scene in scenes if _holds_images(scene) or locked_folder(scene, depth=1)]
 
 
 def _holds_images(scene: Path) -> bool:

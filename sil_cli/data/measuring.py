@@ -1,0 +1,224 @@
+"""What the pictures of a data set look like: every image opened once, measured, and let go of.
+
+Sizes are those of the crops as they are. Colours are measured on the picture resized to `LOOK` pixels, which is how
+a network sees it, so that a camera's resolution does not count as its style. Memory does not depend on the size of
+the pictures: about 1 kB an image is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from sil_cli.data.images import ImageError, load_image, quiet_decoders
+from sil_cli.data.manifest import Skipped
+from sil_cli.data.parallel import map_in_order
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from sil_cli.data.manifest import Dataset, ImageRecord
+    from sil_cli.runtime import Reporter
+
+LOOK = (128, 64)
+"""Height and width at which colours are measured."""
+
+MEAN_IMAGE = (64, 32)
+THUMBNAIL = (16, 8)
+BINS = 32
+"""Of a camera's histograms, over 0..256."""
+
+_LEVELS = np.arange(256, dtype=np.float64)
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in JPEG
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one picture looks like.
+
+    Attributes:
+        size: Width and height in pixels.
+        style: Means and standard deviations of red, green and blue, (6,), in grey levels 0..255.
+        brightness: Mean luma, 0..255.
+        contrast: Standard deviation of luma.
+        digest: A hash of its pixels: equal for equal pictures, however they are stored.
+        dhash: 64 bits, each saying whether the picture gets brighter from one place to the next (N. Krawetz, "Kind
+            of Like That", 2013).
+        thumbnail: (16, 8, 3) uint8.
+        histogram: (3, 32) counts of red, green and blue.
+        small: (64, 32, 3) uint8, for a mean image.
+    """
+
+    size: tuple[int, int]
+    style: NDArray[np.float32]
+    brightness: float
+    contrast: float
+    digest: bytes
+    dhash: int
+    thumbnail: NDArray[np.uint8]
+    histogram: NDArray[np.int64]
+    small: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class CameraLook:
+    """What the pictures of one camera have in common.
+
+    Attributes:
+        images: How many were measured.
+        mean_image: (64, 32, 3) float, 0..255.
+        histogram: (3, 32) shares of red, green and blue; each row adds up to 1.
+    """
+
+    images: int
+    mean_image: NDArray[np.float64]
+    histogram: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What the pictures of a data set look like; row i of every array is `records[i]`.
+
+    Attributes:
+        records: Those that could be opened.
+        sizes: (n, 2) widths and heights.
+        styles: (n, 6), see `Look.style`.
+        brightness: (n,).
+        contrast: (n,).
+        digests: (n, 16) uint8.
+        dhashes: (n,) uint64.
+        thumbnails: (n, 16, 8, 3) uint8.
+        cameras: By camera, None where it is unknown.
+        unreadable: The others, and why.
+    """
+
+    records: list[ImageRecord]
+    sizes: NDArray[np.int64]
+    styles: NDArray[np.float32]
+    brightness: NDArray[np.float64]
+    contrast: NDArray[np.float64]
+    digests: NDArray[np.uint8]
+    dhashes: NDArray[np.uint64]
+    thumbnails: NDArray[np.uint8]
+    cameras: dict[str | None, CameraLook]
+    unreadable: list[Skipped]
+
+
+def look_at(image: Image.Image) -> Look:
+    """Measure one RGB picture."""
+    height, width = LOOK
+    seen = image.resize((width, height), Image.Resampling.BILINEAR)  # as `resize_to` does
+    grey = seen.convert("L")
+    counts = np.array(seen.histogram(), dtype=np.int64).reshape(3, 256)
+    means, deviations = _moments(counts)
+    steps = np.asarray(grey.resize((9, 8), Image.Resampling.BOX))
+    bits = np.packbits((steps[:, 1:] > steps[:, :-1]).ravel())
+    return Look(
+        size=image.size,
+        style=np.concatenate([means, deviations]).astype(np.float32),
+        brightness=float(means @ _LUMA),
+        contrast=float(_moments(np.array([grey.histogram()], dtype=np.int64))[1][0]),
+        digest=hashlib.blake2b(image.tobytes(), digest_size=16, key=b"%d" % image.width).digest(),
+        dhash=int.from_bytes(bits.tobytes(), "big"),
+        thumbnail=_reduced(seen, THUMBNAIL),
+        histogram=counts.reshape(3, BINS, -1).sum(axis=2),
+        small=_reduced(seen, MEAN_IMAGE),
+    )
+
+
+def measure(dataset: Dataset, records: Sequence[ImageRecord], *, reporter: Reporter, workers: int) -> Measures:
+    """Open and measure pictures; one that can't be opened is named and left out.
+
+    Args:
+        dataset: A prepared data set.
+        records: Which of its records to look at.
+        reporter: Is told the progress.
+        workers: How many threads decode.
+    """
+    gathered = _Gathered()
+
+    def look(record: ImageRecord) -> tuple[ImageRecord, Look | str]:
+        try:
+            return record, look_at(load_image(dataset.image_path(record), box=record.box))
+        except ImageError as error:
+            return record, error.reason
+
+    with (
+        reporter.task(f"Looking at {dataset.name}", len(records), "images") as task,
+        quiet_decoders(),
+        closing(map_in_order(look, records, workers=workers)) as results,
+    ):
+        for looks in results:
+            for record, seen in looks:
+                gathered.add(record, seen)
+            task.advance(len(looks))
+    return gathered.measures()
+
+
+class _Gathered:
+    """Looks as they come in: rows for each image, sums for each camera."""
+
+    def __init__(self) -> None:
+        self._records: list[ImageRecord] = []
+        self._sizes: list[tuple[int, int]] = []
+        self._styles: list[NDArray[np.float32]] = []
+        self._light: list[tuple[float, float]] = []
+        self._digests: list[bytes] = []
+        self._dhashes: list[int] = []
+        self._thumbnails: list[NDArray[np.uint8]] = []
+        self._sums: dict[str | None, tuple[int, NDArray[np.float64], NDArray[np.float64]]] = {}
+        self._unreadable: list[Skipped] = []
+
+    def add(self, record: ImageRecord, look: Look | str) -> None:
+        if isinstance(look, str):
+            self._unreadable.append(Skipped(path=record.path, reason=look))
+            return
+        self._records.append(record)
+        self._sizes.append(look.size)
+        self._styles.append(look.style)
+        self._light.append((look.brightness, look.contrast))
+        self._digests.append(look.digest)
+        self._dhashes.append(look.dhash)
+        self._thumbnails.append(look.thumbnail)
+        nothing = (0, np.zeros((*MEAN_IMAGE, 3)), np.zeros((3, BINS)))
+        count, images, histogram = self._sums.get(record.camera, nothing)
+        self._sums[record.camera] = (count + 1, images + look.small, histogram + look.histogram)
+
+    def measures(self) -> Measures:
+        count = len(self._records)
+        light = np.array(self._light, dtype=np.float64).reshape(count, 2)
+        return Measures(
+            records=self._records,
+            sizes=np.array(self._sizes, dtype=np.int64).reshape(count, 2),
+            styles=np.array(self._styles, dtype=np.float32).reshape(count, 6),
+            brightness=light[:, 0],
+            contrast=light[:, 1],
+            digests=np.frombuffer(b"".join(self._digests), dtype=np.uint8).reshape(count, 16),
+            dhashes=np.array(self._dhashes, dtype=np.uint64),
+            thumbnails=np.array(self._thumbnails, dtype=np.uint8).reshape(count, *THUMBNAIL, 3),
+            cameras={
+                camera: CameraLook(images, total / images, histogram / histogram.sum(axis=1, keepdims=True))
+                for camera, (images, total, histogram) in self._sums.items()
+            },
+            unreadable=self._unreadable,
+        )
+
+
+def _moments(counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means and standard deviations of the levels 0..255 that were counted, (c,) each, from (c, 256)."""
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    means = shares @ _LEVELS
+    squares = shares @ _LEVELS**2
+    return means, np.sqrt((squares - means**2).clip(0.0))
+
+
+def _reduced(image: Image.Image, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Means over equal boxes, (height, width, 3)."""
+    return np.array(image.reduce((image.width // shape[1], image.height // shape[0])), dtype=np.uint8)

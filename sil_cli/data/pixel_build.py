@@ -1,0 +1,260 @@
+"""Building a pixel cache so that a kill at any moment costs little of what was done.
+
+Rows are appended to `<key>.building`. Whenever a block of them is on disk, a line in `<key>.building.jsonl` says so
+with its checksum; the next run compares the blocks with their checksums, cuts off what lies behind the last sound one
+and goes on from there. One process at a time builds a cache: it holds a lock on the file, which ends with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from sil_cli.data.images import quiet_decoders
+from sil_cli.data.parallel import CHUNK, map_in_order
+from sil_cli.errors import DataError
+from sil_cli.files import sync_folder, write_json, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from sil_cli.data.manifest import ImageRecord
+    from sil_cli.runtime import Reporter
+
+BUILDING_SUFFIX = ".building"
+JOURNAL_SUFFIX = ".building.jsonl"
+BLOCK_BYTES = 64_000_000
+"""So much is lost by a kill, at most: about half a second of decoding for each core."""
+
+CACHE_TAG_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# Decoded images; can be deleted at any time.\n"
+SAMPLED_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Build:
+    """What is to be built.
+
+    Attributes:
+        target: The finished `<key>.npy`; its `.json` says what it holds.
+        facts: What the `.json` says besides checksums.
+        shape: (N, height, width, 3).
+        name: The data set, for messages.
+    """
+
+    target: Path
+    facts: dict[str, Any]
+    shape: tuple[int, int, int, int]
+    name: str
+
+    @property
+    def file(self) -> Path:
+        """The rows so far."""
+        return self.target.with_suffix(BUILDING_SUFFIX)
+
+    @property
+    def journal(self) -> Path:
+        """What is known to be on disk of them."""
+        return self.target.with_suffix(JOURNAL_SUFFIX)
+
+    @property
+    def header(self) -> bytes:
+        """What an .npy file of this shape begins with."""
+        stream = io.BytesIO()
+        np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": self.shape})
+        return stream.getvalue()
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one picture."""
+        _, height, width, channels = self.shape
+        return height * width * channels
+
+    @property
+    def block_rows(self) -> int:
+        """Rows of a block: whole chunks of `map_in_order`."""
+        return max(1, BLOCK_BYTES // (self.row_bytes * CHUNK)) * CHUNK
+
+
+def build(
+    work: Build,
+    records: Sequence[ImageRecord],
+    decode: Callable[[ImageRecord], NDArray[np.uint8]],
+    *,
+    reporter: Reporter,
+    workers: int,
+) -> None:
+    """Decode all records into the cache, or go on with what a killed run has left; then seal it.
+
+    Where another process is at it already, its end is waited for, and nothing is done when it has finished.
+
+    Raises:
+        DataError: Too little space is left.
+        ImageError: A picture can't be decoded; the unfinished cache is removed.
+        OSError: The folder can't be written.
+    """
+    folder = work.target.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "CACHEDIR.TAG").exists():
+        write_text(folder / "CACHEDIR.TAG", CACHE_TAG_TEXT)
+    with _only_builder(work, reporter) as stream:
+        if stream is None:
+            return
+        blocks = _resume(work, stream)
+        done = min(len(blocks) * work.block_rows, work.shape[0])
+        if done:
+            reporter.note(f"Going on with the pixel cache of {work.name} after {done:,} of {work.shape[0]:,} images.")
+        _check_space(folder, (work.shape[0] - done) * work.row_bytes)
+        try:
+            blocks += _append(work, stream, records[done:], decode, reporter=reporter, workers=workers)
+        except DataError:
+            remove_unfinished(work.target)
+            raise
+        _seal(work, blocks)
+
+
+def remove_unfinished(target: Path) -> int:
+    """Delete what is left of an unfinished build; returns the bytes freed."""
+    freed = 0
+    for path in (target.with_suffix(BUILDING_SUFFIX), target.with_suffix(JOURNAL_SUFFIX)):
+        with contextlib.suppress(FileNotFoundError):
+            freed += path.stat().st_size
+            path.unlink()
+    return freed
+
+
+def sample_sha256(pixels: NDArray[np.uint8]) -> str:
+    """The SHA-256 of a few pictures spread evenly from the first to the last: cheap, and finds lost blocks."""
+    count = min(len(pixels), SAMPLED_IMAGES)
+    chosen = np.linspace(0, len(pixels) - 1, count, dtype=np.int64)
+    return hashlib.sha256(np.ascontiguousarray(pixels[chosen]).data).hexdigest()
+
+
+def block_sha256(pixels: NDArray[np.uint8]) -> str:
+    """The SHA-256 of a block of rows."""
+    return hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()
+
+
+@contextlib.contextmanager
+def _only_builder(work: Build, reporter: Reporter) -> Iterator[BinaryIO | None]:
+    """The file of rows, locked; None when another process has finished it while this one waited."""
+    with work.file.open("a+b", buffering=0) as raw:
+        try:
+            fcntl.flock(raw, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            reporter.note(f"Another process is decoding {work.name}: waiting for it.")
+            fcntl.flock(raw, fcntl.LOCK_EX)
+        if not _is_still(raw, work.file):
+            yield None
+            return
+        with work.file.open("r+b") as stream:
+            yield stream
+
+
+def _is_still(stream: BinaryIO, path: Path) -> bool:
+    """Whether an open file is (still) the one of this name."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _resume(work: Build, stream: BinaryIO) -> list[str]:
+    """The checksums of the blocks that can be kept; `stream` then stands, and ends, behind them."""
+    noted = _noted_blocks(work)
+    header, size = work.header, work.block_rows * work.row_bytes
+    total = work.shape[0] * work.row_bytes
+    sound: list[str] = []
+    if stream.read(len(header)) == header:
+        for number, checksum in enumerate(noted):
+            block = stream.read(min(size, total - number * size))
+            if hashlib.sha256(block).hexdigest() != checksum:
+                break
+            sound.append(checksum)
+    stream.seek(0)
+    stream.write(header)
+    stream.seek(len(header) + min(len(sound) * size, total))
+    stream.truncate()
+    lines = [{"facts": work.facts, "block_rows": work.block_rows}, *({"sha256": checksum} for checksum in sound)]
+    write_text(work.journal, "".join(json.dumps(line) + "\n" for line in lines))
+    return sound
+
+
+def _noted_blocks(work: Build) -> list[str]:
+    """The checksums in the journal; none when it is of other pictures. A line cut short ends it."""
+    try:
+        lines = work.journal.read_text(encoding="utf-8").splitlines(keepends=True)
+        parsed = [json.loads(line) for line in lines if line.endswith("\n")]
+        if parsed[0] != {"facts": work.facts, "block_rows": work.block_rows}:
+            return []
+        return [str(line["sha256"]) for line in parsed[1:]]
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
+
+
+def _append(
+    work: Build,
+    stream: BinaryIO,
+    records: Sequence[ImageRecord],
+    decode: Callable[[ImageRecord], NDArray[np.uint8]],
+    *,
+    reporter: Reporter,
+    workers: int,
+) -> list[str]:
+    """Decode the rest, block by block; returns the blocks' checksums."""
+    checksums: list[str] = []
+    digest, rows = hashlib.sha256(), 0
+    with (
+        reporter.task(f"Decoding {work.name}", len(records), "images") as task,
+        quiet_decoders(),
+        closing(map_in_order(decode, records, workers=workers)) as results,
+        work.journal.open("a", encoding="utf-8") as journal,
+    ):
+        for decoded in results:
+            content = np.stack(decoded).data
+            digest.update(content)
+            stream.write(content)
+            rows += len(decoded)
+            if rows % work.block_rows == 0 or rows == len(records):
+                stream.flush()
+                os.fsync(stream.fileno())  # the block first, then the line that vouches for it
+                checksums.append(digest.hexdigest())
+                journal.write(json.dumps({"sha256": checksums[-1]}) + "\n")
+                journal.flush()
+                os.fsync(journal.fileno())
+                digest = hashlib.sha256()
+            task.advance(len(decoded))
+    return checksums
+
+
+def _seal(work: Build, blocks: list[str]) -> None:
+    """Write the `.json`, then give the file its name: from then on it is a cache."""
+    written = np.load(work.file, mmap_mode="r", allow_pickle=False)
+    write_json(
+        work.target.with_suffix(".json"),
+        {**work.facts, "sample_sha256": sample_sha256(written), "block_rows": work.block_rows, "block_sha256": blocks},
+    )
+    work.file.replace(work.target)
+    work.journal.unlink(missing_ok=True)
+    sync_folder(work.target.parent)
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed + 4096 > free:
+        raise DataError(
+            f"The pixel cache needs {needed:,} bytes in {folder}, where {free:,} are free.",
+            "Make room, or choose another folder with --set data.cache=DIR.",
+        )

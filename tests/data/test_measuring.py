@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image, ImageStat
+
+from sil_cli.data.manifest import ImageRecord, write_dataset
+from sil_cli.data.measuring import look_at, measure
+from sil_cli.runtime import SilentReporter
+
+
+@pytest.fixture
+def dataset(tmp_path, make_image):
+    records = []
+    for number in range(40):
+        name = f"{number}.png"
+        make_image(tmp_path / "raw" / name, size=(20 + number, 60))
+        camera = ("a", "b", None)[number % 3]
+        records.append(ImageRecord(path=name, identity=str(number % 5), camera=camera, split="train", domain="x"))
+    return write_dataset(
+        tmp_path / "out", records, name="x", reader="csv", reader_version=1, root=tmp_path / "raw", options={}
+    )
+
+
+def look(path, **box):
+    return look_at(Image.open(path).convert("RGB").crop(box["crop"]) if box else Image.open(path).convert("RGB"))
+
+
+def test_a_look_is_what_pil_says_of_the_resized_picture(make_image, tmp_path):
+    image = Image.open(make_image(tmp_path / "a.png", size=(50, 90)))
+    seen = image.resize((64, 128), Image.Resampling.BILINEAR)
+    found = look_at(image)
+    assert found.size == (50, 90)
+    np.testing.assert_allclose(found.style, [*ImageStat.Stat(seen).mean, *ImageStat.Stat(seen).stddev], rtol=1e-4)
+    grey = np.asarray(seen, dtype=float) @ [0.299, 0.587, 0.114]
+    assert found.brightness == pytest.approx(grey.mean(), rel=1e-5)
+    assert found.contrast == pytest.approx(grey.std(), rel=5e-3)  # luma is rounded to a level
+    for channel, counts in enumerate(found.histogram):
+        expected, _ = np.histogram(np.asarray(seen)[..., channel], bins=32, range=(0, 256))
+        np.testing.assert_array_equal(counts, expected)
+    boxes = np.asarray(seen, dtype=float).reshape(64, 2, 32, 2, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(found.small, boxes, atol=0.51)
+    coarse = np.asarray(seen, dtype=float).reshape(16, 8, 8, 8, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(found.thumbnail, coarse, atol=0.51)
+
+
+def test_the_hash_of_brightness_steps_has_a_bit_for_each_step(tmp_path):
+    brighter = Image.fromarray(np.tile(np.arange(0, 252, 4, dtype=np.uint8)[None, :, None], (128, 1, 3)))
+    assert look_at(brighter).dhash == 2**64 - 1
+    assert look_at(brighter.transpose(Image.Transpose.FLIP_LEFT_RIGHT)).dhash == 0
+    assert look_at(Image.new("RGB", (64, 128), "red")).dhash == 0
+
+
+def test_equal_pixels_have_equal_digests_however_they_are_stored(make_image, tmp_path):
+    image = Image.open(make_image(tmp_path / "a.png"))
+    image.save(tmp_path / "a.bmp")
+    assert look(tmp_path / "a.png").digest == look(tmp_path / "a.bmp").digest
+    image.putpixel((3, 3), (0, 0, 0))
+    assert look_at(image).digest != look(tmp_path / "a.bmp").digest
+    flat = Image.new("RGB", (8, 32))
+    assert look_at(flat).digest != look_at(flat.resize((16, 16))).digest
+
+
+def test_all_are_measured_in_order_whatever_the_workers(dataset):
+    one = measure(dataset, dataset.records, reporter=SilentReporter(), workers=1)
+    four = measure(dataset, dataset.records, reporter=SilentReporter(), workers=4)
+    assert one.records == four.records == list(dataset.records)
+    for name in ("sizes", "styles", "brightness", "contrast", "digests", "dhashes", "thumbnails"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(four, name))
+    expected = look(dataset.image_path(dataset.records[17]))
+    np.testing.assert_array_equal(one.styles[17], expected.style)
+    assert one.digests[17].tobytes() == expected.digest
+    assert int(one.dhashes[17]) == expected.dhash
+
+
+def test_a_camera_has_the_mean_of_its_pictures(dataset):
+    measures = measure(dataset, dataset.records, reporter=SilentReporter(), workers=2)
+    assert {camera: one.images for camera, one in measures.cameras.items()} == {"a": 14, "b": 13, None: 13}
+    mine = [look(dataset.image_path(record)) for record in dataset.records if record.camera is None]
+    np.testing.assert_allclose(measures.cameras[None].mean_image, np.mean([one.small for one in mine], axis=0))
+    np.testing.assert_allclose(measures.cameras[None].histogram.sum(axis=1), 1.0)
+
+
+def test_what_cannot_be_opened_is_named_and_boxes_are_cut(dataset):
+    dataset.image_path(dataset.records[4]).write_bytes(b"\x89PNG\r\n\x1a\n")
+    boxed = dataset.records[5].model_copy(update={"box": (2, 3, 12, 24)})
+    measures = measure(dataset, [*dataset.records[:5], boxed], reporter=SilentReporter(), workers=2)
+    assert [skip.path for skip in measures.unreadable] == ["4.png"]
+    assert len(measures.records) == 5
+    assert measures.sizes[4].tolist() == [12, 24]
+    expected = look(dataset.image_path(boxed), crop=(2, 3, 14, 27))
+    assert measures.digests[4].tobytes() == expected.digest
+
+
+def test_nothing_readable_gives_empty_arrays(dataset):
+    dataset.image_path(dataset.records[0]).unlink()
+    measures = measure(dataset, dataset.records[:1], reporter=SilentReporter(), workers=1)
+    assert measures.styles.shape == (0, 6)
+    assert measures.thumbnails.shape == (0, 16, 8, 3)
+    assert measures.cameras == {}
