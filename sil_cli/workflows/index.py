@@ -13,8 +13,9 @@ import numpy as np
 from sil_cli.data.manifest import Dataset, is_dataset, load_dataset
 from sil_cli.data.parallel import map_in_order
 from sil_cli.data.walking import find_image_files
-from sil_cli.errors import DataError, InterruptedWorkError, UsageError
+from sil_cli.errors import DataError, InterruptedWorkError, ModelError, UsageError
 from sil_cli.files import one_line, sha256_of_file
+from sil_cli.models.choose import NOWHERE
 from sil_cli.models.record import RECORD_FILE, read_record
 from sil_cli.retrieval.gallery import open_gallery
 from sil_cli.retrieval.store import GalleryEntry
@@ -54,6 +55,10 @@ def index_gallery(settings: Settings, reporter: Reporter) -> IndexResult:
     if settings.gallery.export and not _belongs_to_another(folder, model):
         export_if_possible(model, [(root / entry.path, entry.box) for entry in entries], reporter)
     loaded = load(model, settings, reporter, images=len(entries))
+    if loaded.files == NOWHERE:
+        raise ModelError(
+            f"{model} can't be kept with a gallery: its run is not finished.", "Finish it with `sil train --resume`."
+        )
     with gallery_writer(folder, gallery_record(loaded)) as writer:
         keep_model(loaded, folder)
         indexing = _Indexing(writer, root, failed, reporter)
