@@ -204,7 +204,8 @@ class InferenceSettings(Section):
         "auto", description="`auto`: the quickest that is installed and exported, torch on an accelerator"
     )
     precision: Precision = Field(
-        "auto", description="`auto`: bfloat16 where the export measured a cosine of 0.9999 to float32"
+        "auto",
+        description="`auto`: bfloat16 where the export measured a cosine of 0.9999 to float32; evaluating, float32",
     )
 
 

@@ -60,6 +60,10 @@ class ModelFiles:
     export: Path | None
 
 
+NOWHERE = ModelFiles(folder=None, export=None)
+"""Of a model that was made up from something else, such as the checkpoint of an unfinished run."""
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A model that is ready to embed.

@@ -8,7 +8,7 @@ import safetensors.torch
 from pydantic import ValidationError
 
 from sil_cli.errors import ModelError
-from sil_cli.models.choose import EngineWish, LoadedModel, ModelFiles
+from sil_cli.models.choose import NOWHERE, EngineWish, LoadedModel
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.record import Architecture, ModelRecord, fingerprint_of
 from sil_cli.models.torch_engine import make_torch_engine
@@ -57,4 +57,4 @@ def load_checkpoint_model(path: Path, wish: EngineWish, reporter: Reporter) -> L
     engine = make_torch_engine(embedder, fingerprint, device=resolve_device(wish.device))
     record = ModelRecord(architecture=architecture, dimension=embedder.dimension, fingerprint=fingerprint)
     reporter.note(f"Embedding with {engine.name}, as after iteration {state.iteration} of an unfinished run.")
-    return LoadedModel(engine, record, ModelFiles(folder=None, export=None))
+    return LoadedModel(engine, record, NOWHERE)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sil_cli import __version__
 from sil_cli.data.manifest import prepared_datasets
 from sil_cli.data.protocol import read_protocol
+from sil_cli.models.engine import EXTRAS, is_installed
 from sil_cli.models.precision import wants_bfloat16
 from sil_cli.runtime import cpu_count, resolve_device
 from sil_cli.workflows.locate import is_finished, numbered_runs
@@ -63,6 +64,7 @@ def examine(settings: Settings) -> Report:
             *(_package(name) for name in PACKAGES),
             _device(device),
             _threads(),
+            _engines(),
             _disk(),
             _pretrained(settings),
             _data(settings),
@@ -98,6 +100,12 @@ def _threads() -> Finding:
             fix=f"Set OMP_NUM_THREADS={cores}.",
         )
     return Finding(what="threads", value=f"{threads} torch threads on {cores} cores")
+
+
+def _engines() -> Finding:
+    quick = [name for name in EXTRAS if is_installed(name)]
+    hint = "" if quick else '; `pip install "sil-cli[fast]"` makes queries start at once'
+    return Finding(what="engines", value=", ".join(["torch", *quick]) + hint)
 
 
 def _disk() -> Finding:

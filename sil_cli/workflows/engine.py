@@ -23,7 +23,9 @@ MODEL_FOLDER = "model"
 CHECKPOINT_SUFFIX = ".pt"
 
 
-def load(path: Path, settings: Settings, reporter: Reporter, *, images: int | None = None) -> LoadedModel:
+def load(
+    path: Path, settings: Settings, reporter: Reporter, *, images: int | None = None, exact: bool = False
+) -> LoadedModel:
     """Load a model with the engine that the settings ask for.
 
     Args:
@@ -31,11 +33,14 @@ def load(path: Path, settings: Settings, reporter: Reporter, *, images: int | No
         settings: Of the command.
         reporter: Is told which engine it is.
         images: How many there are to embed, None where unknown.
+        exact: Not in bfloat16 unless it was asked for by name: numbers that are published should be float32's.
 
     Raises:
         SilError: There is no such model, or it can't be used like that.
     """
     wish = _wish(settings, images)
+    if exact and wish.precision == "auto":
+        wish = replace(wish, precision="float32")
     if path.suffix == CHECKPOINT_SUFFIX:
         from sil_cli.workflows.checkpoint_model import load_checkpoint_model
 

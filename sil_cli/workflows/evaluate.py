@@ -42,7 +42,7 @@ def evaluate(settings: Settings, reporter: Reporter) -> EvaluateResult:
             f"{dataset.folder} has no test images: {len(query)} queries and {len(gallery)} in the gallery.",
             "Name another --target, or prepare it with --split test or --split half.",
         )
-    loaded = load(folder, settings, reporter, images=len(query) + len(gallery))
+    loaded = load(folder, settings, reporter, images=len(query) + len(gallery), exact=True)
     sides = [
         _embed_side(dataset, records, label, loaded.engine, settings.evaluate.batch, reporter)
         for label, records in (("Queries", query), ("Gallery", gallery))

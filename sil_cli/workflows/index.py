@@ -6,8 +6,9 @@ import sys
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from sil_cli.errors import DataError, GalleryError, InterruptedWorkError, UsageError
+from sil_cli.errors import DataError, GalleryError, InterruptedWorkError, ModelError, UsageError
 from sil_cli.evaluation.calibration import CALIBRATION_FILE, read_calibration, write_calibration
+from sil_cli.models.choose import NOWHERE
 from sil_cli.models.record import RECORD_FILE, read_record
 from sil_cli.retrieval.gallery import open_gallery
 from sil_cli.retrieval.writer import gallery_writer
@@ -48,6 +49,10 @@ def index_gallery(settings: Settings, reporter: Reporter) -> IndexResult:
     if settings.gallery.export and not _belongs_to_another(folder, model):
         export_if_possible(model, known, reporter)
     loaded = load(model, settings, reporter, images=len(known))
+    if loaded.files == NOWHERE:
+        raise ModelError(
+            f"{model} can't be kept with a gallery: its run is not finished.", "Finish it with `sil train --resume`."
+        )
     with gallery_writer(folder, gallery_record(loaded)) as writer:
         keep_model(loaded, folder)
         _keep_calibration(model, folder, loaded.record.fingerprint)

@@ -279,8 +279,11 @@ class TestEvaluateAndGallery:
         weights = gallery / "model/model.safetensors"
         weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\1\1")
         query = next(Path("data").glob("*/images/query/*.jpg"))
-        outcome = sil("query", query, "--gallery", gallery, "--sheet", tmp_path / "s.jpg")
+        outcome = sil("query", query, "--gallery", gallery, "--engine", "torch", "--sheet", tmp_path / "s.jpg")
         assert_told(outcome, 1, "does not belong")
+        (gallery / "model/model.onnx").write_bytes(b"another graph")
+        outcome = sil("query", query, "--gallery", gallery, "--engine", "onnxruntime", "--sheet", tmp_path / "s.jpg")
+        assert_told(outcome, 1, "damaged or was replaced")
 
     def test_a_folder_that_is_no_gallery(self, in_world, tmp_path) -> None:
         (tmp_path / "mine.txt").write_text("precious")
