@@ -19,13 +19,22 @@ from sil_cli.evaluation.metrics import (
 )
 from sil_cli.evaluation.ranking import MatchRanks, rank_matches
 from sil_cli.retrieval.distance import unit_rows
+from sil_cli.retrieval.scoring import CosineScorer
 
 
-def oracle(query: EmbeddingSet, gallery: EmbeddingSet):
+def slow_score(metric: str, left: np.ndarray, right: np.ndarray) -> float:
+    if metric == "cosine":
+        return (left.astype(np.float64) * right.astype(np.float64)).sum()
+    return -np.square(left.astype(np.float64) - right.astype(np.float64)).sum()
+
+
+def oracle(query: EmbeddingSet, gallery: EmbeddingSet, metric: str):
     """The rules word by word: for each query sort what counts, walk down the list."""
     rows = {}
     dropped = []
-    left, right = unit_rows(query.embeddings), unit_rows(gallery.embeddings)
+    left, right = query.embeddings, gallery.embeddings
+    if metric == "cosine":
+        left, right = unit_rows(left), unit_rows(right)
     for q in range(len(query)):
         if query.junk is not None and query.junk[q]:
             continue
@@ -38,8 +47,7 @@ def oracle(query: EmbeddingSet, gallery: EmbeddingSet):
             same = query.identities[q] == gallery.identities[g]
             if same and query.cameras[q] is not None and query.cameras[q] == gallery.cameras[g]:
                 continue
-            score = (left[q].astype(np.float64) * right[g].astype(np.float64)).sum()
-            listed.append((-score, g, same))
+            listed.append((-slow_score(metric, left[q], right[g]), g, same))
         hits, precisions, first, last = 0, [], None, None
         for rank, (_, _, same) in enumerate(sorted(listed), start=1):
             if same:
@@ -53,9 +61,9 @@ def oracle(query: EmbeddingSet, gallery: EmbeddingSet):
     return rows, dropped
 
 
-def assert_equals_oracle(query: EmbeddingSet, gallery: EmbeddingSet):
-    rows, dropped = oracle(query, gallery)
-    scores = score_queries(rank_matches(query, gallery))
+def assert_equals_oracle(query: EmbeddingSet, gallery: EmbeddingSet, metric: str = "cosine"):
+    rows, dropped = oracle(query, gallery, metric)
+    scores = score_queries(rank_matches(query, gallery, metric=metric))
     assert scores.queries.tolist() == list(rows)
     assert scores.dropped.tolist() == dropped
     for position, (ap, first, inp) in enumerate(rows.values()):
@@ -80,7 +88,7 @@ def cases(draw):
     values = draw(st.sampled_from(["ties", "few", "smooth", "near"]))
     dtype = draw(st.sampled_from([np.float32, np.float64]))
     junk_share = draw(st.sampled_from([0.0, 0.3, 1.0]))
-    shared = draw(st.booleans())
+    shared, numbered = draw(st.booleans()), draw(st.booleans())
     pool = rng.standard_normal((3, dimension))
 
     def side(count):
@@ -92,7 +100,8 @@ def cases(draw):
             rows = rng.standard_normal((count, dimension))
             if values == "near":  # scores that a float32 product can't tell apart
                 rows = 1 + rows * 1e-5
-        names = [f"p{one}" for one in rng.integers(identities, size=count)]
+        names = rng.integers(identities, size=count)
+        names = names if numbered else [f"p{one}" for one in names]
         seen_by = [f"c{one}" if cameras else None for one in rng.integers(max(cameras, 1), size=count)]
         seen_by = [None if rng.random() < 0.1 else one for one in seen_by]
         junk = (rng.random(count) < junk_share).tolist()
@@ -104,17 +113,26 @@ def cases(draw):
     return query, gallery
 
 
-@settings(max_examples=400, deadline=None)
-@given(cases())
-def test_equal_to_the_oracle(case):
-    assert_equals_oracle(*case)
+@settings(max_examples=2000, deadline=None)
+@given(cases(), st.sampled_from(["cosine", "euclidean"]))
+def test_equal_to_the_oracle(case, metric):
+    assert_equals_oracle(*case, metric)
 
 
-@settings(max_examples=100, deadline=None)
-@given(cases(), st.integers(1, 2000))
-@example((EmbeddingSet(np.ones((3, 2)), "aab", [None] * 3), EmbeddingSet(np.ones((4, 2)), "abab", [None] * 4)), 1)
-def test_chunked_equals_unchunked(case, chunk_bytes):
-    whole, chunked = rank_matches(*case), rank_matches(*case, chunk_bytes=chunk_bytes)
+@pytest.mark.slow
+@settings(max_examples=20_000, deadline=None)
+@given(cases(), st.sampled_from(["cosine", "euclidean"]))
+def test_equal_to_the_oracle_thousands_of_times(case, metric):
+    assert_equals_oracle(*case, metric)
+
+
+@settings(max_examples=150, deadline=None)
+@given(cases(), st.integers(1, 2000), st.sampled_from(["cosine", "euclidean"]))
+@example(
+    (EmbeddingSet(np.ones((3, 2)), "aab", [None] * 3), EmbeddingSet(np.ones((4, 2)), "abab", [None] * 4)), 1, "cosine"
+)
+def test_chunked_equals_unchunked(case, chunk_bytes, metric):
+    whole, chunked = rank_matches(*case, metric=metric), rank_matches(*case, metric=metric, chunk_bytes=chunk_bytes)
     assert whole.queries.tolist() == chunked.queries.tolist()
     assert [one.tolist() for one in whole.ranks] == [one.tolist() for one in chunked.ranks]
 
@@ -138,21 +156,34 @@ def test_equal_to_the_oracle_at_a_real_dimension_in_every_chunking(dtype, spread
         assert [one.tolist() for one in whole.ranks] == [one.tolist() for one in chunked.ranks]
 
 
-def test_many_matches_are_counted_by_sorting_with_the_same_result(monkeypatch):
+@settings(max_examples=150, deadline=None)
+@given(cases(), st.integers(1, 2000), st.sampled_from([0.0, 0.01]))
+def test_a_float64_product_gives_the_same_ranks_as_scoring_again(case, chunk_bytes, share):
+    usual = rank_matches(*case)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "_RESCORED_SHARE", share)
+        wide = rank_matches(*case, chunk_bytes=chunk_bytes)
+    assert [one.tolist() for one in usual.ranks] == [one.tolist() for one in wide.ranks]
+
+
+def test_embeddings_that_tell_nobody_apart_are_multiplied_in_float64(monkeypatch):
     rng = np.random.default_rng(2)
-    query = EmbeddingSet(rng.standard_normal((3, 8)), "aab", [None] * 3)
-    gallery = EmbeddingSet(rng.standard_normal((400, 8)).round(1), "ab" * 200, [None] * 400)
-    assert_equals_oracle(query, gallery)  # 200 matches: sorted
-    monkeypatch.setattr(ranking, "_COUNT_UP_TO", 1000)
-    assert_equals_oracle(query, gallery)  # counted
+    rows = (1 + 1e-5 * rng.standard_normal((120, 64))).astype(np.float32)
+    names = [f"p{one}" for one in rng.integers(5, size=120)]
+    query, gallery = (
+        EmbeddingSet(rows[part], names[part], [None] * len(names[part])) for part in (slice(20), slice(20, None))
+    )
+    made_in = []
+    product = CosineScorer.product
 
+    def spied(self, queries, block):
+        made_in.append(queries.rows.dtype)
+        return product(self, queries, block)
 
-def test_sorting_and_counting_agree_on_scores_equal_to_a_threshold(monkeypatch):
-    scores = np.array([3.0, 1, 2, 2, -np.inf, 0])
-    thresholds = np.array([2.0, 3, 0, 1.5, -1])
-    for limit in (0, 1000):
-        monkeypatch.setattr(ranking, "_COUNT_UP_TO", limit)
-        assert ranking._count_above(scores, thresholds).tolist() == [1, 0, 4, 3, 5]
+    monkeypatch.setattr(CosineScorer, "product", spied)
+    rank_matches(query, gallery, chunk_bytes=20 * 64 * 4)
+    assert made_in == [np.float32, *[np.float64] * 5]  # five blocks of 20 gallery rows, the first one twice
+    assert_equals_oracle(query, gallery)
 
 
 def along(*angles: float) -> np.ndarray:
