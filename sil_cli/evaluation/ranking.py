@@ -36,6 +36,7 @@ __all__ = ["EmbeddingSet", "MatchRanks", "rank_matches"]
 
 CHUNK_BYTES = 2**27  # of scores held at a time, and of gallery rows
 _RESCORED_SHARE = 1 / 64  # of the pairs: from here on a float64 product is faster than scoring pairs again (measured)
+_SORTED_UP_TO = 64  # values for each threshold: sorting them is faster than counting for each (measured)
 
 
 @dataclass(frozen=True)
@@ -85,15 +86,15 @@ def rank_matches(
     check_sides(query, gallery)
     scorer = make_scorer(metric, query.embeddings, gallery.embeddings)
     rules = PairRules(query, gallery)
-    found = {int(index): rules.matches(index) for index in rules.queries}
+    found = {index: rules.matches(index) for index in rules.queries.tolist()}
     scored = np.array([index for index, matches in found.items() if len(matches)], dtype=np.int64)
     dropped = np.array([index for index, matches in found.items() if not len(matches)], dtype=np.int64)
-    queries = scorer.operand(query.embeddings[scored]) if len(scored) else None
-    searches = list(_searches(scored, found, queries, gallery, rules, scorer)) if queries else []
+    queries = scorer.operand(query.embeddings[scored])
+    searches = list(_searches(scored, found, queries, gallery, rules, scorer))
     counter = _Counter(scorer)
     with (reporter or SilentReporter()).task("Ranking", total=len(scored) * len(gallery), unit="pairs") as task:
-        for start, block in gallery_blocks(gallery, scorer, chunk_bytes) if queries else ():
-            junk = _within(rules.junk, start, len(block))
+        for start, block in gallery_blocks(gallery, scorer, chunk_bytes):
+            junk = within_block(rules.junk, start, len(block))
             size = max(1, chunk_bytes // (len(block) * block.rows.itemsize))
             for first in range(0, len(scored), size):
                 chunk = slice(first, first + size)
@@ -177,7 +178,7 @@ class _Counter:
         scores[:, junk] = -np.inf
         counts, to_rescore = [], 0
         for search, row, error in zip(searches, scores, errors.tolist(), strict=True):
-            row[_within(search.excluded, start, len(block))] = -np.inf
+            row[within_block(search.excluded, start, len(block))] = -np.inf
             sure, near = _count_sure(row, search.scores, error)
             counts.append((sure, near))
             to_rescore += len(near)
@@ -208,7 +209,7 @@ def _count_sure(
     kind = row.dtype.type
     high = np.nextafter((scores + error).astype(kind), kind(np.inf))
     low = np.nextafter((scores - error).astype(kind), kind(-np.inf))
-    reaching = np.sort(row[row > low[-1]])  # whatever scores less stands behind the last match
+    reaching = row[row > low[-1]]  # whatever scores less stands behind the last match
     sure = _count_above(reaching, high)
     unsure = np.flatnonzero(_count_above(reaching, low) > sure)
     if not len(unsure):
@@ -217,24 +218,25 @@ def _count_sure(
     for match in unsure:
         is_near |= (row > low[match]) & (row <= high[match])
     near = np.flatnonzero(is_near)
-    return sure - _count_above(np.sort(row[near]), high), near
+    return sure - _count_above(row[near], high), near
 
 
 def _count_exact(exact: NDArray[np.float64], positions: NDArray[np.int64], search: _Search) -> NDArray[np.int64]:
     """For each match how many of the images at gallery `positions` stand before it, by their exact scores."""
-    ordered = np.sort(exact)
-    above = _count_above(ordered, search.scores)
-    for match in np.flatnonzero(len(ordered) - np.searchsorted(ordered, search.scores, side="left") > above):
+    above = _count_above(exact, search.scores)
+    for match in np.flatnonzero(np.isin(search.scores, exact)):
         above[match] += np.count_nonzero((exact == search.scores[match]) & (positions < search.matches[match]))
     return above
 
 
-def _count_above(ordered: NDArray[np.floating], thresholds: NDArray[np.floating]) -> NDArray[np.int64]:
-    """For each threshold the number of ascending values greater than it."""
-    return len(ordered) - np.searchsorted(ordered, thresholds, side="right")
+def _count_above(values: NDArray[np.floating], thresholds: NDArray[np.floating]) -> NDArray[np.int64]:
+    """For each threshold the number of values greater than it."""
+    if len(values) > _SORTED_UP_TO * len(thresholds):
+        return np.array([np.count_nonzero(values > one) for one in thresholds], dtype=np.int64)
+    return len(values) - np.searchsorted(np.sort(values), thresholds, side="right")
 
 
-def _within(positions: NDArray[np.int64], start: int, length: int) -> NDArray[np.int64]:
+def within_block(positions: NDArray[np.int64], start: int, length: int) -> NDArray[np.int64]:
     """Of ascending positions those in a block, counted from its start."""
     first, last = np.searchsorted(positions, (start, start + length))
     return positions[first:last] - start

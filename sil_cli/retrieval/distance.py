@@ -75,7 +75,8 @@ def scale_to_unit(embeddings: NDArray[Float]) -> NDArray[Float]:
     units = np.empty(embeddings.shape, dtype=embeddings.dtype)
     for start, block in _blocks(embeddings):
         wide = block.astype(np.float64)
-        wide /= np.abs(wide).max(axis=1, keepdims=True)  # squares can then neither overflow nor vanish
+        if embeddings.dtype == np.float64:  # squares can then neither overflow nor vanish; those of float32 can't
+            wide /= np.abs(wide).max(axis=1, keepdims=True)
         lengths = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
         np.divide(wide, lengths, out=units[start : start + len(block)], casting="same_kind")
     return units

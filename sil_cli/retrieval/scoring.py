@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Metric = Literal["cosine", "euclidean"]
 
 _REFERENCE_TERMS = 32  # roundings of NumPy's pairwise sum of a row, generously
-_SAFE_LENGTHS = (1e-15, 1e15)  # within these neither squares nor their sums leave float32
+_SAFE_VALUES = (1e-15, 1e15)  # if the largest lies within these, sums of squares don't leave float32
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,13 @@ class Operand:
 
 
 class Scorer(Protocol):
-    """A metric, bound to what it has to know of both sides."""
+    """A metric, bound to what it has to know of both sides.
+
+    Attributes:
+        limits: Between which two values all scores lie, up to rounding.
+    """
+
+    limits: tuple[float, float]
 
     def operand(self, embeddings: NDArray[np.floating]) -> Operand:
         """Make embeddings (N, D) ready; each row depends on itself alone."""
@@ -65,20 +71,22 @@ def make_scorer(metric: Metric, query: NDArray[np.floating], gallery: NDArray[np
     Raises:
         DataError: As `check_embeddings`; zero vectors have a distance but no cosine.
     """
-    lengths = [
+    largest = [
         check_embeddings(side, what=what, zeros=metric == "euclidean")
         for what, side in (("query", query), ("gallery", gallery))
     ]
     if metric == "cosine":
         return CosineScorer()
-    longest = max(lengths)
-    low, high = _SAFE_LENGTHS
-    exponent = 0 if low <= longest <= high or longest == 0 else -int(np.frexp(longest)[1])
-    return EuclideanScorer(exponent)
+    low, high = _SAFE_VALUES
+    exponent = 0 if low <= max(largest) <= high or not any(largest) else -int(np.frexp(max(largest))[1])
+    longest = query.shape[1] ** 0.5 * float(np.ldexp(max(largest), exponent))
+    return EuclideanScorer(exponent, longest=longest)
 
 
 class CosineScorer:
     """Cosine similarity, -1..1; the rows of operands have length 1, rounded to the embeddings' precision."""
+
+    limits = (-1.0, 1.0)
 
     def operand(self, embeddings: NDArray[np.floating]) -> Operand:
         """Scale rows to length 1."""
@@ -100,15 +108,19 @@ class EuclideanScorer:
     Args:
         exponent: The embeddings are multiplied by this power of two, which changes no order, so that squares of
             enormous or tiny values stay within float32.
+        longest: No row of an operand is longer than this.
     """
 
-    def __init__(self, exponent: int) -> None:
+    def __init__(self, exponent: int, *, longest: float) -> None:
         self._exponent = exponent
+        self.limits = (-((2 * longest) ** 2) or -1.0, 0.0)
 
     def operand(self, embeddings: NDArray[np.floating]) -> Operand:
         """Scale by the power of two, and square."""
-        rows = np.ldexp(embeddings, self._exponent) if self._exponent else np.ascontiguousarray(embeddings)
-        return Operand(rows, np.array([np.square(row, dtype=np.float64).sum() for row in rows]))
+        rows = (
+            np.ldexp(embeddings, self._exponent) if self._exponent else np.require(embeddings, requirements=["C", "A"])
+        )
+        return Operand(rows, np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
 
     def product(self, queries: Operand, gallery: Operand) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
         """2·q·g − |g|² − |q|², whose error is bounded by that of the inner product times (|q| + |g|)²."""

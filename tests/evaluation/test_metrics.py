@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from evaluation_cases import cases, slow_pairs
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -18,38 +19,16 @@ from sil_cli.evaluation.metrics import (
     score_queries,
 )
 from sil_cli.evaluation.ranking import MatchRanks, rank_matches
-from sil_cli.retrieval.distance import unit_rows
 from sil_cli.retrieval.scoring import CosineScorer
-
-
-def slow_score(metric: str, left: np.ndarray, right: np.ndarray) -> float:
-    if metric == "cosine":
-        return (left.astype(np.float64) * right.astype(np.float64)).sum()
-    return -np.square(left.astype(np.float64) - right.astype(np.float64)).sum()
 
 
 def oracle(query: EmbeddingSet, gallery: EmbeddingSet, metric: str):
     """The rules word by word: for each query sort what counts, walk down the list."""
     rows = {}
     dropped = []
-    left, right = query.embeddings, gallery.embeddings
-    if metric == "cosine":
-        left, right = unit_rows(left), unit_rows(right)
-    for q in range(len(query)):
-        if query.junk is not None and query.junk[q]:
-            continue
-        listed = []
-        for g in range(len(gallery)):
-            if gallery.junk is not None and gallery.junk[g]:
-                continue
-            if query.keys is not None and gallery.keys is not None and query.keys[q] == gallery.keys[g]:
-                continue
-            same = query.identities[q] == gallery.identities[g]
-            if same and query.cameras[q] is not None and query.cameras[q] == gallery.cameras[g]:
-                continue
-            listed.append((-slow_score(metric, left[q], right[g]), g, same))
+    for q, pairs in slow_pairs(query, gallery, metric).items():
         hits, precisions, first, last = 0, [], None, None
-        for rank, (_, _, same) in enumerate(sorted(listed), start=1):
+        for rank, (_, _, same) in enumerate(sorted((-score, g, same) for score, g, same in pairs), start=1):
             if same:
                 hits += 1
                 precisions.append(hits / rank)
@@ -77,40 +56,6 @@ def assert_equals_oracle(query: EmbeddingSet, gallery: EmbeddingSet, metric: str
         assert means.mINP == pytest.approx(sum(inps) / len(inps), abs=1e-12)
         assert means.cmc == {k: pytest.approx(sum(f <= k for f in firsts) / len(firsts)) for k in (1, 3)}
         assert means.dropped_queries == tuple(dropped)
-
-
-@st.composite
-def cases(draw):
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    dimension = draw(st.sampled_from([1, 2, 3, 16]))
-    identities = draw(st.integers(1, 4))
-    cameras = draw(st.sampled_from([0, 1, 3]))
-    values = draw(st.sampled_from(["ties", "few", "smooth", "near"]))
-    dtype = draw(st.sampled_from([np.float32, np.float64]))
-    junk_share = draw(st.sampled_from([0.0, 0.3, 1.0]))
-    shared, numbered = draw(st.booleans()), draw(st.booleans())
-    pool = rng.standard_normal((3, dimension))
-
-    def side(count):
-        if values == "ties":
-            rows = rng.integers(1, 3, size=(count, dimension)).astype(np.float64)
-        elif values == "few":
-            rows = pool[rng.integers(3, size=count)]
-        else:
-            rows = rng.standard_normal((count, dimension))
-            if values == "near":  # scores that a float32 product can't tell apart
-                rows = 1 + rows * 1e-5
-        names = rng.integers(identities, size=count)
-        names = names if numbered else [f"p{one}" for one in names]
-        seen_by = [f"c{one}" if cameras else None for one in rng.integers(max(cameras, 1), size=count)]
-        seen_by = [None if rng.random() < 0.1 else one for one in seen_by]
-        junk = (rng.random(count) < junk_share).tolist()
-        keys = [f"k{one}" for one in rng.integers(20, size=count)]
-        return EmbeddingSet(rows.astype(dtype), names, seen_by, junk, keys if shared else None)
-
-    gallery = side(draw(st.integers(1, 40)))
-    query = dataclasses.replace(side(draw(st.integers(1, 6))), junk=None)
-    return query, gallery
 
 
 @settings(max_examples=2000, deadline=None)
@@ -183,6 +128,50 @@ def test_embeddings_that_tell_nobody_apart_are_multiplied_in_float64(monkeypatch
     monkeypatch.setattr(CosineScorer, "product", spied)
     rank_matches(query, gallery, chunk_bytes=20 * 64 * 4)
     assert made_in == [np.float32, *[np.float64] * 5]  # five blocks of 20 gallery rows, the first one twice
+    assert_equals_oracle(query, gallery)
+
+
+@pytest.mark.parametrize("per_threshold", [0, 10**6])
+def test_sorting_and_counting_agree_on_scores_equal_to_a_threshold(monkeypatch, per_threshold):
+    monkeypatch.setattr(ranking, "_SORTED_UP_TO", per_threshold)
+    scores = np.array([3.0, 1, 2, 2, -np.inf, 0])
+    assert ranking._count_above(scores, np.array([2.0, 3, 0, 1.5, -1])).tolist() == [1, 0, 4, 3, 5]
+
+
+def test_counted_and_sorted_ranks_are_those_of_the_oracle(monkeypatch):
+    rng = np.random.default_rng(2)
+    query = EmbeddingSet(rng.standard_normal((3, 8)), "aab", [None] * 3)
+    gallery = EmbeddingSet(rng.standard_normal((400, 8)).round(1), "ab" * 200, [None] * 400)
+    for per_threshold in (0, 10**6):
+        monkeypatch.setattr(ranking, "_SORTED_UP_TO", per_threshold)
+        assert_equals_oracle(query, gallery)
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e-20, 1.0, 1e25])
+def test_euclidean_ranks_do_not_depend_on_the_scale(scale):
+    rng = np.random.default_rng(4)
+    rows = rng.standard_normal((60, 8)) * scale
+    names = [str(one) for one in rng.integers(6, size=60)]
+    query, gallery = (EmbeddingSet(rows[part], names[part], [None] * len(names[part])) for part in np.s_[:10, 10:])
+    assert_equals_oracle(query, gallery, "euclidean")
+    single = [dataclasses.replace(side, embeddings=side.embeddings.astype(np.float32)) for side in (query, gallery)]
+    if scale > 1e-30:
+        assert_equals_oracle(*single, "euclidean")
+
+
+def test_zero_vectors_have_a_distance_but_no_cosine():
+    query = EmbeddingSet(np.array([[0.0, 1.0]]), "a", [None])
+    gallery = EmbeddingSet(np.array([[0.0, 0.0], [0.0, 3.0]]), "ab", [None, None])
+    assert evaluate(query, gallery, metric="euclidean").mAP == 1.0
+    with pytest.raises(DataError, match="1 of 2 gallery embeddings are all zeros"):
+        evaluate(query, gallery)
+
+
+def test_identities_may_be_numbers_and_arrays():
+    rng = np.random.default_rng(8)
+    query, gallery = (
+        EmbeddingSet(rng.standard_normal((n, 4)), rng.integers(5, size=n), rng.integers(3, size=n)) for n in (9, 50)
+    )
     assert_equals_oracle(query, gallery)
 
 
