@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
 from sil_cli.cli.session import session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sil_cli.workflows.evaluation_results import EvaluateResult
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -18,7 +23,14 @@ sil evaluate
 
 sil evaluate --model runs/001-ubs --target data/market1501
 
+sil evaluate --embeddings theirs.npz --metric euclidean
+
+sil evaluate --save-embeddings mine.npz
+
 sil evaluate --json | jq .mAP
+
+A file of embeddings holds the arrays query_embeddings, query_identities, gallery_embeddings, gallery_identities; also
+query_cameras and gallery_cameras, and optionally *_junk and *_paths. Write it with numpy.savez.
 """
 
 
@@ -29,6 +41,20 @@ def command(
     target: Annotated[
         Path | None, typer.Option("--target", metavar="DIR", help="A prepared data set; default: the one left out.")
     ] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option("--embeddings", metavar="FILE.npz", help="Score these embeddings instead of a model."),
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", metavar="cosine|euclidean", help="What is near; default: cosine.")
+    ] = None,
+    save_embeddings: Annotated[
+        Path | None,
+        typer.Option("--save-embeddings", metavar="FILE.npz", help="Write the model's embeddings and their labels."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where results go; default: into the run.")
+    ] = None,
     config: ConfigOption = None,
     device: DeviceOption = None,
     assignments: SetOption = None,
@@ -37,17 +63,53 @@ def command(
 ) -> None:
     """Score a model on a camera network: mAP, CMC and mINP."""
     with session(common(config, device, assignments, as_json, debug)) as current:
-        settings = current.settings({"evaluate": {"model": model, "target": target}})
+        flags = {"model": model, "target": target, "embeddings": embeddings, "metric": metric}
+        settings = current.settings({"evaluate": flags | {"save_embeddings": save_embeddings, "out": out}})
         from sil_cli.workflows.evaluate import evaluate
 
         result = evaluate(settings, current.reporter)
-        table = Table(title=f"{result.model} on {result.target}", title_justify="left")
-        for column in ("mAP", *(f"Rank-{rank}" for rank in result.cmc), "mINP", "queries", "gallery"):
-            table.add_column(column, justify="right")
-        rates = [result.mAP, *result.cmc.values(), result.mINP]
-        table.add_row(*(f"{100 * rate:.1f}" for rate in rates), f"{result.queries:,}", f"{result.gallery:,}")
-        current.out.print(table)
-        conditions = "; ".join(f"{name}: {value}" for name, value in result.conditions.items())
-        current.out.print(f"In percent. Conditions: {conditions}.", highlight=False, soft_wrap=True)
-        current.next_command(f"Results in {result.results}.", "sil index-gallery")
+        current.out.print(_scores(result))
+        for line in _lines(result):
+            current.out.print(line, highlight=False, soft_wrap=True)
+        current.next_command(f"Results in {result.results}.", None if embeddings else "sil index-gallery")
         current.finish(result)
+
+
+def _scores(result: EvaluateResult) -> Table:
+    table = Table(title=f"{result.model} on {result.target}", title_justify="left")
+    table.add_column("")
+    for column in ("mAP", *(f"Rank-{rank}" for rank in result.cmc), "mINP", "queries", "gallery"):
+        table.add_column(column, justify="right")
+    rates = {"mAP": result.mAP, **{f"Rank-{rank}": rate for rank, rate in result.cmc.items()}, "mINP": result.mINP}
+    table.add_row("", *(f"{100 * rate:.1f}" for rate in rates.values()), f"{result.queries:,}", f"{result.gallery:,}")
+    for label, end in (("from", "low"), ("to", "high")):
+        ends = (getattr(result.intervals.get(name), end, None) for name in rates)
+        table.add_row(label, *("" if each is None else f"{100 * each:.1f}" for each in ends), "", "")
+    return table
+
+
+def _lines(result: EvaluateResult) -> Iterator[str]:
+    found = result.open_set
+    yield (
+        "TAR at FAR "
+        + "; ".join(f"{rate}: {_percent(each)}" for rate, each in found.tar_at_far.items())
+        + (f" ({found.same_pairs:,} same and {found.different_pairs:,} different pairs)")
+    )
+    yield (
+        "DIR at FAR "
+        + "; ".join(f"{rate}: {_percent(each)}" for rate, each in found.dir_at_far.items())
+        + (f" ({found.known:,} queries in the gallery, {found.strangers:,} not)")
+    )
+    if result.calibration:
+        for name, each in (("match", result.calibration.match), ("possible", result.calibration.possible)):
+            yield (
+                f"Calibrated '{name}' from {each.threshold:.3f} on: here FAR {each.false_accept_rate:.1e}, "
+                f"TAR {100 * each.true_accept_rate:.1f}"
+                f"{' (measured on this very data set)' if result.calibration.made_on_target else ''}"
+            )
+    conditions = "; ".join(f"{name}: {value}" for name, value in result.conditions.items())
+    yield f"In percent; from, to: 95 % intervals, bootstrap over queries. Conditions: {conditions}."
+
+
+def _percent(rate: float | None) -> str:
+    return "too few" if rate is None else f"{100 * rate:.1f}"

@@ -93,7 +93,7 @@ class PairScores:
         """The verification ROC: (false accept rate, true accept rate), the rates spaced evenly in their logarithm."""
         finest = 1 / max(1, self.different_pairs)
         rates = np.unique(np.append(np.geomspace(min(finest, 0.5), 1, points), list(FALSE_ACCEPT_RATES.values())))
-        reaching = {}
+        reaching: dict[float, float] = {}
         for rate in rates[rates >= finest].tolist():
             threshold = self.threshold(rate)
             if threshold is not None:

@@ -34,6 +34,7 @@ from sil_cli.training.run_folder import (
 )
 from sil_cli.training.sources import Source, make_source
 from sil_cli.training.step import StepOptions
+from sil_cli.workflows.calibrate import calibrate_after_training
 from sil_cli.workflows.locate import (
     is_finished,
     left_out_beside,
@@ -83,7 +84,7 @@ def train(flags: dict[str, Any], config: Path | None, reporter: Reporter) -> Tra
         write_facts(run, _facts(settings, recipe, datasets, training))
         training.start(reporter)
         save_checkpoint(run, training.state())
-        return _finish(run, training, reporter)
+        return _finish(run, settings, training, reporter)
 
 
 def choose_recipe(datasets: list[Dataset]) -> str:
@@ -119,7 +120,7 @@ def _resume(settings: Settings, flags: dict[str, Any], config: Path | None, repo
         else:
             load_pretrained(training.embedder.backbone, settings.model.backbone, settings.model.weights)
             training.start(reporter)
-        return _finish(run, training, reporter)
+        return _finish(run, settings, training, reporter)
 
 
 def _only_writer(run: Path) -> contextlib.AbstractContextManager[None]:
@@ -258,7 +259,7 @@ def _facts(settings: Settings, recipe: str, datasets: list[Dataset], training: T
     )
 
 
-def _finish(run: Path, training: Training, reporter: Reporter) -> TrainResult:
+def _finish(run: Path, settings: Settings, training: Training, reporter: Reporter) -> TrainResult:
     with stop_at_safe_point() as stop:
         training.run(run, reporter, stop, lambda history: write_metrics(run, history))
     epoch, state = training.selected_state()
@@ -273,6 +274,8 @@ def _finish(run: Path, training: Training, reporter: Reporter) -> TrainResult:
     # The model's record is what makes a run finished, so it is written after the facts are complete.
     write_facts(run, facts)
     save_model(run, training.embedder)
+    if settings.train.calibrate:
+        calibrate_after_training(settings, run, reporter)
     return _result(run, facts)
 
 
