@@ -6,21 +6,20 @@ away; the others should find their person first. The best score of each query is
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sil_cli.evaluation.pairs import PairRules, check_sides
-from sil_cli.evaluation.ranking import CHUNK_BYTES, gallery_blocks, within_block
-from sil_cli.retrieval.scoring import make_scorer
-from sil_cli.runtime import SilentReporter
+from sil_cli.evaluation.pairs import labels
+from sil_cli.evaluation.streaming import CHUNK_BYTES, make_test, run_test, within_block
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sil_cli.evaluation.pairs import EmbeddingSet
-    from sil_cli.retrieval.scoring import Metric, Operand, Scorer
+    from sil_cli.evaluation.streaming import Chunk, RetrievalTest
+    from sil_cli.retrieval.scoring import Metric
     from sil_cli.runtime import Reporter
 
 STRANGERS_SHARE = 0.5
@@ -79,52 +78,49 @@ def identify(
     Raises:
         DataError: As `rank_matches`.
     """
-    check_sides(query, gallery)
-    scorer = make_scorer(metric, query.embeddings, gallery.embeddings)
-    of_stranger = np.array([each in strangers for each in gallery.identities], dtype=bool)
-    rules = PairRules(query, replace(gallery, junk=gallery.junk_flags() | of_stranger))
-    is_stranger = np.array([query.identities[index] in strangers for index in rules.queries.tolist()], dtype=bool)
-    matches = [rules.matches(index) for index in rules.queries.tolist()]
-    kept = np.flatnonzero(is_stranger | np.array([len(each) > 0 for each in matches], dtype=bool))
-    indices = rules.queries[kept]
-    queries = scorer.operand(query.embeddings[indices])
-    ignored = [
-        np.setdiff1d(rules.not_strangers(index), matches[at], assume_unique=True)
-        for at, index in zip(kept.tolist(), indices.tolist(), strict=True)
-    ]
-    best = _Best(scorer, queries)
-    with (reporter or SilentReporter()).task("Identifying", total=len(kept) * len(gallery), unit="pairs") as task:
-        for start, block in gallery_blocks(gallery, scorer, chunk_bytes):
-            away = within_block(rules.junk, start, len(block))
-            size = max(1, chunk_bytes // (len(block) * block.rows.itemsize))
-            for first in range(0, len(kept), size):
-                scores, errors = scorer.product(queries.part(slice(first, first + size)), block)
-                scores[:, away] = -np.inf
-                for at, (row, error) in enumerate(zip(scores, errors.tolist(), strict=True), start=first):
-                    row[within_block(ignored[at], start, len(block))] = -np.inf
-                    best.improve(at, row, error, block, start)
-                task.advance(scores.size)
-    found, unknown = best.places >= 0, is_stranger[kept]
-    correct = np.array([place in matches[at] for at, place in zip(kept.tolist(), best.places, strict=True)], dtype=bool)
-    known = found & ~unknown
-    return Identification(best.scores[known], correct[known], best.scores[found & unknown])
+    test = make_test(query, gallery, metric=metric)
+    identifier = Identifier(test, strangers)
+    run_test(test, [identifier], chunk_bytes=chunk_bytes, reporter=reporter)
+    return identifier.result()
 
 
-class _Best:
-    """The best gallery image of each query so far: its exact score, and its position, -1 where there is none."""
+class Identifier:
+    """A listener that keeps each query's best image of a different person; matches are known without listening.
 
-    def __init__(self, scorer: Scorer, queries: Operand) -> None:
-        self._scorer, self._queries = scorer, queries
-        self.scores = np.full(len(queries), -np.inf)
-        self.places = np.full(len(queries), -1)
+    It must be the last of the listeners, as it takes the strangers out of a chunk's scores.
+    """
 
-    def improve(self, at: int, row: NDArray[np.floating], error: float, block: Operand, start: int) -> None:
-        """Look at one query's product scores (B,) of a block of the gallery, -inf where an image doesn't count."""
-        top = float(row.max())
-        if top == -np.inf or top + error < self.scores[at]:
-            return
-        near = np.flatnonzero(row >= np.nextafter(row.dtype.type(top - 2 * error), row.dtype.type(-np.inf)))
-        exact = self._scorer.exact(self._queries.rows[at], block.rows[near])
-        first = int(exact.argmax())
-        if exact[first] > self.scores[at]:
-            self.scores[at], self.places[at] = exact[first], start + near[first]
+    def __init__(self, test: RetrievalTest, strangers: frozenset[object]) -> None:
+        self._test = test
+        of_stranger = (each in strangers for each in labels(test.gallery.identities))
+        self._taken_out = np.flatnonzero(np.fromiter(of_stranger, dtype=bool, count=len(test.gallery)))
+        self._is_stranger = np.array([test.query.identities[index] in strangers for index in test.indices], dtype=bool)
+        self._scores = np.full(len(test.rows), -np.inf)
+        self._places = np.full(len(test.rows), -1)
+
+    def take(self, chunk: Chunk) -> bool:
+        """Look for better ones in a chunk."""
+        chunk.scores[:, within_block(self._taken_out, chunk.start, len(chunk.block))] = -np.inf
+        tops = chunk.scores.max(axis=1)
+        reachable = np.flatnonzero((tops > -np.inf) & (tops + chunk.errors >= self._scores[chunk.first :][: len(tops)]))
+        for at in reachable.tolist():
+            row, place = chunk.scores[at], chunk.first + at
+            least = row.dtype.type(tops[at] - 2 * chunk.errors[at])
+            near = np.flatnonzero(row >= np.nextafter(least, row.dtype.type(-np.inf)))
+            exact = self._test.scorer.exact(chunk.queries.rows[at], chunk.block.rows[near])
+            best = int(exact.argmax())
+            if exact[best] > self._scores[place]:
+                self._scores[place], self._places[place] = exact[best], chunk.start + near[best]
+        return True
+
+    def result(self) -> Identification:
+        """Who was found, once all chunks have been taken."""
+        known, correct = [], []
+        for place in np.flatnonzero(~self._is_stranger).tolist():
+            if len(self._test.matches[place]):
+                match = (self._test.match_scores[place][0], -self._test.matches[place][0])
+                other = (self._scores[place], -self._places[place])
+                known.append(max(match, other)[0])
+                correct.append(match > other)
+        unknown = self._scores[self._is_stranger & (self._places >= 0)]
+        return Identification(np.array(known), np.array(correct, dtype=bool), unknown)

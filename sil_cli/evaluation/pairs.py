@@ -89,13 +89,13 @@ class PairRules:
         self.junk = np.flatnonzero(junk)
         self.gallery_size = len(gallery) - len(self.junk)
         self.queries = np.flatnonzero(~query.junk_flags())
-        self._identities = list(_labels(query.identities))
-        self._cameras = list(_labels(query.cameras))
+        self._identities = list(labels(query.identities))
+        self._cameras = list(labels(query.cameras))
         self._of_identity = _positions(gallery.identities, set(self._identities), junk)
         self._keys: list[Hashable] | None = None
         self._of_key: dict[Hashable, NDArray[np.int64]] = {}
         if query.keys is not None and gallery.keys is not None:
-            self._keys = list(_labels(query.keys))
+            self._keys = list(labels(query.keys))
             self._of_key = _positions(gallery.keys, set(self._keys), junk)
 
     def of_identity(self, index: int) -> NDArray[np.int64]:
@@ -123,7 +123,7 @@ class PairRules:
 _NOWHERE: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
 
-def _labels(values: Sequence[Hashable] | NDArray[Any]) -> Iterator[Hashable]:
+def labels(values: Sequence[Hashable] | NDArray[Any]) -> Iterator[Hashable]:
     """The values one by one, as Python's own objects."""
     for start in range(0, len(values), _LABELS_AT_A_TIME):
         part = values[start : start + _LABELS_AT_A_TIME]
@@ -134,7 +134,7 @@ def _positions(
     values: Sequence[Hashable] | NDArray[Any], wanted: set[Hashable], junk: NDArray[np.bool_]
 ) -> dict[Hashable, NDArray[np.int64]]:
     positions: dict[Hashable, list[int]] = {}
-    for row, value in enumerate(_labels(values)):
+    for row, value in enumerate(labels(values)):
         if value in wanted and not junk[row]:
             positions.setdefault(value, []).append(row)
     return {value: np.array(rows, dtype=np.int64) for value, rows in positions.items()}

@@ -21,20 +21,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sil_cli.evaluation.pairs import EmbeddingSet, PairRules, check_sides
-from sil_cli.retrieval.scoring import Metric, Operand, Scorer, make_scorer
-from sil_cli.runtime import SilentReporter
+from sil_cli.evaluation.pairs import EmbeddingSet
+from sil_cli.evaluation.streaming import CHUNK_BYTES, make_test, run_test
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
+    from sil_cli.evaluation.streaming import Chunk, RetrievalTest
+    from sil_cli.retrieval.scoring import Metric
     from sil_cli.runtime import Reporter
 
 __all__ = ["EmbeddingSet", "MatchRanks", "rank_matches"]
 
-CHUNK_BYTES = 2**27  # of scores held at a time, and of gallery rows
 _RESCORED_SHARE = 1 / 64  # of the pairs: from here on a float64 product is faster than scoring pairs again (measured)
 _SORTED_UP_TO = 64  # values for each threshold: sorting them is faster than counting for each (measured)
 
@@ -83,113 +81,45 @@ def rank_matches(
     Raises:
         DataError: A side is empty, the sides don't fit together, or an embedding can't be used.
     """
-    check_sides(query, gallery)
-    scorer = make_scorer(metric, query.embeddings, gallery.embeddings)
-    rules = PairRules(query, gallery)
-    found = {index: rules.matches(index) for index in rules.queries.tolist()}
-    scored = np.array([index for index, matches in found.items() if len(matches)], dtype=np.int64)
-    dropped = np.array([index for index, matches in found.items() if not len(matches)], dtype=np.int64)
-    queries = scorer.operand(query.embeddings[scored])
-    searches = list(_searches(scored, found, queries, gallery, rules, scorer))
-    counter = _Counter(scorer)
-    with (reporter or SilentReporter()).task("Ranking", total=len(scored) * len(gallery), unit="pairs") as task:
-        for start, block in gallery_blocks(gallery, scorer, chunk_bytes):
-            junk = within_block(rules.junk, start, len(block))
-            size = max(1, chunk_bytes // (len(block) * block.rows.itemsize))
-            for first in range(0, len(scored), size):
-                chunk = slice(first, first + size)
-                counter.count(searches[chunk], queries.part(chunk), block, start, junk)
-                task.advance(len(searches[chunk]) * len(block))
-    return MatchRanks(scored, tuple(each.ranks() for each in searches), dropped, rules.gallery_size)
+    test = make_test(query, gallery, metric=metric)
+    ranker = Ranker(test)
+    run_test(test, [ranker], chunk_bytes=chunk_bytes, reporter=reporter)
+    return ranker.result()
 
 
-def gallery_blocks(gallery: EmbeddingSet, scorer: Scorer, chunk_bytes: int) -> Iterator[tuple[int, Operand]]:
-    """The gallery's rows as operands, in blocks of about `chunk_bytes`, each with the position of its first row."""
-    rows = gallery.embeddings
-    size = max(1, chunk_bytes // (rows.shape[1] * rows.itemsize))
-    for start in range(0, len(rows), size):
-        yield start, scorer.operand(rows[start : start + size])
+class Ranker:
+    """A listener that counts the different people who stand before each match."""
 
+    def __init__(self, test: RetrievalTest) -> None:
+        self._test = test
+        self._ahead = [np.zeros(len(each), dtype=np.int64) for each in test.matches]
 
-@dataclass(frozen=True)
-class _Search:
-    """One query on its way through the gallery.
-
-    Attributes:
-        matches: Gallery positions of its matches, best first: by descending exact score, ties in gallery order.
-        scores: Their exact scores.
-        ahead: For each of them how many gallery images that are no matches stand before it; grows block by block.
-        excluded: Gallery positions that aren't counted: matches, and what is ignored besides junk. Ascending.
-    """
-
-    matches: NDArray[np.int64]
-    scores: NDArray[np.float64]
-    ahead: NDArray[np.int64]
-    excluded: NDArray[np.int64]
-
-    def ranks(self) -> NDArray[np.int64]:
-        return self.ahead + np.arange(1, len(self.ahead) + 1)
-
-
-def _searches(
-    scored: NDArray[np.int64],
-    found: dict[int, NDArray[np.int64]],
-    queries: Operand,
-    gallery: EmbeddingSet,
-    rules: PairRules,
-    scorer: Scorer,
-) -> Iterator[_Search]:
-    for row, index in enumerate(scored.tolist()):
-        matches = found[index]
-        scores = scorer.exact(queries.rows[row], scorer.operand(gallery.embeddings[matches]).rows)
-        order = np.lexsort((matches, -scores))
-        ahead = np.zeros(len(matches), dtype=np.int64)
-        yield _Search(matches[order], scores[order], ahead, rules.not_strangers(index))
-
-
-class _Counter:
-    """Counts, block by block, the strangers that stand before each match."""
-
-    def __init__(self, scorer: Scorer) -> None:
-        self._scorer = scorer
-        self._wide = False
-
-    def count(
-        self, searches: list[_Search], queries: Operand, block: Operand, start: int, junk: NDArray[np.int64]
-    ) -> None:
-        """Add one block of the gallery, which begins at position `start`, to the counts of a chunk of queries."""
-        if not self._wide:
-            # Embeddings that crowd one block crowd the others too: once wide, always wide.
-            self._wide = not self._try(searches, queries, block, start, junk, _RESCORED_SHARE)
-        if self._wide:
-            self._try(searches, queries.widened(), block.widened(), start, junk, np.inf)
-
-    def _try(
-        self,
-        searches: list[_Search],
-        queries: Operand,
-        block: Operand,
-        start: int,
-        junk: NDArray[np.int64],
-        limit: float,
-    ) -> bool:
-        """Count, unless more than the share `limit` of the pairs would have to be scored again."""
-        scores, errors = self._scorer.product(queries, block)
-        scores[:, junk] = -np.inf
+    def take(self, chunk: Chunk) -> bool:
+        """Count, unless too many pairs of a chunk would have to be scored again."""
         counts, to_rescore = [], 0
-        for search, row, error in zip(searches, scores, errors.tolist(), strict=True):
-            row[within_block(search.excluded, start, len(block))] = -np.inf
-            sure, near = _count_sure(row, search.scores, error)
-            counts.append((sure, near))
-            to_rescore += len(near)
-            if to_rescore > limit * scores.size and scores.dtype != np.float64:
+        limit = np.inf if chunk.scores.dtype == np.float64 else _RESCORED_SHARE * chunk.scores.size
+        for place, (row, error) in enumerate(zip(chunk.scores, chunk.errors.tolist(), strict=True), start=chunk.first):
+            if len(self._test.matches[place]):
+                sure, near = _count_sure(row, self._test.match_scores[place], error)
+                counts.append((place, sure, near))
+                to_rescore += len(near)
+            if to_rescore > limit:
                 return False
-        for position, (search, (sure, near)) in enumerate(zip(searches, counts, strict=True)):
-            search.ahead[:] += sure
+        for place, sure, near in counts:
+            self._ahead[place] += sure
             if len(near):
-                exact = self._scorer.exact(queries.rows[position], block.rows[near])
-                search.ahead[:] += _count_exact(exact, start + near, search)
+                exact = self._test.scorer.exact(self._test.rows.rows[place], chunk.block.rows[near])
+                scores, matches = self._test.match_scores[place], self._test.matches[place]
+                self._ahead[place] += _count_exact(exact, chunk.start + near, scores, matches)
         return True
+
+    def result(self) -> MatchRanks:
+        """The ranks, once all chunks have been taken."""
+        ranks = [ahead + np.arange(1, len(ahead) + 1) for ahead in self._ahead]
+        found = np.array([len(each) > 0 for each in ranks], dtype=bool)
+        indices = self._test.indices
+        kept = tuple(each for each in ranks if len(each))
+        return MatchRanks(indices[found], kept, indices[~found], self._test.gallery_size)
 
 
 def _count_sure(
@@ -221,11 +151,16 @@ def _count_sure(
     return sure - _count_above(row[near], high), near
 
 
-def _count_exact(exact: NDArray[np.float64], positions: NDArray[np.int64], search: _Search) -> NDArray[np.int64]:
+def _count_exact(
+    exact: NDArray[np.float64],
+    positions: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    matches: NDArray[np.int64],
+) -> NDArray[np.int64]:
     """For each match how many of the images at gallery `positions` stand before it, by their exact scores."""
-    above = _count_above(exact, search.scores)
-    for match in np.flatnonzero(np.isin(search.scores, exact)):
-        above[match] += np.count_nonzero((exact == search.scores[match]) & (positions < search.matches[match]))
+    above = _count_above(exact, scores)
+    for match in np.flatnonzero(np.isin(scores, exact)):
+        above[match] += np.count_nonzero((exact == scores[match]) & (positions < matches[match]))
     return above
 
 
@@ -234,9 +169,3 @@ def _count_above(values: NDArray[np.floating], thresholds: NDArray[np.floating])
     if len(values) > _SORTED_UP_TO * len(thresholds):
         return np.array([np.count_nonzero(values > one) for one in thresholds], dtype=np.int64)
     return len(values) - np.searchsorted(np.sort(values), thresholds, side="right")
-
-
-def within_block(positions: NDArray[np.int64], start: int, length: int) -> NDArray[np.int64]:
-    """Of ascending positions those in a block, counted from its start."""
-    first, last = np.searchsorted(positions, (start, start + length))
-    return positions[first:last] - start

@@ -13,20 +13,19 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from sil_cli.evaluation.pairs import PairRules, check_sides
-from sil_cli.evaluation.ranking import CHUNK_BYTES, gallery_blocks, within_block
-from sil_cli.retrieval.scoring import make_scorer
-from sil_cli.runtime import SilentReporter
+from sil_cli.evaluation.streaming import CHUNK_BYTES, make_test, run_test
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sil_cli.evaluation.pairs import EmbeddingSet
+    from sil_cli.evaluation.streaming import Chunk, RetrievalTest
     from sil_cli.retrieval.scoring import Metric
     from sil_cli.runtime import Reporter
 
 FALSE_ACCEPT_RATES = {"1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}
 BINS = 2**20
+_VALUES_AT_A_TIME = 2**18  # scores sorted into bins at a time: their bins stay in the cache
 
 
 @dataclass(frozen=True)
@@ -118,31 +117,36 @@ def score_pairs(
     Raises:
         DataError: As `rank_matches`.
     """
-    check_sides(query, gallery)
-    scorer = make_scorer(metric, query.embeddings, gallery.embeddings)
-    rules = PairRules(query, gallery)
-    kept = rules.queries
-    queries = scorer.operand(query.embeddings[kept])
-    low, high = scorer.limits
-    width = (high - low) / (BINS - 1)
-    low -= width / 2  # round scores, as of duplicates, then lie amid a bin
-    same = np.zeros(BINS, dtype=np.int64)
-    for row, index in enumerate(kept.tolist()):
-        matches = rules.matches(index)
-        exact = scorer.exact(queries.rows[row], scorer.operand(gallery.embeddings[matches]).rows)
-        np.add.at(same, np.clip(((exact - low) / width).astype(np.int64), 0, BINS - 1), 1)
-    different = np.zeros(BINS + 1, dtype=np.int64)
-    excluded = [rules.not_strangers(index) for index in kept.tolist()]
-    with (reporter or SilentReporter()).task("Verifying", total=len(kept) * len(gallery), unit="pairs") as task:
-        for start, block in gallery_blocks(gallery, scorer, chunk_bytes):
-            junk = within_block(rules.junk, start, len(block))
-            size = max(1, chunk_bytes // (len(block) * 8))
-            for first in range(0, len(kept), size):
-                scores, _ = scorer.product(queries.part(slice(first, first + size)), block)
-                bins = np.clip((scores - low) / width, 0, BINS - 1).astype(np.int32)
-                bins[:, junk] = BINS
-                for row, away in zip(bins, excluded[first : first + size], strict=True):
-                    row[within_block(away, start, len(block))] = BINS
-                different += np.bincount(bins.ravel(), minlength=BINS + 1)
-                task.advance(bins.size)
-    return PairScores(low, width, same, different[:BINS])
+    test = make_test(query, gallery, metric=metric)
+    verifier = Verifier(test)
+    run_test(test, [verifier], chunk_bytes=chunk_bytes, reporter=reporter)
+    return verifier.result()
+
+
+class Verifier:
+    """A listener that counts pairs by their scores."""
+
+    def __init__(self, test: RetrievalTest) -> None:
+        low, high = test.scorer.limits
+        self._width = (high - low) / (BINS - 1)
+        self._low = low - self._width / 2  # round scores, as of duplicates, then lie amid a bin
+        exact = np.concatenate([np.empty(0), *test.match_scores])
+        self._same = np.bincount(self._bins(exact), minlength=BINS)
+        self._different = np.zeros(BINS, dtype=np.int64)
+
+    def take(self, chunk: Chunk) -> bool:
+        """Count a chunk's pairs of different people."""
+        step = max(1, _VALUES_AT_A_TIME // chunk.scores.shape[1])
+        for first in range(0, len(chunk.scores), step):
+            scores = chunk.scores[first : first + step]
+            self._different += np.bincount(self._bins(scores).ravel(), minlength=BINS)
+            self._different[0] -= np.count_nonzero(np.isneginf(scores))  # what doesn't count fell into the first bin
+        return True
+
+    def result(self) -> PairScores:
+        """The counts, once all chunks have been taken."""
+        return PairScores(self._low, self._width, self._same, self._different)
+
+    def _bins(self, scores: NDArray[np.floating]) -> NDArray[np.intp]:
+        places = (scores - self._low) / self._width
+        return np.clip(places, 0, BINS - 1, out=places).astype(np.intp)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sil_cli.evaluation.bootstrap import bootstrap_mean
-from sil_cli.evaluation.identification import choose_strangers, identify
+from sil_cli.evaluation.identification import Identifier, choose_strangers
 from sil_cli.evaluation.metrics import QueryScores, RetrievalScores, mean_scores, score_queries
-from sil_cli.evaluation.ranking import rank_matches
-from sil_cli.evaluation.verification import FALSE_ACCEPT_RATES, PairScores, score_pairs
+from sil_cli.evaluation.ranking import Ranker
+from sil_cli.evaluation.streaming import make_test, run_test
+from sil_cli.evaluation.verification import FALSE_ACCEPT_RATES, PairScores, Verifier
 from sil_cli.files import write_json, write_text
 from sil_cli.workflows.evaluation_results import (
     CalibrationCheck,
@@ -62,10 +63,11 @@ def score_sides(query: EmbeddingSet, gallery: EmbeddingSet, *, metric: Metric, r
     Raises:
         DataError: The embeddings can't be used, or no query has a match.
     """
-    scores = score_queries(rank_matches(query, gallery, metric=metric, reporter=reporter))
-    means = mean_scores(scores)
-    pairs = score_pairs(query, gallery, metric=metric, reporter=reporter)
-    found = identify(query, gallery, choose_strangers(query), metric=metric, reporter=reporter)
+    test = make_test(query, gallery, metric=metric)
+    ranker, verifier, identifier = Ranker(test), Verifier(test), Identifier(test, choose_strangers(query))
+    run_test(test, [ranker, verifier, identifier], reporter=reporter)
+    scores = score_queries(ranker.result())
+    means, pairs, found = mean_scores(scores), verifier.result(), identifier.result()
     open_set = OpenSetResult(
         same_pairs=pairs.same_pairs,
         different_pairs=pairs.different_pairs,
