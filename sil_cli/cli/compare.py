@@ -53,8 +53,12 @@ def command(
             highlight=False,
             soft_wrap=True,
         )
-        for name, (one, other) in result.different_conditions.items():
+        known = {name: both for name, both in result.different_conditions.items() if None not in both}
+        for name, (one, other) in known.items():
             current.out.print(f"They differ in {name}: {one} / {other}.", highlight=False, soft_wrap=True)
+        if len(known) < len(result.different_conditions):
+            unknown = ", ".join(name for name in result.different_conditions if name not in known)
+            current.out.print(f"Known of one of them only: {unknown}.", highlight=False, soft_wrap=True)
         if result.changed_most:
             current.out.print(_changed(result))
         current.finish(result)

@@ -63,9 +63,7 @@ def compare(settings: Settings, first: Path, second: Path) -> CompareResult:
         if target not in results:
             raise UsageError(f"{path} was not evaluated on {target}.", did_you_mean(target, results))
     one, other = (_load(results[target]) for results in there)
-    if one.result.test_set != other.result.test_set or [line.query for line in one.lines] != [
-        line.query for line in other.lines
-    ]:
+    if not _same_test(one.result, other.result):
         raise DataError(
             f"{one.result.results} and {other.result.results} are not of the same test: their queries or galleries "
             f"differ ({one.result.queries} and {other.result.queries} queries, {one.result.gallery} and "
@@ -73,6 +71,12 @@ def compare(settings: Settings, first: Path, second: Path) -> CompareResult:
             "Evaluate both models on the same prepared data set, then compare again.",
         )
     return _compared(one, other, settings.compare.changed)
+
+
+def _same_test(one: EvaluateResult, other: EvaluateResult) -> bool:
+    """Labels and names are equal, and so are the manifests where both are known."""
+    manifests = {one.manifest_sha256, other.manifest_sha256} - {None}
+    return one.test_set == other.test_set and len(manifests) < 2
 
 
 def _compared(one: _Saved, other: _Saved, changed: int) -> CompareResult:
@@ -134,7 +138,7 @@ def _results_of(path: Path) -> dict[str, Path]:
 
 def _common_target(first: Path, second: Path, one: dict[str, Path], other: dict[str, Path]) -> str:
     alone = len(one) == len(other) == 1 and not one.keys() & other.keys()
-    if alone and _load_result(*one.values()).test_set == _load_result(*other.values()).test_set:
+    if alone and _same_test(_load_result(*one.values()), _load_result(*other.values())):
         # Names may differ where the test is the same, as of embeddings from a file; the labels decide.
         other |= dict(zip(one, other.values(), strict=True))
     common = sorted(one.keys() & other.keys())

@@ -124,6 +124,7 @@ def _score(
     about["conditions"] |= {"distance": metric}
     result = EvaluateResult(
         **about,
+        manifest_sha256=manifest,
         test_set=fingerprint_of_test(query, gallery),
         queries=means.queries,
         gallery=means.gallery,

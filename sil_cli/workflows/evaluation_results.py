@@ -69,7 +69,8 @@ class EvaluateResult(Result):
     Attributes:
         model: The run folder, or the file of embeddings.
         fingerprint: The model's; None where only its embeddings are known.
-        test_set: SHA-256 over the labels of both sides: equal where two results are on the very same test.
+        manifest_sha256: The target's; None for a file of embeddings.
+        test_set: SHA-256 over labels and names of both sides.
         gallery: Number of gallery images, junk left out.
         dropped_queries: Queries without a valid match, left out of the means; named in `per_query`.
         intervals: Of mAP, Rank-1 and mINP; bootstrap over queries.
@@ -86,6 +87,7 @@ class EvaluateResult(Result):
     model: Path
     fingerprint: str | None
     target: str
+    manifest_sha256: str | None
     test_set: str
     queries: int
     gallery: int
