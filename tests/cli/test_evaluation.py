@@ -132,7 +132,6 @@ class TestCompare:
     def test_a_worse_model_is_worse(self, run, files) -> None:
         sil("evaluate", "--embeddings", files[1])
         document = sil("compare", run, files[1].with_name("worse-evaluation"), "--json").document
-        paths = next(run.glob("evaluation/*/queries.jsonl")), files[1].parent / "worse-evaluation/queries.jsonl"
         lines = [
             [json.loads(line) for line in path.read_text().splitlines()]
             for path in (
