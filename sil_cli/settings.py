@@ -185,6 +185,7 @@ class TrainSettings(Section):
     )
     keep_checkpoints: Positive = Field(2, description="checkpoints kept of an unfinished run, and after it")
     tensorboard: bool = Field(False, description="write the metrics for TensorBoard too")
+    calibrate: bool = Field(True, description="measure thresholds at the end, on people of the sources not learnt")
     resume: bool = Field(False, description="go on with an unfinished run")
 
 
@@ -226,6 +227,30 @@ class EvaluateSettings(Section):
     model: Path | None = Field(None, description="a run folder; default: the newest finished one")
     target: Path | None = Field(None, description="a prepared data set; default: the one left out")
     batch: Positive = Field(128, description="images per forward pass")
+    embeddings: Path | None = Field(None, description="an .npz file of any project's embeddings, instead of a model")
+    metric: Literal["cosine", "euclidean"] = Field("cosine", description="what is near")
+    save_embeddings: Path | None = Field(None, description="an .npz file to write the embeddings to")
+    out: Path | None = Field(None, description="where results go; default: into the run, or beside the embeddings")
+
+
+class CompareSettings(Section):
+    """Comparing two models on one target."""
+
+    target: str | None = Field(None, description="the target's name; default: the one that both were evaluated on")
+    changed: int = Field(5, ge=0, description="queries to name that got better most, and as many that got worse")
+
+
+class CalibrateSettings(Section):
+    """Measuring from which score on two pictures show one person."""
+
+    model: Path | None = Field(None, description="a run folder; default: the newest finished one")
+    on: Path | None = Field(
+        None, description="a labelled, prepared data set; default: people of the sources not learnt"
+    )
+    images: int = Field(3000, ge=2, description="at most so many images of each data set, whole people")
+    seed: int = Field(0, ge=0, description="draws the people where there are more")
+    match: Literal["1e-2", "1e-3", "1e-4"] = Field("1e-3", description="false accept rate from which on it is a match")
+    possible: Literal["1e-2", "1e-3", "1e-4"] = Field("1e-2", description="false accept rate of a possible match")
 
 
 class BenchmarkSettings(Section):
@@ -311,6 +336,8 @@ class Settings(BaseSettings):
     export: ExportSettings = ExportSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     benchmark: BenchmarkSettings = BenchmarkSettings()
+    compare: CompareSettings = CompareSettings()
+    calibrate: CalibrateSettings = CalibrateSettings()
     gallery: GallerySettings = GallerySettings()
     query: QuerySettings = QuerySettings()
     show: ShowSettings = ShowSettings()

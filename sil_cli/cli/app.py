@@ -10,6 +10,8 @@ import typer
 from sil_cli import __version__
 from sil_cli.cli import (
     benchmark,
+    calibrate,
+    compare,
     doctor,
     evaluate,
     export,
@@ -71,6 +73,8 @@ def make_app() -> typer.Typer:
         ("benchmark", benchmark),
         ("import-model", import_model),
         ("export", export),
+        ("compare", compare),
+        ("calibrate", calibrate),
         ("doctor", doctor),
     ):
         app.command(name, epilog=module.EXAMPLES)(module.command)

@@ -20,8 +20,10 @@ from sil_cli.cli.options import (
 from sil_cli.cli.session import Session, session
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sil_cli.workflows.evaluate_targets import Spread, TargetsResult
-    from sil_cli.workflows.results import EvaluateResult
+    from sil_cli.workflows.evaluation_results import EvaluateResult
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -30,7 +32,14 @@ sil evaluate
 
 sil evaluate --model runs/001-ubs --target data/market1501
 
+sil evaluate --embeddings theirs.npz --metric euclidean
+
+sil evaluate --save-embeddings mine.npz
+
 sil evaluate --json | jq .mAP
+
+A file of embeddings holds the arrays query_embeddings, query_identities, gallery_embeddings, gallery_identities; also
+query_cameras and gallery_cameras, and optionally *_junk and *_paths. Write it with numpy.savez.
 """
 SHOWN_RANK = 5
 """The last rank in the table of several targets, whose deviations take room."""
@@ -48,6 +57,20 @@ def command(
             help="A prepared data set, or the folder of its splits; default: what is left out.",
         ),
     ] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option("--embeddings", metavar="FILE.npz", help="Score these embeddings instead of a model."),
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", metavar="cosine|euclidean", help="What is near; default: cosine.")
+    ] = None,
+    save_embeddings: Annotated[
+        Path | None,
+        typer.Option("--save-embeddings", metavar="FILE.npz", help="Write the model's embeddings and their labels."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where results go; default: into the run.")
+    ] = None,
     engine: EngineOption = None,
     config: ConfigOption = None,
     device: DeviceOption = None,
@@ -57,7 +80,9 @@ def command(
 ) -> None:
     """Score a model on a camera network: mAP, CMC and mINP."""
     with session(common(config, device, assignments, as_json, debug)) as current:
-        settings = current.settings({"evaluate": {"model": model, "target": target}, "inference": {"engine": engine}})
+        flags = {"model": model, "target": target, "embeddings": embeddings, "metric": metric}
+        flags |= {"save_embeddings": save_embeddings, "out": out}
+        settings = current.settings({"evaluate": flags, "inference": {"engine": engine}})
         from sil_cli.workflows.evaluate_targets import TargetsResult, evaluate_targets
 
         result = evaluate_targets(settings, current.reporter)
@@ -69,14 +94,10 @@ def command(
 
 
 def _show(current: Session, result: EvaluateResult) -> None:
-    table = Table(title=f"{result.model} on {result.target}", title_justify="left")
-    for column in ("mAP", *(f"Rank-{rank}" for rank in result.cmc), "mINP", "queries", "gallery"):
-        table.add_column(column, justify="right")
-    rates = [result.mAP, *result.cmc.values(), result.mINP]
-    table.add_row(*(f"{100 * rate:.1f}" for rate in rates), f"{result.queries:,}", f"{result.gallery:,}")
-    current.out.print(table)
-    _show_conditions(current, result.conditions)
-    current.next_command(f"Results in {result.results}.", "sil index-gallery")
+    current.out.print(_scores(result))
+    for line in _lines(result):
+        current.out.print(line, highlight=False, soft_wrap=True)
+    current.next_command(f"Results in {result.results}.", "sil index-gallery" if result.fingerprint else None)
 
 
 def _show_targets(current: Session, result: TargetsResult) -> None:
@@ -87,19 +108,58 @@ def _show_targets(current: Session, result: TargetsResult) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     for target in result.targets:
         rates = [target.mAP, *(target.cmc[rank] for rank in ranks), target.mINP]
-        table.add_row(target.target, str(len(target.splits)), *(_percent(rate) for rate in rates))
+        table.add_row(target.target, str(len(target.splits)), *(_spread(rate) for rate in rates))
     current.out.print(table)
-    _show_conditions(current, result.conditions)
+    current.out.print(f"In percent. Conditions: {_listed(result.conditions)}.", highlight=False, soft_wrap=True)
     current.out.print("± is the standard deviation over the splits (n − 1).", highlight=False, soft_wrap=True)
     files = ", ".join(str(target.results) for target in result.targets)
     current.next_command(f"Results in {files}.", "sil index-gallery")
 
 
-def _percent(rate: Spread) -> str:
+def _spread(rate: Spread) -> str:
     deviation = "" if rate.deviation is None else f" ± {100 * rate.deviation:.1f}"
     return f"{100 * rate.mean:.1f}{deviation}"
 
 
-def _show_conditions(current: Session, conditions: dict[str, str]) -> None:
-    listed = "; ".join(f"{name}: {value}" for name, value in conditions.items())
-    current.out.print(f"In percent. Conditions: {listed}.", highlight=False, soft_wrap=True)
+def _scores(result: EvaluateResult) -> Table:
+    table = Table(title=f"{result.model} on {result.target}", title_justify="left")
+    table.add_column("")
+    for column in ("mAP", *(f"Rank-{rank}" for rank in result.cmc), "mINP", "queries", "gallery"):
+        table.add_column(column, justify="right")
+    rates = {"mAP": result.mAP, **{f"Rank-{rank}": rate for rank, rate in result.cmc.items()}, "mINP": result.mINP}
+    table.add_row("", *(f"{100 * rate:.1f}" for rate in rates.values()), f"{result.queries:,}", f"{result.gallery:,}")
+    for label, end in (("from", "low"), ("to", "high")):
+        ends = (getattr(result.intervals.get(name), end, None) for name in rates)
+        table.add_row(label, *("" if each is None else f"{100 * each:.1f}" for each in ends), "", "")
+    return table
+
+
+def _lines(result: EvaluateResult) -> Iterator[str]:
+    found = result.open_set
+    yield (
+        "TAR at FAR "
+        + "; ".join(f"{rate}: {_percent(each)}" for rate, each in found.tar_at_far.items())
+        + (f" ({found.same_pairs:,} same and {found.different_pairs:,} different pairs)")
+    )
+    yield (
+        "DIR at FAR "
+        + "; ".join(f"{rate}: {_percent(each)}" for rate, each in found.dir_at_far.items())
+        + (f" ({found.known:,} queries in the gallery, {found.strangers:,} not)")
+    )
+    if result.calibration:
+        for name, each in (("match", result.calibration.match), ("possible", result.calibration.possible)):
+            yield (
+                f"Calibrated '{name}' from {each.threshold:.3f} on: here FAR {each.false_accept_rate:.1e}, "
+                f"TAR {100 * each.true_accept_rate:.1f}"
+                f"{' (measured on this very data set)' if result.calibration.made_on_target else ''}"
+            )
+    listed = _listed(result.conditions)
+    yield f"In percent; from, to: 95 % intervals, bootstrap over queries. Conditions: {listed}."
+
+
+def _percent(rate: float | None) -> str:
+    return "too few" if rate is None else f"{100 * rate:.1f}"
+
+
+def _listed(conditions: dict[str, str]) -> str:
+    return "; ".join(f"{name}: {value}" for name, value in conditions.items())

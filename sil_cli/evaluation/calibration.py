@@ -27,9 +27,10 @@ class Calibration(BaseModel):
         same_pairs: Pairs of pictures of one person, from different cameras where there are, that were compared.
         different_pairs: Pairs of pictures of different people.
         thresholds: By false accept rate ("1e-2", "1e-3", "1e-4"), the score that this share of different pairs reaches.
-            Rates finer than one in the different pairs are absent.
+            Rates that fewer than ten of the different pairs make up are absent.
         match: A score from here on is a match.
         possible: A score from here on, below `match`, is a possible match.
+        manifests: Checksums of the manifests of the data sets it was made on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +44,7 @@ class Calibration(BaseModel):
     thresholds: dict[str, Cosine]
     match: Cosine
     possible: Cosine
+    manifests: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

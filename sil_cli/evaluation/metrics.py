@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from sil_cli.retrieval.scoring import Metric
     from sil_cli.runtime import Reporter
 
 __all__ = ["EmbeddingSet", "QueryScores", "RetrievalScores", "evaluate", "mean_scores", "score_queries"]
@@ -31,6 +32,7 @@ class QueryScores:
         average_precision: Mean of the precision at each true match, non-interpolated, in (0, 1].
         first_match: Rank of the first true match, from 1.
         inverse_negative_penalty: Number of matches over the rank of the last one, in (0, 1].
+        matches: Number of valid matches in the gallery.
         dropped: Indices of the queries left out because they have no valid match.
         gallery: Gallery images without junk.
     """
@@ -39,11 +41,12 @@ class QueryScores:
     average_precision: NDArray[np.float64]
     first_match: NDArray[np.int64]
     inverse_negative_penalty: NDArray[np.float64]
+    matches: NDArray[np.int64]
     dropped: NDArray[np.int64]
     gallery: int
 
     def __post_init__(self) -> None:
-        for name in ("average_precision", "first_match", "inverse_negative_penalty"):
+        for name in ("average_precision", "first_match", "inverse_negative_penalty", "matches"):
             values = getattr(self, name)
             if values.shape != (len(self.queries),):
                 raise ValueError(f"{name} has shape {values.shape} for {len(self.queries)} queries")
@@ -102,6 +105,7 @@ def score_queries(ranks: MatchRanks) -> QueryScores:
         ),
         first_match=np.array([one[0] for one in ranks.ranks], dtype=np.int64),
         inverse_negative_penalty=np.array([len(one) / one[-1] for one in ranks.ranks], dtype=np.float64),
+        matches=np.array([len(one) for one in ranks.ranks], dtype=np.int64),
         dropped=ranks.dropped,
         gallery=ranks.gallery,
     )
@@ -132,6 +136,7 @@ def evaluate(
     query: EmbeddingSet,
     gallery: EmbeddingSet,
     *,
+    metric: Metric = "cosine",
     cmc_ranks: Sequence[int] = CMC_RANKS,
     reporter: Reporter | None = None,
 ) -> RetrievalScores:
@@ -140,4 +145,5 @@ def evaluate(
     Raises:
         DataError: As `rank_matches`, or no query has a match.
     """
-    return mean_scores(score_queries(rank_matches(query, gallery, reporter=reporter)), cmc_ranks=cmc_ranks)
+    ranks = rank_matches(query, gallery, metric=metric, reporter=reporter)
+    return mean_scores(score_queries(ranks), cmc_ranks=cmc_ranks)

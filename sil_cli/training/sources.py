@@ -11,7 +11,7 @@ from sil_cli.data.sampling import IdentitySampler
 from sil_cli.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sil_cli.data.manifest import ImageRecord
 
@@ -89,7 +89,7 @@ def make_source(
     """
     usable = [(row, record) for row, record in enumerate(records) if not (record.distractor or record.junk)]
     everyone = sorted({record.identity for _, record in usable})
-    aside = _set_aside(everyone, held_out, seed)
+    aside = held_out_identities(everyone, held_out, seed)
     numbers = {identity: number for number, identity in enumerate(each for each in everyone if each not in aside)}
     if len(numbers) < 2:
         raise DataError(
@@ -117,9 +117,17 @@ def make_source(
     )
 
 
-def _set_aside(identities: list[str], share: float, seed: int) -> frozenset[str]:
+def held_out_identities(identities: Iterable[str], share: float, seed: int) -> frozenset[str]:
+    """Which of a training split's identities are kept from training; their order doesn't matter.
+
+    Args:
+        identities: All usable ones: distractors and junk are left out.
+        share: How many, at least one where it is above 0.
+        seed: That of the training.
+    """
     if share <= 0.0:
         return frozenset()
-    count = max(1, round(share * len(identities)))
-    chosen = np.random.default_rng(seed).permutation(len(identities))[:count]
-    return frozenset(identities[index] for index in chosen)
+    everyone = sorted(set(identities))
+    count = max(1, round(share * len(everyone)))
+    chosen = np.random.default_rng(seed).permutation(len(everyone))[:count]
+    return frozenset(everyone[index] for index in chosen)

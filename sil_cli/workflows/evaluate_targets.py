@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from sil_cli.errors import UsageError
 from sil_cli.files import write_json
-from sil_cli.workflows.evaluate import RESULTS_FILE, evaluate
+from sil_cli.workflows.evaluate import evaluate
+from sil_cli.workflows.evaluation_results import EvaluateResult
 from sil_cli.workflows.locate import split_folders, target_folders
-from sil_cli.workflows.results import EvaluateResult, Result
+from sil_cli.workflows.results import Result
+from sil_cli.workflows.scoring import RESULTS_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,9 +69,13 @@ def evaluate_targets(settings: Settings, reporter: Reporter) -> EvaluateResult |
     Raises:
         SilError: There is no model or target, or they can't be used.
     """
+    if settings.evaluate.embeddings is not None:
+        return evaluate(settings, reporter)
     targets = target_folders(settings.evaluate.target, settings.data.folder)
     if len(targets) == 1 and not split_folders(targets[0]):
         return evaluate(_on(settings, targets[0]), reporter)
+    if settings.evaluate.save_embeddings is not None:
+        raise UsageError("--save-embeddings writes one file, and there are several tests.", "Name one with --target.")
     scored = [score_target(settings, target, reporter) for target in targets]
     first = scored[0].splits[0]
     return TargetsResult(model=first.model, fingerprint=first.fingerprint, targets=scored, conditions=first.conditions)
@@ -85,7 +92,9 @@ def score_target(settings: Settings, target: Path, reporter: Reporter) -> Target
     for number, folder in enumerate(splits, start=1):
         if len(splits) > 1:
             reporter.note(f"{target.name}: split {number} of {len(splits)}.")
-        results.append(evaluate(_on(settings, folder), reporter))
+        out = settings.evaluate.out
+        below = Path(target.name) / (folder.name if len(splits) > 1 else "")
+        results.append(evaluate(_on(settings, folder, out / below if out else None), reporter))
     scores = _scores(results)
     if len(results) > 1:
         write_json(scores.results, scores.model_dump(mode="json"))
@@ -98,8 +107,9 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(mean=statistics.fmean(values), deviation=deviation)
 
 
-def _on(settings: Settings, target: Path) -> Settings:
-    return settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update={"target": target})})
+def _on(settings: Settings, target: Path, out: Path | None = None) -> Settings:
+    changes = {"target": target, "out": out or settings.evaluate.out}
+    return settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update=changes)})
 
 
 def _scores(results: list[EvaluateResult]) -> TargetScores:

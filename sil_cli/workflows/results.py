@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from sil_cli.data.manifest import Skipped, Split, SplitCounts
 
@@ -97,30 +97,6 @@ class TrainResult(Result):
     weights: str
     fingerprint: str
     target: Path | None
-
-
-class EvaluateResult(Result):
-    """The outcome of `sil evaluate`; rates are in 0..1.
-
-    Attributes:
-        gallery: Number of gallery images, junk left out.
-        dropped_queries: Queries without a valid match, left out of the means.
-        trained_on_target: The model has seen the target's training split, so this is no test of generalisation.
-        conditions: Under which the numbers hold.
-    """
-
-    model: Path
-    fingerprint: str
-    target: str
-    queries: int
-    gallery: int
-    dropped_queries: int
-    mAP: float = Field(ge=0.0, le=1.0)  # noqa: N815 - the field's name for it
-    cmc: dict[int, float]
-    mINP: float = Field(ge=0.0, le=1.0)  # noqa: N815
-    trained_on_target: bool
-    conditions: dict[str, str]
-    results: Path
 
 
 class FailedImage(Result):

@@ -28,6 +28,7 @@ from sil_cli.training.run_folder import (
     write_settings,
 )
 from sil_cli.training.tensorboard import TensorBoardLog, require_tensorboard
+from sil_cli.workflows.calibrate import calibrate_after_training
 from sil_cli.workflows.compose_training import compose, load_sources, warn_of_targets
 from sil_cli.workflows.locate import (
     is_finished,
@@ -254,6 +255,8 @@ def _finish(run: Path, training: Training, settings: Settings, reporter: Reporte
     # The model's record is what makes a run finished, so it is written after the facts are complete.
     write_facts(run, facts)
     save_model(run, training.embedder)
+    if settings.train.calibrate:
+        calibrate_after_training(settings, run, reporter)
     return _result(run, facts)
 
 

@@ -8,7 +8,7 @@ from commands import sil
 
 import sil_cli
 
-COMMANDS = ("prepare-data", "train", "evaluate", "index-gallery", "query", "export", "doctor")
+COMMANDS = ("prepare-data", "train", "evaluate", "index-gallery", "query", "compare", "calibrate", "export", "doctor")
 
 
 def test_help_lists_the_commands() -> None:

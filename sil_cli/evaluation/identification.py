@@ -1,0 +1,126 @@
+"""Open-set identification: finding who is in the gallery, and saying "nobody" of who isn't.
+
+A seeded share of the query identities is taken out of the gallery. Their queries are strangers, and should be turned
+away; the others should find their person first. The best score of each query is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sil_cli.evaluation.pairs import labels
+from sil_cli.evaluation.streaming import CHUNK_BYTES, make_test, run_test, within_block
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sil_cli.evaluation.pairs import EmbeddingSet
+    from sil_cli.evaluation.streaming import Chunk, RetrievalTest
+    from sil_cli.retrieval.scoring import Metric
+    from sil_cli.runtime import Reporter
+
+STRANGERS_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Identification:
+    """The best score of each query against the gallery without the strangers.
+
+    Attributes:
+        known: Shape (K,), best scores of the queries whose person is in the gallery.
+        correct: Shape (K,), whether that best is their person.
+        strangers: Shape (S,), best scores of the queries whose person was taken out.
+    """
+
+    known: NDArray[np.float64]
+    correct: NDArray[np.bool_]
+    strangers: NDArray[np.float64]
+
+    def rate(self, false_accept_rate: float) -> float | None:
+        """The detection-and-identification rate at rank 1.
+
+        That is the share of known queries that find their person first, with a score above the threshold at which at
+        most `false_accept_rate` of the strangers are taken for somebody. None where that is less than one stranger.
+        """
+        allowed = int(false_accept_rate * len(self.strangers) * (1 + 1e-12))
+        if allowed < 1 or not len(self.known):
+            return None
+        if allowed >= len(self.strangers):
+            return float(self.correct.mean())
+        barred = np.sort(self.strangers)[::-1][allowed]  # the best stranger that must be turned away
+        return float((self.correct & (self.known > barred)).mean())
+
+
+def choose_strangers(query: EmbeddingSet, *, share: float = STRANGERS_SHARE, seed: int = 0) -> frozenset[object]:
+    """Which query identities are taken out of the gallery: a seeded share of them, in the order of their names."""
+    names = sorted({each for each, junk in zip(query.identities, query.junk_flags(), strict=True) if not junk}, key=str)
+    chosen = np.random.default_rng(seed).permutation(len(names))[: round(share * len(names))]
+    return frozenset(names[index] for index in chosen)
+
+
+def identify(
+    query: EmbeddingSet,
+    gallery: EmbeddingSet,
+    strangers: frozenset[object],
+    *,
+    metric: Metric = "cosine",
+    chunk_bytes: int = CHUNK_BYTES,
+    reporter: Reporter | None = None,
+) -> Identification:
+    """Find each query's best among the gallery images that count for it and show no stranger.
+
+    Queries that have no valid match although their person is no stranger are left out. Ties go to the first in
+    gallery order.
+
+    Raises:
+        DataError: As `rank_matches`.
+    """
+    test = make_test(query, gallery, metric=metric)
+    identifier = Identifier(test, strangers)
+    run_test(test, [identifier], chunk_bytes=chunk_bytes, reporter=reporter)
+    return identifier.result()
+
+
+class Identifier:
+    """A listener that keeps each query's best image of a different person; matches are known without listening.
+
+    It must be the last of the listeners, as it takes the strangers out of a chunk's scores.
+    """
+
+    def __init__(self, test: RetrievalTest, strangers: frozenset[object]) -> None:
+        self._test = test
+        of_stranger = (each in strangers for each in labels(test.gallery.identities))
+        self._taken_out = np.flatnonzero(np.fromiter(of_stranger, dtype=bool, count=len(test.gallery)))
+        self._is_stranger = np.array([test.query.identities[index] in strangers for index in test.indices], dtype=bool)
+        self._scores = np.full(len(test.rows), -np.inf)
+        self._places = np.full(len(test.rows), -1)
+
+    def take(self, chunk: Chunk) -> bool:
+        """Look for better ones in a chunk."""
+        chunk.scores[:, within_block(self._taken_out, chunk.start, len(chunk.block))] = -np.inf
+        tops = chunk.scores.max(axis=1)
+        reachable = np.flatnonzero((tops > -np.inf) & (tops + chunk.errors >= self._scores[chunk.first :][: len(tops)]))
+        for at in reachable.tolist():
+            row, place = chunk.scores[at], chunk.first + at
+            least = row.dtype.type(tops[at] - 2 * chunk.errors[at])
+            near = np.flatnonzero(row >= np.nextafter(least, row.dtype.type(-np.inf)))
+            exact = self._test.scorer.exact(chunk.queries.rows[at], chunk.block.rows[near])
+            best = int(exact.argmax())
+            if exact[best] > self._scores[place]:
+                self._scores[place], self._places[place] = exact[best], chunk.start + near[best]
+        return True
+
+    def result(self) -> Identification:
+        """Who was found, once all chunks have been taken."""
+        known, correct = [], []
+        for place in np.flatnonzero(~self._is_stranger).tolist():
+            if len(self._test.matches[place]):
+                match = (self._test.match_scores[place][0], -self._test.matches[place][0])
+                other = (self._scores[place], -self._places[place])
+                known.append(max(match, other)[0])
+                correct.append(match > other)
+        unknown = self._scores[self._is_stranger & (self._places >= 0)]
+        return Identification(np.array(known), np.array(correct, dtype=bool), unknown)

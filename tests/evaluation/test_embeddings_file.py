@@ -1,0 +1,240 @@
+"""Anyone's embeddings: read without unpickling, in blocks where large; what is wrong is said in a line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from sil_cli.errors import DataError
+from sil_cli.evaluation.embeddings_file import read_embeddings, write_embeddings
+from sil_cli.evaluation.metrics import evaluate
+from sil_cli.evaluation.pairs import EmbeddingSet
+from sil_cli.evaluation.ranking import rank_matches
+
+
+def arrays(**changed):
+    rng = np.random.default_rng(1)
+    whole = {
+        "query_embeddings": rng.standard_normal((4, 8)).astype(np.float32),
+        "query_identities": np.array([1, 2, 3, 4]),
+        "query_cameras": np.array([0, 0, 1, 1]),
+        "gallery_embeddings": rng.standard_normal((12, 8)).astype(np.float32),
+        "gallery_identities": np.arange(12) % 4 + 1,
+        "gallery_cameras": np.arange(12) % 3,
+    }
+    return {key: value for key, value in (whole | changed).items() if value is not None}
+
+
+def saved(path, **changed):
+    np.savez(path, **arrays(**changed))
+    return path
+
+
+def test_numbers_and_texts_score_alike(tmp_path):
+    names = {key: np.char.add("n", value.astype(str)) for key, value in arrays().items() if "_e" not in key}
+    numbers = evaluate(*read_embeddings(saved(tmp_path / "a.npz")))
+    assert evaluate(*read_embeddings(saved(tmp_path / "b.npz", **names))) == numbers
+    plain = arrays()
+    sides = [
+        EmbeddingSet(
+            *(
+                plain[f"{side}_{what}"].tolist() if what != "embeddings" else plain[f"{side}_{what}"]
+                for what in ("embeddings", "identities", "cameras")
+            )
+        )
+        for side in ("query", "gallery")
+    ]
+    assert evaluate(*sides) == numbers
+
+
+def test_what_is_written_is_read(tmp_path):
+    rng = np.random.default_rng(2)
+    query = EmbeddingSet(
+        rng.standard_normal((2, 3)).astype(np.float32), ["a", "é"], ["c1", None], [False, True], ["x", "y"]
+    )
+    gallery = EmbeddingSet(
+        rng.standard_normal((3, 3)).astype(np.float32), "aab", ["c2", None, "c1"], None, ["1", "2", "x"]
+    )
+    path = tmp_path / "new" / "e.npz"
+    write_embeddings(path, query, gallery)
+    assert [file.name for file in path.parent.iterdir()] == ["e.npz"]
+    for read, given in zip(read_embeddings(path), (query, gallery), strict=True):
+        assert (read.embeddings == given.embeddings).all()
+        assert list(read.identities) == list(given.identities)
+        assert [each or None for each in read.cameras] == given.cameras
+        assert read.junk_flags().tolist() == given.junk_flags().tolist()
+        assert list(read.keys) == given.keys
+    assert read_embeddings(path)[0].cameras == ["c1", None]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_large_arrays_are_mapped_and_score_alike(tmp_path, order):
+    gallery = np.asarray(arrays()["gallery_embeddings"], order=order)
+    path = saved(tmp_path / "a.npz", gallery_embeddings=gallery)
+    mapped = read_embeddings(path, mapped_from=0)
+    assert isinstance(mapped[1].embeddings, np.memmap)
+    assert (mapped[1].embeddings == gallery).all()
+    assert evaluate(*mapped) == evaluate(*read_embeddings(path))
+    assert evaluate(*mapped, metric="euclidean") == evaluate(*read_embeddings(path), metric="euclidean")
+
+
+def test_compressed_arrays_are_read_whole(tmp_path):
+    np.savez_compressed(tmp_path / "c.npz", **arrays())
+    whole = read_embeddings(tmp_path / "c.npz", mapped_from=0)
+    assert not isinstance(whole[1].embeddings, np.memmap)
+    assert evaluate(*whole) == evaluate(*read_embeddings(saved(tmp_path / "a.npz")))
+
+
+def test_without_cameras_only_the_query_itself_is_ignored(tmp_path):
+    rows = np.eye(3)
+    path = tmp_path / "e.npz"
+    both = {
+        f"{side}_{what}": value
+        for side in ("query", "gallery")
+        for what, value in (("embeddings", rows), ("identities", np.array([1, 1, 1])))
+    }
+    np.savez(path, **both)
+    assert evaluate(*read_embeddings(path)).gallery == 3
+    assert evaluate(*read_embeddings(path)).mINP == 1.0  # each finds itself and both others: 3 of 3
+    both |= {f"{side}_paths": np.array(["a", "b", "c"]) for side in ("query", "gallery")}
+    np.savez(path, **both)
+    assert read_embeddings(path)[0].cameras == [None] * 3
+    assert [len(ranks) for ranks in rank_matches(*read_embeddings(path)).ranks] == [2, 2, 2]
+
+
+def test_identity_minus_1_is_junk_unless_junk_is_given(tmp_path):
+    identities = arrays()["gallery_identities"]
+    identities[0] = -1
+    read = read_embeddings(saved(tmp_path / "a.npz", gallery_identities=identities))
+    assert np.flatnonzero(read[1].junk_flags()).tolist() == [0]
+    junk = np.zeros(12, bool)
+    junk[3] = True
+    read = read_embeddings(saved(tmp_path / "b.npz", gallery_identities=identities, gallery_junk=junk))
+    assert np.flatnonzero(read[1].junk_flags()).tolist() == [3]
+
+
+def test_unknown_cameras_and_half_precision(tmp_path):
+    read = read_embeddings(
+        saved(
+            tmp_path / "a.npz",
+            query_cameras=np.array([-1, 0, 1, 2]),
+            query_embeddings=arrays()["query_embeddings"].astype(np.float16),
+        )
+    )
+    assert read[0].cameras == [None, 0, 1, 2]
+    assert read[0].embeddings.dtype == np.float32
+
+
+def ragged():
+    return np.array([None, [1, 2]], dtype=object)
+
+
+@pytest.mark.parametrize(
+    ("changed", "what", "fix"),
+    [
+        ({"query_embeddings": None}, "has no query_embeddings", "Add query_embeddings"),
+        (
+            {"query_embeddings": None, "query_embedding": np.ones((4, 8))},
+            "has no query_embeddings",
+            "query_embedding to",
+        ),
+        ({"gallery_cameras": None}, "cameras of the query only", "both sides"),
+        (
+            {"gallery_cameras": None, "gallery_camera": np.ones(12)},
+            "gallery_camera, which isn't read",
+            "gallery_cameras",
+        ),
+        ({"gallery_identities": ragged()}, "pickled objects", "dtype=str"),
+        ({"query_embeddings": ragged()}, "pickled objects", "rows of equal length"),
+        ({"query_embeddings": np.ones(4)}, "has shape (4,)", "one row"),
+        ({"query_identities": np.ones(4)}, "type float64", "whole numbers"),
+        ({"query_identities": np.ones(5, int)}, "there are 4 query_embeddings", "same order"),
+        ({"query_identities": np.array(list("abcd"))}, "query_identities are texts", "alike"),
+        ({"sil_format": np.array(2)}, "is of version 2", "Update"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path, changed, what, fix):
+    path = saved(tmp_path / "bad.npz", **changed)
+    for mapped_from in (0, 2**28):
+        with pytest.raises(DataError) as raised:
+            read_embeddings(path, mapped_from=mapped_from)
+        assert what in raised.value.what
+        assert fix in raised.value.fix
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"query_embeddings": np.full((4, 8), np.nan, np.float32)}, "4 of 4 query embeddings hold NaN"),
+        ({"gallery_embeddings": np.zeros((12, 8), np.float32)}, "12 of 12 gallery embeddings are all zeros"),
+        ({"query_embeddings": np.ones((4, 7), np.float32)}, "(4, 7)"),
+        ({"query_embeddings": np.ones((4, 8), int)}, "(4, 8) int64"),
+        (
+            {"query_embeddings": np.ones((0, 8), np.float32), "query_identities": np.ones(0, int)}
+            | {"query_cameras": np.ones(0, int)},
+            "query is empty",
+        ),
+        (
+            {"gallery_embeddings": np.ones((0, 8), np.float32), "gallery_identities": np.ones(0, int)}
+            | {"gallery_cameras": np.ones(0, int)},
+            "gallery is empty",
+        ),
+    ],
+)
+def test_embeddings_that_cannot_be_scored_are_refused(tmp_path, changed, what):
+    path = saved(tmp_path / "bad.npz", **changed)
+    for mapped_from in (1, 2**28):
+        with pytest.raises(DataError) as raised:
+            evaluate(*read_embeddings(path, mapped_from=mapped_from))
+        assert what in str(raised.value)
+
+
+def test_damaged_files_are_refused(tmp_path):
+    whole = saved(tmp_path / "a.npz").read_bytes()
+    bad = tmp_path / "bad.npz"
+    at = whole.index(arrays()["gallery_embeddings"].tobytes()[:64])
+    for content in (b"", b"hello", whole[:500], whole[:at] + bytes(8) + whole[at + 8 :]):
+        bad.write_bytes(content)
+        with pytest.raises(DataError, match=r"bad\.npz"):
+            read_embeddings(bad)
+    with pytest.raises(DataError, match="no file"):
+        read_embeddings(tmp_path / "none.npz")
+    with pytest.raises(DataError, match=r"no \.npz file"):
+        read_embeddings(tmp_path)
+
+
+@pytest.mark.slow
+def test_ten_million_gallery_rows_are_streamed(tmp_path):
+    """A file of 2.6 GB is scored although a process may allocate only 1.5 GiB."""
+    script = f"""
+        import resource
+        import numpy as np
+        from pathlib import Path
+        from sil_cli.evaluation.embeddings_file import read_embeddings
+        from sil_cli.runtime import SilentReporter
+        path = Path({str(tmp_path / "large.npz")!r})
+        count, dimension = 10_000_000, 64
+        raw = np.lib.format.open_memmap(path.with_suffix(".npy"), mode="w+", dtype=np.float32, shape=(count, dimension))
+        rng = np.random.default_rng(0)
+        people = rng.standard_normal((200_000, dimension), dtype=np.float32)
+        for start in range(0, count, 100_000):
+            noise = rng.standard_normal((100_000, dimension), dtype=np.float32)
+            raw[start : start + 100_000] = people[np.arange(start, start + 100_000) % 200_000] + noise
+        query = people[:5] + rng.standard_normal((5, dimension), dtype=np.float32)
+        np.savez(path, gallery_embeddings=raw, gallery_identities=np.arange(count) % 200_000,
+                 query_embeddings=query, query_identities=np.arange(5))
+        del raw, people, noise
+        resource.setrlimit(resource.RLIMIT_DATA, (3 * 2**29, 3 * 2**29))
+        from sil_cli.workflows.scoring import score_sides
+        scored = score_sides(*read_embeddings(path), metric="cosine", reporter=SilentReporter())
+        assert scored.means.gallery == count
+        assert scored.means.cmc[10] > 0.5
+        assert scored.pairs.same_pairs == 5 * 50
+        assert scored.pairs.different_pairs == 5 * (count - 50)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
