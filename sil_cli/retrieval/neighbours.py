@@ -16,16 +16,16 @@ from sil_cli.retrieval.distance import product_margin
 from sil_cli.runtime import SilentReporter
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
     from sil_cli.runtime import Reporter
 
-BLOCK = 4096  # rows a product: 64 MiB of float32
+BLOCK = 2048  # rows a product: 16 MiB of float32
 _SPARE = 8  # candidates kept beyond the wanted ones, so that a tie at the cut is seen
 _PRIMING = 1024  # columns from which a block's first thresholds are taken
 _DECIMALS = 12  # float64 sums in another order agree to that many
 _WIDE_ROWS = 256  # rows compared with all others in float64 at a time
-_PAIR_VALUES = 2**20  # differences held at a time
+_PAIR_VALUES = 2**18  # differences held at a time
 
 
 @dataclass(frozen=True)
@@ -57,44 +57,31 @@ class BlockDistances:
 
     def __init__(self, units: NDArray[np.floating]) -> None:
         self.units = units
-        self._mean = units.mean(axis=0, dtype=np.float64).astype(units.dtype)
-        self._squares = np.empty(len(units), dtype=units.dtype)
-        for start in range(0, len(units), BLOCK):
-            centred = self._centred(slice(start, start + BLOCK))
-            self._squares[start : start + BLOCK] = np.einsum("ij,ij->i", centred, centred)
-        largest = float(self._squares.max())
-        # The product's error counts twice in a distance; the rest covers centring and the two sums after it.
+        mean = units.mean(axis=0, dtype=np.float64).astype(units.dtype)
+        self._centred = units - mean
+        self._squares = np.einsum("ij,ij->i", self._centred, self._centred)
+        self._centred *= np.sqrt(2)  # the product of two rows is then what a distance takes off
+        # The product's error counts twice in a distance; the rest covers centring, scaling and the sums after it.
         rounding = 16.0 * float(np.finfo(units.dtype).eps)
-        self.margin = largest * (2.0 * product_margin(units.shape[1], units.dtype) + rounding)
+        self.margin = float(self._squares.max()) * (2.0 * product_margin(units.shape[1], units.dtype) + rounding)
 
     def __len__(self) -> int:
         return len(self.units)
 
-    def block(self, rows: slice | NDArray[np.int64], columns: slice) -> NDArray[np.floating]:
-        """Distances of some rows to a range of rows, shape (rows, columns); 0 may come out as a hair below it."""
-        return self._distances(self._centred(rows), self._squares[rows], columns)
-
-    def against(self, rows: slice | NDArray[np.int64], columns: slice) -> NDArray[np.floating]:
-        """As `block`, for a long range of columns: centres them piece by piece."""
-        left, squares = self._centred(rows), self._squares[rows]
-        start, stop, _ = columns.indices(len(self))
-        out = np.empty((len(left), stop - start), dtype=self.units.dtype)
-        for at in range(start, stop, BLOCK):
-            piece = slice(at, min(at + BLOCK, stop))
-            out[:, at - start : piece.stop - start] = self._distances(left, squares, piece)
-        return out
-
-    def _distances(
-        self, centred: NDArray[np.floating], squares: NDArray[np.floating], columns: slice
+    def between(
+        self, rows: slice | NDArray[np.int64], columns: slice, out: NDArray[np.floating] | None = None
     ) -> NDArray[np.floating]:
-        found: NDArray[np.floating] = (centred * -2) @ self._centred(columns).T
-        found += squares[:, None]
+        """Distances of some rows to a range of rows, shape (rows, columns); 0 may come out as a hair below it.
+
+        Args:
+            rows: Which rows.
+            columns: Which range of rows.
+            out: Where to write them.
+        """
+        found: NDArray[np.floating] = np.matmul(self._centred[rows], self._centred[columns].T, out=out)
+        np.subtract(self._squares[rows][:, None], found, out=found)
         found += self._squares[columns]
         return found
-
-    def _centred(self, rows: slice | NDArray[np.int64]) -> NDArray[np.floating]:
-        centred: NDArray[np.floating] = self.units[rows] - self._mean
-        return centred
 
 
 def squared_distances(row: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -117,14 +104,17 @@ def squared_distances(row: NDArray[np.floating], others: NDArray[np.floating]) -
 
 
 def squared_of_pairs(
-    units: NDArray[np.floating], left: NDArray[np.integer], right: NDArray[np.integer]
+    units: NDArray[np.floating],
+    left: NDArray[np.integer],
+    right: NDArray[np.integer],
+    dtype: DTypeLike,
 ) -> NDArray[np.floating]:
-    """Squared distances of pairs of rows by differences, in the rows' own precision."""
-    found = np.empty(len(left), dtype=units.dtype)
+    """Squared distances of pairs of rows by differences, in the precision of `dtype`."""
+    found = np.empty(len(left), dtype=dtype)
     size = max(1, _PAIR_VALUES // units.shape[1])
     for start in range(0, len(left), size):
         part = slice(start, start + size)
-        difference = units[left[part]] - units[right[part]]
+        difference = units[left[part]].astype(dtype, copy=False) - units[right[part]]
         found[part] = np.einsum("ij,ij->i", difference, difference)
     return found
 
@@ -145,13 +135,15 @@ def nearest_neighbours(
     pool = _Pool(count, min(count, k + _SPARE), distances.units.dtype)
     farthest = np.zeros(count, dtype=distances.units.dtype)
     starts = range(0, count, block)
+    buffer = np.empty(min(block, count) ** 2, dtype=distances.units.dtype)
     # Those on the diagonal come first: afterwards every row has a threshold that few others pass.
     pairs = [(start, start) for start in starts]
     pairs += [(first, second) for first in starts for second in starts if first < second]
     with (reporter or SilentReporter()).task("Neighbours", total=len(pairs), unit="blocks") as task:
         for first, second in pairs:
             rows, columns = slice(first, min(first + block, count)), slice(second, min(second + block, count))
-            found = distances.block(rows, columns)
+            found = buffer[: (rows.stop - rows.start) * (columns.stop - columns.start)]
+            found = distances.between(rows, columns, out=found.reshape(rows.stop - rows.start, -1))
             np.maximum(farthest[rows], found.max(axis=1), out=farthest[rows])
             pool.offer(rows, columns.start, found)
             if first != second:
@@ -179,12 +171,12 @@ class _Pool:
             few = found[:, :_PRIMING]
             if few.shape[1] >= self._size:
                 limit = np.partition(few, self._size - 1, axis=1)[:, self._size - 1]
-        at, column = np.nonzero(found <= limit[:, None])
+        at, column = _where(found <= limit[:, None])
         self._merge(rows.start, at, first + column, found[at, column])
 
     def offer_transposed(self, rows: slice, first: int, found: NDArray[np.floating]) -> None:
         """As `offer`, of distances whose columns are `rows`."""
-        column, at = np.nonzero(found <= self._limit[rows])
+        column, at = _where(found <= self._limit[rows])
         order = np.argsort(at, kind="stable")
         column, at = column[order], at[order]
         self._merge(rows.start, at, first + column, found[column, at])
@@ -214,6 +206,12 @@ class _Pool:
         return np.take_along_axis(self._rows, order, axis=1), np.take_along_axis(self._squared, order, axis=1)
 
 
+def _where(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """`np.nonzero` of a matrix with few true entries, several times as fast."""
+    rows, columns = np.divmod(np.flatnonzero(mask), mask.shape[1])
+    return rows, columns
+
+
 def _settle(
     distances: BlockDistances,
     rows: NDArray[np.int32],
@@ -227,9 +225,26 @@ def _settle(
     if rows.shape[1] < len(distances):
         open_ended = ~(squared[:, -1] - squared[:, k - 1] > margin)
         _search_wide(distances.units, np.flatnonzero(open_ended), rows, squared, k, reporter)
-    unsure = (np.diff(squared, axis=1) <= margin).any(axis=1) & ~open_ended
-    for row in np.flatnonzero(unsure):
-        rows[row], squared[row] = _in_exact_order(distances.units, row, rows[row])
+    near = (np.diff(squared, axis=1) <= margin) & ~open_ended[:, None]
+    _order_near(distances.units, near, rows, squared)
+
+
+def _order_near(
+    units: NDArray[np.floating], near: NDArray[np.bool_], rows: NDArray[np.int32], squared: NDArray[np.floating]
+) -> None:
+    """Measure neighbours again that are too near to the next one, (N, size - 1) flags, and put them in order."""
+    doubtful = np.zeros(rows.shape, dtype=bool)
+    doubtful[:, :-1] |= near
+    doubtful[:, 1:] |= near
+    which = np.flatnonzero(doubtful.any(axis=1))
+    for start in range(0, len(which), BLOCK):
+        part = which[start : start + BLOCK]
+        at, column = np.nonzero(doubtful[part])
+        values, others = squared[part].astype(np.float64), rows[part]
+        values[at, column] = squared_of_pairs(units, part[at], others[at, column], np.float64).round(_DECIMALS)
+        order = np.lexsort((others, values), axis=1)
+        rows[part] = np.take_along_axis(others, order, axis=1)
+        squared[part] = np.take_along_axis(values, order, axis=1)
 
 
 def _search_wide(
@@ -250,16 +265,10 @@ def _search_wide(
                 limit = np.partition(found, k - 1)[k - 1]
                 certain = np.flatnonzero(found < limit)
                 tied = np.flatnonzero(found == limit)[: k - len(certain)]
-                rows[row, :k], squared[row, :k] = _in_exact_order(units, row, np.concatenate([certain, tied]))
+                chosen = np.concatenate([certain, tied])
+                chosen = chosen[np.lexsort((chosen, found[chosen]))]
+                rows[row, :k], squared[row, :k] = chosen, found[chosen]
             task.advance(len(part))
-
-
-def _in_exact_order(
-    units: NDArray[np.floating], row: int, others: NDArray[np.integer]
-) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
-    exact = squared_distances(units[row], units[others]).round(_DECIMALS)
-    order = np.lexsort((others, exact))
-    return others[order], exact[order]
 
 
 def _wide_distances(units: NDArray[np.floating], which: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -92,7 +92,7 @@ class KReciprocalDistances:
 
     def rows(self, queries: NDArray[np.int64]) -> NDArray[np.floating]:
         """Final distances of some queries, shape (len(queries), gallery), in the units' precision."""
-        found = self._distances.against(queries, slice(self._queries, len(self._distances)))
+        found = self._distances.between(queries, slice(self._queries, len(self._distances)))
         np.maximum(found, 0, out=found)
         found *= (self._weight / self._farthest[queries])[:, None].astype(found.dtype)
         for row, query in zip(found, queries.tolist(), strict=True):
@@ -185,7 +185,7 @@ def _squared(
     at = order[np.minimum(place, len(order) - 1)]
     squared = neighbours.squared[first:last].ravel()[at].astype(np.float64)
     missing = known[at] != wanted
-    squared[missing] = squared_of_pairs(units, left[missing], right[missing])
+    squared[missing] = squared_of_pairs(units, left[missing], right[missing], units.dtype)
     return squared
 
 
