@@ -10,14 +10,12 @@ precision; wherever two of them are too near to be told apart by it, the pair is
 
 float64 embeddings make the margin rigorous; for float32 it rests on how matrix kernels sum
 (`product_margin`). Fed float32, the embeddings are scaled to length 1 and rounded to float32 first.
-
-Other scores than cosines, such as those of re-ranking, come in by the same door: `Scores`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -97,54 +95,14 @@ class MatchRanks:
                 raise ValueError(f"ranks must ascend strictly within 1..{self.gallery}: {ranks}")
 
 
-class Scores(Protocol):
-    """How alike queries and gallery images are, given out some queries at a time; more is more alike."""
-
-    def rows(self, queries: NDArray[np.int64]) -> NDArray[np.floating]:
-        """Scores of some queries with the whole gallery, shape (len(queries), gallery); the caller may change them."""
-
-    def exact(self, query: int, images: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Scores of one query with some gallery images, the same bits in any company."""
-
-    def margin(self, query: int) -> float:
-        """Two scores in the query's row that differ by more than this are in the right order for certain."""
-
-
-class CosineScores:
-    """Cosine similarities.
-
-    Raises:
-        DataError: An embedding can't be used.
-    """
-
-    def __init__(self, query: NDArray[np.floating], gallery: NDArray[np.floating]) -> None:
-        self._query, self._gallery = unit_rows(query, what="query"), unit_rows(gallery, what="gallery")
-        self._margin = product_margin(self._query.shape[1], self._query.dtype)
-
-    def rows(self, queries: NDArray[np.int64]) -> NDArray[np.floating]:
-        """Cosines of some queries with the whole gallery."""
-        scores: NDArray[np.floating] = self._query[queries] @ self._gallery.T
-        return scores
-
-    def exact(self, query: int, images: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Cosines of one query with some gallery images, in float64."""
-        return cosines(self._query[query], self._gallery[images])
-
-    def margin(self, query: int) -> float:
-        """Twice the error of the matrix product."""
-        del query
-        return self._margin
-
-
 def rank_matches(
     query: EmbeddingSet,
     gallery: EmbeddingSet,
     *,
-    scores: Scores | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     reporter: Reporter | None = None,
 ) -> MatchRanks:
-    """Find the ranks of all true matches.
+    """Find the ranks of all true matches by cosine similarity.
 
     A gallery image is ignored for a query when it is junk, when it has the query's identity *and* camera, or
     when it is the query itself (equal keys). Junk queries are ignored too.
@@ -152,7 +110,6 @@ def rank_matches(
     Args:
         query: The queries.
         gallery: The gallery, of the same dimension and precision.
-        scores: By which the gallery is ranked; None for cosine similarity.
         chunk_bytes: Memory for scores; the result doesn't depend on it.
         reporter: Hears of the progress.
 
@@ -166,16 +123,18 @@ def rank_matches(
     scored = np.array([index for index in kept if len(found[index])], dtype=np.int64)
     dropped = np.array([index for index in kept if not len(found[index])], dtype=np.int64)
     ranks: list[NDArray[np.int64]] = []
-    scores = scores or CosineScores(query.embeddings, gallery.embeddings)
+    query_units = unit_rows(query.embeddings, what="query")
+    gallery_units = unit_rows(gallery.embeddings, what="gallery")
+    margin = product_margin(query_units.shape[1], query_units.dtype)
 
-    size = max(1, chunk_bytes // (len(gallery) * query.embeddings.itemsize))
+    size = max(1, chunk_bytes // (len(gallery) * gallery_units.itemsize))
     progress = (reporter or SilentReporter()).task("Ranking", total=len(scored), unit="queries")
     with progress as task:
         for start in range(0, len(scored), size):
             chunk = scored[start : start + size]
-            for index, row in zip(chunk.tolist(), scores.rows(chunk), strict=True):
-                row[rules.ignored(index)] = -np.inf
-                ranks.append(_ranks(row, found[index], index, scores))
+            for index, scores in zip(chunk.tolist(), query_units[chunk] @ gallery_units.T, strict=True):
+                scores[rules.ignored(index)] = -np.inf
+                ranks.append(_ranks(scores, found[index], query_units[index], gallery_units, margin))
             task.advance(len(chunk))
     return MatchRanks(scored, tuple(ranks), dropped, rules.gallery_size)
 
@@ -230,20 +189,26 @@ def _positions(names: Sequence[str], junk: NDArray[np.bool_]) -> dict[str, list[
     return positions
 
 
-def _ranks(row: NDArray[np.floating], matches: NDArray[np.int64], query: int, scores: Scores) -> NDArray[np.int64]:
-    """Ranks of `matches`, ascending; the query's `row` of scores holds -inf where an image is ignored."""
-    width = row.dtype.type(scores.margin(query))
-    low, high = row[matches] - width, row[matches] + width
-    images = np.flatnonzero(row > low.min())  # whatever scores less stands behind the last match
-    row = row[images]
-    above = _count_above(row, high)
-    unsure = np.flatnonzero(_count_above(row, low) - above > 1)  # others than the match itself are near
+def _ranks(
+    scores: NDArray[np.floating],
+    matches: NDArray[np.int64],
+    query: NDArray[np.floating],
+    gallery: NDArray[np.floating],
+    margin: float,
+) -> NDArray[np.int64]:
+    """Ranks of `matches`, ascending; `scores` of the whole gallery hold -inf where an image is ignored."""
+    width = scores.dtype.type(margin)
+    low, high = scores[matches] - width, scores[matches] + width
+    rows = np.flatnonzero(scores > low.min())  # whatever scores less stands behind the last match
+    scores = scores[rows]
+    above = _count_above(scores, high)
+    unsure = np.flatnonzero(_count_above(scores, low) - above > 1)  # others than the match itself are near
     if len(unsure):
-        near = [np.flatnonzero((row > low[at]) & (row <= high[at])) for at in unsure]
+        near = [np.flatnonzero((scores > low[at]) & (scores <= high[at])) for at in unsure]
         rescored = np.unique(np.concatenate(near))
-        exact = np.empty(len(images))
-        exact[rescored] = scores.exact(query, images[rescored])
-        own_positions = np.searchsorted(images, matches)
+        exact = np.empty(len(rows))
+        exact[rescored] = cosines(query, gallery[rows[rescored]])
+        own_positions = np.searchsorted(rows, matches)
         for at, others in zip(unsure, near, strict=True):
             own = own_positions[at]
             ahead = (exact[others] > exact[own]) | ((exact[others] == exact[own]) & (others < own))
