@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from sil_cli.retrieval.scoring import Metric
     from sil_cli.runtime import Reporter
 
 __all__ = ["EmbeddingSet", "QueryScores", "RetrievalScores", "evaluate", "mean_scores", "score_queries"]
@@ -132,6 +133,7 @@ def evaluate(
     query: EmbeddingSet,
     gallery: EmbeddingSet,
     *,
+    metric: Metric = "cosine",
     cmc_ranks: Sequence[int] = CMC_RANKS,
     reporter: Reporter | None = None,
 ) -> RetrievalScores:
@@ -140,4 +142,5 @@ def evaluate(
     Raises:
         DataError: As `rank_matches`, or no query has a match.
     """
-    return mean_scores(score_queries(rank_matches(query, gallery, reporter=reporter)), cmc_ranks=cmc_ranks)
+    ranks = rank_matches(query, gallery, metric=metric, reporter=reporter)
+    return mean_scores(score_queries(ranks), cmc_ranks=cmc_ranks)

@@ -1,15 +1,17 @@
-"""At which rank each query finds its true matches, exactly, without sorting the gallery.
+"""At which rank each query finds its true matches, exactly, without sorting the gallery or holding all its scores.
 
-The number of true matches of a query is small, so a match's rank is found by counting: one more than the
-valid gallery images that score higher. The scores come from a matrix product in the embeddings' own
-precision; wherever two of them are too near to be told apart by it, the pair is scored again by
-`sil_cli.retrieval.distance.cosines` in float64. Therefore:
+The number of true matches of a query is small, so a match's rank is found by counting: one more than the valid gallery
+images that score higher. The gallery streams past in blocks. Scores come from a matrix product in the embeddings' own
+precision; wherever one is too near a match's exact score to be told apart by it, the pair is scored again in float64
+(`sil_cli.retrieval.scoring`). Therefore:
 
-- the order is that of the float64 cosines, whatever the chunk, the BLAS library or the number of threads;
-- equal embeddings tie exactly, and ties stand in gallery order.
+- the order is that of the exact scores, whatever the blocks, the BLAS library or the number of threads;
+- equal embeddings tie exactly, and ties stand in gallery order;
+- memory beyond the embeddings doesn't grow with the gallery.
 
-float64 embeddings make the margin rigorous; for float32 it rests on how matrix kernels sum
-(`product_margin`). Fed float32, the embeddings are scaled to length 1 and rounded to float32 first.
+float64 embeddings make the bound rigorous; for float32 it rests on how matrix kernels sum (`product_margin`). Where
+many scores are too near, as with embeddings that tell nobody apart, the product is made in float64 instead, so that
+scoring again never takes over.
 """
 
 from __future__ import annotations
@@ -19,56 +21,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sil_cli.errors import DataError
-from sil_cli.retrieval.distance import cosines, product_margin, unit_rows
+from sil_cli.evaluation.pairs import EmbeddingSet, PairRules, check_sides
+from sil_cli.retrieval.scoring import Metric, Operand, Scorer, make_scorer
 from sil_cli.runtime import SilentReporter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
     from sil_cli.runtime import Reporter
 
-CHUNK_BYTES = 2**27  # of scores held at a time
-_COUNT_UP_TO = 128  # thresholds: counting each is faster than sorting a row up to about here (measured)
+__all__ = ["EmbeddingSet", "MatchRanks", "rank_matches"]
 
-
-@dataclass(frozen=True)
-class EmbeddingSet:
-    """One side of a test: the queries, or the gallery.
-
-    Attributes:
-        embeddings: Shape (N, D), float32 or float64, of any length but zero.
-        identities: N of them. A distractor is a gallery image whose identity no query has.
-        cameras: N of them, None where unknown.
-        junk: N flags, images that evaluation ignores on either side; None means no image is.
-        keys: N names of the image files, so that a query that is itself in the gallery isn't found; None
-            where the two sides share no image.
-
-    Raises:
-        DataError: The lengths differ, or there is no image.
-    """
-
-    embeddings: NDArray[np.floating]
-    identities: Sequence[str]
-    cameras: Sequence[str | None]
-    junk: Sequence[bool] | None = None
-    keys: Sequence[str] | None = None
-
-    def __post_init__(self) -> None:
-        lengths = {"identities": len(self.identities), "cameras": len(self.cameras)}
-        lengths |= {"junk": len(self.junk)} if self.junk is not None else {}
-        lengths |= {"keys": len(self.keys)} if self.keys is not None else {}
-        for name, length in lengths.items():
-            if length != len(self.embeddings):
-                raise DataError(
-                    f"There are {len(self.embeddings)} embeddings but {length} {name}.",
-                    "Each image needs one of each, in the same order.",
-                )
-
-    def __len__(self) -> int:
-        return len(self.embeddings)
+CHUNK_BYTES = 2**27  # of scores held at a time, and of gallery rows
+_RESCORED_SHARE = 1 / 64  # of the pairs: from here on a float64 product is faster than scoring pairs again (measured)
+_SORTED_UP_TO = 64  # values for each threshold: sorting them is faster than counting for each (measured)
 
 
 @dataclass(frozen=True)
@@ -99,125 +67,176 @@ def rank_matches(
     query: EmbeddingSet,
     gallery: EmbeddingSet,
     *,
+    metric: Metric = "cosine",
     chunk_bytes: int = CHUNK_BYTES,
     reporter: Reporter | None = None,
 ) -> MatchRanks:
-    """Find the ranks of all true matches by cosine similarity.
-
-    A gallery image is ignored for a query when it is junk, when it has the query's identity *and* camera, or
-    when it is the query itself (equal keys). Junk queries are ignored too.
+    """Find the ranks of all true matches; which pairs count is said by `PairRules`. Junk queries are ignored.
 
     Args:
         query: The queries.
         gallery: The gallery, of the same dimension and precision.
-        chunk_bytes: Memory for scores; the result doesn't depend on it.
+        metric: What is near: by cosine similarity, or by Euclidean distance of the embeddings as they are.
+        chunk_bytes: Memory for scores, and for gallery rows; the result doesn't depend on it.
         reporter: Hears of the progress.
 
     Raises:
         DataError: A side is empty, the sides don't fit together, or an embedding can't be used.
     """
-    _check_sides(query, gallery)
-    rules = _Rules(query, gallery)
-    kept = [index for index in range(len(query)) if query.junk is None or not query.junk[index]]
-    found = {index: rules.matches(index) for index in kept}
-    scored = np.array([index for index in kept if len(found[index])], dtype=np.int64)
-    dropped = np.array([index for index in kept if not len(found[index])], dtype=np.int64)
-    ranks: list[NDArray[np.int64]] = []
-    query_units = unit_rows(query.embeddings, what="query")
-    gallery_units = unit_rows(gallery.embeddings, what="gallery")
-    margin = product_margin(query_units.shape[1], query_units.dtype)
-
-    size = max(1, chunk_bytes // (len(gallery) * gallery_units.itemsize))
-    progress = (reporter or SilentReporter()).task("Ranking", total=len(scored), unit="queries")
-    with progress as task:
-        for start in range(0, len(scored), size):
-            chunk = scored[start : start + size]
-            for index, scores in zip(chunk.tolist(), query_units[chunk] @ gallery_units.T, strict=True):
-                scores[rules.ignored(index)] = -np.inf
-                ranks.append(_ranks(scores, found[index], query_units[index], gallery_units, margin))
-            task.advance(len(chunk))
-    return MatchRanks(scored, tuple(ranks), dropped, rules.gallery_size)
+    check_sides(query, gallery)
+    scorer = make_scorer(metric, query.embeddings, gallery.embeddings)
+    rules = PairRules(query, gallery)
+    found = {index: rules.matches(index) for index in rules.queries.tolist()}
+    scored = np.array([index for index, matches in found.items() if len(matches)], dtype=np.int64)
+    dropped = np.array([index for index, matches in found.items() if not len(matches)], dtype=np.int64)
+    queries = scorer.operand(query.embeddings[scored])
+    searches = list(_searches(scored, found, queries, gallery, rules, scorer))
+    counter = _Counter(scorer)
+    with (reporter or SilentReporter()).task("Ranking", total=len(scored) * len(gallery), unit="pairs") as task:
+        for start, block in gallery_blocks(gallery, scorer, chunk_bytes):
+            junk = within_block(rules.junk, start, len(block))
+            size = max(1, chunk_bytes // (len(block) * block.rows.itemsize))
+            for first in range(0, len(scored), size):
+                chunk = slice(first, first + size)
+                counter.count(searches[chunk], queries.part(chunk), block, start, junk)
+                task.advance(len(searches[chunk]) * len(block))
+    return MatchRanks(scored, tuple(each.ranks() for each in searches), dropped, rules.gallery_size)
 
 
-def _check_sides(query: EmbeddingSet, gallery: EmbeddingSet) -> None:
-    for name, side in {"query": query, "gallery": gallery}.items():
-        if len(side) == 0:
-            raise DataError(f"The {name} is empty.", "Prepare a data set that has query and gallery images.")
-    one, other = query.embeddings, gallery.embeddings
-    if one.shape[1:] != other.shape[1:] or one.dtype != other.dtype:
-        raise DataError(
-            f"Query embeddings are {one.shape} {one.dtype} but gallery embeddings {other.shape} {other.dtype}.",
-            "Embed both sides with the same model, in the same precision.",
-        )
+def gallery_blocks(gallery: EmbeddingSet, scorer: Scorer, chunk_bytes: int) -> Iterator[tuple[int, Operand]]:
+    """The gallery's rows as operands, in blocks of about `chunk_bytes`, each with the position of its first row."""
+    rows = gallery.embeddings
+    size = max(1, chunk_bytes // (rows.shape[1] * rows.itemsize))
+    for start in range(0, len(rows), size):
+        yield start, scorer.operand(rows[start : start + size])
 
 
-class _Rules:
-    """Which gallery images match a query, and which are ignored for it."""
+@dataclass(frozen=True)
+class _Search:
+    """One query on its way through the gallery.
 
-    def __init__(self, query: EmbeddingSet, gallery: EmbeddingSet) -> None:
-        self._query, self._gallery = query, gallery
-        junk = np.zeros(len(gallery), bool) if gallery.junk is None else np.asarray(gallery.junk, dtype=bool)
-        self._junk = np.flatnonzero(junk)
-        self.gallery_size = len(gallery) - len(self._junk)
-        self._of_identity = _positions(gallery.identities, junk)
-        same_images = query.keys is not None and gallery.keys is not None
-        self._of_key = _positions(gallery.keys or (), junk) if same_images else {}
+    Attributes:
+        matches: Gallery positions of its matches, best first: by descending exact score, ties in gallery order.
+        scores: Their exact scores.
+        ahead: For each of them how many gallery images that are no matches stand before it; grows block by block.
+        excluded: Gallery positions that aren't counted: matches, and what is ignored besides junk. Ascending.
+    """
 
-    def _same(self, index: int) -> tuple[list[int], set[int]]:
-        """The images of the query's identity, and those that are ignored for it besides junk."""
-        same = self._of_identity.get(self._query.identities[index], [])
-        camera = self._query.cameras[index]
-        ignored = set(self._of_key.get(self._query.keys[index], [])) if self._query.keys is not None else set()
-        if camera is not None:
-            ignored |= {row for row in same if self._gallery.cameras[row] == camera}
-        return same, ignored
+    matches: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    ahead: NDArray[np.int64]
+    excluded: NDArray[np.int64]
 
-    def matches(self, index: int) -> NDArray[np.int64]:
-        same, ignored = self._same(index)
-        return np.array([row for row in same if row not in ignored], dtype=np.int64)
-
-    def ignored(self, index: int) -> NDArray[np.int64]:
-        _, ignored = self._same(index)
-        return np.concatenate([self._junk, np.array(sorted(ignored), dtype=np.int64)])
+    def ranks(self) -> NDArray[np.int64]:
+        return self.ahead + np.arange(1, len(self.ahead) + 1)
 
 
-def _positions(names: Sequence[str], junk: NDArray[np.bool_]) -> dict[str, list[int]]:
-    positions: dict[str, list[int]] = {}
-    for row, name in enumerate(names):
-        if not junk[row]:
-            positions.setdefault(name, []).append(row)
-    return positions
+def _searches(
+    scored: NDArray[np.int64],
+    found: dict[int, NDArray[np.int64]],
+    queries: Operand,
+    gallery: EmbeddingSet,
+    rules: PairRules,
+    scorer: Scorer,
+) -> Iterator[_Search]:
+    for row, index in enumerate(scored.tolist()):
+        matches = found[index]
+        scores = scorer.exact(queries.rows[row], scorer.operand(gallery.embeddings[matches]).rows)
+        order = np.lexsort((matches, -scores))
+        ahead = np.zeros(len(matches), dtype=np.int64)
+        yield _Search(matches[order], scores[order], ahead, rules.not_strangers(index))
 
 
-def _ranks(
-    scores: NDArray[np.floating],
-    matches: NDArray[np.int64],
-    query: NDArray[np.floating],
-    gallery: NDArray[np.floating],
-    margin: float,
-) -> NDArray[np.int64]:
-    """Ranks of `matches`, ascending; `scores` of the whole gallery hold -inf where an image is ignored."""
-    width = scores.dtype.type(margin)
-    low, high = scores[matches] - width, scores[matches] + width
-    rows = np.flatnonzero(scores > low.min())  # whatever scores less stands behind the last match
-    scores = scores[rows]
-    above = _count_above(scores, high)
-    unsure = np.flatnonzero(_count_above(scores, low) - above > 1)  # others than the match itself are near
-    if len(unsure):
-        near = [np.flatnonzero((scores > low[at]) & (scores <= high[at])) for at in unsure]
-        rescored = np.unique(np.concatenate(near))
-        exact = np.empty(len(rows))
-        exact[rescored] = cosines(query, gallery[rows[rescored]])
-        own_positions = np.searchsorted(rows, matches)
-        for at, others in zip(unsure, near, strict=True):
-            own = own_positions[at]
-            ahead = (exact[others] > exact[own]) | ((exact[others] == exact[own]) & (others < own))
-            above[at] += np.count_nonzero(ahead)
-    return np.sort(above + 1)
+class _Counter:
+    """Counts, block by block, the strangers that stand before each match."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self._wide = False
+
+    def count(
+        self, searches: list[_Search], queries: Operand, block: Operand, start: int, junk: NDArray[np.int64]
+    ) -> None:
+        """Add one block of the gallery, which begins at position `start`, to the counts of a chunk of queries."""
+        if not self._wide:
+            # Embeddings that crowd one block crowd the others too: once wide, always wide.
+            self._wide = not self._try(searches, queries, block, start, junk, _RESCORED_SHARE)
+        if self._wide:
+            self._try(searches, queries.widened(), block.widened(), start, junk, np.inf)
+
+    def _try(
+        self,
+        searches: list[_Search],
+        queries: Operand,
+        block: Operand,
+        start: int,
+        junk: NDArray[np.int64],
+        limit: float,
+    ) -> bool:
+        """Count, unless more than the share `limit` of the pairs would have to be scored again."""
+        scores, errors = self._scorer.product(queries, block)
+        scores[:, junk] = -np.inf
+        counts, to_rescore = [], 0
+        for search, row, error in zip(searches, scores, errors.tolist(), strict=True):
+            row[within_block(search.excluded, start, len(block))] = -np.inf
+            sure, near = _count_sure(row, search.scores, error)
+            counts.append((sure, near))
+            to_rescore += len(near)
+            if to_rescore > limit * scores.size and scores.dtype != np.float64:
+                return False
+        for position, (search, (sure, near)) in enumerate(zip(searches, counts, strict=True)):
+            search.ahead[:] += sure
+            if len(near):
+                exact = self._scorer.exact(queries.rows[position], block.rows[near])
+                search.ahead[:] += _count_exact(exact, start + near, search)
+        return True
 
 
-def _count_above(scores: NDArray[np.floating], thresholds: NDArray[np.floating]) -> NDArray[np.int64]:
-    """For each threshold the number of scores greater than it."""
-    if len(thresholds) <= _COUNT_UP_TO:
-        return np.array([np.count_nonzero(scores > one) for one in thresholds], dtype=np.int64)
-    return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="right").astype(np.int64)
+def _count_sure(
+    row: NDArray[np.floating], scores: NDArray[np.float64], error: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Compare one query's product scores of a block with the exact scores of its matches, as far as they tell.
+
+    Args:
+        row: Shape (B,), product scores, -inf where an image isn't counted.
+        scores: Exact scores of the matches, descending.
+        error: How far a product score is from the exact one at most.
+
+    Returns:
+        For each match how many of the block surely stand before it, without those of which some match is too near to
+        tell; and the positions of these.
+    """
+    kind = row.dtype.type
+    high = np.nextafter((scores + error).astype(kind), kind(np.inf))
+    low = np.nextafter((scores - error).astype(kind), kind(-np.inf))
+    reaching = row[row > low[-1]]  # whatever scores less stands behind the last match
+    sure = _count_above(reaching, high)
+    unsure = np.flatnonzero(_count_above(reaching, low) > sure)
+    if not len(unsure):
+        return sure, unsure
+    is_near = np.zeros(len(row), dtype=bool)
+    for match in unsure:
+        is_near |= (row > low[match]) & (row <= high[match])
+    near = np.flatnonzero(is_near)
+    return sure - _count_above(row[near], high), near
+
+
+def _count_exact(exact: NDArray[np.float64], positions: NDArray[np.int64], search: _Search) -> NDArray[np.int64]:
+    """For each match how many of the images at gallery `positions` stand before it, by their exact scores."""
+    above = _count_above(exact, search.scores)
+    for match in np.flatnonzero(np.isin(search.scores, exact)):
+        above[match] += np.count_nonzero((exact == search.scores[match]) & (positions < search.matches[match]))
+    return above
+
+
+def _count_above(values: NDArray[np.floating], thresholds: NDArray[np.floating]) -> NDArray[np.int64]:
+    """For each threshold the number of values greater than it."""
+    if len(values) > _SORTED_UP_TO * len(thresholds):
+        return np.array([np.count_nonzero(values > one) for one in thresholds], dtype=np.int64)
+    return len(values) - np.searchsorted(np.sort(values), thresholds, side="right")
+
+
+def within_block(positions: NDArray[np.int64], start: int, length: int) -> NDArray[np.int64]:
+    """Of ascending positions those in a block, counted from its start."""
+    first, last = np.searchsorted(positions, (start, start + length))
+    return positions[first:last] - start

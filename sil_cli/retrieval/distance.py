@@ -16,12 +16,16 @@ Float = TypeVar("Float", bound=np.floating)
 _BLOCK_VALUES = 2**16  # values converted to float64 at a time: 512 KiB stay in the cache
 
 
-def check_embeddings(embeddings: NDArray[np.floating], *, what: str) -> None:
+def check_embeddings(embeddings: NDArray[np.floating], *, what: str, zeros: bool = False) -> float:
     """Refuse what isn't a matrix of usable embeddings.
 
     Args:
         embeddings: To be of shape (N, D), float32 or float64, D ≥ 1.
         what: What they are, for the message ("query").
+        zeros: Rows of zeros are usable: they have distances, though no cosine.
+
+    Returns:
+        The largest absolute value among them.
 
     Raises:
         DataError: The shape or type is another, a value isn't finite, or a row is all zeros; the message
@@ -32,21 +36,21 @@ def check_embeddings(embeddings: NDArray[np.floating], *, what: str) -> None:
             f"The {what} embeddings have shape {embeddings.shape} and type {embeddings.dtype}.",
             "They must be a matrix of float32 or float64 with one row an image.",
         )
-    for problem, rows in _unusable_rows(embeddings).items():
-        if rows:
+    largest, found = 0.0, {"hold NaN or infinite values": [0, 0], "are all zeros": [0, 0]}
+    for start, block in _blocks(embeddings):
+        peaks = np.maximum(block.max(axis=1), -block.min(axis=1))
+        largest = max(largest, float(peaks.max()))
+        for problem, bad in (("hold NaN or infinite values", ~np.isfinite(peaks)), ("are all zeros", peaks == 0)):
+            if bad.any():
+                first = start + int(bad.argmax())
+                found[problem] = [found[problem][0] or first + 1, found[problem][1] + int(bad.sum())]
+    for problem, (first_from_1, count) in found.items():
+        if count and not (zeros and problem == "are all zeros"):
             raise DataError(
-                f"{len(rows)} of {len(embeddings)} {what} embeddings {problem} (the first is row {rows[0]}).",
+                f"{count} of {len(embeddings)} {what} embeddings {problem} (the first is row {first_from_1 - 1}).",
                 "Leave these images out, or look for a model whose training has diverged.",
             )
-
-
-def _unusable_rows(embeddings: NDArray[np.floating]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {"hold NaN or infinite values": [], "are all zeros": []}
-    for start, block in _blocks(embeddings):
-        peaks = np.abs(block).max(axis=1)
-        found["hold NaN or infinite values"] += (start + np.flatnonzero(~np.isfinite(peaks))).tolist()
-        found["are all zeros"] += (start + np.flatnonzero(peaks == 0)).tolist()
-    return found
+    return largest
 
 
 def unit_rows(embeddings: NDArray[Float], *, what: str = "given") -> NDArray[Float]:
@@ -63,10 +67,16 @@ def unit_rows(embeddings: NDArray[Float], *, what: str = "given") -> NDArray[Flo
         DataError: As `check_embeddings`.
     """
     check_embeddings(embeddings, what=what)
+    return scale_to_unit(embeddings)
+
+
+def scale_to_unit(embeddings: NDArray[Float]) -> NDArray[Float]:
+    """As `unit_rows`, of embeddings that `check_embeddings` has found usable."""
     units = np.empty(embeddings.shape, dtype=embeddings.dtype)
     for start, block in _blocks(embeddings):
         wide = block.astype(np.float64)
-        wide /= np.abs(wide).max(axis=1, keepdims=True)  # squares can then neither overflow nor vanish
+        if embeddings.dtype == np.float64:  # squares can then neither overflow nor vanish; those of float32 can't
+            wide /= np.abs(wide).max(axis=1, keepdims=True)
         lengths = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
         np.divide(wide, lengths, out=units[start : start + len(block)], casting="same_kind")
     return units

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from evaluation_cases import cases, slow_pairs
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -18,30 +19,16 @@ from sil_cli.evaluation.metrics import (
     score_queries,
 )
 from sil_cli.evaluation.ranking import MatchRanks, rank_matches
-from sil_cli.retrieval.distance import unit_rows
+from sil_cli.retrieval.scoring import CosineScorer
 
 
-def oracle(query: EmbeddingSet, gallery: EmbeddingSet):
+def oracle(query: EmbeddingSet, gallery: EmbeddingSet, metric: str):
     """The rules word by word: for each query sort what counts, walk down the list."""
     rows = {}
     dropped = []
-    left, right = unit_rows(query.embeddings), unit_rows(gallery.embeddings)
-    for q in range(len(query)):
-        if query.junk is not None and query.junk[q]:
-            continue
-        listed = []
-        for g in range(len(gallery)):
-            if gallery.junk is not None and gallery.junk[g]:
-                continue
-            if query.keys is not None and gallery.keys is not None and query.keys[q] == gallery.keys[g]:
-                continue
-            same = query.identities[q] == gallery.identities[g]
-            if same and query.cameras[q] is not None and query.cameras[q] == gallery.cameras[g]:
-                continue
-            score = (left[q].astype(np.float64) * right[g].astype(np.float64)).sum()
-            listed.append((-score, g, same))
+    for q, pairs in slow_pairs(query, gallery, metric).items():
         hits, precisions, first, last = 0, [], None, None
-        for rank, (_, _, same) in enumerate(sorted(listed), start=1):
+        for rank, (_, _, same) in enumerate(sorted((-score, g, same) for score, g, same in pairs), start=1):
             if same:
                 hits += 1
                 precisions.append(hits / rank)
@@ -53,9 +40,9 @@ def oracle(query: EmbeddingSet, gallery: EmbeddingSet):
     return rows, dropped
 
 
-def assert_equals_oracle(query: EmbeddingSet, gallery: EmbeddingSet):
-    rows, dropped = oracle(query, gallery)
-    scores = score_queries(rank_matches(query, gallery))
+def assert_equals_oracle(query: EmbeddingSet, gallery: EmbeddingSet, metric: str = "cosine"):
+    rows, dropped = oracle(query, gallery, metric)
+    scores = score_queries(rank_matches(query, gallery, metric=metric))
     assert scores.queries.tolist() == list(rows)
     assert scores.dropped.tolist() == dropped
     for position, (ap, first, inp) in enumerate(rows.values()):
@@ -71,50 +58,26 @@ def assert_equals_oracle(query: EmbeddingSet, gallery: EmbeddingSet):
         assert means.dropped_queries == tuple(dropped)
 
 
-@st.composite
-def cases(draw):
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    dimension = draw(st.sampled_from([1, 2, 3, 16]))
-    identities = draw(st.integers(1, 4))
-    cameras = draw(st.sampled_from([0, 1, 3]))
-    values = draw(st.sampled_from(["ties", "few", "smooth", "near"]))
-    dtype = draw(st.sampled_from([np.float32, np.float64]))
-    junk_share = draw(st.sampled_from([0.0, 0.3, 1.0]))
-    shared = draw(st.booleans())
-    pool = rng.standard_normal((3, dimension))
-
-    def side(count):
-        if values == "ties":
-            rows = rng.integers(1, 3, size=(count, dimension)).astype(np.float64)
-        elif values == "few":
-            rows = pool[rng.integers(3, size=count)]
-        else:
-            rows = rng.standard_normal((count, dimension))
-            if values == "near":  # scores that a float32 product can't tell apart
-                rows = 1 + rows * 1e-5
-        names = [f"p{one}" for one in rng.integers(identities, size=count)]
-        seen_by = [f"c{one}" if cameras else None for one in rng.integers(max(cameras, 1), size=count)]
-        seen_by = [None if rng.random() < 0.1 else one for one in seen_by]
-        junk = (rng.random(count) < junk_share).tolist()
-        keys = [f"k{one}" for one in rng.integers(20, size=count)]
-        return EmbeddingSet(rows.astype(dtype), names, seen_by, junk, keys if shared else None)
-
-    gallery = side(draw(st.integers(1, 40)))
-    query = dataclasses.replace(side(draw(st.integers(1, 6))), junk=None)
-    return query, gallery
+@settings(max_examples=2000, deadline=None)
+@given(cases(), st.sampled_from(["cosine", "euclidean"]))
+def test_equal_to_the_oracle(case, metric):
+    assert_equals_oracle(*case, metric)
 
 
-@settings(max_examples=400, deadline=None)
-@given(cases())
-def test_equal_to_the_oracle(case):
-    assert_equals_oracle(*case)
+@pytest.mark.slow
+@settings(max_examples=20_000, deadline=None)
+@given(cases(), st.sampled_from(["cosine", "euclidean"]))
+def test_equal_to_the_oracle_thousands_of_times(case, metric):
+    assert_equals_oracle(*case, metric)
 
 
-@settings(max_examples=100, deadline=None)
-@given(cases(), st.integers(1, 2000))
-@example((EmbeddingSet(np.ones((3, 2)), "aab", [None] * 3), EmbeddingSet(np.ones((4, 2)), "abab", [None] * 4)), 1)
-def test_chunked_equals_unchunked(case, chunk_bytes):
-    whole, chunked = rank_matches(*case), rank_matches(*case, chunk_bytes=chunk_bytes)
+@settings(max_examples=150, deadline=None)
+@given(cases(), st.integers(1, 2000), st.sampled_from(["cosine", "euclidean"]))
+@example(
+    (EmbeddingSet(np.ones((3, 2)), "aab", [None] * 3), EmbeddingSet(np.ones((4, 2)), "abab", [None] * 4)), 1, "cosine"
+)
+def test_chunked_equals_unchunked(case, chunk_bytes, metric):
+    whole, chunked = rank_matches(*case, metric=metric), rank_matches(*case, metric=metric, chunk_bytes=chunk_bytes)
     assert whole.queries.tolist() == chunked.queries.tolist()
     assert [one.tolist() for one in whole.ranks] == [one.tolist() for one in chunked.ranks]
 
@@ -138,21 +101,78 @@ def test_equal_to_the_oracle_at_a_real_dimension_in_every_chunking(dtype, spread
         assert [one.tolist() for one in whole.ranks] == [one.tolist() for one in chunked.ranks]
 
 
-def test_many_matches_are_counted_by_sorting_with_the_same_result(monkeypatch):
+@settings(max_examples=150, deadline=None)
+@given(cases(), st.integers(1, 2000), st.sampled_from([0.0, 0.01]))
+def test_a_float64_product_gives_the_same_ranks_as_scoring_again(case, chunk_bytes, share):
+    usual = rank_matches(*case)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "_RESCORED_SHARE", share)
+        wide = rank_matches(*case, chunk_bytes=chunk_bytes)
+    assert [one.tolist() for one in usual.ranks] == [one.tolist() for one in wide.ranks]
+
+
+def test_embeddings_that_tell_nobody_apart_are_multiplied_in_float64(monkeypatch):
+    rng = np.random.default_rng(2)
+    rows = (1 + 1e-5 * rng.standard_normal((120, 64))).astype(np.float32)
+    names = [f"p{one}" for one in rng.integers(5, size=120)]
+    query, gallery = (
+        EmbeddingSet(rows[part], names[part], [None] * len(names[part])) for part in (slice(20), slice(20, None))
+    )
+    made_in = []
+    product = CosineScorer.product
+
+    def spied(self, queries, block):
+        made_in.append(queries.rows.dtype)
+        return product(self, queries, block)
+
+    monkeypatch.setattr(CosineScorer, "product", spied)
+    rank_matches(query, gallery, chunk_bytes=20 * 64 * 4)
+    assert made_in == [np.float32, *[np.float64] * 5]  # five blocks of 20 gallery rows, the first one twice
+    assert_equals_oracle(query, gallery)
+
+
+@pytest.mark.parametrize("per_threshold", [0, 10**6])
+def test_sorting_and_counting_agree_on_scores_equal_to_a_threshold(monkeypatch, per_threshold):
+    monkeypatch.setattr(ranking, "_SORTED_UP_TO", per_threshold)
+    scores = np.array([3.0, 1, 2, 2, -np.inf, 0])
+    assert ranking._count_above(scores, np.array([2.0, 3, 0, 1.5, -1])).tolist() == [1, 0, 4, 3, 5]
+
+
+def test_counted_and_sorted_ranks_are_those_of_the_oracle(monkeypatch):
     rng = np.random.default_rng(2)
     query = EmbeddingSet(rng.standard_normal((3, 8)), "aab", [None] * 3)
     gallery = EmbeddingSet(rng.standard_normal((400, 8)).round(1), "ab" * 200, [None] * 400)
-    assert_equals_oracle(query, gallery)  # 200 matches: sorted
-    monkeypatch.setattr(ranking, "_COUNT_UP_TO", 1000)
-    assert_equals_oracle(query, gallery)  # counted
+    for per_threshold in (0, 10**6):
+        monkeypatch.setattr(ranking, "_SORTED_UP_TO", per_threshold)
+        assert_equals_oracle(query, gallery)
 
 
-def test_sorting_and_counting_agree_on_scores_equal_to_a_threshold(monkeypatch):
-    scores = np.array([3.0, 1, 2, 2, -np.inf, 0])
-    thresholds = np.array([2.0, 3, 0, 1.5, -1])
-    for limit in (0, 1000):
-        monkeypatch.setattr(ranking, "_COUNT_UP_TO", limit)
-        assert ranking._count_above(scores, thresholds).tolist() == [1, 0, 4, 3, 5]
+@pytest.mark.parametrize("scale", [1e-40, 1e-20, 1.0, 1e25])
+def test_euclidean_ranks_do_not_depend_on_the_scale(scale):
+    rng = np.random.default_rng(4)
+    rows = rng.standard_normal((60, 8)) * scale
+    names = [str(one) for one in rng.integers(6, size=60)]
+    query, gallery = (EmbeddingSet(rows[part], names[part], [None] * len(names[part])) for part in np.s_[:10, 10:])
+    assert_equals_oracle(query, gallery, "euclidean")
+    single = [dataclasses.replace(side, embeddings=side.embeddings.astype(np.float32)) for side in (query, gallery)]
+    if scale > 1e-30:
+        assert_equals_oracle(*single, "euclidean")
+
+
+def test_zero_vectors_have_a_distance_but_no_cosine():
+    query = EmbeddingSet(np.array([[0.0, 1.0]]), "a", [None])
+    gallery = EmbeddingSet(np.array([[0.0, 0.0], [0.0, 3.0]]), "ab", [None, None])
+    assert evaluate(query, gallery, metric="euclidean").mAP == 1.0
+    with pytest.raises(DataError, match="1 of 2 gallery embeddings are all zeros"):
+        evaluate(query, gallery)
+
+
+def test_identities_may_be_numbers_and_arrays():
+    rng = np.random.default_rng(8)
+    query, gallery = (
+        EmbeddingSet(rng.standard_normal((n, 4)), rng.integers(5, size=n), rng.integers(3, size=n)) for n in (9, 50)
+    )
+    assert_equals_oracle(query, gallery)
 
 
 def along(*angles: float) -> np.ndarray:

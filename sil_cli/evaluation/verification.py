@@ -1,0 +1,148 @@
+"""Verification: whether two pictures show one person, over all pairs that a test compares.
+
+Thresholds are read off histograms so fine that what they cost is known: a threshold is the lower edge of a bin, 2⁻²⁰ of
+the range of scores wide (2e-6 for cosines), chosen so that the false accept rate is never above the one asked for.
+Pairs of one person have exact scores. Those of different people come from the matrix product, so one of them may stand
+in a neighbouring bin if its score lies within the product's rounding of an edge (for float32 about 1e-7, at most 2e-5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from sil_cli.evaluation.pairs import PairRules, check_sides
+from sil_cli.evaluation.ranking import CHUNK_BYTES, gallery_blocks, within_block
+from sil_cli.retrieval.scoring import make_scorer
+from sil_cli.runtime import SilentReporter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sil_cli.evaluation.pairs import EmbeddingSet
+    from sil_cli.retrieval.scoring import Metric
+    from sil_cli.runtime import Reporter
+
+FALSE_ACCEPT_RATES = {"1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}
+BINS = 2**20
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """How many valid pairs have which score.
+
+    Attributes:
+        low: Lower edge of the first bin; everything below it counts there too.
+        width: Of a bin.
+        same: Shape (BINS,), pairs of one person.
+        different: Shape (BINS,), pairs of different people.
+    """
+
+    low: float
+    width: float
+    same: NDArray[np.int64]
+    different: NDArray[np.int64]
+
+    @property
+    def same_pairs(self) -> int:
+        """Number of pairs of one person."""
+        return int(self.same.sum())
+
+    @property
+    def different_pairs(self) -> int:
+        """Number of pairs of different people."""
+        return int(self.different.sum())
+
+    def __add__(self, other: Self) -> PairScores:
+        """Both together; they must have the same bins."""
+        if (self.low, self.width) != (other.low, other.width):
+            raise ValueError("pair scores of different ranges can't be added")
+        return PairScores(self.low, self.width, self.same + other.same, self.different + other.different)
+
+    def threshold(self, false_accept_rate: float, *, at_least: int = 1) -> float | None:
+        """The lowest edge that at most this share of different pairs reaches.
+
+        None where that share is fewer than `at_least` of the pairs: so few say nothing of such a rate.
+        """
+        if false_accept_rate * self.different_pairs < at_least:
+            return None
+        reaching = np.cumsum(self.different[::-1])[::-1]
+        enough = np.flatnonzero(reaching <= false_accept_rate * self.different_pairs)
+        return self.low + self.width * float(enough[0] if len(enough) else BINS)
+
+    def accepted(self, threshold: float) -> tuple[float, float]:
+        """Shares of (different, same) pairs whose score reaches a threshold: false and true accept rate.
+
+        Of the bin that the threshold falls into, none is counted unless the threshold is its lower edge.
+        """
+        first = int(np.clip(np.ceil((threshold - self.low) / self.width - 1e-6), 0, BINS))
+        return tuple(  # type: ignore[return-value]  # of two
+            float(counts[first:].sum() / max(1, counts.sum())) for counts in (self.different, self.same)
+        )
+
+    def coarse(self, bins: int) -> tuple[list[float], list[int], list[int]]:
+        """Edges (bins + 1), same and different pairs (bins), for pictures; `bins` is a power of two."""
+        step = BINS // bins
+        edges = (self.low + self.width * step * np.arange(bins + 1)).tolist()
+        same, different = (counts.reshape(bins, step).sum(axis=1).tolist() for counts in (self.same, self.different))
+        return edges, same, different
+
+    def curve(self, points: int = 200) -> list[tuple[float, float]]:
+        """The verification ROC: (false accept rate, true accept rate), the rates spaced evenly in their logarithm."""
+        finest = 1 / max(1, self.different_pairs)
+        rates = np.unique(np.append(np.geomspace(min(finest, 0.5), 1, points), list(FALSE_ACCEPT_RATES.values())))
+        reaching = {}
+        for rate in rates[rates >= finest].tolist():
+            threshold = self.threshold(rate)
+            if threshold is not None:
+                false, true = self.accepted(threshold)
+                reaching[false] = max(true, reaching.get(false, 0.0))
+        return sorted(reaching.items())
+
+
+def score_pairs(
+    query: EmbeddingSet,
+    gallery: EmbeddingSet,
+    *,
+    metric: Metric = "cosine",
+    chunk_bytes: int = CHUNK_BYTES,
+    reporter: Reporter | None = None,
+) -> PairScores:
+    """Count the scores of all query × gallery pairs that evaluation compares (`PairRules`).
+
+    A pair of one person is one across cameras, where they are known. Pairs of different people count from one camera
+    too, as they stand in the way of a search. Euclidean scores are negative squared distances.
+
+    Raises:
+        DataError: As `rank_matches`.
+    """
+    check_sides(query, gallery)
+    scorer = make_scorer(metric, query.embeddings, gallery.embeddings)
+    rules = PairRules(query, gallery)
+    kept = rules.queries
+    queries = scorer.operand(query.embeddings[kept])
+    low, high = scorer.limits
+    width = (high - low) / (BINS - 1)
+    low -= width / 2  # round scores, as of duplicates, then lie amid a bin
+    same = np.zeros(BINS, dtype=np.int64)
+    for row, index in enumerate(kept.tolist()):
+        matches = rules.matches(index)
+        exact = scorer.exact(queries.rows[row], scorer.operand(gallery.embeddings[matches]).rows)
+        np.add.at(same, np.clip(((exact - low) / width).astype(np.int64), 0, BINS - 1), 1)
+    different = np.zeros(BINS + 1, dtype=np.int64)
+    excluded = [rules.not_strangers(index) for index in kept.tolist()]
+    with (reporter or SilentReporter()).task("Verifying", total=len(kept) * len(gallery), unit="pairs") as task:
+        for start, block in gallery_blocks(gallery, scorer, chunk_bytes):
+            junk = within_block(rules.junk, start, len(block))
+            size = max(1, chunk_bytes // (len(block) * 8))
+            for first in range(0, len(kept), size):
+                scores, _ = scorer.product(queries.part(slice(first, first + size)), block)
+                bins = np.clip((scores - low) / width, 0, BINS - 1).astype(np.int32)
+                bins[:, junk] = BINS
+                for row, away in zip(bins, excluded[first : first + size], strict=True):
+                    row[within_block(away, start, len(block))] = BINS
+                different += np.bincount(bins.ravel(), minlength=BINS + 1)
+                task.advance(bins.size)
+    return PairScores(low, width, same, different[:BINS])
