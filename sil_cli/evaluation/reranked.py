@@ -1,4 +1,9 @@
-"""k-reciprocal re-ranking as scores that metrics can be computed from."""
+"""Ranks of true matches after k-reciprocal re-ranking, by the rules of every other evaluation.
+
+As in the original, all queries and all gallery images are each other's neighbours, whatever their cameras, and no
+identity is looked at: the test is taken as a whole, so a query's ranks depend on the other queries. Junk images take
+no part.
+"""
 
 from __future__ import annotations
 
@@ -6,80 +11,100 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sil_cli.errors import DataError
+from sil_cli.evaluation.pairs import PairRules, check_sides
+from sil_cli.evaluation.ranking import CHUNK_BYTES, MatchRanks
 from sil_cli.retrieval.distance import unit_rows
 from sil_cli.retrieval.rerank import K1, K2, WEIGHT, KReciprocalDistances
+from sil_cli.runtime import SilentReporter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sil_cli.evaluation.ranking import EmbeddingSet
+    from sil_cli.evaluation.pairs import EmbeddingSet
     from sil_cli.runtime import Reporter
 
 
-class RerankedScores:
-    """Final distances of k-reciprocal re-ranking, turned round: `Scores` for `rank_matches`.
+def rank_reranked(
+    query: EmbeddingSet,
+    gallery: EmbeddingSet,
+    *,
+    k1: int = K1,
+    k2: int = K2,
+    weight: float = WEIGHT,
+    chunk_bytes: int = CHUNK_BYTES,
+    reporter: Reporter | None = None,
+) -> MatchRanks:
+    """Find the ranks of all true matches by the final distance of `KReciprocalDistances`, ties in gallery order.
 
-    As in the original, all queries and all gallery images are each other's neighbours, whatever their cameras; no
-    identity is looked at. Junk images are not among them: they score minus infinity.
+    Args:
+        query: The queries.
+        gallery: The gallery, of the same dimension and precision.
+        k1: As in `KReciprocalDistances`.
+        k2: Likewise.
+        weight: Likewise, λ.
+        chunk_bytes: Memory for the distances of some queries; the result doesn't depend on it.
+        reporter: Hears of the progress.
 
     Raises:
-        DataError: A side has nothing but junk, or an embedding can't be used.
+        DataError: A side is empty, the sides don't fit together, or an embedding can't be used.
         UsageError: k1, k2 or weight is out of range.
     """
-
-    def __init__(
-        self,
-        query: EmbeddingSet,
-        gallery: EmbeddingSet,
-        *,
-        k1: int = K1,
-        k2: int = K2,
-        weight: float = WEIGHT,
-        reporter: Reporter | None = None,
-    ) -> None:
-        kept_queries, self._kept = (_without_junk(side, name) for side, name in ((query, "query"), (gallery, "gallery")))
-        self._images = len(gallery)
-        self._place_of_query = _places(kept_queries, len(query))
-        self._place_of_image = _places(self._kept, len(gallery))
-        units = np.concatenate(
-            [
-                unit_rows(query.embeddings[kept_queries], what="query"),
-                unit_rows(gallery.embeddings[self._kept], what="gallery"),
-            ]
-        )
-        self._distances = KReciprocalDistances(
-            units, len(kept_queries), k1=k1, k2=k2, weight=weight, reporter=reporter
-        )
-
-    def rows(self, queries: NDArray[np.int64]) -> NDArray[np.floating]:
-        """Scores of some queries with the whole gallery, in -1..0."""
-        found = self._distances.rows(self._place_of_query[queries])
-        np.negative(found, out=found)
-        if len(self._kept) == self._images:
-            return found
-        scores = np.full((len(queries), self._images), -np.inf, dtype=found.dtype)
-        scores[:, self._kept] = found
-        return scores
-
-    def exact(self, query: int, images: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Scores of one query with some gallery images that are not junk."""
-        return -self._distances.exact(int(self._place_of_query[query]), self._place_of_image[images])
-
-    def margin(self, query: int) -> float:
-        """Two scores in the query's row that differ by more than this are in the right order for certain."""
-        return self._distances.margin(int(self._place_of_query[query]))
+    check_sides(query, gallery)
+    reporter = reporter or SilentReporter()
+    rules = PairRules(query, gallery)
+    found = {int(index): rules.matches(index) for index in rules.queries}
+    scored = np.array([index for index, matches in found.items() if len(matches)], dtype=np.int64)
+    dropped = np.array([index for index, matches in found.items() if not len(matches)], dtype=np.int64)
+    if not len(scored):
+        return MatchRanks(scored, (), dropped, rules.gallery_size)
+    images = np.flatnonzero(~gallery.junk_flags())
+    units = np.concatenate(
+        [
+            unit_rows(query.embeddings[rules.queries], what="query"),
+            unit_rows(gallery.embeddings[images], what="gallery"),
+        ]
+    )
+    distances = KReciprocalDistances(units, len(rules.queries), k1=k1, k2=k2, weight=weight, reporter=reporter)
+    ranks = []
+    size = max(1, chunk_bytes // (len(images) * units.itemsize))
+    with reporter.task("Ranking", total=len(scored), unit="queries") as task:
+        for start in range(0, len(scored), size):
+            chunk = scored[start : start + size]
+            places = np.searchsorted(rules.queries, chunk)
+            for index, place, row in zip(chunk.tolist(), places.tolist(), distances.rows(places), strict=True):
+                matches = np.searchsorted(images, found[index])
+                strangers = row.astype(np.float64)
+                strangers[np.searchsorted(images, rules.not_strangers(index))] = np.inf
+                ranks.append(_ranks(strangers, matches, place, distances))
+            task.advance(len(chunk))
+    return MatchRanks(scored, tuple(ranks), dropped, rules.gallery_size)
 
 
-def _without_junk(side: EmbeddingSet, name: str) -> NDArray[np.int64]:
-    kept = np.arange(len(side)) if side.junk is None else np.flatnonzero(~np.asarray(side.junk, dtype=bool))
-    if not len(kept):
-        raise DataError(f"The {name} is nothing but junk.", "Prepare a data set that has query and gallery images.")
-    return kept
+def _ranks(
+    strangers: NDArray[np.float64], matches: NDArray[np.int64], query: int, distances: KReciprocalDistances
+) -> NDArray[np.int64]:
+    """Ranks of one query's `matches`, ascending.
+
+    Args:
+        strangers: Shape (G,), distances of all images, infinite where one is no stranger; changed.
+        matches: Positions of the matches.
+        query: The query's row in `distances`.
+        distances: Says again, exactly, what is too near to tell.
+    """
+    own = distances.exact(query, matches)
+    order = np.lexsort((matches, own))
+    matches, own = matches[order], own[order]
+    near = _near(strangers, own, distances.margin(query))
+    strangers[near] = distances.exact(query, near)
+    ahead_of_last = np.sort(strangers[strangers <= own[-1]])
+    ahead = np.searchsorted(ahead_of_last, own, side="left")
+    for match in np.flatnonzero(np.searchsorted(ahead_of_last, own, side="right") > ahead):
+        ahead[match] += np.count_nonzero(strangers[: matches[match]] == own[match])
+    return ahead + np.arange(1, len(own) + 1)
 
 
-def _places(kept: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """For each image its place among those that are kept; -1 for the others."""
-    places = np.full(count, -1, dtype=np.int64)
-    places[kept] = np.arange(len(kept))
-    return places
+def _near(values: NDArray[np.float64], ordered: NDArray[np.float64], margin: float) -> NDArray[np.int64]:
+    """Positions of the values within `margin` of any of some ascending numbers."""
+    place = np.searchsorted(ordered, values)
+    below, above = ordered[np.maximum(place - 1, 0)], ordered[np.minimum(place, len(ordered) - 1)]
+    return np.flatnonzero(np.minimum(np.abs(values - below), np.abs(values - above)) <= margin)

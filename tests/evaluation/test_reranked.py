@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from benchmarks.dense_rerank import dense_k_reciprocal, squared_by_differences
@@ -9,7 +11,7 @@ from benchmarks.dense_rerank import dense_k_reciprocal, squared_by_differences
 from sil_cli.errors import DataError
 from sil_cli.evaluation.metrics import EmbeddingSet, mean_scores, score_queries
 from sil_cli.evaluation.ranking import rank_matches
-from sil_cli.evaluation.reranked import RerankedScores
+from sil_cli.evaluation.reranked import rank_reranked
 from sil_cli.retrieval.distance import unit_rows
 
 
@@ -52,28 +54,35 @@ def test_ranks_equal_sorting_the_dense_distances(junk, dtype) -> None:
     query, gallery = side(1, 30, junk=junk, dtype=dtype), side(2, 140, junk=junk, dtype=dtype)
     expected = sorted_ranks(query, gallery)
     for chunk_bytes in (1, 10_000, 2**27):
-        found = rank_matches(query, gallery, scores=RerankedScores(query, gallery), chunk_bytes=chunk_bytes)
-        assert {index: ranks.tolist() for index, ranks in zip(found.queries.tolist(), found.ranks, strict=True)} == expected
+        found = rank_reranked(query, gallery, chunk_bytes=chunk_bytes)
+        ranks = zip(found.queries.tolist(), found.ranks, strict=True)
+        assert {index: one.tolist() for index, one in ranks} == expected
+        assert found.dropped.tolist() == [index for index in kept(query) if index not in expected]
+        assert found.gallery == len(kept(gallery))
 
 
 def test_it_raises_map_where_people_form_clusters() -> None:
     query, gallery = side(1, 60, junk=False), side(2, 300, junk=False)
     plain = mean_scores(score_queries(rank_matches(query, gallery))).mAP
-    reranked = mean_scores(score_queries(rank_matches(query, gallery, scores=RerankedScores(query, gallery)))).mAP
+    reranked = mean_scores(score_queries(rank_reranked(query, gallery))).mAP
     assert reranked > plain + 0.05
 
 
-def test_identities_and_cameras_are_not_looked_at() -> None:
-    query, gallery = side(1, 20, junk=False), side(2, 80, junk=False)
-    nameless = [
-        EmbeddingSet(one.embeddings, ["x"] * len(one), [None] * len(one), one.junk) for one in (query, gallery)
-    ]
-    every = np.arange(20)
-    assert (RerankedScores(query, gallery).rows(every) == RerankedScores(*nameless).rows(every)).all()
+def test_with_the_original_distance_alone_it_is_the_plain_ranking() -> None:
+    query, gallery = side(1, 20, junk=True), side(2, 80, junk=True)
+    plain, reranked = rank_matches(query, gallery), rank_reranked(query, gallery, weight=1.0)
+    assert [one.tolist() for one in plain.ranks] == [one.tolist() for one in reranked.ranks]
 
 
-def test_nothing_but_junk_is_refused() -> None:
+def test_a_query_without_a_match_is_left_out_and_junk_alone_leaves_none() -> None:
     query = side(1, 5, junk=False)
-    junk = EmbeddingSet(query.embeddings, query.identities, query.cameras, [True] * 5)
-    with pytest.raises(DataError, match="gallery is nothing but junk"):
-        RerankedScores(query, junk)
+    stranger = dataclasses.replace(query, identities=["nobody", *query.identities[1:]], cameras=["other"] * 5)
+    assert rank_reranked(stranger, query).dropped.tolist() == [0]
+    junk = dataclasses.replace(query, junk=[True] * 5)
+    assert rank_reranked(query, junk).dropped.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_sides_that_do_not_fit_are_refused() -> None:
+    query, gallery = side(1, 5, junk=False), side(2, 9, junk=False, dtype=np.float64)
+    with pytest.raises(DataError, match="Embed both sides"):
+        rank_reranked(query, gallery)
