@@ -148,6 +148,23 @@ class EvaluateSettings(Section):
     model: Path | None = Field(None, description="a run folder; default: the newest finished one")
     target: Path | None = Field(None, description="a prepared data set; default: the one left out")
     batch: Positive = Field(128, description="images per forward pass")
+    fused: tuple[Path, ...] = Field((), description="further models; similarity is the mean of all models'")
+    flip: bool = Field(False, description="embed each image and its mirror, and take the mean")
+    height: int | None = Field(None, ge=16, le=1024, description="input height; default: the trained one")
+    width: int | None = Field(None, ge=16, le=1024, description="input width; default: the trained one")
+    tracklets: bool = Field(False, description="the mean of the queries of one identity and camera is one query")
+    expand_queries: int = Field(0, ge=0, description="draw each query towards so many gallery images")
+    augment_gallery: int = Field(0, ge=0, description="draw each gallery image towards so many others")
+    expansion_alpha: float = Field(3.0, ge=0.0, description="of both: similarity^α is a neighbour's weight; 0: mean")
+    rerank: bool = Field(False, description="re-rank by k-reciprocal encoding")
+
+
+class RerankSettings(Section):
+    """k-reciprocal re-ranking, in evaluation and in queries; the defaults are its authors' (CVPR 2017)."""
+
+    k1: Positive = Field(20, description="neighbours that are looked at")
+    k2: Positive = Field(6, description="neighbours whose encodings are averaged; 1: none")
+    weight: Share = Field(0.3, description="λ: weight of the original distance beside the Jaccard distance")
 
 
 class GallerySettings(Section):
@@ -166,6 +183,8 @@ class QuerySettings(Section):
     model: Path | None = Field(None, description="a run folder; default: the copy that the gallery keeps")
     top: Positive = Field(10, description="matches to list")
     sheet: Path = Field(Path("matches.jpg"), description="where the contact sheet is written")
+    rerank: bool = Field(False, description="re-rank the short list by k-reciprocal encoding")
+    shortlist: Positive = Field(200, description="matches that are re-ranked among each other")
 
 
 class Settings(BaseSettings):
@@ -181,6 +200,7 @@ class Settings(BaseSettings):
     style: StyleSettings = StyleSettings()
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    rerank: RerankSettings = RerankSettings()
     gallery: GallerySettings = GallerySettings()
     query: QuerySettings = QuerySettings()
 

@@ -52,7 +52,7 @@ def rank_reranked(
     check_sides(query, gallery)
     reporter = reporter or SilentReporter()
     rules = PairRules(query, gallery)
-    found = {int(index): rules.matches(index) for index in rules.queries}
+    found = {index: rules.matches(index) for index in rules.queries.tolist()}
     scored = np.array([index for index, matches in found.items() if len(matches)], dtype=np.int64)
     dropped = np.array([index for index, matches in found.items() if not len(matches)], dtype=np.int64)
     if not len(scored):

@@ -114,7 +114,8 @@ class KReciprocalDistances:
         at = _joined_ranges(begins, ends)
         smaller = np.minimum(inverted.data[at], np.repeat(weights, ends - begins))
         shared = np.bincount(inverted.indices[at], weights=smaller, minlength=inverted.shape[0])
-        return 1 - shared / (2 - shared)
+        distances: NDArray[np.float64] = 1 - shared / (2 - shared)
+        return distances
 
 
 def encode(
@@ -198,5 +199,5 @@ def _averaging(rows: NDArray[np.int32], k2: int) -> sparse.csr_array:
 def _joined_ranges(begins: NDArray[np.integer], ends: NDArray[np.integer]) -> NDArray[np.int64]:
     """The integers of several ranges, one range after another."""
     lengths = (ends - begins).astype(np.int64)
-    offsets = np.repeat(begins - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
-    return np.arange(lengths.sum()) + offsets
+    offsets: NDArray[np.int64] = np.repeat(begins - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
+    return np.arange(int(lengths.sum())) + offsets

@@ -13,6 +13,7 @@ import numpy as np
 from sil_cli.data.images import Box, ImageError, load_image, quiet_decoders, resize_to
 from sil_cli.data.parallel import map_in_order
 from sil_cli.models.extract import embed_batches
+from sil_cli.retrieval.distance import unit_rows
 from sil_cli.runtime import cpu_count
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class EmbeddedFiles:
 
 
 def embed_files(
-    embedder: Embedder, files: Sequence[ImageFile], *, device: torch.device, batch: int
+    embedder: Embedder, files: Sequence[ImageFile], *, device: torch.device, batch: int, flip: bool = False
 ) -> Generator[EmbeddedFiles, None, None]:
     """Embed image files in order, in parts of at most `batch`; an unreadable file is named, not fatal.
 
@@ -48,6 +49,7 @@ def embed_files(
         files: Paths, each with the box to cut out or None.
         device: Where the network runs.
         batch: Images per forward pass.
+        flip: The mean of each image's embedding and its mirror's, scaled to length 1, stands for it.
     """
     size = embedder.architecture
 
@@ -62,11 +64,11 @@ def embed_files(
         decoded = (each for chunk in chunks for each in chunk)
         for start in range(0, len(files), batch):
             part = [next(decoded) for _ in files[start : start + batch]]
-            yield _embed(embedder, part, start, device)
+            yield _embed(embedder, part, start, device, flip)
 
 
 def _embed(
-    embedder: Embedder, part: Sequence[np.ndarray | ImageError], start: int, device: torch.device
+    embedder: Embedder, part: Sequence[np.ndarray | ImageError], start: int, device: torch.device, flip: bool
 ) -> EmbeddedFiles:
     good = [(start + offset, each) for offset, each in enumerate(part) if not isinstance(each, ImageError)]
     failed = [(each.path, each.reason) for each in part if isinstance(each, ImageError)]
@@ -74,4 +76,7 @@ def _embed(
     if good:
         pixels = np.stack([each for _, each in good])
         (embeddings,) = embed_batches(embedder, [pixels], device=device)
+        if flip:
+            (mirrored,) = embed_batches(embedder, [pixels[:, :, ::-1]], device=device)
+            embeddings = unit_rows(embeddings + mirrored)
     return EmbeddedFiles(positions=[position for position, _ in good], embeddings=embeddings, failed=failed)

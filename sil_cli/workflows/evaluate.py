@@ -9,25 +9,29 @@ import numpy as np
 from sil_cli.data.manifest import Dataset, ImageRecord, load_dataset
 from sil_cli.errors import DataError
 from sil_cli.evaluation.metrics import EmbeddingSet, RetrievalScores, mean_scores, score_queries
-from sil_cli.evaluation.ranking import rank_matches
 from sil_cli.files import write_json
-from sil_cli.models.embedder import ModelRecord, load_model
 from sil_cli.runtime import resolve_device
 from sil_cli.training.run_folder import FACTS_FILE, RunFacts, read_facts
 from sil_cli.workflows.embed import embed_files
 from sil_cli.workflows.locate import model_folder, target_folder
 from sil_cli.workflows.results import EvaluateResult
+from sil_cli.workflows.test_time import (
+    LoadedModel,
+    conditions,
+    fuse,
+    load_models,
+    prepare_sides,
+    rank,
+    results_file,
+)
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable
 
     import torch
 
-    from sil_cli.models.embedder import Embedder
     from sil_cli.runtime import Reporter
-    from sil_cli.settings import Settings
-
-RESULTS_FILE = "results.json"
+    from sil_cli.settings import EvaluateSettings, Settings
 
 
 def evaluate(settings: Settings, reporter: Reporter) -> EvaluateResult:
@@ -44,15 +48,15 @@ def evaluate(settings: Settings, reporter: Reporter) -> EvaluateResult:
             f"{dataset.folder} has no test images: {len(query)} queries and {len(gallery)} in the gallery.",
             "Name another --target, or prepare it with --split test or --split half.",
         )
-    embedder, record = load_model(folder)
     device = resolve_device(settings.device)
-    embedder.to(device)
-    sides = [
-        _embed_side(dataset, records, label, embedder, device, settings.evaluate.batch, reporter)
+    models = load_models([folder, *settings.evaluate.fused], settings.evaluate, device, reporter)
+    queries, images = (
+        _embed_side(dataset, records, label, models, device, settings.evaluate, reporter)
         for label, records in (("Queries", query), ("Gallery", gallery))
-    ]
-    scores = mean_scores(score_queries(rank_matches(*sides, reporter=reporter)))
-    result = _result(folder, record, dataset, scores)
+    )
+    queries, images = prepare_sides(queries, images, settings.evaluate, reporter)
+    scores = mean_scores(score_queries(rank(queries, images, settings, reporter)))
+    result = _result(models, dataset, scores, settings)
     write_json(result.results, result.model_dump(mode="json"))
     if result.trained_on_target:
         reporter.warn(f"{folder} was trained on {dataset.name}: these numbers do not show generalisation.")
@@ -65,22 +69,25 @@ def _embed_side(
     dataset: Dataset,
     records: list[ImageRecord],
     label: str,
-    embedder: Embedder,
+    models: list[LoadedModel],
     device: torch.device,
-    batch: int,
+    options: EvaluateSettings,
     reporter: Reporter,
 ) -> EmbeddingSet:
-    embeddings = []
     files = [(dataset.image_path(record), record.box) for record in records]
-    with reporter.task(label, len(files), "images") as task:
-        for part in embed_files(embedder, files, device=device, batch=batch):
-            if part.failed:
-                path, reason = part.failed[0]
-                raise DataError(f"{path}: {reason}.", "Prepare the data set again: its images have changed.")
-            embeddings.append(part.embeddings)
-            task.advance(len(part.embeddings))
+    of_models = []
+    for model in models:
+        embeddings = []
+        with reporter.task(label, len(files), "images") as task:
+            for part in embed_files(model.embedder, files, device=device, batch=options.batch, flip=options.flip):
+                if part.failed:
+                    path, reason = part.failed[0]
+                    raise DataError(f"{path}: {reason}.", "Prepare the data set again: its images have changed.")
+                embeddings.append(part.embeddings)
+                task.advance(len(part.embeddings))
+        of_models.append(np.concatenate(embeddings))
     return EmbeddingSet(
-        embeddings=np.concatenate(embeddings),
+        embeddings=fuse(of_models),
         identities=[record.identity for record in records],
         cameras=[record.camera for record in records],
         junk=[record.junk for record in records],
@@ -88,20 +95,13 @@ def _embed_side(
     )
 
 
-def _result(folder: Path, record: ModelRecord, dataset: Dataset, scores: RetrievalScores) -> EvaluateResult:
-    facts = read_facts(folder) if (folder / FACTS_FILE).is_file() else None
-    size = record.architecture
-    conditions = {
-        "model": _selection(facts),
-        "sources": ", ".join(source.name for source in facts.sources) if facts else "unknown",
-        "input": f"{size.height}×{size.width}",
-        "distance": "cosine",
-        "test-time augmentation": "none",
-        "re-ranking": "none",
-    }
+def _result(models: list[LoadedModel], dataset: Dataset, scores: RetrievalScores, settings: Settings) -> EvaluateResult:
+    folder = models[0].folder
+    facts = [read_facts(model.folder) if (model.folder / FACTS_FILE).is_file() else None for model in models]
     return EvaluateResult(
         model=folder,
-        fingerprint=record.fingerprint,
+        fingerprint=models[0].record.fingerprint,
+        fused=[model.folder for model in models[1:]],
         target=dataset.name,
         queries=scores.queries,
         gallery=scores.gallery,
@@ -109,11 +109,28 @@ def _result(folder: Path, record: ModelRecord, dataset: Dataset, scores: Retriev
         mAP=scores.mAP,
         cmc=dict(scores.cmc),
         mINP=scores.mINP,
-        trained_on_target=facts is not None
-        and any(source.manifest_sha256 == dataset.info.manifest_sha256 for source in facts.sources),
-        conditions=conditions,
-        results=folder / "evaluation" / dataset.name / RESULTS_FILE,
+        trained_on_target=any(
+            source.manifest_sha256 == dataset.info.manifest_sha256
+            for each in facts
+            for source in (each.sources if each else ())
+        ),
+        conditions={
+            "model": _each(_selection(one) for one in facts),
+            "sources": _each(_sources(one) for one in facts),
+            "distance": "cosine",
+            **conditions(models, settings),
+        },
+        results=folder / "evaluation" / dataset.name / results_file(models, settings),
     )
+
+
+def _each(values: Iterable[str]) -> str:
+    """What holds for each of the models, said once where it is the same."""
+    return "; ".join(dict.fromkeys(values))
+
+
+def _sources(facts: RunFacts | None) -> str:
+    return ", ".join(source.name for source in facts.sources) if facts else "unknown"
 
 
 def _selection(facts: RunFacts | None) -> str:

@@ -95,6 +95,7 @@ class EvaluateResult(Result):
     """The outcome of `sil evaluate`; rates are in 0..1.
 
     Attributes:
+        fused: Further models, where similarity is the mean of several models'.
         gallery: Number of gallery images, junk left out.
         dropped_queries: Queries without a valid match, left out of the means.
         trained_on_target: The model has seen the target's training split, so this is no test of generalisation.
@@ -103,6 +104,7 @@ class EvaluateResult(Result):
 
     model: Path
     fingerprint: str
+    fused: list[Path] = []
     target: str
     queries: int
     gallery: int

@@ -45,7 +45,8 @@ def sparse_rerank(units: np.ndarray, queries: int) -> np.ndarray:
     reranked = KReciprocalDistances(units, queries, reporter=stages)
     stages.task("Distances", queries)
     checked = [
-        reranked.rows(np.arange(start, min(start + CHUNK, queries)))[:: CHUNK // 4] for start in range(0, queries, CHUNK)
+        reranked.rows(np.arange(start, min(start + CHUNK, queries)))[:: CHUNK // 4]
+        for start in range(0, queries, CHUNK)
     ]
     stages.end()
     return np.concatenate(checked)

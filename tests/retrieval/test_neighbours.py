@@ -14,8 +14,10 @@ def rows_of(kind: str, count: int, dimension: int, dtype=np.float32) -> np.ndarr
     rng = np.random.default_rng(7)
     rows = {
         "smooth": lambda: rng.standard_normal((count, dimension)),
-        "clusters": lambda: rng.standard_normal((5, dimension))[rng.integers(5, size=count)]
-        + 0.1 * rng.standard_normal((count, dimension)),
+        "clusters": lambda: (
+            rng.standard_normal((5, dimension))[rng.integers(5, size=count)]
+            + 0.1 * rng.standard_normal((count, dimension))
+        ),
         "copies": lambda: rng.standard_normal((4, dimension))[rng.integers(4, size=count)],
         "alike": lambda: 50 + rng.standard_normal((count, dimension)),  # every cosine is near 1
         "one": lambda: np.ones((count, dimension)),
