@@ -21,7 +21,7 @@ EXAMPLES = """
 
 sil query person.jpg
 
-sil query person.jpg --top 20 --sheet found.jpg
+sil query person.jpg --top 20 --rerank --sheet found.jpg
 
 sil query a.jpg b.jpg --gallery station --json
 """
@@ -40,6 +40,7 @@ def command(
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE", help="The contact sheet; default: matches.jpg.")
     ] = None,
+    rerank: Annotated[bool, typer.Option("--rerank", help="Re-rank the short list by k-reciprocal encoding.")] = False,
     config: ConfigOption = None,
     device: DeviceOption = None,
     assignments: SetOption = None,
@@ -50,7 +51,13 @@ def command(
     with session(common(config, device, assignments, as_json, debug)) as current:
         settings = current.settings(
             {
-                "query": {"images": tuple(images), "model": model, "top": top, "sheet": sheet},
+                "query": {
+                    "images": tuple(images),
+                    "model": model,
+                    "top": top,
+                    "sheet": sheet,
+                    "rerank": rerank or None,
+                },
                 "gallery": {"folder": gallery},
             }
         )
@@ -73,6 +80,8 @@ def _show(current: Session, result: QueryResult) -> None:
     for cells in zip(*columns.values(), strict=True):
         table.add_row(*cells)
     current.out.print(table)
+    if result.reranking:
+        current.out.print(f"Re-ranked: {result.reranking}. Scores are cosines.", highlight=False, soft_wrap=True)
 
 
 def _columns(matches: list[FoundMatch]) -> dict[str, list[str]]:

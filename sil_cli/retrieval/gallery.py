@@ -121,6 +121,10 @@ class Gallery:
         """The ids of all entries whose image file has this SHA-256, such as the query image itself."""
         return self._store.ids_of_content(content_hash)
 
+    def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """The stored embeddings of existing ids, shape (N, D), rows of unit length."""
+        return self._index.vectors(np.array(ids, dtype=np.int64))
+
     def search(
         self,
         embeddings: NDArray[np.floating],

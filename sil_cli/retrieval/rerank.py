@@ -103,7 +103,8 @@ class KReciprocalDistances:
         """Final distances of one query to some gallery images, the original part in float64."""
         units = self._distances.units
         original = squared_distances(units[query], units[self._queries + images]) / self._farthest[query]
-        return (1 - self._weight) * self.jaccard(query)[images] + self._weight * original
+        final: NDArray[np.float64] = (1 - self._weight) * self.jaccard(query)[images] + self._weight * original
+        return final
 
     def jaccard(self, query: int) -> NDArray[np.float64]:
         """Jaccard distances of one query to the whole gallery, in 0..1."""
@@ -113,7 +114,7 @@ class KReciprocalDistances:
         begins, ends = inverted.indptr[columns], inverted.indptr[columns + 1]
         at = _joined_ranges(begins, ends)
         smaller = np.minimum(inverted.data[at], np.repeat(weights, ends - begins))
-        shared = np.bincount(inverted.indices[at], weights=smaller, minlength=inverted.shape[0])
+        shared = np.bincount(inverted.indices[at], weights=smaller, minlength=inverted.shape[0]).astype(np.float64)
         distances: NDArray[np.float64] = 1 - shared / (2 - shared)
         return distances
 

@@ -162,12 +162,17 @@ class FoundMatch(Result):
 
 
 class QueryResult(Result):
-    """The outcome of `sil query` for one image."""
+    """The outcome of `sil query` for one image.
+
+    Attributes:
+        reranking: How the matches were put in another order than that of their scores; None where they were not.
+    """
 
     image: Path
     gallery: Path
     identity: str | None
     camera: str | None
+    reranking: str | None = None
     matches: list[FoundMatch]
     sheet: Path
 

@@ -16,6 +16,7 @@ from sil_cli.retrieval.gallery import Gallery, Match, open_gallery
 from sil_cli.runtime import resolve_device
 from sil_cli.workflows.embed import embed_files
 from sil_cli.workflows.index import MODEL_FOLDER
+from sil_cli.workflows.rerank_shortlist import RerankedSearch, rerank_in_words
 from sil_cli.workflows.results import FoundMatch, QueryResult, QueryResults
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ def search(settings: Settings, reporter: Reporter) -> QueryResults:
     folder = settings.gallery.folder
     with open_gallery(folder) as gallery:
         embeddings = _embed(settings, gallery)
-        found = gallery.search(embeddings, settings.query.top)
+        reranked = RerankedSearch(gallery, settings.query.shortlist, settings.rerank)
+        find = reranked if settings.query.rerank else gallery.search
+        found = [matches[: settings.query.top] for matches in find(embeddings, settings.query.top)]
     people = [whom_it_shows(image) for image in images]
     results = [
         QueryResult(
@@ -61,6 +64,7 @@ def search(settings: Settings, reporter: Reporter) -> QueryResults:
             gallery=folder,
             identity=person.identity,
             camera=person.camera,
+            reranking=rerank_in_words(settings.rerank, settings.query.shortlist) if settings.query.rerank else None,
             matches=[_described(match, person) for match in matches],
             sheet=sheet,
         )

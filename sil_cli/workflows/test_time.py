@@ -104,7 +104,10 @@ def prepare_sides(
 ) -> tuple[EmbeddingSet, EmbeddingSet]:
     """Fuse tracklets, augment the gallery, expand the queries, in this order, whichever of it is asked for."""
     if options.tracklets:
+        images = len(query)
         query = average_tracklets(query)
+        if len(query) == images:
+            reporter.warn("No two queries are of one person and one camera: every tracklet is a single image.")
     if options.augment_gallery:
         gallery = _augmented(gallery, options, reporter)
     if options.expand_queries:
@@ -222,11 +225,11 @@ def results_file(models: Sequence[LoadedModel], settings: Settings) -> str:
     """The name of the results file: `results.json` for plain evaluation, else one that says what was done."""
     options, rerank = settings.evaluate, settings.rerank
     others = "".join(model.record.fingerprint for model in models[1:])
-    size = f"{options.height or 'x'}x{options.width or 'x'}"
+    used = models[0].embedder.architecture
     alpha = f"{options.expansion_alpha:g}"
     parts = {
         f"fused-{hashlib.sha256(others.encode()).hexdigest()[:8]}": bool(others),
-        f"size-{size}": bool(options.height or options.width),
+        f"size-{used.height}x{used.width}": bool(options.height or options.width),
         "flip": options.flip,
         "tracklets": options.tracklets,
         f"expand-{options.expand_queries}-{alpha}": bool(options.expand_queries),
