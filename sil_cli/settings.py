@@ -231,6 +231,15 @@ class EvaluateSettings(Section):
     metric: Literal["cosine", "euclidean"] = Field("cosine", description="what is near")
     save_embeddings: Path | None = Field(None, description="an .npz file to write the embeddings to")
     out: Path | None = Field(None, description="where results go; default: into the run, or beside the embeddings")
+    fused: tuple[Path, ...] = Field((), description="further models; similarity is the mean of all models'")
+    flip: bool = Field(False, description="embed each image and its mirror, and take the mean")
+    height: int | None = Field(None, ge=16, le=1024, description="input height; default: the trained one")
+    width: int | None = Field(None, ge=16, le=1024, description="input width; default: the trained one")
+    tracklets: bool = Field(False, description="the mean of the queries of one identity and camera is one query")
+    expand_queries: int = Field(0, ge=0, description="draw each query towards so many gallery images")
+    augment_gallery: int = Field(0, ge=0, description="draw each gallery image towards so many others")
+    expansion_alpha: float = Field(3.0, ge=0.0, description="of both: similarity^α is a neighbour's weight; 0: mean")
+    rerank: bool = Field(False, description="re-rank by k-reciprocal encoding")
 
 
 class CompareSettings(Section):
@@ -259,6 +268,14 @@ class BenchmarkSettings(Section):
     methods: tuple[str, ...] = Field((), description="what to compare, the baseline first; default: the recipe")
     seeds: tuple[int, ...] = Field((1,), min_length=1, description="every case is trained once with each")
     out: Path = Field(Path("benchmarks"), description="where runs and tables go")
+
+
+class RerankSettings(Section):
+    """k-reciprocal re-ranking, in evaluation and in queries; the defaults are its authors' (CVPR 2017)."""
+
+    k1: Positive = Field(20, description="neighbours that are looked at")
+    k2: Positive = Field(6, description="neighbours whose encodings are averaged; 1: none")
+    weight: Share = Field(0.3, description="λ: weight of the original distance beside the Jaccard distance")
 
 
 class GallerySettings(Section):
@@ -303,6 +320,8 @@ class QuerySettings(Section):
     )
     gap: float = Field(60.0, ge=0.0, description="seconds without a picture after which a new sighting begins")
     sheet: Path = Field(Path("matches.jpg"), description="where the contact sheet is written")
+    rerank: bool = Field(False, description="re-rank the short list by k-reciprocal encoding")
+    shortlist: Positive = Field(200, description="matches that are re-ranked among each other")
     html: Path | None = Field(None, description="where a page with the matches is written")
 
 
@@ -338,6 +357,7 @@ class Settings(BaseSettings):
     benchmark: BenchmarkSettings = BenchmarkSettings()
     compare: CompareSettings = CompareSettings()
     calibrate: CalibrateSettings = CalibrateSettings()
+    rerank: RerankSettings = RerankSettings()
     gallery: GallerySettings = GallerySettings()
     query: QuerySettings = QuerySettings()
     show: ShowSettings = ShowSettings()

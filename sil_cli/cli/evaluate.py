@@ -35,6 +35,9 @@ sil evaluate --model runs/001-ubs --target data/market1501
 sil evaluate --embeddings theirs.npz --metric euclidean
 
 sil evaluate --save-embeddings mine.npz
+sil evaluate --flip --rerank
+
+sil evaluate --model runs/001-ubs --model runs/002-dbs
 
 sil evaluate --json | jq .mAP
 
@@ -43,11 +46,15 @@ query_cameras and gallery_cameras, and optionally *_junk and *_paths. Write it w
 """
 SHOWN_RANK = 5
 """The last rank in the table of several targets, whose deviations take room."""
+OPTIONS = "Test-time options, always named in the result"
 
 
 def command(
     model: Annotated[
-        Path | None, typer.Option("--model", metavar="RUN", help="A run folder; default: the newest finished one.")
+        list[Path] | None,
+        typer.Option(
+            "--model", metavar="RUN", help="A run folder; default: the newest finished one. Several are fused."
+        ),
     ] = None,
     target: Annotated[
         Path | None,
@@ -72,6 +79,36 @@ def command(
         Path | None, typer.Option("--out", metavar="DIR", help="Where results go; default: into the run.")
     ] = None,
     engine: EngineOption = None,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Mean of each image and its mirror.", rich_help_panel=OPTIONS)
+    ] = False,
+    height: Annotated[
+        int | None, typer.Option("--height", help="Input height; default: as trained.", rich_help_panel=OPTIONS)
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option("--width", help="Input width; default: as trained.", rich_help_panel=OPTIONS)
+    ] = None,
+    tracklets: Annotated[
+        bool,
+        typer.Option(
+            "--tracklets", help="One query for each identity and camera: its images' mean.", rich_help_panel=OPTIONS
+        ),
+    ] = False,
+    expand_queries: Annotated[
+        int | None,
+        typer.Option(
+            "--expand-queries", metavar="N", help="Draw queries to N gallery images.", rich_help_panel=OPTIONS
+        ),
+    ] = None,
+    augment_gallery: Annotated[
+        int | None,
+        typer.Option(
+            "--augment-gallery", metavar="N", help="Draw gallery images to N others.", rich_help_panel=OPTIONS
+        ),
+    ] = None,
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="Re-rank by k-reciprocal encoding.", rich_help_panel=OPTIONS)
+    ] = False,
     config: ConfigOption = None,
     device: DeviceOption = None,
     assignments: SetOption = None,
@@ -80,8 +117,22 @@ def command(
 ) -> None:
     """Score a model on a camera network: mAP, CMC and mINP."""
     with session(common(config, device, assignments, as_json, debug)) as current:
-        flags = {"model": model, "target": target, "embeddings": embeddings, "metric": metric}
-        flags |= {"save_embeddings": save_embeddings, "out": out}
+        flags = {
+            "model": model[0] if model else None,
+            "fused": tuple(model[1:]) if model else None,
+            "target": target,
+            "embeddings": embeddings,
+            "metric": metric,
+            "save_embeddings": save_embeddings,
+            "out": out,
+            "flip": flip or None,
+            "height": height,
+            "width": width,
+            "tracklets": tracklets or None,
+            "expand_queries": expand_queries,
+            "augment_gallery": augment_gallery,
+            "rerank": rerank or None,
+        }
         settings = current.settings({"evaluate": flags, "inference": {"engine": engine}})
         from sil_cli.workflows.evaluate_targets import TargetsResult, evaluate_targets
 

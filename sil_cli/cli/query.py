@@ -36,7 +36,7 @@ EXAMPLES = """
 
 sil query person.jpg
 
-sil query frame.jpg --box 412,130,64,150 --top 20 --sheet found.jpg
+sil query frame.jpg --box 412,130,64,150 --top 20 --rerank --sheet found.jpg
 
 sil query a.jpg b.jpg c.jpg --fuse --group camera --html person.html
 
@@ -105,6 +105,7 @@ def command(
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE", help="The contact sheet; default: matches.jpg.")
     ] = None,
+    rerank: Annotated[bool, typer.Option("--rerank", help="Re-rank the short list by k-reciprocal encoding.")] = False,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page that holds everything, too.")
     ] = None,
@@ -141,6 +142,7 @@ def command(
         "all": everything,
         "min_score": min_score,
         "exclude_self": exclude_self,
+        "rerank": rerank or None,
         "group": group.value if group else None,
         "gap": gap,
         "sheet": sheet,
@@ -218,6 +220,8 @@ def _show(current: Session, result: QueryResult, shown: Any) -> None:
     if result.trail is not None:
         _print_trail(current, result, shown)
     current.out.print(f"  {escape(result.verdict)}", highlight=False, soft_wrap=True)
+    if result.reranking:
+        current.out.print(f"  Re-ranked: {result.reranking}. Scores are cosines.", highlight=False, soft_wrap=True)
 
 
 def _print_trail(current: Session, result: QueryResult, shown: Any) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from sil_cli.data.images import Box, ImageError, load_image, quiet_decoders, resize_to
 from sil_cli.data.parallel import map_in_order
+from sil_cli.retrieval.distance import unit_rows
 from sil_cli.runtime import cpu_count
 
 if TYPE_CHECKING:
@@ -35,13 +36,16 @@ class EmbeddedFiles:
     failed: list[tuple[Path, str]]
 
 
-def embed_files(engine: Engine, files: Sequence[ImageFile], *, batch: int) -> Generator[EmbeddedFiles, None, None]:
+def embed_files(
+    engine: Engine, files: Sequence[ImageFile], *, batch: int, flip: bool = False
+) -> Generator[EmbeddedFiles, None, None]:
     """Embed image files in order, in parts of at most `batch`; an unreadable file is named, not fatal.
 
     Args:
         engine: Computes the embeddings.
         files: Paths, each with the box to cut out or None.
         batch: Images per forward pass.
+        flip: The mean of each image's embedding and its mirror's, scaled to length 1, stands for it.
     """
 
     def decode(file: ImageFile) -> np.ndarray | ImageError:
@@ -55,13 +59,17 @@ def embed_files(engine: Engine, files: Sequence[ImageFile], *, batch: int) -> Ge
         decoded = (each for chunk in chunks for each in chunk)
         for start in range(0, len(files), batch):
             part = [next(decoded) for _ in files[start : start + batch]]
-            yield _embed(engine, part, start)
+            yield _embed(engine, part, start, flip)
 
 
-def _embed(engine: Engine, part: Sequence[np.ndarray | ImageError], start: int) -> EmbeddedFiles:
+def _embed(engine: Engine, part: Sequence[np.ndarray | ImageError], start: int, flip: bool) -> EmbeddedFiles:
     good = [(start + offset, each) for offset, each in enumerate(part) if not isinstance(each, ImageError)]
     failed = [(each.path, each.reason) for each in part if isinstance(each, ImageError)]
     embeddings = np.empty((0, engine.dimension), dtype=np.float32)
     if good:
-        embeddings = engine.embed(np.stack([each for _, each in good]))
+        pixels = np.stack([each for _, each in good])
+        embeddings = engine.embed(pixels)
+        if flip:
+            mirrored = engine.embed(np.ascontiguousarray(pixels[:, :, ::-1]))
+            embeddings = unit_rows(embeddings + mirrored)
     return EmbeddedFiles(positions=[position for position, _ in good], embeddings=embeddings, failed=failed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from sil_cli.evaluation.pairs import EmbeddingSet
 from sil_cli.files import write_json
 from sil_cli.training.run_folder import FACTS_FILE, RunFacts, read_facts
 from sil_cli.workflows.embed import embed_files
-from sil_cli.workflows.engine import load
 from sil_cli.workflows.evaluation_results import EvaluateResult
 from sil_cli.workflows.locate import SPLIT_NAME, model_folder, target_folder
 from sil_cli.workflows.scoring import (
@@ -25,14 +25,24 @@ from sil_cli.workflows.scoring import (
     score_sides,
     write_details,
 )
+from sil_cli.workflows.test_time import (
+    TestedModel,
+    conditions,
+    fuse,
+    load_models,
+    prepare_sides,
+    refuse_contradictions,
+    reranked,
+    variant,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from sil_cli.models.choose import LoadedModel
     from sil_cli.models.engine import Engine
     from sil_cli.runtime import Reporter
-    from sil_cli.settings import Settings
+    from sil_cli.settings import EvaluateSettings, Settings
 
 
 def evaluate(settings: Settings, reporter: Reporter) -> EvaluateResult:
@@ -51,9 +61,10 @@ def evaluate(settings: Settings, reporter: Reporter) -> EvaluateResult:
             f"{dataset.folder} has no test images: {len(query)} queries and {len(gallery)} in the gallery.",
             "Name another --target, or prepare it with --split test or --split half.",
         )
-    loaded = load(folder, settings, reporter, images=len(query) + len(gallery), exact=True)
+    refuse_contradictions(settings.evaluate)
+    models = load_models([folder, *settings.evaluate.fused], settings, reporter, images=len(query) + len(gallery))
     query_side, gallery_side = (
-        embed_side(dataset, records, label, loaded.engine, settings.evaluate.batch, reporter)
+        _embed_by_all(models, dataset, records, label, settings.evaluate, reporter)
         for label, records in (("Queries", query), ("Gallery", gallery))
     )
     if settings.evaluate.save_embeddings is not None:
@@ -64,9 +75,9 @@ def evaluate(settings: Settings, reporter: Reporter) -> EvaluateResult:
         gallery_side,
         settings,
         reporter,
-        about=_about(folder, loaded, dataset),
-        folder=settings.evaluate.out or results_folder(folder, loaded, dataset),
-        calibration=_calibration(folder, loaded, settings, reporter),
+        about=_about(models, dataset, settings),
+        folder=settings.evaluate.out or results_folder(models, dataset, settings),
+        calibration=_calibration(models, settings, reporter),
         manifest=dataset.info.manifest_sha256,
     )
     if result.trained_on_target:
@@ -79,6 +90,11 @@ def _evaluate_file(settings: Settings, path: Path, reporter: Reporter) -> Evalua
         if getattr(settings.evaluate, name) is not None:
             flag = name.replace("_", "-")
             raise UsageError(f"--embeddings is a test of its own, without --{flag}.", "Give one or the other.")
+    if settings.evaluate.flip or settings.evaluate.height or settings.evaluate.width:
+        raise UsageError(
+            "Embeddings in a file can't be mirrored or resized any more.", "Leave --flip, --height and --width out."
+        )
+    refuse_contradictions(settings.evaluate)
     query, gallery = read_embeddings(path)
     for name, side in (("queries", query), ("gallery images", gallery)):
         if side.junk_flags().any():
@@ -95,9 +111,10 @@ def _evaluate_file(settings: Settings, path: Path, reporter: Reporter) -> Evalua
             "target": path.stem,
             "trained_on_target": None,
             "conditions": {"embeddings": f"{path.name}, {query.embeddings.shape[1]} values, {query.embeddings.dtype}"}
-            | {"cameras": "as in the file" if cameras_known else "unknown: no image is ignored for its camera"},
+            | {"cameras": "as in the file" if cameras_known else "unknown: no image is ignored for its camera"}
+            | conditions([], settings),
         },
-        folder=settings.evaluate.out or path.with_name(f"{path.stem}-evaluation"),
+        folder=settings.evaluate.out or path.with_name(f"{path.stem}-evaluation") / variant([], settings),
         calibration=None,
         manifest=None,
     )
@@ -115,7 +132,9 @@ def _score(
     manifest: str | None,
 ) -> EvaluateResult:
     metric = settings.evaluate.metric
-    scored = score_sides(query, gallery, metric=metric, reporter=reporter)
+    query, gallery = prepare_sides(query, gallery, settings.evaluate, reporter)
+    ranks = reranked(query, gallery, settings, reporter)
+    scored = score_sides(query, gallery, metric=metric, reporter=reporter, ranks=ranks)
     means = scored.means
     about["conditions"] |= {"distance": metric}
     result = EvaluateResult(
@@ -153,8 +172,10 @@ def embed_side(
     engine: Engine,
     batch: int,
     reporter: Reporter,
+    *,
+    flip: bool = False,
 ) -> EmbeddingSet:
-    """Embed some of a data set's images, in order.
+    """Embed some of a data set's images, in order; with `flip`, as the mean of each and its mirror.
 
     Raises:
         DataError: An image can't be read any more.
@@ -162,7 +183,7 @@ def embed_side(
     embeddings = []
     files = [(dataset.image_path(record), record.box) for record in records]
     with reporter.task(label, len(files), "images") as task:
-        for part in embed_files(engine, files, batch=batch):
+        for part in embed_files(engine, files, batch=batch, flip=flip):
             if part.failed:
                 path, reason = part.failed[0]
                 raise DataError(f"{path}: {reason}.", "Prepare the data set again: its images have changed.")
@@ -177,46 +198,70 @@ def embed_side(
     )
 
 
-def results_folder(model: Path, loaded: LoadedModel, dataset: Dataset) -> Path:
-    """Where the results of a model on a target go, which may be one of several splits of a data set."""
-    engine = loaded.engine
-    own = engine.fingerprint == loaded.record.fingerprint  # a quantised model's results must not replace its source's
-    name = dataset.name if own else f"{dataset.name}-{engine.name.replace(' ', '-')}"
-    folder = (model if model.is_dir() else model.parent) / "evaluation" / name
-    return folder / dataset.folder.name if SPLIT_NAME.fullmatch(dataset.folder.name) else folder
+def _embed_by_all(
+    models: Sequence[TestedModel],
+    dataset: Dataset,
+    records: list[ImageRecord],
+    label: str,
+    options: EvaluateSettings,
+    reporter: Reporter,
+) -> EmbeddingSet:
+    """One side of a test, embedded by each model, and fused where there are several."""
+    sides = [
+        embed_side(dataset, records, label, model.engine, options.batch, reporter, flip=options.flip)
+        for model in models
+    ]
+    return replace(sides[0], embeddings=fuse([side.embeddings for side in sides]))
 
 
-def _calibration(model: Path, loaded: LoadedModel, settings: Settings, reporter: Reporter) -> Calibration | None:
-    folder = model if model.is_dir() else model.parent
-    calibration = read_calibration(folder)
-    if calibration is None or settings.evaluate.metric != "cosine":
-        return None
-    if calibration.fingerprint != loaded.record.fingerprint:
-        reporter.warn(f"The calibration in {folder} is of another model; run `sil calibrate --model {folder}`.")
+def results_folder(models: Sequence[TestedModel], dataset: Dataset, settings: Settings) -> Path:
+    """Where results go: by target, which may be one of several splits of a data set, and by what was done."""
+    model = models[0]
+    # A quantised model's results must not replace its source's.
+    name = dataset.name if model.is_original else f"{dataset.name}-{model.engine.name.replace(' ', '-')}"
+    folder = model.folder / "evaluation" / name
+    if SPLIT_NAME.fullmatch(dataset.folder.name):
+        folder /= dataset.folder.name
+    return folder / variant(models, settings)
+
+
+def _calibration(models: Sequence[TestedModel], settings: Settings, reporter: Reporter) -> Calibration | None:
+    model = models[0]
+    calibration = read_calibration(model.folder)
+    if calibration is None or variant(models, settings):
+        return None  # thresholds hold for the scores that they were measured on
+    if calibration.fingerprint != model.record.fingerprint:
+        reporter.warn(
+            f"The calibration in {model.folder} is of another model; run `sil calibrate --model {model.folder}`."
+        )
         return None
     return calibration
 
 
-def _about(model: Path, loaded: LoadedModel, dataset: Dataset) -> dict[str, Any]:
-    folder = model if model.is_dir() else model.parent
-    facts = read_facts(folder) if (folder / FACTS_FILE).is_file() else None
-    engine = loaded.engine
+def _about(models: Sequence[TestedModel], dataset: Dataset, settings: Settings) -> dict[str, Any]:
+    facts = [read_facts(model.folder) if (model.folder / FACTS_FILE).is_file() else None for model in models]
     return {
-        "model": model,
-        "fingerprint": engine.fingerprint,
+        "model": models[0].path,
+        "fused": tuple(model.path for model in models[1:]),
+        "fingerprint": models[0].engine.fingerprint,
         "target": dataset.name,
-        "trained_on_target": facts is not None
-        and any(source.manifest_sha256 == dataset.info.manifest_sha256 for source in facts.sources),
+        "trained_on_target": any(
+            source.manifest_sha256 == dataset.info.manifest_sha256
+            for each in facts
+            for source in (each.sources if each else ())
+        ),
         "conditions": {
-            "model": _selection(facts),
-            "protocol": (facts.protocol if facts else None) or "none",
-            "sources": _sources(facts),
-            "input": f"{engine.height}×{engine.width}",
-            "engine": engine.name,
-            "test-time augmentation": "none",
-            "re-ranking": "none",
+            "model": _each(_selection(one) for one in facts),
+            "protocol": _each((one.protocol if one else None) or "none" for one in facts),
+            "sources": _each(_sources(one) for one in facts),
+            **conditions(models, settings),
         },
     }
+
+
+def _each(values: Iterable[str]) -> str:
+    """What holds for each of the models, said once where it is the same."""
+    return "; ".join(dict.fromkeys(values))
 
 
 def _sources(facts: RunFacts | None) -> str:

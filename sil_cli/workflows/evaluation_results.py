@@ -68,6 +68,7 @@ class EvaluateResult(Result):
 
     Attributes:
         model: The run folder, or the file of embeddings.
+        fused: Further models whose similarities were averaged with its.
         fingerprint: The model's; None where only its embeddings are known.
         manifest_sha256: The target's; None for a file of embeddings.
         test_set: SHA-256 over labels and names of both sides.
@@ -85,6 +86,7 @@ class EvaluateResult(Result):
     format: Literal["sil-results"] = "sil-results"
     version: Literal[1] = 1
     model: Path
+    fused: tuple[Path, ...] = ()
     fingerprint: str | None
     target: str
     manifest_sha256: str | None

@@ -105,6 +105,7 @@ class QueryResult(Result):
         identity: Whom it shows, where a prepared data set or the gallery knows.
         decision: The best match's; None where the model is not calibrated.
         verdict: The decision as a sentence.
+        reranking: How the matches were put in another order than that of their scores; None where they were not.
         groups: By identity, where that was asked for.
         trail: By camera and time, where that was asked for.
         timezone: In which times are shown to people.
@@ -119,6 +120,7 @@ class QueryResult(Result):
     decision: Decision | None = None
     verdict: str = ""
     thresholds: Thresholds | None = None
+    reranking: str | None = None
     matches: list[FoundMatch]
     groups: list[FoundGroup] | None = None
     trail: list[FoundSighting] | None = None

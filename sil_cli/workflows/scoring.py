@@ -11,8 +11,8 @@ import numpy as np
 from sil_cli.evaluation.bootstrap import bootstrap_mean
 from sil_cli.evaluation.identification import Identifier, choose_strangers
 from sil_cli.evaluation.metrics import QueryScores, RetrievalScores, mean_scores, score_queries
-from sil_cli.evaluation.ranking import Ranker
-from sil_cli.evaluation.streaming import make_test, run_test
+from sil_cli.evaluation.ranking import MatchRanks, Ranker
+from sil_cli.evaluation.streaming import Listener, make_test, run_test
 from sil_cli.evaluation.verification import FALSE_ACCEPT_RATES, PairScores, Verifier
 from sil_cli.files import write_json, write_text
 from sil_cli.workflows.evaluation_results import (
@@ -57,16 +57,34 @@ class Scored:
     open_set: OpenSetResult
 
 
-def score_sides(query: EmbeddingSet, gallery: EmbeddingSet, *, metric: Metric, reporter: Reporter) -> Scored:
+def score_sides(
+    query: EmbeddingSet,
+    gallery: EmbeddingSet,
+    *,
+    metric: Metric,
+    reporter: Reporter,
+    ranks: MatchRanks | None = None,
+) -> Scored:
     """Measure everything on one test.
+
+    Args:
+        query: One side.
+        gallery: The other.
+        metric: What is near.
+        reporter: Shows progress.
+        ranks: Of the true matches, where they were ranked otherwise than by the metric (re-ranked); pairs and
+            open-set rates are those of the metric all the same.
 
     Raises:
         DataError: The embeddings can't be used, or no query has a match.
     """
     test = make_test(query, gallery, metric=metric)
     ranker, verifier, identifier = Ranker(test), Verifier(test), Identifier(test, choose_strangers(query))
-    run_test(test, [ranker, verifier, identifier], reporter=reporter)
-    scores = score_queries(ranker.result())
+    listeners: list[Listener] = [verifier, identifier]
+    if ranks is None:
+        listeners.insert(0, ranker)
+    run_test(test, listeners, reporter=reporter)
+    scores = score_queries(ranker.result() if ranks is None else ranks)
     means, pairs, found = mean_scores(scores), verifier.result(), identifier.result()
     open_set = OpenSetResult(
         same_pairs=pairs.same_pairs,

@@ -23,6 +23,7 @@ from sil_cli.workflows.queries import (
     whom_it_shows,
 )
 from sil_cli.workflows.query_results import FoundGroup, FoundMatch, FoundSighting, QueryResult, QueryResults
+from sil_cli.workflows.rerank_shortlist import RerankedSearch
 from sil_cli.workflows.sightings import Sighting, find_sightings, images_of
 
 if TYPE_CHECKING:
@@ -92,7 +93,10 @@ def prepare_search(settings: Settings, gallery: Gallery) -> Searching:
         at_least=threshold_of(calibration, wanted.min_score, everything=wanted.all),
         by_identity=wanted.group == "identity",
     )
-    return Searching(gallery, gallery.search, calibration, listing)
+    search: Search = gallery.search
+    if wanted.rerank:
+        search = RerankedSearch(gallery, wanted.shortlist, settings.rerank)
+    return Searching(gallery, search, calibration, listing)
 
 
 def load_own_engine(settings: Settings, gallery: Gallery, reporter: Reporter, *, images: int | None) -> Engine:
@@ -149,6 +153,7 @@ def _result(settings: Settings, searching: Searching, found: Found, listed: List
         decision=found.decisions[0] if found.decisions else decide(searching.calibration, float("nan")),
         verdict=found.verdict,
         thresholds=thresholds(searching.calibration),
+        reranking=rerank_in_words(settings.rerank, settings.query.shortlist) if settings.query.rerank else None,
         matches=[_match(found, number) for number in range(len(found.matches))],
         groups=_groups(found, listed) if searching.listing.by_identity else None,
         trail=_trail(found, found.sightings) if found.sightings is not None else None,
