@@ -1,5 +1,7 @@
 """The first 20 losses are those that are stored; `python tests/golden/curves.py` stores them anew."""
 
+from itertools import pairwise
+
 import pytest
 from golden.curves import CURVES, STEPS, losses, stored
 
@@ -17,5 +19,5 @@ def test_a_change_of_the_method_would_show() -> None:
     """The stored curves themselves move by far more than the tolerance from step to step."""
     for name in CURVES:
         curve = stored(name)
-        steps = [abs(after / before - 1) for before, after in zip(curve[:-1], curve[1:], strict=True)]
+        steps = [abs(after / before - 1) for before, after in pairwise(curve)]
         assert sorted(steps)[STEPS // 2] > 10 * TOLERANCE
