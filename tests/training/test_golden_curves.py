@@ -6,7 +6,7 @@ import pytest
 from golden.curves import CURVES, STEPS, losses, stored
 
 TOLERANCE = 5e-3
-"""Relative. Measured with SSE or AVX2 and one thread or two, the curves lie up to 4e-4 away: Adam amplifies rounding."""
+"""Relative. With SSE or AVX2 and one thread or two, the curves lie up to 4e-4 away: Adam amplifies rounding."""
 
 
 @pytest.mark.parametrize("name", CURVES)
