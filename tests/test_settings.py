@@ -45,7 +45,13 @@ def test_a_named_file_replaces_sil_toml(empty) -> None:
         ),
         ({"trian": {"epochs": 5}}, "Did you mean 'train'"),
         ({"train": {"epochs": 0}}, "train.epochs = 0 is not valid .*greater than or equal to 1"),
-        ({"style": {"name": "usb"}}, "style.name = 'usb' is not valid .*'none', 'ubs' or 'dbs'"),
+        (
+            {"style": {"name": "usb"}},
+            "style.name = 'usb' is not valid .*'none', 'mixstyle', .*'ubs'.* Did you mean 'ubs'?",
+        ),
+        ({"style": {"mix": 1.5}}, "style.mix = 1.5 is not valid .*less than or equal to 1, or input .*'random'"),
+        ({"style": {"after_stages": []}}, "style.after_stages = .* is not valid .*at least 1 item"),
+        ({"style": {"after_stages": [1, 0]}}, "style.after_stages = 0 is not valid .*greater than or equal to 1"),
         ({"train": 5}, "train = 5 is not valid"),
     ],
 )
@@ -100,7 +106,7 @@ def test_merging_goes_table_by_table() -> None:
 
 
 def test_every_recipe_is_valid(empty) -> None:
-    assert recipe_names() == ["generated", "paper"]
+    assert recipe_names() == ["generated", "paper", "supervised"]
     for name in recipe_names():
         load_settings(recipe=read_recipe(name))
     with pytest.raises(UsageError, match=r"no recipe 'papr'. Did you mean 'paper'"):
@@ -117,8 +123,29 @@ def test_the_papers_recipe_is_the_papers(empty) -> None:
     assert (train.learning_rate, train.weight_decay) == (3.5e-4, 5e-4)
     assert (train.warmup_epochs, train.warmup_factor, train.milestones, train.decay) == (10, 0.1, (30, 50), 0.1)
     assert (train.temperature, train.momentum, train.flip, train.pad) == (0.05, 0.2, 0.5, 10)
-    assert (style.name, style.rho, style.after_stage, style.clamp) == ("ubs", 3.0, 1, False)
+    assert (style.name, style.rho, style.after_stages, style.clamp) == ("ubs", 3.0, (1,), False)
+    assert (style.passes, style.probability) == ("second", 1.0)
+    assert (train.method, train.prototypes, train.second_pass) == ("interleaved", "centroids", True)
+    assert (train.second_pass_statistics, train.erasing, train.ema, train.select) == (True, 0.0, 0.0, "last")
     assert (style.samples, style.concentration, style.mix) == (2, 0.1, 0.9)
+
+
+def test_the_supervised_recipe_is_that_of_the_strong_baseline(empty) -> None:
+    """Luo et al. 2019, section 3 and table 1."""
+    settings = load_settings(recipe=read_recipe("supervised"))
+    model, train, supervised = settings.model, settings.train, settings.supervised
+    assert (train.method, settings.style.name) == ("supervised", "none")
+    assert (model.backbone, model.weights, model.last_stride) == ("resnet50", "imagenet", 1)
+    assert (model.height, model.width) == (256, 128)
+    assert (train.identities, train.instances, train.epochs, train.milestones) == (16, 4, 120, (40, 70))
+    assert (train.learning_rate, train.warmup_epochs, train.warmup_factor, train.decay) == (3.5e-4, 10, 0.1, 0.1)
+    assert (train.flip, train.pad, train.erasing, train.weight_decay) == (0.5, 10, 0.5, 5e-4)
+    assert (supervised.label_smoothing, supervised.margin) == (0.1, 0.3)
+
+
+def test_one_stage_may_stand_for_a_list_of_it() -> None:
+    assert load_settings(flags={"style": {"after_stages": 2}}).style.after_stages == (2,)
+    assert load_settings(flags={"style": {"after_stages": [1, 2]}}).style.after_stages == (1, 2)
 
 
 def test_settings_and_generator_agree_on_defaults() -> None:

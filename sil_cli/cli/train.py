@@ -96,7 +96,8 @@ def command(
         table.add_row("epochs, iterations", f"{result.epochs}, {result.iterations:,}")
         table.add_row("loss, last epoch", f"{result.loss:.4f}")
         table.add_row("speed", f"{result.images_per_second:,.0f} images/s")
-        table.add_row("model kept", f"{result.selected}, {result.weights} weights")
+        kept = f"{result.selected}, averaged weights" if result.weights == "averaged" else result.selected
+        table.add_row("model kept", kept)
         current.out.print(table)
         current.next_command(f"A model in {result.checkpoint}.", _next(result))
         current.finish(result)

@@ -23,7 +23,7 @@ from sil_cli.workflows.queries import (
     whom_it_shows,
 )
 from sil_cli.workflows.query_results import FoundGroup, FoundMatch, FoundSighting, QueryResult, QueryResults
-from sil_cli.workflows.rerank_shortlist import RerankedSearch
+from sil_cli.workflows.rerank_shortlist import RerankedSearch, rerank_in_words
 from sil_cli.workflows.sightings import Sighting, find_sightings, images_of
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.data.protocol import Protocol, read_protocol
-from sil_cli.errors import DataError, ModelError, UsageError
-from sil_cli.files import remove_leftovers
+from sil_cli.errors import DataError, ModelError, SilError, UsageError
+from sil_cli.files import one_line, remove_leftovers
 from sil_cli.locks import writer_lock
 from sil_cli.models.embedder import save_model
 from sil_cli.models.record import read_record
@@ -242,7 +242,13 @@ def _facts(settings: Settings, recipe: str, datasets: list[Dataset], training: T
 
 def _finish(run: Path, training: Training, settings: Settings, reporter: Reporter) -> TrainResult:
     with _metrics_writer(run, training, tensorboard=settings.train.tensorboard) as write, stop_at_safe_point() as stop:
-        training.run(run, reporter, stop, write)
+        try:
+            training.run(run, reporter, stop, write)
+        except OSError as error:
+            raise SilError(
+                f"{run} can't be written: {one_line(error)}.",
+                f"Make room there, or see to its permissions, and go on with `sil train --resume --run {run}`.",
+            ) from error
     epoch, state = training.selected_state()
     training.embedder.load_state_dict(state)
     facts = read_facts(run).model_copy(

@@ -1,7 +1,9 @@
 """Bad input: one clear line, what to do, the right exit code, nothing lost."""
 
+import errno
 import json
 import os
+import re
 import shutil
 import struct
 import zlib
@@ -9,8 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from commands import TINY_TRAIN_FLAGS, Outcome, sil
 from PIL import Image
+
+SUPERVISED = ["--set", "train.method=supervised"]
 
 
 def assert_told(outcome: Outcome, code: int, *words: str) -> None:
@@ -72,7 +78,7 @@ class TestSettings:
         assert_told(sil("train"), 2, "'train.epoks' is not a setting (in sil.toml).", "Did you mean 'train.epochs'?")
 
     def test_a_wrong_value(self, empty) -> None:
-        assert_told(sil("train", "--style", "usb"), 2, "style.name = 'usb'", "'none', 'ubs' or 'dbs'")
+        assert_told(sil("train", "--style", "usb"), 2, "style.name = 'usb'", "Did you mean 'ubs'?", "mixstyle")
 
     def test_an_unknown_recipe(self, in_world) -> None:
         assert_told(sil("train", "--recipe", "papr"), 2, "no recipe 'papr'", "Did you mean 'paper'?")
@@ -205,6 +211,55 @@ class TestTrain:
     def test_a_source_that_is_none(self, small) -> None:
         assert_told(sil("train", "--source", "raw"), 1, "raw is not a prepared data set", "sil prepare-data")
 
+    def test_one_data_set_under_two_names(self, small) -> None:
+        assert sil("prepare-data", "folders", "raw", "--name", "again").code == 0
+        outcome = sil("train", *self.flags("--source", "data/again"))
+        assert_told(outcome, 2, "small and again share training images", "Name only one")
+
+    def test_equal_names_in_two_sources_are_different_people(self, small) -> None:
+        people(small / "other", {"a": 2, "b": 2, "z": 2})
+        assert sil("prepare-data", "folders", "other").code == 0
+        outcome = sil("train", *self.flags("--source", "data/other", "--style", "none", "--run", "run", *SUPERVISED))
+        assert outcome.code == 0, outcome.err
+        state = torch.load(small / "run/checkpoint-0000004.pt", weights_only=True)
+        assert state["method"]["weight"].shape == (6 + 3, 512)
+
+    def test_the_target_among_the_sources(self, in_world, tmp_path) -> None:
+        target = re.search(r'target = "(.*)"', Path("data/protocol.toml").read_text())[1]
+        outcome = sil("train", *TINY_TRAIN_FLAGS, "--source", f"data/{target}", "--run", tmp_path / "run", "--json")
+        assert outcome.code == 0
+        assert f"{target} is the network that data leaves out for testing" in outcome.error
+        assert outcome.document["target"] is None
+
+    def test_more_images_of_a_person_than_there_are(self, small) -> None:
+        outcome = sil("train", *self.flags("--set", "train.instances=4"))
+        assert outcome.code == 0, outcome.err
+        assert "No identity of small has the 4 images" in outcome.error
+        assert "the most is 3" in outcome.error
+
+    def test_a_batch_of_one_image(self, small) -> None:
+        one = ["--set", "train.identities=1", "--set", "train.instances=1"]
+        assert_told(sil("train", *self.flags(*one)), 2, "batches too small", "two images")
+        person = ["--set", "train.identities=1", "--style", "none", *SUPERVISED]
+        assert_told(sil("train", *self.flags(*person)), 2, "batches too small", "two identities, for the triplet loss")
+
+    def test_a_style_after_a_stage_that_is_not_there(self, small) -> None:
+        outcome = sil("train", *self.flags("--set", "style.after_stages=[1,5]"))
+        assert_told(outcome, 2, "style.after_stages = 5: resnet18 has 4 stages", "Choose among 1 to 4")
+
+    def test_a_style_in_a_pass_that_is_left_out(self, small) -> None:
+        outcome = sil("train", *self.flags("--set", "train.second_pass=false"))
+        assert_told(outcome, 2, "no second pass for style.name = ubs", "--style none")
+        assert_told(sil("train", *self.flags(*SUPERVISED)), 2, "train.method = supervised there is no second pass")
+
+    def test_prototypes_that_do_not_fit(self, small) -> None:
+        flags = self.flags("--run", "run", "--set")
+        assert_told(sil("train", *flags, "train.prototypes=centroid"), 2, "no start that is known", "centroids, random")
+        safetensors.torch.save_file({"small/a": torch.ones(512)}, "words.safetensors")
+        outcome = sil("train", *flags, "train.prototypes=words.safetensors")
+        assert_told(outcome, 1, "lacks 5 of 6 identities", "it has small/a")
+        assert not (small / "run").exists()
+
     def test_a_run_folder_that_is_taken(self, in_world) -> None:
         outcome = sil("train", *TINY_TRAIN_FLAGS, "--run", "runs/001-ubs")
         assert_told(outcome, 2, "already holds a run", "--resume")
@@ -215,6 +270,51 @@ class TestTrain:
         (run / "model.json").unlink()
         outcome = sil("train", "--resume", "--run", run, "--seed", 7)
         assert_told(outcome, 2, "began with train.seed = 1, not 7")
+
+    def test_resuming_with_settings_that_change_nothing(self, in_world, tmp_path) -> None:
+        run = tmp_path / "run"
+        shutil.copytree("runs/001-ubs", run)
+        (run / "model.json").unlink()
+        same = ["--set", "style.after_stages=1", "--set", "train.keep_checkpoints=1", "--tensorboard"]
+        outcome = sil("train", "--resume", "--run", run, *same)
+        assert outcome.code == 0, outcome.err
+        assert next(path.name for path in (run / "tensorboard").iterdir()).startswith("events.out.tfevents")
+        assert (run / "model.safetensors").read_bytes() == Path("runs/001-ubs/model.safetensors").read_bytes()
+
+    def test_resuming_with_a_checkpoint_cut_short(self, in_world, tmp_path) -> None:
+        run = tmp_path / "run"
+        shutil.copytree("runs/001-ubs", run)
+        (run / "model.json").unlink()
+        newest = run / "checkpoint-0000004.pt"
+        newest.write_bytes(newest.read_bytes()[:1000])
+        outcome = sil("train", "--resume", "--run", run)
+        assert outcome.code == 0, outcome.err
+        assert "checkpoint-0000004.pt is damaged; going on from checkpoint-0000002.pt" in outcome.error
+        assert (run / "model.safetensors").read_bytes() == Path("runs/001-ubs/model.safetensors").read_bytes()
+        (run / "model.json").unlink()
+        for path in run.glob("checkpoint-*.pt"):
+            path.write_bytes(b"cut")
+        assert_told(sil("train", "--resume", "--run", run), 1, "damaged, and so is every older one", "new run folder")
+
+    def test_a_disk_that_fills_while_saving(self, in_world, tmp_path, monkeypatch) -> None:
+        real, saved = os.fsync, []
+
+        def full(handle: int) -> None:
+            saved.extend((tmp_path / "run").glob("checkpoint-*.pt"))
+            if saved:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            real(handle)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", full)
+            outcome = sil("train", *TINY_TRAIN_FLAGS, "--run", tmp_path / "run")
+        run = tmp_path / "run"
+        assert_told(outcome, 1, f"{run} can't be written: No space left", f"sil train --resume --run {run}")
+        assert not list((tmp_path / "run").glob(".partial-*"))
+        outcome = sil("train", "--resume", "--run", tmp_path / "run")
+        assert outcome.code == 0, outcome.err
+        again = (tmp_path / "run/model.safetensors").read_bytes()
+        assert again == Path("runs/001-ubs/model.safetensors").read_bytes()
 
     def test_resuming_after_the_data_changed(self, in_world, tmp_path) -> None:
         run = tmp_path / "run"

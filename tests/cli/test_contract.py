@@ -51,7 +51,8 @@ def test_train_leaves_a_complete_run(in_world) -> None:
         "settings.toml",
         "run.json",
         "metrics.jsonl",
-        "checkpoint.pt",
+        "checkpoint-0000002.pt",
+        "checkpoint-0000004.pt",
         "model.safetensors",
         "model.json",
     }

@@ -71,7 +71,7 @@ def test_two_trainings_in_one_run_folder(copy, monkeypatch) -> None:
     monkeypatch.chdir(copy)
     process = start_sil("train", *TINY_TRAIN_FLAGS, "--set", "train.iterations=5000", "--run", "one", cwd=copy)
     try:
-        wait_for(lambda: (copy / "one/checkpoint.pt").exists(), process)
+        wait_for(lambda: list((copy / "one").glob("checkpoint-*.pt")), process)
         outcome = sil("train", "--resume", "--run", "one")
         assert outcome.code == 1
         assert f"being written by process {process.pid}" in outcome.error

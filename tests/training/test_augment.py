@@ -1,10 +1,11 @@
 """Batch augmentation against one image at a time by PIL."""
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image, ImageOps
 
-from sil_cli.training.augment import _move_by_index, _move_one_by_one, flip_and_crop
+from sil_cli.training.augment import _move_by_index, _move_one_by_one, erase, flip_and_crop
 
 
 def by_pil(image: np.ndarray, *, flipped: bool, top: int, left: int, pad: int) -> np.ndarray:
@@ -55,3 +56,33 @@ def test_both_ways_of_moving_are_one() -> None:
         assert torch.equal(moved, _move_by_index(images, flips, tops, lefts))
         assert (moved == 0).all(dim=(1, 2, 3)).any()
         assert moved.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_erasing_paints_one_rectangle_of_the_mean_colour(dtype: torch.dtype) -> None:
+    colour, count = (0.2, 0.4, 0.6), 3000
+    images = torch.full((count, 3, 32, 16), 255 if dtype == torch.uint8 else 1, dtype=dtype)
+    erased = erase(images, np.random.default_rng(0), probability=0.5, colour=colour)
+    assert erased.dtype == dtype
+    painted = (erased != images).any(dim=1)
+    hit = painted.flatten(1).any(dim=1)
+    assert abs(hit.float().mean() - 0.5) < 4.5 * 0.5 / np.sqrt(count)
+    expected = torch.tensor(colour) * (255 if dtype == torch.uint8 else 1)
+    paint = erased.permute(0, 2, 3, 1)[painted].float()
+    torch.testing.assert_close(paint, expected.expand_as(paint), rtol=0, atol=0.5 if dtype == torch.uint8 else 1e-6)
+    rows, columns = painted.any(dim=2).sum(dim=1)[hit], painted.any(dim=1).sum(dim=1)[hit]
+    area = painted.flatten(1).sum(dim=1)[hit]
+    assert torch.equal(area, rows * columns)  # a full rectangle
+    share = area / (32 * 16)
+    assert share.min() > 0.005
+    assert share.max() < 0.45
+    assert abs(share.mean() - 0.2) < 0.03  # 0.21, less what does not fit
+    assert (rows < 32).all()
+    assert (columns < 16).all()
+    # Everywhere is erased now and then.
+    assert painted.any(dim=0).all()
+
+
+def test_no_erasing_changes_nothing() -> None:
+    images = torch.rand(5, 3, 8, 4)
+    assert torch.equal(erase(images, np.random.default_rng(0), probability=0.0, colour=(0, 0, 0)), images)

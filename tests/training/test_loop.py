@@ -1,20 +1,24 @@
 """The loop: resumable to the bit, stoppable at any iteration, honest about what it selects."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 import torch
+from tiny_network import tiny_embedder
 
 from sil_cli.data.manifest import ImageRecord
 from sil_cli.errors import InterruptedWorkError, ModelError, SilError
-from sil_cli.models.embedder import Embedder
-from sil_cli.models.record import Architecture
 from sil_cli.models.stylize import UniformBatchStyle
 from sil_cli.runtime import SilentReporter, StopRequest
-from sil_cli.training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
+from sil_cli.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from sil_cli.training.held_out import held_out_map
+from sil_cli.training.interleaved import Interleaved
 from sil_cli.training.loop import LoopOptions, Training
 from sil_cli.training.sources import make_source
 from sil_cli.training.step import StepOptions
+from sil_cli.training.supervised import Supervised, SupervisedOptions
 
 OPTIONS = LoopOptions(
     epochs=2,
@@ -28,26 +32,41 @@ OPTIONS = LoopOptions(
     decay=0.1,
     flip=0.5,
     pad=2,
-    select_held_out=False,
-    step=StepOptions(),
 )
+CPU = torch.device("cpu")
+VARIATIONS = {
+    "the paper's": {},
+    "averaged, erased, chosen": {"ema": 0.9, "erasing": 0.5, "select_held_out": True},
+    "supervised": {"method": "supervised", "ema": 0.5},
+    "random prototypes, styles in both passes": {"prototypes": "random", "style_in": "both", "after_stages": (1, 2)},
+    "FB": {"second_pass": False},
+}
 
 
-def make_training(options: LoopOptions = OPTIONS, held_out: float = 0.0) -> Training:
+def make_sources(held_out: float = 0.0):
     rng = np.random.default_rng(3)
-    sources = []
     for name in ("north", "south"):
         records = [
             ImageRecord(path=f"{n}.jpg", identity=f"p{n // 4}", camera=f"c{n % 2}", split="train", domain=name)
             for n in range(24)
         ]
         pixels = rng.integers(0, 256, size=(24, 32, 16, 3), dtype=np.uint8)
-        sources.append(
-            make_source(name, records, pixels, identities_per_batch=2, instances=2, seed=1, held_out=held_out)
-        )
-    torch.manual_seed(0)
-    embedder = Embedder(Architecture(backbone="resnet18", height=32, width=16))
-    return Training(embedder, sources, UniformBatchStyle(), options, device=torch.device("cpu"))
+        yield make_source(name, records, pixels, identities_per_batch=2, instances=2, seed=1, held_out=held_out)
+
+
+def make_training(
+    method: str = "interleaved", prototypes: str = "centroids", held_out: float | None = None, **more
+) -> Training:
+    step = {key: more.pop(key) for key in ("style_in", "after_stages", "second_pass") if key in more}
+    options = LoopOptions(**vars(OPTIONS) | more)
+    sources = list(make_sources((0.4 if options.select_held_out else 0.0) if held_out is None else held_out))
+    embedder = tiny_embedder()
+    if method == "supervised":
+        counts = [source.identities for source in sources]
+        chosen = Supervised(counts, embedder.dimension, SupervisedOptions(), device=CPU)
+    else:
+        chosen = Interleaved(UniformBatchStyle(), StepOptions(**step), device=CPU, seed=1, prototypes=prototypes)
+    return Training(embedder, sources, chosen, options, device=CPU)
 
 
 def ignore(history) -> None:
@@ -67,31 +86,58 @@ class StopAfter(StopRequest):
 
 
 def finish(training: Training, folder) -> dict[str, torch.Tensor]:
+    """All that a finished training leaves behind."""
     training.run(folder, SilentReporter(), StopRequest(), ignore)
-    return training.embedder.state_dict()
+    epoch, kept = training.selected_state()
+    state = {f"model {name}": value for name, value in training.embedder.state_dict().items()}
+    state |= {f"kept {name}": value for name, value in kept.items()}
+    state |= {f"method {name}": value for name, value in training.method.state().items()}
+    losses = torch.tensor([[facts["loss"], facts.get("held_out_mAP", 0)] for facts in training.history])
+    return state | {"epoch": torch.tensor(epoch), "history": losses}
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> dict[str, torch.Tensor]:
-    training = make_training()
-    training.start(SilentReporter())
-    return finish(training, tmp_path_factory.mktemp("whole"))
-
-
-@pytest.mark.parametrize("iterations", [1, 3, 4])
-def test_stopped_and_resumed_equals_uninterrupted_to_the_bit(tmp_path, uninterrupted, iterations) -> None:
-    first = make_training()
-    first.start(SilentReporter())
-    with pytest.raises(InterruptedWorkError, match=f"iteration {iterations} of 6") as caught:
-        first.run(tmp_path, SilentReporter(), StopAfter(iterations), ignore)
-    assert "--resume" in caught.value.fix
-    second = make_training()
-    second.restore(load_checkpoint(tmp_path))
-    assert second.iteration == iterations
-    resumed = finish(second, tmp_path)
+@pytest.mark.parametrize("variation", VARIATIONS)
+def test_stopped_and_resumed_equals_uninterrupted_to_the_bit(tmp_path, variation) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = make_training(**VARIATIONS[variation])
+    whole.start(SilentReporter())
+    uninterrupted = finish(whole, tmp_path / "whole")
+    # Stopped within the first epoch, and once more in the second.
+    parts = make_training(**VARIATIONS[variation])
+    parts.start(SilentReporter())
+    for stop, done in ((1, 1), (3, 4)):
+        with pytest.raises(InterruptedWorkError, match=f"iteration {done} of 6") as caught:
+            parts.run(tmp_path, SilentReporter(), StopAfter(stop), ignore)
+        assert "--resume" in caught.value.fix
+        parts = make_training(**VARIATIONS[variation])
+        parts.restore(load_checkpoint(tmp_path, SilentReporter()))
+        assert parts.iteration == done
+    resumed = finish(parts, tmp_path)
+    assert resumed.keys() == uninterrupted.keys()
     for name, value in uninterrupted.items():
         assert torch.equal(resumed[name], value), name
-    assert [facts["epoch"] for facts in second.history] == [1, 2]
+    assert [facts["epoch"] for facts in parts.history] == [1, 2]
+
+
+def test_the_average_is_that_of_the_loop_by_hand(tmp_path) -> None:
+    training = make_training(ema=0.9, epochs=1)
+    training.start(SilentReporter())
+    average = {key: value.clone() for key, value in training.embedder.state_dict().items() if "num_" not in key}
+    step = training.method.step
+
+    def watched(*arguments):
+        loss = step(*arguments)
+        for key, value in training.embedder.state_dict().items():
+            if key in average:
+                average[key] = 0.9 * average[key] + 0.1 * value
+        return loss
+
+    training.method.step = watched
+    training.run(tmp_path, SilentReporter(), StopRequest(), ignore)
+    _, kept = training.selected_state()
+    for key, value in average.items():
+        torch.testing.assert_close(kept[key], value, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(kept["neck.weight"], training.embedder.state_dict()["neck.weight"], atol=1e-9)
 
 
 def test_history_says_what_happened(tmp_path) -> None:
@@ -115,12 +161,15 @@ def test_prototypes_start_at_the_centroids_of_eval_embeddings() -> None:
         embeddings = training.embedder.eval()(images)
     for identity in range(source.identities):
         mean = embeddings[torch.from_numpy(source.labels == identity)].mean(dim=0)
-        torch.testing.assert_close(training.memories[0].prototypes[identity], mean / mean.norm(), rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            training.method.memories[0].prototypes[identity], mean / mean.norm(), rtol=0, atol=1e-6
+        )
 
 
-def test_the_kept_epoch_is_the_best_on_held_out_identities(tmp_path) -> None:
-    options = LoopOptions(**(vars(OPTIONS) | {"select_held_out": True, "epochs": 3, "iterations": 1}))
-    training = make_training(options, held_out=0.4)
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_the_kept_epoch_is_the_best_on_held_out_identities(tmp_path, ema) -> None:
+    options = {"select_held_out": True, "epochs": 3, "iterations": 1, "ema": ema}
+    training = make_training(**options)
     training.start(SilentReporter())
     training.run(tmp_path, SilentReporter(), StopRequest(), ignore)
     scores = [facts["held_out_mAP"] for facts in training.history]
@@ -129,32 +178,88 @@ def test_the_kept_epoch_is_the_best_on_held_out_identities(tmp_path) -> None:
     training.embedder.load_state_dict(state)
     again = held_out_map(training.embedder, training.sources, device=torch.device("cpu"), bfloat16=False)
     assert again == pytest.approx(max(scores), abs=1e-6)
-    restored = make_training(options, held_out=0.4)
-    restored.restore(load_checkpoint(tmp_path))
+    restored = make_training(**options)
+    restored.restore(load_checkpoint(tmp_path, SilentReporter()))
     assert restored.selected_state()[0] == epoch
 
 
 def test_a_loss_that_is_no_number_stops_with_what_to_try(tmp_path) -> None:
     training = make_training()
     training.start(SilentReporter())
-    training.memories[0].prototypes.fill_(float("nan"))
+    training.method.memories[0].prototypes.fill_(float("nan"))
     with pytest.raises(SilError, match="no longer a number") as caught:
         training.run(tmp_path, SilentReporter(), StopRequest(), ignore)
     assert "learning_rate" in caught.value.fix
 
 
-def test_a_damaged_checkpoint_is_told(tmp_path) -> None:
+def test_a_diverging_loss_stops_with_what_to_try(tmp_path) -> None:
+    training = make_training(epochs=9, iterations=1, divergence=2.0)
+    training.start(SilentReporter())
+    losses = iter([9.0, 3.0, 5.0, 4.0, 4.99, 5.2])  # chance is ln 6 = 1.79, and twice that 3.58
+    training.method.step = lambda *arguments: torch.tensor(next(losses))
+    with pytest.raises(SilError, match=r"The loss diverges: 4.99 after epoch 5, and 1\.79 is chance") as caught:
+        training.run(tmp_path, SilentReporter(), StopRequest(), ignore)
+    assert "train.learning_rate" in caught.value.fix
+    assert load_checkpoint(tmp_path, SilentReporter()).iteration == 5
+
+
+def test_the_last_checkpoints_are_kept(tmp_path) -> None:
+    training = make_training(epochs=4, iterations=1, keep_checkpoints=3)
+    training.start(SilentReporter())
+    (tmp_path / "checkpoint-of-mine.pt").write_text("not one of ours")
+    training.run(tmp_path, SilentReporter(), StopRequest(), ignore)
+    assert [path.name for path in checkpoints(tmp_path)] == [f"checkpoint-000000{number}.pt" for number in (2, 3, 4)]
+    assert (tmp_path / "checkpoint-of-mine.pt").exists()
+
+
+class Listening(SilentReporter):
+    """Keeps what it is warned of."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(tmp_path) -> None:
     with pytest.raises(ModelError, match="no checkpoint"):
-        load_checkpoint(tmp_path)
+        load_checkpoint(tmp_path, SilentReporter())
     training = make_training()
     training.start(SilentReporter())
-    save_checkpoint(tmp_path, training.state())
-    path = tmp_path / CHECKPOINT_FILE
-    whole = path.read_bytes()
-    for content in (whole[: len(whole) // 2], b"", b"text"):
-        path.write_bytes(content)
-        with pytest.raises(ModelError, match="damaged"):
-            load_checkpoint(tmp_path)
-    torch.save({"format": 99}, path)
+    older = save_checkpoint(tmp_path, training.state())
+    whole = older.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"text", whole[:-1]):
+        newer = tmp_path / "checkpoint-0000005.pt"
+        newer.write_bytes(content)
+        listening = Listening()
+        assert load_checkpoint(tmp_path, listening).iteration == 0
+        assert listening.warnings == [f"{newer} is damaged; going on from {older.name} instead."]
+        assert not newer.exists()
+    older.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match=r"checkpoint-0000000.pt is damaged\."):
+        load_checkpoint(tmp_path, SilentReporter())
+    (tmp_path / "checkpoint-0000005.pt").write_bytes(b"")
+    with pytest.raises(ModelError, match="and so is every older one"):
+        load_checkpoint(tmp_path, SilentReporter())
+    torch.save({"format": 99}, tmp_path / "checkpoint-0000009.pt")
     with pytest.raises(ModelError, match="another version"):
-        load_checkpoint(tmp_path)
+        load_checkpoint(tmp_path, SilentReporter())
+
+
+def test_a_disk_that_fills_while_saving_leaves_the_older_checkpoint(tmp_path, monkeypatch) -> None:
+    training = make_training()
+    training.start(SilentReporter())
+    before = save_checkpoint(tmp_path, training.state())
+    content = before.read_bytes()
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    training.iteration = 1
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(tmp_path, training.state(), keep=1)
+    monkeypatch.undo()
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [content]
+    assert load_checkpoint(tmp_path, SilentReporter()).iteration == 0

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from styles_by_hand import apply_by_hand
+from tiny_network import tiny_embedder
 
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.record import Architecture
-from sil_cli.models.stylize import OwnStyle, UniformBatchStyle, feature_statistics
+from sil_cli.models.stylize import OwnStyle, UniformBatchStyle, make_style
 from sil_cli.training.memory import PrototypeMemory
 from sil_cli.training.step import Batch, StepOptions, interleaved_step
 
@@ -31,21 +33,25 @@ def make_batches(iteration: int) -> list[Batch]:
     ]
 
 
-def make_prototypes() -> list[torch.Tensor]:
+def make_prototypes(dimension: int = 512) -> list[torch.Tensor]:
     rng = np.random.default_rng(5)
-    rows = [torch.from_numpy(rng.normal(size=(identities, 512))) for identities in IDENTITIES]
+    rows = [torch.from_numpy(rng.normal(size=(identities, dimension))) for identities in IDENTITIES]
     return [each / each.norm(dim=1, keepdim=True) for each in rows]
 
 
-def loss_by_hand(embedder, prototypes, batches) -> torch.Tensor:
-    per_source = []
+def first_pass_by_hand(
+    embedder, prototypes, batches, temperature, style, stages
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """L_M and the embeddings of each source, which passes alone."""
+    per_source, embeddings = [], []
     for rows, batch in zip(prototypes, batches, strict=True):
         terms = []
-        for embedding, label in zip(embedder(batch.images), batch.labels.tolist(), strict=True):
-            exponentials = [torch.exp((embedding * row).sum() / TEMPERATURE) for row in rows]
+        embeddings.append(embedder(batch.images, style=style, after_stages=stages))
+        for embedding, label in zip(embeddings[-1], batch.labels.tolist(), strict=True):
+            exponentials = [torch.exp((embedding * row).sum() / temperature) for row in rows]
             terms.append(-torch.log(exponentials[label] / sum(exponentials)))
         per_source.append(sum(terms) / len(terms))
-    return sum(per_source) / len(per_source)
+    return sum(per_source) / len(per_source), embeddings
 
 
 def adam_by_hand(parameters, gradients, moments, step) -> None:
@@ -58,63 +64,97 @@ def adam_by_hand(parameters, gradients, moments, step) -> None:
         parameter.sub_(RATE * corrected[0] / (corrected[1].sqrt() + 1e-8))
 
 
-def second_pass_by_hand(embedder, prototypes, batches, rng) -> None:
+def second_pass_by_hand(embedder, batches, style, stages, rng) -> list[tuple[torch.Tensor, int, int]]:
+    """Embedding, source and label of every image, in the order in which they are shuffled."""
     everything = [
         (image, source, label)
         for source, batch in enumerate(batches)
         for image, label in zip(batch.images, batch.labels.tolist(), strict=True)
     ]
     shuffled = [everything[position] for position in rng.permutation(len(everything))]
-
-    def uniform_style(maps: torch.Tensor) -> torch.Tensor:
-        own = feature_statistics(maps)
-        betas, gammas = [
-            values.mean(0)
-            + torch.from_numpy(rng.uniform(-3, 3, size=tuple(values.shape))) * values.std(0, correction=0)
-            for values in (own.mean, own.std)
-        ]
-        styled = [
-            gamma[:, None, None] * (one - mean[:, None, None]) / std[:, None, None] + beta[:, None, None]
-            for one, mean, std, gamma, beta in zip(maps, own.mean, own.std, gammas, betas, strict=True)
-        ]
-        return torch.stack(styled)
-
-    embeddings = embedder(torch.stack([image for image, _, _ in shuffled]), style=uniform_style, after_stage=1)
-    for embedding, (_, source, label) in zip(embeddings, shuffled, strict=True):
-        row = MOMENTUM * prototypes[source][label] + (1 - MOMENTUM) * embedding
-        prototypes[source][label] = row / row.norm()
+    embeddings = embedder(torch.stack([image for image, _, _ in shuffled]), style=style, after_stages=stages)
+    return [(row, source, label) for row, (_, source, label) in zip(embeddings, shuffled, strict=True)]
 
 
-def test_three_iterations_of_two_sources_equal_the_replay_by_hand() -> None:
-    ours, hand = make_embedder(), make_embedder()
-    memories = [PrototypeMemory(rows.clone()) for rows in make_prototypes()]
-    prototypes = make_prototypes()
+def replay(name: str, more: dict, options: StepOptions, ours: Embedder, hand: Embedder) -> None:
+    """Train twice for three iterations, by the program and by hand, and compare after each."""
+    parameters = {"alpha": 0.1, "rho": 3.0, "samples": 2, "concentration": 0.1, "mix": 0.9, "covariance": "full"}
+    style = make_style(name, **parameters | {"clamp": False, "probability": 1.0} | more)
+    prototypes = make_prototypes(hand.neck.num_features)
+    memories = [PrototypeMemory(rows.clone()) for rows in prototypes]
     optimizer = torch.optim.Adam([p for p in ours.parameters() if p.requires_grad], lr=RATE, weight_decay=DECAY)
-    parameters = [p for p in hand.parameters() if p.requires_grad]
-    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
+    learnt = [p for p in hand.parameters() if p.requires_grad]
+    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in learnt]
     for iteration in range(3):
         batches = make_batches(iteration)
-        options = StepOptions(temperature=TEMPERATURE, momentum=MOMENTUM)
-        loss = interleaved_step(
-            ours, memories, batches, UniformBatchStyle(3.0), optimizer, options, np.random.default_rng([1, iteration])
-        )
-        expected = loss_by_hand(hand, prototypes, batches)
-        gradients = torch.autograd.grad(expected, parameters)
+        rng = np.random.default_rng([1, iteration])
+        loss = interleaved_step(ours, memories, batches, style, optimizer, options, rng)
+
+        rng = np.random.default_rng([1, iteration])
+
+        def restyle(maps: torch.Tensor, rng=rng) -> torch.Tensor:
+            return apply_by_hand(name, maps, rng, **more)
+
+        first_style = restyle if options.style_in in ("first", "both") else None
+        second_style = restyle if options.style_in in ("second", "both") else None
+        stages = options.after_stages
+        expected, embeddings = first_pass_by_hand(hand, prototypes, batches, options.temperature, first_style, stages)
+        gradients = torch.autograd.grad(expected, learnt)
+        with torch.no_grad():
+            adam_by_hand(learnt, gradients, moments, iteration + 1)
+            still = {key: value.clone() for key, value in hand.state_dict().items() if "running" in key}
+            if options.second_pass:
+                feeding = second_pass_by_hand(hand, batches, second_style, stages, rng)
+            else:
+                feeding = [
+                    (row, source, label)
+                    for source, rows in enumerate(embeddings)
+                    for row, label in zip(rows, batches[source].labels.tolist(), strict=True)
+                ]
+            if not options.second_pass_statistics:
+                hand.load_state_dict(still, strict=False)
+            for embedding, source, label in feeding:
+                row = options.momentum * prototypes[source][label] + (1 - options.momentum) * embedding
+                prototypes[source][label] = row / row.norm()
+
         assert loss.item() == pytest.approx(expected.item(), abs=1e-9)
         for mine, theirs in zip((p for p in ours.parameters() if p.requires_grad), gradients, strict=True):
             torch.testing.assert_close(mine.grad, theirs, rtol=0, atol=1e-9)
-        with torch.no_grad():
-            adam_by_hand(parameters, gradients, moments, iteration + 1)
-            second_pass_by_hand(hand, prototypes, batches, np.random.default_rng([1, iteration]))
-        for (name, mine), theirs in zip(ours.state_dict().items(), hand.state_dict().values(), strict=True):
-            torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
+        for (key, mine), theirs in zip(ours.state_dict().items(), hand.state_dict().values(), strict=True):
+            if options.second_pass_statistics or "num_batches" not in key:
+                torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-9, msg=lambda text, key=key: f"{key}: {text}")
         for memory, rows in zip(memories, prototypes, strict=True):
             torch.testing.assert_close(memory.prototypes, rows, rtol=0, atol=1e-9)
 
 
+def test_three_iterations_of_two_sources_equal_the_replay_by_hand() -> None:
+    replay("ubs", {}, StepOptions(temperature=TEMPERATURE, momentum=MOMENTUM), make_embedder(), make_embedder())
+
+
+@pytest.mark.parametrize("name", ["none", "mixstyle", "dsu", "efdmix", "dir-mixstyle", "batch-style", "dbs", "ubs"])
+def test_every_style_equals_the_replay(name: str) -> None:
+    replay(name, {}, StepOptions(), tiny_embedder().double().train(), tiny_embedder().double().train())
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "options"),
+    [
+        ("mixstyle", {}, {"style_in": "first"}),
+        ("efdmix", {}, {"style_in": "first", "second_pass": False}),
+        ("dsu", {}, {"style_in": "both", "after_stages": (1, 3)}),
+        ("ubs", {"clamp": True, "rho": 5.0}, {"second_pass_statistics": False, "after_stages": (2,)}),
+        ("none", {}, {"second_pass": False, "momentum": 0.7}),
+        ("batch-style", {"covariance": "diagonal"}, {"momentum": 0.0, "temperature": 0.2}),
+        ("dbs", {"mix": "random"}, {"after_stages": (4,)}),
+    ],
+)
+def test_every_variation_of_the_step_equals_the_replay(name: str, more: dict, options: dict) -> None:
+    replay(name, more, StepOptions(**options), tiny_embedder().double().train(), tiny_embedder().double().train())
+
+
 def run_once(options: StepOptions, style=None) -> tuple[Embedder, list[PrototypeMemory]]:
-    embedder = make_embedder()
-    memories = [PrototypeMemory(rows) for rows in make_prototypes()]
+    embedder = tiny_embedder().double().train()
+    memories = [PrototypeMemory(rows) for rows in make_prototypes(12)]
     optimizer = torch.optim.SGD([p for p in embedder.parameters() if p.requires_grad], lr=0.01)
     interleaved_step(
         embedder, memories, make_batches(0), style or UniformBatchStyle(), optimizer, options, np.random.default_rng(0)
@@ -123,15 +163,15 @@ def run_once(options: StepOptions, style=None) -> tuple[Embedder, list[Prototype
 
 
 def test_the_second_pass_can_leave_running_statistics_alone() -> None:
-    reference = make_embedder()
+    reference = tiny_embedder().double().train()
     with torch.no_grad():
         for batch in make_batches(0):
             reference(batch.images)  # the first pass alone
     still, memories = run_once(StepOptions(second_pass_statistics=False))
     moved, same_memories = run_once(StepOptions(second_pass_statistics=True))
-    torch.testing.assert_close(still.backbone.bn1.running_mean, reference.backbone.bn1.running_mean, rtol=0, atol=1e-12)
-    assert (moved.backbone.bn1.running_mean - reference.backbone.bn1.running_mean).abs().max() > 1e-6
-    assert still.backbone.bn1.track_running_stats
+    torch.testing.assert_close(still.neck.running_mean, reference.neck.running_mean, rtol=0, atol=1e-12)
+    assert (moved.neck.running_mean - reference.neck.running_mean).abs().max() > 1e-6
+    assert still.neck.track_running_stats
     # Batch statistics normalise the second pass either way, so the prototypes are the same.
     for one, other in zip(memories, same_memories, strict=True):
         torch.testing.assert_close(one.prototypes, other.prototypes, rtol=0, atol=1e-12)
@@ -146,8 +186,8 @@ def test_the_style_touches_prototypes_only() -> None:
 
 
 def test_one_source_is_enough() -> None:
-    embedder = make_embedder()
-    memory = PrototypeMemory(make_prototypes()[0])
+    embedder = tiny_embedder().double().train()
+    memory = PrototypeMemory(make_prototypes(12)[0])
     optimizer = torch.optim.SGD([p for p in embedder.parameters() if p.requires_grad], lr=0.01)
     loss = interleaved_step(
         embedder, [memory], make_batches(0)[:1], UniformBatchStyle(), optimizer, StepOptions(), np.random.default_rng(0)

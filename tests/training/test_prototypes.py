@@ -1,0 +1,68 @@
+"""Where prototypes begin."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from sil_cli.errors import DataError, UsageError
+from sil_cli.training.prototypes import random_directions, read_prototypes
+
+SOURCES = [
+    SimpleNamespace(name="north", identity_names=["a", "b"]),
+    SimpleNamespace(name="south", identity_names=["b", "a", "c"]),
+]
+
+
+def vectors() -> dict[str, torch.Tensor]:
+    names = [f"{source.name}/{name}" for source in SOURCES for name in source.identity_names]
+    rng = np.random.default_rng(0)
+    return {name: torch.from_numpy(rng.normal(size=4)).float() for name in [*names, "west/x"]}
+
+
+def test_vectors_from_a_file_belong_to_their_identities(tmp_path) -> None:
+    path, given = tmp_path / "words.safetensors", vectors()
+    safetensors.torch.save_file(given | {"north/b": given["north/b"].half()}, path)
+    found = read_prototypes(path, SOURCES, 4)
+    assert [tuple(each.shape) for each in found] == [(2, 4), (3, 4)]
+    for source, rows in zip(SOURCES, found, strict=True):
+        assert rows.dtype == torch.float32
+        for name, row in zip(source.identity_names, rows, strict=True):
+            vector = given[f"{source.name}/{name}"]
+            torch.testing.assert_close(row, vector / vector.norm(), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"south/c": None, "north/a": None}, "lacks 2 of 5 identities: north/a, south/c"),
+        ({"north/a": torch.ones(3)}, "north/a with shape 3; this model's embeddings have 4 numbers"),
+        ({"north/a": torch.ones(1, 4)}, "north/a with shape 1×4"),
+        ({"south/a": torch.zeros(4)}, r"without a direction \(zero or not finite\): south/a"),
+        ({"south/a": torch.full((4,), float("nan"))}, "without a direction"),
+    ],
+)
+def test_vectors_that_do_not_fit_are_told(tmp_path, change, told) -> None:
+    path = tmp_path / "words.safetensors"
+    safetensors.torch.save_file({k: v for k, v in (vectors() | change).items() if v is not None}, path)
+    with pytest.raises(DataError, match=told):
+        read_prototypes(path, SOURCES, 4)
+
+
+def test_files_that_are_none_are_told(tmp_path) -> None:
+    with pytest.raises(UsageError, match="no prototype file"):
+        read_prototypes(tmp_path / "nothing.safetensors", SOURCES, 4)
+    (tmp_path / "cut.safetensors").write_bytes(safetensors.torch.save(vectors())[:50])
+    with pytest.raises(DataError, match="can't be read as prototypes"):
+        read_prototypes(tmp_path / "cut.safetensors", SOURCES, 4)
+
+
+def test_random_prototypes_are_unit_rows_of_their_seed() -> None:
+    rows = random_directions(2000, 6, np.random.default_rng(3))
+    torch.testing.assert_close(rows.norm(dim=1), torch.ones(2000), rtol=0, atol=1e-6)
+    assert torch.equal(rows, random_directions(2000, 6, np.random.default_rng(3)))
+    # Uniform over the sphere: mean 0 and E x² = 1/6 in every direction.
+    assert rows.mean(dim=0).abs().max() < 4.5 * np.sqrt(1 / 6 / 2000)
+    assert (rows.T @ rows / 2000 - torch.eye(6) / 6).abs().max() < 0.03
