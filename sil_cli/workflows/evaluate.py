@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sil_cli.data.manifest import Dataset, ImageRecord, load_dataset
 from sil_cli.errors import DataError
+from sil_cli.evaluation.details import write_details
+from sil_cli.evaluation.examine import Subject, examine
 from sil_cli.evaluation.metrics import EmbeddingSet, RetrievalScores, mean_scores, score_queries
 from sil_cli.evaluation.ranking import rank_matches
 from sil_cli.files import write_json
@@ -51,8 +54,11 @@ def evaluate(settings: Settings, reporter: Reporter) -> EvaluateResult:
         _embed_side(dataset, records, label, embedder, device, settings.evaluate.batch, reporter)
         for label, records in (("Queries", query), ("Gallery", gallery))
     ]
-    scores = mean_scores(score_queries(rank_matches(*sides, reporter=reporter)))
+    ranks = rank_matches(*sides, reporter=reporter)
+    scores = mean_scores(score_queries(ranks))
     result = _result(folder, record, dataset, scores)
+    details = examine(_subject(result, dataset), (sides[0], sides[1]), ranks, (query, gallery), reporter=reporter)
+    write_details(result.results.parent, details)
     write_json(result.results, result.model_dump(mode="json"))
     if result.trained_on_target:
         reporter.warn(f"{folder} was trained on {dataset.name}: these numbers do not show generalisation.")
@@ -113,6 +119,17 @@ def _result(folder: Path, record: ModelRecord, dataset: Dataset, scores: Retriev
         and any(source.manifest_sha256 == dataset.info.manifest_sha256 for source in facts.sources),
         conditions=conditions,
         results=folder / "evaluation" / dataset.name / RESULTS_FILE,
+    )
+
+
+def _subject(result: EvaluateResult, dataset: Dataset) -> Subject:
+    return Subject(
+        fingerprint=result.fingerprint,
+        target=result.target,
+        dataset=str(dataset.folder),
+        from_here=os.path.relpath(dataset.folder.resolve(), result.results.parent.resolve()),
+        manifest_sha256=dataset.info.manifest_sha256,
+        generated=dataset.info.generated,
     )
 
 
