@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sil_cli import __version__
-from sil_cli.cli import doctor, evaluate, index_gallery, prepare_data, query, train
+from sil_cli.cli import doctor, evaluate, index_gallery, prepare_data, query, report, train
 
 OVERVIEW = """
 Recognise a person across camera networks that the model has never seen.
@@ -56,6 +56,7 @@ def make_app() -> typer.Typer:
         ("evaluate", evaluate),
         ("index-gallery", index_gallery),
         ("query", query),
+        ("report", report),
         ("doctor", doctor),
     ):
         app.command(name, epilog=module.EXAMPLES)(module.command)
