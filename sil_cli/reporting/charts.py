@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
-from sil_cli.reporting.figures import COLOURS, FAINT, INK, MARKERS, draw_line, new_figure, plain
+from sil_cli.reporting.figures import COLOURS, FAINT, INK, MARKERS, draw_line, legend_below, new_figure, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SAME, DIFFERENT = COLOURS[0], COLOURS[1]
-MOST_BARS = 120
+HEAT = "YlGnBu"  # light to dark, in grey too
+MOST_BARS = 60
 
 
 def cmc_chart(runs: Sequence[tuple[str, Sequence[float]]]) -> Figure:
@@ -26,9 +27,11 @@ def cmc_chart(runs: Sequence[tuple[str, Sequence[float]]]) -> Figure:
     figure, (axes,) = new_figure(5.2, 3.7)
     for position, (label, curve) in enumerate(runs):
         draw_line(axes, position, range(1, len(curve) + 1), curve, label)
+    last = max(len(curve) for _, curve in runs)
+    axes.set_xlim(1, max(2, last))
+    axes.set_xticks([1, *range(5, last + 1, 5)] if last > 10 else range(1, last + 1))
     axes.set_xlabel("rank k")
     axes.set_ylabel("queries with a match by rank k")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _shares(figure, len(runs))
     return figure
 
@@ -78,7 +81,7 @@ def histogram_chart(
     axes.set_ylabel("share of pairs")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_ylim(bottom=0)
-    figure.legend(loc="outside lower center", ncols=2)
+    legend_below(figure, 2)
     return figure
 
 
@@ -87,7 +90,7 @@ def camera_chart(rows: Sequence[str], columns: Sequence[str], values: Sequence[S
     cell = 0.62 if len(columns) <= 12 else 0.45
     figure, (axes,) = new_figure(2.6 + cell * len(columns), 1.5 + cell * len(rows))
     table = np.array([[np.nan if value is None else value for value in line] for line in values], dtype=float)
-    image = axes.imshow(table, cmap="cividis", vmin=0, vmax=1, aspect="equal")
+    image = axes.imshow(table, cmap=HEAT, vmin=0, vmax=1, aspect="equal")
     axes.grid(visible=False)
     axes.set_xticks(range(len(columns)), [plain(name, 12) for name in columns], rotation=45, ha="right")
     axes.set_yticks(range(len(rows)), [plain(name, 12) for name in rows])
@@ -95,7 +98,7 @@ def camera_chart(rows: Sequence[str], columns: Sequence[str], values: Sequence[S
     axes.set_ylabel("query camera")
     for (line, column), value in np.ndenumerate(table):
         text = "–" if np.isnan(value) else f"{100 * value:.0f}"
-        ink = FAINT if np.isnan(value) else ("white" if value < 0.55 else INK)
+        ink = FAINT if np.isnan(value) else ("white" if value > 0.55 else INK)
         axes.text(column, line, text, ha="center", va="center", color=ink, fontsize=9 if len(columns) <= 12 else 7)
     figure.colorbar(image, ax=axes, format=PercentFormatter(1.0), shrink=0.8, label="mAP")
     return figure
@@ -115,7 +118,7 @@ def map_chart(points: NDArray[np.floating], groups: Sequence[str | None], *, mos
     shown = sorted(group for group, _ in counts.most_common(most))
     of_point = np.array([shown.index(group) if group in shown else -1 for group in groups], dtype=np.int64)
     grey = int((of_point < 0).sum())
-    size = 26 if len(points) <= 400 else 12
+    size = float(np.clip(12_000 / max(1, len(points)), 9, 40))
     axes.scatter(points[of_point < 0, 0], points[of_point < 0, 1], s=size * 0.5, color="#c5cad3", linewidths=0)
     handles = []
     for number, group in enumerate(shown):
@@ -138,7 +141,7 @@ def map_chart(points: NDArray[np.floating], groups: Sequence[str | None], *, mos
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[["left", "bottom"]].set_visible(False)
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, columnspacing=0.9, handletextpad=0.2)
+    legend_below(figure, 4, handles)
     return figure
 
 
@@ -147,4 +150,4 @@ def _shares(figure: Figure, lines: int) -> None:
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     if lines > 1:
-        figure.legend(loc="outside lower center", ncols=min(3, lines))
+        legend_below(figure, min(3, lines))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.ticker import MaxNLocator
 
-from sil_cli.reporting.figures import as_png, draw_line, new_figure, plain
+from sil_cli.reporting.figures import as_png, draw_line, legend_below, new_figure, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,16 +37,15 @@ def training_curves(runs: Sequence[tuple[str, Sequence[Mapping[str, object]]]]) 
     keys = quantities([history for _, history in runs])
     if not keys:
         raise ValueError("nothing was logged that could be drawn")
-    columns = 2 if len(keys) > 1 else 1
+    columns = len(keys) if len(keys) <= 3 else 2
     rows = -(-len(keys) // columns)
-    figure, axes = new_figure(4.9 * columns, 2.7 * rows, rows=rows, columns=columns)
+    figure, axes = new_figure(3.8 * columns, 2.6 * rows, rows=rows, columns=columns)
     for unused in axes[len(keys) :]:
         unused.set_visible(False)
     for panel, key in zip(axes, keys, strict=False):
         _draw(panel, key, runs)
     if len(runs) > 1:
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(runs)), frameon=False)
+        legend_below(figure, min(4, len(runs)))
     return figure
 
 
@@ -67,7 +66,7 @@ def quantities(histories: Sequence[Sequence[Mapping[str, object]]]) -> list[str]
 
 
 def _draw(panel: Axes, key: str, runs: Sequence[tuple[str, Sequence[Mapping[str, object]]]]) -> None:
-    panel.set_title(TITLES.get(key, plain(key)), loc="left")
+    panel.set_title(TITLES.get(key, plain(key)), loc="left", fontsize=10.5, fontweight="bold")
     panel.set_xlabel("epoch")
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     lowest = math.inf

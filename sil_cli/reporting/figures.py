@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 # Okabe and Ito's palette (2008), told apart with any colour vision; black is for text.
@@ -67,6 +68,21 @@ def draw_line(axes: Axes, position: int, xs: Sequence[float], ys: Sequence[float
     )
 
 
+def legend_below(figure: Figure, columns: int, handles: Sequence[Artist] | None = None) -> None:
+    """A legend below the axes, of those lines that have a label or of the handles given."""
+    if handles is None:
+        handles = [each for axes in figure.axes[:1] for each in axes.get_legend_handles_labels()[0]]
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=9.5,
+        columnspacing=1.2,
+        handletextpad=0.5,
+    )
+
+
 def as_png(figure: Figure) -> bytes:
     """The figure as a PNG file."""
     return _saved(figure, "png", {"Software": None})
@@ -92,13 +108,9 @@ def _style() -> AbstractContextManager[None]:
             "font.family": ["DejaVu Sans"],
             "axes.edgecolor": "#9ca3af",
             "axes.labelcolor": INK,
-            "axes.titlesize": 11.0,
-            "axes.titleweight": "bold",
             "text.color": INK,
             "xtick.color": FAINT,
             "ytick.color": FAINT,
-            "legend.frameon": False,
-            "legend.fontsize": 9.0,
             "svg.fonttype": "path",
             "svg.hashsalt": "sil",
             "text.usetex": False,

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import base64
 import html
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 VOID = {"img", "meta", "br", "hr", "col"}
 
@@ -29,7 +33,7 @@ def element(name: str, /, *children: str, **attributes: str | int | bool | None)
     return Html(f"<{name}{written}>{join(children)}</{name}>")
 
 
-def join(parts: tuple[str, ...] | list[str]) -> Html:
+def join(parts: Iterable[str]) -> Html:
     """Markup and text one after another."""
     return Html("".join(part if isinstance(part, Html) else html.escape(readable(part)) for part in parts))
 

@@ -78,20 +78,24 @@ def page(title: str, lead: str, top: Html, sections: Sequence[Section], made_by:
     return "<!DOCTYPE html>\n" + element("html", head, "\n", body, lang="en") + "\n"
 
 
-def figure(picture: Picture, *, single: bool = False) -> Html:
+def figure(picture: Picture) -> Html:
     """A picture with its caption."""
     content, kind = picture.shown
     return element(
         "figure",
         element("img", src=data_uri(content, kind), alt=picture.alternative),
         element("figcaption", picture.caption),
-        class_="single" if single else None,
     )
 
 
 def figures(pictures: Sequence[Picture]) -> Html:
     """Pictures side by side where there is room."""
     return element("div", *[figure(picture) for picture in pictures], class_="figures")
+
+
+def beside(large: Html, small: Html) -> Html:
+    """Something to look at with its explanation to the right, or below where the page is narrow."""
+    return element("div", large, element("div", small), class_="beside")
 
 
 def tiles(values: Sequence[tuple[str, str, str]]) -> Html:

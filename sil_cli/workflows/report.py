@@ -26,7 +26,7 @@ from sil_cli.workflows.report_sections import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     import torch
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
+PARTS = 8
 PAGE_FILE = "report.html"
 REPORT_FOLDER = "report"
 
@@ -51,10 +52,9 @@ def report(settings: Settings, reporter: Reporter) -> ReportResult:
     path = _page_path(chosen.out, folders)
     runs = read_runs(folders, chosen.target, settings.data.folder)
     device = resolve_device(settings.device)
-    with reporter.task("Drawing", total=7, unit="parts") as task:
+    with reporter.task("Drawing", total=PARTS, unit="parts") as task:
         models, notes = _open_models(runs, device) if chosen.similarity_maps or chosen.source_images else ({}, [])
-        parts: list[Part | None] = []
-        for make in (
+        makers: list[Callable[[], Part | None]] = [
             lambda: curves_part(runs),
             lambda: histogram_part(runs),
             lambda: rank_lists_part(runs, chosen.queries),
@@ -62,10 +62,13 @@ def report(settings: Settings, reporter: Reporter) -> ReportResult:
             lambda: map_part(runs, how, _sources(runs, models, chosen.source_images, device)),
             lambda: cameras_part(runs),
             lambda: training_part(runs),
-        ):
+            lambda: conditions_part(runs),
+        ]
+        parts = []
+        for make in makers:
             parts.append(make())
             task.advance()
-    made = [part for part in (*parts, conditions_part(runs)) if part is not None]
+    made = [part for part in parts if part is not None]
     notes += [note for part in made for note in part.notes]
     for note in dict.fromkeys(notes):
         reporter.warn(note)

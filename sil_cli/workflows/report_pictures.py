@@ -17,7 +17,7 @@ from sil_cli.reporting.html import Html, element, join
 from sil_cli.reporting.overlay import overlay
 from sil_cli.reporting.page import Picture, Section, figures, paragraph
 from sil_cli.reporting.projection import project
-from sil_cli.reporting.rank_lists import KINDS, THUMBNAIL, choose, image_html, rank_list_html, sheet_row, thumbnail
+from sil_cli.reporting.rank_lists import KINDS, choose, image_html, rank_list_html, sheet_row
 from sil_cli.workflows.report_inputs import EVALUATION_FOLDER, evaluations
 from sil_cli.workflows.report_sections import Part, numbered, run_heading
 
@@ -35,6 +35,16 @@ IDENTITIES_SHOWN, CAMERAS_SHOWN, DOMAINS_SHOWN = 14, 16, 16
 OF_A_DOMAIN = 300
 SHEET_WIDTH = 1600
 MAP_SIZE = (144, 288)
+RANK_LISTS_TEXT = (
+    "Each line is a query with its first matches by cosine similarity: ✓ and a full frame for the same person, ✗ and a "
+    "dashed frame for another. Images of the query's person by the query's own camera don't count and are left out. "
+    "Queries are chosen by average precision, of each person at most one a group; typical ones lie nearest the median."
+)
+AGREEMENT_TEXT = (
+    "The cosine similarity of two images is a sum over the places l of the feature map of one of them: its embedding "
+    "is f = Σ uₗ, so ⟨f, g⟩ = Σ ⟨uₗ, g⟩. Left the query, right the match. The shares in either picture add up to the "
+    "similarity below it; colours are relative to the largest share of the pair."
+)
 _TITLES = {"best": "Best queries", "typical": "Typical queries", "worst": "Worst queries"}
 
 
@@ -55,12 +65,7 @@ def rank_lists_part(runs: Sequence[RunInputs], count: int) -> Part:
             if rows:
                 png = _png(contact_sheet(rows))
                 pictures.append(_file_only(numbered(f"rank-lists-{kind}", number, runs), png, _TITLES[kind]))
-    text = (
-        "Each line is a query with its first matches by cosine similarity: ✓ and a full frame for the same person, ✗ and "
-        "a dashed frame for another. Images of the query's person by the query's own camera don't count and are left out. "
-        "Queries are chosen by average precision, of each person at most one a group; typical ones lie nearest the median."
-    )
-    return Part(Section("rank-lists", "Rank lists", join([paragraph(text), *content])), pictures, notes)
+    return Part(Section("rank-lists", "Rank lists", join([paragraph(RANK_LISTS_TEXT), *content])), pictures, notes)
 
 
 def agreement_part(runs: Sequence[RunInputs], models: Mapping[str, Embedder], device: torch.device) -> Part:
@@ -89,13 +94,10 @@ def agreement_part(runs: Sequence[RunInputs], models: Mapping[str, Embedder], de
         else:
             notes.append(f"Similarity maps of {run.label} need its model and the images of {run.scores.target}.")
             content.append(paragraph(notes[-1], kind="note"))
-    text = (
-        "The cosine similarity of two images is a sum over the places of the feature map, "
-        "⟨f, g⟩ = Σ ⟨uₗ, g⟩ with f = Σ uₗ, so each place of one image has an exact share in it. Left the query, right the "
-        "match; the shares in each picture add up to the similarity written below."
-    )
     scale = paragraph("speaks against", element("span", class_="scale"), "agrees", kind="note")
-    return Part(Section("agreement", "Where images agree", join([paragraph(text), scale, *content])), pictures, notes)
+    return Part(
+        Section("agreement", "Where images agree", join([paragraph(AGREEMENT_TEXT), scale, *content])), pictures, notes
+    )
 
 
 def map_part(runs: Sequence[RunInputs], how: Projection, sources: Mapping[str, Mapping[str, np.ndarray]]) -> Part:

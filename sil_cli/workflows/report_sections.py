@@ -10,11 +10,11 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 from sil_cli.evaluation.pairs import BINS
-from sil_cli.reporting.charts import camera_chart, cmc_chart, histogram_chart, precision_recall_chart
+from sil_cli.reporting.charts import HEAT, camera_chart, cmc_chart, histogram_chart, precision_recall_chart
 from sil_cli.reporting.curves import quantities, training_curves
 from sil_cli.reporting.figures import as_png, as_svg
 from sil_cli.reporting.html import Html, element, join, table
-from sil_cli.reporting.page import Picture, Section, figure, figures, paragraph, tiles
+from sil_cli.reporting.page import Picture, Section, beside, figure, figures, paragraph, tiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from sil_cli.workflows.report_inputs import RunInputs
+
+
+CAMERAS_TEXT = (
+    "mAP in percent of the queries of one camera (rows) when the gallery holds the images of one camera alone "
+    "(columns). A dash: no query has a match there. Images of a person by the query's own camera don't count."
+)
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,8 @@ def _before_rerank(runs: Sequence[RunInputs]) -> Html:
 
 def histogram_part(runs: Sequence[RunInputs]) -> Part:
     """Scores of same and different pairs, with the thresholds."""
-    pictures, content = [], []
+    pictures: list[Picture] = []
+    content: list[str] = []
     for number, run in enumerate(runs, start=1):
         record, calibration = run.details.record, run.calibration
         drawn = histogram_chart(
@@ -126,28 +133,35 @@ def histogram_part(runs: Sequence[RunInputs]) -> Part:
         caption = f"Cosines of all valid pairs of {which} {record.queries:,} queries with the gallery."
         picture = chart(numbered("scores", number, runs), drawn, "Histogram of similarities", caption)
         pictures.append(picture)
-        content += [run_heading(run, runs), figure(picture, single=True), paragraph(_threshold_text(run))]
+        content += [run_heading(run, runs), beside(figure(picture), _threshold_text(run))]
     return Part(Section("scores", "Scores of same and different pairs", join(content)), pictures)
 
 
-def _threshold_text(run: RunInputs) -> str:
+def _threshold_text(run: RunInputs) -> Html:
     record, calibration = run.details.record, run.calibration
     if calibration is None:
-        return "No threshold is calibrated for this model. `sil calibrate` sets one."
+        no = "No threshold is calibrated for this model; one says which scores are a match. Set it with "
+        return paragraph(no, element("code", "sil calibrate"), ".")
     first = int(np.floor((calibration.match + 1) * BINS / 2))
     rounded = first * 2 / BINS - 1
     same, different = np.array(record.same_pairs), np.array(record.different_pairs)
     shares = [counts[first:].sum() / max(1, counts.sum()) for counts in (same, different)]
-    return (
-        f"The thresholds were made on {calibration.made_on}. On this target, {100 * shares[0]:.1f} % of the pairs of one "
-        f"person and {100 * shares[1]:.3f} % of the pairs of different people score {rounded:.3f} or more (the threshold "
-        f"for a match, rounded down to a bin of the histogram)."
+    found = (
+        f"On this target {100 * shares[0]:.1f} % of the pairs of one person and {100 * shares[1]:.2f} % of the pairs "
+        f"of two people score {rounded:.3f} or more."
     )
+    made = (
+        f"Thresholds made on {calibration.made_on}: a match from {calibration.match:.3f}, a possible one from "
+        f"{calibration.possible:.3f}."
+    )
+    rounding = "Here the threshold of a match is rounded down to a bin of the histogram, of width 0.005."
+    return join([paragraph(made), paragraph(found), paragraph(rounding, kind="note")])
 
 
 def cameras_part(runs: Sequence[RunInputs]) -> Part:
     """The mAP of each camera pair, as a table in colours."""
-    pictures, content = [], []
+    pictures: list[Picture] = []
+    content: list[str] = []
     for number, run in enumerate(runs, start=1):
         record = run.details.record
         content.append(run_heading(run, runs))
@@ -161,20 +175,15 @@ def cameras_part(runs: Sequence[RunInputs]) -> Part:
             [f"query {name}", *[_heat_cell(value, count) for value, count in zip(values, counts, strict=True)]]
             for name, values, counts in zip(record.query_cameras, record.camera_map, record.camera_queries, strict=True)
         ]
-        content.append(table(["", *record.gallery_cameras], rows, class_="heat"))
-    text = (
-        "mAP in percent of the queries of one camera (rows) when the gallery holds the images of one camera alone "
-        "(columns). Where both are the same camera there is no match to find, since images of a person by the query's "
-        "own camera don't count."
-    )
-    return Part(Section("cameras", "mAP by camera pair", join([paragraph(text), *content])), pictures)
+        content.append(beside(table(["", *record.gallery_cameras], rows, class_="heat"), paragraph(CAMERAS_TEXT)))
+    return Part(Section("cameras", "mAP by camera pair", join(content)), pictures)
 
 
 def _heat_cell(value: float | None, count: int) -> Html:
     if value is None:
         return element("td", "–", title="no query has a match there")
-    colour = to_hex(mpl.colormaps["cividis"](value))
-    ink = "#ffffff" if value < 0.55 else "#111827"
+    colour = to_hex(mpl.colormaps[HEAT](value))
+    ink = "#ffffff" if value > 0.55 else "#111827"
     return element("td", f"{100 * value:.0f}", style=f"background:{colour};color:{ink}", title=f"{count:,} queries")
 
 
@@ -184,7 +193,7 @@ def training_part(runs: Sequence[RunInputs]) -> Part | None:
     if not logged:
         return None
     picture = chart("training", training_curves(logged), "Training curves", "One point an epoch, from metrics.jsonl.")
-    return Part(Section("training", "Training", figure(picture, single=True)), [picture])
+    return Part(Section("training", "Training", figure(picture)), [picture])
 
 
 def conditions_part(runs: Sequence[RunInputs]) -> Part:

@@ -11,7 +11,7 @@ import torch
 from sil_cli.data.manifest import Dataset, load_dataset
 from sil_cli.data.pixels import open_pixels
 from sil_cli.errors import DataError, ModelError, UsageError
-from sil_cli.files import remove_leftovers
+from sil_cli.files import one_line, remove_leftovers, write_bytes
 from sil_cli.locks import writer_lock
 from sil_cli.models.embedder import Architecture, Embedder, read_record, save_model
 from sil_cli.models.precision import wants_bfloat16
@@ -273,7 +273,18 @@ def _finish(run: Path, training: Training, reporter: Reporter) -> TrainResult:
     # The model's record is what makes a run finished, so it is written after the facts are complete.
     write_facts(run, facts)
     save_model(run, training.embedder)
+    _draw_curves(run, training.history, reporter)
     return _result(run, facts)
+
+
+def _draw_curves(run: Path, history: list[dict[str, float]], reporter: Reporter) -> None:
+    """Draw `curves.png`; the run is whole without it, so whatever goes wrong with it is only told."""
+    try:
+        from sil_cli.reporting.curves import CURVES_FILE, curves_png
+
+        write_bytes(run / CURVES_FILE, curves_png(history))
+    except Exception as error:
+        reporter.warn(f"{run} has no picture of its curves: {one_line(error)}.")
 
 
 def _result(run: Path, facts: RunFacts) -> TrainResult:
