@@ -41,9 +41,9 @@ RANK_LISTS_TEXT = (
     "Queries are chosen by average precision, of each person at most one a group; typical ones lie nearest the median."
 )
 AGREEMENT_TEXT = (
-    "The cosine similarity of two images is a sum over the places l of the feature map of one of them: its embedding "
-    "is f = Σ uₗ, so ⟨f, g⟩ = Σ ⟨uₗ, g⟩. Left the query, right the match. The shares in either picture add up to the "
-    "similarity below it; colours are relative to the largest share of the pair."
+    "The cosine similarity of two images is a sum over the places of the feature map of either, so each place has an "
+    "exact share in it. Left the query, right the match: the shares in either picture add up to the similarity below. "
+    "Colours are relative to the largest share of the pair."
 )
 _TITLES = {"best": "Best queries", "typical": "Typical queries", "worst": "Worst queries"}
 
@@ -75,7 +75,7 @@ def agreement_part(runs: Sequence[RunInputs], models: Mapping[str, Embedder], de
     pictures, content, notes = [], [], []
     for number, run in enumerate(runs, start=1):
         content.append(run_heading(run, runs))
-        dataset, rows = run.images.dataset, []
+        dataset, rows, places = run.images.dataset, [], ""
         for kind, lists in choose(run.details, 1).items():
             if dataset is None or run.label not in models:
                 continue
@@ -85,10 +85,12 @@ def agreement_part(runs: Sequence[RunInputs], models: Mapping[str, Embedder], de
                 notes.append(error.what)
                 break
             if found:
+                places = "×".join(str(side) for side in found[0].maps[0].shape)
                 pairs = [(each, *_overlays(each)) for each in found]
                 content += [element("h4", _TITLES[kind][:-3] + "y"), element("div", *map(_pair, pairs), class_="pairs")]
                 rows.append([half for _, left, right in pairs for half in (left, right)])
         if rows:
+            content.append(paragraph(f"The feature map of this model has {places} places.", kind="note"))
             name = numbered("similarity-maps", number, runs)
             pictures.append(_file_only(name, _png(_montage(rows)), "Similarity maps"))
         else:
@@ -203,7 +205,7 @@ def _montage(rows: Sequence[Sequence[Image.Image]], gap: int = 8) -> Image.Image
 
 def _png(image: Image.Image) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, format="PNG", optimize=True)
+    image.save(stream, format="PNG")
     return stream.getvalue()
 
 

@@ -193,7 +193,7 @@ def training_part(runs: Sequence[RunInputs]) -> Part | None:
     if not logged:
         return None
     picture = chart("training", training_curves(logged), "Training curves", "One point an epoch, from metrics.jsonl.")
-    return Part(Section("training", "Training", figure(picture)), [picture])
+    return Part(Section("training", "Training", element("div", figure(picture), class_="wide")), [picture])
 
 
 def conditions_part(runs: Sequence[RunInputs]) -> Part:
