@@ -94,8 +94,8 @@ def agreement_part(runs: Sequence[RunInputs], models: Mapping[str, Embedder], de
             name = numbered("similarity-maps", number, runs)
             pictures.append(_file_only(name, _png(_montage(rows)), "Similarity maps"))
         else:
-            notes.append(f"Similarity maps of {run.label} need its model and the images of {run.scores.target}.")
-            content.append(paragraph(notes[-1], kind="note"))
+            missing = f"Similarity maps need the model of {run.label} and the images of {run.scores.target}."
+            content.append(paragraph(missing, kind="note"))
     scale = paragraph("speaks against", element("span", class_="scale"), "agrees", kind="note")
     return Part(
         Section("agreement", "Where images agree", join([paragraph(AGREEMENT_TEXT), scale, *content])), pictures, notes
