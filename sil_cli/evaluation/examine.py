@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sil_cli.evaluation.ranking import EmbeddingSet, MatchRanks
     from sil_cli.runtime import Reporter
 
-PAIRS = 200_000_000
+PAIRS = 100_000_000
 """Pairs that histograms, camera pairs and rank lists may look at. A target with more is seen through a sample of its
 queries, so that this never costs a large part of the evaluation itself."""
 FEWEST_QUERIES = 200

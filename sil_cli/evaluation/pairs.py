@@ -90,22 +90,25 @@ def study_pairs(
     margin = product_margin(query_units.shape[1], query_units.dtype)
     same_counts, all_counts = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
     matches = np.full((len(rows), TOP), -1, dtype=np.int64)
-    scores = np.zeros((len(rows), TOP))
-    size = max(1, chunk_bytes // (len(gallery) * _BYTES_A_PAIR))
+    cosine = np.zeros((len(rows), TOP))
+    size = max(1, chunk_bytes // (len(gallery) * query_units.itemsize))
+    part = max(1, chunk_bytes // (len(gallery) * _BYTES_A_PAIR))
     with (reporter or SilentReporter()).task("Looking at pairs", len(rows), "queries") as task:
         for start in range(0, len(rows), size):
-            chunk = slice(start, start + size)
-            same, valid = relations.of(rows[chunk])
-            product = query_units[chunk] @ gallery_units.T
-            count = counted[chunk, None]
-            all_counts += _histogram(product[valid & count])
-            same_counts += _histogram(product[same & count])
-            product[~valid] = -np.inf
-            for at, row_scores in enumerate(product, start=start):
-                first, exact = _first(row_scores, query_units[at], gallery_units, margin)
-                matches[at, : len(first)], scores[at, : len(first)] = first, exact
-            task.advance(len(product))
-    return PairStudy(same=same_counts, different=all_counts - same_counts, matches=matches, scores=scores)
+            # One product of many queries is much quicker than many of a few; flags and counts take more memory.
+            product = query_units[start : start + size] @ gallery_units.T
+            for first in range(start, start + len(product), part):
+                some = slice(first, min(first + part, start + len(product)))
+                scores = product[some.start - start : some.stop - start]
+                same, valid = relations.of(rows[some])
+                all_counts += _histogram(scores[valid & counted[some, None]])
+                same_counts += _histogram(scores[same & counted[some, None]])
+                scores[~valid] = -np.inf
+                for at, row_scores in enumerate(scores, start=first):
+                    found, exact = _first(row_scores, query_units[at], gallery_units, margin)
+                    matches[at, : len(found)], cosine[at, : len(found)] = found, exact
+                task.advance(len(scores))
+    return PairStudy(same=same_counts, different=all_counts - same_counts, matches=matches, scores=cosine)
 
 
 def camera_pairs(

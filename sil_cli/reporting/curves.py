@@ -39,7 +39,7 @@ def training_curves(runs: Sequence[tuple[str, Sequence[Mapping[str, object]]]]) 
         raise ValueError("nothing was logged that could be drawn")
     columns = len(keys) if len(keys) <= 3 else 2
     rows = -(-len(keys) // columns)
-    figure, axes = new_figure(3.8 * columns, 2.6 * rows, rows=rows, columns=columns)
+    figure, axes = new_figure(6.0 if columns == 1 else 11.4, 2.6 * rows, rows=rows, columns=columns)
     for unused in axes[len(keys) :]:
         unused.set_visible(False)
     for panel, key in zip(axes, keys, strict=False):

@@ -175,7 +175,8 @@ def cameras_part(runs: Sequence[RunInputs]) -> Part:
             [f"query {name}", *[_heat_cell(value, count) for value, count in zip(values, counts, strict=True)]]
             for name, values, counts in zip(record.query_cameras, record.camera_map, record.camera_queries, strict=True)
         ]
-        content.append(beside(table(["", *record.gallery_cameras], rows, class_="heat"), paragraph(CAMERAS_TEXT)))
+        text = paragraph(CAMERAS_TEXT) if number == 1 else Html("")
+        content.append(beside(table(["", *record.gallery_cameras], rows, class_="heat"), text))
     return Part(Section("cameras", "mAP by camera pair", join(content)), pictures)
 
 
