@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 IDENTITIES_SHOWN, CAMERAS_SHOWN, DOMAINS_SHOWN = 14, 16, 16
 OF_A_DOMAIN = 300
-SHEET_WIDTH = 1600
+FEW_PLACES = 32
 MAP_SIZE = (144, 288)
 RANK_LISTS_TEXT = (
     "Each line is a query with its first matches by cosine similarity: ✓ and a full frame for the same person, ✗ and a "
@@ -75,7 +75,7 @@ def agreement_part(runs: Sequence[RunInputs], models: Mapping[str, Embedder], de
     pictures, content, notes = [], [], []
     for number, run in enumerate(runs, start=1):
         content.append(run_heading(run, runs))
-        dataset, rows, places = run.images.dataset, [], ""
+        dataset, rows, places = run.images.dataset, [], (0, 0)
         for kind, lists in choose(run.details, 1).items():
             if dataset is None or run.label not in models:
                 continue
@@ -85,12 +85,12 @@ def agreement_part(runs: Sequence[RunInputs], models: Mapping[str, Embedder], de
                 notes.append(error.what)
                 break
             if found:
-                places = "×".join(str(side) for side in found[0].maps[0].shape)
+                places = found[0].maps[0].shape
                 pairs = [(each, *_overlays(each)) for each in found]
                 content += [element("h4", _TITLES[kind][:-3] + "y"), element("div", *map(_pair, pairs), class_="pairs")]
                 rows.append([half for _, left, right in pairs for half in (left, right)])
         if rows:
-            content.append(paragraph(f"The feature map of this model has {places} places.", kind="note"))
+            content.append(paragraph(_about_places(places), kind="note"))
             name = numbered("similarity-maps", number, runs)
             pictures.append(_file_only(name, _png(_montage(rows)), "Similarity maps"))
         else:
@@ -100,6 +100,13 @@ def agreement_part(runs: Sequence[RunInputs], models: Mapping[str, Embedder], de
     return Part(
         Section("agreement", "Where images agree", join([paragraph(AGREEMENT_TEXT), scale, *content])), pictures, notes
     )
+
+
+def _about_places(places: tuple[int, ...]) -> str:
+    text = f"The feature map of this model has {places[0]}×{places[1]} places."
+    if places[0] * places[1] < FEW_PLACES:
+        text += " So few show little: a larger input, or a last stage of stride 1, has more."
+    return text
 
 
 def map_part(runs: Sequence[RunInputs], how: Projection, sources: Mapping[str, Mapping[str, np.ndarray]]) -> Part:
