@@ -9,10 +9,10 @@ from __future__ import annotations
 import io
 import zipfile
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
 
 import sil_cli
 from sil_cli.data.manifest import ImageRecord, first_problem
@@ -86,6 +86,10 @@ class DetailsRecord(BaseModel):
     camera_queries: list[list[Count]]
     images: list[ImageRecord]
     arrays_sha256: str = ""
+
+    @field_serializer("images")
+    def _briefly(self, images: list[ImageRecord]) -> list[dict[str, Any]]:
+        return [image.model_dump(mode="json", exclude_defaults=True) for image in images]
 
     @model_validator(mode="after")
     def _is_a_table(self) -> Self:

@@ -152,8 +152,9 @@ def _common_target(folders: Sequence[Path], target: str | None) -> str:
         if not names or (target is not None and target not in names):
             on = f" on {target}" if target is not None else ""
             there = f" It was on: {', '.join(names)}." if names else ""
+            which = " --target DIR" if target is not None else ""
             raise ModelError(
-                f"{folder} was not evaluated{on} yet.{there}", f"Run `sil evaluate --model {folder}` first."
+                f"{folder} was not evaluated{on} yet.{there}", f"Run `sil evaluate --model {folder}{which}` first."
             )
     if target is not None:
         return target
