@@ -18,7 +18,7 @@ import sil_cli
 from sil_cli.data.manifest import ImageRecord, first_problem
 from sil_cli.errors import ModelError
 from sil_cli.evaluation.curves import RECALL_STEPS
-from sil_cli.evaluation.pairs import BINS, TOP
+from sil_cli.evaluation.histograms import BINS, TOP
 from sil_cli.files import one_line, sha256_of_bytes, write_bytes, write_text
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 from sil_cli.evaluation.curves import cmc_curve, precision_recall_curve
 from sil_cli.evaluation.details import DetailArrays, Details, DetailsRecord
 from sil_cli.evaluation.metrics import score_queries
-from sil_cli.evaluation.pairs import CameraPairs, PairStudy, camera_pairs, study_pairs
+from sil_cli.evaluation.histograms import CameraPairs, PairStudy, camera_pairs, study_pairs
 from sil_cli.retrieval.distance import unit_rows
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import to_hex
 
-from sil_cli.evaluation.pairs import BINS
+from sil_cli.evaluation.histograms import BINS
 from sil_cli.reporting.charts import HEAT, camera_chart, cmc_chart, histogram_chart, precision_recall_chart
 from sil_cli.reporting.curves import quantities, training_curves
 from sil_cli.reporting.figures import as_png, as_svg

@@ -14,7 +14,7 @@ from sil_cli.evaluation.curves import cmc_curve, precision_recall_curve
 from sil_cli.evaluation.details import ARRAYS_FILE, DETAILS_FILE, read_details, write_details
 from sil_cli.evaluation.examine import Subject, examine, notable, sample_identities
 from sil_cli.evaluation.metrics import EmbeddingSet, score_queries
-from sil_cli.evaluation.pairs import BINS, CAMERAS, TOP, camera_pairs, study_pairs
+from sil_cli.evaluation.histograms import BINS, CAMERAS, TOP, camera_pairs, study_pairs
 from sil_cli.evaluation.ranking import rank_matches
 from sil_cli.files import sha256_of_file
 from sil_cli.retrieval.distance import unit_rows
