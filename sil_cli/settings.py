@@ -338,6 +338,22 @@ class ShowSettings(Section):
     sheet: Path = Field(Path("show.jpg"), description="the contact sheet; the style chart lies beside it")
 
 
+class ReportSettings(Section):
+    """The page of pictures."""
+
+    runs: tuple[Path, ...] = Field((), description="run folders; default: the newest finished one")
+    target: str | None = Field(None, description="a target's name; default: the one they were all evaluated on")
+    out: Path | None = Field(None, description="a folder or an .html file; default: `report` in the run folder")
+    queries: int = Field(3, ge=1, le=20, description="best, typical and worst queries to show, so many of each")
+    projection: Literal["auto", "pca", "tsne"] = Field(
+        "auto", description="map of embeddings; `auto`: t-SNE where scikit-learn is installed"
+    )
+    similarity_maps: bool = Field(True, description="show where images agree; runs the model on a few images")
+    source_images: int = Field(
+        150, ge=0, le=1000, description="images of each source to embed for the map by domain; 0: none"
+    )
+
+
 class Settings(BaseSettings):
     """All settings of all commands."""
 
@@ -361,6 +377,7 @@ class Settings(BaseSettings):
     gallery: GallerySettings = GallerySettings()
     query: QuerySettings = QuerySettings()
     show: ShowSettings = ShowSettings()
+    report: ReportSettings = ReportSettings()
 
 
 def load_settings(

@@ -19,6 +19,7 @@ from sil_cli.cli import (
     index_gallery,
     prepare_data,
     query,
+    report,
     show,
     train,
 )
@@ -70,6 +71,7 @@ def make_app() -> typer.Typer:
         ("evaluate", evaluate),
         ("index-gallery", index_gallery),
         ("query", query),
+        ("report", report),
         ("benchmark", benchmark),
         ("import-model", import_model),
         ("export", export),

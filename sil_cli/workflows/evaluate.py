@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,9 @@ import numpy as np
 from sil_cli.data.manifest import Dataset, ImageRecord, load_dataset
 from sil_cli.errors import DataError, UsageError
 from sil_cli.evaluation.calibration import Calibration, read_calibration
+from sil_cli.evaluation.details import write_details
 from sil_cli.evaluation.embeddings_file import read_embeddings, write_embeddings
+from sil_cli.evaluation.examine import Subject, examine
 from sil_cli.evaluation.pairs import EmbeddingSet
 from sil_cli.files import write_json
 from sil_cli.training.run_folder import FACTS_FILE, RunFacts, read_facts
@@ -23,7 +26,7 @@ from sil_cli.workflows.scoring import (
     check_calibration,
     fingerprint_of_test,
     score_sides,
-    write_details,
+    write_per_query,
 )
 from sil_cli.workflows.test_time import (
     TestedModel,
@@ -79,6 +82,7 @@ def evaluate(settings: Settings, reporter: Reporter) -> EvaluateResult:
         folder=settings.evaluate.out or results_folder(models, dataset, settings),
         calibration=_calibration(models, settings, reporter),
         manifest=dataset.info.manifest_sha256,
+        pictures=(dataset, query, gallery),
     )
     if result.trained_on_target:
         reporter.warn(f"{folder} was trained on {dataset.name}: these numbers do not show generalisation.")
@@ -130,6 +134,7 @@ def _score(
     folder: Path,
     calibration: Calibration | None,
     manifest: str | None,
+    pictures: tuple[Dataset, list[ImageRecord], list[ImageRecord]] | None = None,
 ) -> EvaluateResult:
     metric = settings.evaluate.metric
     query, gallery = prepare_sides(query, gallery, settings.evaluate, reporter)
@@ -153,7 +158,13 @@ def _score(
         results=folder / RESULTS_FILE,
         per_query=folder / QUERIES_FILE,
     )
-    write_details(folder, scored, query)
+    write_per_query(folder, scored, query)
+    if pictures is not None and len(query) == len(pictures[1]):  # a tracklet has no picture of its own
+        dataset, *records = pictures
+        subject = _subject(result, dataset)
+        write_details(
+            folder, examine(subject, (query, gallery), scored.ranks, (records[0], records[1]), reporter=reporter)
+        )
     write_json(result.results, result.model_dump(mode="json"))
     if result.dropped_queries:
         first = scored.queries.dropped[0]
@@ -270,6 +281,17 @@ def _sources(facts: RunFacts | None) -> str:
         return "unknown"
     names = ", ".join(source.name for source in facts.sources)
     return f"{names} ({facts.source_splits.replace('+', ' + ')})"
+
+
+def _subject(result: EvaluateResult, dataset: Dataset) -> Subject:
+    return Subject(
+        fingerprint=result.fingerprint or "",
+        target=result.target,
+        dataset=str(dataset.folder),
+        from_here=os.path.relpath(dataset.folder.resolve(), result.results.parent.resolve()),
+        manifest_sha256=dataset.info.manifest_sha256,
+        generated=dataset.info.generated,
+    )
 
 
 def _selection(facts: RunFacts | None) -> str:

@@ -14,13 +14,14 @@ from sil_cli.workflows.evaluate import evaluate
 from sil_cli.workflows.evaluation_results import EvaluateResult
 from sil_cli.workflows.locate import split_folders, target_folders
 from sil_cli.workflows.results import Result
-from sil_cli.workflows.scoring import RESULTS_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
+
+SPLITS_FILE = "splits.json"
 
 
 class Spread(Result):
@@ -121,5 +122,5 @@ def _scores(results: list[EvaluateResult]) -> TargetScores:
         cmc={rank: spread([result.cmc[rank] for result in results]) for rank in first.cmc},
         mINP=spread([result.mINP for result in results]),
         splits=results,
-        results=first.results.parent.parent / RESULTS_FILE if several else first.results,
+        results=first.results.parent.parent / SPLITS_FILE if several else first.results,
     )

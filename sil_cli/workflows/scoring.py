@@ -43,6 +43,7 @@ class Scored:
     """Everything that was measured on one test.
 
     Attributes:
+        ranks: Of the true matches.
         queries: Scores of each query.
         means: Their means.
         intervals: Of mAP, Rank-1 and mINP.
@@ -50,6 +51,7 @@ class Scored:
         open_set: Rates for queries who may not be in the gallery.
     """
 
+    ranks: MatchRanks
     queries: QueryScores
     means: RetrievalScores
     intervals: dict[str, Interval]
@@ -84,7 +86,8 @@ def score_sides(
     if ranks is None:
         listeners.insert(0, ranker)
     run_test(test, listeners, reporter=reporter)
-    scores = score_queries(ranker.result() if ranks is None else ranks)
+    ranks = ranker.result() if ranks is None else ranks
+    scores = score_queries(ranks)
     means, pairs, found = mean_scores(scores), verifier.result(), identifier.result()
     open_set = OpenSetResult(
         same_pairs=pairs.same_pairs,
@@ -94,7 +97,7 @@ def score_sides(
         strangers=len(found.strangers),
         dir_at_far={name: found.rate(rate) for name, rate in FALSE_ACCEPT_RATES.items()},
     )
-    return Scored(scores, means, _intervals(scores), pairs, open_set)
+    return Scored(ranks, scores, means, _intervals(scores), pairs, open_set)
 
 
 def check_calibration(
@@ -116,7 +119,7 @@ def check_calibration(
     )
 
 
-def write_details(folder: Path, scored: Scored, query: EmbeddingSet) -> None:
+def write_per_query(folder: Path, scored: Scored, query: EmbeddingSet) -> None:
     """Write one line a query, and the curves that pictures are drawn from."""
     lines = "".join(line.model_dump_json() + "\n" for line in _query_lines(scored.queries, query))
     write_text(folder / QUERIES_FILE, lines)

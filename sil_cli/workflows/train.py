@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sil_cli.data.protocol import Protocol, read_protocol
 from sil_cli.errors import DataError, ModelError, SilError, UsageError
-from sil_cli.files import one_line, remove_leftovers
+from sil_cli.files import one_line, remove_leftovers, write_bytes
 from sil_cli.locks import writer_lock
 from sil_cli.models.embedder import save_model
 from sil_cli.models.record import read_record
@@ -263,6 +263,7 @@ def _finish(run: Path, training: Training, settings: Settings, reporter: Reporte
     save_model(run, training.embedder)
     if settings.train.calibrate:
         calibrate_after_training(settings, run, reporter)
+    _draw_curves(run, training.history, reporter)
     return _result(run, facts)
 
 
@@ -285,6 +286,16 @@ def _metrics_writer(
     finally:
         if log is not None:
             log.close()
+
+
+def _draw_curves(run: Path, history: list[dict[str, float]], reporter: Reporter) -> None:
+    """Draw `curves.png`; the run is whole without it, so whatever goes wrong with it is only told."""
+    try:
+        from sil_cli.reporting.curves import CURVES_FILE, curves_png
+
+        write_bytes(run / CURVES_FILE, curves_png(history))
+    except Exception as error:
+        reporter.warn(f"{run} has no picture of its curves: {one_line(error)}.")
 
 
 def _result(run: Path, facts: RunFacts) -> TrainResult:

@@ -120,7 +120,7 @@ def test_a_users_protocol_from_raw_data_to_the_mean_over_its_splits(empty):
     assert document["conditions"]["sources"] == "first (train + test)"
     assert document["conditions"]["protocol"] == "ours"
     assert document["conditions"]["input"] == "32×16"
-    stored = json.loads((empty / "runs/001-ubs/evaluation/small/results.json").read_text())
+    stored = json.loads((empty / "runs/001-ubs/evaluation/small/splits.json").read_text())
     assert stored["mAP"] == target["mAP"]
     assert (empty / "runs/001-ubs/evaluation/small/split-02/results.json").exists()
 

@@ -1,0 +1,199 @@
+"""What an evaluation leaves for a report: `details.json` and `details.npz` beside `results.json`.
+
+They are small whatever the size of the target: curves, histograms, mAP of each camera pair, the average precision of
+every query, the first ten matches of many of them, and a sample of the embeddings. All is by cosine similarity.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
+
+import sil_cli
+from sil_cli.data.manifest import ImageRecord, first_problem
+from sil_cli.errors import ModelError
+from sil_cli.evaluation.curves import RECALL_STEPS
+from sil_cli.evaluation.histograms import BINS, TOP
+from sil_cli.files import one_line, sha256_of_bytes, write_bytes, write_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+DETAILS_FILE = "details.json"
+ARRAYS_FILE = "details.npz"
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class DetailsRecord(BaseModel):
+    """What `details.json` says.
+
+    Attributes:
+        program: The version of this program that wrote it.
+        fingerprint: The model.
+        target: The data set's name.
+        dataset: Its folder as it was given.
+        dataset_from_here: The same, relative to this file's folder.
+        manifest_sha256: Its manifest's checksum.
+        generated: Its people are drawn, not photographed.
+        queries: Queries that were scored.
+        gallery: Gallery images without junk.
+        dropped_queries: Paths of the queries without a valid match.
+        seed: Of all that is drawn at random.
+        sampled_queries: How many queries the histograms and camera pairs are over; drawn when fewer than `queries`.
+        cmc: Share of queries whose first match stands at rank k or before, k from 1.
+        precision: Mean interpolated precision at recalls 0, 0.01, ..., 1 (`precision_recall_curve`).
+        same_pairs: Valid pairs of one person by score, in equal bins over -1..1.
+        different_pairs: Valid pairs of two people likewise.
+        query_cameras: The rows of `camera_map`.
+        gallery_cameras: Its columns.
+        camera_map: mAP of the queries of one camera among the gallery images of one; None where there is no match.
+        camera_queries: How many queries each is over.
+        images: All images that the arrays point to.
+        arrays_sha256: Checksum of `details.npz`; set when the two are written.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["sil-details"] = "sil-details"
+    version: Literal[1] = 1
+    program: str = sil_cli.__version__
+    fingerprint: str
+    target: str
+    dataset: str
+    dataset_from_here: str
+    manifest_sha256: str
+    generated: bool
+    queries: int = Field(ge=1)
+    gallery: int = Field(ge=1)
+    dropped_queries: list[str]
+    seed: int
+    sampled_queries: int = Field(ge=1)
+    cmc: list[Share] = Field(min_length=1)
+    precision: list[Share] = Field(min_length=RECALL_STEPS + 1, max_length=RECALL_STEPS + 1)
+    same_pairs: list[Count] = Field(min_length=BINS, max_length=BINS)
+    different_pairs: list[Count] = Field(min_length=BINS, max_length=BINS)
+    query_cameras: list[str]
+    gallery_cameras: list[str]
+    camera_map: list[list[Share | None]]
+    camera_queries: list[list[Count]]
+    images: list[ImageRecord]
+    arrays_sha256: str = ""
+
+    @field_serializer("images")
+    def _briefly(self, images: list[ImageRecord]) -> list[dict[str, Any]]:
+        return [image.model_dump(mode="json", exclude_defaults=True) for image in images]
+
+    @model_validator(mode="after")
+    def _is_a_table(self) -> Self:
+        shape = [len(self.gallery_cameras)] * len(self.query_cameras)
+        for table in (self.camera_map, self.camera_queries):
+            if [len(line) for line in table] != shape:
+                raise ValueError("the camera pairs are no table")
+        return self
+
+
+@dataclass(frozen=True)
+class DetailArrays:
+    """What `details.npz` holds; Q scored queries, n with a rank list, s sampled embeddings.
+
+    Attributes:
+        query_image: (Q,) int32, positions in `DetailsRecord.images`.
+        average_precision: (Q,) float64.
+        first_match: (Q,) int32, rank of the first true match.
+        listed: (n,) int32, positions in `query_image` of the queries whose first matches are here.
+        match_image: (n, 10) int32, positions in `images`, in rank order; -1 where there are fewer.
+        match_score: (n, 10) float32, their cosines.
+        sample_image: (s,) int32, positions in `images`.
+        sample_embedding: (s, D) float16, unit length.
+    """
+
+    query_image: NDArray[np.int32]
+    average_precision: NDArray[np.float64]
+    first_match: NDArray[np.int32]
+    listed: NDArray[np.int32]
+    match_image: NDArray[np.int32]
+    match_score: NDArray[np.float32]
+    sample_image: NDArray[np.int32]
+    sample_embedding: NDArray[np.float16]
+
+
+@dataclass(frozen=True)
+class Details:
+    """The two files together."""
+
+    record: DetailsRecord
+    arrays: DetailArrays
+
+
+def write_details(folder: Path, details: Details) -> None:
+    """Write `details.npz`, then `details.json` that seals it with a checksum.
+
+    Raises:
+        OSError: The folder can't be written.
+    """
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **{field.name: getattr(details.arrays, field.name) for field in fields(DetailArrays)})
+    content = stream.getvalue()
+    record = details.record.model_copy(update={"arrays_sha256": sha256_of_bytes(content)})
+    write_bytes(folder / ARRAYS_FILE, content)
+    write_text(folder / DETAILS_FILE, record.model_dump_json() + "\n")
+
+
+def read_details(folder: Path) -> Details:
+    """Read what `write_details` wrote.
+
+    Raises:
+        ModelError: A file is missing, damaged, of another version, or the two don't belong together.
+    """
+    fix = "Run `sil evaluate` again to make it anew."
+    path = folder / DETAILS_FILE
+    try:
+        record = DetailsRecord.model_validate_json(path.read_bytes())
+        content = (folder / ARRAYS_FILE).read_bytes()
+    except FileNotFoundError as error:
+        raise ModelError(f"{folder} has no details of its evaluation ({error.filename} is missing).", fix) from None
+    except OSError as error:
+        raise ModelError(f"{path} can't be read: {one_line(error)}.", fix) from error
+    except ValidationError as error:
+        raise ModelError(f"{path} is not one that this version reads ({first_problem(error)}).", fix) from error
+    if sha256_of_bytes(content) != record.arrays_sha256:
+        raise ModelError(f"{folder / ARRAYS_FILE} does not belong to {DETAILS_FILE} beside it.", fix)
+    try:
+        return Details(record, _read_arrays(content, record))
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{folder / ARRAYS_FILE} can't be read: {one_line(error)}.", fix) from error
+
+
+def _read_arrays(content: bytes, record: DetailsRecord) -> DetailArrays:
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        arrays = DetailArrays(**{field.name: file[field.name] for field in fields(DetailArrays)})
+    queries, listed, sample = len(arrays.query_image), len(arrays.listed), len(arrays.sample_image)
+    shapes = {
+        "query_image": (record.queries,),
+        "average_precision": (queries,),
+        "first_match": (queries,),
+        "match_image": (listed, TOP),
+        "match_score": (listed, TOP),
+        "sample_embedding": (sample, arrays.sample_embedding.shape[-1]),
+    }
+    for name, shape in shapes.items():
+        if getattr(arrays, name).shape != shape:
+            raise ValueError(f"{name} has shape {getattr(arrays, name).shape}, not {shape}")
+    for name, low, high in (
+        ("query_image", 0, len(record.images)),
+        ("match_image", -1, len(record.images)),
+        ("sample_image", 0, len(record.images)),
+        ("listed", 0, queries),
+    ):
+        values = getattr(arrays, name)
+        if values.size and not (values.min() >= low and values.max() < high):
+            raise ValueError(f"{name} points outside")
+    return arrays
