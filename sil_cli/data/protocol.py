@@ -56,8 +56,12 @@ class Protocol(BaseModel):
 
 
 def write_protocol(folder: Path, protocol: Protocol) -> None:
-    """Write `protocol.toml` into `folder`."""
-    write_text(folder / PROTOCOL_FILE, tomli_w.dumps(protocol.model_dump(mode="json", exclude_none=True)))
+    """Write `protocol.toml` into `folder`; a single target in the short form."""
+    values = protocol.model_dump(mode="json", exclude_none=True)
+    if len(protocol.targets) == 1:
+        values = {"target" if key == "targets" else key: value for key, value in values.items()}
+        values["target"] = protocol.targets[0]
+    write_text(folder / PROTOCOL_FILE, tomli_w.dumps({key: value for key, value in values.items() if value != {}}))
 
 
 def read_protocol(folder: Path) -> Protocol | None:

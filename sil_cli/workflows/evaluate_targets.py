@@ -12,7 +12,7 @@ from sil_cli.errors import UsageError
 from sil_cli.files import write_json
 from sil_cli.workflows.evaluate import evaluate
 from sil_cli.workflows.evaluation_results import EvaluateResult
-from sil_cli.workflows.locate import split_folders, target_folders
+from sil_cli.workflows.locate import model_folder, split_folders, target_folders
 from sil_cli.workflows.results import Result
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def evaluate_targets(settings: Settings, reporter: Reporter) -> EvaluateResult |
     """
     if settings.evaluate.embeddings is not None:
         return evaluate(settings, reporter)
+    model_folder(settings.evaluate.model, settings.train.runs)  # without a model there is nothing to look for
     targets = target_folders(settings.evaluate.target, settings.data.folder)
     if len(targets) == 1 and not split_folders(targets[0]):
         return evaluate(_on(settings, targets[0]), reporter)

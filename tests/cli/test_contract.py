@@ -97,9 +97,9 @@ def test_evaluate_scores_the_network_that_was_left_out(in_world) -> None:
     assert json.loads(Path(document["results"]).read_text()) == document
 
 
-def test_evaluate_says_when_the_target_was_trained_on(in_world) -> None:
+def test_evaluate_says_when_the_target_was_trained_on(in_world, tmp_path) -> None:
     source = json.loads((in_world / "runs/001-ubs/run.json").read_text())["sources"][0]["folder"]
-    outcome = sil("evaluate", "--target", source, "--json")
+    outcome = sil("evaluate", "--target", source, "--out", tmp_path / "out", "--json")
     assert outcome.document["trained_on_target"] is True
     assert "do not show generalisation" in outcome.error
 
