@@ -15,48 +15,32 @@ import json
 import os
 import re
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sil_cli.errors import GalleryError
 from sil_cli.files import one_line
+from sil_cli.retrieval import schema
+from sil_cli.retrieval.filters import COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
+    from sil_cli.retrieval.filters import Filter
+
 DATABASE_FILE = "gallery.sqlite"
-FORMAT = 1
 _LOG_FILE = f"{DATABASE_FILE}-wal"
 Box = tuple[int, int, int, int]
 
-_SEGMENT_NAME = re.compile(r"segment-\d{6,}\.faiss")
+_FILE_NAME = re.compile(r"(segment|index)-\d{6,}\.faiss")
 _IN_ONE_QUERY = 500
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE segments (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL UNIQUE,
-    sha256 TEXT NOT NULL,
-    count INTEGER NOT NULL
-) STRICT;
-CREATE TABLE entries (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, -- never used twice, so a dead vector can't come back to life
-    source TEXT NOT NULL,
-    path TEXT NOT NULL,
-    box TEXT NOT NULL,                    -- JSON, '' for the whole image
-    identity TEXT,
-    camera TEXT,
-    time TEXT,                            -- ISO 8601
-    domain TEXT,
-    content_hash TEXT NOT NULL,
-    segment INTEGER NOT NULL REFERENCES segments (number),
-    UNIQUE (source, path, box)
-) STRICT;
-CREATE INDEX entries_by_content ON entries (content_hash);
-CREATE INDEX entries_by_segment ON entries (segment);
-"""
+_ENTRY_COLUMNS = "id, path, content_hash, source, identity, camera, time, domain, box"
 
 
 @dataclass(frozen=True)
@@ -72,6 +56,7 @@ class GalleryEntry:
         time: When it was taken, None where unknown.
         domain: The camera network, None where unknown.
         box: (left, top, width, height) in pixels that was cut out, None for the whole image.
+        metadata: Anything else that is known, by name; searches can filter by it.
     """
 
     path: str
@@ -82,6 +67,7 @@ class GalleryEntry:
     time: datetime | None = None
     domain: str | None = None
     box: Box | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, str, Box | None]:
@@ -91,18 +77,53 @@ class GalleryEntry:
 
 @dataclass(frozen=True)
 class SegmentRecord:
-    """One file of vectors: its name and checksum, how many vectors it holds and how many of them live."""
+    """One file of vectors, how many it holds and how many of them live.
+
+    Attributes:
+        sha256: Of the file.
+        seen: The file's state (`files.file_state`) when its checksum was last known to be right, '' for never.
+    """
 
     number: int
     name: str
     sha256: str
+    seen: str
     count: int
     live: int
+
+
+@dataclass(frozen=True)
+class IndexRecord:
+    """The file of the approximate index.
+
+    Attributes:
+        sha256: Of the file.
+        seen: As in `SegmentRecord`.
+        factory: FAISS's name of the kind of index.
+        count: Vectors in it.
+        last_id: It holds the vectors that lived up to this id when it was built.
+        effort: nprobe or efSearch to search with; 0 where the index has neither.
+        recall: recall@10 that was measured with it.
+    """
+
+    name: str
+    sha256: str
+    seen: str
+    factory: str
+    count: int
+    last_id: int
+    effort: int
+    recall: float
 
 
 def segment_name(number: int) -> str:
     """The file name of a segment."""
     return f"segment-{number:06d}.faiss"
+
+
+def index_name(number: int) -> str:
+    """The file name of an approximate index."""
+    return f"index-{number:06d}.faiss"
 
 
 class Store:
@@ -160,54 +181,125 @@ class Store:
 
     def make(self, model: dict[str, Any], index: str) -> None:
         """Set up an empty database, in one transaction."""
-        meta = {"format": FORMAT, "model": model, "index": index}
+        meta = {"format": schema.FORMAT, "model": model, "index": index}
         with self.transaction():
-            for statement in filter(str.strip, _SCHEMA.split(";\n")):
-                self._connection.execute(statement)
+            schema.create(self._connection)
             values = [(key, json.dumps(value, allow_nan=False)) for key, value in meta.items()]
             self._connection.executemany("INSERT INTO meta VALUES (?, ?)", values)
 
+    def format(self) -> int:
+        """The version of the tables.
+
+        Raises:
+            GalleryError: It is newer than this program, or not there.
+        """
+        try:
+            made = int(json.loads(self._rows("SELECT value FROM meta WHERE key = 'format'")[0][0]))
+        except (ValueError, IndexError, TypeError) as error:
+            raise _damaged(self.path, error) from error
+        if not schema.OLDEST_FORMAT <= made <= schema.FORMAT:
+            raise GalleryError(
+                f"{self.path} is a gallery of format {made}; this version reads up to format {schema.FORMAT}.",
+                "Use the version of sil that made it, or index the images anew with --gallery DIR.",
+            )
+        return made
+
+    def migrate(self) -> None:
+        """Bring tables of an older version up to date, in one transaction; call it as the only writer."""
+        made = self.format()
+        if made < schema.FORMAT:
+            with self.transaction():
+                schema.migrate(self._connection, made)
+
     def meta(self) -> dict[str, Any]:
-        """Format, model and index as they were recorded.
+        """`model` and `index` (the wished kind) as they were recorded.
 
         Raises:
             GalleryError: They are missing, or of another version.
         """
+        self.format()
         try:
             meta = {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM meta")}
-            made = meta["format"]
-            model, _ = meta["model"], meta["index"]
+            model, index = meta["model"], meta["index"]
             complete = isinstance(model["fingerprint"], str) and isinstance(model["dimension"], int)
         except (ValueError, KeyError, TypeError) as error:
             raise _damaged(self.path, error) from error
-        if made != FORMAT:
-            raise GalleryError(
-                f"{self.path} is a gallery of format {made}; this version reads format {FORMAT}.",
-                "Use the version of sil that made it, or index the images anew with --gallery DIR.",
-            )
-        if not complete:
+        if not complete or not isinstance(index, str) or model["dimension"] < 1:
             raise _damaged(self.path, ValueError("the record of its model is incomplete"))
         return meta
+
+    def choose_index(self, wished: str) -> None:
+        """Remember which kind of index is wished (within a transaction)."""
+        self._connection.execute("UPDATE meta SET value = ? WHERE key = 'index'", (json.dumps(wished),))
 
     def segments(self) -> list[SegmentRecord]:
         """All files of vectors, oldest first."""
         rows = self._rows(
-            "SELECT number, name, sha256, count,"
+            "SELECT number, name, sha256, seen, count,"
             " (SELECT COUNT(*) FROM entries WHERE segment = number) FROM segments ORDER BY number"
         )
         segments = [SegmentRecord(*row) for row in rows]
         for one in segments:
-            if not _SEGMENT_NAME.fullmatch(one.name):
-                raise _damaged(self.path, ValueError(f"'{one.name}' is no name of a segment"))
+            self._check_name(one.name)
         return segments
+
+    def index(self) -> IndexRecord | None:
+        """The approximate index, where there is one."""
+        columns = "name, sha256, seen, factory, count, last_id, effort, recall"
+        rows = self._rows(f"SELECT {columns} FROM indexes ORDER BY number DESC LIMIT 1")  # noqa: S608
+        if not rows:
+            return None
+        self._check_name(rows[0][0])
+        return IndexRecord(*rows[0])
+
+    def replace_index(self, record: IndexRecord | None) -> None:
+        """Make another approximate index count, or none (within a transaction)."""
+        self._connection.execute("DELETE FROM indexes")
+        if record is not None:
+            names = [each.name for each in fields(record)]
+            marks = ", ".join("?" * len(names))
+            values = [getattr(record, name) for name in names]
+            self._connection.execute(f"INSERT INTO indexes ({', '.join(names)}) VALUES ({marks})", values)  # noqa: S608
+
+    def mark_seen(self, name: str, sha256: str, seen: str) -> None:
+        """Say that a file has this checksum in this state (within a transaction)."""
+        for table in ("segments", "indexes"):
+            change = f"UPDATE {table} SET sha256 = ?, seen = ? WHERE name = ?"  # noqa: S608
+            self._connection.execute(change, (sha256, seen, name))
+
+    def _check_name(self, name: str) -> None:
+        if not _FILE_NAME.fullmatch(name):
+            raise _damaged(self.path, ValueError(f"'{name}' is no name of a segment"))
 
     def count(self) -> int:
         """The number of entries."""
         return int(self._rows("SELECT COUNT(*) FROM entries")[0][0])
 
-    def ids(self, segment: int) -> list[int]:
+    def ids(self, segment: int) -> NDArray[np.int64]:
         """The ids of a segment's living vectors, ascending."""
-        return [row[0] for row in self._rows("SELECT id FROM entries WHERE segment = ? ORDER BY id", segment)]
+        return self._ids("SELECT id FROM entries WHERE segment = ? ORDER BY id", segment)
+
+    def spans_exactly(self, segment: int, ids: NDArray[np.int64]) -> bool:
+        """Whether a segment's entries reach from the first to the last of these ids; quick, and no proof."""
+        row = self._rows("SELECT MIN(id), MAX(id) FROM entries WHERE segment = ?", segment)[0]
+        return len(ids) > 0 and tuple(row) == (int(ids.min()), int(ids.max()))
+
+    def ids_matching(self, wanted: Filter) -> NDArray[np.int64]:
+        """The ids of all entries that pass a filter, ascending."""
+        condition, values = wanted.condition()
+        return self._ids(f"SELECT id FROM entries WHERE {condition} ORDER BY id", *values)  # noqa: S608
+
+    def known_values(self, key: str, limit: int = 50) -> list[str]:
+        """Values that entries have for a column or a key of metadata, for messages."""
+        if key in COLUMNS:
+            query = f"SELECT DISTINCT {key} FROM entries WHERE {key} IS NOT NULL ORDER BY 1 LIMIT ?"  # noqa: S608
+            return [row[0] for row in self._rows(query, limit)]
+        query = "SELECT DISTINCT value FROM metadata WHERE key = ? ORDER BY 1 LIMIT ?"
+        return [row[0] for row in self._rows(query, key, limit)]
+
+    def metadata_keys(self) -> list[str]:
+        """The names under which entries have metadata of their own."""
+        return [row[0] for row in self._rows("SELECT DISTINCT key FROM metadata ORDER BY 1")]
 
     def ids_of_content(self, content_hash: str) -> frozenset[int]:
         """The ids of all entries made from a file with this SHA-256."""
@@ -215,18 +307,24 @@ class Store:
 
     def entries(self, ids: Sequence[int]) -> dict[int, GalleryEntry]:
         """The entries of the given ids; an unknown id is left out."""
-        columns = "id, path, content_hash, source, identity, camera, time, domain, box"
         found: dict[int, GalleryEntry] = {}
         for some in _portions(ids):
             marks = ", ".join("?" * len(some))
-            for row in self._rows(f"SELECT {columns} FROM entries WHERE id IN ({marks})", *some):  # noqa: S608
-                time = datetime.fromisoformat(row[6]) if row[6] is not None else None
-                path, content_hash, source, identity, camera = row[1:6]
-                entry = GalleryEntry(
-                    path, content_hash, source, identity, camera, time, domain=row[7], box=_box_of(row[8])
-                )
-                found[row[0]] = entry
+            extras: dict[int, dict[str, str]] = {}
+            for entry, key, value in self._rows(f"SELECT * FROM metadata WHERE entry IN ({marks})", *some):  # noqa: S608
+                extras.setdefault(entry, {})[key] = value
+            for row in self._rows(f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE id IN ({marks})", *some):  # noqa: S608
+                found[row[0]] = self._entry(row, extras.get(row[0], {}))
         return found
+
+    def _entry(self, row: tuple[Any, ...], metadata: dict[str, str]) -> GalleryEntry:
+        path, content_hash, source, identity, camera = row[1:6]
+        try:
+            time = datetime.fromisoformat(row[6]) if row[6] is not None else None
+            box = _box_of(row[8])
+        except ValueError as error:
+            raise _damaged(self.path, error) from error
+        return GalleryEntry(path, content_hash, source, identity, camera, time, row[7], box, metadata)
 
     def known(self, source: str, paths: Sequence[str]) -> dict[tuple[str, Box | None], str]:
         """The content hashes of those images of `source` that are in the gallery, by path and box."""
@@ -243,13 +341,24 @@ class Store:
         used: dict[str, int] = dict(self._rows("SELECT name, seq FROM sqlite_sequence"))
         return used.get("entries", 0) + 1, used.get("segments", 0) + 1
 
-    def insert_segment(self, number: int, sha256: str, count: int) -> None:
-        """Make a file of vectors count (within a transaction)."""
-        row = (number, segment_name(number), sha256, count)
-        self._connection.execute("INSERT INTO segments VALUES (?, ?, ?, ?)", row)
+    def next_index_number(self) -> int:
+        """The number of the next approximate index."""
+        rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'indexes'")
+        return int(rows[0][0]) + 1 if rows else 1
 
-    def insert_entries(self, first_id: int, entries: Sequence[GalleryEntry], segment: int) -> None:
-        """Add entries under consecutive ids; one of the same key is replaced (within a transaction)."""
+    def use_up_ids(self, last: int) -> None:
+        """Never give an id up to `last` to a new entry (within a transaction)."""
+        self._connection.execute("DELETE FROM sqlite_sequence WHERE name = 'entries' AND seq < ?", (last,))
+        absent = "SELECT ?, ? WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'entries')"
+        self._connection.execute(f"INSERT INTO sqlite_sequence (name, seq) {absent}", ("entries", last))  # noqa: S608
+
+    def insert_segment(self, number: int, sha256: str, seen: str, count: int) -> None:
+        """Make a file of vectors count (within a transaction)."""
+        row = (number, segment_name(number), sha256, count, seen)
+        self._connection.execute("INSERT INTO segments (number, name, sha256, count, seen) VALUES (?, ?, ?, ?, ?)", row)
+
+    def insert_entries(self, ids: Sequence[int], entries: Sequence[GalleryEntry], segment: int) -> None:
+        """Add entries; one of the same key is replaced (within a transaction)."""
         rows = [
             (
                 identifier,
@@ -262,12 +371,15 @@ class Store:
                 entry.domain,
                 entry.content_hash,
                 segment,
+                schema.instant_of(entry.time) if entry.time else None,
             )
-            for identifier, entry in enumerate(entries, start=first_id)
+            for identifier, entry in zip(ids, entries, strict=True)
         ]
         keys = [row[1:4] for row in rows]
+        extras = [(one, *pair) for one, entry in zip(ids, entries, strict=True) for pair in entry.metadata.items()]
         self._connection.executemany("DELETE FROM entries WHERE (source, path, box) = (?, ?, ?)", keys)
-        self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._connection.executemany(f"INSERT INTO entries VALUES ({', '.join('?' * 11)})", rows)  # noqa: S608
+        self._connection.executemany("INSERT INTO metadata VALUES (?, ?, ?)", extras)
 
     def delete_paths(self, source: str, paths: Sequence[str]) -> int:
         """Delete the entries of these image files, however many boxes each (within a transaction)."""
@@ -275,6 +387,42 @@ class Store:
         before = self._connection.total_changes
         self._connection.executemany("DELETE FROM entries WHERE source = ? AND path = ?", pairs)
         return self._connection.total_changes - before
+
+    def delete_ids(self, ids: Sequence[int]) -> int:
+        """Delete entries (within a transaction); returns how many there were."""
+        before = self.count()
+        self._connection.executemany("DELETE FROM entries WHERE id = ?", [(one,) for one in ids])
+        return before - self.count()
+
+    def log_removal(self, time: datetime, count: int, criterion: str) -> None:
+        """Note that entries were removed, without saying which (within a transaction)."""
+        row = (time.isoformat(timespec="seconds"), count, criterion)
+        self._connection.execute("INSERT INTO removals VALUES (?, ?, ?)", row)
+
+    def removals(self) -> list[tuple[str, int, str]]:
+        """Time, count and kinds of criteria of all removals, oldest first."""
+        return self._rows("SELECT time, count, criterion FROM removals ORDER BY rowid")
+
+    def problems(self) -> list[str]:
+        """What SQLite finds wrong with the database; nothing where it is sound."""
+        found = [str(row[0]) for row in self._rows("PRAGMA integrity_check")]
+        return [one for one in found if one != "ok"] + [
+            f"a row of {row[0]} belongs to no row of {row[2]}" for row in self._rows("PRAGMA foreign_key_check")
+        ]
+
+    def reindex(self) -> None:
+        """Build SQLite's own indexes anew, which mends them where the tables are sound."""
+        self._rows("REINDEX")
+
+    def shrink(self) -> bool:
+        """Rewrite the database without the traces of what was deleted.
+
+        Returns:
+            Whether the log is empty now; a reader that still looks at an older state keeps it from that.
+        """
+        self._rows("VACUUM")
+        busy = self._rows("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]
+        return not busy
 
     def move_entries(self, ids: Sequence[int], segment: int) -> None:
         """Say that these vectors now lie in another segment (within a transaction)."""
@@ -284,6 +432,11 @@ class Store:
     def delete_segments(self, numbers: Sequence[int]) -> None:
         """Forget files of vectors that no entry needs (within a transaction)."""
         self._connection.executemany("DELETE FROM segments WHERE number = ?", [(one,) for one in numbers])
+
+    def _ids(self, query: str, *values: object) -> NDArray[np.int64]:
+        with self._understood():
+            cursor = self._connection.execute(query, values)
+            return np.fromiter((row[0] for row in cursor), dtype=np.int64)
 
     def _rows(self, query: str, *values: object) -> list[Any]:
         with self._understood():

@@ -18,7 +18,8 @@ from sil_cli.files import TEMPORARY_MARK, one_line
 from sil_cli.locks import LOCK_FILE, writer_lock
 from sil_cli.retrieval.distance import unit_rows
 from sil_cli.retrieval.gallery import VECTOR_FOLDER, read_living, require_same_model
-from sil_cli.retrieval.segments import INDEX_KIND, write_segment
+from sil_cli.retrieval.schema import AUTOMATIC
+from sil_cli.retrieval.segments import MAKE_ANEW, write_segment
 from sil_cli.retrieval.store import DATABASE_FILE, Store, segment_name
 
 if TYPE_CHECKING:
@@ -52,8 +53,10 @@ def gallery_writer(folder: Path, model: Mapping[str, Any]) -> Iterator[GalleryWr
     ):
         store = Store(folder, write=True)
         try:
-            if not store.is_made():
-                store.make(dict(model), INDEX_KIND)
+            if store.is_made():
+                store.migrate()
+            else:
+                store.make(dict(model), AUTOMATIC)
             require_same_model(folder, store.meta()["model"], model["fingerprint"])
             writer = GalleryWriter(folder, store)
             writer.delete_leftovers()
@@ -97,10 +100,10 @@ class GalleryWriter:
         units = unit_rows(embeddings.astype(np.float32, copy=False), what="gallery")
         first_id, number = self._store.next_numbers()
         ids = np.arange(first_id, first_id + len(entries), dtype=np.int64)
-        sha256 = self._write(number, ids, units)
+        sha256, seen = self._write(number, ids, units)
         with self._store.transaction():
-            self._store.insert_segment(number, sha256, len(ids))
-            self._store.insert_entries(first_id, entries, number)
+            self._store.insert_segment(number, sha256, seen, len(ids))
+            self._store.insert_entries(ids.tolist(), entries, number)
 
     def remove_paths(self, source: str, paths: Sequence[str]) -> int:
         """Remove the entries of these image files of `source`; returns how many there were.
@@ -123,10 +126,12 @@ class GalleryWriter:
     def delete_leftovers(self) -> None:
         """Delete the files that no finished batch needs."""
         named = {segment.name for segment in self._store.segments()}
+        index = self._store.index()
+        named |= {index.name} if index else set()
         with self._refusing():
             self._vectors.mkdir(exist_ok=True)
             for path in self._vectors.iterdir():
-                ours = path.name.startswith((TEMPORARY_MARK, "segment-")) and path.suffix == ".faiss"
+                ours = path.name.startswith((TEMPORARY_MARK, "segment-", "index-")) and path.suffix == ".faiss"
                 if ours and path.name not in named:
                     path.unlink(missing_ok=True)
 
@@ -134,21 +139,22 @@ class GalleryWriter:
         parts = []
         for segment in group:
             try:
-                index, living = read_living(self._folder, self._store, segment, self._dimension)
+                rows, living = read_living(self._folder, self._store, segment, self._dimension)
             except FileNotFoundError as error:
-                raise GalleryError(f"{error.filename} is missing.", "Index into a new --gallery DIR.") from error
-            parts.append((index.ids[living], index.stored()[living]))
+                raise GalleryError(f"{error.filename} is missing.", MAKE_ANEW) from error
+            parts.append((rows.ids, rows.vectors) if living is None else (rows.ids[living], rows.vectors[living]))
         ids = np.concatenate([ids for ids, _ in parts])
-        vectors = np.concatenate([vectors for _, vectors in parts])
+        order = np.argsort(ids)
+        ids, vectors = ids[order], np.concatenate([vectors for _, vectors in parts])[order]
         _, number = self._store.next_numbers()
-        sha256 = self._write(number, ids, vectors) if len(ids) else None
+        written = self._write(number, ids, vectors) if len(ids) else None
         with self._store.transaction():
-            if sha256 is not None:
-                self._store.insert_segment(number, sha256, len(ids))
+            if written is not None:
+                self._store.insert_segment(number, *written, len(ids))
                 self._store.move_entries(ids.tolist(), number)
             self._store.delete_segments([segment.number for segment in group])
 
-    def _write(self, number: int, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> str:
+    def _write(self, number: int, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> tuple[str, str]:
         with self._refusing():
             return write_segment(self._vectors / segment_name(number), ids, vectors)
 
