@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from sil_cli.errors import SilError
 
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Iterator
 
 TEMPORARY_MARK = ".partial-"
@@ -117,7 +118,7 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def sha256_of_bytes(content: bytes) -> str:
+def sha256_of_bytes(content: bytes | mmap.mmap) -> str:
     """The SHA-256 of `content` as 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+_faiss: Any = faiss  # it makes much of itself while it is imported, which type checkers don't see
 EXACT_UP_TO = 100_000
 """Images up to which exact search is quick enough to be chosen by itself."""
 
@@ -76,7 +77,7 @@ class ApproximateIndex:
             GalleryError: FAISS doesn't know the factory or can't build it from these vectors.
         """
         plain = plain_index(factory, training.shape[1])
-        index: Any = faiss.IndexIDMap(plain)
+        index: Any = _faiss.IndexIDMap(plain)
         try:
             if not plain.is_trained:
                 plain.train(np.ascontiguousarray(training))
@@ -84,6 +85,7 @@ class ApproximateIndex:
                 for start in range(0, len(ids), _ADD_AT_ONCE):
                     part = slice(start, start + _ADD_AT_ONCE)
                     index.add_with_ids(np.ascontiguousarray(rows[part]), np.ascontiguousarray(ids[part]))
+            index.search(np.ascontiguousarray(training[:1]), 1)  # some can be filled, but not searched
         except RuntimeError as error:
             raise GalleryError(
                 f"The index {factory} can't be built from {len(training):,} vectors: {_reason(error)}.",
@@ -105,12 +107,12 @@ class ApproximateIndex:
                 f"{path} is damaged or was replaced: its checksum is not the one recorded in the gallery.", again
             )
         # Cells are mapped by one of FAISS's ways, graphs and codes by the other; each ignores what it can't map.
-        flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if "IVF" in factory else faiss.IO_FLAG_MMAP_IFC
+        flags = _faiss.IO_FLAG_MMAP | _faiss.IO_FLAG_READ_ONLY if "IVF" in factory else _faiss.IO_FLAG_MMAP_IFC
         try:
-            index = faiss.read_index(str(path), flags)
+            index = _faiss.read_index(str(path), flags)
         except RuntimeError as error:
             raise GalleryError(f"{path} can't be read: {_reason(error)}.", again) from error
-        if type(index) is not faiss.IndexIDMap or index.ntotal != count or index.d != dimension:
+        if type(index) is not _faiss.IndexIDMap or index.ntotal != count or index.d != dimension:
             raise GalleryError(f"{path} is not the index that the gallery's database names.", again)
         return cls(index, factory)
 
@@ -120,7 +122,7 @@ class ApproximateIndex:
     @property
     def ids(self) -> NDArray[np.int64]:
         """The ids of all its vectors."""
-        ids: NDArray[np.int64] = faiss.vector_to_array(self._index.id_map).astype(np.int64)
+        ids: NDArray[np.int64] = _faiss.vector_to_array(self._index.id_map).astype(np.int64)
         return ids
 
     def write(self, path: Path) -> tuple[str, str]:
@@ -130,8 +132,8 @@ class ApproximateIndex:
             OSError: The folder can't be written, or the disk is full.
         """
         with writing(path) as stream:
-            writer = faiss.PyCallbackIOWriter(stream.write)
-            faiss.write_index(self._index, writer)
+            writer = _faiss.PyCallbackIOWriter(stream.write)
+            _faiss.write_index(self._index, writer)
         return sha256_of_file(path), file_state(path)
 
     def search(
@@ -150,7 +152,7 @@ class ApproximateIndex:
         """
         found: NDArray[np.int64]
         bits = None if keep is None else np.packbits(keep, bitorder="little")
-        selector = None if bits is None else faiss.IDSelectorBitmap(bits)
+        selector = None if bits is None else _faiss.IDSelectorBitmap(bits)
         parameters = self._parameters(max(1, effort), selector)
         _, found = self._index.search(np.ascontiguousarray(queries), k, params=parameters)
         return found
@@ -158,16 +160,16 @@ class ApproximateIndex:
     def _parameters(self, effort: int, selector: Any) -> Any:
         """FAISS's parameters of one search; through a transform they can only be set on the index itself."""
         facts = {} if selector is None else {"sel": selector}
-        if isinstance(self._inner, faiss.IndexIVF):
+        if isinstance(self._inner, _faiss.IndexIVF):
             nprobe = min(effort, self._inner.nlist)
             if not self._wrapped:
-                return faiss.SearchParametersIVF(nprobe=nprobe, **facts)
+                return _faiss.SearchParametersIVF(nprobe=nprobe, **facts)
             self._inner.nprobe = nprobe
-        elif isinstance(self._inner, faiss.IndexHNSW):
+        elif isinstance(self._inner, _faiss.IndexHNSW):
             if not self._wrapped:
-                return faiss.SearchParametersHNSW(efSearch=effort, **facts)
+                return _faiss.SearchParametersHNSW(efSearch=effort, **facts)
             self._inner.hnsw.efSearch = effort
-        return faiss.SearchParameters(**facts) if facts else None
+        return _faiss.SearchParameters(**facts) if facts else None
 
     def _can_filter(self) -> bool:
         if self._wrapped or not len(self):
@@ -190,21 +192,24 @@ def plain_index(factory: str, dimension: int) -> Any:
     """
     lists = [int(number) for number in re.findall(r"IVF(\d+)", factory)]
     links = [int(number) for number in re.findall(r"HNSW(\d+)", factory)]
-    if len(factory) > 100 or max(lists, default=0) > _MOST_LISTS or max(links, default=0) > _MOST_LINKS:
-        raise GalleryError(f"The index '{factory}' is larger than any gallery needs.", _OTHER_FACTORY)
+    sensible = len(factory) <= 100 and all(0 < one <= _MOST_LISTS for one in lists)
+    if not sensible or not all(0 < one <= _MOST_LINKS for one in links):
+        raise GalleryError(f"The index '{factory}' has a size that no gallery needs.", _OTHER_FACTORY)
     try:
-        index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
+        index = _faiss.index_factory(dimension, factory, _faiss.METRIC_INNER_PRODUCT)
     except (RuntimeError, MemoryError, TypeError) as error:
         raise GalleryError(
             f"FAISS can't make an index '{factory}' for {dimension} dimensions: {_reason(error)}.", _OTHER_FACTORY
         ) from error
     inner, _ = _inner(index)
-    kinds = (faiss.IndexIVF, faiss.IndexHNSW, faiss.IndexFlatCodes)
-    if not isinstance(inner, kinds) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+    kinds = (_faiss.IndexIVF, _faiss.IndexHNSW, _faiss.IndexFlatCodes)
+    if not isinstance(inner, kinds) or index.metric_type != _faiss.METRIC_INNER_PRODUCT:
         raise GalleryError(
             f"An index '{factory}' can't serve a gallery: it is no plain IVF, HNSW, SQ, PQ or Flat index.",
             _OTHER_FACTORY,
         )
+    if isinstance(inner, _faiss.IndexIVF):
+        inner.cp.min_points_per_centroid = 1  # else FAISS itself prints a warning about small galleries
     return index
 
 
@@ -214,9 +219,10 @@ def training_size(factory: str, dimension: int, count: int) -> int:
     Raises:
         GalleryError: As `plain_index`; or it needs more vectors than there are.
     """
-    inner, _ = _inner(plain_index(factory, dimension))
-    lists = int(inner.nlist) if isinstance(inner, faiss.IndexIVF) else 256
-    if isinstance(inner, faiss.IndexIVF) and lists > count:
+    index = plain_index(factory, dimension)
+    inner, _ = _inner(index)  # a view: `index` must live as long
+    lists = int(inner.nlist) if isinstance(inner, _faiss.IndexIVF) else 256
+    if isinstance(inner, _faiss.IndexIVF) and lists > count:
         raise GalleryError(
             f"The index {factory} needs at least {lists:,} vectors; the gallery has {count:,}.", _OTHER_FACTORY
         )
@@ -225,16 +231,16 @@ def training_size(factory: str, dimension: int, count: int) -> int:
 
 def _inner(index: Any) -> tuple[Any, bool]:
     """The index that searches, and whether vectors pass through a transform (OPQ, PCA, …) on their way to it."""
-    index = faiss.downcast_index(index)
-    if isinstance(index, faiss.IndexPreTransform):
-        return faiss.downcast_index(index.index), True
+    index = _faiss.downcast_index(index)
+    if isinstance(index, _faiss.IndexPreTransform):
+        return _faiss.downcast_index(index.index), True
     return index, False
 
 
 def _efforts(inner: Any, count: int) -> list[int]:
-    if isinstance(inner, faiss.IndexIVF):
+    if isinstance(inner, _faiss.IndexIVF):
         return _doubling(1, int(inner.nlist))
-    if isinstance(inner, faiss.IndexHNSW):
+    if isinstance(inner, _faiss.IndexHNSW):
         return _doubling(16, max(16, min(count, 4096)))
     return []
 

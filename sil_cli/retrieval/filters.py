@@ -86,11 +86,10 @@ class Filter:
             parts.append(part)
             values.extend(wanted)
 
-        for column, wanted in (("id", self.ids), ("identity", self.identities), ("camera", self.cameras)):
-            if wanted:
-                add(f"{column} IN ({_marks(wanted)})", wanted)
-        if self.domains:
-            add(f"domain IN ({_marks(self.domains)})", self.domains)
+        columns = {"id": self.ids, "identity": self.identities, "camera": self.cameras, "domain": self.domains}
+        for column, listed in columns.items():
+            if listed:
+                add(f"{column} IN ({_marks(listed)})", listed)
         if self.excluded_cameras:
             add(f"(camera IS NULL OR camera NOT IN ({_marks(self.excluded_cameras)}))", self.excluded_cameras)
         if self.paths:

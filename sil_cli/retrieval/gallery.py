@@ -309,7 +309,7 @@ def _load(folder: Path, store: Store, dimension: int) -> tuple[Searcher, int, In
         segments, record = store.segments(), store.index()
         try:
             parts = [read_living(folder, store, segment, dimension) for segment in segments]
-            index = None if record is None else _read_index(folder, record, dimension)
+            index = None if record is None else read_index(folder, record, dimension)
         except FileNotFoundError as error:
             if segments == missing:
                 raise GalleryError(f"{error.filename} is missing.", MAKE_ANEW) from error
@@ -320,7 +320,13 @@ def _load(folder: Path, store: Store, dimension: int) -> tuple[Searcher, int, In
         return Searcher(parts, index, last_id=last_id, effort=effort), len(segments), record
 
 
-def _read_index(folder: Path, record: IndexRecord, dimension: int) -> ApproximateIndex:
+def read_index(folder: Path, record: IndexRecord, dimension: int) -> ApproximateIndex:
+    """The approximate index that the database names.
+
+    Raises:
+        FileNotFoundError: The file isn't there.
+        GalleryError: It is damaged.
+    """
     return ApproximateIndex.read(
         folder / VECTOR_FOLDER / record.name,
         factory=record.factory,

@@ -14,7 +14,7 @@ from sil_cli.retrieval.distance import cosines, product_margin
 from sil_cli.retrieval.segments import Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence, Set
+    from collections.abc import Iterator, Sequence, Set
 
     from numpy.typing import NDArray
 
@@ -78,27 +78,33 @@ class Searcher:
             effort: As the attribute.
         """
         self.effort = effort
-        self._segments = segments
         self._index = index
-        self._last_id = last_id
-        self._living = [len(one) if rows is None else int(np.count_nonzero(rows)) for one, rows in segments]
-        self._alive: NDArray[np.int64] | None = None  # what the index must be told to find, where it holds dead ones
-        if index is not None and len(index) != self._covered():
-            self._alive = self.ids()
+        self._all = [_part(segment, living) for segment, living in segments]
+        self._newer: list[_Part] = []  # what the index doesn't hold
+        self._alive: NDArray[np.bool_] | None = None  # what the index must be told to find, if it holds dead vectors
+        if index is not None:
+            self._newer = [one for one in (_narrowed(each, each.segment.ids > last_id) for each in self._all) if one.living]
+            if len(index) + sum(part.living for part in self._newer) != len(self):
+                self._alive = _as_mask(self.ids())
 
     def __len__(self) -> int:
-        return sum(self._living)
+        return sum(part.living for part in self._all)
 
     def ids(self) -> NDArray[np.int64]:
         """The ids of all living vectors, ascending."""
-        parts = [one.ids if rows is None else one.ids[rows] for one, rows in self._segments]
+        parts = [part.segment.ids if part.keep is None else part.segment.ids[part.keep] for part in self._all]
         return np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
+
+    def parts(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Ids and vectors of all living ones, a file at a time."""
+        for segment, keep, _ in self._all:
+            yield (segment.ids, segment.vectors) if keep is None else (segment.ids[keep], segment.vectors[keep])
 
     def vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors of the given ids, shape (N, D); every id must be a living one."""
-        dimension = self._segments[0][0].vectors.shape[1] if self._segments else 0
+        dimension = self._all[0].segment.vectors.shape[1] if self._all else 0
         found = np.empty((len(ids), dimension), dtype=np.float32)
-        for segment, _ in self._segments:
+        for segment, _, _ in self._all:
             rows = segment.rows_of(ids)
             here = rows >= 0
             found[here] = segment.vectors[rows[here]]
@@ -134,11 +140,9 @@ class Searcher:
     def _exact(
         self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.int64] | None, exclude: Sequence[Set[int]]
     ) -> list[Ranked]:
-        candidates = _candidates(self._scope(allowed), queries, k + max(map(len, exclude), default=0))
-        return [
-            _ranked(query, ids, self.vectors(ids), unwanted, k)
-            for query, ids, unwanted in zip(queries, candidates, exclude, strict=True)
-        ]
+        wanted = k + max(map(len, exclude), default=0)
+        candidates = _candidates(self._scope(self._all, allowed), queries, wanted)
+        return self._ranked(queries, candidates, exclude, k)
 
     def _through_index(
         self,
@@ -160,8 +164,8 @@ class Searcher:
             enough = [len(one) >= k for one in found]
             more = self._proposed(queries, k, 2 * effort, allowed, exclude)
             enough = [good and one == other for good, one, other in zip(enough, found, more, strict=True)]
-        doubtful = np.flatnonzero(~np.array(enough, dtype=np.bool_))
-        if len(doubtful):
+        doubtful = np.flatnonzero(~np.array(enough, dtype=np.bool_)).tolist()
+        if doubtful:
             again = self._exact(queries[doubtful], k, allowed, [exclude[at] for at in doubtful])
             for at, ranked in zip(doubtful, again, strict=True):
                 found[at] = ranked
@@ -177,53 +181,61 @@ class Searcher:
     ) -> list[Ranked]:
         assert self._index is not None  # noqa: S101 - the plan says so
         wanted = _PROPOSALS * (k + max(map(len, exclude), default=0)) + _SPARE
-        keep = self._alive if allowed is None else allowed
-        bits = None if keep is None else _as_mask(keep)
-        proposed = self._index.search(queries, wanted, effort, bits)
-        newest = _candidates(self._scope(allowed, after=self._last_id), queries, wanted)
-        ranked = []
-        for query, ids, new, unwanted in zip(queries, proposed, newest, exclude, strict=True):
-            every = np.concatenate([ids[ids >= 0], new])
-            ranked.append(_ranked(query, every, self.vectors(every), unwanted, k))
-        return ranked
+        keep = self._alive if allowed is None else _as_mask(allowed)
+        proposed = self._index.search(queries, wanted, effort, keep)
+        newest = _candidates(self._scope(self._newer, allowed), queries, wanted)
+        every = [np.concatenate([ids[ids >= 0], new]) for ids, new in zip(proposed, newest, strict=True)]
+        return self._ranked(queries, every, exclude, k)
 
-    def _covered(self) -> int:
-        """How many living vectors the index holds."""
-        parts = (one.ids if rows is None else one.ids[rows] for one, rows in self._segments)
-        return sum(int(np.count_nonzero(ids <= self._last_id)) for ids in parts)
+    def _ranked(
+        self,
+        queries: NDArray[np.float32],
+        candidates: Sequence[NDArray[np.int64]],
+        exclude: Sequence[Set[int]],
+        k: int,
+    ) -> list[Ranked]:
+        """The best k of each query's candidates by their exact scores, equal ones by id."""
+        every = self.vectors(np.concatenate(candidates)) if len(candidates) else np.empty((0, queries.shape[1]))
+        found: list[Ranked] = []
+        start = 0
+        for query, ids, unwanted in zip(queries, candidates, exclude, strict=True):
+            scores = cosines(query, every[start : start + len(ids)])
+            start += len(ids)
+            order = np.lexsort((ids, -scores))
+            ranked = zip(ids[order].tolist(), scores[order].tolist(), strict=True)
+            found.append([(one, score) for one, score in ranked if one not in unwanted][:k])
+        return found
 
-    def _scope(self, allowed: NDArray[np.int64] | None, after: int = 0) -> list[_Part]:
-        """What an exact search of the living (and allowed) vectors with ids above `after` looks through."""
-        if allowed is not None:
-            allowed = allowed[np.searchsorted(allowed, after, side="right") :]
-            if len(allowed) <= GATHERED_ROWS:
-                return [_Part(Segment(allowed, self.vectors(allowed)), None, len(allowed))] if len(allowed) else []
-        parts = []
-        for segment, living in self._segments:
-            keep = living
-            if after or allowed is not None:
-                keep = np.ones(len(segment), dtype=np.bool_) if living is None else living.copy()
-            if after and keep is not None:
-                keep &= segment.ids > after
-            if allowed is not None and keep is not None:
-                keep &= np.isin(segment.ids, allowed, assume_unique=True)
-            count = len(segment) if keep is None else int(np.count_nonzero(keep))
-            if count:
-                parts.append(_Part(segment, None if count == len(segment) else keep, count))
-        return parts
+    def _scope(self, parts: list[_Part], allowed: NDArray[np.int64] | None) -> list[_Part]:
+        """What an exact search looks through: the given parts, or the allowed rows of them."""
+        if allowed is None or not parts:
+            return parts
+        if parts is self._all and len(allowed) <= GATHERED_ROWS:
+            return [_part(Segment(allowed, self.vectors(allowed)), None)] if len(allowed) else []
+        chosen = (_narrowed(part, np.isin(part.segment.ids, allowed)) for part in parts)
+        return [part for part in chosen if part.living]
 
 
 class _Part(NamedTuple):
-    """Vectors of which the rows to keep (None: all) are searched; `count` of them."""
+    """Vectors of which the rows to keep (None: all) are searched."""
 
     segment: Segment
     keep: NDArray[np.bool_] | None
-    count: int
+    living: int  # rows to keep
+
+
+def _part(segment: Segment, keep: NDArray[np.bool_] | None) -> _Part:
+    count = len(segment) if keep is None else int(np.count_nonzero(keep))
+    return _Part(segment, None if count == len(segment) else keep, count)
+
+
+def _narrowed(part: _Part, rows: NDArray[np.bool_]) -> _Part:
+    return _part(part.segment, rows if part.keep is None else rows & part.keep)
 
 
 def _candidates(scope: Sequence[_Part], queries: NDArray[np.float32], wanted: int) -> list[NDArray[np.int64]]:
     """For each query the ids of its best `wanted` vectors, and of all that float32 can't tell from them."""
-    total = sum(part.count for part in scope)
+    total = sum(part.living for part in scope)
     found: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)] * len(queries)
     margin = product_margin(queries.shape[1], queries.dtype)
     open_queries = np.arange(len(queries))
@@ -244,23 +256,13 @@ def _best_of_all(
     scope: Sequence[_Part], queries: NDArray[np.float32], fetch: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The best `fetch` of all parts together: scores and ids, (Q, fetch), best first."""
-    found = [part.segment.search(queries, min(fetch, part.count), part.keep) for part in scope]
+    found = [part.segment.search(queries, min(fetch, part.living), part.keep) for part in scope]
     if len(found) == 1:
         return found[0]
     scores = np.concatenate([one for one, _ in found], axis=1)
     ids = np.concatenate([one for _, one in found], axis=1)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :fetch]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
-
-
-def _ranked(
-    query: NDArray[np.float32], ids: NDArray[np.int64], vectors: NDArray[np.float32], unwanted: Set[int], k: int
-) -> Ranked:
-    """The best k of some candidates by their exact scores, equal ones by id."""
-    scores = cosines(query, vectors)
-    order = np.lexsort((ids, -scores))
-    ranked = zip(ids[order].tolist(), scores[order].tolist(), strict=True)
-    return [(one, score) for one, score in ranked if one not in unwanted][:k]
 
 
 def _as_mask(ids: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+_faiss: Any = faiss  # it makes much of itself while it is imported, which type checkers don't see
 INDEX_KIND = "exact (inner product of unit float32 vectors)"
 MAKE_ANEW = "Mend it with `sil gallery repair`, or index the images into a new folder with --gallery DIR."
 
@@ -48,7 +49,7 @@ class Segment:
         self.ids = ids
         self.vectors = vectors
         if flat is None:
-            flat = faiss.IndexFlatIP(vectors.shape[1])
+            flat = _faiss.IndexFlatIP(vectors.shape[1])
             flat.add(np.ascontiguousarray(vectors))
         self._flat: Any = flat
         ascending = bool((np.diff(ids) > 0).all())
@@ -61,9 +62,9 @@ class Segment:
         ids = np.frombuffer(content, dtype="<i8", count=count, offset=start + 4 * size + _COUNT.size)
         vectors = np.frombuffer(content, dtype="<f4", count=size, offset=start).reshape(count, dimension)
         inner = np.frombuffer(content, dtype=np.uint8)[_ONE_INDEX.size :]
-        reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(inner), len(inner))
+        reader = _faiss.ZeroCopyIOReader(_faiss.swig_ptr(inner), len(inner))
         # FAISS looks at the file's own bytes, which `ids` and `vectors` keep mapped.
-        return cls(ids, vectors, faiss.read_index(reader, faiss.IO_FLAG_MMAP_IFC))
+        return cls(ids, vectors, _faiss.read_index(reader, _faiss.IO_FLAG_MMAP_IFC))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -93,8 +94,8 @@ class Segment:
         parameters: Any = None
         if keep is not None:
             bits = np.packbits(keep, bitorder="little")
-            selector = faiss.IDSelectorBitmap(bits)
-            parameters = faiss.SearchParameters(sel=selector)
+            selector = _faiss.IDSelectorBitmap(bits)
+            parameters = _faiss.SearchParameters(sel=selector)
         scores, rows = self._flat.search(np.ascontiguousarray(queries), k, params=parameters)
         found = rows >= 0
         return np.where(found, scores, -np.inf), np.where(found, self.ids[rows], -1)
@@ -109,9 +110,9 @@ def write_segment(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float3
     Raises:
         OSError: The folder can't be written, or the disk is full.
     """
-    index: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors.shape[1]))
+    index = _faiss.IndexIDMap2(_faiss.IndexFlatIP(vectors.shape[1]))
     index.add_with_ids(np.ascontiguousarray(vectors), np.ascontiguousarray(ids))
-    content = bytes(faiss.serialize_index(index))
+    content = bytes(_faiss.serialize_index(index))
     write_bytes(path, content)
     return sha256_of_bytes(content), file_state(path)
 
@@ -173,6 +174,6 @@ def map_file(path: Path) -> mmap.mmap | bytes:
 
 def _header(count: int, dimension: int) -> bytes:
     """What FAISS writes before the vectors: the map of ids, the flat index, and the number of values."""
-    inner_product = int(faiss.METRIC_INNER_PRODUCT)
+    inner_product = int(_faiss.METRIC_INNER_PRODUCT)
     parts = [_ONE_INDEX.pack(kind, dimension, count, _FIXED, _FIXED, True, inner_product) for kind in (b"IxM2", b"IxFI")]
     return b"".join(parts) + _COUNT.pack(count * dimension)

@@ -275,6 +275,10 @@ class Store:
         """The number of entries."""
         return int(self._rows("SELECT COUNT(*) FROM entries")[0][0])
 
+    def count_up_to(self, last_id: int) -> int:
+        """The number of entries with an id up to this one."""
+        return int(self._rows("SELECT COUNT(*) FROM entries WHERE id <= ?", last_id)[0][0])
+
     def ids(self, segment: int) -> NDArray[np.int64]:
         """The ids of a segment's living vectors, ascending."""
         return self._ids("SELECT id FROM entries WHERE segment = ? ORDER BY id", segment)
