@@ -129,6 +129,22 @@ class Gallery:
         """The ids of all entries whose image file has this SHA-256, such as the query image itself."""
         return self._store.ids_of_content(content_hash)
 
+    def ids(self) -> NDArray[np.int64]:
+        """The ids of all entries, ascending."""
+        return self._searcher.ids()
+
+    def last_id(self) -> int:
+        """The highest id that was ever given."""
+        return self._store.next_numbers()[0] - 1
+
+    def removals(self) -> list[tuple[str, int, str]]:
+        """Time, count and kinds of criteria of all removals, oldest first."""
+        return self._store.removals()
+
+    def known_values(self, key: str) -> list[str]:
+        """Some values that entries have for a column or a key of metadata."""
+        return self._store.known_values(key)
+
     def ids_passing(self, wanted: Filter) -> NDArray[np.int64]:
         """The ids of all entries that pass a filter, ascending.
 
@@ -150,11 +166,11 @@ class Gallery:
         Raises:
             GalleryError: There is no such entry.
         """
-        known = self._searcher.ids()
-        unknown = next((one for one in ids if one not in known), None)
-        if unknown is not None:
-            raise GalleryError(f"{self.folder} has no entry {unknown}.", "Take the id from a match of this gallery.")
-        return self._searcher.vectors(np.array(ids, dtype=np.int64))
+        wanted = np.array(ids, dtype=np.int64)
+        unknown = np.setdiff1d(wanted, self._searcher.ids())
+        if len(unknown):
+            raise GalleryError(f"{self.folder} has no entry {unknown[0]}.", "Take the id from a match of this gallery.")
+        return self._searcher.vectors(wanted)
 
     def search(
         self,

@@ -352,9 +352,9 @@ class Store:
 
     def use_up_ids(self, last: int) -> None:
         """Never give an id up to `last` to a new entry (within a transaction)."""
-        self._connection.execute("DELETE FROM sqlite_sequence WHERE name = 'entries' AND seq < ?", (last,))
-        absent = "SELECT ?, ? WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'entries')"
-        self._connection.execute(f"INSERT INTO sqlite_sequence (name, seq) {absent}", ("entries", last))  # noqa: S608
+        used = max(last, self.next_numbers()[0] - 1)
+        self._connection.execute("DELETE FROM sqlite_sequence WHERE name = 'entries'")
+        self._connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('entries', ?)", (used,))
 
     def insert_segment(self, number: int, sha256: str, seen: str, count: int) -> None:
         """Make a file of vectors count (within a transaction)."""
@@ -406,6 +406,11 @@ class Store:
     def removals(self) -> list[tuple[str, int, str]]:
         """Time, count and kinds of criteria of all removals, oldest first."""
         return self._rows("SELECT time, count, criterion FROM removals ORDER BY rowid")
+
+    def replace_removals(self, removals: Sequence[tuple[str, int, str]]) -> None:
+        """Put another log of removals in the place of this one (within a transaction)."""
+        self._connection.execute("DELETE FROM removals")
+        self._connection.executemany("INSERT INTO removals VALUES (?, ?, ?)", removals)
 
     def problems(self) -> list[str]:
         """What SQLite finds wrong with the database; nothing where it is sound."""

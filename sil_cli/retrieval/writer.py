@@ -8,6 +8,7 @@ writer deletes; a kill after it leaves a finished batch.
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from sil_cli.errors import GalleryError
 from sil_cli.files import TEMPORARY_MARK, one_line
 from sil_cli.locks import LOCK_FILE, writer_lock
 from sil_cli.retrieval.distance import unit_rows
+from sil_cli.retrieval.filters import Filter
 from sil_cli.retrieval.gallery import (
     VECTOR_FOLDER,
     read_index,
@@ -25,6 +27,7 @@ from sil_cli.retrieval.gallery import (
     require_known_keys,
     require_same_model,
 )
+from sil_cli.retrieval.health import repair_files
 from sil_cli.retrieval.schema import AUTOMATIC
 from sil_cli.retrieval.searching import Searcher
 from sil_cli.retrieval.segments import MAKE_ANEW, write_segment
@@ -37,8 +40,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sil_cli.retrieval.approximate import ApproximateIndex
-    from sil_cli.retrieval.filters import Filter
+    from sil_cli.retrieval.health import Repaired
     from sil_cli.retrieval.store import Box, GalleryEntry, SegmentRecord
+
+SUPERSEDED_MARK = "superseded"
+"""Lies in a gallery whose place a rebuilt one is taking."""
 
 SEGMENT_BYTES = 2**27  # of vectors that merging puts into one file
 
@@ -90,11 +96,25 @@ def _locked(folder: Path) -> Iterator[Store]:
         while_held="Wait until it is done; searching goes on meanwhile.",
         elsewhere="Choose another folder with --gallery DIR.",
     ):
+        _delete_superseded(folder)
         store = Store(folder, write=True)
         try:
             yield store
         finally:
             store.close()
+
+
+def rebuilding_folder(folder: Path) -> Path:
+    """Where a rebuilt gallery grows; in the same parent, so that relative paths mean the same in both."""
+    whole = folder.resolve()
+    return whole.with_name(f".{whole.name}.rebuilding")
+
+
+def _delete_superseded(folder: Path) -> None:
+    """Delete the gallery that a rebuild put aside, where it was killed before it could do that itself."""
+    if (rebuilding_folder(folder) / SUPERSEDED_MARK).exists():
+        shutil.rmtree(rebuilding_folder(folder), ignore_errors=True)
+    (folder / SUPERSEDED_MARK).unlink(missing_ok=True)
 
 
 class GalleryWriter:
@@ -195,10 +215,31 @@ class GalleryWriter:
             Whether that is complete: a reader that still looks at an older state keeps the database's log alive.
         """
         self.finish()
+        shutil.rmtree(rebuilding_folder(self._folder), ignore_errors=True)  # may hold what was removed since it began
         index = self._store.index()
         if index is not None and self.count_up_to(index.last_id) != index.count:
             self.put_index(None)
         return self._store.shrink()
+
+    def repair(self, *, trust: bool) -> Repaired:
+        """Drop what is broken and keep all else; see `health.repair_files`."""
+        repaired = repair_files(self._folder, self._store, trust=trust)
+        self.delete_leftovers()
+        return repaired
+
+    def ids(self) -> NDArray[np.int64]:
+        """The ids of all entries, ascending."""
+        return self._store.ids_matching(Filter())
+
+    def entries(self, ids: Sequence[int]) -> dict[int, GalleryEntry]:
+        """The entries of the given ids; an unknown id is left out."""
+        return self._store.entries(ids)
+
+    def adopt_history(self, removals: Sequence[tuple[str, int, str]], last_id: int) -> None:
+        """Take over the log of removals of the gallery that this one replaces, and never give its ids again."""
+        with self._store.transaction():
+            self._store.use_up_ids(last_id)
+            self._store.replace_removals(removals)
 
     def wished_index(self) -> str:
         """`auto`, `exact`, or FAISS's name of the index that the user wants."""
