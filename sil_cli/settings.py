@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import tomllib
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -34,6 +35,14 @@ Backbone = Literal["resnet18", "resnet50"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
+
+
+def _iso_time(value: object) -> object:
+    """Read ISO 8601 alone: pydantic would take `2024` for seconds since 1970."""
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+Moment = Annotated[datetime, BeforeValidator(_iso_time)]
 
 
 class Section(BaseModel):
@@ -157,6 +166,20 @@ class GallerySettings(Section):
     images: Path | None = Field(None, description="a folder of images or a prepared data set")
     model: Path | None = Field(None, description="a run folder; default: the newest finished one")
     batch: Positive = Field(128, description="images per forward pass and per commit")
+    index: str | None = Field(
+        None, description="`auto` (by size), `exact`, or FAISS's name of an index; default: as it was, `auto` at first"
+    )
+
+
+class FilterSettings(Section):
+    """Which entries of the gallery may be found."""
+
+    camera: tuple[str, ...] = Field((), description="only from these cameras")
+    exclude_camera: tuple[str, ...] = Field((), description="not from these cameras")
+    after: Moment | None = Field(None, description="taken at this time or later (ISO 8601; UTC where no zone is given)")
+    before: Moment | None = Field(None, description="taken before this time")
+    identity: tuple[str, ...] = Field((), description="only these people")
+    where: tuple[str, ...] = Field((), description="KEY=VALUE of any metadata; of one key any of its values will do")
 
 
 class QuerySettings(Section):
@@ -166,6 +189,7 @@ class QuerySettings(Section):
     model: Path | None = Field(None, description="a run folder; default: the copy that the gallery keeps")
     top: Positive = Field(10, description="matches to list")
     sheet: Path = Field(Path("matches.jpg"), description="where the contact sheet is written")
+    filter: FilterSettings = FilterSettings()
 
 
 class Settings(BaseSettings):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sil_cli import __version__
-from sil_cli.cli import doctor, evaluate, index_gallery, prepare_data, query, train
+from sil_cli.cli import doctor, evaluate, gallery, index_gallery, prepare_data, query, train
 
 OVERVIEW = """
 Recognise a person across camera networks that the model has never seen.
@@ -59,4 +59,5 @@ def make_app() -> typer.Typer:
         ("doctor", doctor),
     ):
         app.command(name, epilog=module.EXAMPLES)(module.command)
+    app.add_typer(gallery.make_group(), name="gallery")
     return app

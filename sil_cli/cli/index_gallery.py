@@ -19,6 +19,8 @@ sil index-gallery
 sil index-gallery crops/2024-05-01 --gallery station
 
 sil index-gallery data/market1501 --model runs/001-ubs --gallery market
+
+sil index-gallery crops --index IVF1024,SQ8
 """
 SHOWN_FAILED = 10
 
@@ -36,6 +38,14 @@ def command(
     gallery: Annotated[
         Path | None, typer.Option("--gallery", metavar="DIR", help="The gallery; default: gallery.")
     ] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(
+            "--index",
+            metavar="auto|exact|FACTORY",
+            help="How to search: by size, exactly, or FAISS's name of an index.",
+        ),
+    ] = None,
     config: ConfigOption = None,
     device: DeviceOption = None,
     assignments: SetOption = None,
@@ -44,7 +54,7 @@ def command(
 ) -> None:
     """Embed crops and store them where they can be searched; what is there already is skipped."""
     with session(common(config, device, assignments, as_json, debug)) as current:
-        settings = current.settings({"gallery": {"images": images, "model": model, "folder": gallery}})
+        settings = current.settings({"gallery": {"images": images, "model": model, "folder": gallery, "index": index}})
         from sil_cli.workflows.index import index_gallery
 
         result = index_gallery(settings, current.reporter)

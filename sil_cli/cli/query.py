@@ -10,6 +10,15 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from sil_cli.cli.filter_options import (
+    AfterOption,
+    BeforeOption,
+    CameraOption,
+    ExcludeCameraOption,
+    IdentityOption,
+    WhereOption,
+    filter_flags,
+)
 from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
 from sil_cli.cli.session import Session, session
 
@@ -24,6 +33,8 @@ sil query person.jpg
 sil query person.jpg --top 20 --sheet found.jpg
 
 sil query a.jpg b.jpg --gallery station --json
+
+sil query person.jpg --exclude-camera c3 --after 2024-05-01 --where weather=rain
 """
 CORRECT = {True: "[green]✓[/]", False: "[red]✗[/]", None: ""}
 
@@ -40,6 +51,12 @@ def command(
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE", help="The contact sheet; default: matches.jpg.")
     ] = None,
+    camera: CameraOption = None,
+    exclude_camera: ExcludeCameraOption = None,
+    after: AfterOption = None,
+    before: BeforeOption = None,
+    identity: IdentityOption = None,
+    where: WhereOption = None,
     config: ConfigOption = None,
     device: DeviceOption = None,
     assignments: SetOption = None,
@@ -48,9 +65,10 @@ def command(
 ) -> None:
     """Find the person of a picture in a gallery."""
     with session(common(config, device, assignments, as_json, debug)) as current:
+        chosen = filter_flags(camera, exclude_camera, after, before, identity, where)
         settings = current.settings(
             {
-                "query": {"images": tuple(images), "model": model, "top": top, "sheet": sheet},
+                "query": {"images": tuple(images), "model": model, "top": top, "sheet": sheet, "filter": chosen},
                 "gallery": {"folder": gallery},
             }
         )

@@ -78,6 +78,23 @@ class GalleryInfo:
     model: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class GallerySummary:
+    """What a gallery's entries are, and the index that the user wants (`auto`, `exact`, or FAISS's name of it).
+
+    Attributes:
+        earliest, latest: Times as they were given, None where no entry has one.
+        metadata: The names of further metadata.
+    """
+
+    wished_index: str
+    cameras: int
+    identities: int
+    earliest: str | None
+    latest: str | None
+    metadata: list[str]
+
+
 class Gallery:
     """An open gallery, to search in; use `open_gallery` to get one.
 
@@ -116,6 +133,12 @@ class Gallery:
         """What the gallery is."""
         kind = INDEX_KIND if self._record is None else index_in_words(self._record)
         return GalleryInfo(self.folder, len(self), self.dimension, kind, self._segments, self.model)
+
+    def summary(self) -> GallerySummary:
+        """What its entries are."""
+        cameras, identities, earliest, latest = self._store.extent()
+        wished = str(self._store.meta()["index"])
+        return GallerySummary(wished, cameras, identities, earliest, latest, self._store.metadata_keys())
 
     def require_model(self, fingerprint: str) -> None:
         """Refuse a query of another model, whose embeddings mean something else.

@@ -83,7 +83,9 @@ class Searcher:
         self._newer: list[_Part] = []  # what the index doesn't hold
         self._alive: NDArray[np.bool_] | None = None  # what the index must be told to find, if it holds dead vectors
         if index is not None:
-            self._newer = [one for one in (_narrowed(each, each.segment.ids > last_id) for each in self._all) if one.living]
+            self._newer = [
+                one for one in (_narrowed(each, each.segment.ids > last_id) for each in self._all) if one.living
+            ]
             if len(index) + sum(part.living for part in self._newer) != len(self):
                 self._alive = _as_mask(self.ids())
 

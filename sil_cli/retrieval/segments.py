@@ -175,5 +175,7 @@ def map_file(path: Path) -> mmap.mmap | bytes:
 def _header(count: int, dimension: int) -> bytes:
     """What FAISS writes before the vectors: the map of ids, the flat index, and the number of values."""
     inner_product = int(_faiss.METRIC_INNER_PRODUCT)
-    parts = [_ONE_INDEX.pack(kind, dimension, count, _FIXED, _FIXED, True, inner_product) for kind in (b"IxM2", b"IxFI")]
+    parts = [
+        _ONE_INDEX.pack(kind, dimension, count, _FIXED, _FIXED, True, inner_product) for kind in (b"IxM2", b"IxFI")
+    ]
     return b"".join(parts) + _COUNT.pack(count * dimension)

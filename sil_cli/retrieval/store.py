@@ -301,6 +301,13 @@ class Store:
         query = "SELECT DISTINCT value FROM metadata WHERE key = ? ORDER BY 1 LIMIT ?"
         return [row[0] for row in self._rows(query, key, limit)]
 
+    def extent(self) -> tuple[int, int, str | None, str | None]:
+        """How many cameras and identities there are, and the first and the last time."""
+        cameras, identities = self._rows("SELECT COUNT(DISTINCT camera), COUNT(DISTINCT identity) FROM entries")[0]
+        order = "SELECT time FROM entries WHERE instant IS NOT NULL ORDER BY instant"
+        first, last = self._rows(f"{order} LIMIT 1"), self._rows(f"{order} DESC LIMIT 1")
+        return cameras, identities, first[0][0] if first else None, last[0][0] if last else None
+
     def metadata_keys(self) -> list[str]:
         """The names under which entries have metadata of their own."""
         return [row[0] for row in self._rows("SELECT DISTINCT key FROM metadata ORDER BY 1")]

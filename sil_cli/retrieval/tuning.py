@@ -1,4 +1,4 @@
-"""Measuring an index on the gallery's own vectors, and keeping the cheapest setting that finds what exact search finds."""
+"""Measuring an index on the gallery's own vectors, and keeping the cheapest setting that is good enough."""
 
 from __future__ import annotations
 
@@ -73,10 +73,13 @@ class Bench:
     def recall(self, searcher: Searcher) -> float:
         """The share of the true best that an index finds; an equal score counts as found."""
         found = self._search(searcher)
-        return sum(
-            sum(score >= worst - _SAME for _, score in matches)
-            for matches, worst in zip(found, self._worst, strict=True)
-        ) / self._wanted
+        return (
+            sum(
+                sum(score >= worst - _SAME for _, score in matches)
+                for matches, worst in zip(found, self._worst, strict=True)
+            )
+            / self._wanted
+        )
 
     def measure(self, searcher: Searcher, factory: str, recall: float) -> Measured:
         """Time a setting whose recall is known."""
@@ -138,7 +141,7 @@ def refresh_index(writer: GalleryWriter, reporter: Reporter, *, wished: str | No
         writer.choose_index(wished)
         if current is not None:
             writer.put_index(None)
-        reporter.note(f"Index: exact search of {count:,} vectors.")
+            reporter.note(f"Index: exact search of {count:,} vectors; {current.factory} was dropped.")
         return
     if current is not None and _is_fresh(writer, current, factory, by_size=wished == AUTOMATIC):
         writer.choose_index(wished)

@@ -19,6 +19,7 @@ from sil_cli.files import one_line, sha256_of_file, staging_folder
 from sil_cli.models.embedder import RECORD_FILE, WEIGHTS_FILE, ModelRecord, load_model
 from sil_cli.retrieval.gallery import open_gallery
 from sil_cli.retrieval.store import GalleryEntry
+from sil_cli.retrieval.tuning import refresh_index, require_factory
 from sil_cli.retrieval.writer import GalleryWriter, gallery_writer
 from sil_cli.runtime import cpu_count, resolve_device
 from sil_cli.workflows.embed import embed_files
@@ -56,8 +57,10 @@ def index_gallery(settings: Settings, reporter: Reporter) -> IndexResult:
     embedder, record = load_model(model)
     device = resolve_device(settings.device)
     embedder.to(device)
+    if settings.gallery.index is not None:
+        require_factory(settings.gallery.index, record.dimension)
     with gallery_writer(folder, model_record(record)) as writer:
-        _keep_model(model, folder)
+        keep_model(model, folder)
         indexing = _Indexing(writer, root, failed, reporter)
         try:
             wanted = indexing.unindexed(entries)
@@ -68,6 +71,7 @@ def index_gallery(settings: Settings, reporter: Reporter) -> IndexResult:
                 "Run the same command again to go on with the rest.",
             ) from None
         writer.finish()
+        refresh_index(writer, reporter, wished=settings.gallery.index)
     return _result(folder, dataset, indexing)
 
 
@@ -107,7 +111,7 @@ def _folder_entries(images: Path, source: str) -> tuple[list[GalleryEntry], list
     return entries, [FailedImage(path=skipped.path, reason=skipped.reason) for skipped in found.skipped]
 
 
-def _keep_model(model: Path, folder: Path) -> None:
+def keep_model(model: Path, folder: Path) -> None:
     """Copy the model into the gallery, so that it can be queried wherever it goes."""
     kept = folder / MODEL_FOLDER
     if (kept / RECORD_FILE).is_file():

@@ -15,6 +15,7 @@ from sil_cli.reporting.contact_sheet import SheetRow, Tile, contact_sheet
 from sil_cli.retrieval.gallery import Gallery, Match, open_gallery
 from sil_cli.runtime import resolve_device
 from sil_cli.workflows.embed import embed_files
+from sil_cli.workflows.filtering import make_filter, warn_if_nothing_passes
 from sil_cli.workflows.index import MODEL_FOLDER
 from sil_cli.workflows.results import FoundMatch, QueryResult, QueryResults
 
@@ -52,8 +53,10 @@ def search(settings: Settings, reporter: Reporter) -> QueryResults:
         raise UsageError(f"A contact sheet can't be written as {sheet.name}.", "Name it .jpg, .png or .webp.")
     folder = settings.gallery.folder
     with open_gallery(folder) as gallery:
+        only = make_filter(settings.query.filter)
+        warn_if_nothing_passes(gallery, only, reporter)
         embeddings = _embed(settings, gallery)
-        found = gallery.search(embeddings, settings.query.top)
+        found = gallery.search(embeddings, settings.query.top, only=only)
     people = [whom_it_shows(image) for image in images]
     results = [
         QueryResult(
