@@ -79,7 +79,7 @@ class Searcher:
         """
         self.effort = effort
         self._index = index
-        self._all = [_part(segment, living) for segment, living in segments]
+        self._all = [part for part in (_part(segment, rows) for segment, rows in segments) if part.living]
         self._newer: list[_Part] = []  # what the index doesn't hold
         self._alive: NDArray[np.bool_] | None = None  # what the index must be told to find, if it holds dead vectors
         if index is not None:

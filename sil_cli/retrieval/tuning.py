@@ -213,7 +213,8 @@ def tune(
         if found >= recall and measured[-1].batch_seconds < best.batch_seconds:
             best, kept = measured[-1], index
     writer.put_index(kept, effort=best.effort, recall=best.recall)
-    writer.choose_index(best.factory)
+    by_size = best.factory == EXACT and automatic_factory(len(writer)) is None
+    writer.choose_index(AUTOMATIC if by_size else best.factory)  # exact while small, and still chosen by size later
     return measured, best
 
 
