@@ -16,12 +16,11 @@ import numpy as np
 
 from sil_cli.errors import GalleryError, did_you_mean
 from sil_cli.locks import writer_lock
-from sil_cli.retrieval.approximate import ApproximateIndex
 from sil_cli.retrieval.distance import unit_rows
 from sil_cli.retrieval.filters import COLUMNS
+from sil_cli.retrieval.loading import load
 from sil_cli.retrieval.schema import FORMAT
-from sil_cli.retrieval.searching import Searcher
-from sil_cli.retrieval.segments import INDEX_KIND, MAKE_ANEW, Segment, read_segment
+from sil_cli.retrieval.segments import INDEX_KIND, MAKE_ANEW
 from sil_cli.retrieval.store import DATABASE_FILE, GalleryEntry, Store
 
 if TYPE_CHECKING:
@@ -33,9 +32,7 @@ if TYPE_CHECKING:
 
     from sil_cli.retrieval.filters import Filter
     from sil_cli.retrieval.searching import Ranked
-    from sil_cli.retrieval.store import Box, IndexRecord, SegmentRecord
-
-VECTOR_FOLDER = "vectors"
+    from sil_cli.retrieval.store import Box, IndexRecord
 
 _QUERIES_AT_ONCE = 64
 
@@ -108,7 +105,7 @@ class Gallery:
         self._store = store
         store.snapshot()
         self.model: Mapping[str, Any] = store.meta()["model"]
-        self._searcher, self._segments, self._record = _load(folder, store, self.dimension)
+        self._searcher, self._segments, self._record = load(folder, store, self.dimension)
         self._passing: dict[Filter, NDArray[np.int64]] = {}
 
     def __enter__(self) -> Self:
@@ -339,60 +336,6 @@ def require_same_model(folder: Path, model: Mapping[str, Any], fingerprint: str)
             f"The gallery {folder} was made by model {model['fingerprint'][:12]}, not by {fingerprint[:12]}.",
             "Use that model, or index the images with this one into a new folder with --gallery DIR.",
         )
-
-
-def _load(folder: Path, store: Store, dimension: int) -> tuple[Searcher, int, IndexRecord | None]:
-    """All living vectors, the number of files that they are in, and the index over them."""
-    missing: list[SegmentRecord] = []
-    while True:
-        segments, record = store.segments(), store.index()
-        try:
-            parts = [read_living(folder, store, segment, dimension) for segment in segments]
-            index = None if record is None else read_index(folder, record, dimension)
-        except FileNotFoundError as error:
-            if segments == missing:
-                raise GalleryError(f"{error.filename} is missing.", MAKE_ANEW) from error
-            missing = segments
-            store.snapshot()  # a writer merged files away in this moment: look again
-            continue
-        last_id, effort = (record.last_id, record.effort) if record else (0, 0)
-        return Searcher(parts, index, last_id=last_id, effort=effort), len(segments), record
-
-
-def read_index(folder: Path, record: IndexRecord, dimension: int) -> ApproximateIndex:
-    """The approximate index that the database names.
-
-    Raises:
-        FileNotFoundError: The file isn't there.
-        GalleryError: It is damaged.
-    """
-    return ApproximateIndex.read(
-        folder / VECTOR_FOLDER / record.name,
-        factory=record.factory,
-        sha256=record.sha256,
-        seen=record.seen,
-        count=record.count,
-        dimension=dimension,
-    )
-
-
-def read_living(
-    folder: Path, store: Store, record: SegmentRecord, dimension: int
-) -> tuple[Segment, NDArray[np.bool_] | None]:
-    """One file of vectors, and for each of them whether it has an entry; None where all have.
-
-    Raises:
-        FileNotFoundError: The file isn't there.
-        GalleryError: It is damaged, or an entry has no vector in it.
-    """
-    path = folder / VECTOR_FOLDER / record.name
-    segment = read_segment(path, sha256=record.sha256, seen=record.seen, count=record.count, dimension=dimension)
-    if record.live == record.count and store.spans_exactly(record.number, segment.ids):
-        return segment, None
-    living = np.isin(segment.ids, store.ids(record.number))
-    if np.count_nonzero(living) != record.live:
-        raise GalleryError(f"{path} doesn't hold the vectors of all its entries.", MAKE_ANEW)
-    return segment, None if living.all() else living
 
 
 def _match(rank: int, score: float, identifier: int, entry: GalleryEntry) -> Match:

@@ -9,7 +9,8 @@ import numpy as np
 
 from sil_cli.errors import GalleryError
 from sil_cli.files import file_state, sha256_of_bytes, sha256_of_file
-from sil_cli.retrieval.gallery import VECTOR_FOLDER, bring_up_to_date
+from sil_cli.retrieval.gallery import bring_up_to_date
+from sil_cli.retrieval.places import VECTOR_FOLDER
 from sil_cli.retrieval.schema import FORMAT
 from sil_cli.retrieval.segments import Segment, check_layout, map_file
 from sil_cli.retrieval.store import Store

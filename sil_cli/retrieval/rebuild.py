@@ -19,9 +19,10 @@ import numpy as np
 from sil_cli.errors import GalleryError, SilError
 from sil_cli.files import STAGING_MARK, TEMPORARY_MARK, sync_folder, write_text
 from sil_cli.locks import LOCK_FILE
-from sil_cli.retrieval.gallery import VECTOR_FOLDER, open_gallery
+from sil_cli.retrieval.gallery import open_gallery
+from sil_cli.retrieval.places import SUPERSEDED_MARK, VECTOR_FOLDER, delete_superseded, rebuilding_folder
 from sil_cli.retrieval.store import DATABASE_FILE
-from sil_cli.retrieval.writer import SUPERSEDED_MARK, existing_writer, gallery_writer, rebuilding_folder
+from sil_cli.retrieval.writer import existing_writer, gallery_writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -66,6 +67,7 @@ class Rebuild:
         """
         self.new.adopt_history(self.old.removals(), self.old.last_id())
         self.new.finish()
+        self.new.close()
         write_text(self._target / SUPERSEDED_MARK, "A rebuilt gallery took the place of this one.\n")
         _exchange(self.folder, self._target)
         self.swapped = True
@@ -94,8 +96,8 @@ def rebuilding(folder: Path, model: Mapping[str, Any]) -> Iterator[Rebuild]:
             if len(gone):
                 new.remove(gone.tolist(), "gone before the rebuild")
             yield rebuild
-    if rebuild.swapped:
-        shutil.rmtree(beside, ignore_errors=True)
+        if rebuild.swapped:
+            delete_superseded(folder)
 
 
 def _is_of(folder: Path, fingerprint: str) -> bool:

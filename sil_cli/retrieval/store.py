@@ -15,7 +15,7 @@ import json
 import os
 import re
 import sqlite3
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +25,15 @@ from sil_cli.errors import GalleryError
 from sil_cli.files import one_line
 from sil_cli.retrieval import schema
 from sil_cli.retrieval.filters import COLUMNS
+from sil_cli.retrieval.records import Box as Box
+from sil_cli.retrieval.records import GalleryEntry as GalleryEntry
+from sil_cli.retrieval.records import IndexRecord as IndexRecord
+from sil_cli.retrieval.records import SegmentRecord as SegmentRecord
+from sil_cli.retrieval.records import index_name as index_name
+from sil_cli.retrieval.records import segment_name as segment_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -36,94 +42,10 @@ if TYPE_CHECKING:
 
 DATABASE_FILE = "gallery.sqlite"
 _LOG_FILE = f"{DATABASE_FILE}-wal"
-Box = tuple[int, int, int, int]
 
 _FILE_NAME = re.compile(r"(segment|index)-\d{6,}\.faiss")
 _IN_ONE_QUERY = 500
 _ENTRY_COLUMNS = "id, path, content_hash, source, identity, camera, time, domain, box"
-
-
-@dataclass(frozen=True)
-class GalleryEntry:
-    """What is known of one image of the gallery; `source`, `path` and `box` together name it.
-
-    Attributes:
-        path: Of the image file, relative to `source`.
-        content_hash: SHA-256 of the image file.
-        source: The folder or data set that it came from.
-        identity: The person, None where unknown.
-        camera: The camera, None where unknown.
-        time: When it was taken, None where unknown.
-        domain: The camera network, None where unknown.
-        box: (left, top, width, height) in pixels that was cut out, None for the whole image.
-        metadata: Anything else that is known, by name; searches can filter by it.
-    """
-
-    path: str
-    content_hash: str
-    source: str
-    identity: str | None = None
-    camera: str | None = None
-    time: datetime | None = None
-    domain: str | None = None
-    box: Box | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def key(self) -> tuple[str, str, Box | None]:
-        """What no two entries share."""
-        return self.source, self.path, self.box
-
-
-@dataclass(frozen=True)
-class SegmentRecord:
-    """One file of vectors, how many it holds and how many of them live.
-
-    Attributes:
-        sha256: Of the file.
-        seen: The file's state (`files.file_state`) when its checksum was last known to be right, '' for never.
-    """
-
-    number: int
-    name: str
-    sha256: str
-    seen: str
-    count: int
-    live: int
-
-
-@dataclass(frozen=True)
-class IndexRecord:
-    """The file of the approximate index.
-
-    Attributes:
-        sha256: Of the file.
-        seen: As in `SegmentRecord`.
-        factory: FAISS's name of the kind of index.
-        count: Vectors in it.
-        last_id: It holds the vectors that lived up to this id when it was built.
-        effort: nprobe or efSearch to search with; 0 where the index has neither.
-        recall: recall@10 that was measured with it.
-    """
-
-    name: str
-    sha256: str
-    seen: str
-    factory: str
-    count: int
-    last_id: int
-    effort: int
-    recall: float
-
-
-def segment_name(number: int) -> str:
-    """The file name of a segment."""
-    return f"segment-{number:06d}.faiss"
-
-
-def index_name(number: int) -> str:
-    """The file name of an approximate index."""
-    return f"index-{number:06d}.faiss"
 
 
 class Store:

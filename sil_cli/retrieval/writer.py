@@ -20,14 +20,10 @@ from sil_cli.files import TEMPORARY_MARK, one_line
 from sil_cli.locks import LOCK_FILE, writer_lock
 from sil_cli.retrieval.distance import unit_rows
 from sil_cli.retrieval.filters import Filter
-from sil_cli.retrieval.gallery import (
-    VECTOR_FOLDER,
-    read_index,
-    read_living,
-    require_known_keys,
-    require_same_model,
-)
+from sil_cli.retrieval.gallery import require_known_keys, require_same_model
 from sil_cli.retrieval.health import repair_files
+from sil_cli.retrieval.loading import read_index, read_living
+from sil_cli.retrieval.places import VECTOR_FOLDER, delete_superseded, rebuilding_folder
 from sil_cli.retrieval.schema import AUTOMATIC
 from sil_cli.retrieval.searching import Searcher
 from sil_cli.retrieval.segments import MAKE_ANEW, write_segment
@@ -42,9 +38,6 @@ if TYPE_CHECKING:
     from sil_cli.retrieval.approximate import ApproximateIndex
     from sil_cli.retrieval.health import Repaired
     from sil_cli.retrieval.store import Box, GalleryEntry, SegmentRecord
-
-SUPERSEDED_MARK = "superseded"
-"""Lies in a gallery whose place a rebuilt one is taking."""
 
 SEGMENT_BYTES = 2**27  # of vectors that merging puts into one file
 
@@ -96,25 +89,12 @@ def _locked(folder: Path) -> Iterator[Store]:
         while_held="Wait until it is done; searching goes on meanwhile.",
         elsewhere="Choose another folder with --gallery DIR.",
     ):
-        _delete_superseded(folder)
+        delete_superseded(folder)
         store = Store(folder, write=True)
         try:
             yield store
         finally:
             store.close()
-
-
-def rebuilding_folder(folder: Path) -> Path:
-    """Where a rebuilt gallery grows; in the same parent, so that relative paths mean the same in both."""
-    whole = folder.resolve()
-    return whole.with_name(f".{whole.name}.rebuilding")
-
-
-def _delete_superseded(folder: Path) -> None:
-    """Delete the gallery that a rebuild put aside, where it was killed before it could do that itself."""
-    if (rebuilding_folder(folder) / SUPERSEDED_MARK).exists():
-        shutil.rmtree(rebuilding_folder(folder), ignore_errors=True)
-    (folder / SUPERSEDED_MARK).unlink(missing_ok=True)
 
 
 class GalleryWriter:
@@ -132,6 +112,10 @@ class GalleryWriter:
 
     def __len__(self) -> int:
         return self._store.count()
+
+    def close(self) -> None:
+        """Let go of the database, before its folder is moved; nothing can be written afterwards."""
+        self._store.close()
 
     @property
     def model(self) -> Mapping[str, Any]:

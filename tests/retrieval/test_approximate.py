@@ -60,10 +60,10 @@ def test_more_effort_finds_more(tmp_path):
     index = ApproximateIndex.build("IVF16,Flat", ROWS, [(IDS, ROWS)])
     best = ROWS[:100] @ ROWS.T
     truth = IDS[np.argsort(-best, axis=1)[:, :10]]
-    recalls = [
-        np.mean([np.isin(found, right).mean() for found, right in zip(index.search(ROWS[:100], 10, one, None), truth)])
-        for one in index.efforts
-    ]
+    recalls = []
+    for effort in index.efforts:
+        found = index.search(ROWS[:100], 10, effort, None)
+        recalls.append(np.mean([np.isin(one, right).mean() for one, right in zip(found, truth, strict=True)]))
     assert index.efforts[0] == 1
     assert index.efforts[-1] == 16
     assert recalls == sorted(recalls)
@@ -174,7 +174,7 @@ def test_an_index_is_built_anew_only_when_much_has_changed(folder, monkeypatch):
         writer.remove(range(1, 300), "id")
         refresh_index(writer, notes)
         assert writer.index().count == 501
-        assert len([path for path in (folder / "vectors").glob("index-*")]) == 1
+        assert len(list((folder / "vectors").glob("index-*"))) == 1
         refresh_index(writer, notes, wished="exact")
         assert writer.index() is None
         assert writer.wished_index() == "exact"
@@ -202,14 +202,11 @@ def test_tune_keeps_the_quickest_that_is_good_enough(folder, monkeypatch):
         "measure",
         lambda _, __, factory, recall: tuning.Measured(factory, 7, recall, seconds[factory], 1.0),
     )
+    monkeypatch.setattr(
+        tuning.Bench, "__init__", lambda bench, _: setattr(bench, "exact", tuning.Measured("exact", 0, 1.0, 9.0, 1.0))
+    )
     with existing_writer(folder) as writer:
         for wished, chosen in ((0.99, "HNSW8,SQ8"), (0.999, "IVF16,SQ8"), (0.4, "IVF64,SQ4")):
-            bench_exact = tuning.Measured("exact", 0, 1.0, 9.0, 1.0)
-            monkeypatch.setattr(
-                tuning,
-                "Bench",
-                type("B", (tuning.Bench,), {"__init__": lambda self, _: setattr(self, "exact", bench_exact)}),
-            )
             measured, best = tune(writer, Notes(), recall=wished, factories=list(recalls))
             assert [one.factory for one in measured] == ["exact", *recalls]
             assert best.factory == chosen == writer.index().factory == writer.wished_index()

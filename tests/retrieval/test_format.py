@@ -68,7 +68,7 @@ def first(tmp_path):
 
 def check(folder):
     with open_gallery(folder) as gallery:
-        assert [match.id for match in gallery.search(ROWS, 4)[2]][0] == 3
+        assert gallery.search(ROWS, 4)[2][0].id == 3
         after = gallery.entries([2])[2].time
         assert gallery.ids_passing(Filter(after=after)).tolist() == [2, 3]
         assert gallery.summary().wished_index == "auto"

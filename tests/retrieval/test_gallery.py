@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sil_cli.errors import DataError, GalleryError, SilError
-from sil_cli.retrieval import gallery as gallery_module
+from sil_cli.retrieval import loading as loading_module
 from sil_cli.retrieval import segments as segments_module
 from sil_cli.retrieval import writer as writer_module
 from sil_cli.retrieval.distance import unit_rows
@@ -253,7 +253,7 @@ def test_readers_see_a_snapshot_and_are_not_blocked(folder):
 
 
 def test_a_reader_looks_again_when_files_are_merged_away_under_it(folder, monkeypatch):
-    read = gallery_module.read_segment
+    read = loading_module.read_segment
     merges = []
 
     def merge_first(path, **facts):
@@ -263,7 +263,7 @@ def test_a_reader_looks_again_when_files_are_merged_away_under_it(folder, monkey
                 writer.finish()
         return read(path, **facts)
 
-    monkeypatch.setattr(gallery_module, "read_segment", merge_first)
+    monkeypatch.setattr(loading_module, "read_segment", merge_first)
     with open_gallery(folder) as gallery:
         assert len(gallery) == 30
         assert gallery.info().segments == 1

@@ -199,7 +199,8 @@ def test_a_damaged_table_index_is_mended(folder):
     change(
         folder,
         "PRAGMA writable_schema = ON",
-        "UPDATE sqlite_master SET sql = 'CREATE INDEX entries_by_camera ON entries (domain)' WHERE name = 'entries_by_camera'",
+        "UPDATE sqlite_master SET sql = 'CREATE INDEX entries_by_camera ON entries (domain)'"
+        " WHERE name = 'entries_by_camera'",
     )
     assert "database" in wrong(folder)
     repaired, left = repair(folder)

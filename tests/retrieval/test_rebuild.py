@@ -9,8 +9,9 @@ from sil_cli.retrieval import gallery as gallery_module
 from sil_cli.retrieval import rebuild as rebuild_module
 from sil_cli.retrieval.gallery import open_gallery
 from sil_cli.retrieval.health import check_files
+from sil_cli.retrieval.places import rebuilding_folder
 from sil_cli.retrieval.rebuild import rebuilding
-from sil_cli.retrieval.writer import existing_writer, gallery_writer, rebuilding_folder
+from sil_cli.retrieval.writer import existing_writer, gallery_writer
 
 NEW = {"fingerprint": "f" * 64, "dimension": 12}
 OTHER = {"fingerprint": "e" * 64, "dimension": 12}
@@ -53,6 +54,7 @@ def test_a_rebuilt_gallery_takes_the_place_of_the_old_one(folder):
     assert state(folder) == (NEW["fingerprint"], before)
     assert not rebuilding_folder(folder).exists()
     assert (folder / "notes.txt").read_text() == "mine"
+    assert not (folder / "gallery.sqlite-wal").exists()  # the database had been closed before it was moved
     assert all(check.ok for check in check_files(folder))
     with open_gallery(folder) as gallery:
         assert gallery.search(new_vectors([7]), 1)[0][0].id == 7
@@ -95,7 +97,7 @@ def test_nobody_else_writes_meanwhile(folder):
 
 
 def test_what_was_killed_after_the_swap_is_cleared_away(folder, monkeypatch):
-    monkeypatch.setattr(rebuild_module.shutil, "rmtree", lambda *_, **__: None)
+    monkeypatch.setattr(rebuild_module, "delete_superseded", lambda _: None)
     with rebuilding(folder, NEW) as rebuild:
         embed_some(rebuild)
         rebuild.swap()
@@ -108,12 +110,10 @@ def test_what_was_killed_after_the_swap_is_cleared_away(folder, monkeypatch):
 
 def test_a_file_system_that_cannot_swap_loses_nothing(folder, monkeypatch):
     monkeypatch.setattr(rebuild_module, "_AT_CWD", {})
-    with (
-        pytest.raises(GalleryError, match=r"can't be replaced in one step.*is whole in"),
-        rebuilding(folder, NEW) as rebuild,
-    ):
+    with rebuilding(folder, NEW) as rebuild:
         embed_some(rebuild)
-        rebuild.swap()
+        with pytest.raises(GalleryError, match=r"can't be replaced in one step.*is whole in"):
+            rebuild.swap()
     assert state(folder)[0] == MODEL["fingerprint"]
     monkeypatch.undo()
     with rebuilding(folder, NEW) as rebuild:
@@ -123,7 +123,7 @@ def test_a_file_system_that_cannot_swap_loses_nothing(folder, monkeypatch):
 
 
 def test_a_reader_that_opens_in_the_moment_of_the_swap(folder, monkeypatch):
-    load = gallery_module._load
+    load = gallery_module.load
     swaps = []
 
     def swap_first(*arguments):
@@ -134,7 +134,7 @@ def test_a_reader_that_opens_in_the_moment_of_the_swap(folder, monkeypatch):
                 rebuild.swap()
         return load(*arguments)
 
-    monkeypatch.setattr(gallery_module, "_load", swap_first)
+    monkeypatch.setattr(gallery_module, "load", swap_first)
     with open_gallery(folder) as gallery:
         assert gallery.model["fingerprint"] == NEW["fingerprint"]
         assert len(gallery) == 28

@@ -15,7 +15,8 @@ from rebuild_worker import DIMENSION, ENTRIES, vector
 
 from sil_cli.retrieval.gallery import open_gallery
 from sil_cli.retrieval.health import check_files
-from sil_cli.retrieval.writer import existing_writer, rebuilding_folder
+from sil_cli.retrieval.places import rebuilding_folder
+from sil_cli.retrieval.writer import existing_writer
 
 WORKER = Path(__file__).with_name("rebuild_worker.py")
 
@@ -58,7 +59,8 @@ def kill_again_and_again(folder: Path, times: int, seed: int) -> int:
         pass
     assert all(check.ok for check in check_files(folder))
     left = rebuilding_folder(folder)
-    if left.exists():  # unfinished, and sound as far as it goes
+    assert not left.with_name(".g.superseded").exists()
+    if (left / "gallery.sqlite").exists():  # unfinished, and sound as far as it goes
         assert all(check.ok for check in check_files(left))
     return swaps
 

@@ -78,7 +78,7 @@ def test_recall_and_k_results_at_every_selectivity(searcher, data, share):
 @pytest.mark.usefixtures("_small")
 def test_a_filter_that_takes_away_what_is_near(searcher, data):
     """Most of the gallery passes, but none of the camera's images that are nearest to the queries."""
-    rows, who, where, queries = data
+    _, _, where, queries = data
     nearest = {one for best in truth(data, None, 80) for one in best}
     allowed = np.array([one for one in range(1, COUNT + 1) if one not in nearest])
     assert len(allowed) > INDEX_SHARE * COUNT
