@@ -45,6 +45,7 @@ _LOG_FILE = f"{DATABASE_FILE}-wal"
 
 _FILE_NAME = re.compile(r"(segment|index)-\d{6,}\.faiss")
 _IN_ONE_QUERY = 500
+_PATIENCE = 30  # seconds to wait for somebody else's lock
 _ENTRY_COLUMNS = "id, path, content_hash, source, identity, camera, time, domain, box"
 
 
@@ -58,7 +59,7 @@ class Store:
             mode += "&immutable=1"  # a read-only medium, where SQLite can't make the files that readers share
         with self._understood():
             address = f"{self.path.resolve().as_uri()}?{mode}"
-            self._connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=30)
+            self._connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=_PATIENCE)
             try:
                 self._set_up(write)
             except BaseException:
@@ -359,7 +360,9 @@ class Store:
             Whether the log is empty now; a reader that still looks at an older state keeps it from that.
         """
         self._rows("VACUUM")
+        self._rows("PRAGMA busy_timeout = 500")  # a reader may stay for hours
         busy = self._rows("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]
+        self._rows(f"PRAGMA busy_timeout = {1000 * _PATIENCE}")
         return not busy
 
     def move_entries(self, ids: Sequence[int], segment: int) -> None:
