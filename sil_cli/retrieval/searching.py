@@ -131,6 +131,8 @@ class Searcher:
             exact: Leave the index out.
         """
         total = len(self)
+        if allowed is not None and len(allowed) == total:
+            allowed = None
         kept = total if allowed is None else len(allowed)
         index = self._index if not exact else None
         takes_filter = index is not None and index.takes_filter

@@ -149,7 +149,7 @@ def refresh_index(writer: GalleryWriter, reporter: Reporter, *, wished: str | No
     index = build_index(writer, factory, reporter)
     searcher = writer.searcher(index)
     bench = Bench(searcher)
-    effort, recall = least_effort(bench, searcher, index.efforts, WISHED_RECALL)
+    effort, recall = least_effort(bench, searcher, index.efforts, _aim(WISHED_RECALL))
     measured = bench.measure(searcher, factory, recall)
     writer.put_index(index, effort=effort, recall=recall)
     writer.choose_index(wished)
@@ -208,7 +208,7 @@ def tune(
             continue
         index = _current_or_built(writer, factory, reporter)
         searcher = writer.searcher(index)
-        _, found = least_effort(bench, searcher, index.efforts, recall)
+        _, found = least_effort(bench, searcher, index.efforts, _aim(recall))
         measured.append(bench.measure(searcher, factory, found))
         if found >= recall and measured[-1].batch_seconds < best.batch_seconds:
             best, kept = measured[-1], index
@@ -216,6 +216,11 @@ def tune(
     by_size = best.factory == EXACT and automatic_factory(len(writer)) is None
     writer.choose_index(AUTOMATIC if by_size else best.factory)  # exact while small, and still chosen by size later
     return measured, best
+
+
+def _aim(wished: float) -> float:
+    """The recall to reach on the sample: half the loss that is allowed, because tomorrow's queries are others."""
+    return (1.0 + wished) / 2.0
 
 
 def _suitable(writer: GalleryWriter) -> list[str]:
