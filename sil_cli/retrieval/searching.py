@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Ranked = list[tuple[int, float]]
 Plan = Literal["gather", "scan", "index"]
 
-GATHERED_ROWS = 16_384
-"""Up to so many kept vectors are copied together and compared at once; a scan past all others would take longer."""
+GATHERED_ROWS = 2_048
+"""Up to so many kept vectors are copied together and compared; beyond, a scan past all others is quicker than copying."""
 
 INDEX_SHARE = 0.4
 """An index is asked under a filter only while this share of its vectors passes.
