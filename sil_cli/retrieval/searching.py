@@ -24,7 +24,7 @@ Ranked = list[tuple[int, float]]
 Plan = Literal["gather", "scan", "index"]
 
 GATHERED_ROWS = 2_048
-"""Up to so many kept vectors are copied together and compared; beyond, a scan past all others is quicker than copying."""
+"""Up to so many kept vectors are copied together and compared; beyond, a scan past all others is quicker."""
 
 INDEX_SHARE = 0.4
 """An index is asked under a filter only while this share of its vectors passes.

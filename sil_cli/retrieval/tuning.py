@@ -57,9 +57,9 @@ class Measured:
 class Bench:
     """Queries made from the gallery's own vectors, with their exact answers.
 
-    A vector that is in an index is found through it more easily than one that isn't: a graph has links from it. So
-    a query is (v + a + b - c) / 2 of a vector v and its three nearest a, b, c, scaled to length 1. Where the four show one
-    person, it is distributed as one more image of them: the weights sum to 1, and so do their squares.
+    A vector that is in an index is found through it more easily than one that isn't: a graph has links from it.
+    So a query is (v + a + b - c) / 2 of a vector v and its three nearest a, b, c, scaled to length 1. Where the four
+    show one person, it is distributed as one more image of them: the weights sum to 1, and so do their squares.
     """
 
     def __init__(self, searcher: Searcher, *, seed: int = 0) -> None:
