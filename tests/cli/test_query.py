@@ -321,7 +321,7 @@ class TestBadInput:
         with open_gallery(Path("gallery")) as gallery:
             model, ids = dict(gallery.model), list(range(1, 1 + len(gallery)))
         with gallery_writer(Path("gallery"), model) as writer:
-            writer.remove(ids)
+            writer.remove(ids, "everything")
             writer.finish()
         Image.effect_noise((24, 48), 80).convert("RGB").save("a.png")
         refuse(1, "is empty", "sil index-gallery", arguments=("a.png",))
