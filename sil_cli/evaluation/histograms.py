@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sil_cli.evaluation.metrics import score_queries
-from sil_cli.evaluation.streaming import CHUNK_BYTES, EmbeddingSet, rank_matches
+from sil_cli.evaluation.pairs import EmbeddingSet
+from sil_cli.evaluation.ranking import rank_matches
+from sil_cli.evaluation.streaming import CHUNK_BYTES
 from sil_cli.retrieval.distance import cosines, product_margin, unit_rows
 from sil_cli.runtime import SilentReporter
 

@@ -50,12 +50,9 @@ class Embedder(nn.Module):
             stem_relu=architecture.stem_relu,
         )
         self.pool: nn.Module = AveragePooling() if architecture.pooling == "average" else GeneralisedMeanPooling()
-        channels = self.backbone.channels
-        self.dimension = architecture.dimension or channels
-        """Length of an embedding."""
         self.projection: nn.Module = nn.Identity()
         if architecture.dimension is not None:
-            self.projection = nn.Linear(channels, architecture.dimension, bias=False)
+            self.projection = nn.Linear(self.backbone.channels, architecture.dimension, bias=False)
         self.neck: nn.Module = nn.Identity()
         if architecture.neck:
             norm = nn.BatchNorm1d(self.dimension)
@@ -63,6 +60,11 @@ class Embedder(nn.Module):
             self.neck = norm
         self.register_buffer("mean", torch.tensor(architecture.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(architecture.std).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def dimension(self) -> int:
+        """Length of an embedding."""
+        return self.architecture.dimension or self.backbone.channels
 
     def forward(
         self, images: Tensor, *, style: Callable[[Tensor], Tensor] | None = None, after_stages: Sequence[int] = (1,)

@@ -8,7 +8,21 @@ from commands import sil
 
 import sil_cli
 
-COMMANDS = ("prepare-data", "train", "evaluate", "index-gallery", "query", "compare", "calibrate", "export", "doctor")
+COMMANDS = (
+    "prepare-data",
+    "show",
+    "train",
+    "evaluate",
+    "index-gallery",
+    "query",
+    "report",
+    "compare",
+    "calibrate",
+    "benchmark",
+    "export",
+    "import-model",
+    "doctor",
+)
 
 
 def test_help_lists_the_commands() -> None:
