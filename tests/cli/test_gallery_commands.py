@@ -7,6 +7,7 @@ import errno
 import json
 import shutil
 import sqlite3
+import tomllib
 
 import numpy as np
 import pyarrow.parquet
@@ -47,8 +48,8 @@ def other_model(in_world, tmp_path):
 
 
 def first_query(world):
-    protocol = next((world / "data").glob("protocol.toml")).read_text()
-    target = protocol.split('target = "')[1].split('"')[0]
+    protocol = tomllib.loads((world / "data/protocol.toml").read_text())
+    target = protocol.get("target") or protocol["targets"][0]
     return sorted((world / "data" / target / "images/query").glob("*.jpg"))[0]
 
 
