@@ -67,13 +67,16 @@ def write_calibration(folder: Path, calibration: Calibration) -> None:
 def read_calibration(folder: Path) -> Calibration | None:
     """The calibration beside a model, or None where there is none.
 
+    Args:
+        folder: The model's folder, or a file of the model in it.
+
     Raises:
         ModelError: The file is no calibration.
     """
-    path = folder / CALIBRATION_FILE
+    path = (folder.parent if folder.is_file() else folder) / CALIBRATION_FILE
     try:
         return Calibration.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # an export may be named by its file
         return None
     except (OSError, ValidationError) as error:
         raise ModelError(

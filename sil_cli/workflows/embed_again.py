@@ -54,12 +54,15 @@ def find_again(gallery: Gallery, ids: Sequence[int]) -> FoundAgain:
     for identifier, entry in sorted(gallery.entries(ids).items()):
         images = tuple(members.get(identifier, [entry.key]))
         files = tuple((gallery.folder / source / path, box) for source, path, box in images)
-        try:
-            hashes = [sha256_of_file(path) for path, _ in files]
-        except OSError as error:
-            found.lost[identifier] = one_line(error)
-            continue
         tracklet = identifier in members
+        hashes: list[str] = []
+        try:
+            for path, _ in files:
+                hashes.append(sha256_of_file(path))
+        except OSError as error:
+            missing = f"{images[len(hashes)][1]} of its tracklet: " if tracklet else ""
+            found.lost[identifier] = missing + one_line(error)
+            continue
         digest = tracklet_hash(images, hashes) if tracklet else hashes[0]
         found.subjects[identifier] = Subject(replace(entry, content_hash=digest), images, files, tracklet=tracklet)
     return found

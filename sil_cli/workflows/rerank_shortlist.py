@@ -67,9 +67,3 @@ class RerankedSearch:
         distances = reranked.exact(0, np.arange(len(listed)))
         order = np.argsort(distances, kind="stable")  # ties as before
         return [replace(match, rank=rank) for rank, match in enumerate([*(listed[at] for at in order), *rest], start=1)]
-
-
-def rerank_in_words(options: RerankSettings, shortlist: int) -> str:
-    """What was done, for results."""
-    chosen = f"k1 = {options.k1}, k2 = {options.k2}, λ = {options.weight:g}"
-    return f"k-reciprocal encoding of the query and its best {shortlist} matches, {chosen}"

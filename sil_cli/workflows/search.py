@@ -25,7 +25,6 @@ from sil_cli.workflows.queries import (
     whom_it_shows,
 )
 from sil_cli.workflows.query_results import FoundGroup, FoundMatch, FoundSighting, QueryResult, QueryResults
-from sil_cli.workflows.rerank_shortlist import RerankedSearch, rerank_in_words
 from sil_cli.workflows.sightings import Sighting, find_sightings, images_of
 
 if TYPE_CHECKING:
@@ -99,6 +98,8 @@ def prepare_search(settings: Settings, gallery: Gallery, reporter: Reporter) -> 
     warn_if_nothing_passes(gallery, only, reporter)
     search: Search = partial(gallery.search, only=only)
     if wanted.rerank:
+        from sil_cli.workflows.rerank_shortlist import RerankedSearch  # brings scipy, which other queries go without
+
         search = RerankedSearch(gallery, wanted.shortlist, settings.rerank, only)
     return Searching(gallery, search, calibration, listing)
 
@@ -157,7 +158,7 @@ def _result(settings: Settings, searching: Searching, found: Found, listed: List
         decision=found.decisions[0] if found.decisions else decide(searching.calibration, float("nan")),
         verdict=found.verdict,
         thresholds=thresholds(searching.calibration),
-        reranking=rerank_in_words(settings.rerank, settings.query.shortlist) if settings.query.rerank else None,
+        reranking=_reranking(settings) if settings.query.rerank else None,
         matches=[_match(found, number) for number in range(len(found.matches))],
         groups=_groups(found, listed) if searching.listing.by_identity else None,
         trail=_trail(found, found.sightings) if found.sightings is not None else None,
@@ -165,6 +166,12 @@ def _result(settings: Settings, searching: Searching, found: Found, listed: List
         sheet=settings.query.sheet,
         html=settings.query.html,
     )
+
+
+def _reranking(settings: Settings) -> str:
+    options = settings.rerank
+    chosen = f"k1 = {options.k1}, k2 = {options.k2}, λ = {options.weight:g}"
+    return f"k-reciprocal encoding of the query and its best {settings.query.shortlist} matches, {chosen}"
 
 
 def _match(found: Found, number: int) -> FoundMatch:

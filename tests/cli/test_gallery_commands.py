@@ -8,6 +8,8 @@ import json
 import shutil
 import sqlite3
 import tomllib
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow.parquet
@@ -255,6 +257,29 @@ def test_query_filters(in_world, tmp_path) -> None:
     before, after = found("--before", middle), found("--after", middle)
     assert sorted(ids(before) + ids(after)) == sorted(one["id"] for one in everything if one["time"])
     assert found("--set", f'query.filter.camera=["{camera}"]') == found("--camera", camera)
+
+
+def test_filters_hold_under_re_ranking_and_in_batches(in_world, tmp_path) -> None:
+    image = first_query(in_world)
+    asked = ["query", image, "--sheet", tmp_path / "s.jpg", "--json", "--camera", "c2", "--engine", "onnxruntime"]
+    plain = sil(*asked, "--top", 500).document["matches"]
+    assert {match["camera"] for match in plain} == {"c2"}
+    reranked = sil(*asked, "--top", 500, "--rerank").document["matches"]
+    assert sorted(match["id"] for match in reranked) == sorted(match["id"] for match in plain)
+    people = sil(*asked, "--group", "identity").document["matches"]
+    assert {match["camera"] for match in people} == {"c2"}
+    (tmp_path / "names.txt").write_text(f"{image}\n")
+    lines = sil("query", "--batch", tmp_path / "names.txt", "--camera", "c2", "--engine", "onnxruntime", "--top", 500)
+    assert [one["id"] for one in json.loads(lines.out)["matches"]] == [match["id"] for match in plain]
+
+
+def test_times_of_filters_are_of_the_zone_that_is_named(in_world, tmp_path) -> None:
+    asked = ["query", first_query(in_world), "--sheet", tmp_path / "s.jpg", "--json", "--top", 500]
+    times = sorted({datetime.fromisoformat(one["time"]) for one in sil(*asked).document["matches"] if one["time"]})
+    middle = times[len(times) // 2]
+    clock = middle.astimezone(ZoneInfo("Asia/Tokyo")).replace(tzinfo=None).isoformat()
+    found = sil(*asked, "--after", clock, "--timezone", "Asia/Tokyo").document["matches"]
+    assert min(datetime.fromisoformat(one["time"]) for one in found) == middle
 
 
 def test_filters_that_make_no_sense(in_world, tmp_path) -> None:

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from sil_cli.evaluation.pairs import EmbeddingSet
 from sil_cli.models.embedder import load_model, save_model
+from sil_cli.models.torch_engine import make_torch_engine
 from sil_cli.retrieval.distance import unit_rows
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import EvaluateSettings
@@ -93,9 +94,9 @@ def test_flip_is_the_mean_of_image_and_mirror(in_world, tmp_path) -> None:
     files = [(tmp_path / name, None) for name in ("one.png", "mirror.png")]
     for (path, _), image in zip(files, (picture, ImageOps.mirror(picture)), strict=True):
         image.save(path)
-    device = torch.device("cpu")
-    (plain,) = embed_files(embedder, files, device=device, batch=2)
-    (flipped,) = embed_files(embedder, files, device=device, batch=2, flip=True)
+    engine = make_torch_engine(embedder, record.fingerprint, device=torch.device("cpu"))
+    (plain,) = embed_files(engine, files, batch=2)
+    (flipped,) = embed_files(engine, files, batch=2, flip=True)
     mean = plain.embeddings.mean(axis=0)
     assert not np.allclose(plain.embeddings[0], plain.embeddings[1])
     for row in flipped.embeddings:
@@ -103,24 +104,25 @@ def test_flip_is_the_mean_of_image_and_mirror(in_world, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "condition", "told", "file"),
+    ("flags", "condition", "told", "folder"),
     [
-        (["--flip"], "test-time augmentation", "mirror", "results-flip.json"),
-        (["--height", 48], "input", "48×16 (trained at 32×16)", "results-size-48x16.json"),
-        (["--tracklets"], "queries", "one identity and camera", "results-tracklets.json"),
-        (["--expand-queries", 2], "query expansion", "2 gallery images of other cameras", "results-expand-2-3.json"),
-        (["--augment-gallery", 2], "gallery augmentation", "2 gallery images of any", "results-augment-2-3.json"),
-        (["--rerank", "--set", "rerank.k1=5"], "re-ranking", "k1 = 5, k2 = 6, λ = 0.3", "results-rerank-5-6-0.3.json"),
+        (["--flip"], "test-time augmentation", "mirror", "flip"),
+        (["--height", 48], "input", "48×16 (trained at 32×16)", "size-48x16"),
+        (["--tracklets"], "queries", "one identity and camera", "tracklets"),
+        (["--expand-queries", 2], "query expansion", "2 gallery images of other cameras", "expand-2-3"),
+        (["--augment-gallery", 2], "gallery augmentation", "2 gallery images of any", "augment-2-3"),
+        (["--rerank", "--set", "rerank.k1=5"], "re-ranking", "k1 = 5, k2 = 6, λ = 0.3", "rerank-5-6-0.3"),
     ],
 )
-def test_each_option_is_named_in_the_result_and_in_its_own_file(in_world, flags, condition, told, file) -> None:
+def test_each_option_is_named_in_the_result_and_has_a_folder(in_world, flags, condition, told, folder) -> None:
     (before,) = Path(RUN).glob("evaluation/*/results.json")
+    assert sil("evaluate", "--engine", "torch").code == 0
     plain = json.loads(before.read_text())
-    document = sil("evaluate", *flags, "--json").document
+    document = sil("evaluate", "--engine", "torch", *flags, "--json").document
     changed = {name for name, value in document["conditions"].items() if value != plain["conditions"][name]}
     assert changed == {condition}
     assert told in document["conditions"][condition]
-    assert Path(document["results"]).name == file
+    assert Path(document["results"]).parent.name == folder
     assert json.loads(Path(document["results"]).read_text()) == document
     assert json.loads(before.read_text()) == plain
 
@@ -138,7 +140,7 @@ def test_models_are_fused(in_world, tmp_path) -> None:
     assert "mean similarity of 2 models" in document["conditions"]["fusion"]
     assert str(other) in document["conditions"]["fusion"]
     assert document["conditions"]["sources"].endswith("; unknown")
-    assert Path(document["results"]).name.startswith("results-fused-")
+    assert Path(document["results"]).parent.name.startswith("fused-")
     copy = tmp_path / "copy"
     shutil.copytree(RUN, copy)
     outcome = sil("evaluate", "--model", RUN, "--model", copy)
