@@ -22,7 +22,7 @@ def commands_page() -> str:
     """Every command with its arguments, options and examples."""
     program: Any = typer.main.get_command(make_app())
     lines = ["# Commands", "", "Made by `make docs` from the program's own help.", ""]
-    for name, command in program.commands.items():
+    for name, command in _flattened(program):
         lines += [f"## sil {name}", "", command.help, "", "| argument | meaning |", "|---|---|"]
         for parameter in command.params:
             if parameter.name != "help":
@@ -30,6 +30,15 @@ def commands_page() -> str:
         examples = [line for line in MARKUP.sub("", command.epilog).splitlines() if line.startswith("sil ")]
         lines += ["", "```", *examples, "```", ""]
     return "\n".join(lines)
+
+
+def _flattened(group: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Every command with its full name, those of groups after each other."""
+    found: list[tuple[str, Any]] = []
+    for name, command in group.commands.items():
+        inner = getattr(command, "commands", None)
+        found += _flattened(command, f"{prefix}{name} ") if inner else [(prefix + name, command)]
+    return found
 
 
 def settings_page() -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from sil_cli.errors import SilError
 
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Iterator
 
 TEMPORARY_MARK = ".partial-"
@@ -117,7 +118,7 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def sha256_of_bytes(content: bytes) -> str:
+def sha256_of_bytes(content: bytes | mmap.mmap) -> str:
     """The SHA-256 of `content` as 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
@@ -126,6 +127,19 @@ def sha256_of_file(path: Path) -> str:
     """The SHA-256 of a file's content as 64 hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def file_state(path: Path) -> str:
+    """What changes whenever a file does: inode, size, and the times of its last write and last change.
+
+    Whoever writes to a file can set back the time of its write, but not that of its change, so a file whose
+    state is as it was needn't be read again to know that its content is too. A copy has another state.
+
+    Raises:
+        OSError: The file can't be looked at.
+    """
+    facts = path.stat()
+    return f"{facts.st_ino} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
 
 
 def one_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -40,6 +41,14 @@ Stages = Annotated[
     Field(min_length=1),
     BeforeValidator(lambda value: [value] if isinstance(value, int) else value),
 ]
+
+
+def _iso_time(value: object) -> object:
+    """Read ISO 8601 alone: pydantic would take `2024` for seconds since 1970."""
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+Moment = Annotated[datetime, BeforeValidator(_iso_time)]
 
 
 class Section(BaseModel):
@@ -299,6 +308,22 @@ class GallerySettings(Section):
     model: Path | None = Field(None, description="a run folder; default: the newest finished one")
     batch: Positive = Field(128, description="images per forward pass and per commit")
     export: bool = Field(True, description="export the model where it is not and can be, so that queries start at once")
+    index: str | None = Field(
+        None, description="`auto` (by size), `exact`, or FAISS's name of an index; default: as it was, `auto` at first"
+    )
+
+
+class FilterSettings(Section):
+    """Which entries of the gallery may be found."""
+
+    camera: tuple[str, ...] = Field((), description="only from these cameras")
+    exclude_camera: tuple[str, ...] = Field((), description="not from these cameras")
+    after: Moment | None = Field(
+        None, description="taken then or later (ISO 8601; a time without a zone is of `gallery.timezone`)"
+    )
+    before: Moment | None = Field(None, description="taken before this time")
+    identity: tuple[str, ...] = Field((), description="only these people")
+    where: tuple[str, ...] = Field((), description="KEY=VALUE of any metadata; of one key any of its values will do")
 
 
 class QuerySettings(Section):
@@ -323,6 +348,7 @@ class QuerySettings(Section):
     rerank: bool = Field(False, description="re-rank the short list by k-reciprocal encoding")
     shortlist: Positive = Field(200, description="matches that are re-ranked among each other")
     html: Path | None = Field(None, description="where a page with the matches is written")
+    filter: FilterSettings = FilterSettings()
 
 
 class ShowSettings(Section):

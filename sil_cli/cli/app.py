@@ -15,6 +15,7 @@ from sil_cli.cli import (
     doctor,
     evaluate,
     export,
+    gallery,
     import_model,
     index_gallery,
     prepare_data,
@@ -80,4 +81,5 @@ def make_app() -> typer.Typer:
         ("doctor", doctor),
     ):
         app.command(name, epilog=module.EXAMPLES)(module.command)
+    app.add_typer(gallery.make_group(), name="gallery")
     return app

@@ -35,6 +35,8 @@ sil index-gallery crops.csv --tracklets named --timezone Europe/Berlin
 find crops -newer last-run -name '*.jpg' | sil index-gallery -
 
 sil index-gallery data/market1501 --model runs/001-ubs --gallery market
+
+sil index-gallery crops --index IVF1024,SQ8
 """
 SHOWN_FAILED = 10
 READING = "What is known of images"
@@ -114,6 +116,14 @@ def command(
     ] = None,
     prune: Annotated[bool | None, typer.Option("--prune", help="Remove entries whose files have gone.")] = None,
     engine: EngineOption = None,
+    index: Annotated[
+        str | None,
+        typer.Option(
+            "--index",
+            metavar="auto|exact|FACTORY",
+            help="How to search: by size, exactly, or FAISS's name of an index.",
+        ),
+    ] = None,
     config: ConfigOption = None,
     device: DeviceOption = None,
     assignments: SetOption = None,
@@ -125,6 +135,7 @@ def command(
         "images": tuple(images) if images else None,
         "model": model,
         "folder": gallery,
+        "index": index,
         "pattern": pattern,
         "time_format": time_format,
         "timezone": timezone,

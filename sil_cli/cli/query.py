@@ -13,6 +13,15 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from sil_cli.cli.filter_options import (
+    AfterOption,
+    BeforeOption,
+    CameraOption,
+    ExcludeCameraOption,
+    IdentityOption,
+    WhereOption,
+    filter_flags,
+)
 from sil_cli.cli.options import (
     ConfigOption,
     DebugOption,
@@ -43,6 +52,8 @@ sil query a.jpg b.jpg c.jpg --fuse --group camera --html person.html
 sil query --id 1207 --all --gallery station --json
 
 sil query --batch crops/today --out today.jsonl
+
+sil query person.jpg --exclude-camera c3 --after 2024-05-01 --where weather=rain
 """
 CORRECT = {True: "[green]✓[/]", False: "[red]✗[/]", None: ""}
 SIGNS = {"match": "● match", "possible": "◐ possible", "no match": "○ no match", None: ""}
@@ -123,6 +134,12 @@ def command(
         typer.Option("--out", metavar="FILE", help="Where the lines go; default: stdout.", rich_help_panel=MANY),
     ] = None,
     engine: EngineOption = None,
+    camera: CameraOption = None,
+    exclude_camera: ExcludeCameraOption = None,
+    after: AfterOption = None,
+    before: BeforeOption = None,
+    identity: IdentityOption = None,
+    where: WhereOption = None,
     config: ConfigOption = None,
     device: DeviceOption = None,
     assignments: SetOption = None,
@@ -147,6 +164,7 @@ def command(
         "gap": gap,
         "sheet": sheet,
         "html": html,
+        "filter": filter_flags(camera, exclude_camera, after, before, identity, where),
     }
     with session(common(config, device, assignments, as_json, debug)) as current:
         settings = current.settings(

@@ -76,7 +76,7 @@ def read_calibration(folder: Path) -> Calibration | None:
     path = (folder.parent if folder.is_file() else folder) / CALIBRATION_FILE
     try:
         return Calibration.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # an export may be named by its file
         return None
     except (OSError, ValidationError) as error:
         raise ModelError(

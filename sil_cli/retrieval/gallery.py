@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from sil_cli.errors import GalleryError
-from sil_cli.retrieval.distance import cosines, product_margin, unit_rows
-from sil_cli.retrieval.segments import MAKE_ANEW, VectorIndex, read_segment
+from sil_cli.errors import GalleryError, did_you_mean
+from sil_cli.locks import writer_lock
+from sil_cli.retrieval.distance import unit_rows
+from sil_cli.retrieval.filters import COLUMNS
+from sil_cli.retrieval.loading import load
+from sil_cli.retrieval.schema import FORMAT
+from sil_cli.retrieval.segments import INDEX_KIND, MAKE_ANEW
 from sil_cli.retrieval.store import DATABASE_FILE, GalleryEntry, Store
 
 if TYPE_CHECKING:
@@ -26,12 +30,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sil_cli.retrieval.store import Box, SegmentRecord
-
-VECTOR_FOLDER = "vectors"
+    from sil_cli.retrieval.filters import Filter
+    from sil_cli.retrieval.searching import Ranked
+    from sil_cli.retrieval.store import Box, IndexRecord, Member
 
 _QUERIES_AT_ONCE = 64
-_SPARE = 8  # candidates fetched beyond the wanted ones, so that a tie at the cut is seen
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Match:
         id: The entry's number in this gallery; never used for another one.
         path: Of the image, relative to `source`.
         source: The folder or data set that it came from.
+        metadata: Anything else that is known, by name.
     """
 
     rank: int
@@ -71,6 +75,23 @@ class GalleryInfo:
     model: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class GallerySummary:
+    """What a gallery's entries are, and the index that the user wants (`auto`, `exact`, or FAISS's name of it).
+
+    Attributes:
+        earliest, latest: Times as they were given, None where no entry has one.
+        metadata: The names of further metadata.
+    """
+
+    wished_index: str
+    cameras: int
+    identities: int
+    earliest: str | None
+    latest: str | None
+    metadata: list[str]
+
+
 class Gallery:
     """An open gallery, to search in; use `open_gallery` to get one.
 
@@ -83,10 +104,9 @@ class Gallery:
         self.folder = folder
         self._store = store
         store.snapshot()
-        meta = store.meta()
-        self.model: Mapping[str, Any] = meta["model"]
-        self._kind: str = meta["index"]
-        self._index, self._segments = _load(folder, store, self.dimension)
+        self.model: Mapping[str, Any] = store.meta()["model"]
+        self._searcher, self._segments, self._record = load(folder, store, self.dimension)
+        self._passing: dict[Filter, NDArray[np.int64]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +115,7 @@ class Gallery:
         self.close()
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._searcher)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -108,7 +128,14 @@ class Gallery:
 
     def info(self) -> GalleryInfo:
         """What the gallery is."""
-        return GalleryInfo(self.folder, len(self), self.dimension, self._kind, self._segments, self.model)
+        kind = INDEX_KIND if self._record is None else index_in_words(self._record)
+        return GalleryInfo(self.folder, len(self), self.dimension, kind, self._segments, self.model)
+
+    def summary(self) -> GallerySummary:
+        """What its entries are."""
+        cameras, identities, earliest, latest = self._store.extent()
+        wished = str(self._store.meta()["index"])
+        return GallerySummary(wished, cameras, identities, earliest, latest, self._store.metadata_keys())
 
     def require_model(self, fingerprint: str) -> None:
         """Refuse a query of another model, whose embeddings mean something else.
@@ -122,53 +149,112 @@ class Gallery:
         """The ids of all entries whose image file has this SHA-256, such as the query image itself."""
         return self._store.ids_of_content(content_hash)
 
+    def ids(self) -> NDArray[np.int64]:
+        """The ids of all entries, ascending."""
+        return self._searcher.ids()
+
+    def last_id(self) -> int:
+        """The highest id that was ever given."""
+        return self._store.next_numbers()[0] - 1
+
+    def removals(self) -> list[tuple[str, int, str]]:
+        """Time, count and kinds of criteria of all removals, oldest first."""
+        return self._store.removals()
+
+    def known_values(self, key: str) -> list[str]:
+        """Some values that entries have for a column or a key of metadata."""
+        return self._store.known_values(key)
+
+    def ids_passing(self, wanted: Filter) -> NDArray[np.int64]:
+        """The ids of all entries that pass a filter, ascending.
+
+        Raises:
+            GalleryError: It asks for metadata of a name that no entry has.
+        """
+        if wanted not in self._passing:
+            require_known_keys(self._store, wanted)
+            self._passing[wanted] = self._store.ids_matching(wanted)
+        return self._passing[wanted]
+
     def entries(self, ids: Sequence[int]) -> dict[int, GalleryEntry]:
         """The entries of the given ids; an unknown id is left out."""
         return self._store.entries(ids)
 
+    def members(self, ids: Sequence[int]) -> dict[int, list[Member]]:
+        """The images of whose embeddings entries are the mean; entries of one image are left out."""
+        return self._store.members(ids)
+
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """The stored embeddings of existing ids, shape (N, D), rows of unit length."""
-        return self._index.vectors(np.array(ids, dtype=np.int64))
+        """The embeddings of the given entries, shape (N, D), of unit length.
+
+        Raises:
+            GalleryError: There is no such entry.
+        """
+        if not len(ids):
+            return np.empty((0, self.dimension), dtype=np.float32)
+        wanted = np.array(ids, dtype=np.int64)
+        unknown = np.setdiff1d(wanted, self._searcher.ids())
+        if len(unknown):
+            raise GalleryError(f"{self.folder} has no entry {unknown[0]}.", "Take the id from a match of this gallery.")
+        return self._searcher.vectors(wanted)
 
     def search(
         self,
         embeddings: NDArray[np.floating],
         k: int,
         *,
+        only: Filter | None = None,
         allowed: Collection[int] | None = None,
         exclude: Sequence[Set[int]] | None = None,
+        exact: bool = False,
     ) -> list[list[Match]]:
-        """Find the k most similar gallery images of each query, exactly.
+        """Find the k most similar gallery images of each query.
 
         Scores are computed in float64 and depend on the two images alone, so a query gets the same
-        answer on its own and among others. Equal scores stand in the order of ids.
+        scores on its own and among others. Equal scores stand in the order of ids. Without an approximate index
+        the matches are surely the best; with one, as surely as its measured recall (`info().index`) says.
 
         Args:
             embeddings: Shape (Q, D), of any length but zero.
             k: At least 1; fewer matches come back only where fewer exist.
+            only: What the entries that may be found must fulfil; None for all.
             allowed: Search these ids only; None for all.
             exclude: For each query the ids that it mustn't find.
+            exact: Leave an approximate index out.
 
         Returns:
             For each query its matches, best first.
 
         Raises:
-            GalleryError: The gallery is empty, k is below 1, or the dimension is another.
+            GalleryError: The gallery is empty, k is below 1, the dimension is another, or the filter asks for
+                metadata of a name that no entry has.
             DataError: An embedding is NaN or all zeros.
         """
         self._check(embeddings, k)
         units = unit_rows(embeddings.astype(np.float32, copy=False), what="query")
-        known = None if allowed is None else set(allowed) & set(self._index.ids.tolist())
+        known = self._allowed(only, allowed)
         excluded = exclude if exclude is not None else [frozenset[int]()] * len(units)
-        found: list[list[tuple[int, float]]] = []
+        found: list[Ranked] = []
         for start in range(0, len(units), _QUERIES_AT_ONCE):
             part = slice(start, start + _QUERIES_AT_ONCE)
-            found += self._best(units[part], k, known, excluded[part])
+            found += self._searcher.search(units[part], k, known, excluded[part], exact=exact)
         entries = self._store.entries(sorted({identifier for one in found for identifier, _ in one}))
-        return [
-            [_match(rank, score, one, entries[one]) for rank, (one, score) in enumerate(matches, start=1)]
-            for matches in found
-        ]
+        try:
+            return [
+                [_match(rank, score, one, entries[one]) for rank, (one, score) in enumerate(matches, start=1)]
+                for matches in found
+            ]
+        except KeyError as error:
+            raise GalleryError(f"{self.folder} has a vector {error} without an entry.", MAKE_ANEW) from None
+
+    def _allowed(self, only: Filter | None, allowed: Collection[int] | None) -> NDArray[np.int64] | None:
+        """The living ids that may be found; None for all."""
+        if not only and allowed is None:
+            return None
+        ids = self.ids_passing(only) if only else self._searcher.ids()
+        if allowed is None:
+            return ids
+        return np.intersect1d(ids, np.fromiter(allowed, dtype=np.int64, count=len(allowed)))
 
     def _check(self, embeddings: NDArray[np.floating], k: int) -> None:
         if len(self) == 0:
@@ -183,58 +269,70 @@ class Gallery:
                 "Embed the query with the gallery's own model.",
             )
 
-    def _best(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        allowed: Set[int] | None,
-        exclude: Sequence[Set[int]],
-    ) -> list[list[tuple[int, float]]]:
-        """Ids and scores of each query's best k, from candidates that surely contain them."""
-        best: list[list[tuple[int, float]]] = []
-        wanted = k + max(map(len, exclude))
-        for query, ids, unwanted in zip(queries, self._candidates(queries, wanted, allowed), exclude, strict=True):
-            scores = cosines(query, self._index.vectors(ids))
-            order = np.lexsort((ids, -scores))
-            ranked = zip(ids[order].tolist(), scores[order].tolist(), strict=True)
-            best.append([(one, score) for one, score in ranked if one not in unwanted][:k])
-        return best
-
-    def _candidates(
-        self, queries: NDArray[np.float32], wanted: int, allowed: Set[int] | None
-    ) -> list[NDArray[np.int64]]:
-        """For each query the ids of its best `wanted` vectors, and of all that float32 can't tell from them."""
-        total = len(self) if allowed is None else len(allowed)
-        found: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)] * len(queries)
-        margin = product_margin(self.dimension, queries.dtype)
-        open_queries = np.arange(len(queries))
-        fetch = min(total, wanted + _SPARE)
-        while len(open_queries) and fetch:
-            scores, ids = self._index.search(queries[open_queries], fetch, allowed)
-            done = np.full(len(open_queries), fetch == total)
-            if fetch < total:
-                done = scores[:, wanted - 1] - scores[:, -1] > margin
-            for position in np.flatnonzero(done):
-                found[open_queries[position]] = ids[position]
-            open_queries = open_queries[~done]
-            fetch = min(total, 4 * fetch)
-        return found
-
 
 def open_gallery(folder: Path) -> Gallery:
-    """Open a gallery for searching; a writer may be at work in it.
+    """Open a gallery for searching; a writer may be at work in it. One of an older version is brought up to date.
 
     Raises:
-        GalleryError: There is none, it is damaged, or of another version.
+        GalleryError: There is none, it is damaged, or of a newer version.
     """
-    if not (folder / DATABASE_FILE).is_file():
-        raise GalleryError(f"There is no gallery in {folder}.", "Make one with `sil index-gallery IMAGES`.")
-    store = Store(folder, write=False)
-    try:
-        return Gallery(folder, store)
-    except BaseException:
-        store.close()
-        raise
+    while True:
+        database = folder / DATABASE_FILE
+        try:
+            opened = database.stat().st_ino
+        except OSError as error:
+            raise GalleryError(
+                f"There is no gallery in {folder}.", "Make one with `sil index-gallery IMAGES`."
+            ) from error
+        store = Store(folder, write=False)
+        try:
+            if store.format() < FORMAT:
+                store.close()
+                bring_up_to_date(folder)
+                store = Store(folder, write=False)
+            return Gallery(folder, store)
+        except BaseException as error:
+            store.close()
+            # A rebuilt gallery may have taken the folder's place in this moment: look at that one.
+            if not isinstance(error, GalleryError) or not database.exists() or database.stat().st_ino == opened:
+                raise
+
+
+def bring_up_to_date(folder: Path) -> None:
+    """Migrate a gallery of an older version, as its only writer.
+
+    Raises:
+        SilError: Another process writes to it, or the folder can't be written.
+    """
+    with writer_lock(
+        folder,
+        while_held="It is of an older version: wait until the writer is done and has brought it up to date.",
+        elsewhere="It is of an older version: copy it to where it can be written and brought up to date.",
+    ):
+        store = Store(folder, write=True)
+        try:
+            store.migrate()
+        finally:
+            store.close()
+
+
+def require_known_keys(store: Store, wanted: Filter) -> None:
+    """Raise a GalleryError if a filter asks for metadata of a name that no entry has."""
+    unknown = [key for key, _ in wanted.where if key not in COLUMNS]
+    if not unknown:
+        return
+    known = [*COLUMNS, *store.metadata_keys()]
+    for key in unknown:
+        if key not in known:
+            raise GalleryError(f"No entry of the gallery has metadata '{key}'.", did_you_mean(key, known))
+
+
+def index_in_words(record: IndexRecord) -> str:
+    """An approximate index and what was measured of it."""
+    effort = ""
+    if record.effort:
+        effort = f"{'nprobe' if 'IVF' in record.factory else 'efSearch'} {record.effort}, "
+    return f"{record.factory} over {record.count:,} vectors ({effort}recall@10 {record.recall:.4f} measured)"
 
 
 def require_same_model(folder: Path, model: Mapping[str, Any], fingerprint: str) -> None:
@@ -244,47 +342,6 @@ def require_same_model(folder: Path, model: Mapping[str, Any], fingerprint: str)
             f"The gallery {folder} was made by model {model['fingerprint'][:12]}, not by {fingerprint[:12]}.",
             "Use that model, or index the images with this one into a new folder with --gallery DIR.",
         )
-
-
-def _load(folder: Path, store: Store, dimension: int) -> tuple[VectorIndex, int]:
-    """All living vectors, and the number of files that they came from."""
-    missing: list[SegmentRecord] = []
-    while True:
-        segments = store.segments()
-        try:
-            return _joined(folder, store, segments, dimension), len(segments)
-        except FileNotFoundError as error:
-            if segments == missing:
-                raise GalleryError(f"{error.filename} is missing.", MAKE_ANEW) from error
-            missing = segments
-            store.snapshot()  # a writer merged files away in this moment: look again
-
-
-def _joined(folder: Path, store: Store, segments: Sequence[SegmentRecord], dimension: int) -> VectorIndex:
-    joined = VectorIndex(dimension)
-    for segment in segments:
-        index, living = read_living(folder, store, segment, dimension)
-        if len(segments) == 1 and living.all():
-            return index
-        joined.add(index.ids[living], index.stored()[living])
-    return joined
-
-
-def read_living(
-    folder: Path, store: Store, segment: SegmentRecord, dimension: int
-) -> tuple[VectorIndex, NDArray[np.bool_]]:
-    """One file of vectors, and for each of them whether it has an entry.
-
-    Raises:
-        FileNotFoundError: The file isn't there.
-        GalleryError: It is damaged, or an entry has no vector in it.
-    """
-    path = folder / VECTOR_FOLDER / segment.name
-    index = read_segment(path, sha256=segment.sha256, count=segment.count, dimension=dimension)
-    living = np.isin(index.ids, np.array(store.ids(segment.number), dtype=np.int64))
-    if np.count_nonzero(living) != segment.live:
-        raise GalleryError(f"{path} doesn't hold the vectors of all its entries.", MAKE_ANEW)
-    return index, living
 
 
 def _match(rank: int, score: float, identifier: int, entry: GalleryEntry) -> Match:

@@ -1,143 +1,181 @@
-"""Vectors on disk: FAISS files that are written whole, never changed, and checked before they are parsed.
+"""Vectors on disk: FAISS files that are written whole, never changed, mapped into memory and searched exactly.
 
-The only module that talks to FAISS. Everything is exact: inner product on vectors of length 1.
+A segment is what FAISS writes for `IndexIDMap2(IndexFlatIP)`. FAISS trusts what it reads, so it never gets to see
+a header that a stranger wrote: the header must be, byte for byte, the one that belongs to the number of vectors
+and the dimension that the gallery's database names, and the file must be exactly as long as they make it. Then
+whatever else the file holds are vectors and ids. The checksum says whether they are those that were written.
+
+Vectors stay in the file: the system brings in what is looked at and may drop it again, so that a gallery can be
+larger than the memory.
 """
 
 from __future__ import annotations
 
+import mmap
+import struct
 from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
 
 from sil_cli.errors import GalleryError
-from sil_cli.files import one_line, sha256_of_bytes, write_bytes
+from sil_cli.files import file_state, one_line, sha256_of_bytes, write_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+_faiss: Any = faiss  # it makes much of itself while it is imported, which type checkers don't see
 INDEX_KIND = "exact (inner product of unit float32 vectors)"
+MAKE_ANEW = "Mend it with `sil gallery repair`, or index the images into a new folder with --gallery DIR."
+
+_ONE_INDEX = struct.Struct("<4siqqq?i")  # fourcc, dimension, vectors, two fixed numbers, trained, metric
+_FIXED = 1 << 20
+_COUNT = struct.Struct("<Q")
+_HEADER_BYTES = 2 * _ONE_INDEX.size + _COUNT.size
 
 
-class VectorIndex:
-    """Vectors with their ids, searched exactly; a thin typed coat over `IndexIDMap2(IndexFlatIP)`."""
+class Segment:
+    """Vectors with their ids, searched exactly: those of a file, or some that were put together for one search.
 
-    def __init__(self, dimension: int) -> None:
-        self._index: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(dimension))
+    Attributes:
+        ids: Shape (N,), in the order of the vectors.
+        vectors: Shape (N, D), float32; of a file, a view.
+    """
+
+    def __init__(self, ids: NDArray[np.int64], vectors: NDArray[np.float32], flat: Any = None) -> None:
+        """Put ids and vectors together; `flat` is FAISS's view of the vectors where there is one already."""
+        self.ids = ids
+        self.vectors = vectors
+        if flat is None:
+            flat = _faiss.IndexFlatIP(vectors.shape[1])
+            flat.add(np.ascontiguousarray(vectors))
+        self._flat: Any = flat
+        ascending = bool((np.diff(ids) > 0).all())
+        self._order: NDArray[np.int64] | None = None if ascending else np.argsort(ids, kind="stable")
 
     @classmethod
-    def from_bytes(cls, content: bytes, *, what: str) -> VectorIndex:
-        """Parse a FAISS file; call this only with bytes whose checksum is known to be right.
-
-        Raises:
-            GalleryError: It isn't the kind of index that this class writes.
-        """
-        try:
-            index = faiss.deserialize_index(np.frombuffer(content, dtype=np.uint8))
-        except RuntimeError as error:
-            raise GalleryError(f"{what} can't be read: {one_line(error)}.", MAKE_ANEW) from error
-        flat = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap2) else None
-        if not isinstance(flat, faiss.IndexFlatIP):
-            raise GalleryError(f"{what} holds another kind of index than this version writes.", MAKE_ANEW)
-        self = cls.__new__(cls)
-        self._index = index
-        return self
-
-    def to_bytes(self) -> bytes:
-        """The index as the content of a FAISS file."""
-        return bytes(faiss.serialize_index(self._index))
+    def mapped(cls, content: mmap.mmap | bytes, count: int, dimension: int) -> Segment:
+        """The vectors in the content of a file whose header and length were checked."""
+        start, size = _HEADER_BYTES, count * dimension
+        ids = np.frombuffer(content, dtype="<i8", count=count, offset=start + 4 * size + _COUNT.size)
+        vectors = np.frombuffer(content, dtype="<f4", count=size, offset=start).reshape(count, dimension)
+        inner = np.frombuffer(content, dtype=np.uint8)[_ONE_INDEX.size :]
+        reader = _faiss.ZeroCopyIOReader(_faiss.swig_ptr(inner), len(inner))
+        # FAISS looks at the file's own bytes, which `ids` and `vectors` keep mapped.
+        return cls(ids, vectors, _faiss.read_index(reader, _faiss.IO_FLAG_MMAP_IFC))
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return len(self.ids)
 
-    @property
-    def dimension(self) -> int:
-        """The vectors' length."""
-        return int(self._index.d)
-
-    @property
-    def ids(self) -> NDArray[np.int64]:
-        """All ids in the order of the vectors."""
-        ids: NDArray[np.int64] = faiss.vector_to_array(self._index.id_map).astype(np.int64)
-        return ids
-
-    def add(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-        """Append vectors, shape (N, D), under new ids."""
-        self._index.add_with_ids(np.ascontiguousarray(vectors), np.ascontiguousarray(ids))
-
-    def stored(self) -> NDArray[np.float32]:
-        """All vectors in the order of `ids`, shape (N, D); a view that lives as long as the index."""
-        flat: Any = faiss.downcast_index(self._index.index)
-        values = faiss.rev_swig_ptr(flat.get_xb(), len(self) * self.dimension)
-        view: NDArray[np.float32] = values.reshape(len(self), self.dimension)
-        return view
-
-    def vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The vectors of the given ids, shape (N, D)."""
-        if not len(ids):
-            return np.empty((0, self.dimension), dtype=np.float32)
-        found: NDArray[np.float32] = self._index.reconstruct_batch(np.ascontiguousarray(ids))
+    def rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """For each id the row of its vector, -1 where it isn't here; shape (N,)."""
+        if not len(self):
+            return np.full(len(ids), -1, dtype=np.int64)
+        at = np.minimum(np.searchsorted(self.ids, ids, sorter=self._order), len(self) - 1)
+        rows = at if self._order is None else self._order[at]
+        found: NDArray[np.int64] = np.where(self.ids[rows] == ids, rows, -1)
         return found
 
     def search(
-        self, queries: NDArray[np.float32], k: int, allowed: Collection[int] | None
+        self, queries: NDArray[np.float32], k: int, keep: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Scores and ids, both (Q, k), best first; where fewer than k exist the id is -1."""
+        """The best k rows of each query among those to keep, by float32 inner products.
+
+        Args:
+            queries: Shape (Q, D).
+            k: At least 1.
+            keep: Shape (N,), which rows may be found; None for all.
+
+        Returns:
+            Scores and ids, both (Q, k), best first; where fewer than k exist the id is -1 and the score -inf.
+        """
         parameters: Any = None
-        if allowed is not None:
-            wanted = np.fromiter(allowed, dtype=np.int64, count=len(allowed))
-            parameters = faiss.SearchParameters()
-            parameters.sel = faiss.IDSelectorBatch(wanted)
-        scores, ids = self._index.search(np.ascontiguousarray(queries), k, params=parameters)
-        return scores, ids
+        if keep is not None:
+            bits = np.packbits(keep, bitorder="little")
+            selector = _faiss.IDSelectorBitmap(bits)
+            parameters = _faiss.SearchParameters(sel=selector)
+        scores, rows = self._flat.search(np.ascontiguousarray(queries), k, params=parameters)
+        found = rows >= 0
+        return np.where(found, scores, -np.inf), np.where(found, self.ids[rows], -1)
 
 
-MAKE_ANEW = "Index the images into a new folder with `sil index-gallery --gallery DIR`."
-
-
-def write_segment(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> str:
+def write_segment(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> tuple[str, str]:
     """Write vectors as a FAISS file, whole or not at all.
 
     Returns:
-        The SHA-256 of the file, by which `read_segment` will know it.
+        The SHA-256 of the file and its state, by which `read_segment` will know it.
 
     Raises:
         OSError: The folder can't be written, or the disk is full.
     """
-    index = VectorIndex(vectors.shape[1])
-    index.add(ids, vectors)
-    content = index.to_bytes()
+    index = _faiss.IndexIDMap2(_faiss.IndexFlatIP(vectors.shape[1]))
+    index.add_with_ids(np.ascontiguousarray(vectors), np.ascontiguousarray(ids))
+    content = bytes(_faiss.serialize_index(index))
     write_bytes(path, content)
-    return sha256_of_bytes(content)
+    return sha256_of_bytes(content), file_state(path)
 
 
-def read_segment(path: Path, *, sha256: str, count: int, dimension: int) -> VectorIndex:
-    """Read a FAISS file after checking that it is the one that was written.
+def read_segment(path: Path, *, sha256: str, seen: str, count: int, dimension: int) -> Segment:
+    """Map a FAISS file after checking that it is the one that was written.
 
-    FAISS trusts what it reads, so the checksum is compared on the very bytes that are then parsed.
+    Args:
+        path: The file.
+        sha256: Its checksum, which is compared unless the file's state is still `seen`.
+        seen: The file's state when its checksum was last known to be right.
+        count: How many vectors it must hold.
+        dimension: And of which length.
 
     Raises:
         FileNotFoundError: There is no such file (a writer may have merged it away).
         GalleryError: It is damaged or not the file that was written.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise GalleryError(f"{path} can't be read: {one_line(error)}.", "Check the disk.") from error
-    if sha256_of_bytes(content) != sha256:
+    content = map_file(path)
+    check_layout(path, content, count, dimension)
+    if file_state(path) != seen and sha256_of_bytes(content) != sha256:
         raise GalleryError(
             f"{path} is damaged or was replaced: its checksum is not the one recorded in the gallery.",
             MAKE_ANEW,
         )
-    index = VectorIndex.from_bytes(content, what=str(path))
-    if len(index) != count or index.dimension != dimension:
+    return Segment.mapped(content, count, dimension)
+
+
+def check_layout(path: Path, content: mmap.mmap | bytes, count: int, dimension: int) -> None:
+    """Raise a GalleryError unless a file has the header and the length of so many vectors."""
+    length = _HEADER_BYTES + _COUNT.size + count * (4 * dimension + 8)
+    header = _header(count, dimension)
+    ids_at = length - 8 * count - _COUNT.size
+    whole = len(content) == length and content[: len(header)] == header
+    if not whole or content[ids_at : ids_at + _COUNT.size] != _COUNT.pack(count):
         raise GalleryError(
-            f"{path} holds {len(index)} vectors of {index.dimension} where {count} of {dimension} belong.",
+            f"{path} is damaged or was replaced: it isn't a file of {count:,} vectors of {dimension} values.",
             MAKE_ANEW,
         )
-    return index
+
+
+def map_file(path: Path) -> mmap.mmap | bytes:
+    """A file's content, mapped into memory for reading.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        GalleryError: It can't be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            if not stream.seek(0, 2):
+                return b""  # nothing can't be mapped
+            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise GalleryError(f"{path} can't be read: {one_line(error)}.", "Check the disk.") from error
+
+
+def _header(count: int, dimension: int) -> bytes:
+    """What FAISS writes before the vectors: the map of ids, the flat index, and the number of values."""
+    inner_product = int(_faiss.METRIC_INNER_PRODUCT)
+    parts = [
+        _ONE_INDEX.pack(kind, dimension, count, _FIXED, _FIXED, True, inner_product) for kind in (b"IxM2", b"IxFI")
+    ]
+    return b"".join(parts) + _COUNT.pack(count * dimension)

@@ -2,216 +2,123 @@
 
 The database decides what is in the gallery: a file of vectors that no row of `segments` names doesn't exist,
 a vector whose id no row of `entries` has is dead. One transaction therefore moves both together.
-
-The journal is SQLite's write-ahead log: readers see the last finished transaction and are never blocked by a
-writer, nor it by them, which a rollback journal can't offer. Its price is that the folder must be on a local
-disk. `synchronous=FULL` flushes the log at every commit, so a finished batch survives a power cut.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sil_cli.errors import GalleryError
-from sil_cli.files import one_line
+from sil_cli.retrieval import schema
+from sil_cli.retrieval.database import DATABASE_FILE as DATABASE_FILE
+from sil_cli.retrieval.database import Database, damaged
+from sil_cli.retrieval.filters import COLUMNS
+from sil_cli.retrieval.records import Box as Box
+from sil_cli.retrieval.records import GalleryEntry as GalleryEntry
+from sil_cli.retrieval.records import IndexRecord as IndexRecord
+from sil_cli.retrieval.records import Member as Member
+from sil_cli.retrieval.records import SegmentRecord as SegmentRecord
+from sil_cli.retrieval.records import index_name as index_name
+from sil_cli.retrieval.records import segment_name as segment_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-DATABASE_FILE = "gallery.sqlite"
-FORMAT = 2
-_LOG_FILE = f"{DATABASE_FILE}-wal"
-Box = tuple[int, int, int, int]
+    import numpy as np
+    from numpy.typing import NDArray
 
-_SEGMENT_NAME = re.compile(r"segment-\d{6,}\.faiss")
+    from sil_cli.retrieval.filters import Filter
+
+_FILE_NAME = re.compile(r"(segment|index)-\d{6,}\.faiss")
 _IN_ONE_QUERY = 500
-_COLUMNS = "id, source, path, box, identity, camera, time, domain, content_hash, metadata"
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE segments (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL UNIQUE,
-    sha256 TEXT NOT NULL,
-    count INTEGER NOT NULL
-) STRICT;
-CREATE TABLE entries (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, -- never used twice, so a dead vector can't come back to life
-    source TEXT NOT NULL,
-    path TEXT NOT NULL,
-    box TEXT NOT NULL,                    -- JSON, '' for the whole image
-    identity TEXT,
-    camera TEXT,
-    time TEXT,                            -- ISO 8601
-    domain TEXT,
-    content_hash TEXT NOT NULL,
-    metadata TEXT NOT NULL,               -- JSON, text by name
-    segment INTEGER NOT NULL REFERENCES segments (number),
-    UNIQUE (source, path, box)
-) STRICT;
-CREATE INDEX entries_by_content ON entries (content_hash);
-CREATE INDEX entries_by_segment ON entries (segment);
-"""
+_ENTRY_COLUMNS = "id, path, content_hash, source, identity, camera, time, domain, box"
 
 
-@dataclass(frozen=True)
-class GalleryEntry:
-    """What is known of one image of the gallery; `source`, `path` and `box` together name it.
-
-    Attributes:
-        path: Of the image file, relative to `source`.
-        content_hash: SHA-256 of the image file.
-        source: The folder or data set that it came from.
-        identity: The person, None where unknown.
-        camera: The camera, None where unknown.
-        time: When it was taken, None where unknown.
-        domain: The camera network, None where unknown.
-        box: (left, top, width, height) in pixels that was cut out, None for the whole image.
-        metadata: Whatever else is known, text by name.
-    """
-
-    path: str
-    content_hash: str
-    source: str
-    identity: str | None = None
-    camera: str | None = None
-    time: datetime | None = None
-    domain: str | None = None
-    box: Box | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def key(self) -> tuple[str, str, Box | None]:
-        """What no two entries share."""
-        return self.source, self.path, self.box
-
-
-@dataclass(frozen=True)
-class SegmentRecord:
-    """One file of vectors: its name and checksum, how many vectors it holds and how many of them live."""
-
-    number: int
-    name: str
-    sha256: str
-    count: int
-    live: int
-
-
-def segment_name(number: int) -> str:
-    """The file name of a segment."""
-    return f"segment-{number:06d}.faiss"
-
-
-class Store:
-    """The open database of one gallery."""
-
-    def __init__(self, folder: Path, *, write: bool) -> None:
-        self.path = folder / DATABASE_FILE
-        mode = "mode=rwc" if write else "mode=ro"
-        if not write and not os.access(folder, os.W_OK) and not self.path.with_name(_LOG_FILE).exists():
-            mode += "&immutable=1"  # a read-only medium, where SQLite can't make the files that readers share
-        with self._understood():
-            address = f"{self.path.resolve().as_uri()}?{mode}"
-            self._connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=30)
-            try:
-                self._set_up(write)
-            except BaseException:
-                self._connection.close()
-                raise
-
-    def _set_up(self, write: bool) -> None:
-        self._connection.execute("PRAGMA trusted_schema = OFF")
-        self._connection.execute("PRAGMA foreign_keys = ON")
-        if write:
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-            self._connection.execute("PRAGMA secure_delete = ON")  # removed people leave no trace
-
-    def close(self) -> None:
-        """Close the database, which ends a snapshot."""
-        self._connection.close()
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All changes of the block, or none."""
-        with self._understood():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    self._connection.execute("ROLLBACK")
-                raise
-
-    def snapshot(self) -> None:
-        """From here on, see the gallery as it is now, whatever a writer does (until the next snapshot)."""
-        with self._understood():
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            self._connection.execute("BEGIN")
-
-    def is_made(self) -> bool:
-        """Whether the database has been set up."""
-        return bool(self._rows("SELECT 1 FROM sqlite_master WHERE name = 'meta'"))
-
-    def make(self, model: dict[str, Any], index: str) -> None:
-        """Set up an empty database, in one transaction."""
-        meta = {"format": FORMAT, "model": model, "index": index}
-        with self.transaction():
-            for statement in filter(str.strip, _SCHEMA.split(";\n")):
-                self._connection.execute(statement)
-            values = [(key, json.dumps(value, allow_nan=False)) for key, value in meta.items()]
-            self._connection.executemany("INSERT INTO meta VALUES (?, ?)", values)
-
-    def meta(self) -> dict[str, Any]:
-        """Format, model and index as they were recorded.
-
-        Raises:
-            GalleryError: They are missing, or of another version.
-        """
-        try:
-            meta = {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM meta")}
-            made = meta["format"]
-            model, _ = meta["model"], meta["index"]
-            complete = isinstance(model["fingerprint"], str) and isinstance(model["dimension"], int)
-        except (ValueError, KeyError, TypeError) as error:
-            raise _damaged(self.path, error) from error
-        if made != FORMAT:
-            raise GalleryError(
-                f"{self.path} is a gallery of format {made}; this version reads format {FORMAT}.",
-                "Use the version of sil that made it, or index the images anew with --gallery DIR.",
-            )
-        if not complete:
-            raise _damaged(self.path, ValueError("the record of its model is incomplete"))
-        return meta
+class Store(Database):
+    """The open database of one gallery: its tables."""
 
     def segments(self) -> list[SegmentRecord]:
         """All files of vectors, oldest first."""
         rows = self._rows(
-            "SELECT number, name, sha256, count,"
+            "SELECT number, name, sha256, seen, count,"
             " (SELECT COUNT(*) FROM entries WHERE segment = number) FROM segments ORDER BY number"
         )
         segments = [SegmentRecord(*row) for row in rows]
         for one in segments:
-            if not _SEGMENT_NAME.fullmatch(one.name):
-                raise _damaged(self.path, ValueError(f"'{one.name}' is no name of a segment"))
+            self._check_name(one.name)
         return segments
+
+    def index(self) -> IndexRecord | None:
+        """The approximate index, where there is one."""
+        columns = "name, sha256, seen, factory, count, last_id, effort, recall"
+        rows = self._rows(f"SELECT {columns} FROM indexes ORDER BY number DESC LIMIT 1")  # noqa: S608
+        if not rows:
+            return None
+        self._check_name(rows[0][0])
+        return IndexRecord(*rows[0])
+
+    def replace_index(self, record: IndexRecord | None) -> None:
+        """Make another approximate index count, or none (within a transaction)."""
+        self._connection.execute("DELETE FROM indexes")
+        if record is not None:
+            names = [each.name for each in fields(record)]
+            marks = ", ".join("?" * len(names))
+            values = [getattr(record, name) for name in names]
+            self._connection.execute(f"INSERT INTO indexes ({', '.join(names)}) VALUES ({marks})", values)  # noqa: S608
+
+    def mark_seen(self, name: str, sha256: str, seen: str) -> None:
+        """Say that a file has this checksum in this state (within a transaction)."""
+        for table in ("segments", "indexes"):
+            change = f"UPDATE {table} SET sha256 = ?, seen = ? WHERE name = ?"  # noqa: S608
+            self._connection.execute(change, (sha256, seen, name))
+
+    def _check_name(self, name: str) -> None:
+        if not _FILE_NAME.fullmatch(name):
+            raise damaged(self.path, ValueError(f"'{name}' is no name of a segment"))
 
     def count(self) -> int:
         """The number of entries."""
         return int(self._rows("SELECT COUNT(*) FROM entries")[0][0])
 
-    def ids(self, segment: int) -> list[int]:
+    def count_up_to(self, last_id: int) -> int:
+        """The number of entries with an id up to this one."""
+        return int(self._rows("SELECT COUNT(*) FROM entries WHERE id <= ?", last_id)[0][0])
+
+    def ids(self, segment: int) -> NDArray[np.int64]:
         """The ids of a segment's living vectors, ascending."""
-        return [row[0] for row in self._rows("SELECT id FROM entries WHERE segment = ? ORDER BY id", segment)]
+        return self._ids("SELECT id FROM entries WHERE segment = ? ORDER BY id", segment)
+
+    def spans_exactly(self, segment: int, ids: NDArray[np.int64]) -> bool:
+        """Whether a segment's entries reach from the first to the last of these ids; quick, and no proof."""
+        row = self._rows("SELECT MIN(id), MAX(id) FROM entries WHERE segment = ?", segment)[0]
+        return len(ids) > 0 and tuple(row) == (int(ids.min()), int(ids.max()))
+
+    def ids_matching(self, wanted: Filter) -> NDArray[np.int64]:
+        """The ids of all entries that pass a filter, ascending."""
+        condition, values = wanted.condition()
+        return self._ids(f"SELECT id FROM entries WHERE {condition} ORDER BY id", *values)  # noqa: S608
+
+    def known_values(self, key: str, limit: int = 50) -> list[str]:
+        """Values that entries have for a column or a key of metadata, for messages."""
+        if key in COLUMNS:
+            query = f"SELECT DISTINCT {key} FROM entries WHERE {key} IS NOT NULL ORDER BY 1 LIMIT ?"  # noqa: S608
+            return [row[0] for row in self._rows(query, limit)]
+        query = "SELECT DISTINCT value FROM metadata WHERE key = ? ORDER BY 1 LIMIT ?"
+        return [row[0] for row in self._rows(query, key, limit)]
+
+    def extent(self) -> tuple[int, int, str | None, str | None]:
+        """How many cameras and identities there are, and the first and the last time."""
+        cameras, identities = self._rows("SELECT COUNT(DISTINCT camera), COUNT(DISTINCT identity) FROM entries")[0]
+        order = "SELECT time FROM entries WHERE instant IS NOT NULL ORDER BY instant"
+        first, last = self._rows(f"{order} LIMIT 1"), self._rows(f"{order} DESC LIMIT 1")
+        return cameras, identities, first[0][0] if first else None, last[0][0] if last else None
+
+    def metadata_keys(self) -> list[str]:
+        """The names under which entries have metadata of their own."""
+        return [row[0] for row in self._rows("SELECT DISTINCT key FROM metadata ORDER BY 1")]
 
     def ids_of_content(self, content_hash: str) -> frozenset[int]:
         """The ids of all entries made from a file with this SHA-256."""
@@ -221,38 +128,51 @@ class Store:
         """The entries of the given ids; an unknown id is left out."""
         found: dict[int, GalleryEntry] = {}
         for some in _portions(ids):
-            marks = ", ".join("?" * len(some))
-            rows = self._rows(f"SELECT {_COLUMNS} FROM entries WHERE id IN ({marks})", *some)  # noqa: S608
-            found.update(_entry_of(row) for row in rows)
+            found.update(self._entries(f"WHERE id IN ({_marks(some)})", *some))
         return found
-
-    def sources(self) -> list[str]:
-        """The folders and data sets that entries came from."""
-        return [row[0] for row in self._rows("SELECT DISTINCT source FROM entries ORDER BY source")]
 
     def entries_at(self, source: str, paths: Sequence[str]) -> dict[int, GalleryEntry]:
         """The entries of these image files of `source`, by id."""
         found: dict[int, GalleryEntry] = {}
         for some in _portions(paths):
-            marks = ", ".join("?" * len(some))
-            query = f"SELECT {_COLUMNS} FROM entries WHERE source = ? AND path IN ({marks})"  # noqa: S608
-            found.update(_entry_of(row) for row in self._rows(query, source, *some))
+            found.update(self._entries(f"WHERE source = ? AND path IN ({_marks(some)})", source, *some))
         return found
 
     def entries_of(self, source: str) -> Iterator[tuple[int, GalleryEntry]]:
         """All entries of a source with their ids, ascending, read some at a time."""
         last = 0
-        query = f"SELECT {_COLUMNS} FROM entries WHERE source = ? AND id > ? ORDER BY id LIMIT ?"  # noqa: S608
-        while rows := self._rows(query, source, last, _IN_ONE_QUERY):
-            yield from map(_entry_of, rows)
-            last = rows[-1][0]
+        while found := self._entries("WHERE source = ? AND id > ? ORDER BY id LIMIT ?", source, last, _IN_ONE_QUERY):
+            yield from found.items()
+            last = max(found)
+
+    def sources(self) -> list[str]:
+        """The folders and data sets that entries came from."""
+        return [row[0] for row in self._rows("SELECT DISTINCT source FROM entries ORDER BY source")]
+
+    def _entries(self, which: str, *values: object) -> dict[int, GalleryEntry]:
+        """Entries by id, in the order of the query; `which` is the rest of one that gives a portion of rows at most."""
+        rows = self._rows(f"SELECT {_ENTRY_COLUMNS} FROM entries {which}", *values)  # noqa: S608
+        metadata: dict[int, dict[str, str]] = {row[0]: {} for row in rows}
+        for some in _portions(list(metadata)):
+            wanted = f"SELECT entry, key, value FROM metadata WHERE entry IN ({_marks(some)})"  # noqa: S608
+            for entry, key, value in self._rows(wanted, *some):
+                metadata[entry][key] = value
+        return {row[0]: self._entry(row, metadata[row[0]]) for row in rows}
+
+    def _entry(self, row: tuple[Any, ...], metadata: dict[str, str]) -> GalleryEntry:
+        path, content_hash, source, identity, camera = row[1:6]
+        try:
+            time = datetime.fromisoformat(row[6]) if row[6] is not None else None
+            box = _box_of(row[8])
+        except ValueError as error:
+            raise damaged(self.path, error) from error
+        return GalleryEntry(path, content_hash, source, identity, camera, time, row[7], box, metadata)
 
     def known(self, source: str, paths: Sequence[str]) -> dict[tuple[str, Box | None], str]:
         """The content hashes of those images of `source` that are in the gallery, by path and box."""
         found: dict[tuple[str, Box | None], str] = {}
         for some in _portions(paths):
-            marks = ", ".join("?" * len(some))
-            query = f"SELECT path, box, content_hash FROM entries WHERE source = ? AND path IN ({marks})"  # noqa: S608
+            query = f"SELECT path, box, content_hash FROM entries WHERE source = ? AND path IN ({_marks(some)})"  # noqa: S608
             for path, box, content_hash in self._rows(query, source, *some):
                 found[path, _box_of(box)] = content_hash
         return found
@@ -262,13 +182,42 @@ class Store:
         used: dict[str, int] = dict(self._rows("SELECT name, seq FROM sqlite_sequence"))
         return used.get("entries", 0) + 1, used.get("segments", 0) + 1
 
-    def insert_segment(self, number: int, sha256: str, count: int) -> None:
-        """Make a file of vectors count (within a transaction)."""
-        row = (number, segment_name(number), sha256, count)
-        self._connection.execute("INSERT INTO segments VALUES (?, ?, ?, ?)", row)
+    def next_index_number(self) -> int:
+        """The number of the next approximate index."""
+        rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'indexes'")
+        return int(rows[0][0]) + 1 if rows else 1
 
-    def insert_entries(self, first_id: int, entries: Sequence[GalleryEntry], segment: int) -> None:
-        """Add entries under consecutive ids; one of the same key is replaced (within a transaction)."""
+    def use_up_ids(self, last: int) -> None:
+        """Never give an id up to `last` to a new entry (within a transaction)."""
+        used = max(last, self.next_numbers()[0] - 1)
+        self._connection.execute("DELETE FROM sqlite_sequence WHERE name = 'entries'")
+        self._connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('entries', ?)", (used,))
+
+    def insert_segment(self, number: int, sha256: str, seen: str, count: int) -> None:
+        """Make a file of vectors count (within a transaction)."""
+        row = (number, segment_name(number), sha256, count, seen)
+        self._connection.execute("INSERT INTO segments (number, name, sha256, count, seen) VALUES (?, ?, ?, ?, ?)", row)
+
+    def members(self, ids: Sequence[int]) -> dict[int, list[Member]]:
+        """The images of which entries are the mean, in order; entries of one image are left out."""
+        found: dict[int, list[Member]] = {}
+        for some in _portions(ids):
+            wanted = f"SELECT entry, source, path, box FROM members WHERE entry IN ({_marks(some)})"  # noqa: S608
+            for entry, source, path, box in self._rows(f"{wanted} ORDER BY entry, position", *some):
+                found.setdefault(entry, []).append((source, path, _box_of(box)))
+        return found
+
+    def insert_members(self, members: Mapping[int, Sequence[Member]]) -> None:
+        """Say of which images entries are the mean (within a transaction)."""
+        rows = [
+            (entry, position, source, path, _text_of(box))
+            for entry, images in members.items()
+            for position, (source, path, box) in enumerate(images)
+        ]
+        self._connection.executemany("INSERT INTO members VALUES (?, ?, ?, ?, ?)", rows)
+
+    def insert_entries(self, ids: Sequence[int], entries: Sequence[GalleryEntry], segment: int) -> None:
+        """Add entries; one of the same key is replaced (within a transaction)."""
         rows = [
             (
                 identifier,
@@ -280,14 +229,15 @@ class Store:
                 entry.time.isoformat() if entry.time else None,
                 entry.domain,
                 entry.content_hash,
-                json.dumps(dict(entry.metadata), ensure_ascii=False),
                 segment,
+                _instant_of(entry),
             )
-            for identifier, entry in enumerate(entries, start=first_id)
+            for identifier, entry in zip(ids, entries, strict=True)
         ]
         keys = [row[1:4] for row in rows]
         self._connection.executemany("DELETE FROM entries WHERE (source, path, box) = (?, ?, ?)", keys)
-        self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._connection.executemany(f"INSERT INTO entries VALUES ({', '.join('?' * 11)})", rows)  # noqa: S608
+        self._insert_metadata(zip(ids, entries, strict=True))
 
     def delete_paths(self, source: str, paths: Sequence[str]) -> int:
         """Delete the entries of these image files, however many boxes each (within a transaction)."""
@@ -296,9 +246,11 @@ class Store:
         self._connection.executemany("DELETE FROM entries WHERE source = ? AND path = ?", pairs)
         return self._connection.total_changes - before
 
-    def delete_ids(self, ids: Sequence[int]) -> None:
-        """Delete entries (within a transaction)."""
+    def delete_ids(self, ids: Sequence[int]) -> int:
+        """Delete entries (within a transaction); returns how many there were."""
+        before = self.count()
         self._connection.executemany("DELETE FROM entries WHERE id = ?", [(one,) for one in ids])
+        return before - self.count()
 
     def describe_entries(self, entries: Mapping[int, GalleryEntry]) -> None:
         """Write anew what is known of images whose vectors stay (within a transaction)."""
@@ -307,14 +259,34 @@ class Store:
                 entry.identity,
                 entry.camera,
                 entry.time.isoformat() if entry.time else None,
+                _instant_of(entry),
                 entry.domain,
-                json.dumps(dict(entry.metadata), ensure_ascii=False),
                 identifier,
             )
             for identifier, entry in entries.items()
         ]
-        statement = "UPDATE entries SET (identity, camera, time, domain, metadata) = (?, ?, ?, ?, ?) WHERE id = ?"
+        statement = "UPDATE entries SET (identity, camera, time, instant, domain) = (?, ?, ?, ?, ?) WHERE id = ?"
         self._connection.executemany(statement, rows)
+        self._connection.executemany("DELETE FROM metadata WHERE entry = ?", [(one,) for one in entries])
+        self._insert_metadata(entries.items())
+
+    def _insert_metadata(self, entries: Iterable[tuple[int, GalleryEntry]]) -> None:
+        rows = [(identifier, *pair) for identifier, entry in entries for pair in entry.metadata.items()]
+        self._connection.executemany("INSERT INTO metadata VALUES (?, ?, ?)", rows)
+
+    def log_removal(self, time: datetime, count: int, criterion: str) -> None:
+        """Note that entries were removed, without saying which (within a transaction)."""
+        row = (time.isoformat(timespec="seconds"), count, criterion)
+        self._connection.execute("INSERT INTO removals VALUES (?, ?, ?)", row)
+
+    def removals(self) -> list[tuple[str, int, str]]:
+        """Time, count and kinds of criteria of all removals, oldest first."""
+        return self._rows("SELECT time, count, criterion FROM removals ORDER BY rowid")
+
+    def replace_removals(self, removals: Sequence[tuple[str, int, str]]) -> None:
+        """Put another log of removals in the place of this one (within a transaction)."""
+        self._connection.execute("DELETE FROM removals")
+        self._connection.executemany("INSERT INTO removals VALUES (?, ?, ?)", removals)
 
     def move_entries(self, ids: Sequence[int], segment: int) -> None:
         """Say that these vectors now lie in another segment (within a transaction)."""
@@ -325,30 +297,6 @@ class Store:
         """Forget files of vectors that no entry needs (within a transaction)."""
         self._connection.executemany("DELETE FROM segments WHERE number = ?", [(one,) for one in numbers])
 
-    def _rows(self, query: str, *values: object) -> list[Any]:
-        with self._understood():
-            return self._connection.execute(query, values).fetchall()
-
-    @contextlib.contextmanager
-    def _understood(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            text = one_line(error)
-            if "full" in text or "disk I/O" in text:
-                raise GalleryError(
-                    f"{self.path} can't be written: {text}.",
-                    "Free some space and run the same again: finished batches are kept.",
-                ) from error
-            raise _damaged(self.path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> GalleryError:
-    return GalleryError(
-        f"{path} can't be used: {one_line(error)}.",
-        "Check that it is a gallery's file and may be read, or index the images anew with --gallery DIR.",
-    )
-
 
 def _text_of(box: Box | None) -> str:
     return "" if box is None else json.dumps(box)
@@ -358,14 +306,12 @@ def _box_of(text: str) -> Box | None:
     return tuple(json.loads(text)) if text else None
 
 
-def _entry_of(row: Sequence[Any]) -> tuple[int, GalleryEntry]:
-    """Id and entry from the columns of `_COLUMNS`."""
-    identifier, source, path, box, identity, camera, time, domain, content_hash, metadata = row
-    taken = datetime.fromisoformat(time) if time is not None else None
-    known = {"identity": identity, "camera": camera, "time": taken, "domain": domain}
-    return identifier, GalleryEntry(
-        path, content_hash, source, **known, box=_box_of(box), metadata=json.loads(metadata)
-    )
+def _instant_of(entry: GalleryEntry) -> float | None:
+    return schema.instant_of(entry.time) if entry.time else None
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def _portions(values: Sequence[Any]) -> list[Sequence[Any]]:

@@ -8,18 +8,26 @@ writer deletes; a kill after it leaves a finished batch.
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
+import shutil
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sil_cli.errors import GalleryError
 from sil_cli.files import TEMPORARY_MARK, one_line
-from sil_cli.locks import LOCK_FILE, writer_lock
+from sil_cli.locks import writer_lock
 from sil_cli.retrieval.distance import unit_rows
-from sil_cli.retrieval.gallery import VECTOR_FOLDER, read_living, require_same_model
-from sil_cli.retrieval.segments import INDEX_KIND, write_segment
-from sil_cli.retrieval.store import DATABASE_FILE, Store, segment_name
+from sil_cli.retrieval.filters import Filter
+from sil_cli.retrieval.gallery import require_known_keys, require_same_model
+from sil_cli.retrieval.health import repair_files
+from sil_cli.retrieval.loading import read_index, read_living
+from sil_cli.retrieval.places import VECTOR_FOLDER, delete_superseded, rebuilding_folder
+from sil_cli.retrieval.refusals import require_batch, require_gallery_or_nothing
+from sil_cli.retrieval.schema import AUTOMATIC
+from sil_cli.retrieval.searching import Searcher
+from sil_cli.retrieval.segments import MAKE_ANEW, write_segment
+from sil_cli.retrieval.store import DATABASE_FILE, IndexRecord, Store, index_name, segment_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +35,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sil_cli.retrieval.store import Box, GalleryEntry, SegmentRecord
+    from sil_cli.retrieval.approximate import ApproximateIndex
+    from sil_cli.retrieval.health import Repaired
+    from sil_cli.retrieval.store import Box, GalleryEntry, Member, SegmentRecord
 
 SEGMENT_BYTES = 2**27  # of vectors that merging puts into one file
 
@@ -44,35 +54,74 @@ def gallery_writer(folder: Path, model: Mapping[str, Any]) -> Iterator[GalleryWr
         SilError: The gallery was made by another model, another process writes to it, the folder holds
             something else or can't be written, or the gallery is damaged.
     """
-    _require_gallery_or_nothing(folder)
+    require_gallery_or_nothing(folder)
+    with _locked(folder) as store:
+        if store.is_made():
+            store.migrate()
+        else:
+            store.make(dict(model), AUTOMATIC)
+        require_same_model(folder, store.meta()["model"], model["fingerprint"])
+        writer = GalleryWriter(folder, store)
+        writer.delete_leftovers()
+        yield writer
+
+
+@contextlib.contextmanager
+def existing_writer(folder: Path) -> Iterator[GalleryWriter]:
+    """Open a gallery that is there for writing, whatever its model, as its only writer.
+
+    Raises:
+        SilError: There is none, another process writes to it, it can't be written, or it is damaged.
+    """
+    if not (folder / DATABASE_FILE).is_file():
+        raise GalleryError(f"There is no gallery in {folder}.", "Make one with `sil index-gallery IMAGES`.")
+    with _locked(folder) as store:
+        store.migrate()
+        writer = GalleryWriter(folder, store)
+        writer.delete_leftovers()
+        yield writer
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[Store]:
     with writer_lock(
         folder,
         while_held="Wait until it is done; searching goes on meanwhile.",
         elsewhere="Choose another folder with --gallery DIR.",
     ):
+        delete_superseded(folder)
         store = Store(folder, write=True)
         try:
-            if not store.is_made():
-                store.make(dict(model), INDEX_KIND)
-            require_same_model(folder, store.meta()["model"], model["fingerprint"])
-            writer = GalleryWriter(folder, store)
-            writer.delete_leftovers()
-            yield writer
+            yield store
         finally:
             store.close()
 
 
 class GalleryWriter:
-    """Adds to, replaces in and removes from a gallery; use `gallery_writer` to get one."""
+    """Adds to, replaces in and removes from a gallery; use `gallery_writer` to get one.
+
+    Attributes:
+        dimension: The embeddings' length.
+    """
 
     def __init__(self, folder: Path, store: Store) -> None:
         self._folder = folder
         self._vectors = folder / VECTOR_FOLDER
         self._store = store
-        self._dimension = int(store.meta()["model"]["dimension"])
+        self.dimension = int(store.meta()["model"]["dimension"])
 
     def __len__(self) -> int:
         return self._store.count()
+
+    def close(self) -> None:
+        """Let go of the database, before its folder is moved; nothing can be written afterwards."""
+        self._store.close()
+
+    @property
+    def model(self) -> Mapping[str, Any]:
+        """The record of the model that the gallery belongs to."""
+        model: Mapping[str, Any] = self._store.meta()["model"]
+        return model
 
     def known(self, source: str, paths: Sequence[str]) -> dict[tuple[str, Box | None], str]:
         """What the gallery has of these image files of `source`: the SHA-256 of each (path, box)."""
@@ -95,12 +144,14 @@ class GalleryWriter:
         with self._store.transaction():
             self._store.describe_entries(entries)
 
-    def remove(self, ids: Sequence[int]) -> None:
-        """Remove entries; they are found no more from this moment, and `finish` deletes their vectors."""
-        with self._store.transaction():
-            self._store.delete_ids(ids)
-
-    def add(self, entries: Sequence[GalleryEntry], embeddings: NDArray[np.floating]) -> None:
+    def add(
+        self,
+        entries: Sequence[GalleryEntry],
+        embeddings: NDArray[np.floating],
+        *,
+        ids: NDArray[np.int64] | None = None,
+        members: Sequence[Sequence[Member]] = (),
+    ) -> None:
         """Add one batch, wholly or not at all; an entry of the same source, path and box is replaced.
 
         When this returns, the batch is on the disk and survives a kill.
@@ -108,6 +159,8 @@ class GalleryWriter:
         Args:
             entries: N of them, no two of the same source, path and box.
             embeddings: Shape (N, D), of any length but zero.
+            ids: For each entry an id from 1 on that the gallery never gave, ascending; None for the next ones.
+            members: For each entry the images of whose embeddings it is the mean; none for an entry of one image.
 
         Raises:
             GalleryError: The batch doesn't fit together or to the gallery, or can't be written.
@@ -115,14 +168,17 @@ class GalleryWriter:
         """
         if not len(entries):
             return
-        self._check(entries, embeddings)
+        require_batch(entries, embeddings, members, self.dimension)
         units = unit_rows(embeddings.astype(np.float32, copy=False), what="gallery")
         first_id, number = self._store.next_numbers()
-        ids = np.arange(first_id, first_id + len(entries), dtype=np.int64)
-        sha256 = self._write(number, ids, units)
+        if ids is None:
+            ids = np.arange(first_id, first_id + len(entries), dtype=np.int64)
+        sha256, seen = self._write(number, ids, units)
         with self._store.transaction():
-            self._store.insert_segment(number, sha256, len(ids))
-            self._store.insert_entries(first_id, entries, number)
+            self._store.insert_segment(number, sha256, seen, len(ids))
+            self._store.insert_entries(ids.tolist(), entries, number)
+            if members:
+                self._store.insert_members(dict(zip(ids.tolist(), members, strict=True)))
 
     def remove_paths(self, source: str, paths: Sequence[str]) -> int:
         """Remove the entries of these image files of `source`; returns how many there were.
@@ -132,23 +188,136 @@ class GalleryWriter:
         with self._store.transaction():
             return self._store.delete_paths(source, paths)
 
+    def ids_passing(self, wanted: Filter) -> NDArray[np.int64]:
+        """The ids of all entries that pass a filter, ascending.
+
+        Raises:
+            GalleryError: It asks for metadata of a name that no entry has.
+        """
+        require_known_keys(self._store, wanted)
+        return self._store.ids_matching(wanted)
+
+    def remove(self, ids: Sequence[int], criterion: str) -> int:
+        """Remove entries, and log how many without saying which; returns that number.
+
+        They are found no more from this moment; `compact` deletes every trace of them from the gallery's files.
+
+        Args:
+            ids: The entries'; unknown ones are passed over.
+            criterion: Why, free of personal data: the kinds of what they were chosen by.
+        """
+        with self._store.transaction():
+            removed = self._store.delete_ids(ids)
+            self._store.log_removal(datetime.now(UTC), removed, criterion)
+        return removed
+
+    def compact(self) -> bool:
+        """Merge files and delete every trace of removed entries: their vectors, their rows, their mark in an index.
+
+        An index that holds a removed vector is dropped; `tuning.refresh_index` builds it anew.
+
+        Returns:
+            Whether that is complete: a reader that still looks at an older state keeps the database's log alive.
+        """
+        self.finish()
+        shutil.rmtree(rebuilding_folder(self._folder), ignore_errors=True)  # may hold what was removed since it began
+        index = self._store.index()
+        if index is not None and self.count_up_to(index.last_id) != index.count:
+            self.put_index(None)
+        return self._store.shrink()
+
+    def repair(self, *, trust: bool) -> Repaired:
+        """Drop what is broken and keep all else; see `health.repair_files`."""
+        repaired = repair_files(self._folder, self._store, trust=trust)
+        self.delete_leftovers()
+        return repaired
+
+    def ids(self) -> NDArray[np.int64]:
+        """The ids of all entries, ascending."""
+        return self._store.ids_matching(Filter())
+
+    def entries(self, ids: Sequence[int]) -> dict[int, GalleryEntry]:
+        """The entries of the given ids; an unknown id is left out."""
+        return self._store.entries(ids)
+
+    def adopt_history(self, removals: Sequence[tuple[str, int, str]], last_id: int) -> None:
+        """Take over the log of removals of the gallery that this one replaces, and never give its ids again."""
+        with self._store.transaction():
+            self._store.use_up_ids(last_id)
+            self._store.replace_removals(removals)
+
+    def wished_index(self) -> str:
+        """`auto`, `exact`, or FAISS's name of the index that the user wants."""
+        return str(self._store.meta()["index"])
+
+    def choose_index(self, wished: str) -> None:
+        """Remember which index the user wants."""
+        with self._store.transaction():
+            self._store.choose_index(wished)
+
+    def index(self) -> IndexRecord | None:
+        """What is recorded of the approximate index; None where there is none."""
+        return self._store.index()
+
+    def read_index(self, record: IndexRecord) -> ApproximateIndex:
+        """The approximate index itself.
+
+        Raises:
+            GalleryError: It is missing or damaged.
+        """
+        try:
+            return read_index(self._folder, record, self.dimension)
+        except FileNotFoundError as error:
+            raise GalleryError(f"{error.filename} is missing.", MAKE_ANEW) from error
+
+    def put_index(self, index: ApproximateIndex | None, *, effort: int = 0, recall: float = 1.0) -> None:
+        """Make an index of all living vectors count, in the place of any other; None for none."""
+        record = None
+        if index is not None:
+            name = index_name(self._store.next_index_number())
+            with self._refusing():
+                sha256, seen = index.write(self._vectors / name)
+            last_id = int(index.ids.max())
+            record = IndexRecord(name, sha256, seen, index.factory, len(index), last_id, effort, recall)
+        with self._store.transaction():
+            self._store.replace_index(record)
+        self.delete_leftovers()
+
+    def count_up_to(self, last_id: int) -> int:
+        """How many living entries have an id up to this one."""
+        return self._store.count_up_to(last_id)
+
+    def searcher(self, index: ApproximateIndex | None) -> Searcher:
+        """All living vectors as they are now, to search in, with an index over all of them.
+
+        Raises:
+            GalleryError: A file is damaged or missing.
+        """
+        try:
+            parts = [read_living(self._folder, self._store, one, self.dimension) for one in self._store.segments()]
+        except FileNotFoundError as error:
+            raise GalleryError(f"{error.filename} is missing.", MAKE_ANEW) from error
+        return Searcher(parts, index, last_id=int(index.ids.max()) if index is not None and len(index) else 0)
+
     def finish(self) -> None:
         """Merge small files of vectors, and those with dead vectors, into few whole ones.
 
         Raises:
             GalleryError: A file is damaged, or the disk is full; the gallery stays as it was.
         """
-        for group in _groups(self._store.segments(), SEGMENT_BYTES // (4 * self._dimension)):
+        for group in _groups(self._store.segments(), SEGMENT_BYTES // (4 * self.dimension)):
             self._merge(group)
         self.delete_leftovers()
 
     def delete_leftovers(self) -> None:
         """Delete the files that no finished batch needs."""
         named = {segment.name for segment in self._store.segments()}
+        index = self._store.index()
+        named |= {index.name} if index else set()
         with self._refusing():
             self._vectors.mkdir(exist_ok=True)
             for path in self._vectors.iterdir():
-                ours = path.name.startswith((TEMPORARY_MARK, "segment-")) and path.suffix == ".faiss"
+                ours = path.name.startswith((TEMPORARY_MARK, "segment-", "index-")) and path.suffix == ".faiss"
                 if ours and path.name not in named:
                     path.unlink(missing_ok=True)
 
@@ -156,21 +325,22 @@ class GalleryWriter:
         parts = []
         for segment in group:
             try:
-                index, living = read_living(self._folder, self._store, segment, self._dimension)
+                rows, living = read_living(self._folder, self._store, segment, self.dimension)
             except FileNotFoundError as error:
-                raise GalleryError(f"{error.filename} is missing.", "Index into a new --gallery DIR.") from error
-            parts.append((index.ids[living], index.stored()[living]))
+                raise GalleryError(f"{error.filename} is missing.", MAKE_ANEW) from error
+            parts.append((rows.ids, rows.vectors) if living is None else (rows.ids[living], rows.vectors[living]))
         ids = np.concatenate([ids for ids, _ in parts])
-        vectors = np.concatenate([vectors for _, vectors in parts])
+        order = np.argsort(ids)
+        ids, vectors = ids[order], np.concatenate([vectors for _, vectors in parts])[order]
         _, number = self._store.next_numbers()
-        sha256 = self._write(number, ids, vectors) if len(ids) else None
+        written = self._write(number, ids, vectors) if len(ids) else None
         with self._store.transaction():
-            if sha256 is not None:
-                self._store.insert_segment(number, sha256, len(ids))
+            if written is not None:
+                self._store.insert_segment(number, *written, len(ids))
                 self._store.move_entries(ids.tolist(), number)
             self._store.delete_segments([segment.number for segment in group])
 
-    def _write(self, number: int, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> str:
+    def _write(self, number: int, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> tuple[str, str]:
         with self._refusing():
             return write_segment(self._vectors / segment_name(number), ids, vectors)
 
@@ -184,39 +354,6 @@ class GalleryWriter:
                 f"{self._vectors} can't be written: {one_line(error)}.",
                 "Make room or set it right, then run the same again: finished batches are kept.",
             ) from error
-
-    def _check(self, entries: Sequence[GalleryEntry], embeddings: NDArray[np.floating]) -> None:
-        if embeddings.shape != (len(entries), self._dimension):
-            raise GalleryError(
-                f"{len(entries)} images came with embeddings of shape {embeddings.shape}.",
-                f"This gallery needs one row of {self._dimension} values an image.",
-            )
-        (key, times), *_ = Counter(entry.key for entry in entries).most_common(1)
-        if times > 1:
-            raise GalleryError(f"'{key[1]}' came {times} times in one batch.", "Give each image once.")
-        for entry in entries:
-            if not _is_text(entry.source) or not _is_text(entry.path):
-                raise GalleryError(f"The file name {entry.path!r} is not UTF-8.", "Rename the file.")
-
-
-def _require_gallery_or_nothing(folder: Path) -> None:
-    """Make the folder, and refuse one that holds other things."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        names = {path.name for path in folder.iterdir()}
-    except OSError as error:
-        raise GalleryError(
-            f"{folder} can't be used as a gallery: {one_line(error)}.", "Choose another --gallery DIR."
-        ) from error
-    if DATABASE_FILE not in names and names - {LOCK_FILE, VECTOR_FOLDER}:
-        raise GalleryError(
-            f"{folder} is not a gallery, and not empty.", "Choose a new or empty folder with --gallery DIR."
-        )
-
-
-def _is_text(name: str) -> bool:
-    """Whether a file name can be stored: the OS may hand over bytes that are no text."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _groups(segments: Sequence[SegmentRecord], full: int) -> list[list[SegmentRecord]]:

@@ -61,7 +61,7 @@ def query_batch(settings: Settings, reporter: Reporter, out: TextIO) -> BatchRes
     total, portions = _portions(source, reader, reporter)
     began = time.monotonic()
     with open_gallery(settings.gallery.folder) as gallery:
-        searching = prepare_search(settings, gallery)
+        searching = prepare_search(settings, gallery, reporter)
         engine = load_own_engine(settings, gallery, reporter, images=None)
         answering = _Answering(searching, engine, settings)
         try:

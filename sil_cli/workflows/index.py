@@ -11,6 +11,7 @@ from sil_cli.evaluation.calibration import CALIBRATION_FILE, read_calibration, w
 from sil_cli.models.choose import NOWHERE
 from sil_cli.models.record import RECORD_FILE, read_record
 from sil_cli.retrieval.gallery import open_gallery
+from sil_cli.retrieval.tuning import refresh_index, require_factory
 from sil_cli.retrieval.writer import gallery_writer
 from sil_cli.runtime import SilentReporter
 from sil_cli.workflows.engine import MODEL_FOLDER, gallery_record, keep_model, load
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from sil_cli.models.choose import LoadedModel
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
@@ -49,13 +51,12 @@ def index_gallery(settings: Settings, reporter: Reporter) -> IndexResult:
     if settings.gallery.export and not _belongs_to_another(folder, model):
         export_if_possible(model, known, reporter)
     loaded = load(model, settings, reporter, images=len(known))
-    if loaded.files == NOWHERE:
-        raise ModelError(
-            f"{model} can't be kept with a gallery: its run is not finished.", "Finish it with `sil train --resume`."
-        )
+    require_finished(loaded, model)
+    if settings.gallery.index is not None:
+        require_factory(settings.gallery.index, loaded.engine.dimension)
     with gallery_writer(folder, gallery_record(loaded)) as writer:
         keep_model(loaded, folder)
-        _keep_calibration(model, folder, loaded.record.fingerprint)
+        keep_calibration(model, folder, loaded.record.fingerprint)
         placing = Placing(folder, writer.sources())
         run = IndexRun(writer, reader, placing, loaded.engine, settings.gallery.batch)
         try:
@@ -68,6 +69,7 @@ def index_gallery(settings: Settings, reporter: Reporter) -> IndexResult:
                 "Run the same command again to go on with the rest.",
             ) from None
         writer.finish()
+        refresh_index(writer, reporter, wished=settings.gallery.index)
     _refuse_nothing(run)
     return _result(folder, fixed, run, pruned, reader.doubts.tell(reporter))
 
@@ -142,7 +144,19 @@ def _take_all(run: IndexRun, fixed: Sequence[Source], stream: Iterator[Source] |
             task.advance(len(source.images))
 
 
-def _keep_calibration(model: Path, folder: Path, fingerprint: str) -> None:
+def require_finished(loaded: LoadedModel, model: Path) -> None:
+    """Refuse a model that was made up from a checkpoint: there are no files of it to keep with a gallery.
+
+    Raises:
+        ModelError: It is one.
+    """
+    if loaded.files == NOWHERE:
+        raise ModelError(
+            f"{model} can't be kept with a gallery: its run is not finished.", "Finish it with `sil train --resume`."
+        )
+
+
+def keep_calibration(model: Path, folder: Path, fingerprint: str) -> None:
     """Copy the model's thresholds beside the gallery's copy of it; newer ones replace older ones.
 
     Raises:

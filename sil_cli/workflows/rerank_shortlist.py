@@ -13,6 +13,7 @@ from sil_cli.retrieval.rerank import KReciprocalDistances
 if TYPE_CHECKING:
     from collections.abc import Sequence, Set
 
+    from sil_cli.retrieval.filters import Filter
     from sil_cli.retrieval.gallery import Gallery, Match
     from sil_cli.settings import RerankSettings
 
@@ -28,11 +29,13 @@ class RerankedSearch:
         gallery: Open.
         shortlist: How many matches are re-ranked among each other.
         options: k1, k2 and λ.
+        only: What the entries that may be found must fulfil; None for all.
     """
 
     gallery: Gallery
     shortlist: int
     options: RerankSettings
+    only: Filter | None = None
 
     def __call__(
         self, embeddings: np.ndarray, k: int, *, exclude: Sequence[Set[int]] | None = None
@@ -48,7 +51,7 @@ class RerankedSearch:
         Raises:
             SilError: As `Gallery.search`, or an option of re-ranking is out of range.
         """
-        found = self.gallery.search(embeddings, max(k, self.shortlist), exclude=exclude)
+        found = self.gallery.search(embeddings, max(k, self.shortlist), only=self.only, exclude=exclude)
         units = unit_rows(embeddings.astype(np.float32, copy=False), what="query")
         return [self._reranked(unit, matches) for unit, matches in zip(units, found, strict=True)]
 

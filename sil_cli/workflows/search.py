@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sil_cli.errors import GalleryError, UsageError
@@ -10,6 +11,7 @@ from sil_cli.evaluation.calibration import Calibration
 from sil_cli.retrieval.gallery import Gallery, Match, open_gallery
 from sil_cli.workflows.decisions import decide, find_calibration, threshold_of, thresholds, verdict
 from sil_cli.workflows.engine import MODEL_FOLDER, load_for_gallery
+from sil_cli.workflows.filtering import make_filter, warn_if_nothing_passes
 from sil_cli.workflows.ingest.times import find_zone
 from sil_cli.workflows.listing import Listed, Listing, Search, list_matches
 from sil_cli.workflows.pictures import SHEET_FORMATS, Found, draw
@@ -64,7 +66,7 @@ def search(settings: Settings, reporter: Reporter) -> QueryResults:
         reporter.note("There is only one picture: nothing to fuse.")
     with open_gallery(settings.gallery.folder) as gallery:
         require_ids(queries, gallery)
-        searching = prepare_search(settings, gallery)
+        searching = prepare_search(settings, gallery, reporter)
         pictures = sum(len(query.pictures) for query in queries)
         engine = load_own_engine(settings, gallery, reporter, images=pictures) if pictures else None
         embeddings = embed_queries(queries, gallery, engine, settings.gallery.batch)
@@ -77,11 +79,11 @@ def search(settings: Settings, reporter: Reporter) -> QueryResults:
     return QueryResults(queries=results)
 
 
-def prepare_search(settings: Settings, gallery: Gallery) -> Searching:
-    """How an open gallery is searched, and which of its matches are listed.
+def prepare_search(settings: Settings, gallery: Gallery, reporter: Reporter) -> Searching:
+    """How an open gallery is searched, and which of its matches are listed; says so when no entry passes the filter.
 
     Raises:
-        UsageError: All matches are asked for, and nothing says from which score on.
+        UsageError: All matches are asked for, and nothing says from which score on; or the filter makes no sense.
         SilError: The named model is another one, or the calibration can't be used.
     """
     wanted = settings.query
@@ -92,11 +94,13 @@ def prepare_search(settings: Settings, gallery: Gallery) -> Searching:
         at_least=threshold_of(calibration, wanted.min_score, everything=wanted.all),
         by_identity=wanted.group == "identity",
     )
-    search: Search = gallery.search
+    only = make_filter(settings)
+    warn_if_nothing_passes(gallery, only, reporter)
+    search: Search = partial(gallery.search, only=only)
     if wanted.rerank:
         from sil_cli.workflows.rerank_shortlist import RerankedSearch  # brings scipy, which other queries go without
 
-        search = RerankedSearch(gallery, wanted.shortlist, settings.rerank)
+        search = RerankedSearch(gallery, wanted.shortlist, settings.rerank, only)
     return Searching(gallery, search, calibration, listing)
 
 

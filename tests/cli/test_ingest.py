@@ -15,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sil_cli.cli.app import make_app
+from sil_cli.models.embedder import load_model, save_model
 from sil_cli.retrieval.gallery import open_gallery
 
 
@@ -211,6 +212,35 @@ class TestTracklets:
         assert index("crops")["total"] == 7
         document = index("crops", *self.FLAGS)
         assert (document["total"], document["absorbed"]) == (2, 5)
+
+    def test_are_checked_rebuilt_and_removed_with_all_their_images(self, work, world) -> None:
+        index("crops", *self.FLAGS)
+        other = work / "other"
+        embedder, _ = load_model(world / "runs/001-ubs")
+        embedder.neck.weight.data *= 1.5
+        embedder.neck.running_mean += 0.1
+        save_model(other, embedder)
+        index("crops", "--gallery", "expected", "--model", other, *self.FLAGS)
+        checks = sil("gallery", "verify", "--json").document["checks"]
+        assert checks[-1]["ok"]
+        assert checks[-1]["found"].startswith("2 entries, least cosine 1.0")
+        before = entries()
+        assert sil("gallery", "rebuild", "--model", other, "--json").document["embedded"] == 2
+        assert entries() == before
+        with open_gallery(Path("gallery")) as rebuilt, open_gallery(Path("expected")) as expected:
+            assert rebuilt.members([1, 2]) == expected.members([1, 2])
+            assert [len(images) for images in rebuilt.members([1, 2]).values()] == [3, 3]
+            np.testing.assert_allclose(rebuilt.vectors([1, 2]), expected.vectors([1, 2]), atol=1e-5)
+        assert counts(index("crops", "--model", other, *self.FLAGS)) == (0, 0, 0, 2, 0, 2)
+
+        shown = next(iter(before))
+        hidden = next(path.name for path in sorted(Path("crops").glob(f"{shown[:2]}*")) if path.name != shown)
+        Path("crops", hidden).rename("away.png")
+        refused = sil("gallery", "rebuild")
+        assert refused.code == 1
+        assert hidden in refused.error
+        assert sil("gallery", "remove", "--path", hidden, "--yes", "--json").document["removed"] == 1
+        assert shown not in entries()
 
     def test_by_folder(self, work) -> None:
         for number in range(4):

@@ -13,8 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from sil_cli.retrieval.filters import Filter
 from sil_cli.retrieval.store import GalleryEntry
+from sil_cli.retrieval.tuning import refresh_index
 from sil_cli.retrieval.writer import GalleryWriter, gallery_writer
+from sil_cli.runtime import SilentReporter
 
 MODEL = {"fingerprint": "ab" * 32, "dimension": 16}
 PATHS = 60
@@ -43,10 +46,15 @@ def expected_after(steps: int) -> dict[int, int]:
 
 def take_step(writer: GalleryWriter, step: int) -> None:
     paths = step_paths(step)
-    if step % 10 == 7:
+    if step % 20 == 7:
         writer.remove_paths("source", [f"{path}.jpg" for path in paths])
-    elif step % 10 == 8:
+    elif step % 20 == 17:
+        writer.remove(writer.ids_passing(Filter(paths=tuple(f"{path}.jpg" for path in paths))).tolist(), "path")
+    elif step % 20 == 8:
+        refresh_index(writer, SilentReporter(), wished="IVF2,SQ8")
         writer.finish()
+    elif step % 20 == 18:
+        writer.compact()
     else:
         entries = [GalleryEntry(f"{path}.jpg", str(step), "source", identity=str(path)) for path in paths]
         writer.add(entries, np.stack([vector(path, step) for path in paths]))

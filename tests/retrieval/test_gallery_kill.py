@@ -13,7 +13,10 @@ import pytest
 from ingest_worker import MODEL, expected_after, vector
 
 from sil_cli.retrieval.gallery import open_gallery
+from sil_cli.retrieval.health import check_files
+from sil_cli.retrieval.tuning import refresh_index
 from sil_cli.retrieval.writer import gallery_writer
+from sil_cli.runtime import SilentReporter
 
 WORKER = Path(__file__).with_name("ingest_worker.py")
 
@@ -43,7 +46,7 @@ def held(folder: Path) -> dict[int, int]:
         for path, match in state.items():
             entry = gallery._store.entries([match.id])[match.id]
             versions[path] = int(entry.content_hash)
-            nearest = gallery.search(vector(path, versions[path])[None], 1)[0][0]
+            nearest = gallery.search(vector(path, versions[path])[None], 1, exact=True)[0][0]
             assert nearest.id == match.id
             assert nearest.score == pytest.approx(1.0, abs=1e-6)
         return versions
@@ -63,8 +66,11 @@ def kill_again_and_again(folder: Path, times: int, seed: int) -> None:
             done = reported + 1
     with gallery_writer(folder, MODEL) as writer:
         named = {segment.name for segment in writer._store.segments()}
+        named |= {writer.index().name} if writer.index() else set()
         assert {path.name for path in (folder / "vectors").iterdir()} == named
         writer.finish()
+        refresh_index(writer, SilentReporter(), wished="exact")
+    assert all(check.ok for check in check_files(folder))
     assert held(folder) == expected_after(done)
     assert len(list((folder / "vectors").iterdir())) == 1
 

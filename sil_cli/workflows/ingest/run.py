@@ -107,13 +107,13 @@ class IndexRun:
                         self.gone.append((identifier, entry.path))
         self.gone = sorted(set(self.gone))
         if absorbed:
-            self._writer.remove(sorted(set(absorbed)))
+            self._writer.remove(sorted(set(absorbed)), "absorbed by a tracklet")
         self.absorbed = len(set(absorbed))
 
     def prune(self) -> int:
         """Remove the entries whose files have gone; returns how many."""
         if self.gone:
-            self._writer.remove([identifier for identifier, _ in self.gone])
+            self._writer.remove([identifier for identifier, _ in self.gone], "file gone")
         return len(self.gone)
 
     def _remember(self, subject: Subject) -> None:
@@ -133,13 +133,13 @@ class IndexRun:
         files = [file for subject in subjects for file in subject.files]
         if not files:
             return
-        waiting: list[tuple[GalleryEntry, np.ndarray]] = []
+        waiting: list[tuple[Subject, np.ndarray]] = []
         with (
             reporter.task("Indexing", len(files), "images") as task,
             closing(embed_files(self._engine, files, batch=self._batch)) as parts,
         ):
             for done, part in gather_embeddings(subjects, parts):
-                waiting += [(subject.entry, embedding) for subject, embedding in done]
+                waiting += done
                 self.failed += [FailedImage(path=self._shown(path), reason=reason) for path, reason in part.failed]
                 self.embedded += len(part.positions)
                 if len(waiting) >= COMMIT_IMAGES:
@@ -147,11 +147,15 @@ class IndexRun:
                 task.advance(len(part.positions) + len(part.failed))
         self._commit(waiting, comparison)
 
-    def _commit(self, waiting: list[tuple[GalleryEntry, np.ndarray]], comparison: Comparison) -> None:
+    def _commit(self, waiting: list[tuple[Subject, np.ndarray]], comparison: Comparison) -> None:
         if not waiting:
             return
-        self._writer.add([entry for entry, _ in waiting], np.stack([embedding for _, embedding in waiting]))
-        again = sum(entry.key in comparison.replaced for entry, _ in waiting)
+        self._writer.add(
+            [subject.entry for subject, _ in waiting],
+            np.stack([embedding for _, embedding in waiting]),
+            members=[subject.members if subject.tracklet else () for subject, _ in waiting],
+        )
+        again = sum(subject.entry.key in comparison.replaced for subject, _ in waiting)
         self.replaced += again
         self.added += len(waiting) - again
         waiting.clear()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from sil_cli.data.images import Box
+    from sil_cli.retrieval.store import Member
     from sil_cli.workflows.embed import EmbeddedFiles, ImageFile
     from sil_cli.workflows.ingest.placing import Placing
     from sil_cli.workflows.ingest.seen import SeenImage
@@ -29,13 +30,15 @@ class Subject:
 
     Attributes:
         entry: Named by its representative image, which is the middle one.
-        members: (source, path, box) of all images.
+        members: Source, path and box of all images.
         files: Where they lie, in the same order.
+        tracklet: Whether it is a tracklet, be it of a single image.
     """
 
     entry: GalleryEntry
-    members: tuple[tuple[str, str, Box | None], ...]
+    members: tuple[Member, ...]
     files: tuple[ImageFile, ...]
+    tracklet: bool = False
 
 
 def make_subjects(
@@ -88,9 +91,6 @@ def _tracklet(group: Sequence[SeenImage], hashes: Mapping[tuple[str, Box | None]
     ordered = sorted(group, key=lambda image: (image.time is None, image.time and image.time.timestamp(), image.path))
     middle = ordered[len(ordered) // 2]
     members = tuple((*placing.place(image), image.box) for image in ordered)
-    contents = [
-        f"{member} {hashes[str(image.file), image.box]}\n" for member, image in zip(members, ordered, strict=True)
-    ]
     times = [image.time for image in ordered if image.time is not None]
     alike = dict(set.intersection(*(set(image.metadata.items()) for image in ordered)))
     known = {**dict(sorted(alike.items())), TRACKLET: str(middle.tracklet), TRACKLET_IMAGES: str(len(ordered))}
@@ -100,7 +100,7 @@ def _tracklet(group: Sequence[SeenImage], hashes: Mapping[tuple[str, Box | None]
     source, path = placing.place(middle)
     entry = GalleryEntry(
         path=path,
-        content_hash=sha256_of_bytes("".join(sorted(contents)).encode("utf-8", "surrogateescape")),
+        content_hash=tracklet_hash(members, [hashes[str(image.file), image.box] for image in ordered]),
         source=source,
         identity=middle.identity,
         camera=middle.camera,
@@ -109,7 +109,13 @@ def _tracklet(group: Sequence[SeenImage], hashes: Mapping[tuple[str, Box | None]
         box=middle.box,
         metadata=known,
     )
-    return Subject(entry, members, tuple((image.file, image.box) for image in ordered))
+    return Subject(entry, members, tuple((image.file, image.box) for image in ordered), tracklet=True)
+
+
+def tracklet_hash(members: Sequence[Member], hashes: Sequence[str]) -> str:
+    """The content hash of a tracklet: of the names and the SHA-256 of all its images, in whatever order."""
+    contents = sorted(f"{member} {digest}\n" for member, digest in zip(members, hashes, strict=True))
+    return sha256_of_bytes("".join(contents).encode("utf-8", "surrogateescape"))
 
 
 def mean_direction(embeddings: np.ndarray) -> np.ndarray:

@@ -1,0 +1,34 @@
+"""`sil gallery compact`."""
+
+from __future__ import annotations
+
+from sil_cli.cli.gallery.options import GalleryArgument
+from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
+from sil_cli.cli.session import session
+
+EXAMPLES = """
+[bold]Examples[/]
+
+sil gallery compact
+
+sil gallery compact station
+"""
+
+
+def command(
+    gallery: GalleryArgument = None,
+    config: ConfigOption = None,
+    device: DeviceOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Merge a gallery's files, and delete every trace of what was removed."""
+    with session(common(config, device, assignments, as_json, debug)) as current:
+        settings = current.settings({"gallery": {"folder": gallery}})
+        from sil_cli.workflows.gallery_care import compact_gallery
+
+        result = compact_gallery(settings, current.reporter)
+        sizes = f"{result.bytes_before / 2**20:,.1f} to {result.bytes_after / 2**20:,.1f} MiB"
+        current.next_command(f"{result.gallery} holds {result.entries:,} entries; from {sizes}.", None)
+        current.finish(result)

@@ -1,0 +1,44 @@
+"""`sil gallery verify`."""
+
+from __future__ import annotations
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from sil_cli.cli.gallery.options import GalleryArgument
+from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, EngineOption, JsonOption, SetOption, common
+from sil_cli.cli.session import session
+
+EXAMPLES = """
+[bold]Examples[/]
+
+sil gallery verify
+
+sil gallery verify station --json
+"""
+
+
+def command(
+    gallery: GalleryArgument = None,
+    engine: EngineOption = None,
+    config: ConfigOption = None,
+    device: DeviceOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Prove that a gallery is whole: checksums, one vector an entry, a sample embedded again. Code 1 if it isn't."""
+    with session(common(config, device, assignments, as_json, debug)) as current:
+        settings = current.settings({"gallery": {"folder": gallery}, "inference": {"engine": engine}})
+        from sil_cli.workflows.gallery_care import verify_gallery
+
+        result = verify_gallery(settings, current.reporter)
+        table = Table(title=f"Gallery {escape(str(result.gallery))}", title_justify="left", show_header=False)
+        for check in result.checks:
+            table.add_row("[green]✓[/]" if check.ok else "[red]✗[/]", check.name, escape(check.found))
+        current.out.print(table)
+        current.finish(result)
+        if not result.ok:
+            current.reporter.warn(f"{result.gallery} is damaged; `sil gallery repair {result.gallery}` keeps the rest.")
+            raise typer.Exit(1)

@@ -1,0 +1,259 @@
+"""An approximate index over a gallery's vectors: any that FAISS can make from a string, built, written and searched.
+
+It only proposes candidates. Their scores are computed from the segments' own vectors, so a code that loses
+precision (SQ8, PQ) costs recall at worst, never a wrong score. The file can be thrown away and built again.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any, Self
+
+import faiss
+import numpy as np
+
+from sil_cli.errors import GalleryError
+from sil_cli.files import file_state, one_line, sha256_of_file, writing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_faiss: Any = faiss  # it makes much of itself while it is imported, which type checkers don't see
+EXACT_UP_TO = 100_000
+"""Images up to which exact search is quick enough to be chosen by itself."""
+
+_TRAINING_PER_LIST = 64
+_MOST_TRAINING = 400_000
+_MOST_LISTS = 1_000_000
+_MOST_LINKS = 256
+_ADD_AT_ONCE = 16_384
+_OTHER_FACTORY = "Take one such as IVF1024,SQ8 or HNSW32,SQ8 or SQfp16 (or exact, or auto)."
+
+
+def automatic_factory(count: int) -> str | None:
+    """The kind of index for so many vectors; None for exact search.
+
+    Cells of inverted lists with one byte a value: quick to build, a quarter of the vectors' size, and the size of a
+    cell balances the cost of choosing cells against that of looking into them.
+    """
+    if count <= EXACT_UP_TO:
+        return None
+    cells = 2 ** round(math.log2(4 * math.sqrt(count)))
+    return f"IVF{cells},SQ8"
+
+
+class ApproximateIndex:
+    """A FAISS index with its ids; make one with `build` or `read`.
+
+    Attributes:
+        factory: FAISS's name of it.
+        efforts: What `search` takes, from the least to the most thorough; empty where the index knows no effort.
+        takes_filter: Whether it can search among some of its vectors only.
+    """
+
+    def __init__(self, index: Any, factory: str) -> None:
+        self._index = index
+        self._inner, self._wrapped = _inner(index.index)
+        self.factory = factory
+        self.efforts = _efforts(self._inner, index.ntotal)
+        self.takes_filter = self._can_filter()
+
+    @classmethod
+    def build(
+        cls, factory: str, training: NDArray[np.float32], parts: Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]
+    ) -> Self:
+        """Train an index and fill it.
+
+        Args:
+            factory: FAISS's name of it.
+            training: Shape (T, D), unit rows; `training_size` says how many are enough.
+            parts: Ids and unit rows of all vectors, some at a time.
+
+        Raises:
+            GalleryError: FAISS doesn't know the factory or can't build it from these vectors.
+        """
+        plain = plain_index(factory, training.shape[1])
+        index: Any = _faiss.IndexIDMap(plain)
+        try:
+            if not plain.is_trained:
+                plain.train(np.ascontiguousarray(training))
+            for ids, rows in parts:
+                for start in range(0, len(ids), _ADD_AT_ONCE):
+                    part = slice(start, start + _ADD_AT_ONCE)
+                    index.add_with_ids(np.ascontiguousarray(rows[part]), np.ascontiguousarray(ids[part]))
+            index.search(np.ascontiguousarray(training[:1]), 1)  # some can be filled, but not searched
+        except RuntimeError as error:
+            raise GalleryError(
+                f"The index {factory} can't be built from {len(training):,} vectors: {_reason(error)}.",
+                _OTHER_FACTORY,
+            ) from error
+        return cls(index, factory)
+
+    @classmethod
+    def read(cls, path: Path, *, factory: str, sha256: str, seen: str, count: int, dimension: int) -> Self:
+        """Map an index into memory, after checking that it is the file that was written.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            GalleryError: Its checksum is another, so FAISS isn't shown it; or it isn't what the gallery says.
+        """
+        again = "Build it anew with `sil gallery repair`."
+        if file_state(path) != seen and sha256_of_file(path) != sha256:
+            raise GalleryError(
+                f"{path} is damaged or was replaced: its checksum is not the one recorded in the gallery.", again
+            )
+        # Cells are mapped by one of FAISS's ways, graphs and codes by the other; each ignores what it can't map.
+        flags = _faiss.IO_FLAG_MMAP | _faiss.IO_FLAG_READ_ONLY if "IVF" in factory else _faiss.IO_FLAG_MMAP_IFC
+        try:
+            index = _faiss.read_index(str(path), flags)
+        except RuntimeError as error:
+            raise GalleryError(f"{path} can't be read: {_reason(error)}.", again) from error
+        if type(index) is not _faiss.IndexIDMap or index.ntotal != count or index.d != dimension:
+            raise GalleryError(f"{path} is not the index that the gallery's database names.", again)
+        return cls(index, factory)
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """The ids of all its vectors."""
+        ids: NDArray[np.int64] = _faiss.vector_to_array(self._index.id_map).astype(np.int64)
+        return ids
+
+    def write(self, path: Path) -> tuple[str, str]:
+        """Write it, whole or not at all; returns the file's SHA-256 and state.
+
+        Raises:
+            OSError: The folder can't be written, or the disk is full.
+        """
+        with writing(path) as stream:
+            writer = _faiss.PyCallbackIOWriter(stream.write)
+            _faiss.write_index(self._index, writer)
+        return sha256_of_file(path), file_state(path)
+
+    def search(
+        self, queries: NDArray[np.float32], k: int, effort: int, keep: NDArray[np.bool_] | None
+    ) -> NDArray[np.int64]:
+        """Candidates for the best k vectors of each query.
+
+        Args:
+            queries: Shape (Q, D), unit rows.
+            k: How many candidates.
+            effort: nprobe or efSearch; ignored where the index has neither.
+            keep: For every id from 0 on whether it may be found; None for all.
+
+        Returns:
+            Ids, shape (Q, k), best first; -1 where nothing more was found.
+        """
+        found: NDArray[np.int64]
+        bits = None if keep is None else np.packbits(keep, bitorder="little")
+        selector = None if bits is None else _faiss.IDSelectorBitmap(bits)
+        parameters = self._parameters(max(1, effort), selector)
+        _, found = self._index.search(np.ascontiguousarray(queries), k, params=parameters)
+        return found
+
+    def _parameters(self, effort: int, selector: Any) -> Any:
+        """FAISS's parameters of one search; through a transform they can only be set on the index itself."""
+        facts = {} if selector is None else {"sel": selector}
+        if isinstance(self._inner, _faiss.IndexIVF):
+            nprobe = min(effort, self._inner.nlist)
+            if not self._wrapped:
+                return _faiss.SearchParametersIVF(nprobe=nprobe, **facts)
+            self._inner.nprobe = nprobe
+        elif isinstance(self._inner, _faiss.IndexHNSW):
+            if not self._wrapped:
+                return _faiss.SearchParametersHNSW(efSearch=effort, **facts)
+            self._inner.hnsw.efSearch = effort
+        return _faiss.SearchParameters(**facts) if facts else None
+
+    def _can_filter(self) -> bool:
+        if self._wrapped or not len(self):
+            return False
+        try:
+            first = self.ids[:1]
+            keep = np.zeros(int(first[0]) + 1, dtype=np.bool_)
+            keep[first] = True
+            found = self.search(np.ones((1, self._index.d), dtype=np.float32), 1, 1, keep)
+        except RuntimeError:
+            return False
+        return bool(np.isin(found, [-1, *first]).all())
+
+
+def plain_index(factory: str, dimension: int) -> Any:
+    """An empty, untrained index by FAISS's name of it.
+
+    Raises:
+        GalleryError: FAISS doesn't know it, or it can't serve a gallery.
+    """
+    lists = [int(number) for number in re.findall(r"IVF(\d+)", factory)]
+    links = [int(number) for number in re.findall(r"HNSW(\d+)", factory)]
+    sensible = len(factory) <= 100 and all(0 < one <= _MOST_LISTS for one in lists)
+    if not sensible or not all(0 < one <= _MOST_LINKS for one in links):
+        raise GalleryError(f"The index '{factory}' has a size that no gallery needs.", _OTHER_FACTORY)
+    try:
+        index = _faiss.index_factory(dimension, factory, _faiss.METRIC_INNER_PRODUCT)
+    except (RuntimeError, MemoryError, TypeError) as error:
+        raise GalleryError(
+            f"FAISS can't make an index '{factory}' for {dimension} dimensions: {_reason(error)}.", _OTHER_FACTORY
+        ) from error
+    inner, _ = _inner(index)
+    kinds = (_faiss.IndexIVF, _faiss.IndexHNSW, _faiss.IndexFlatCodes)
+    if not isinstance(inner, kinds) or index.metric_type != _faiss.METRIC_INNER_PRODUCT:
+        raise GalleryError(
+            f"An index '{factory}' can't serve a gallery: it is no plain IVF, HNSW, SQ, PQ or Flat index.",
+            _OTHER_FACTORY,
+        )
+    if isinstance(inner, _faiss.IndexIVF):
+        inner.cp.min_points_per_centroid = 1  # else FAISS itself prints a warning about small galleries
+    return index
+
+
+def training_size(factory: str, dimension: int, count: int) -> int:
+    """How many of `count` vectors an index is trained with.
+
+    Raises:
+        GalleryError: As `plain_index`; or it needs more vectors than there are.
+    """
+    index = plain_index(factory, dimension)
+    inner, _ = _inner(index)  # a view: `index` must live as long
+    lists = int(inner.nlist) if isinstance(inner, _faiss.IndexIVF) else 256
+    if isinstance(inner, _faiss.IndexIVF) and lists > count:
+        raise GalleryError(
+            f"The index {factory} needs at least {lists:,} vectors; the gallery has {count:,}.", _OTHER_FACTORY
+        )
+    return min(count, max(_TRAINING_PER_LIST * lists, 20_000), max(_MOST_TRAINING, 30 * lists))
+
+
+def _inner(index: Any) -> tuple[Any, bool]:
+    """The index that searches, and whether vectors pass through a transform (OPQ, PCA, …) on their way to it."""
+    index = _faiss.downcast_index(index)
+    if isinstance(index, _faiss.IndexPreTransform):
+        return _faiss.downcast_index(index.index), True
+    return index, False
+
+
+def _efforts(inner: Any, count: int) -> list[int]:
+    if isinstance(inner, _faiss.IndexIVF):
+        return _doubling(1, int(inner.nlist))
+    if isinstance(inner, _faiss.IndexHNSW):
+        return _doubling(16, max(16, min(count, 4096)))
+    return []
+
+
+def _doubling(first: int, last: int) -> list[int]:
+    """first, then about half as much more each time, up to last."""
+    efforts = [first]
+    while efforts[-1] < last:
+        efforts.append(min(last, max(efforts[-1] + 1, round(efforts[-1] * 1.5))))
+    return efforts
+
+
+def _reason(error: BaseException) -> str:
+    """FAISS's reason without the place in its source."""
+    text = one_line(error)
+    return re.sub(r"^Error in .*? at \S+?:\d+: ", "", text).removeprefix("Error: ").rstrip(".")

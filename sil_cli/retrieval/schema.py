@@ -1,0 +1,109 @@
+"""The tables of a gallery's database, their version, and how an older version becomes the present one."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import sqlite3
+
+FORMAT = 2
+OLDEST_FORMAT = 1
+AUTOMATIC = "auto"
+
+_SEGMENTS = """
+CREATE TABLE segments (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    sha256 TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    seen TEXT NOT NULL DEFAULT ''         -- the file's state when its checksum was last known to be right
+) STRICT;
+"""
+_ENTRIES = """
+CREATE TABLE entries (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, -- never used twice, so a dead vector can't come back to life
+    source TEXT NOT NULL,
+    path TEXT NOT NULL,
+    box TEXT NOT NULL,                    -- JSON, '' for the whole image
+    identity TEXT,
+    camera TEXT,
+    time TEXT,                            -- ISO 8601
+    domain TEXT,
+    content_hash TEXT NOT NULL,
+    segment INTEGER NOT NULL REFERENCES segments (number),
+    instant REAL,                         -- the time in seconds since 1970, UTC; for spans
+    UNIQUE (source, path, box)
+) STRICT;
+CREATE INDEX entries_by_content ON entries (content_hash);
+CREATE INDEX entries_by_segment ON entries (segment);
+"""
+_ADDED_BY_2 = """
+CREATE INDEX entries_by_camera ON entries (camera);
+CREATE INDEX entries_by_identity ON entries (identity);
+CREATE INDEX entries_by_instant ON entries (instant);
+CREATE TABLE metadata (
+    entry INTEGER NOT NULL REFERENCES entries (id) ON DELETE CASCADE,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (entry, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX metadata_by_value ON metadata (key, value);
+CREATE TABLE members (                    -- the images of a tracklet, of whose embeddings an entry is the mean
+    entry INTEGER NOT NULL REFERENCES entries (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    path TEXT NOT NULL,
+    box TEXT NOT NULL,
+    PRIMARY KEY (entry, position)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE indexes (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    sha256 TEXT NOT NULL,
+    seen TEXT NOT NULL,
+    factory TEXT NOT NULL,                -- FAISS's name of it
+    count INTEGER NOT NULL,
+    last_id INTEGER NOT NULL,             -- it holds what lived up to this id; what came later is searched exactly
+    effort INTEGER NOT NULL,              -- nprobe or efSearch, 0 for neither
+    recall REAL NOT NULL                  -- recall@10 that was measured at this effort
+) STRICT;
+CREATE TABLE removals (
+    time TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    criterion TEXT NOT NULL               -- its kinds alone, such as 'camera, before'; never what they were
+) STRICT;
+"""
+SCHEMA = f"CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;\n{_SEGMENTS}{_ENTRIES}{_ADDED_BY_2}"
+_FROM_1_TO_2 = f"""
+ALTER TABLE segments ADD COLUMN seen TEXT NOT NULL DEFAULT '';
+ALTER TABLE entries ADD COLUMN instant REAL;
+{_ADDED_BY_2}"""
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Make all tables (within a transaction)."""
+    _run(connection, SCHEMA)
+
+
+def migrate(connection: sqlite3.Connection, made: int) -> None:
+    """Bring a database of format `made`, from OLDEST_FORMAT on, to FORMAT (within a transaction)."""
+    if made == 1:
+        _run(connection, _FROM_1_TO_2)
+        dated = connection.execute("SELECT id, time FROM entries WHERE time IS NOT NULL").fetchall()
+        instants = [(instant_of(datetime.fromisoformat(time)), identifier) for identifier, time in dated]
+        connection.executemany("UPDATE entries SET instant = ? WHERE id = ?", instants)
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'index'", (json.dumps(AUTOMATIC),))
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'format'", (str(FORMAT),))
+
+
+def instant_of(time: datetime) -> float:
+    """Seconds since 1970; a time without a zone is taken as UTC, so that spans mean the same everywhere."""
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
+def _run(connection: sqlite3.Connection, statements: str) -> None:
+    for statement in filter(str.strip, statements.split(";\n")):
+        connection.execute(statement)

@@ -1,0 +1,268 @@
+"""Measuring an index on the gallery's own vectors, and keeping the cheapest setting that is good enough."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sil_cli.errors import GalleryError
+from sil_cli.retrieval.approximate import ApproximateIndex, automatic_factory, plain_index, training_size
+from sil_cli.retrieval.schema import AUTOMATIC
+from sil_cli.retrieval.searching import Searcher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from sil_cli.retrieval.searching import Ranked
+    from sil_cli.retrieval.store import IndexRecord
+    from sil_cli.retrieval.writer import GalleryWriter
+    from sil_cli.runtime import Reporter, Task
+
+EXACT = "exact"
+WISHED_RECALL = 0.99
+STALE_SHARE = 0.2
+"""An index is built anew once more than this share of it is dead, or of the gallery came after it."""
+
+_DEPTH = 10  # recall is measured among so many matches
+_SAMPLE = 256
+_ALONE = 32  # queries timed one by one
+_AT_ONCE = 64
+_SAME = 1e-7  # scores this near are a tie, of which either may be found
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one way of searching achieves; times are of this machine at this moment.
+
+    Attributes:
+        factory: FAISS's name of the index, or "exact".
+        effort: nprobe or efSearch, 0 for neither.
+        recall: recall@10 against exact search, 0..1.
+        batch_seconds: For each query, 64 at once.
+        single_seconds: For a query on its own.
+    """
+
+    factory: str
+    effort: int
+    recall: float
+    batch_seconds: float
+    single_seconds: float
+
+
+class Bench:
+    """Queries made from the gallery's own vectors, with their exact answers.
+
+    A vector that is in an index is found through it more easily than one that isn't: a graph has links from it.
+    So a query is (v + a + b - c) / 2 of a vector v and its three nearest a, b, c, scaled to length 1. Where the four
+    show one person, it is distributed as one more image of them: the weights sum to 1, and so do their squares.
+    """
+
+    def __init__(self, searcher: Searcher, *, seed: int = 0) -> None:
+        """Make the queries and search for them exactly."""
+        chosen = np.random.default_rng(seed).permutation(searcher.ids())[:_SAMPLE]
+        self._queries = searcher.vectors(chosen)
+        self._queries = _one_more_of_each(searcher, chosen, self._search(searcher, exact=True))
+        start = time.perf_counter()
+        truth = self._search(searcher, exact=True)
+        batch = (time.perf_counter() - start) / len(chosen)
+        self._worst = [matches[-1][1] if matches else np.inf for matches in truth]
+        self._wanted = max(1, sum(map(len, truth)))
+        self.exact = Measured(EXACT, 0, 1.0, batch, self._alone(searcher, exact=True))
+
+    def recall(self, searcher: Searcher) -> float:
+        """The share of the true best that an index finds; an equal score counts as found."""
+        found = self._search(searcher)
+        return (
+            sum(
+                sum(score >= worst - _SAME for _, score in matches)
+                for matches, worst in zip(found, self._worst, strict=True)
+            )
+            / self._wanted
+        )
+
+    def measure(self, searcher: Searcher, factory: str, recall: float) -> Measured:
+        """Time a setting whose recall is known."""
+        start = time.perf_counter()
+        self._search(searcher)
+        batch = (time.perf_counter() - start) / len(self._queries)
+        return Measured(factory, searcher.effort, recall, batch, self._alone(searcher))
+
+    def _search(self, searcher: Searcher, *, exact: bool = False) -> list[Ranked]:
+        found: list[Ranked] = []
+        for start in range(0, len(self._queries), _AT_ONCE):
+            part = self._queries[start : start + _AT_ONCE]
+            found += searcher.search(part, _DEPTH, None, [frozenset()] * len(part), exact=exact)
+        return found
+
+    def _alone(self, searcher: Searcher, *, exact: bool = False) -> float:
+        some = range(min(_ALONE, len(self._queries)))
+        start = time.perf_counter()
+        for at in some:
+            searcher.search(self._queries[at : at + 1], _DEPTH, None, [frozenset()], exact=exact)
+        return (time.perf_counter() - start) / len(some)
+
+
+def _one_more_of_each(searcher: Searcher, ids: NDArray[np.int64], nearest: list[Ranked]) -> NDArray[np.float32]:
+    """For each vector a new one beside it, as `Bench` says; in a gallery of fewer than four, the vector itself."""
+    others = [[one for one, _ in ranked if one != own][:3] for own, ranked in zip(ids.tolist(), nearest, strict=True)]
+    if any(len(three) < 3 for three in others):
+        return searcher.vectors(ids)
+    first, second, third = (searcher.vectors(np.array(column)) for column in zip(*others, strict=True))
+    made = searcher.vectors(ids) + first + second - third
+    lengths = np.linalg.norm(made, axis=1, keepdims=True)
+    return np.where(lengths > 1e-3, made / np.maximum(lengths, 1e-3), first).astype(np.float32)
+
+
+def least_effort(bench: Bench, searcher: Searcher, efforts: Sequence[int], wished: float) -> tuple[int, float]:
+    """The least effort with the wished recall, and the recall it has; the greatest where none has it.
+
+    Recall grows with effort, so the search halves the efforts that are left.
+    """
+    if not efforts:
+        return 0, bench.recall(searcher)
+    low, high = 0, len(efforts) - 1
+    known: dict[int, float] = {}
+    while low < high:
+        middle = (low + high) // 2
+        searcher.effort = efforts[middle]
+        known[middle] = bench.recall(searcher)
+        low, high = (low, middle) if known[middle] >= wished else (middle + 1, high)
+    searcher.effort = efforts[low]
+    return efforts[low], known[low] if low in known else bench.recall(searcher)
+
+
+def refresh_index(writer: GalleryWriter, reporter: Reporter, *, wished: str | None = None) -> None:
+    """Give the gallery the index that it should have, where it hasn't; say what was chosen.
+
+    Args:
+        writer: The gallery.
+        reporter: Hears what is done.
+        wished: `auto` (by size), `exact`, or FAISS's name of an index; None for what was wished last.
+
+    Raises:
+        GalleryError: FAISS can't make the wished index from these vectors.
+    """
+    count, current = len(writer), writer.index()
+    if wished is not None:
+        require_factory(wished, writer.dimension)
+    wished = wished or writer.wished_index()
+    factory = automatic_factory(count) if wished == AUTOMATIC else None if wished == EXACT else wished
+    if factory is None or not count:
+        writer.choose_index(wished)
+        if current is not None:
+            writer.put_index(None)
+            reporter.note(f"Index: exact search of {count:,} vectors; {current.factory} was dropped.")
+        return
+    if current is not None and _is_fresh(writer, current, factory, by_size=wished == AUTOMATIC):
+        writer.choose_index(wished)
+        return
+    index = build_index(writer, factory, reporter)
+    searcher = writer.searcher(index)
+    bench = Bench(searcher)
+    effort, recall = least_effort(bench, searcher, index.efforts, _aim(WISHED_RECALL))
+    measured = bench.measure(searcher, factory, recall)
+    writer.put_index(index, effort=effort, recall=recall)
+    writer.choose_index(wished)
+    faster = bench.exact.batch_seconds / measured.batch_seconds
+    reporter.note(f"Index: {factory}, recall@10 {recall:.4f} at {faster:.1f} times the speed of exact search.")
+    if recall < WISHED_RECALL:
+        reporter.warn(f"{factory} finds less than {WISHED_RECALL:.0%} of the true best; see `sil gallery tune`.")
+
+
+def build_index(writer: GalleryWriter, factory: str, reporter: Reporter) -> ApproximateIndex:
+    """Train and fill an index of all living vectors; it doesn't count yet.
+
+    Raises:
+        GalleryError: FAISS can't make it from these vectors.
+    """
+    searcher = writer.searcher(None)
+    everyone = searcher.ids()
+    size = training_size(factory, writer.dimension, len(everyone))
+    chosen = np.sort(np.random.default_rng(0).permutation(everyone)[:size])
+    with reporter.task(f"Building the index {factory}", len(everyone), "vectors") as task:
+        return ApproximateIndex.build(factory, searcher.vectors(chosen), _reported(searcher, task))
+
+
+def require_factory(wished: str, dimension: int) -> None:
+    """Raise a GalleryError unless `auto`, `exact`, or FAISS knows the index and it can serve a gallery."""
+    if wished not in (AUTOMATIC, EXACT):
+        plain_index(wished, dimension)
+
+
+def tune(
+    writer: GalleryWriter, reporter: Reporter, *, recall: float, factories: Sequence[str]
+) -> tuple[list[Measured], Measured]:
+    """Measure exact search and some indexes at their least sufficient effort, and keep the quickest of them.
+
+    Args:
+        writer: The gallery.
+        reporter: Hears what is done.
+        recall: The recall@10 that is wished, 0..1.
+        factories: FAISS's names of the indexes to compare; empty: the gallery's own and those that suit its size.
+
+    Returns:
+        All that was measured, and the one that the gallery has now. It has at least the wished recall.
+
+    Raises:
+        GalleryError: The gallery is empty, or FAISS can't make one of the indexes.
+    """
+    if not len(writer):
+        raise GalleryError("An empty gallery can't be tuned.", "Put images into it with `sil index-gallery IMAGES`.")
+    for factory in factories:
+        require_factory(factory, writer.dimension)
+    bench = Bench(writer.searcher(None))
+    measured = [bench.exact]
+    best, kept = bench.exact, None
+    for factory in factories or _suitable(writer):
+        if factory in (EXACT, AUTOMATIC):
+            continue
+        index = _current_or_built(writer, factory, reporter)
+        searcher = writer.searcher(index)
+        _, found = least_effort(bench, searcher, index.efforts, _aim(recall))
+        measured.append(bench.measure(searcher, factory, found))
+        if found >= recall and measured[-1].batch_seconds < best.batch_seconds:
+            best, kept = measured[-1], index
+    writer.put_index(kept, effort=best.effort, recall=best.recall)
+    by_size = best.factory == EXACT and automatic_factory(len(writer)) is None
+    writer.choose_index(AUTOMATIC if by_size else best.factory)  # exact while small, and still chosen by size later
+    return measured, best
+
+
+def _aim(wished: float) -> float:
+    """The recall to reach on the sample: half the loss that is allowed, because tomorrow's queries are others."""
+    return (1.0 + wished) / 2.0
+
+
+def _suitable(writer: GalleryWriter) -> list[str]:
+    current = writer.index()
+    cells = max(4, 2 ** round(np.log2(4 * np.sqrt(len(writer)))))
+    found = [current.factory] if current else []
+    if len(writer) >= _SAMPLE:
+        found += ["SQfp16", f"IVF{cells},SQ8"]
+    return list(dict.fromkeys(found))
+
+
+def _current_or_built(writer: GalleryWriter, factory: str, reporter: Reporter) -> ApproximateIndex:
+    current = writer.index()
+    if current is not None and current.factory == factory and _is_fresh(writer, current, factory, by_size=False):
+        return writer.read_index(current)
+    return build_index(writer, factory, reporter)
+
+
+def _is_fresh(writer: GalleryWriter, current: IndexRecord, factory: str, *, by_size: bool) -> bool:
+    count = len(writer)
+    held = writer.count_up_to(current.last_id)
+    changed = max((current.count - held) / max(1, current.count), (count - held) / count)
+    same = current.factory == factory or (by_size and "IVF" in current.factory and changed <= STALE_SHARE)
+    return same and changed <= STALE_SHARE
+
+
+def _reported(searcher: Searcher, task: Task) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    for ids, vectors in searcher.parts():
+        yield ids, vectors
+        task.advance(len(ids))

@@ -1,0 +1,237 @@
+"""`sil gallery info`, `verify`, `repair`, `compact`, `remove` and `tune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sil_cli.errors import SilError, UsageError
+from sil_cli.retrieval.filters import Filter
+from sil_cli.retrieval.gallery import open_gallery
+from sil_cli.retrieval.health import check_files
+from sil_cli.retrieval.schema import FORMAT
+from sil_cli.retrieval.tuning import Measured, refresh_index, tune
+from sil_cli.retrieval.writer import existing_writer
+from sil_cli.workflows.embed_again import embed_again, find_again
+from sil_cli.workflows.engine import MODEL_FOLDER, load_for_gallery
+from sil_cli.workflows.filtering import make_filter
+from sil_cli.workflows.gallery_results import (
+    CheckResult,
+    CompactResult,
+    GalleryInfoResult,
+    LostEntry,
+    MeasuredIndex,
+    RemovalRecord,
+    RemoveResult,
+    RepairResult,
+    TuneResult,
+    VerifyResult,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sil_cli.retrieval.gallery import Gallery
+    from sil_cli.retrieval.store import GalleryEntry
+    from sil_cli.runtime import Reporter
+    from sil_cli.settings import Settings
+
+SAMPLE = 16
+SAME = 0.999
+"""Cosine from which on two embeddings of one image are the same; batches and threads change less."""
+
+
+def gallery_info(settings: Settings) -> GalleryInfoResult:
+    """What a gallery is.
+
+    Raises:
+        GalleryError: There is none, or it is damaged.
+    """
+    folder = settings.gallery.folder
+    with open_gallery(folder) as gallery:
+        info, summary = gallery.info(), gallery.summary()
+        removals = [RemovalRecord(time=time, count=count, criterion=why) for time, count, why in gallery.removals()]
+    return GalleryInfoResult(
+        gallery=folder,
+        format=FORMAT,
+        entries=info.count,
+        dimension=info.dimension,
+        index=info.index,
+        wished_index=summary.wished_index,
+        files=info.segments,
+        bytes=bytes_in(folder),
+        cameras=summary.cameras,
+        identities=summary.identities,
+        metadata=summary.metadata,
+        earliest=summary.earliest,
+        latest=summary.latest,
+        model=info.model["fingerprint"],
+        removals=removals,
+    )
+
+
+def verify_gallery(settings: Settings, reporter: Reporter) -> VerifyResult:
+    """Check everything that the gallery says of itself, and embed a sample of its images again.
+
+    Raises:
+        GalleryError: There is no gallery, or its database can't be read at all.
+    """
+    folder = settings.gallery.folder
+    if not folder.exists():
+        open_gallery(folder)  # says what is missing
+    with reporter.task("Checking files", None):
+        checks = [CheckResult(name=one.name, ok=one.ok, found=one.found) for one in check_files(folder)]
+    if all(check.ok for check in checks):
+        with open_gallery(folder) as gallery:
+            checks.append(_sample_check(gallery, settings, reporter))
+    return VerifyResult(gallery=folder, ok=all(check.ok for check in checks), checks=checks)
+
+
+def repair_gallery(settings: Settings, reporter: Reporter, *, trust: bool) -> RepairResult:
+    """Drop what is broken, keep all else, and say exactly what is lost.
+
+    Raises:
+        GalleryError: There is no gallery, or its database can't be mended.
+    """
+    folder = settings.gallery.folder
+    with existing_writer(folder) as writer:
+        repaired = writer.repair(trust=trust)
+        writer.finish()
+        if repaired.dropped_index:
+            refresh_index(writer, reporter)
+        entries = len(writer)
+    lost = [lost_entry(identifier, entry, reason) for identifier, entry, reason in repaired.lost]
+    sources = sorted({one.source for one in lost})
+    return RepairResult(
+        gallery=folder,
+        files=dict(repaired.files),
+        lost=lost,
+        again=[f"sil index-gallery {Path(folder, source).resolve()} --gallery {folder}" for source in sources],
+        index_rebuilt=repaired.dropped_index,
+        database_mended=repaired.mended_database,
+        entries=entries,
+    )
+
+
+def compact_gallery(settings: Settings, reporter: Reporter) -> CompactResult:
+    """Merge files, and delete every trace of removed entries.
+
+    Raises:
+        GalleryError: There is no gallery, or it is damaged.
+    """
+    folder = settings.gallery.folder
+    with existing_writer(folder) as writer:
+        before = bytes_in(folder)
+        complete = writer.compact()
+        if len(writer):
+            refresh_index(writer, reporter)
+        entries = len(writer)
+    if not complete:
+        reporter.warn("Something still reads an older state of the gallery: run `sil gallery compact` again later.")
+    return CompactResult(
+        gallery=folder, entries=entries, bytes_before=before, bytes_after=bytes_in(folder), complete=complete
+    )
+
+
+def remove_entries(
+    settings: Settings,
+    *,
+    paths: tuple[str, ...],
+    ids: tuple[int, ...],
+    everything: bool,
+    confirm: Callable[[int, int], bool],
+) -> RemoveResult:
+    """Remove the entries that pass a filter.
+
+    Args:
+        settings: With the filter and the gallery.
+        paths: Patterns of paths, besides the filter's own fields.
+        ids: Ids, likewise.
+        everything: No filter is meant.
+        confirm: Asked with the number to remove and the number of all; nothing is removed where it says no.
+
+    Raises:
+        UsageError: Nothing says what to remove, or a filter is given together with `everything`.
+        GalleryError: There is no gallery, or it is damaged.
+    """
+    wanted = make_filter(settings, paths=paths, ids=ids)
+    if bool(wanted) == everything:
+        raise UsageError(
+            "Nothing says what to remove." if not everything else "--all was given together with a filter.",
+            "Say --id, --identity, --path, --camera, --after, --before or --where, or --all for everything.",
+        )
+    folder = settings.gallery.folder
+    with existing_writer(folder) as writer:
+        chosen = writer.ids_passing(wanted if wanted else Filter()).tolist()
+        removed = 0
+        if chosen and confirm(len(chosen), len(writer)):
+            removed = writer.remove(chosen, ", ".join(wanted.kinds) or "everything")
+        return RemoveResult(gallery=folder, removed=removed, entries=len(writer))
+
+
+def tune_gallery(settings: Settings, reporter: Reporter, *, recall: float, factories: tuple[str, ...]) -> TuneResult:
+    """Measure ways of searching, and keep the quickest with the wished recall.
+
+    Raises:
+        GalleryError: There is no gallery, it is empty, or FAISS can't make one of the indexes.
+    """
+    folder = settings.gallery.folder
+    with existing_writer(folder) as writer:
+        measured, chosen = tune(writer, reporter, recall=recall, factories=factories)
+    exact = measured[0]
+    return TuneResult(
+        gallery=folder,
+        wished_recall=recall,
+        measured=[_measured(one, exact) for one in measured],
+        chosen=_measured(chosen, exact),
+    )
+
+
+def lost_entry(identifier: int, entry: GalleryEntry, reason: str) -> LostEntry:
+    """An entry with what happened to it."""
+    return LostEntry(id=identifier, source=entry.source, path=entry.path, reason=reason)
+
+
+def bytes_in(folder: Path) -> int:
+    """The size of all files in a folder and below."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _measured(one: Measured, exact: Measured) -> MeasuredIndex:
+    return MeasuredIndex(
+        index=one.factory,
+        effort=one.effort,
+        recall=one.recall,
+        queries_per_second=1 / one.batch_seconds,
+        milliseconds=1000 * one.single_seconds,
+        speedup=exact.batch_seconds / one.batch_seconds,
+    )
+
+
+def _sample_check(gallery: Gallery, settings: Settings, reporter: Reporter) -> CheckResult:
+    """Embed some images again and compare; what isn't there or has changed since is left out and counted."""
+    name = "sample embedded again"
+    chosen = np.random.default_rng(0).permutation(gallery.ids())[:SAMPLE].tolist()
+    recorded = gallery.entries(chosen)
+    found = find_again(gallery, chosen).subjects
+    usable = {one: each for one, each in found.items() if each.entry.content_hash == recorded[one].content_hash}
+    if not usable:
+        return CheckResult(name=name, ok=True, found="not done: none of the sampled images is there unchanged")
+    images = sum(len(subject.files) for subject in usable.values())
+    try:
+        engine = load_for_gallery(gallery.folder / MODEL_FOLDER, settings, gallery, reporter, images=images)
+    except SilError as error:
+        return CheckResult(name=name, ok=False, found=f"its model can't be used: {error.what}")
+    with reporter.task("Embedding a sample again", None):
+        again = embed_again(engine, usable, batch=settings.gallery.batch)
+    ids = list(again.subjects)
+    cosines = (again.embeddings * gallery.vectors(ids)).sum(axis=1)
+    left_out = len(chosen) - len(ids)
+    where = f"; {left_out} of {len(chosen)} are gone or changed" if left_out else ""
+    if len(ids) and cosines.min() < SAME:
+        worst = ids[int(cosines.argmin())]
+        return CheckResult(name=name, ok=False, found=f"entry {worst} has cosine {cosines.min():.4f} with its image")
+    told = f"{len(ids)} entries, least cosine {cosines.min():.6f}{where}" if len(ids) else f"none could be read{where}"
+    return CheckResult(name=name, ok=True, found=told)

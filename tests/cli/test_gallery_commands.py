@@ -1,0 +1,308 @@
+"""`sil gallery` and the filters of `sil query`, from outside."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import shutil
+import sqlite3
+import tomllib
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from commands import sil
+
+from sil_cli.models.embedder import load_model, save_model
+from sil_cli.retrieval import writer as writer_module
+
+COMMANDS = ("info", "verify", "repair", "compact", "remove", "export", "rebuild", "tune")
+
+
+@pytest.fixture
+def gallery(in_world, tmp_path):
+    """A copy of the world's gallery, whose images are where they were."""
+    folder = tmp_path / "gallery"
+    shutil.copytree("gallery", folder)
+    connection = sqlite3.connect(folder / "gallery.sqlite")
+    connection.execute("UPDATE entries SET source = ?", (str((in_world / "gallery" / _source(connection)).resolve()),))
+    connection.commit()
+    connection.close()
+    return folder
+
+
+def _source(connection) -> str:
+    return connection.execute("SELECT source FROM entries").fetchone()[0]
+
+
+@pytest.fixture
+def other_model(in_world, tmp_path):
+    """The world's model, a little changed."""
+    folder = tmp_path / "other"
+    embedder, _ = load_model(in_world / "runs/001-ubs")
+    embedder.neck.weight.data *= 1.5
+    embedder.neck.running_mean += 0.1
+    save_model(folder, embedder)
+    return folder
+
+
+def first_query(world):
+    protocol = tomllib.loads((world / "data/protocol.toml").read_text())
+    target = protocol.get("target") or protocol["targets"][0]
+    return sorted((world / "data" / target / "images/query").glob("*.jpg"))[0]
+
+
+def told(outcome, code: int, *words: str) -> None:
+    assert outcome.code == code, outcome.err
+    for word in words:
+        assert word in outcome.error
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples_and_the_shared_options(command) -> None:
+    outcome = sil("gallery", command, "--help")
+    assert outcome.code == 0
+    assert f"sil gallery {command}" in outcome.out.split("Examples")[1]
+    for option in ("--config", "--set", "--json", "--debug"):
+        assert option in outcome.out
+
+
+@pytest.mark.parametrize("command", [one for one in COMMANDS if one != "rebuild"])
+def test_every_command_says_that_there_is_no_gallery(empty, command) -> None:
+    more = {"remove": ["--all", "--yes"], "export": ["a.npz"]}.get(command, [])
+    told(sil("gallery", command, *more), 1, "no gallery in gallery", "sil index-gallery")
+
+
+def test_info(gallery) -> None:
+    document = sil("gallery", "info", gallery, "--json").document
+    assert document["entries"] > 0
+    assert document["format"] == 2
+    assert document["index"].startswith("exact")
+    assert document["wished_index"] == "auto"
+    assert document["removals"] == []
+    assert f"{document['entries']}" in sil("gallery", "info", gallery).out
+
+
+def test_verify_embeds_a_sample_again(gallery, other_model) -> None:
+    document = sil("gallery", "verify", gallery, "--json").document
+    assert document["ok"]
+    assert "least cosine" in document["checks"][-1]["found"]
+    assert "gone or changed" not in document["checks"][-1]["found"]
+    for name in ("model.json", "model.safetensors"):
+        shutil.copy(other_model / name, gallery / "model" / name)
+    outcome = sil("gallery", "verify", gallery)
+    told(outcome, 1, "is damaged", "sil gallery repair")
+    assert "its model can't be used" in " ".join(outcome.out.split())
+
+
+def test_an_edited_fingerprint_is_found(gallery, other_model, in_world) -> None:
+    record = json.loads((other_model / "model.json").read_text())
+    connection = sqlite3.connect(gallery / "gallery.sqlite")
+    model = json.loads(connection.execute("SELECT value FROM meta WHERE key = 'model'").fetchone()[0])
+    model["fingerprint"] = record["fingerprint"]
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'model'", (json.dumps(model),))
+    connection.commit()
+    connection.close()
+    told(sil("query", first_query(in_world), "--gallery", gallery), 1, "was made by model", "not by")
+    for name in ("model.json", "model.safetensors"):  # not even with that model's files beside it
+        shutil.copy(other_model / name, gallery / "model" / name)
+    document = sil("gallery", "verify", gallery, "--json").document
+    assert [check["name"] for check in document["checks"] if not check["ok"]] == ["sample embedded again"]
+    assert "has cosine" in document["checks"][-1]["found"]
+
+
+def test_repair_says_what_is_lost_and_how_to_bring_it_back(gallery) -> None:
+    before = sil("gallery", "info", gallery, "--json").document["entries"]
+    (segment,) = (gallery / "vectors").iterdir()
+    segment.write_bytes(segment.read_bytes()[:-50])
+    told(sil("gallery", "verify", gallery), 1, "is damaged")
+    document = sil("gallery", "repair", gallery, "--json").document
+    assert len(document["lost"]) == before
+    assert document["entries"] == 0
+    assert segment.name in document["files"]
+    (again,) = document["again"]
+    assert again.startswith("sil index-gallery /")
+    assert again.endswith(f"--gallery {gallery}")
+    assert sil(*again.split()[1:], "--model", "runs/001-ubs").code == 0
+    assert sil("gallery", "info", gallery, "--json").document["entries"] == before
+    assert "Nothing was broken" in " ".join(sil("gallery", "repair", gallery).out.split())
+
+
+def test_remove_asks_and_compact_follows(gallery) -> None:
+    camera = "c1"
+    before = sil("gallery", "info", gallery, "--json").document["entries"]
+    told(sil("gallery", "remove", "--gallery", gallery), 2, "Nothing says what to remove", "--identity")
+    told(sil("gallery", "remove", "--all", "--camera", camera, "--gallery", gallery), 2, "together with a filter")
+    told(sil("gallery", "remove", "--camera", camera, "--gallery", gallery), 2, "nobody can be asked", "--yes")
+    document = sil("gallery", "remove", "--camera", camera, "--yes", "--gallery", gallery, "--json").document
+    assert 0 < document["removed"] < before
+    assert document["entries"] == before - document["removed"]
+    again = sil("gallery", "remove", "--camera", camera, "--yes", "--gallery", gallery, "--json").document
+    assert again["removed"] == 0
+    assert sil("gallery", "compact", gallery, "--json").document["complete"]
+    info = sil("gallery", "info", gallery, "--json").document
+    assert [(one["count"], one["criterion"]) for one in info["removals"]] == [(document["removed"], "camera")]
+    assert sil("gallery", "verify", gallery, "--json").document["ok"]
+    everything = sil("gallery", "remove", "--all", "--yes", "--gallery", gallery)
+    assert "sil gallery compact" in everything.out
+    assert sil("gallery", "compact", gallery, "--json").document["entries"] == 0
+
+
+def test_remove_by_id_path_and_time(gallery) -> None:
+    def removed(*options):
+        return sil("gallery", "remove", *options, "--yes", "--gallery", gallery, "--json").document["removed"]
+
+    assert removed("--id", 1, "--id", 2, "--id", 9999) == 2
+    assert removed("--path", "nothing/*") == 0
+    assert removed("--after", "2990-01-01") == 0
+    assert removed("--path", "images/gallery/*_c2_*") > 0
+    assert removed("--before", "2990-01-01") > 0
+
+
+def test_exports_agree(gallery, tmp_path) -> None:
+    for name in ("a.npz", "a.csv", "a.parquet"):
+        document = sil("gallery", "export", tmp_path / name, "--gallery", gallery, "--json").document
+        assert document["files"][0] == str(tmp_path / name)
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as archive:
+        embeddings = archive["gallery_embeddings"]
+        identities, cameras, ids = (archive[f"gallery_{one}"].tolist() for one in ("identities", "cameras", "ids"))
+    with (tmp_path / "a.csv").open(newline="") as stream:
+        table = list(csv.DictReader(stream))
+    assert [row["identity"] for row in table] == identities
+    assert [row["camera"] for row in table] == cameras
+    assert [int(row["id"]) for row in table] == ids
+    assert np.array_equal(np.load(tmp_path / "a.npy"), embeddings)
+    parquet = pyarrow.parquet.read_table(tmp_path / "a.parquet").to_pydict()
+    assert parquet["id"] == ids
+    assert np.array_equal(np.array(parquet["embedding"], dtype=np.float32), embeddings)
+    assert np.linalg.norm(embeddings, axis=1) == pytest.approx(1.0, abs=1e-5)
+    some = sil("gallery", "export", tmp_path / "b.npz", "--camera", "c1", "--gallery", gallery, "--json").document
+    assert some["entries"] == cameras.count("c1")
+    told(sil("gallery", "export", tmp_path / "a.xlsx", "--gallery", gallery), 2, ".npz, .csv or .parquet")
+
+
+def test_rebuild_by_another_model(gallery, other_model, in_world, tmp_path) -> None:
+    before = sil("gallery", "info", gallery, "--json").document
+    sheet = ["--sheet", tmp_path / "s.jpg"]
+    document = sil("gallery", "rebuild", gallery, "--model", other_model, "--json").document
+    assert document["old_model"] == before["model"] != document["model"]
+    assert document["embedded"] == document["entries"] == before["entries"]
+    assert sil("query", first_query(in_world), "--gallery", gallery, *sheet).code == 0
+    told(sil("query", first_query(in_world), "--gallery", gallery, "--model", "runs/001-ubs"), 1, "was made by model")
+    assert sil("gallery", "verify", gallery, "--json").document["ok"]
+    again = sil("gallery", "rebuild", gallery, "--model", other_model, "--json").document
+    assert again["entries"] == before["entries"]
+
+
+def test_rebuild_names_images_that_have_gone(gallery, other_model, tmp_path) -> None:
+    connection = sqlite3.connect(gallery / "gallery.sqlite")
+    source = _source(connection)
+    crops = tmp_path / "crops"
+    shutil.copytree(source, crops)
+    connection.execute("UPDATE entries SET source = ?", (str(crops),))
+    connection.commit()
+    names = [row[0] for row in connection.execute("SELECT path FROM entries ORDER BY id LIMIT 2")]
+    connection.close()
+    (crops / names[0]).unlink()
+    (crops / names[1]).write_bytes(b"no image")
+    before = sil("gallery", "info", gallery, "--json").document
+    outcome = sil("gallery", "rebuild", gallery, "--model", other_model)
+    told(outcome, 1, "2 images of", names[0], "--drop-missing")
+    assert sil("gallery", "info", gallery, "--json").document["model"] == before["model"]
+    document = sil("gallery", "rebuild", gallery, "--model", other_model, "--drop-missing", "--json").document
+    assert sorted(one["path"] for one in document["dropped"]) == sorted(names)
+    assert document["embedded"] == 0  # all others had been embedded by the first attempt
+    assert document["entries"] == before["entries"] - 2
+    assert "sample embedded again" in [
+        one["name"] for one in sil("gallery", "verify", gallery, "--json").document["checks"]
+    ]
+
+
+def test_tune_and_index(gallery) -> None:
+    document = sil("gallery", "tune", gallery, "--index", "IVF2,SQ8", "--json").document
+    assert [one["index"] for one in document["measured"]] == ["exact", "IVF2,SQ8"]
+    assert document["chosen"] in document["measured"]
+    told(sil("gallery", "tune", gallery, "--index", "Nonsense"), 1, "can't make an index 'Nonsense'", "IVF1024,SQ8")
+    told(sil("gallery", "tune", gallery, "--recall", 2), 2)
+    indexed = ["index-gallery", "--gallery", gallery, "--model", "runs/001-ubs"]
+    assert sil(*indexed, "--index", "IVF2,SQ8", "--json").document["index"].startswith("IVF2,SQ8 over")
+    assert sil(*indexed, "--json").document["index"].startswith("IVF2,SQ8 over")  # remembered
+    told(sil(*indexed, "--index", "IVF99999,SQ8"), 1, "needs at least 99,999 vectors")
+    assert sil(*indexed, "--index", "exact", "--json").document["index"].startswith("exact")
+
+
+def test_query_filters(in_world, tmp_path) -> None:
+    image = first_query(in_world)
+
+    def found(*options):
+        outcome = sil("query", image, "--top", 500, "--sheet", tmp_path / "s.jpg", "--json", *options)
+        assert outcome.code == 0, outcome.err
+        return outcome.document["matches"]
+
+    everything = found()
+    cameras = {match["camera"] for match in everything}
+    assert len(cameras) > 1
+    camera = everything[0]["camera"]
+    ids = lambda matches: [match["id"] for match in matches]  # noqa: E731
+    assert ids(found("--camera", camera)) == [match["id"] for match in everything if match["camera"] == camera]
+    assert ids(found("--exclude-camera", camera)) == [one["id"] for one in everything if one["camera"] != camera]
+    identity = everything[-1]["identity"]
+    assert {match["identity"] for match in found("--identity", identity)} == {identity}
+    assert found("--where", f"camera={camera}", "--exclude-camera", camera) == []
+    times = sorted(match["time"] for match in everything if match["time"])
+    middle = times[len(times) // 2]
+    before, after = found("--before", middle), found("--after", middle)
+    assert sorted(ids(before) + ids(after)) == sorted(one["id"] for one in everything if one["time"])
+    assert found("--set", f'query.filter.camera=["{camera}"]') == found("--camera", camera)
+
+
+def test_filters_hold_under_re_ranking_and_in_batches(in_world, tmp_path) -> None:
+    image = first_query(in_world)
+    asked = ["query", image, "--sheet", tmp_path / "s.jpg", "--json", "--camera", "c2", "--engine", "onnxruntime"]
+    plain = sil(*asked, "--top", 500).document["matches"]
+    assert {match["camera"] for match in plain} == {"c2"}
+    reranked = sil(*asked, "--top", 500, "--rerank").document["matches"]
+    assert sorted(match["id"] for match in reranked) == sorted(match["id"] for match in plain)
+    people = sil(*asked, "--group", "identity").document["matches"]
+    assert {match["camera"] for match in people} == {"c2"}
+    (tmp_path / "names.txt").write_text(f"{image}\n")
+    lines = sil("query", "--batch", tmp_path / "names.txt", "--camera", "c2", "--engine", "onnxruntime", "--top", 500)
+    assert [one["id"] for one in json.loads(lines.out)["matches"]] == [match["id"] for match in plain]
+
+
+def test_times_of_filters_are_of_the_zone_that_is_named(in_world, tmp_path) -> None:
+    asked = ["query", first_query(in_world), "--sheet", tmp_path / "s.jpg", "--json", "--top", 500]
+    times = sorted({datetime.fromisoformat(one["time"]) for one in sil(*asked).document["matches"] if one["time"]})
+    middle = times[len(times) // 2]
+    clock = middle.astimezone(ZoneInfo("Asia/Tokyo")).replace(tzinfo=None).isoformat()
+    found = sil(*asked, "--after", clock, "--timezone", "Asia/Tokyo").document["matches"]
+    assert min(datetime.fromisoformat(one["time"]) for one in found) == middle
+
+
+def test_filters_that_make_no_sense(in_world, tmp_path) -> None:
+    image = first_query(in_world)
+    options = [image, "--sheet", tmp_path / "s.jpg"]
+    nothing = sil("query", *options, "--camera", "c77", "--json")
+    told(nothing, 0, "No entry has camera c77; there are: c1, c2")
+    assert nothing.document["matches"] == []
+    told(sil("query", *options, "--where", "camera"), 2, "not KEY=VALUE", "--where weather=rain")
+    told(sil("query", *options, "--where", "wether=x"), 1, "No entry of the gallery has metadata 'wether'", "camera")
+    told(sil("query", *options, "--after", "yesterday"), 2, "query.filter.after = 'yesterday' is not valid")
+    told(sil("query", *options, "--after", "2024-05-02", "--before", "2024-05-01"), 2, "Swap --after and --before")
+
+
+def test_a_full_disk_while_compacting_or_removing(gallery, monkeypatch) -> None:
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = sil("gallery", "info", gallery, "--json").document["entries"]
+    removed = sil("gallery", "remove", "--camera", "c1", "--yes", "--gallery", gallery, "--json").document["removed"]
+    monkeypatch.setattr(writer_module, "write_segment", full)
+    told(sil("gallery", "compact", gallery), 1, "No space left")
+    monkeypatch.undo()
+    monkeypatch.chdir(gallery.parent)
+    assert sil("gallery", "info", gallery, "--json").document["entries"] == before - removed
+    assert sil("gallery", "compact", gallery, "--json").document["complete"]

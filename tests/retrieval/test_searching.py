@@ -1,0 +1,158 @@
+"""Searching through an approximate index, with and without filters, held against exact search."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from clusters import clustered
+
+from sil_cli.retrieval import searching
+from sil_cli.retrieval.approximate import ApproximateIndex
+from sil_cli.retrieval.searching import GATHERED_ROWS, INDEX_SHARE, Searcher, plan_search
+from sil_cli.retrieval.segments import Segment
+from sil_cli.retrieval.tuning import Bench, least_effort
+
+COUNT, DIMENSION, K = 20_000, 32, 10
+
+
+@pytest.fixture
+def _small(monkeypatch):
+    """Gather as few rows as would be few in a gallery of a million."""
+    monkeypatch.setattr(searching, "GATHERED_ROWS", 300)
+
+
+@pytest.fixture(scope="module")
+def data():
+    rows, who, where = clustered(COUNT, DIMENSION, people=1000, noise=0.4)
+    queries, _, _ = clustered(64, DIMENSION, people=1000, noise=0.4, seed=1)
+    return rows, who, where, queries
+
+
+@pytest.fixture(scope="module", params=["IVF128,SQ8", "HNSW16,SQ8"])
+def searcher(request, data):
+    rows = data[0]
+    ids = np.arange(1, COUNT + 1)
+    # two files, the second of them newest first, as merging may leave them in an older gallery
+    half = COUNT // 2
+    segments = [Segment(ids[:half], rows[:half]), Segment(ids[half:][::-1].copy(), rows[half:][::-1].copy())]
+    index = ApproximateIndex.build(request.param, rows[:8192], [(ids, rows)])
+    searcher = Searcher([(one, None) for one in segments], index, last_id=COUNT)
+    effort, recall = least_effort(Bench(searcher), searcher, index.efforts, 0.995)
+    assert recall >= 0.995
+    assert effort < index.efforts[-1]
+    return searcher
+
+
+def ids_of(found):
+    return [[one for one, _ in ranked] for ranked in found]
+
+
+def truth(data, allowed, k=K):
+    """The best by brute force in float64."""
+    rows, queries = data[0], data[3]
+    at = np.arange(COUNT) if allowed is None else allowed - 1
+    scores = queries.astype(float) @ rows[at].astype(float).T
+    return [(at[np.argsort(-row)[:k]] + 1).tolist() for row in scores]
+
+
+def recall(found, expected) -> float:
+    return np.mean(
+        [len(set(one) & set(other)) / max(1, len(other)) for one, other in zip(found, expected, strict=True)]
+    )
+
+
+NONE = [frozenset()] * 64
+
+
+@pytest.mark.usefixtures("_small")
+@pytest.mark.parametrize("share", [1.0, 0.8, 0.5, 0.39, 0.2, 0.1, 0.01, 0.001, 0.0001])
+def test_recall_and_k_results_at_every_selectivity(searcher, data, share):
+    count = max(1, round(COUNT * share))
+    allowed = np.sort(np.random.default_rng(5).permutation(COUNT)[:count]) + 1
+    found = ids_of(searcher.search(data[3], K, allowed, NONE))
+    assert all(len(one) == min(K, count) for one in found)
+    assert all(np.isin(one, allowed).all() for one in found)
+    assert recall(found, truth(data, allowed)) >= 0.99
+
+
+@pytest.mark.usefixtures("_small")
+def test_a_filter_that_takes_away_what_is_near(searcher, data):
+    """Most of the gallery passes, but none of the camera's images that are nearest to the queries."""
+    _, _, where, queries = data
+    nearest = {one for best in truth(data, None, 80) for one in best}
+    allowed = np.array([one for one in range(1, COUNT + 1) if one not in nearest])
+    assert len(allowed) > INDEX_SHARE * COUNT
+    found = ids_of(searcher.search(queries, K, allowed, NONE))
+    assert all(len(one) == K for one in found)
+    assert recall(found, truth(data, allowed)) >= 0.99
+    for camera in (0, 1):
+        allowed = np.flatnonzero(where != camera) + 1
+        assert recall(ids_of(searcher.search(queries, K, allowed, NONE)), truth(data, allowed)) >= 0.99
+
+
+def test_the_measured_recall_is_that_of_new_queries(searcher, data):
+    """Not that of the indexed vectors themselves, which a graph finds more easily."""
+    queries, _, _ = clustered(256, DIMENSION, people=1000, noise=0.4, seed=2)
+    bench = Bench(searcher)
+    nobody = [frozenset()] * len(queries)
+    truth = ids_of(searcher.search(queries, K, None, nobody, exact=True))
+    fresh = recall(ids_of(searcher.search(queries, K, None, nobody)), truth)
+    assert bench.recall(searcher) == pytest.approx(fresh, abs=0.01)
+
+
+def test_an_index_proposes_and_the_vectors_score(searcher, data):
+    rows, queries = data[0], data[3]
+    for query, ranked in zip(queries, searcher.search(queries, K, None, NONE), strict=True):
+        for one, score in ranked:
+            assert score == pytest.approx(float(rows[one - 1].astype(float) @ query.astype(float)), abs=1e-12)
+        assert ranked == sorted(ranked, key=lambda pair: (-pair[1], pair[0]))
+
+
+def test_excluded_ids_cost_no_results(searcher, data):
+    best = [set(one) for one in truth(data, None)]
+    found = searcher.search(data[3], K, None, best)
+    assert all(len(one) == K for one in found)
+    assert not any(best[at] & {one for one, _ in ranked} for at, ranked in enumerate(found))
+
+
+def test_k_beyond_what_the_index_proposes(searcher, data):
+    found = searcher.search(data[3][:2], COUNT + 5, None, NONE[:2])
+    assert [len(one) for one in found] == [COUNT, COUNT]
+
+
+@pytest.mark.parametrize("factory", ["IVF32,SQ8", "HNSW16", "SQfp16", "PCA16,IVF8,SQ8"])
+def test_what_came_after_the_index_and_what_died_since(factory, data):
+    rows, queries = data[0][:3000], data[3][:8]
+    ids = np.arange(1, 3001)
+    index = ApproximateIndex.build(factory, rows[:2000], [(ids[:2000], rows[:2000])])
+    living = np.ones(2000, dtype=bool)
+    living[::3] = False
+    parts = [(Segment(ids[:2000], rows[:2000]), living), (Segment(ids[2000:], rows[2000:]), None)]
+    searcher = Searcher(parts, index, last_id=2000, effort=10**6)
+    alive = np.concatenate([ids[:2000][living], ids[2000:]])
+    assert len(searcher) == len(alive)
+    expected = truth((data[0], None, None, queries), alive)
+    assert ids_of(searcher.search(queries, K, None, NONE[:8])) == expected
+    assert ids_of(searcher.search(queries, K, alive[::2], NONE[:8])) == truth(
+        (data[0], None, None, queries), alive[::2]
+    )
+    assert np.concatenate([one for one, _ in searcher.parts()]).tolist() == alive.tolist()
+
+
+@pytest.mark.parametrize(
+    ("kept", "total", "index", "takes_filter", "plan"),
+    [
+        (100, 1000, True, True, "gather"),
+        (GATHERED_ROWS, 10**6, False, False, "gather"),
+        (GATHERED_ROWS + 1, 10**6, True, True, "scan"),
+        (399_999, 10**6, True, True, "scan"),
+        (400_000, 10**6, True, True, "index"),
+        (400_000, 10**6, True, False, "scan"),
+        (10**6, 10**6, True, False, "index"),
+        (10**6, 10**6, False, False, "scan"),
+        (100, 100, False, False, "scan"),
+        (100, 100, True, True, "index"),
+    ],
+)
+def test_the_plan_goes_by_selectivity(kept, total, index, takes_filter, plan):
+    assert plan_search(kept, total, index=index, takes_filter=takes_filter) == plan
