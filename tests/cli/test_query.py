@@ -225,24 +225,16 @@ class TestBatch:
         Path("bad.jpg").write_text("no picture")
         names = [pictures[3], "bad.jpg", pictures[0], "missing.jpg", pictures[3]]
         Path("names.txt").write_text("\n".join(map(str, names)) + "\n")
-<<<<<<< HEAD
-        outcome = sil("query", "--batch", "names.txt", "--top", 3, "--set", "gallery.batch=2", "--engine", "torch")
-=======
         same = ("--top", 3, "--engine", "onnxruntime")  # another precision is chosen for a batch than for few images
         outcome = sil("query", "--batch", "names.txt", *same, "--set", "gallery.batch=2")
->>>>>>> w-m
         assert outcome.code == 0
         lines = self.lines(outcome.out)
         assert [line["image"].split("/")[-1] for line in lines] == [Path(name).name for name in names]
         assert [line["error"] for line in lines] == [None, "not an image", None, "No such file or directory", None]
         for line, picture in zip(lines, names, strict=True):
             if line["error"] is None:
-<<<<<<< HEAD
-                single = ask(picture, "--top", 3, "--engine", "torch")["matches"]
-=======
                 single = ask(picture, *same)["matches"]
                 assert [match["id"] for match in line["matches"]] == [match["id"] for match in single]
->>>>>>> w-m
                 for one, other in zip(line["matches"], single, strict=True):
                     assert one["score"] == pytest.approx(other["score"], abs=1e-5)
         assert "2 of 5 images could not be used" in outcome.error
