@@ -97,7 +97,8 @@ def test_an_unreadable_folder_is_reported(tmp_path, monkeypatch):
             raise PermissionError(13, "Permission denied")
         return scan(path)
 
-    monkeypatch.setattr(os, "scandir", refuse)  # so that it is tested for root, too
-    found = find_image_files(tmp_path)
+    with monkeypatch.context() as patched:  # so that it is tested for root, too
+        patched.setattr(os, "scandir", refuse)
+        found = find_image_files(tmp_path)
     assert found.paths == ["b/y.jpg"]
     assert reasons(found) == {"a": "folder: Permission denied"}
