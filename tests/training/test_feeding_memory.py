@@ -76,7 +76,7 @@ def test_memory_is_flat_over_epochs(cache) -> None:
     finally:
         tracemalloc.stop()
     batch_bytes = 64 * HEIGHT * WIDTH * 3
-    assert max(traced[2:]) - min(traced[2:]) < 2 * batch_bytes  # the file is 25 batches long, the epochs 200
+    assert max(traced[2:]) - min(traced[2:]) < 3 * batch_bytes  # one to three are alive; the epochs are 200
     assert max(resident[2:]) - resident[1] < 4 * batch_bytes / 1024
 
 
