@@ -36,9 +36,9 @@ HEIGHT, WIDTH, IDENTITIES, DIMENSION = 256, 128, 700, 2048
 RATE, DECAY = 3.5e-4, 5e-4
 CONVOLUTIONS = ("convolution", "aten::mm", "aten::addmm", "aten::bmm", "aten::linear", "mkldnn_linear")
 ROUNDING, TOLERANCE, LEAST = 6e-8, 3.0, 1e-6
-"""Another order of sums moves a float32 result, and fifty random layers with batch norm amplify that. How far is fair is
-therefore measured: TOLERANCE times as far as the plain step moves when its images change by ROUNDING (half a unit in the
-last place of float32), and at least LEAST. Distances are relative."""
+"""Another order of sums moves a float32 result, and fifty random layers with batch norm amplify that. How far is fair
+is therefore measured: TOLERANCE times as far as the plain step moves when its images change by ROUNDING (half a unit in
+the last place of float32), and at least LEAST. Distances are relative."""
 
 
 @dataclass(frozen=True)
@@ -156,12 +156,13 @@ def first_state() -> dict[str, torch.Tensor]:
     return PlainNetwork().state_dict()
 
 
-def timed(way: Plain | Ours, number: int, device: torch.device) -> float:
-    start = time.perf_counter()
+def timed(way: Plain | Ours, number: int, device: torch.device) -> tuple[float, float]:
+    """Seconds of one iteration, and seconds of CPU time that all threads of this process took."""
+    start, cpu = time.perf_counter(), time.process_time()
     way.step(number).item()  # as the loop does
     if device.type == "cuda":
         torch.cuda.synchronize(device)  # the second pass too
-    passed = time.perf_counter() - start
+    passed = time.perf_counter() - start, time.process_time() - cpu
     way.optimizer.zero_grad(set_to_none=True)  # so that only one way holds gradients at a time
     return passed
 
@@ -187,7 +188,7 @@ def compared(ours: Plain | Ours, theirs: Plain | Ours, losses: tuple[float, floa
 def check_parity(arguments: argparse.Namespace, state: dict[str, torch.Tensor]) -> bool:
     """One float32 iteration of both, from the same weights: print how far apart they are, and how far is fair."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    data = Data(arguments, min(arguments.batch, 8))
+    data = Data(arguments, min(arguments.batch, 4))
     plain, moved = Plain(state, data), Plain(state, data)
     torch.manual_seed(1)
     moved.images = [images * (1 + ROUNDING * torch.randn_like(images)) for images in moved.images]
@@ -251,26 +252,32 @@ def report(arguments: argparse.Namespace, state: dict[str, torch.Tensor]) -> Non
     images = arguments.batch * arguments.sources
     ways: list[Plain | Ours] = [Plain(state, data), *(Ours(way, state, data) for way in WAYS)]
     if arguments.compile:
+        torch._dynamo.config.recompile_limit = 64  # sixteen blocks, with and without gradients, share one function
         ways.append(Ours(replace(WAYS[-1], name=f"{WAYS[-1].name}, compiled", compiled=True), state, data))
     for way in ways:
-        first = timed(way, 0, data.device)
-        print(f"first iteration of {way.name}: {first:.1f} s", flush=True)
-    seconds: dict[str, list[float]] = {way.name: [] for way in ways}
+        print(f"first iteration of {way.name}: {timed(way, 0, data.device)[0]:.1f} s", flush=True)
+    seconds: dict[str, list[tuple[float, float]]] = {way.name: [] for way in ways}
     for number in range(arguments.rounds):
         for way in ways:
             gc.collect()
             seconds[way.name].append(timed(way, 1 + number, data.device))
-    base, fastest = np.median(seconds[ways[0].name]), min(seconds[ways[0].name])
-    print(f"{'median of ' + str(arguments.rounds):44}  images/s  × plain  (× by the fastest)")
-    for way in ways:
-        median, least = np.median(seconds[way.name]), min(seconds[way.name])
-        print(f"{way.name:44}{images / median:10.2f}{base / median:9.2f}  ({fastest / least:.2f})", flush=True)
+    print(f"{'median of ' + str(arguments.rounds):44}  images/s   × plain  (× by the fastest, × by CPU time)")
+    medians = {name: np.median(taken, axis=0) for name, taken in seconds.items()}
+    fastest = {name: np.min(taken, axis=0) for name, taken in seconds.items()}
+    base, least = medians[ways[0].name], fastest[ways[0].name]
+    for name, (wall, cpu) in medians.items():
+        print(
+            f"{name:44}{images / wall:10.2f}{base[0] / wall:10.2f}"
+            f"  ({least[0] / fastest[name][0]:.2f}, {base[1] / cpu:.2f})   {cpu:.2f} s of CPU time",
+            flush=True,
+        )
     needed = operations(state, data) * images
     for dtype in (torch.float32, torch.bfloat16):
         rate = product_rate(dtype, data.device)
         print(
             f"floor: {needed / 1e12:.2f} Tflop at the {rate / 1e9:,.0f} Gflop/s of a large {dtype} product: "
-            f"{images * rate / needed:.2f} images/s, {base / needed * rate:.2f} × plain ({fastest / needed * rate:.2f})"
+            f"{images * rate / needed:.2f} images/s, {base[0] / needed * rate:.2f} × plain "
+            f"({least[0] / needed * rate:.2f} × its fastest)"
         )
     for way in (ways[0], *ways[len(WAYS) :]):
         print(f"convolutions and matrix products, {way.name}: {share_of_products(way, data.device):.0%} of the step")
@@ -284,7 +291,10 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="also with every residual block compiled")
     parser.add_argument("--parity", action="store_true", help="only check that the results agree")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, help="of the CPU; one and CPU time where the machine does other work")
     arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
     print(f"python {' '.join(sys.argv)}")
     kind = torch.cuda.get_device_name() if arguments.device == "cuda" else platform.processor() or platform.machine()
     print(f"{kind}, {torch.get_num_threads()} of {os.cpu_count()} threads, torch {torch.__version__}")

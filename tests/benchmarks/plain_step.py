@@ -16,15 +16,16 @@ TEMPERATURE, MOMENTUM, RHO, EPSILON = 0.05, 0.2, 3.0, 1e-6
 
 
 class PlainNetwork(nn.Module):
-    """ResNet-50 as the paper's recipe has it: last stride 1, no ReLU in the stem, mean pooling, a neck without bias."""
+    """A ResNet as the paper's recipe has it: last stride 1, no ReLU in the stem, mean pooling, a neck without bias."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "resnet50") -> None:
         super().__init__()
-        self.backbone = torchvision.models.resnet50(weights=None)
+        self.backbone = getattr(torchvision.models, name)(weights=None)
+        self.neck = nn.BatchNorm1d(self.backbone.fc.in_features)
         self.backbone.fc = nn.Identity()
-        self.backbone.layer4[0].conv2.stride = (1, 1)
-        self.backbone.layer4[0].downsample[0].stride = (1, 1)
-        self.neck = nn.BatchNorm1d(2048)
+        for module in self.backbone.layer4[0].modules():
+            if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
+                module.stride = (1, 1)
         self.neck.bias.requires_grad_(False)
 
     def forward(self, images: Tensor, restyle=None) -> Tensor:
