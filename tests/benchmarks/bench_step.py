@@ -1,0 +1,311 @@
+"""Time a whole interleaved iteration against a plain eager float32 one (`plain_step.py`), in one run.
+
+    python tests/benchmarks/bench_step.py
+    python tests/benchmarks/bench_step.py --batch 8 --rounds 5
+    python tests/benchmarks/bench_step.py --device cuda --compile
+
+ResNet-50, 256×128, three sources, ubs: the paper's recipe. First both are held against each other in float32: loss,
+gradients, weights and prototypes of one iteration. Then all ways take turns, an iteration each, so that whatever else
+the machine does meets all of them; the medians are compared. At the paper's 64 images a source the plain iteration
+needs about 17 GB of memory; --batch makes it smaller for all ways alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import platform
+import sys
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from plain_step import PlainNetwork, plain_step
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from sil_cli.models.embedder import Embedder
+from sil_cli.models.record import IMAGENET_MEAN, IMAGENET_STD, Architecture
+from sil_cli.models.stylize import UniformBatchStyle
+from sil_cli.training.memory import PrototypeMemory
+from sil_cli.training.step import Batch, StepOptions, interleaved_step
+
+HEIGHT, WIDTH, IDENTITIES, DIMENSION = 256, 128, 700, 2048
+RATE, DECAY = 3.5e-4, 5e-4
+CONVOLUTIONS = ("convolution", "aten::mm", "aten::addmm", "aten::bmm", "aten::linear", "mkldnn_linear")
+ROUNDING, TOLERANCE, LEAST = 6e-8, 3.0, 1e-5
+"""Another order of sums moves a float32 result, and fifty random layers with batch norm amplify that. How far is fair
+is therefore measured: TOLERANCE times as far as the plain step moves when its images change by ROUNDING (half a unit in
+the last place of float32), and at least LEAST, since the loss may happen not to move. Distances are relative."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How our step runs.
+
+    Attributes:
+        fused: Adam in one kernel.
+        compiled: Every residual block by torch.compile.
+    """
+
+    name: str
+    bfloat16: bool = False
+    channels_last: bool = False
+    fused: bool = False
+    compiled: bool = False
+
+
+WAYS = (
+    Way("ours, float32, channels first"),
+    Way("ours, float32, channels last", channels_last=True),
+    Way("ours, bfloat16, channels first", bfloat16=True),
+    Way("ours, bfloat16, channels last", bfloat16=True, channels_last=True),
+    Way("ours, bfloat16, channels last, fused Adam", bfloat16=True, channels_last=True, fused=True),
+)
+
+
+class Data:
+    """The same images, labels and first prototypes for every way."""
+
+    def __init__(self, arguments: argparse.Namespace, batch: int) -> None:
+        rng = np.random.default_rng(0)
+        self.device = torch.device(arguments.device)
+        shape = (batch, HEIGHT, WIDTH, 3)
+        # Blurred noise of another brightness for each source and image: not all alike, as photographs are not.
+        self.pixels = [
+            (rng.integers(0, 256, shape) * rng.uniform(0.2, 1.0, (batch, 1, 1, 3))).astype(np.uint8)
+            for _ in range(arguments.sources)
+        ]
+        self.labels = [
+            torch.from_numpy(np.repeat(rng.choice(IDENTITIES, -(-batch // 4), replace=False), 4)[:batch]).to(
+                self.device
+            )
+            for _ in range(arguments.sources)
+        ]
+        rows = [torch.from_numpy(rng.standard_normal((IDENTITIES, DIMENSION))).float() for _ in self.pixels]
+        self.rows = [torch.nn.functional.normalize(each, dim=1).to(self.device) for each in rows]
+
+    def prototypes(self) -> list[torch.Tensor]:
+        return [rows.clone() for rows in self.rows]
+
+    def batches(self, *, channels_last: bool) -> list[Batch]:
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        images = [torch.from_numpy(each).permute(0, 3, 1, 2).to(self.device) for each in self.pixels]
+        return [
+            Batch(images=each.contiguous(memory_format=layout), labels=labels)
+            for each, labels in zip(images, self.labels, strict=True)
+        ]
+
+    def normalised(self) -> list[torch.Tensor]:
+        mean, std = (torch.tensor(each, device=self.device).view(1, 3, 1, 1) for each in (IMAGENET_MEAN, IMAGENET_STD))
+        return [((batch.images.float() / 255 - mean) / std).contiguous() for batch in self.batches(channels_last=False)]
+
+
+class Plain:
+    name = "plain: eager float32, channels first"
+
+    def __init__(self, state: dict[str, torch.Tensor], data: Data) -> None:
+        self.network = PlainNetwork().to(data.device).train()
+        self.network.load_state_dict(state)
+        self.optimizer = torch.optim.Adam(learnt(self.network), lr=RATE, weight_decay=DECAY)
+        self.prototypes, self.images, self.labels = data.prototypes(), data.normalised(), data.labels
+
+    def step(self, number: int) -> torch.Tensor:
+        rng = np.random.default_rng([1, number])
+        return plain_step(self.network, self.prototypes, self.images, self.labels, self.optimizer, rng)
+
+
+class Ours:
+    def __init__(self, way: Way, state: dict[str, torch.Tensor], data: Data) -> None:
+        self.name = way.name
+        architecture = Architecture(backbone="resnet50", height=HEIGHT, width=WIDTH, stem_relu=False)
+        self.network = Embedder(architecture).to(data.device).train()
+        self.network.load_state_dict(state)
+        if way.channels_last:
+            self.network = self.network.to(memory_format=torch.channels_last)
+        if way.compiled:
+            for stage in ("layer1", "layer2", "layer3", "layer4"):
+                for block in self.network.backbone.get_submodule(stage):
+                    block.compile(dynamic=False)
+        self.optimizer = torch.optim.Adam(
+            learnt(self.network), lr=RATE, weight_decay=DECAY, fused=True if way.fused else None
+        )
+        self.memories = [PrototypeMemory(rows) for rows in data.prototypes()]
+        self.batches = data.batches(channels_last=way.channels_last)
+        self.options = StepOptions(bfloat16=way.bfloat16)
+
+    @property
+    def prototypes(self) -> list[torch.Tensor]:
+        return [memory.prototypes for memory in self.memories]
+
+    def step(self, number: int) -> torch.Tensor:
+        return interleaved_step(
+            self.network, self.memories, self.batches, UniformBatchStyle(), self.optimizer, self.options,
+            np.random.default_rng([1, number]),
+        )  # fmt: skip
+
+
+def learnt(network: torch.nn.Module) -> list[torch.nn.Parameter]:
+    return [each for each in network.parameters() if each.requires_grad]
+
+
+def first_state() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return PlainNetwork().state_dict()
+
+
+def timed(way: Plain | Ours, number: int, device: torch.device) -> tuple[float, float]:
+    """Seconds of one iteration, and seconds of CPU time that all threads of this process took."""
+    start, cpu = time.perf_counter(), time.process_time()
+    way.step(number).item()  # as the loop does
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)  # the second pass too
+    passed = time.perf_counter() - start, time.process_time() - cpu
+    way.optimizer.zero_grad(set_to_none=True)  # so that only one way holds gradients at a time
+    return passed
+
+
+def apart(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> float:
+    """The norm of the difference, relative to that of `theirs`, all tensors together."""
+    difference = sum((one.double() - other.double()).square().sum() for one, other in zip(ours, theirs, strict=True))
+    return float((difference / sum(other.double().square().sum() for other in theirs)).sqrt())
+
+
+def compared(ours: Plain | Ours, theirs: Plain | Ours, losses: tuple[float, float]) -> dict[str, float]:
+    """How far apart two are after one iteration each."""
+    pairs = [dict(each.network.named_parameters()) for each in (ours, theirs)]
+    gradients = [[value.grad for value in named.values() if value.grad is not None] for named in pairs]
+    return {
+        "loss": abs(losses[0] / losses[1] - 1),
+        "gradients": apart(*gradients),
+        "weights": apart(*([value.data for value in named.values()] for named in pairs)),
+        "prototypes": apart(ours.prototypes, theirs.prototypes),
+    }
+
+
+def check_parity(arguments: argparse.Namespace, state: dict[str, torch.Tensor]) -> bool:
+    """One float32 iteration of both, from the same weights: print how far apart they are, and how far is fair."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    data = Data(arguments, min(arguments.batch, 4))
+    plain, moved = Plain(state, data), Plain(state, data)
+    torch.manual_seed(1)
+    moved.images = [images * (1 + ROUNDING * torch.randn_like(images)) for images in moved.images]
+    loss = plain.step(0).item()
+    fair = compared(moved, plain, (moved.step(0).item(), loss))
+    print(f"parity in float32; {'images changed by 6e-8:':35}" + shown(fair))
+    good = True
+    for way in (replace(way, fused=fused) for way in WAYS if not way.bfloat16 for fused in (False, True)):
+        ours = Ours(way, state, data)
+        found = compared(ours, plain, (ours.step(0).item(), loss))
+        within = all(value <= max(TOLERANCE * fair[what], LEAST) for what, value in found.items())
+        good &= within
+        name = way.name + (", fused" if way.fused else "")
+        print(f"parity of {name:44}{shown(found)}{'' if within else '  TOO FAR'}")
+    torch.backends.cudnn.allow_tf32 = True  # torch's default
+    return good
+
+
+def shown(distances: dict[str, float]) -> str:
+    return ", ".join(f"{what} {value:.1e}" for what, value in distances.items())
+
+
+def share_of_products(way: Plain | Ours, device: torch.device) -> float:
+    """The share of one iteration's time that lies in convolutions and matrix products."""
+    cuda = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU] if cuda else [ProfilerActivity.CPU]) as found:
+        timed(way, 0, device)
+    rows = [
+        (event.key, event.self_device_time_total if cuda else event.self_cpu_time_total)
+        for event in found.key_averages()
+        if event.device_type == torch.autograd.DeviceType.CPU
+    ]
+    products = sum(spent for name, spent in rows if any(part in name for part in CONVOLUTIONS))
+    return products / sum(spent for _, spent in rows)
+
+
+def operations(state: dict[str, torch.Tensor], data: Data) -> float:
+    """Floating-point operations of an iteration for one image, counted by torch."""
+    network, images = PlainNetwork().to(data.device).train(), data.normalised()[0][:2]
+    network.load_state_dict(state)
+    with FlopCounterMode(display=False) as counter:
+        network(images).sum().backward()
+        with torch.no_grad():
+            network(images)
+    return counter.get_total_flops() / len(images)
+
+
+def product_rate(dtype: torch.dtype, device: torch.device) -> float:
+    """Operations a second of a large matrix product: the machine's practical peak."""
+    size, best = (3072 if device.type == "cpu" else 16384), float("inf")
+    one = torch.randn(size, size, device=device).to(dtype)
+    for _ in range(6):
+        start = time.perf_counter()
+        (one @ one)[0, 0].item()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def report(arguments: argparse.Namespace, state: dict[str, torch.Tensor]) -> None:
+    data = Data(arguments, arguments.batch)
+    images = arguments.batch * arguments.sources
+    ways: list[Plain | Ours] = [Plain(state, data), *(Ours(way, state, data) for way in WAYS)]
+    if arguments.compile:
+        torch._dynamo.config.recompile_limit = 64  # sixteen blocks, with and without gradients, share one function
+        ways.append(Ours(replace(WAYS[-1], name=f"{WAYS[-1].name}, compiled", compiled=True), state, data))
+    for way in ways:
+        print(f"first iteration of {way.name}: {timed(way, 0, data.device)[0]:.1f} s", flush=True)
+    seconds: dict[str, list[tuple[float, float]]] = {way.name: [] for way in ways}
+    for number in range(arguments.rounds):
+        for way in ways:
+            gc.collect()
+            seconds[way.name].append(timed(way, 1 + number, data.device))
+    print(f"{'median of ' + str(arguments.rounds):44}  images/s   × plain  (× by the fastest, × by CPU time)")
+    medians = {name: np.median(taken, axis=0) for name, taken in seconds.items()}
+    fastest = {name: np.min(taken, axis=0) for name, taken in seconds.items()}
+    base, least = medians[ways[0].name], fastest[ways[0].name]
+    for name, (wall, cpu) in medians.items():
+        print(
+            f"{name:44}{images / wall:10.2f}{base[0] / wall:10.2f}"
+            f"  ({least[0] / fastest[name][0]:.2f}, {base[1] / cpu:.2f})   {cpu:.2f} s of CPU time",
+            flush=True,
+        )
+    needed = operations(state, data) * images
+    for dtype in (torch.float32, torch.bfloat16):
+        rate = product_rate(dtype, data.device)
+        print(
+            f"floor: {needed / 1e12:.2f} Tflop at the {rate / 1e9:,.0f} Gflop/s of a large {dtype} product: "
+            f"{images * rate / needed:.2f} images/s, {base[0] / needed * rate:.2f} × plain "
+            f"({least[0] / needed * rate:.2f} × its fastest)"
+        )
+    for way in (ways[0], *ways[len(WAYS) :]):
+        print(f"convolutions and matrix products, {way.name}: {share_of_products(way, data.device):.0%} of the step")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=64, help="images of each source; the paper's is 64")
+    parser.add_argument("--sources", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5, help="iterations timed of each way")
+    parser.add_argument("--compile", action="store_true", help="also with every residual block compiled")
+    parser.add_argument("--parity", action="store_true", help="only check that the results agree")
+    parser.add_argument("--skip-parity", action="store_true", help="only time")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, help="of the CPU; one and CPU time where the machine does other work")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    print(f"python {' '.join(sys.argv)}")
+    kind = torch.cuda.get_device_name() if arguments.device == "cuda" else platform.processor() or platform.machine()
+    print(f"{kind}, {torch.get_num_threads()} of {os.cpu_count()} threads, torch {torch.__version__}")
+    print(f"ResNet-50, {HEIGHT}×{WIDTH}, {arguments.sources} sources × {arguments.batch} images, ubs")
+    state = first_state()
+    if not (arguments.skip_parity or check_parity(arguments, state)):
+        sys.exit("The results do not agree: nothing is timed.")
+    if not arguments.parity:
+        report(arguments, state)
+
+
+if __name__ == "__main__":
+    main()
