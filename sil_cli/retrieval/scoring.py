@@ -62,7 +62,7 @@ class Scorer(Protocol):
         """Scores (Q, G) of all pairs, and for each query (Q,) how far they are from the exact ones at most."""
 
     def exact(self, query: NDArray[np.floating], rows: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The exact scores (N,) of one query's row (D,) with rows (N, D) of operands."""
+        """The exact scores (N,) of one query's row (D,), or of N queries' rows (N, D), with rows (N, D) of operands."""
 
 
 def make_scorer(metric: Metric, query: NDArray[np.floating], gallery: NDArray[np.floating]) -> Scorer:
@@ -135,11 +135,12 @@ class EuclideanScorer:
         """Sums of squared differences in float64, negated."""
         scores = np.empty(len(rows), dtype=np.float64)
         wide = query.astype(np.float64)
-        step = max(1, 2**16 // max(1, len(wide)))
+        step = max(1, 2**16 // max(1, rows.shape[1]))
         for start in range(0, len(rows), step):
-            difference = rows[start : start + step].astype(np.float64) - wide
-            scores[start : start + step] = -(difference * difference).sum(axis=1)
-        return scores
+            part = slice(start, start + step)
+            difference = rows[part].astype(np.float64) - (wide[part] if wide.ndim == 2 else wide)
+            scores[part] = (difference * difference).sum(axis=1)
+        return np.negative(scores, out=scores)
 
 
 def _unit_error(rows: NDArray[np.floating]) -> float:
