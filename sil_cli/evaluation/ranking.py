@@ -133,7 +133,7 @@ class Ranker:
 def _bounds(
     scores: Sequence[NDArray[np.float64]], errors: NDArray[np.float64], kind: np.dtype[np.floating]
 ) -> list[tuple[NDArray[np.floating], NDArray[np.floating]]]:
-    """For each query and each of its matches: product scores above the first surely stand before it, up to the second behind.
+    """For each query and its matches: above which product scores surely stand before each, and up to which behind it.
 
     Args:
         scores: For each query the exact scores of its matches.
@@ -165,10 +165,10 @@ def _count_sure(
     is_near = np.zeros(len(values), dtype=bool)
     if len(values) > _SORTED_UP_TO * len(high):
         sure = np.empty(len(high), dtype=np.int64)
-        for match in range(len(high)):
-            above = values > high[match]
+        for match, (upper, lower) in enumerate(zip(high, low, strict=True)):
+            above = values > upper
             sure[match] = np.count_nonzero(above)
-            above ^= values > low[match]
+            above ^= values > lower
             is_near |= above
     else:
         ordered = np.sort(values)
