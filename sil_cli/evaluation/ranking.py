@@ -172,8 +172,9 @@ def _count_sure(
             is_near |= above
     else:
         ordered = np.sort(values)
-        sure, at_least = (len(values) - np.searchsorted(ordered, each, side="right") for each in (high, low))
-        for match in np.flatnonzero(at_least > sure):
+        sure = len(values) - np.searchsorted(ordered, high, side="right").astype(np.int64)
+        at_least = len(values) - np.searchsorted(ordered, low, side="right")
+        for match in np.flatnonzero(at_least > sure).tolist():
             is_near |= (values > low[match]) & (values <= high[match])
     near = np.flatnonzero(is_near)
     return (sure - _count_above(values[near], high) if len(near) else sure), near

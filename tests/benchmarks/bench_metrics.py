@@ -21,7 +21,6 @@ import numpy as np
 from sklearn.metrics import average_precision_score
 
 from sil_cli.evaluation.metrics import EmbeddingSet, evaluate
-from sil_cli.retrieval.distance import unit_rows
 from sil_cli.runtime import SilentReporter
 from sil_cli.workflows.scoring import score_sides
 
@@ -139,7 +138,7 @@ def main() -> None:
             f"beyond the product that both need: {theirs - product:.2f} s and {ours - product:.2f} s, {apart:.1f} times"
         )
         print(
-            f"the product alone is {product / theirs:.0%} of theirs, so at most {theirs / product:.1f} times is possible"
+            f"the product alone is {product / theirs:.0%} of theirs: at most {theirs / product:.1f} times is possible"
         )
 
 
