@@ -17,7 +17,7 @@ from sil_cli.retrieval.scoring import make_scorer
 from sil_cli.runtime import SilentReporter, cpu_count
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 2**27  # of scores held at a time, and of gallery rows
 _TILE_BYTES = 2**22  # of scores shown at a time
-_PAIRED_BYTES = 2**24  # of embeddings whose matches are scored at a time
+_PAIRED_BYTES = 2**21  # of embeddings whose matches are scored at a time
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class RetrievalTest:
         gallery_size: Gallery images without junk.
         indices: Shape (Q,), which of the queries these are.
         rows: Their operands.
+        gallery_rows: Those of the gallery, where they take no more than `CHUNK_BYTES`.
         matches: For each its valid matches, best first: by descending exact score, ties in gallery order.
         match_scores: For each the exact scores of those.
         excluded: For each the gallery positions that show no different person, ascending: its identity's images and
@@ -55,6 +56,7 @@ class RetrievalTest:
     gallery_size: int
     indices: NDArray[np.int64]
     rows: Operand
+    gallery_rows: Operand | None
     matches: list[NDArray[np.int64]]
     match_scores: list[NDArray[np.float64]]
     excluded: list[NDArray[np.int64]]
@@ -106,19 +108,38 @@ def make_test(query: EmbeddingSet, gallery: EmbeddingSet, *, metric: Metric = "c
     scorer = make_scorer(metric, query.embeddings, gallery.embeddings)
     rules = PairRules(query, gallery)
     rows = scorer.operand(query.embeddings[rules.queries])
+    gallery_rows = scorer.operand(gallery.embeddings) if gallery.embeddings.nbytes <= CHUNK_BYTES else None
     matches = [rules.matches(index) for index in rules.queries.tolist()]
-    scores = _match_scores(scorer, rows, gallery, matches)
+    scores = _match_scores(
+        rows,
+        matches,
+        lambda at: scorer.operand(gallery.embeddings[at]).rows if gallery_rows is None else gallery_rows.rows[at],
+        scorer.exact,
+    )
     for place, (found, exact) in enumerate(zip(matches, scores, strict=True)):
         order = np.lexsort((found, -exact))
         matches[place], scores[place] = found[order], exact[order]
     excluded = [rules.not_strangers(index) for index in rules.queries.tolist()]
     return RetrievalTest(
-        query, gallery, scorer, rules.junk, rules.gallery_size, rules.queries, rows, matches, scores, excluded
+        query=query,
+        gallery=gallery,
+        scorer=scorer,
+        junk=rules.junk,
+        gallery_size=rules.gallery_size,
+        indices=rules.queries,
+        rows=rows,
+        gallery_rows=gallery_rows,
+        matches=matches,
+        match_scores=scores,
+        excluded=excluded,
     )
 
 
 def _match_scores(
-    scorer: Scorer, rows: Operand, gallery: EmbeddingSet, matches: list[NDArray[np.int64]]
+    rows: Operand,
+    matches: list[NDArray[np.int64]],
+    gallery_rows: Callable[[NDArray[np.int64]], NDArray[np.floating]],
+    exact: Callable[[NDArray[np.floating], NDArray[np.floating]], NDArray[np.float64]],
 ) -> list[NDArray[np.float64]]:
     """The exact scores of each query's matches, of as many queries at a time as `_PAIRED_BYTES` allow."""
     ends = np.cumsum([len(each) for each in matches])
@@ -131,8 +152,8 @@ def _match_scores(
     def score(part: slice) -> list[NDArray[np.float64]]:
         lengths = [len(each) for each in matches[part]]
         asking = np.repeat(np.arange(part.start, part.stop), lengths)
-        found = scorer.operand(gallery.embeddings[np.concatenate(matches[part])])
-        return np.split(scorer.exact(rows.rows[asking], found.rows), np.cumsum(lengths)[:-1])
+        found = gallery_rows(np.concatenate(matches[part]))
+        return np.split(exact(rows.rows[asking], found), np.cumsum(lengths)[:-1])
 
     with ThreadPoolExecutor(cpu_count()) as pool:
         return [each for scores in pool.map(score, parts) for each in scores]
@@ -153,7 +174,7 @@ def run_test(
         chunk_bytes: Memory for scores, and for gallery rows.
         reporter: Hears of the progress.
     """
-    gallery, wide = test.gallery.embeddings, False
+    gallery, wide, scratch = test.gallery.embeddings, False, _Scratch()
     length = max(1, chunk_bytes // (gallery.shape[1] * gallery.itemsize))
     reporter = reporter or SilentReporter()
     with (
@@ -165,11 +186,12 @@ def run_test(
             return all(listener.take(chunk) for listener in listeners)
 
         for start in range(0, len(gallery), length):
-            block = test.scorer.operand(gallery[start : start + length])
+            part = slice(start, start + length)
+            block = test.scorer.operand(gallery[part]) if test.gallery_rows is None else test.gallery_rows.part(part)
             block = block.widened() if wide else block
             size = max(1, chunk_bytes // (len(block) * block.rows.itemsize))
             for first in range(0, len(test.rows), size):
-                tiles = _tiles(_chunk(test, slice(first, first + size), block, start))
+                tiles = _tiles(_chunk(test, slice(first, first + size), block, start, scratch))
                 refused = [tile for tile, taken in zip(tiles, pool.map(show, tiles), strict=True) if not taken]
                 if refused:
                     # Embeddings that crowd one block crowd the others too: once wide, always wide.
@@ -179,16 +201,30 @@ def run_test(
                 task.advance(sum(tile.scores.size for tile in tiles))
 
 
-def _chunk(test: RetrievalTest, which: slice, block: Operand, start: int) -> Chunk:
-    """All scores of some of the Q queries with a block."""
+def _chunk(test: RetrievalTest, which: slice, block: Operand, start: int, scratch: _Scratch | None = None) -> Chunk:
+    """All scores of some of the Q queries with a block, written into `scratch` where it is given."""
     queries = test.rows.part(which)
     if block.rows.dtype == np.float64:
         queries = queries.widened()
-    scores, errors = test.scorer.product(queries, block)
+    out = None if scratch is None else scratch.of(len(queries), len(block), block.rows.dtype)
+    scores, errors = test.scorer.product(queries, block, out=out)
     scores[:, within_block(test.junk, start, len(block))] = -np.inf
     for row, excluded in zip(scores, test.excluded[which], strict=True):
         row[within_block(excluded, start, len(block))] = -np.inf
     return Chunk(scores, errors, queries, block, which.start, start)
+
+
+class _Scratch:
+    """Memory for scores that is used again for every chunk: fresh pages take time."""
+
+    def __init__(self) -> None:
+        self._values: NDArray[np.floating] = np.empty(0)
+
+    def of(self, rows: int, columns: int, dtype: np.dtype[np.floating]) -> NDArray[np.floating]:
+        """An array of this shape, holding anything."""
+        if self._values.dtype != dtype or self._values.size < rows * columns:
+            self._values = np.empty(rows * columns, dtype=dtype)
+        return self._values[: rows * columns].reshape(rows, columns)
 
 
 def _tiles(chunk: Chunk) -> list[Chunk]:
