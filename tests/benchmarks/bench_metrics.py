@@ -117,10 +117,10 @@ def main() -> None:
     before = peak_gib()
     product, _ = seconds(lambda: bare_product(case))
     ours, scores = seconds(lambda: evaluate(case.query, case.gallery, metric=arguments.metric))
-    peak = peak_gib() - before
     whole, _ = seconds(
         lambda: score_sides(case.query, case.gallery, metric=arguments.metric, reporter=SilentReporter())
     )
+    peak = peak_gib() - before
     print(f"{len(os.sched_getaffinity(0))} cores, {platform.processor() or platform.machine()}, NumPy {np.__version__}")
     print(f"{len(case.query)} x {len(case.gallery)} x {arguments.dimension}, {arguments.data}, {arguments.metric}")
     print(f"bare product {product:.2f} s, evaluate {ours:.2f} s: {ours / product:.2f} times")
