@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 2**27  # of scores held at a time, and of gallery rows
 _TILE_BYTES = 2**22  # of scores shown at a time
+_MOST_THREADS = 8  # each takes some 30 MiB while it looks at a tile
 _PAIRED_BYTES = 2**21  # of embeddings whose matches are scored at a time
 
 
@@ -155,7 +156,7 @@ def _match_scores(
         found = gallery_rows(np.concatenate(matches[part]))
         return np.split(exact(rows.rows[asking], found), np.cumsum(lengths)[:-1])
 
-    with ThreadPoolExecutor(cpu_count()) as pool:
+    with _threads() as pool:
         return [each for scores in pool.map(score, parts) for each in scores]
 
 
@@ -178,7 +179,7 @@ def run_test(
     length = max(1, chunk_bytes // (gallery.shape[1] * gallery.itemsize))
     reporter = reporter or SilentReporter()
     with (
-        ThreadPoolExecutor(cpu_count()) as pool,
+        _threads() as pool,
         reporter.task("Ranking", total=len(test.rows) * len(gallery), unit="pairs") as task,
     ):
 
@@ -212,6 +213,10 @@ def _chunk(test: RetrievalTest, which: slice, block: Operand, start: int, scratc
     for row, excluded in zip(scores, test.excluded[which], strict=True):
         row[within_block(excluded, start, len(block))] = -np.inf
     return Chunk(scores, errors, queries, block, which.start, start)
+
+
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(_MOST_THREADS, cpu_count()))
 
 
 class _Scratch:
