@@ -101,8 +101,8 @@ def _check_keys(path: Path, found: set[str]) -> None:
             guess = f"Rename {near} to {key}" if near else f"Add {key}"
             raise DataError(f"{path} has no {key}; it holds {listed}.", f"{guess}. {_HOW}")
     for key in found - {*REQUIRED, *OPTIONAL, VERSION_KEY}:
-        meant = nearest(key, [each for each in OPTIONAL if each not in found])
-        if meant:  # a misspelt `_cameras` would silently change the rules
+        meant = nearest(key, OPTIONAL)
+        if meant and meant not in found:  # a misspelt `_cameras` would silently change the rules
             raise DataError(f"{path} holds {key}, which isn't read.", f"Rename it to {meant}, or leave it out.")
     for what in ("cameras", "paths"):
         there = [side for side in SIDES if f"{side}_{what}" in found]
@@ -159,18 +159,33 @@ def _side(path: Path, arrays: dict[str, NDArray[Any]], side: str) -> EmbeddingSe
             )
         if values is not None and what != "junk" and _kind(values) == "neither":
             raise DataError(f"{path}: {side}_{what} has type {values.dtype}.", "Write texts or whole numbers.")
+        if values is not None and what == "junk" and values.dtype.kind not in "biu":
+            raise DataError(f"{path}: {side}_{what} has type {values.dtype}.", "Write booleans.")
     identities, cameras = labels["identities"], labels["cameras"]
     assert identities is not None  # noqa: S101 - a required key
     junk = labels["junk"]
     if junk is None:
         junk = identities == (-1 if _kind(identities) == "numbers" else "-1")
+    junk = junk.astype(bool)
+    if _kind(identities) == "texts":
+        _check_names(path, side, identities[~junk])
     return EmbeddingSet(
         embeddings=embeddings,
         identities=identities,
         cameras=[None] * len(embeddings) if cameras is None else _known(cameras) if side == "query" else cameras,
-        junk=junk.astype(bool),
+        junk=junk,
         keys=labels["paths"],
     )
+
+
+def _check_names(path: Path, side: str, identities: NDArray[Any]) -> None:
+    """Refuse people without a name, who would all be one person."""
+    nameless = int(np.count_nonzero(identities == ""))
+    if nameless:
+        raise DataError(
+            f"{path}: {nameless} {side}_identities are empty texts.",
+            f"Name each person, or mark these images in {side}_junk.",
+        )
 
 
 def _known(cameras: NDArray[Any]) -> list[Any]:

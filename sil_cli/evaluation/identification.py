@@ -85,10 +85,7 @@ def identify(
 
 
 class Identifier:
-    """A listener that keeps each query's best image of a different person; matches are known without listening.
-
-    It must be the last of the listeners, as it takes the strangers out of a chunk's scores.
-    """
+    """A listener that keeps each query's best image of a different person; matches are known without listening."""
 
     def __init__(self, test: RetrievalTest, strangers: frozenset[object]) -> None:
         self._test = test
@@ -100,11 +97,13 @@ class Identifier:
 
     def take(self, chunk: Chunk) -> bool:
         """Look for better ones in a chunk."""
-        chunk.scores[:, within_block(self._taken_out, chunk.start, len(chunk.block))] = -np.inf
-        tops = chunk.scores.max(axis=1)
+        penalties = np.zeros(len(chunk.block), dtype=chunk.scores.dtype)
+        penalties[within_block(self._taken_out, chunk.start, len(chunk.block))] = -np.inf
+        scores = chunk.scores + penalties
+        tops = scores.max(axis=1)
         reachable = np.flatnonzero((tops > -np.inf) & (tops + chunk.errors >= self._scores[chunk.first :][: len(tops)]))
         for at in reachable.tolist():
-            row, place = chunk.scores[at], chunk.first + at
+            row, place = scores[at], chunk.first + at
             least = row.dtype.type(tops[at] - 2 * chunk.errors[at])
             near = np.flatnonzero(row >= np.nextafter(least, row.dtype.type(-np.inf)))
             exact = self._test.scorer.exact(chunk.queries.rows[at], chunk.block.rows[near])

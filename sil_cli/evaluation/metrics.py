@@ -117,6 +117,8 @@ def mean_scores(scores: QueryScores, *, cmc_ranks: Sequence[int] = CMC_RANKS) ->
     Raises:
         DataError: No query has a match.
     """
+    if not len(scores.queries) and not len(scores.dropped):
+        raise DataError("All queries are junk, which evaluation ignores.", "Check which images are marked as junk.")
     if not len(scores.queries):
         raise DataError(
             f"None of the {len(scores.dropped)} queries has a valid match in the gallery.",

@@ -25,6 +25,8 @@ from sil_cli.evaluation.pairs import EmbeddingSet
 from sil_cli.evaluation.streaming import CHUNK_BYTES, make_test, run_test
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from sil_cli.evaluation.streaming import Chunk, RetrievalTest
@@ -96,12 +98,18 @@ class Ranker:
 
     def take(self, chunk: Chunk) -> bool:
         """Count, unless too many pairs of a chunk would have to be scored again."""
+        places = range(chunk.first, chunk.first + len(chunk.scores))
+        bounds = _bounds([self._test.match_scores[place] for place in places], chunk.errors, chunk.scores.dtype)
+        # Whatever scores less than the last match stands behind it. A query without a match looks at nothing.
+        last = np.array([low[-1] if len(low) else np.inf for _, low in bounds], dtype=chunk.scores.dtype)
+        reaching = chunk.scores > last[:, None]
         counts, to_rescore = [], 0
         limit = np.inf if chunk.scores.dtype == np.float64 else _RESCORED_SHARE * chunk.scores.size
-        for place, (row, error) in enumerate(zip(chunk.scores, chunk.errors.tolist(), strict=True), start=chunk.first):
-            if len(self._test.matches[place]):
-                sure, near = _count_sure(row, self._test.match_scores[place], error)
-                counts.append((place, sure, near))
+        for place, row, flags, (high, low) in zip(places, chunk.scores, reaching, bounds, strict=True):
+            columns = np.flatnonzero(flags)
+            if len(columns):
+                sure, near = _count_sure(row[columns], high, low)
+                counts.append((place, sure, columns[near]))
                 to_rescore += len(near)
             if to_rescore > limit:
                 return False
@@ -122,33 +130,54 @@ class Ranker:
         return MatchRanks(indices[found], kept, indices[~found], self._test.gallery_size)
 
 
-def _count_sure(
-    row: NDArray[np.floating], scores: NDArray[np.float64], error: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Compare one query's product scores of a block with the exact scores of its matches, as far as they tell.
+def _bounds(
+    scores: Sequence[NDArray[np.float64]], errors: NDArray[np.float64], kind: np.dtype[np.floating]
+) -> list[tuple[NDArray[np.floating], NDArray[np.floating]]]:
+    """For each query and its matches: above which product scores surely stand before each, and up to which behind it.
 
     Args:
-        row: Shape (B,), product scores, -inf where an image isn't counted.
-        scores: Exact scores of the matches, descending.
-        error: How far a product score is from the exact one at most.
+        scores: For each query the exact scores of its matches.
+        errors: For each query how far a product score is from the exact one at most.
+        kind: Of product scores.
+    """
+    lengths = [len(each) for each in scores]
+    exact, error = np.concatenate([np.empty(0), *scores]), np.repeat(errors, lengths)
+    high = np.nextafter((exact + error).astype(kind), kind.type(np.inf))
+    low = np.nextafter((exact - error).astype(kind), kind.type(-np.inf))
+    ends = np.cumsum(lengths)[:-1]
+    return list(zip(np.split(high, ends), np.split(low, ends), strict=True))
+
+
+def _count_sure(
+    values: NDArray[np.floating], high: NDArray[np.floating], low: NDArray[np.floating]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Compare product scores of one query with the exact scores of its matches, as far as they tell.
+
+    Args:
+        values: Shape (B,), the product scores.
+        high: As `_bounds`, descending.
+        low: Likewise.
 
     Returns:
-        For each match how many of the block surely stand before it, without those of which some match is too near to
+        For each match how many of the values surely stand before it, without those of which some match is too near to
         tell; and the positions of these.
     """
-    kind = row.dtype.type
-    high = np.nextafter((scores + error).astype(kind), kind(np.inf))
-    low = np.nextafter((scores - error).astype(kind), kind(-np.inf))
-    reaching = row[row > low[-1]]  # whatever scores less stands behind the last match
-    sure = _count_above(reaching, high)
-    unsure = np.flatnonzero(_count_above(reaching, low) > sure)
-    if not len(unsure):
-        return sure, unsure
-    is_near = np.zeros(len(row), dtype=bool)
-    for match in unsure:
-        is_near |= (row > low[match]) & (row <= high[match])
+    is_near = np.zeros(len(values), dtype=bool)
+    if len(values) > _SORTED_UP_TO * len(high):
+        sure = np.empty(len(high), dtype=np.int64)
+        for match, (upper, lower) in enumerate(zip(high, low, strict=True)):
+            above = values > upper
+            sure[match] = np.count_nonzero(above)
+            above ^= values > lower
+            is_near |= above
+    else:
+        ordered = np.sort(values)
+        sure = len(values) - np.searchsorted(ordered, high, side="right").astype(np.int64)
+        at_least = len(values) - np.searchsorted(ordered, low, side="right")
+        for match in np.flatnonzero(at_least > sure).tolist():
+            is_near |= (values > low[match]) & (values <= high[match])
     near = np.flatnonzero(is_near)
-    return sure - _count_above(row[near], high), near
+    return (sure - _count_above(values[near], high) if len(near) else sure), near
 
 
 def _count_exact(

@@ -1,21 +1,23 @@
 """One pass over all scores of a test: the gallery streams past the queries, and listeners take what they need.
 
-Memory beyond the embeddings doesn't grow with the gallery, and the matrix product is made once for all listeners.
+Memory beyond the embeddings doesn't grow with the gallery, and the matrix product is made once for all listeners. They
+take it in tiles of a few queries, small enough for the cache, and as many at a time as there are cores.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from sil_cli.evaluation.pairs import PairRules, check_sides
 from sil_cli.retrieval.scoring import make_scorer
-from sil_cli.runtime import SilentReporter
+from sil_cli.runtime import SilentReporter, cpu_count
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from sil_cli.runtime import Reporter
 
 CHUNK_BYTES = 2**27  # of scores held at a time, and of gallery rows
+_TILE_BYTES = 2**22  # of scores shown at a time
+_MOST_THREADS = 8  # each takes some 30 MiB while it looks at a tile
+_PAIRED_BYTES = 2**21  # of embeddings whose matches are scored at a time
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class RetrievalTest:
         gallery_size: Gallery images without junk.
         indices: Shape (Q,), which of the queries these are.
         rows: Their operands.
+        gallery_rows: Those of the gallery, where they take no more than `CHUNK_BYTES`.
         matches: For each its valid matches, best first: by descending exact score, ties in gallery order.
         match_scores: For each the exact scores of those.
         excluded: For each the gallery positions that show no different person, ascending: its identity's images and
@@ -51,6 +57,7 @@ class RetrievalTest:
     gallery_size: int
     indices: NDArray[np.int64]
     rows: Operand
+    gallery_rows: Operand | None
     matches: list[NDArray[np.int64]]
     match_scores: list[NDArray[np.float64]]
     excluded: list[NDArray[np.int64]]
@@ -58,7 +65,7 @@ class RetrievalTest:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Scores of some queries with a block of the gallery.
+    """Scores of some queries with a block of the gallery; all listeners read the same ones.
 
     Attributes:
         scores: Shape (C, B), from a matrix product; -inf where the gallery image is junk, or no different person.
@@ -81,7 +88,10 @@ class Listener(Protocol):
     """Something that is measured on all scores."""
 
     def take(self, chunk: Chunk) -> bool:
-        """Look at a chunk. False: these scores are too coarse, float64 ones are asked for; nothing was taken."""
+        """Look at a chunk, in any thread; chunks that come at the same time are of different queries.
+
+        False: these scores are too coarse, float64 ones are asked for; nothing was taken.
+        """
 
 
 def make_test(query: EmbeddingSet, gallery: EmbeddingSet, *, metric: Metric = "cosine") -> RetrievalTest:
@@ -99,17 +109,55 @@ def make_test(query: EmbeddingSet, gallery: EmbeddingSet, *, metric: Metric = "c
     scorer = make_scorer(metric, query.embeddings, gallery.embeddings)
     rules = PairRules(query, gallery)
     rows = scorer.operand(query.embeddings[rules.queries])
-    matches, scores = [], []
-    for place, index in enumerate(rules.queries.tolist()):
-        found = rules.matches(index)
-        exact = scorer.exact(rows.rows[place], scorer.operand(gallery.embeddings[found]).rows)
+    gallery_rows = scorer.operand(gallery.embeddings) if gallery.embeddings.nbytes <= CHUNK_BYTES else None
+    matches = [rules.matches(index) for index in rules.queries.tolist()]
+    scores = _match_scores(
+        rows,
+        matches,
+        lambda at: scorer.operand(gallery.embeddings[at]).rows if gallery_rows is None else gallery_rows.rows[at],
+        scorer.exact,
+    )
+    for place, (found, exact) in enumerate(zip(matches, scores, strict=True)):
         order = np.lexsort((found, -exact))
-        matches.append(found[order])
-        scores.append(exact[order])
+        matches[place], scores[place] = found[order], exact[order]
     excluded = [rules.not_strangers(index) for index in rules.queries.tolist()]
     return RetrievalTest(
-        query, gallery, scorer, rules.junk, rules.gallery_size, rules.queries, rows, matches, scores, excluded
+        query=query,
+        gallery=gallery,
+        scorer=scorer,
+        junk=rules.junk,
+        gallery_size=rules.gallery_size,
+        indices=rules.queries,
+        rows=rows,
+        gallery_rows=gallery_rows,
+        matches=matches,
+        match_scores=scores,
+        excluded=excluded,
     )
+
+
+def _match_scores(
+    rows: Operand,
+    matches: list[NDArray[np.int64]],
+    gallery_rows: Callable[[NDArray[np.int64]], NDArray[np.floating]],
+    exact: Callable[[NDArray[np.floating], NDArray[np.floating]], NDArray[np.float64]],
+) -> list[NDArray[np.float64]]:
+    """The exact scores of each query's matches, of as many queries at a time as `_PAIRED_BYTES` allow."""
+    ends = np.cumsum([len(each) for each in matches])
+    if not len(ends) or not ends[-1]:
+        return [np.empty(0) for _ in matches]
+    step = max(1, _PAIRED_BYTES // (rows.rows.shape[1] * rows.rows.itemsize))
+    cuts = np.unique(np.searchsorted(ends, np.arange(0, ends[-1], step))).tolist()
+    parts = [slice(first, last) for first, last in zip(cuts, [*cuts[1:], len(matches)], strict=True)]
+
+    def score(part: slice) -> list[NDArray[np.float64]]:
+        lengths = [len(each) for each in matches[part]]
+        asking = np.repeat(np.arange(part.start, part.stop), lengths)
+        found = gallery_rows(np.concatenate(matches[part]))
+        return np.split(exact(rows.rows[asking], found), np.cumsum(lengths)[:-1])
+
+    with _threads() as pool:
+        return [each for scores in pool.map(score, parts) for each in scores]
 
 
 def run_test(
@@ -123,37 +171,80 @@ def run_test(
 
     Args:
         test: The test.
-        listeners: Those that may ask for float64 first.
+        listeners: Only the first may ask for float64.
         chunk_bytes: Memory for scores, and for gallery rows.
         reporter: Hears of the progress.
     """
-    gallery, wide = test.gallery.embeddings, False
+    gallery, wide, scratch = test.gallery.embeddings, False, _Scratch()
     length = max(1, chunk_bytes // (gallery.shape[1] * gallery.itemsize))
-    with (reporter or SilentReporter()).task("Ranking", total=len(test.rows) * len(gallery), unit="pairs") as task:
+    reporter = reporter or SilentReporter()
+    with (
+        _threads() as pool,
+        reporter.task("Ranking", total=len(test.rows) * len(gallery), unit="pairs") as task,
+    ):
+
+        def show(chunk: Chunk) -> bool:
+            return all(listener.take(chunk) for listener in listeners)
+
         for start in range(0, len(gallery), length):
-            block = test.scorer.operand(gallery[start : start + length])
+            part = slice(start, start + length)
+            block = test.scorer.operand(gallery[part]) if test.gallery_rows is None else test.gallery_rows.part(part)
             block = block.widened() if wide else block
             size = max(1, chunk_bytes // (len(block) * block.rows.itemsize))
             for first in range(0, len(test.rows), size):
-                chunk = _chunk(test, first, size, block, start)
-                if not all(listener.take(chunk) for listener in listeners):
+                tiles = _tiles(_chunk(test, slice(first, first + size), block, start, scratch))
+                refused = [tile for tile, taken in zip(tiles, pool.map(show, tiles), strict=True) if not taken]
+                if refused:
                     # Embeddings that crowd one block crowd the others too: once wide, always wide.
                     wide, block = True, block.widened()
-                    chunk = _chunk(test, first, size, block, start)
-                    for listener in listeners:
-                        listener.take(chunk)
-                task.advance(chunk.scores.size)
+                    for tile in refused:
+                        show(_chunk(test, slice(tile.first, tile.first + len(tile.queries)), block, start))
+                task.advance(sum(tile.scores.size for tile in tiles))
 
 
-def _chunk(test: RetrievalTest, first: int, size: int, block: Operand, start: int) -> Chunk:
-    queries = test.rows.part(slice(first, first + size))
+def _chunk(test: RetrievalTest, which: slice, block: Operand, start: int, scratch: _Scratch | None = None) -> Chunk:
+    """All scores of some of the Q queries with a block, written into `scratch` where it is given."""
+    queries = test.rows.part(which)
     if block.rows.dtype == np.float64:
         queries = queries.widened()
-    scores, errors = test.scorer.product(queries, block)
+    out = None if scratch is None else scratch.of(len(queries), len(block), block.rows.dtype)
+    scores, errors = test.scorer.product(queries, block, out=out)
     scores[:, within_block(test.junk, start, len(block))] = -np.inf
-    for row, excluded in zip(scores, test.excluded[first : first + size], strict=True):
+    for row, excluded in zip(scores, test.excluded[which], strict=True):
         row[within_block(excluded, start, len(block))] = -np.inf
-    return Chunk(scores, errors, queries, block, first, start)
+    return Chunk(scores, errors, queries, block, which.start, start)
+
+
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(_MOST_THREADS, cpu_count()))
+
+
+class _Scratch:
+    """Memory for scores that is used again for every chunk: fresh pages take time."""
+
+    def __init__(self) -> None:
+        self._values: NDArray[np.floating] = np.empty(0)
+
+    def of(self, rows: int, columns: int, dtype: np.dtype[np.floating]) -> NDArray[np.floating]:
+        """An array of this shape, holding anything."""
+        if self._values.dtype != dtype or self._values.size < rows * columns:
+            self._values = np.empty(rows * columns, dtype=dtype)
+        return self._values[: rows * columns].reshape(rows, columns)
+
+
+def _tiles(chunk: Chunk) -> list[Chunk]:
+    """The same scores in parts, each of some of the queries."""
+    step = max(1, _TILE_BYTES // (chunk.scores.shape[1] * chunk.scores.itemsize))
+    return [
+        replace(
+            chunk,
+            scores=chunk.scores[at : at + step],
+            errors=chunk.errors[at : at + step],
+            queries=chunk.queries.part(slice(at, at + step)),
+            first=chunk.first + at,
+        )
+        for at in range(0, len(chunk.scores), step)
+    ]
 
 
 def within_block(positions: NDArray[np.int64], start: int, length: int) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ in a neighbouring bin if its score lies within the product's rounding of an edge
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 FALSE_ACCEPT_RATES = {"1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}
 BINS = 2**20
-_VALUES_AT_A_TIME = 2**18  # scores sorted into bins at a time: their bins stay in the cache
 
 
 @dataclass(frozen=True)
@@ -133,14 +133,14 @@ class Verifier:
         exact = np.concatenate([np.empty(0), *test.match_scores])
         self._same = np.bincount(self._bins(exact), minlength=BINS)
         self._different = np.zeros(BINS, dtype=np.int64)
+        self._adding = Lock()
 
     def take(self, chunk: Chunk) -> bool:
         """Count a chunk's pairs of different people."""
-        step = max(1, _VALUES_AT_A_TIME // chunk.scores.shape[1])
-        for first in range(0, len(chunk.scores), step):
-            scores = chunk.scores[first : first + step]
-            self._different += np.bincount(self._bins(scores).ravel(), minlength=BINS)
-            self._different[0] -= np.count_nonzero(np.isneginf(scores))  # what doesn't count fell into the first bin
+        counts = np.bincount(self._bins(chunk.scores).ravel(), minlength=BINS)
+        counts[0] -= np.count_nonzero(np.isneginf(chunk.scores))  # what doesn't count fell into the first bin
+        with self._adding:
+            self._different += counts
         return True
 
     def result(self) -> PairScores:

@@ -83,22 +83,25 @@ def scale_to_unit(embeddings: NDArray[Float]) -> NDArray[Float]:
 
 
 def cosines(query: NDArray[np.floating], rows: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The exact reference score: float64 inner products of one unit query with unit rows.
+    """The exact reference score: float64 inner products of one unit query with unit rows, or of pairs of rows.
 
     The sum is NumPy's pairwise one over each row alone, so a row's score is the same bits wherever the row
     stands and however many others are scored with it. A matrix product doesn't promise that.
 
     Args:
-        query: Shape (D,), of length 1.
+        query: Shape (D,), of length 1; or (N, D), a query for each row.
         rows: Shape (N, D), each of length 1.
 
     Returns:
         Shape (N,), in -1..1 up to rounding.
     """
     scores = np.empty(len(rows), dtype=np.float64)
-    wide_query = query.astype(np.float64)
+    wide = query.astype(np.float64)
+    terms = np.empty((min(len(rows), _block_rows(rows.shape[1])), rows.shape[1]))
     for start, block in _blocks(rows):
-        scores[start : start + len(block)] = (block.astype(np.float64) * wide_query).sum(axis=1)
+        part = slice(start, start + len(block))
+        np.multiply(block, wide[part] if wide.ndim == 2 else wide, out=terms[: len(block)], dtype=np.float64)
+        terms[: len(block)].sum(axis=1, out=scores[part])
     return scores
 
 
@@ -119,5 +122,9 @@ def product_margin(dimension: int, dtype: np.dtype[np.floating]) -> float:
 
 
 def _blocks(rows: NDArray[np.floating]) -> list[tuple[int, NDArray[np.floating]]]:
-    size = max(1, _BLOCK_VALUES // rows.shape[1])
+    size = _block_rows(rows.shape[1])
     return [(start, rows[start : start + size]) for start in range(0, len(rows), size)]
+
+
+def _block_rows(dimension: int) -> int:
+    return max(1, _BLOCK_VALUES // dimension)

@@ -7,13 +7,14 @@ arithmetic, equal distances standing in the order of rows.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sil_cli.retrieval.distance import product_margin
-from sil_cli.runtime import SilentReporter
+from sil_cli.runtime import SilentReporter, cpu_count
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sil_cli.runtime import Reporter
 
 BLOCK = 2048  # rows a product: 16 MiB of float32
+_TILE = 128  # rows of a block looked at by one thread at a time: 1 MiB of float32
 _SPARE = 8  # candidates kept beyond the wanted ones, so that a tie at the cut is seen
 _PRIMING = 1024  # columns from which a block's first thresholds are taken
 _DECIMALS = 12  # float64 sums in another order agree to that many
@@ -78,10 +80,21 @@ class BlockDistances:
             columns: Which range of rows.
             out: Where to write them.
         """
+        found = self.products(rows, columns, out)
+        self.finish(found, rows, columns)
+        return found
+
+    def products(
+        self, rows: slice | NDArray[np.int64], columns: slice, out: NDArray[np.floating] | None = None
+    ) -> NDArray[np.floating]:
+        """The first half of `between`: what `finish` makes into distances."""
         found: NDArray[np.floating] = np.matmul(self._centred[rows], self._centred[columns].T, out=out)
+        return found
+
+    def finish(self, found: NDArray[np.floating], rows: slice | NDArray[np.int64], columns: slice) -> None:
+        """The second half of `between`, in place; may be done in parts."""
         np.subtract(self._squares[rows][:, None], found, out=found)
         found += self._squares[columns]
-        return found
 
 
 def squared_distances(row: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -120,52 +133,115 @@ def squared_of_pairs(
 
 
 def nearest_neighbours(
-    distances: BlockDistances, k: int, *, reporter: Reporter | None = None, block: int = BLOCK
+    distances: BlockDistances,
+    k: int,
+    *,
+    keep: NDArray[np.floating] | None = None,
+    reporter: Reporter | None = None,
+    block: int = BLOCK,
 ) -> Neighbours:
     """The k nearest rows of every row, itself among them.
 
     Args:
         distances: Of the rows.
         k: At least 1; cut to the number of rows.
+        keep: Shape (Q, N - Q): where to write the distances of the first Q rows to all others, as `between` gives them.
         reporter: Hears of the progress.
         block: Rows a product; memory grows with its square, the neighbours don't depend on it.
     """
     count = len(distances)
     k = min(k, count)
     pool = _Pool(count, min(count, k + _SPARE), distances.units.dtype)
-    farthest = np.zeros(count, dtype=distances.units.dtype)
     starts = range(0, count, block)
     buffer = np.empty(min(block, count) ** 2, dtype=distances.units.dtype)
     # Those on the diagonal come first: afterwards every row has a threshold that few others pass.
     pairs = [(start, start) for start in starts]
     pairs += [(first, second) for first in starts for second in starts if first < second]
-    with (reporter or SilentReporter()).task("Neighbours", total=len(pairs), unit="blocks") as task:
+    with (
+        ThreadPoolExecutor(cpu_count()) as workers,
+        (reporter or SilentReporter()).task("Neighbours", total=len(pairs), unit="blocks") as task,
+    ):
         for first, second in pairs:
             rows, columns = slice(first, min(first + block, count)), slice(second, min(second + block, count))
             found = buffer[: (rows.stop - rows.start) * (columns.stop - columns.start)]
-            found = distances.between(rows, columns, out=found.reshape(rows.stop - rows.start, -1))
-            np.maximum(farthest[rows], found.max(axis=1), out=farthest[rows])
-            pool.offer(rows, columns.start, found)
-            if first != second:
-                np.maximum(farthest[columns], found.max(axis=0), out=farthest[columns])
-                pool.offer_transposed(columns, rows.start, found)
+            found = distances.products(rows, columns, out=found.reshape(rows.stop - rows.start, -1))
+            _scan(distances, pool, found, rows, columns, keep, workers)
             task.advance()
     rows_found, squared = pool.in_order()
     _settle(distances, rows_found, squared, k, reporter or SilentReporter())
-    return Neighbours(rows_found[:, :k].copy(), np.maximum(squared[:, :k], 0), farthest)
+    return Neighbours(rows_found[:, :k].copy(), np.maximum(squared[:, :k], 0), pool.farthest)
+
+
+def _scan(
+    distances: BlockDistances,
+    pool: _Pool,
+    found: NDArray[np.floating],
+    rows: slice,
+    columns: slice,
+    keep: NDArray[np.floating] | None,
+    workers: ThreadPoolExecutor,
+) -> None:
+    """Make a block's products into distances, and take from them what both its rows and its columns need."""
+
+    def scan(start: int) -> _Passing | None:
+        part = slice(rows.start + start, min(rows.start + start + _TILE, rows.stop))
+        tile = found[start : start + _TILE]
+        distances.finish(tile, part, columns)
+        if keep is not None:
+            _keep(keep, tile, part.start, columns.start)
+        pool.offer(part, columns.start, tile)
+        return None if rows == columns else pool.passing(columns, part.start, tile)
+
+    passing = [each for each in workers.map(scan, range(0, len(found), _TILE)) if each is not None]
+    if passing:
+        pool.offer_passing(columns, passing)
+
+
+def _keep(keep: NDArray[np.floating], tile: NDArray[np.floating], row: int, column: int) -> None:
+    """Write those of a tile's distances that are between one of the first Q rows and one of the others."""
+    queries = len(keep)
+    rows, skipped = max(0, queries - row), max(0, queries - column)
+    wanted = tile[:rows, skipped:]
+    at = max(0, column - queries)
+    keep[row : row + len(wanted), at : at + wanted.shape[1]] = wanted
+
+
+@dataclass(frozen=True)
+class _Passing:
+    """Distances of a tile that are near enough for its columns.
+
+    Attributes:
+        at: Shape (n,), columns of the tile.
+        rows: Shape (n,), to which row each distance is.
+        squared: Shape (n,), the distances.
+        farthest: Each column's largest distance.
+    """
+
+    at: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    squared: NDArray[np.floating]
+    farthest: NDArray[np.floating]
 
 
 class _Pool:
-    """The nearest candidates of each row so far."""
+    """The nearest candidates of each row so far, and its farthest distance.
+
+    Different rows may be dealt with in different threads.
+
+    Attributes:
+        farthest: Shape (N,).
+    """
 
     def __init__(self, count: int, size: int, dtype: np.dtype[np.floating]) -> None:
         self._size = size
         self._rows = np.full((count, size), -1, dtype=np.int32)
         self._squared = np.full((count, size), np.inf, dtype=dtype)
         self._limit = np.full(count, np.inf, dtype=dtype)
+        self.farthest = np.zeros(count, dtype=dtype)
 
     def offer(self, rows: slice, first: int, found: NDArray[np.floating]) -> None:
         """Take what is near enough from distances of `rows` to the rows from `first` on."""
+        np.maximum(self.farthest[rows], found.max(axis=1), out=self.farthest[rows])
         limit = self._limit[rows]
         if np.isinf(limit).any():
             few = found[:, :_PRIMING]
@@ -174,12 +250,19 @@ class _Pool:
         at, column = _where(found <= limit[:, None])
         self._merge(rows.start, at, first + column, found[at, column])
 
-    def offer_transposed(self, rows: slice, first: int, found: NDArray[np.floating]) -> None:
+    def passing(self, columns: slice, first: int, found: NDArray[np.floating]) -> _Passing:
+        """What `columns` can use of distances of the rows from `first` on to them."""
+        row, at = _where(found <= self._limit[columns])
+        return _Passing(at, first + row, found[row, at], found.max(axis=0))
+
+    def offer_passing(self, rows: slice, passing: list[_Passing]) -> None:
         """As `offer`, of distances whose columns are `rows`."""
-        column, at = _where(found <= self._limit[rows])
+        for each in passing:
+            np.maximum(self.farthest[rows], each.farthest, out=self.farthest[rows])
+        at = np.concatenate([each.at for each in passing])
         order = np.argsort(at, kind="stable")
-        column, at = column[order], at[order]
-        self._merge(rows.start, at, first + column, found[column, at])
+        candidates = np.concatenate([each.rows for each in passing])[order]
+        self._merge(rows.start, at[order], candidates, np.concatenate([each.squared for each in passing])[order])
 
     def _merge(
         self, start: int, at: NDArray[np.int64], candidates: NDArray[np.int64], squared: NDArray[np.floating]

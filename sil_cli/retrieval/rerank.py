@@ -19,6 +19,7 @@ rows of queries are ever written out, some at a time.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +32,7 @@ from sil_cli.retrieval.neighbours import (
     squared_distances,
     squared_of_pairs,
 )
-from sil_cli.runtime import SilentReporter
+from sil_cli.runtime import SilentReporter, cpu_count
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +43,9 @@ if TYPE_CHECKING:
 K1 = 20
 K2 = 6
 WEIGHT = 0.3
-_ROWS = 4096  # of the sparse matrices worked on at a time
+_ROWS = 2048  # of the sparse matrices worked on by one thread at a time
+_KEPT_BYTES = 2**30  # of the distances of queries to gallery images; where there are more, they are worked out again
+_VALUES = 2**19  # distances worked on by one thread at a time
 
 
 class KReciprocalDistances:
@@ -79,7 +82,10 @@ class KReciprocalDistances:
         self._distances = BlockDistances(units)
         self._queries = queries
         self._weight = weight
-        neighbours = nearest_neighbours(self._distances, max(k1 + 1, k2), reporter=reporter)
+        shape = (queries, len(units) - queries)
+        kept = shape[0] * shape[1] * units.itemsize <= _KEPT_BYTES
+        self._original = np.empty(shape, dtype=units.dtype) if kept else None
+        neighbours = nearest_neighbours(self._distances, max(k1 + 1, k2), keep=self._original, reporter=reporter)
         self._farthest = np.where(neighbours.farthest > 0, neighbours.farthest, 1).astype(np.float64)
         encoded = encode(units, neighbours, k1=k1, k2=k2, reporter=reporter)
         self._encoded = encoded[:queries]
@@ -92,31 +98,43 @@ class KReciprocalDistances:
 
     def rows(self, queries: NDArray[np.int64]) -> NDArray[np.floating]:
         """Final distances of some queries, shape (len(queries), gallery), in the units' precision."""
-        found = self._distances.between(queries, slice(self._queries, len(self._distances)))
-        np.maximum(found, 0, out=found)
-        found *= (self._weight / self._farthest[queries])[:, None].astype(found.dtype)
-        for row, query in zip(found, queries.tolist(), strict=True):
-            row += (1 - self._weight) * self.jaccard(query)
+        if self._original is None:
+            found = self._distances.between(queries, slice(self._queries, len(self._distances)))
+        else:
+            found = self._original[queries]
+        scale = (self._weight / self._farthest[queries])[:, None].astype(found.dtype)
+        step = max(1, _VALUES // max(1, found.shape[1]))
+
+        def complete(start: int) -> None:
+            part = slice(start, start + step)
+            np.maximum(found[part], 0, out=found[part])
+            found[part] *= scale[part]
+            found[part] += (1 - self._weight) * self.jaccards(queries[part])
+
+        with ThreadPoolExecutor(cpu_count()) as workers:
+            list(workers.map(complete, range(0, len(found), step)))
         return found
 
     def exact(self, query: int, images: NDArray[np.int64]) -> NDArray[np.float64]:
         """Final distances of one query to some gallery images, the original part in float64."""
         units = self._distances.units
         original = squared_distances(units[query], units[self._queries + images]) / self._farthest[query]
-        final: NDArray[np.float64] = (1 - self._weight) * self.jaccard(query)[images] + self._weight * original
+        final: NDArray[np.float64] = (1 - self._weight) * self.jaccards(np.array([query]))[
+            0, images
+        ] + self._weight * original
         return final
 
-    def jaccard(self, query: int) -> NDArray[np.float64]:
-        """Jaccard distances of one query to the whole gallery, in 0..1."""
-        encoded, inverted = self._encoded, self._inverted
-        entries = slice(encoded.indptr[query], encoded.indptr[query + 1])
-        columns, weights = encoded.indices[entries], encoded.data[entries]
-        begins, ends = inverted.indptr[columns], inverted.indptr[columns + 1]
+    def jaccards(self, queries: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Jaccard distances of some queries to the whole gallery, shape (len(queries), gallery), in 0..1."""
+        encoded, inverted = self._encoded[queries], self._inverted
+        begins, ends = inverted.indptr[encoded.indices], inverted.indptr[encoded.indices + 1]
         at = _joined_ranges(begins, ends)
-        smaller = np.minimum(inverted.data[at], np.repeat(weights, ends - begins))
-        shared = np.bincount(inverted.indices[at], weights=smaller, minlength=inverted.shape[0]).astype(np.float64)
+        smaller = np.minimum(inverted.data[at], np.repeat(encoded.data, ends - begins))
+        first = np.repeat(np.arange(len(queries)) * inverted.shape[0], np.diff(encoded.indptr))
+        place = inverted.indices[at] + np.repeat(first, ends - begins)
+        shared = np.bincount(place, weights=smaller, minlength=len(queries) * inverted.shape[0])
         distances: NDArray[np.float64] = 1 - shared / (2 - shared)
-        return distances
+        return distances.reshape(len(queries), -1)
 
 
 def encode(
@@ -125,15 +143,25 @@ def encode(
     """The matrix V after local query expansion, shape (N, N)."""
     mutual, half = mutual_neighbours(neighbours.rows, k1 + 1), mutual_neighbours(neighbours.rows, round(k1 / 2) + 1)
     half_sizes, half_turned = np.diff(half.indptr), half.T.tocsr()
-    parts = []
-    with reporter.task("Encoding", total=len(units), unit="images") as task:
-        for start in range(0, len(units), _ROWS):
-            ours = mutual[start : start + _ROWS]
-            expanded = _expanded(ours, half, half_turned, half_sizes)
-            parts.append(_weighted(units, neighbours, expanded, start))
-            task.advance(ours.shape[0])
-    encoded = sparse.vstack(parts, format="csr")
-    return encoded if k2 == 1 else (_averaging(neighbours.rows, k2) @ encoded).tocsr()
+
+    def encode_part(start: int) -> sparse.csr_array:
+        expanded = _expanded(mutual[start : start + _ROWS], half, half_turned, half_sizes)
+        return _weighted(units, neighbours, expanded, start)
+
+    starts, parts = range(0, len(units), _ROWS), []
+    with (
+        ThreadPoolExecutor(cpu_count()) as workers,
+        reporter.task("Encoding", total=len(units), unit="images") as task,
+    ):
+        for part in workers.map(encode_part, starts):
+            parts.append(part)
+            task.advance(part.shape[0])
+        encoded = sparse.vstack(parts, format="csr")
+        if k2 > 1:
+            averaging = _averaging(neighbours.rows, k2)
+            parts = list(workers.map(lambda start: averaging[start : start + _ROWS] @ encoded, starts))
+            encoded = sparse.vstack(parts, format="csr")
+    return encoded
 
 
 def mutual_neighbours(rows: NDArray[np.int32], count: int) -> sparse.csr_array:

@@ -58,11 +58,19 @@ class Scorer(Protocol):
     def operand(self, embeddings: NDArray[np.floating]) -> Operand:
         """Make embeddings (N, D) ready; each row depends on itself alone."""
 
-    def product(self, queries: Operand, gallery: Operand) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
-        """Scores (Q, G) of all pairs, and for each query (Q,) how far they are from the exact ones at most."""
+    def product(
+        self, queries: Operand, gallery: Operand, *, out: NDArray[np.floating] | None = None
+    ) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
+        """Scores (Q, G) of all pairs, and for each query (Q,) how far they are from the exact ones at most.
+
+        Args:
+            queries: Q of them.
+            gallery: G of them, of the same precision.
+            out: Where to write the scores.
+        """
 
     def exact(self, query: NDArray[np.floating], rows: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The exact scores (N,) of one query's row (D,) with rows (N, D) of operands."""
+        """The exact scores (N,) of one query's row (D,), or of N queries' rows (N, D), with rows (N, D) of operands."""
 
 
 def make_scorer(metric: Metric, query: NDArray[np.floating], gallery: NDArray[np.floating]) -> Scorer:
@@ -92,9 +100,11 @@ class CosineScorer:
         """Scale rows to length 1."""
         return Operand(scale_to_unit(embeddings), np.ones(len(embeddings)))
 
-    def product(self, queries: Operand, gallery: Operand) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
+    def product(
+        self, queries: Operand, gallery: Operand, *, out: NDArray[np.floating] | None = None
+    ) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
         """Inner products."""
-        scores = queries.rows @ gallery.rows.T
+        scores: NDArray[np.floating] = np.matmul(queries.rows, gallery.rows.T, out=out)
         return scores, np.full(len(queries), _unit_error(queries.rows))
 
     def exact(self, query: NDArray[np.floating], rows: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -122,9 +132,11 @@ class EuclideanScorer:
         )
         return Operand(rows, np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
 
-    def product(self, queries: Operand, gallery: Operand) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
+    def product(
+        self, queries: Operand, gallery: Operand, *, out: NDArray[np.floating] | None = None
+    ) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
         """2·q·g − |g|² − |q|², whose error is bounded by that of the inner product times (|q| + |g|)²."""
-        scores = queries.rows @ gallery.rows.T
+        scores: NDArray[np.floating] = np.matmul(queries.rows, gallery.rows.T, out=out)
         scores *= 2
         scores -= gallery.squares.astype(scores.dtype)
         scores -= queries.squares.astype(scores.dtype)[:, None]
@@ -135,11 +147,12 @@ class EuclideanScorer:
         """Sums of squared differences in float64, negated."""
         scores = np.empty(len(rows), dtype=np.float64)
         wide = query.astype(np.float64)
-        step = max(1, 2**16 // max(1, len(wide)))
+        step = max(1, 2**16 // max(1, rows.shape[1]))
         for start in range(0, len(rows), step):
-            difference = rows[start : start + step].astype(np.float64) - wide
-            scores[start : start + step] = -(difference * difference).sum(axis=1)
-        return scores
+            part = slice(start, start + step)
+            difference = rows[part].astype(np.float64) - (wide[part] if wide.ndim == 2 else wide)
+            scores[part] = (difference * difference).sum(axis=1)
+        return np.negative(scores, out=scores)
 
 
 def _unit_error(rows: NDArray[np.floating]) -> float:

@@ -16,8 +16,8 @@ from sil_cli.files import one_line
 from sil_cli.settings import read_toml
 from sil_cli.training.run_folder import FACTS_FILE, SETTINGS_FILE, RunFacts, read_facts
 from sil_cli.training.sources import held_out_identities
+from sil_cli.workflows.embed_sides import embed_side
 from sil_cli.workflows.engine import load
-from sil_cli.workflows.evaluate import embed_side
 from sil_cli.workflows.evaluation_results import CalibrateResult
 from sil_cli.workflows.locate import model_folder
 

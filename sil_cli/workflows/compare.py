@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sil_cli.settings import Settings
 
 _AGAIN = "Run `sil evaluate` again with this version."
+_ROUNDING = 1e-9  # between a mean and the same mean summed in another order
 
 
 @dataclass(frozen=True)
@@ -164,9 +165,11 @@ def _load(path: Path) -> _Saved:
         raise DataError(f"{where}: {first_problem(error)}.", _AGAIN) from error
     except OSError as error:
         raise DataError(f"{lines_path} can't be read: {error.strerror}.", _AGAIN) from error
-    scored = sum(line.matches > 0 for line in lines)
-    if (scored, len(lines) - scored) != (result.queries, result.dropped_queries):
-        raise DataError(f"{lines_path} does not belong to {path}: it is of {scored} queries.", _AGAIN)
+    scored = [line.average_precision for line in lines if line.average_precision is not None]
+    if (len(scored), len(lines) - len(scored)) != (result.queries, result.dropped_queries):
+        raise DataError(f"{lines_path} does not belong to {path}: it is of {len(scored)} queries.", _AGAIN)
+    if abs(np.mean(scored) - result.mAP) > _ROUNDING:  # an evaluation was stopped between the two files
+        raise DataError(f"{lines_path} does not belong to {path}: its mAP is {np.mean(scored):.6f}.", _AGAIN)
     return _Saved(result, lines)
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from sil_cli.data.manifest import Dataset, ImageRecord, load_dataset
 from sil_cli.errors import DataError, UsageError
@@ -14,10 +11,9 @@ from sil_cli.evaluation.calibration import Calibration, read_calibration
 from sil_cli.evaluation.details import write_details
 from sil_cli.evaluation.embeddings_file import read_embeddings, write_embeddings
 from sil_cli.evaluation.examine import Subject, examine
-from sil_cli.evaluation.pairs import EmbeddingSet
 from sil_cli.files import write_json
 from sil_cli.training.run_folder import FACTS_FILE, RunFacts, read_facts
-from sil_cli.workflows.embed import embed_files
+from sil_cli.workflows.embed_sides import embed_by_all
 from sil_cli.workflows.evaluation_results import EvaluateResult
 from sil_cli.workflows.locate import SPLIT_NAME, model_folder, target_folder
 from sil_cli.workflows.scoring import (
@@ -31,7 +27,6 @@ from sil_cli.workflows.scoring import (
 from sil_cli.workflows.test_time import (
     TestedModel,
     conditions,
-    fuse,
     load_models,
     prepare_sides,
     refuse_contradictions,
@@ -43,13 +38,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from sil_cli.models.engine import Engine
+    from sil_cli.evaluation.pairs import EmbeddingSet
     from sil_cli.runtime import Reporter
-    from sil_cli.settings import EvaluateSettings, Settings
+    from sil_cli.settings import Settings
+    from sil_cli.workflows.embed_sides import SharedImages
 
 
-def evaluate(settings: Settings, reporter: Reporter) -> EvaluateResult:
+def evaluate(settings: Settings, reporter: Reporter, *, shared: SharedImages | None = None) -> EvaluateResult:
     """Score a model on a target, or a file of embeddings; `results.json` and what belongs to it are written.
+
+    Args:
+        settings: Of the command.
+        reporter: Shows progress.
+        shared: The target's images, where they are embedded already by the models that the settings name.
 
     Raises:
         SilError: There is no model or target, or they can't be used.
@@ -58,18 +59,17 @@ def evaluate(settings: Settings, reporter: Reporter) -> EvaluateResult:
         return _evaluate_file(settings, settings.evaluate.embeddings, reporter)
     folder = model_folder(settings.evaluate.model, settings.train.runs)
     dataset = load_dataset(target_folder(settings.evaluate.target, settings.data.folder))
-    query, gallery = dataset.of_split("query"), dataset.of_split("gallery")
-    if not query or not gallery:
-        raise DataError(
-            f"{dataset.folder} has no test images: {len(query)} queries and {len(gallery)} in the gallery.",
-            "Name another --target, or prepare it with --split test or --split half.",
-        )
+    query, gallery = both_splits(dataset)
     refuse_contradictions(settings.evaluate)
-    models = load_models([folder, *settings.evaluate.fused], settings, reporter, images=len(query) + len(gallery))
-    query_side, gallery_side = (
-        _embed_by_all(models, dataset, records, label, settings.evaluate, reporter)
-        for label, records in (("Queries", query), ("Gallery", gallery))
-    )
+    if shared is None:
+        models = load_models([folder, *settings.evaluate.fused], settings, reporter, images=len(query) + len(gallery))
+        query_side, gallery_side = (
+            embed_by_all(models, dataset, records, label, settings.evaluate, reporter)
+            for label, records in (("Queries", query), ("Gallery", gallery))
+        )
+    else:
+        models = shared.models
+        query_side, gallery_side = (shared.side(dataset, records) for records in (query, gallery))
     if settings.evaluate.save_embeddings is not None:
         write_embeddings(settings.evaluate.save_embeddings, query_side, gallery_side)
         reporter.note(f"Embeddings in {settings.evaluate.save_embeddings}.")
@@ -87,6 +87,21 @@ def evaluate(settings: Settings, reporter: Reporter) -> EvaluateResult:
     if result.trained_on_target:
         reporter.warn(f"{folder} was trained on {dataset.name}: these numbers do not show generalisation.")
     return result
+
+
+def both_splits(dataset: Dataset) -> tuple[list[ImageRecord], list[ImageRecord]]:
+    """The queries and the gallery of a data set.
+
+    Raises:
+        DataError: It lacks either.
+    """
+    query, gallery = dataset.of_split("query"), dataset.of_split("gallery")
+    if not query or not gallery:
+        raise DataError(
+            f"{dataset.folder} has no test images: {len(query)} queries and {len(gallery)} in the gallery.",
+            "Name another --target, or prepare it with --split test or --split half.",
+        )
+    return query, gallery
 
 
 def _evaluate_file(settings: Settings, path: Path, reporter: Reporter) -> EvaluateResult:
@@ -174,55 +189,6 @@ def _score(
             f"{' and others, see ' + str(result.per_query) if result.dropped_queries > 1 else ''}."
         )
     return result
-
-
-def embed_side(
-    dataset: Dataset,
-    records: list[ImageRecord],
-    label: str,
-    engine: Engine,
-    batch: int,
-    reporter: Reporter,
-    *,
-    flip: bool = False,
-) -> EmbeddingSet:
-    """Embed some of a data set's images, in order; with `flip`, as the mean of each and its mirror.
-
-    Raises:
-        DataError: An image can't be read any more.
-    """
-    embeddings = []
-    files = [(dataset.image_path(record), record.box) for record in records]
-    with reporter.task(label, len(files), "images") as task:
-        for part in embed_files(engine, files, batch=batch, flip=flip):
-            if part.failed:
-                path, reason = part.failed[0]
-                raise DataError(f"{path}: {reason}.", "Prepare the data set again: its images have changed.")
-            embeddings.append(part.embeddings)
-            task.advance(len(part.embeddings))
-    return EmbeddingSet(
-        embeddings=np.concatenate(embeddings),
-        identities=[record.identity for record in records],
-        cameras=[record.camera for record in records],
-        junk=[record.junk for record in records],
-        keys=[record.path if record.box is None else f"{record.path}#{record.box}" for record in records],
-    )
-
-
-def _embed_by_all(
-    models: Sequence[TestedModel],
-    dataset: Dataset,
-    records: list[ImageRecord],
-    label: str,
-    options: EvaluateSettings,
-    reporter: Reporter,
-) -> EmbeddingSet:
-    """One side of a test, embedded by each model, and fused where there are several."""
-    sides = [
-        embed_side(dataset, records, label, model.engine, options.batch, reporter, flip=options.flip)
-        for model in models
-    ]
-    return replace(sides[0], embeddings=fuse([side.embeddings for side in sides]))
 
 
 def results_folder(models: Sequence[TestedModel], dataset: Dataset, settings: Settings) -> Path:

@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from sil_cli.data.manifest import load_dataset
 from sil_cli.errors import UsageError
 from sil_cli.files import write_json
-from sil_cli.workflows.evaluate import evaluate
+from sil_cli.workflows.embed_sides import images_of_tests, share_images
+from sil_cli.workflows.evaluate import both_splits, evaluate
 from sil_cli.workflows.evaluation_results import EvaluateResult
 from sil_cli.workflows.locate import model_folder, split_folders, target_folders
 from sil_cli.workflows.results import Result
+from sil_cli.workflows.test_time import load_models, refuse_contradictions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
+    from sil_cli.workflows.embed_sides import SharedImages
 
 SPLITS_FILE = "splits.json"
 
@@ -84,23 +88,35 @@ def evaluate_targets(settings: Settings, reporter: Reporter) -> EvaluateResult |
 
 
 def score_target(settings: Settings, target: Path, reporter: Reporter) -> TargetScores:
-    """Score the model that the settings name on a data set, or on each of its splits.
+    """Score the model that the settings name on a data set, or on each of its splits, embedding each image once.
 
     Raises:
         SilError: There is no model or target, or they can't be used.
     """
     splits = split_folders(target) or [target]
+    shared = _share(splits, settings, reporter) if len(splits) > 1 else None
     results = []
     for number, folder in enumerate(splits, start=1):
         if len(splits) > 1:
             reporter.note(f"{target.name}: split {number} of {len(splits)}.")
         out = settings.evaluate.out
         below = Path(target.name) / (folder.name if len(splits) > 1 else "")
-        results.append(evaluate(_on(settings, folder, out / below if out else None), reporter))
+        results.append(evaluate(_on(settings, folder, out / below if out else None), reporter, shared=shared))
     scores = _scores(results)
     if len(results) > 1:
         write_json(scores.results, scores.model_dump(mode="json"))
     return scores
+
+
+def _share(splits: Sequence[Path], settings: Settings, reporter: Reporter) -> SharedImages:
+    refuse_contradictions(settings.evaluate)
+    datasets = [load_dataset(folder) for folder in splits]
+    for dataset in datasets:
+        both_splits(dataset)  # what can't be tested is refused before anything is embedded
+    files = images_of_tests(datasets)
+    folder = model_folder(settings.evaluate.model, settings.train.runs)
+    models = load_models([folder, *settings.evaluate.fused], settings, reporter, images=len(files))
+    return share_images(models, files, settings.evaluate, reporter)
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -188,6 +188,8 @@ class TestCompare:
         del document["version"]
         results.write_text(json.dumps(document))
         assert_told(sil("compare", run, run), 1, "before the first", "sil evaluate")
+        results.write_text(json.dumps(document | {"version": 1, "mAP": document["mAP"] / 2}))
+        assert_told(sil("compare", run, run), 1, "does not belong to", f"its mAP is {document['mAP']:.6f}")
         results.write_text(json.dumps(document | {"version": 1}))
         lines = results.with_name("queries.jsonl")
         whole = lines.read_text()

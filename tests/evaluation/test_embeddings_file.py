@@ -155,6 +155,12 @@ def ragged():
         ({"query_identities": np.ones(5, int)}, "there are 4 query_embeddings", "same order"),
         ({"query_identities": np.array(list("abcd"))}, "query_identities are texts", "alike"),
         ({"sil_format": np.array(2)}, "is of version 2", "Update"),
+        ({"gallery_junk": np.array(["False"] * 12)}, "gallery_junk has type <U5", "booleans"),
+        (
+            {"query_identities": np.array(["a", "", "b", ""]), "gallery_identities": np.array(["a", "b", "c"] * 4)},
+            "2 query_identities are empty texts",
+            "query_junk",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, changed, what, fix):
@@ -183,6 +189,7 @@ def test_what_is_wrong_is_said(tmp_path, changed, what, fix):
             | {"gallery_cameras": np.ones(0, int)},
             "gallery is empty",
         ),
+        ({"query_identities": -np.ones(4, int)}, "All queries are junk"),
     ],
 )
 def test_embeddings_that_cannot_be_scored_are_refused(tmp_path, changed, what):
@@ -191,6 +198,17 @@ def test_embeddings_that_cannot_be_scored_are_refused(tmp_path, changed, what):
         with pytest.raises(DataError) as raised:
             evaluate(*read_embeddings(path, mapped_from=mapped_from))
         assert what in str(raised.value)
+
+
+def test_another_spelling_of_what_is_there_is_only_left_unread(tmp_path):
+    query, _ = read_embeddings(saved(tmp_path / "a.npz", query_camera=np.ones(4, int)))
+    assert list(query.cameras) == [0, 0, 1, 1]
+
+
+def test_empty_texts_may_name_junk(tmp_path):
+    names = {"query_identities": np.array(list("abca")), "gallery_identities": np.array(["a", "b", ""] * 4)}
+    _, gallery = read_embeddings(saved(tmp_path / "a.npz", **names, gallery_junk=np.array([0, 0, 1] * 4)))
+    assert gallery.junk_flags().sum() == 4
 
 
 def test_damaged_files_are_refused(tmp_path):

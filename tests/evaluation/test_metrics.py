@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sil_cli.errors import DataError
-from sil_cli.evaluation import ranking
+from sil_cli.evaluation import ranking, streaming
 from sil_cli.evaluation.metrics import (
     EmbeddingSet,
     QueryScores,
@@ -19,6 +19,8 @@ from sil_cli.evaluation.metrics import (
     score_queries,
 )
 from sil_cli.evaluation.ranking import MatchRanks, rank_matches
+from sil_cli.evaluation.streaming import make_test, run_test
+from sil_cli.retrieval.distance import unit_rows
 from sil_cli.retrieval.scoring import CosineScorer
 
 
@@ -121,14 +123,41 @@ def test_embeddings_that_tell_nobody_apart_are_multiplied_in_float64(monkeypatch
     made_in = []
     product = CosineScorer.product
 
-    def spied(self, queries, block):
+    def spied(self, queries, block, out):
         made_in.append(queries.rows.dtype)
-        return product(self, queries, block)
+        return product(self, queries, block, out=out)
 
     monkeypatch.setattr(CosineScorer, "product", spied)
     rank_matches(query, gallery, chunk_bytes=20 * 64 * 4)
     assert made_in == [np.float32, *[np.float64] * 5]  # five blocks of 20 gallery rows, the first one twice
     assert_equals_oracle(query, gallery)
+
+
+def test_once_wide_always_wide_in_every_tile_and_chunk(monkeypatch):
+    monkeypatch.setattr(streaming, "_TILE_BYTES", 4 * 20 * 3)  # three queries with a block of twenty
+    rng = np.random.default_rng(3)
+    query, gallery = (
+        EmbeddingSet(rng.standard_normal((n, 8)).astype(np.float32), [kind] * n, [None] * n)
+        for n, kind in ((20, "a"), (40, "b"))
+    )
+    test = make_test(query, gallery)
+    taken = np.zeros((20, 40))
+
+    class Listener:
+        def take(self, chunk):
+            wide = chunk.scores.dtype == np.float64
+            if not wide and chunk.first == 3:
+                return False
+            assert wide == (chunk.first == 3 or chunk.first >= 8 or chunk.start > 0)
+            rows = np.arange(chunk.first, chunk.first + len(chunk.queries))
+            columns = np.arange(chunk.start, chunk.start + len(chunk.block))
+            exact = unit_rows(query.embeddings)[rows] @ unit_rows(gallery.embeddings)[columns].T
+            assert chunk.scores == pytest.approx(exact, abs=1e-6)
+            taken[np.ix_(rows, columns)] += 1
+            return True
+
+    run_test(test, [Listener()], chunk_bytes=20 * 8 * 4)  # blocks of twenty gallery rows, chunks of eight queries
+    assert (taken == 1).all()
 
 
 @pytest.mark.parametrize("per_threshold", [0, 10**6])

@@ -33,7 +33,8 @@ def sorted_rows(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", ["smooth", "clusters", "copies", "alike", "one"])
 @pytest.mark.parametrize("block", [7, 64, 4096])
-def test_neighbours_equal_sorting(kind, dtype, block) -> None:
+def test_neighbours_equal_sorting(kind, dtype, block, monkeypatch) -> None:
+    monkeypatch.setattr(neighbours, "_TILE", 50)
     units = rows_of(kind, 150, 24, dtype)
     order, squared = sorted_rows(units)
     for k in (1, 5, 21):
@@ -42,6 +43,16 @@ def test_neighbours_equal_sorting(kind, dtype, block) -> None:
         largest = squared.max()
         assert found.squared == pytest.approx(np.take_along_axis(squared, order[:, :k], axis=1), abs=2e-6 * largest)
         assert found.farthest == pytest.approx(squared.max(axis=1), abs=2e-6 * largest)
+
+
+@pytest.mark.parametrize("block", [7, 64, 4096])
+@pytest.mark.parametrize("first", [1, 64, 70, 149])
+def test_distances_between_the_first_rows_and_the_others_are_kept(block, first, monkeypatch) -> None:
+    monkeypatch.setattr(neighbours, "_TILE", 10)
+    units = rows_of("smooth", 150, 24, np.float64)
+    kept = np.full((first, 150 - first), np.nan)
+    nearest_neighbours(BlockDistances(units), 5, keep=kept, block=block)
+    assert kept == pytest.approx(sorted_rows(units)[1][:first, first:], abs=1e-12)
 
 
 @pytest.mark.parametrize("count", [1, 2, 10])

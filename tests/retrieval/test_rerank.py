@@ -83,10 +83,15 @@ def test_chunks_change_nothing(monkeypatch) -> None:
     whole = KReciprocalDistances(units, 50)
     monkeypatch.setattr(rerank, "_ROWS", 17)
     found = KReciprocalDistances(units, 50)
-    assert (found.jaccard(3) == whole.jaccard(3)).all()
+    some = np.array([3, 0, 3])
+    assert (found.jaccards(some) == np.concatenate([whole.jaccards(one[None]) for one in some])).all()
+    monkeypatch.setattr(rerank, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(rerank, "_VALUES", 1)
+    again = KReciprocalDistances(units, 50)
     at_once = whole.rows(np.arange(50))
     for chunk in (np.array([0]), np.array([4, 3, 40]), np.arange(10, 30)):
-        assert found.rows(chunk) == pytest.approx(at_once[chunk], abs=1e-6)
+        for each in (found, again):
+            assert each.rows(chunk) == pytest.approx(at_once[chunk], abs=1e-6)
     images = np.array([5, 1, 150])
     assert found.exact(3, images).tolist() == [whole.exact(3, np.array([one]))[0] for one in images]
 

@@ -12,6 +12,7 @@ from commands import TINY_DATA_FLAGS, TINY_TRAIN_FLAGS, sil
 from data_set_trees import TREES
 
 from sil_cli.data.manifest import load_dataset
+from sil_cli.workflows import embed_sides
 from sil_cli.workflows.evaluate_targets import spread
 
 OWN = """
@@ -91,7 +92,7 @@ def test_archives_are_read_as_they_lie(empty):
     assert len(load_dataset(empty / "data" / "small" / "split-03").records) == 20
 
 
-def test_a_users_protocol_from_raw_data_to_the_mean_over_its_splits(empty):
+def test_a_users_protocol_from_raw_data_to_the_mean_over_its_splits(empty, monkeypatch):
     put("market1501", "viper")
     (empty / "ours.toml").write_text(OWN)
     assert sil("prepare-data", "--protocol", "ours.toml", "raw").code == 0
@@ -112,7 +113,15 @@ def test_a_users_protocol_from_raw_data_to_the_mean_over_its_splits(empty):
     assert run["sources"][0]["images"] == len(learnt) > len(load_dataset(empty / "data" / "first").of_split("train"))
     assert run["sources"][0]["identities"] == len({record.identity for record in learnt})
 
+    embedded = []
+    embed = embed_sides.embed_files
+    monkeypatch.setattr(
+        embed_sides, "embed_files", lambda engine, files, **how: embedded.extend(files) or embed(engine, files, **how)
+    )
     document = sil("evaluate", "--json").document
+    tested = [(split.of_split("query"), split.of_split("gallery")) for split in splits]
+    images = {record.path for query, gallery in tested for record in query + gallery}
+    assert len(embedded) == len(images) < sum(len(query) + len(gallery) for query, gallery in tested)
     (target,) = document["targets"]
     each = [split["mAP"] for split in target["splits"]]
     assert target["mAP"]["mean"] == pytest.approx(sum(each) / 3)
@@ -128,6 +137,7 @@ def test_a_users_protocol_from_raw_data_to_the_mean_over_its_splits(empty):
     assert named["targets"] == document["targets"]
     alone = sil("evaluate", "--target", "data/small/split-02", "--json").document
     assert alone["mAP"] == each[1]
+    assert alone == target["splits"][1]
     shown = sil("evaluate")
     assert "±" in shown.out
 
