@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sil_cli.errors import GalleryError
-from sil_cli.retrieval.approximate import ApproximateIndex, automatic_factory, plain_index, training_size
+from sil_cli.retrieval.approximate import (
+    ApproximateIndex,
+    automatic_factory,
+    cells_factory,
+    graph_factory,
+    plain_index,
+    training_size,
+)
 from sil_cli.retrieval.schema import AUTOMATIC
 from sil_cli.retrieval.searching import Searcher
 
@@ -151,7 +158,7 @@ def refresh_index(writer: GalleryWriter, reporter: Reporter, *, wished: str | No
     if wished is not None:
         require_factory(wished, writer.dimension)
     wished = wished or writer.wished_index()
-    factory = automatic_factory(count) if wished == AUTOMATIC else None if wished == EXACT else wished
+    factory = automatic_factory(count, writer.dimension) if wished == AUTOMATIC else None if wished == EXACT else wished
     if factory is None or not count:
         writer.choose_index(wished)
         if current is not None:
@@ -228,7 +235,7 @@ def tune(
         if found >= recall and measured[-1].batch_seconds < best.batch_seconds:
             best, kept = measured[-1], index
     writer.put_index(kept, effort=best.effort, recall=best.recall)
-    by_size = best.factory == EXACT and automatic_factory(len(writer)) is None
+    by_size = best.factory == EXACT and automatic_factory(len(writer), writer.dimension) is None
     writer.choose_index(AUTOMATIC if by_size else best.factory)  # exact while small, and still chosen by size later
     return measured, best
 
@@ -240,10 +247,9 @@ def _aim(wished: float) -> float:
 
 def _suitable(writer: GalleryWriter) -> list[str]:
     current = writer.index()
-    cells = max(4, 2 ** round(np.log2(4 * np.sqrt(len(writer)))))
     found = [current.factory] if current else []
     if len(writer) >= _SAMPLE:
-        found += ["SQfp16", f"IVF{cells},SQ8"]
+        found += ["SQfp16", graph_factory(writer.dimension), cells_factory(len(writer))]
     return list(dict.fromkeys(found))
 
 
