@@ -38,7 +38,7 @@ STALE_SHARE = 0.2
 _DEPTH = 10  # recall is measured among so many matches
 _SAMPLE = 256
 _ALONE = 32  # queries timed one by one
-_AT_ONCE = 64
+_AT_ONCE = 256
 _SAME = 1e-7  # scores this near are a tie, of which either may be found
 
 
@@ -50,7 +50,7 @@ class Measured:
         factory: FAISS's name of the index, or "exact".
         effort: nprobe or efSearch, 0 for neither.
         recall: recall@10 against exact search, 0..1.
-        batch_seconds: For each query, 64 at once.
+        batch_seconds: For each query, 256 at once.
         single_seconds: For a query on its own.
     """
 

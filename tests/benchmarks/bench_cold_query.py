@@ -123,7 +123,9 @@ def main() -> None:
     if not (folder / "gallery").is_dir():
         make_gallery(folder, arguments)
     image = sorted((folder / "crops").rglob("*.jpg"))[0]
-    print(f"bench_cold_query.py {arguments.backbone}, {arguments.size:,} entries ({platform.machine()}, {cpu_count()} cores)")
+    print(
+        f"bench_cold_query.py {arguments.backbone}, {arguments.size:,} entries ({platform.machine()}, {cpu_count()} cores)"
+    )
     cold(folder, image)
     seconds = []
     for _ in range(arguments.rounds):

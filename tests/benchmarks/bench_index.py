@@ -34,7 +34,7 @@ from sil_cli.retrieval.writer import existing_writer, gallery_writer
 
 BATCH = 16_384
 DEPTH = 10
-AT_ONCE = (64, 256, 1024)
+AT_ONCE = (256, 1024)
 ROUNDS = 2
 
 
@@ -135,7 +135,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=100_000)
     parser.add_argument("--dimension", type=int, default=512)
-    parser.add_argument("--index", action="append", help="may be repeated; default: a graph and cells that suit the size")
+    parser.add_argument(
+        "--index", action="append", help="may be repeated; default: a graph and cells that suit the size"
+    )
     parser.add_argument("--noise", type=float, default=0.5, help="spread of a person's images, in that of people")
     parser.add_argument("--queries", type=int, default=1024)
     parser.add_argument("--folder", type=Path, required=True, help="where the gallery is made")
