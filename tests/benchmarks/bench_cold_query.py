@@ -124,7 +124,8 @@ def main() -> None:
         make_gallery(folder, arguments)
     image = sorted((folder / "crops").rglob("*.jpg"))[0]
     print(
-        f"bench_cold_query.py {arguments.backbone}, {arguments.size:,} entries ({platform.machine()}, {cpu_count()} cores)"
+        f"bench_cold_query.py {arguments.backbone}, {arguments.size:,} entries"
+        f" ({platform.machine()}, {cpu_count()} cores)"
     )
     cold(folder, image)
     seconds = []

@@ -107,7 +107,7 @@ def fastest(searcher: Searcher, queries: np.ndarray, *, exact: bool) -> tuple[fl
 
 
 def measure(folder: Path, factory: str, queries: np.ndarray) -> None:
-    """Build an index, tune its effort on the gallery's own vectors, and measure it with queries that nobody has seen."""
+    """Build an index, tune its effort on the gallery's own vectors, and measure it with new queries."""
     with existing_writer(folder) as writer:
         with PeakMemory() as building:
             build, index = timed(lambda: build_index(writer, factory, Notes()))
