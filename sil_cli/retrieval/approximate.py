@@ -172,14 +172,18 @@ class ApproximateIndex:
         Returns:
             Ids, shape (Q, k), best first; -1 where nothing more was found.
         """
-        found: NDArray[np.int64]
-        # Behind a transform FAISS doesn't translate ids for the selector, so it is given positions there.
         mask = keep if keep is None or not self._wrapped else _at(keep, self._positions)
+        return self._found(queries, k, effort, mask)
+
+    def _found(
+        self, queries: NDArray[np.float32], k: int, effort: int, mask: NDArray[np.bool_] | None
+    ) -> NDArray[np.int64]:
+        """As `search`; behind a transform, where FAISS doesn't translate ids for a selector, the mask is of positions."""
         bits = None if mask is None else np.packbits(mask, bitorder="little")
         selector = None if bits is None else _faiss.IDSelectorBitmap(bits)
-        _, found = self._index.search(
-            np.ascontiguousarray(queries), k, params=self._parameters(max(1, effort), selector)
-        )
+        parameters = self._parameters(max(1, effort), selector)
+        found: NDArray[np.int64]
+        _, found = self._index.search(np.ascontiguousarray(queries), k, params=parameters)
         return found
 
     @cached_property
@@ -202,14 +206,14 @@ class ApproximateIndex:
     def _can_filter(self) -> bool:
         if not len(self):
             return False
+        first = int(self._index.id_map.at(0))
+        mask = np.zeros(1 if self._wrapped else first + 1, dtype=np.bool_)
+        mask[-1] = True
         try:
-            first = self.ids[:1]
-            keep = np.zeros(int(first[0]) + 1, dtype=np.bool_)
-            keep[first] = True
-            found = self.search(np.ones((1, self._index.d), dtype=np.float32), 1, 1, keep)
+            found = self._found(np.ones((1, self._index.d), dtype=np.float32), 1, 1, mask)
         except RuntimeError:
             return False
-        return bool(np.isin(found, [-1, *first]).all())
+        return bool(np.isin(found, [-1, first]).all())
 
 
 def plain_index(factory: str, dimension: int) -> Any:

@@ -303,6 +303,15 @@ class TestBadInput:
         again = index("many")
         assert (again["unchanged"], again["added"], len(again["failed"])) == (1495, 0, 5)
 
+    def test_ctrl_c_while_an_index_is_built_says_what_is_kept(self, work, monkeypatch) -> None:
+        def interrupted(*_, **__) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("sil_cli.workflows.index.refresh_index", interrupted)
+        outcome = sil("index-gallery", "crops")
+        assert outcome.code == 130
+        assert "Stopped with 5 images in gallery; all of them can be searched." in outcome.error
+
     def test_nothing_but_corrupt_images(self, work) -> None:
         (work / "bad").mkdir()
         (work / "bad/a.jpg").write_text("no picture")
