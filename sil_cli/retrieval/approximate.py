@@ -178,7 +178,7 @@ class ApproximateIndex:
     def _found(
         self, queries: NDArray[np.float32], k: int, effort: int, mask: NDArray[np.bool_] | None
     ) -> NDArray[np.int64]:
-        """As `search`; behind a transform, where FAISS doesn't translate ids for a selector, the mask is of positions."""
+        """As `search`; behind a transform, where FAISS doesn't translate ids, the mask is of positions."""
         bits = None if mask is None else np.packbits(mask, bitorder="little")
         selector = None if bits is None else _faiss.IDSelectorBitmap(bits)
         parameters = self._parameters(max(1, effort), selector)

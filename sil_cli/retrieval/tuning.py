@@ -36,7 +36,8 @@ STALE_SHARE = 0.2
 """An index is built anew once more than this share of it is dead, or of the gallery came after it."""
 
 _DEPTH = 10  # recall is measured among so many matches
-_SAMPLE = 256
+_SAMPLE = 1024  # a graph that misses a person misses all ten matches: fewer queries would tell recall too roughly
+_FEWEST = 256  # vectors from which on an index may pay
 _ALONE = 32  # queries timed one by one
 _AT_ONCE = 256
 _SAME = 1e-7  # scores this near are a tie, of which either may be found
@@ -248,7 +249,7 @@ def _aim(wished: float) -> float:
 def _suitable(writer: GalleryWriter) -> list[str]:
     current = writer.index()
     found = [current.factory] if current else []
-    if len(writer) >= _SAMPLE:
+    if len(writer) >= _FEWEST:
         found += ["SQfp16", graph_factory(writer.dimension), cells_factory(len(writer))]
     return list(dict.fromkeys(found))
 

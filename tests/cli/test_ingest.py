@@ -310,7 +310,7 @@ class TestBadInput:
         monkeypatch.setattr("sil_cli.workflows.index.refresh_index", interrupted)
         outcome = sil("index-gallery", "crops")
         assert outcome.code == 130
-        assert "Stopped with 5 images in gallery; all of them can be searched." in outcome.error
+        assert "Stopped with 6 images in gallery; all of them can be searched." in outcome.error
 
     def test_nothing_but_corrupt_images(self, work) -> None:
         (work / "bad").mkdir()
