@@ -33,10 +33,6 @@ GRAPH_UP_TO = 4_000_000
 GRAPH_DIMENSIONS = 128
 """Of longer vectors a graph holds so many principal components: it is built and walked in a fraction of the time."""
 
-_GRAPH_EFFORT = 120
-"""Candidates that are weighed for the links of a graph. FAISS weighs 40, which takes half the time to build and then
-1.6 times the comparisons to find as much (150,000 vectors of the kind that tests generate, recall@10 0.997)."""
-
 _TRAINING_PER_LIST = 40
 _TRAINING_ROUNDS = 10  # of k-means; more move the cells, and what they find, hardly at all
 _MOST_TRAINING = 400_000
@@ -243,8 +239,6 @@ def plain_index(factory: str, dimension: int) -> Any:
     if isinstance(inner, _faiss.IndexIVF):
         inner.cp.min_points_per_centroid = 1  # else FAISS itself prints a warning about small galleries
         inner.cp.niter = _TRAINING_ROUNDS
-    if isinstance(inner, _faiss.IndexHNSW):
-        inner.hnsw.efConstruction = _GRAPH_EFFORT
     return index
 
 
