@@ -43,9 +43,22 @@ Stages = Annotated[
 ]
 
 
+_TIMES = "write a time as 2024, 2024-05, 2024-05-01, 2024-05-01T08:30 or 2024-05-01T08:30+02:00"
+
+
 def _iso_time(value: object) -> object:
-    """Read ISO 8601 alone: pydantic would take `2024` for seconds since 1970."""
-    return datetime.fromisoformat(value) if isinstance(value, str) else value
+    """Read ISO 8601, of which a year or a month alone is its first moment; pydantic takes numbers for seconds."""
+    if isinstance(value, bool | float):
+        raise ValueError(_TIMES)
+    if not isinstance(value, str | int):
+        return value
+    text = str(value)
+    if re.fullmatch(r"[0-9]{4}(-[0-9]{2})?", text):
+        text = f"{text}-01-01"[:10]
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(_TIMES) from None
 
 
 Moment = Annotated[datetime, BeforeValidator(_iso_time)]

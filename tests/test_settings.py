@@ -166,3 +166,23 @@ def test_every_setting_is_described_and_nothing_can_be_changed() -> None:
     check(Settings)
     assert "train.learning_rate" in known_keys()
     assert "data.synthetic.style_gap" in known_keys()
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("2024", "2024-01-01T00:00:00"),
+        (2024, "2024-01-01T00:00:00"),  # as TOML and --set read it
+        ("2024-05", "2024-05-01T00:00:00"),
+        ("2024-05-07", "2024-05-07T00:00:00"),
+        ("2024-05-07T08:30+02:00", "2024-05-07T08:30:00+02:00"),
+    ],
+)
+def test_a_time_may_be_a_year_a_month_a_day_or_a_moment(said, meant):
+    assert load_settings(flags={"query": {"filter": {"after": said}}}).query.filter.after.isoformat() == meant
+
+
+@pytest.mark.parametrize("said", [1714550400, 2024.5, True, "2024-5", "0000", ""])
+def test_what_is_no_time_is_told_how_times_are_written(said):
+    with pytest.raises(UsageError, match="write a time as 2024, 2024-05, 2024-05-01"):
+        load_settings(flags={"query": {"filter": {"after": said}}})

@@ -21,7 +21,10 @@ ExcludeCameraOption = Annotated[
 AfterOption = Annotated[
     str | None,
     typer.Option(
-        "--after", metavar="TIME", help="Taken then or later: 2024-05-01 or 2024-05-01T08:30.", rich_help_panel=FILTERS
+        "--after",
+        metavar="TIME",
+        help="Taken then or later: 2024, 2024-05, 2024-05-01 or 2024-05-01T08:30.",
+        rich_help_panel=FILTERS,
     ),
 ]
 BeforeOption = Annotated[

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import faiss
@@ -26,7 +27,14 @@ _faiss: Any = faiss  # it makes much of itself while it is imported, which type 
 EXACT_UP_TO = 100_000
 """Images up to which exact search is quick enough to be chosen by itself."""
 
-_TRAINING_PER_LIST = 64
+GRAPH_UP_TO = 4_000_000
+"""Images up to which a graph is chosen by itself: beyond, its links outgrow the memory, and building takes too long."""
+
+GRAPH_DIMENSIONS = 128
+"""Of longer vectors a graph holds so many principal components: it is built and walked in a fraction of the time."""
+
+_TRAINING_PER_LIST = 40
+_TRAINING_ROUNDS = 10  # of k-means; more move the cells, and what they find, hardly at all
 _MOST_TRAINING = 400_000
 _MOST_LISTS = 1_000_000
 _MOST_LINKS = 256
@@ -34,16 +42,26 @@ _ADD_AT_ONCE = 16_384
 _OTHER_FACTORY = "Take one such as IVF1024,SQ8 or HNSW32,SQ8 or SQfp16 (or exact, or auto)."
 
 
-def automatic_factory(count: int) -> str | None:
-    """The kind of index for so many vectors; None for exact search.
+def automatic_factory(count: int, dimension: int) -> str | None:
+    """The kind of index for so many vectors of that length; None for exact search.
 
-    Cells of inverted lists with one byte a value: quick to build, a quarter of the vectors' size, and the size of a
-    cell balances the cost of choosing cells against that of looking into them.
+    A graph over one-byte codes finds the best of embeddings with far fewer comparisons than cells do. Cells of inverted
+    lists, for still more vectors, are built quickly and read in few pieces; their size balances the cost of choosing
+    cells against that of looking into them.
     """
     if count <= EXACT_UP_TO:
         return None
-    cells = 2 ** round(math.log2(4 * math.sqrt(count)))
-    return f"IVF{cells},SQ8"
+    return graph_factory(dimension) if count <= GRAPH_UP_TO else cells_factory(count)
+
+
+def graph_factory(dimension: int) -> str:
+    """A graph over one-byte codes, of principal components where vectors are long."""
+    return f"PCA{GRAPH_DIMENSIONS},HNSW32,SQ8" if dimension > GRAPH_DIMENSIONS else "HNSW32,SQ8"
+
+
+def cells_factory(count: int) -> str:
+    """Inverted lists over one-byte codes, as many as suit the number of vectors."""
+    return f"IVF{max(4, 2 ** round(math.log2(4 * math.sqrt(max(1, count)))))},SQ8"
 
 
 class ApproximateIndex:
@@ -150,38 +168,48 @@ class ApproximateIndex:
         Returns:
             Ids, shape (Q, k), best first; -1 where nothing more was found.
         """
-        found: NDArray[np.int64]
-        bits = None if keep is None else np.packbits(keep, bitorder="little")
+        mask = keep if keep is None or not self._wrapped else _at(keep, self._positions)
+        return self._found(queries, k, effort, mask)
+
+    def _found(
+        self, queries: NDArray[np.float32], k: int, effort: int, mask: NDArray[np.bool_] | None
+    ) -> NDArray[np.int64]:
+        """As `search`; behind a transform, where FAISS doesn't translate ids, the mask is of positions."""
+        bits = None if mask is None else np.packbits(mask, bitorder="little")
         selector = None if bits is None else _faiss.IDSelectorBitmap(bits)
         parameters = self._parameters(max(1, effort), selector)
+        found: NDArray[np.int64]
         _, found = self._index.search(np.ascontiguousarray(queries), k, params=parameters)
         return found
 
+    @cached_property
+    def _positions(self) -> NDArray[np.int64]:
+        return self.ids
+
     def _parameters(self, effort: int, selector: Any) -> Any:
-        """FAISS's parameters of one search; through a transform they can only be set on the index itself."""
+        """FAISS's parameters of one search."""
         facts = {} if selector is None else {"sel": selector}
         if isinstance(self._inner, _faiss.IndexIVF):
-            nprobe = min(effort, self._inner.nlist)
-            if not self._wrapped:
-                return _faiss.SearchParametersIVF(nprobe=nprobe, **facts)
-            self._inner.nprobe = nprobe
+            inner = _faiss.SearchParametersIVF(nprobe=min(effort, self._inner.nlist), **facts)
         elif isinstance(self._inner, _faiss.IndexHNSW):
-            if not self._wrapped:
-                return _faiss.SearchParametersHNSW(efSearch=effort, **facts)
-            self._inner.hnsw.efSearch = effort
-        return _faiss.SearchParameters(**facts) if facts else None
+            inner = _faiss.SearchParametersHNSW(efSearch=effort, **facts)
+        elif facts:
+            inner = _faiss.SearchParameters(**facts)
+        else:
+            return None
+        return _faiss.SearchParametersPreTransform(index_params=inner) if self._wrapped else inner
 
     def _can_filter(self) -> bool:
-        if self._wrapped or not len(self):
+        if not len(self):
             return False
+        first = int(self._index.id_map.at(0))
+        mask = np.zeros(1 if self._wrapped else first + 1, dtype=np.bool_)
+        mask[-1] = True
         try:
-            first = self.ids[:1]
-            keep = np.zeros(int(first[0]) + 1, dtype=np.bool_)
-            keep[first] = True
-            found = self.search(np.ones((1, self._index.d), dtype=np.float32), 1, 1, keep)
+            found = self._found(np.ones((1, self._index.d), dtype=np.float32), 1, 1, mask)
         except RuntimeError:
             return False
-        return bool(np.isin(found, [-1, *first]).all())
+        return bool(np.isin(found, [-1, first]).all())
 
 
 def plain_index(factory: str, dimension: int) -> Any:
@@ -210,6 +238,7 @@ def plain_index(factory: str, dimension: int) -> Any:
         )
     if isinstance(inner, _faiss.IndexIVF):
         inner.cp.min_points_per_centroid = 1  # else FAISS itself prints a warning about small galleries
+        inner.cp.niter = _TRAINING_ROUNDS
     return index
 
 
@@ -257,3 +286,10 @@ def _reason(error: BaseException) -> str:
     """FAISS's reason without the place in its source."""
     text = one_line(error)
     return re.sub(r"^Error in .*? at \S+?:\d+: ", "", text).removeprefix("Error: ").rstrip(".")
+
+
+def _at(keep: NDArray[np.bool_], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """For each of the ids whether it may be found; ids beyond the end of `keep` may not."""
+    inside = ids < len(keep)
+    found: NDArray[np.bool_] = inside & keep[np.where(inside, ids, 0)]
+    return found

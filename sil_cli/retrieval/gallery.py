@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from sil_cli.retrieval.searching import Ranked
     from sil_cli.retrieval.store import Box, IndexRecord, Member
 
-_QUERIES_AT_ONCE = 64
+_QUERIES_AT_ONCE = 256  # a matrix product of fewer takes hardly less time
+_MATCHES_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
@@ -235,8 +236,9 @@ class Gallery:
         known = self._allowed(only, allowed)
         excluded = exclude if exclude is not None else [frozenset[int]()] * len(units)
         found: list[Ranked] = []
-        for start in range(0, len(units), _QUERIES_AT_ONCE):
-            part = slice(start, start + _QUERIES_AT_ONCE)
+        at_once = max(1, min(_QUERIES_AT_ONCE, _MATCHES_AT_ONCE // min(k, len(self))))
+        for start in range(0, len(units), at_once):
+            part = slice(start, start + at_once)
             found += self._searcher.search(units[part], k, known, excluded[part], exact=exact)
         entries = self._store.entries(sorted({identifier for one in found for identifier, _ in one}))
         try:

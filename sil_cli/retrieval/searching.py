@@ -106,10 +106,13 @@ class Searcher:
         """The vectors of the given ids, shape (N, D); every id must be a living one."""
         dimension = self._all[0].segment.vectors.shape[1] if self._all else 0
         found = np.empty((len(ids), dimension), dtype=np.float32)
+        order = np.argsort(ids)  # each file is asked for its own ids alone, in the order in which they lie there
+        ascending = ids[order]
         for segment, _, _ in self._all:
-            rows = segment.rows_of(ids)
-            here = rows >= 0
-            found[here] = segment.vectors[rows[here]]
+            first, last = segment.span
+            here = order[slice(*np.searchsorted(ascending, [first, last + 1]))]
+            rows = segment.rows_of(ids[here])
+            found[here[rows >= 0]] = segment.vectors[rows[rows >= 0]]
         return found
 
     def search(
@@ -199,12 +202,15 @@ class Searcher:
         k: int,
     ) -> list[Ranked]:
         """The best k of each query's candidates by their exact scores, equal ones by id."""
-        every = self.vectors(np.concatenate(candidates)) if len(candidates) else np.empty((0, queries.shape[1]))
+        none = np.empty((0, queries.shape[1]), dtype=np.float32)
+        every = self.vectors(np.concatenate(candidates)) if len(candidates) else none
         found: list[Ranked] = []
         start = 0
-        for query, ids, unwanted in zip(queries, candidates, exclude, strict=True):
-            scores = cosines(query, every[start : start + len(ids)])
-            start += len(ids)
+        for query, some, unwanted in zip(queries, candidates, exclude, strict=True):
+            rows = every[start : start + len(some)]
+            start += len(some)
+            hopeful = _hopeful(query, rows, k + len(unwanted))
+            ids, scores = some[hopeful], cosines(query, rows[hopeful])
             order = np.lexsort((ids, -scores))
             ranked = zip(ids[order].tolist(), scores[order].tolist(), strict=True)
             found.append([(one, score) for one, score in ranked if one not in unwanted][:k])
@@ -267,6 +273,15 @@ def _best_of_all(
     ids = np.concatenate([one for _, one in found], axis=1)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :fetch]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
+
+
+def _hopeful(query: NDArray[np.float32], rows: NDArray[np.float32], wanted: int) -> NDArray[np.int64]:
+    """The rows that may be among the best `wanted`, as far as float32 can tell."""
+    if len(rows) <= wanted:
+        return np.arange(len(rows))
+    rough = rows @ query
+    least = np.partition(rough, -wanted)[-wanted] - product_margin(len(query), query.dtype)
+    return np.flatnonzero(rough >= least)
 
 
 def _as_mask(ids: NDArray[np.int64]) -> NDArray[np.bool_]:

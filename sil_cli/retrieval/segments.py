@@ -69,6 +69,14 @@ class Segment:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """The lowest and the highest id; (0, -1) where there is none."""
+        if not len(self):
+            return 0, -1
+        ordered = (0, -1) if self._order is None else self._order[[0, -1]]
+        return int(self.ids[ordered[0]]), int(self.ids[ordered[1]])
+
     def rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """For each id the row of its vector, -1 where it isn't here; shape (N,)."""
         if not len(self):

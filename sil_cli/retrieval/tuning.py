@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sil_cli.errors import GalleryError
-from sil_cli.retrieval.approximate import ApproximateIndex, automatic_factory, plain_index, training_size
+from sil_cli.retrieval.approximate import (
+    ApproximateIndex,
+    automatic_factory,
+    cells_factory,
+    graph_factory,
+    plain_index,
+    training_size,
+)
 from sil_cli.retrieval.schema import AUTOMATIC
 from sil_cli.retrieval.searching import Searcher
 
@@ -29,9 +36,10 @@ STALE_SHARE = 0.2
 """An index is built anew once more than this share of it is dead, or of the gallery came after it."""
 
 _DEPTH = 10  # recall is measured among so many matches
-_SAMPLE = 256
+_SAMPLE = 1024  # a graph that misses a person misses all ten matches: fewer queries would tell recall too roughly
+_FEWEST = 256  # vectors from which on an index may pay
 _ALONE = 32  # queries timed one by one
-_AT_ONCE = 64
+_AT_ONCE = 256
 _SAME = 1e-7  # scores this near are a tie, of which either may be found
 
 
@@ -43,7 +51,7 @@ class Measured:
         factory: FAISS's name of the index, or "exact".
         effort: nprobe or efSearch, 0 for neither.
         recall: recall@10 against exact search, 0..1.
-        batch_seconds: For each query, 64 at once.
+        batch_seconds: For each query, 256 at once.
         single_seconds: For a query on its own.
     """
 
@@ -151,7 +159,7 @@ def refresh_index(writer: GalleryWriter, reporter: Reporter, *, wished: str | No
     if wished is not None:
         require_factory(wished, writer.dimension)
     wished = wished or writer.wished_index()
-    factory = automatic_factory(count) if wished == AUTOMATIC else None if wished == EXACT else wished
+    factory = automatic_factory(count, writer.dimension) if wished == AUTOMATIC else None if wished == EXACT else wished
     if factory is None or not count:
         writer.choose_index(wished)
         if current is not None:
@@ -228,7 +236,7 @@ def tune(
         if found >= recall and measured[-1].batch_seconds < best.batch_seconds:
             best, kept = measured[-1], index
     writer.put_index(kept, effort=best.effort, recall=best.recall)
-    by_size = best.factory == EXACT and automatic_factory(len(writer)) is None
+    by_size = best.factory == EXACT and automatic_factory(len(writer), writer.dimension) is None
     writer.choose_index(AUTOMATIC if by_size else best.factory)  # exact while small, and still chosen by size later
     return measured, best
 
@@ -240,10 +248,9 @@ def _aim(wished: float) -> float:
 
 def _suitable(writer: GalleryWriter) -> list[str]:
     current = writer.index()
-    cells = max(4, 2 ** round(np.log2(4 * np.sqrt(len(writer)))))
     found = [current.factory] if current else []
-    if len(writer) >= _SAMPLE:
-        found += ["SQfp16", f"IVF{cells},SQ8"]
+    if len(writer) >= _FEWEST:
+        found += ["SQfp16", graph_factory(writer.dimension), cells_factory(len(writer))]
     return list(dict.fromkeys(found))
 
 

@@ -63,13 +63,13 @@ def index_gallery(settings: Settings, reporter: Reporter) -> IndexResult:
             _take_all(run, fixed, stream, reporter)
             run.sweep([source.folder for source in fixed if source.folder is not None])
             pruned = run.prune() if settings.gallery.prune else 0
+            writer.finish()
+            refresh_index(writer, reporter, wished=settings.gallery.index)
         except KeyboardInterrupt:
             raise InterruptedWorkError(
                 f"Stopped with {len(writer):,} images in {folder}; all of them can be searched.",
                 "Run the same command again to go on with the rest.",
             ) from None
-        writer.finish()
-        refresh_index(writer, reporter, wished=settings.gallery.index)
     _refuse_nothing(run)
     return _result(folder, fixed, run, pruned, reader.doubts.tell(reporter))
 

@@ -1,9 +1,11 @@
 """Approximate indexes against exact search on a gallery of generated people, in one run.
 
-    python tests/benchmarks/bench_index.py --size 1000000 --index IVF4096,SQ8 --folder /tmp/bench
+    python tests/benchmarks/bench_index.py --size 1000000 --folder /tmp/bench
 
 The gallery is made in the folder (2 GiB for a million) and left there; a second run with the same size uses it again.
-Memory is what the process holds itself (anonymous pages); pages of mapped files can be dropped at any time.
+Exact search is the gallery's own: float32 matrix products of all threads, then the best in float64. Either way of
+searching may take as many queries at once as suits it best, and the better of two rounds counts. Memory is what
+the process holds itself (anonymous pages); pages of mapped files can be dropped at any time.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import argparse
 import os
 import platform
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -22,12 +25,17 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "retrieval"))
 from clusters import clustered
 from galleries import Notes
 
+from sil_cli.retrieval.approximate import cells_factory, graph_factory
 from sil_cli.retrieval.gallery import open_gallery
+from sil_cli.retrieval.searching import Searcher
 from sil_cli.retrieval.store import GalleryEntry
-from sil_cli.retrieval.tuning import tune
+from sil_cli.retrieval.tuning import Bench, build_index, least_effort
 from sil_cli.retrieval.writer import existing_writer, gallery_writer
 
 BATCH = 16_384
+DEPTH = 10
+AT_ONCE = (256, 1024)
+ROUNDS = 2
 
 
 def memory(kind: str) -> float:
@@ -56,56 +64,99 @@ def fill(folder: Path, arguments: argparse.Namespace) -> None:
         writer.finish()
 
 
-def timed(work) -> float:
+def timed(work):
     start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    result = work()
+    return time.perf_counter() - start, result
+
+
+class PeakMemory:
+    """The most that the process held itself while a block ran, looked at ten times a second."""
+
+    def __enter__(self) -> PeakMemory:
+        self.peak, self._stop = memory("RssAnon"), threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.1):
+            self.peak = max(self.peak, memory("RssAnon"))
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def answers(searcher: Searcher, queries: np.ndarray, at_once: int, *, exact: bool) -> list[list[int]]:
+    found = []
+    for start in range(0, len(queries), at_once):
+        part = queries[start : start + at_once]
+        found += searcher.search(part, DEPTH, None, [frozenset()] * len(part), exact=exact)
+    return [[one for one, _ in ranked] for ranked in found]
+
+
+def fastest(searcher: Searcher, queries: np.ndarray, *, exact: bool) -> tuple[float, int, list[list[int]]]:
+    """Queries a second by the number at once that suits a search best, that number, and the answers."""
+    best: tuple[float, int, list[list[int]]] = (0.0, 0, [])
+    for at_once in AT_ONCE:
+        for _ in range(ROUNDS):
+            took, found = timed(lambda at_once=at_once: answers(searcher, queries, at_once, exact=exact))
+            best = max(best, (len(queries) / took, at_once, found), key=lambda one: one[0])
+    return best
+
+
+def measure(folder: Path, factory: str, queries: np.ndarray) -> None:
+    """Build an index, tune its effort on the gallery's own vectors, and measure it with new queries."""
+    with existing_writer(folder) as writer:
+        with PeakMemory() as building:
+            build, index = timed(lambda: build_index(writer, factory, Notes()))
+        searcher = writer.searcher(index)
+        exact, at_once, truth = fastest(searcher, queries, exact=True)
+        print(f"exact           {exact:6.0f} queries/s, {at_once} at once")
+        bench = Bench(searcher)
+        tuning, (effort, tuned) = timed(lambda: least_effort(bench, searcher, index.efforts, 0.995))
+        quick, at_once, found = fastest(searcher, queries, exact=False)
+        writer.put_index(index, effort=effort, recall=tuned)
+    recall = np.mean([len(set(one) & set(best)) / len(best) for one, best in zip(found, truth, strict=True)])
+    print(
+        f"{factory:15} {quick:6.0f} queries/s, {at_once} at once: {quick / exact:.1f}x at recall@10 {recall:.4f} of"
+        f" {len(queries)} new queries (effort {effort}, {tuned:.4f} when tuned)"
+    )
+    print(
+        f"{'':15} built in {build:.0f} s with {building.peak:.0f} MiB of memory, tuned in {tuning:.0f} s;"
+        f" {on_disk(folder / 'vectors', 'index'):.0f} MiB of index and"
+        f" {on_disk(folder / 'vectors', 'segment'):.0f} MiB of vectors on disk",
+        flush=True,
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=100_000)
     parser.add_argument("--dimension", type=int, default=512)
-    parser.add_argument("--index", action="append", help="may be repeated; default: SQfp16 and IVF..,SQ8 by size")
+    parser.add_argument(
+        "--index", action="append", help="may be repeated; default: a graph and cells that suit the size"
+    )
     parser.add_argument("--noise", type=float, default=0.5, help="spread of a person's images, in that of people")
+    parser.add_argument("--queries", type=int, default=1024)
     parser.add_argument("--folder", type=Path, required=True, help="where the gallery is made")
     arguments = parser.parse_args()
-    cells = 2 ** round(np.log2(4 * arguments.size**0.5))
-    factories = arguments.index or ["SQfp16", f"IVF{cells},SQ8"]
+    factories = arguments.index or [graph_factory(arguments.dimension), cells_factory(arguments.size)]
     folder = arguments.folder / f"gallery-{arguments.size}-{arguments.dimension}-{arguments.noise}"
     cores = f"{platform.machine()}, {os.cpu_count()} cores, {faiss.omp_get_max_threads()} threads"
     print(f"bench_index.py --size {arguments.size} --index {' --index '.join(factories)} ({cores})")
-    print(f"filled in {timed(lambda: fill(folder, arguments)):.0f} s")
-    queries, _, _ = clustered(
-        1, arguments.dimension, people=max(1, arguments.size // 20), noise=arguments.noise, seed=1
-    )
+    print(f"filled in {timed(lambda: fill(folder, arguments))[0]:.0f} s", flush=True)
+    people = max(1, arguments.size // 20)
+    queries, _, _ = clustered(arguments.queries, arguments.dimension, people=people, noise=arguments.noise, seed=1)
     for factory in factories:
-        with existing_writer(folder) as writer:
-            build = timed(
-                lambda writer=writer, factory=factory: tune(writer, Notes(), recall=0.99, factories=[factory])
-            )
-            measured, best = tune(writer, Notes(), recall=0.99, factories=[factory])
-        for one in measured:
-            faster = measured[0].batch_seconds / one.batch_seconds
-            print(
-                f"{one.factory:14} effort {one.effort:4}  recall@10 {one.recall:.4f}"
-                f"  {1 / one.batch_seconds:8.0f} queries/s  {faster:5.1f}x  alone {1000 * one.single_seconds:.2f} ms"
-            )
-        disk = {
-            kind: sum(path.stat().st_size for path in (folder / "vectors").glob(f"{kind}-*"))
-            for kind in ("segment", "index")
-        }
-        print(
-            f"{best.factory}: built and measured in {build:.0f} s (and measured again);"
-            f" {disk['segment'] / 2**20:.0f} MiB of vectors, {disk['index'] / 2**20:.0f} MiB of index on disk;"
-            f" peak {memory('VmHWM'):.0f} MiB"
-        )
+        measure(folder, factory, queries)
     before = memory("RssAnon")
     for attempt in ("first", "again"):
         start = time.perf_counter()
         with open_gallery(folder) as gallery:
             opened = time.perf_counter() - start
-            gallery.search(queries, 10)
+            gallery.search(queries[:1], DEPTH)
             answered = time.perf_counter() - start
             kept = memory("RssAnon") - before
             print(

@@ -103,7 +103,7 @@ def rate(embed, batches: list[np.ndarray], repeats: int) -> float:
 def time_indexing(model: Embedder, images: Path, folder: Path) -> float:
     run = folder / "run"
     save_model(run, model.to(memory_format=torch.contiguous_format))
-    flags = {"gallery": {"model": run, "images": images, "folder": folder / "first"}}
+    flags = {"gallery": {"model": run, "images": (images,), "folder": folder / "first"}}
     index_gallery(load_settings(flags=flags), SilentReporter())  # exports the model, once
     flags["gallery"]["folder"] = folder / "gallery"
     start = time.perf_counter()

@@ -290,7 +290,9 @@ def test_filters_that_make_no_sense(in_world, tmp_path) -> None:
     assert nothing.document["matches"] == []
     told(sil("query", *options, "--where", "camera"), 2, "not KEY=VALUE", "--where weather=rain")
     told(sil("query", *options, "--where", "wether=x"), 1, "No entry of the gallery has metadata 'wether'", "camera")
-    told(sil("query", *options, "--after", "yesterday"), 2, "query.filter.after = 'yesterday' is not valid")
+    for wrong in ("yesterday", "2024-13", "01.05.2024", "24"):
+        refused = sil("query", *options, "--after", wrong)
+        told(refused, 2, f"query.filter.after = '{wrong}' is not valid", "write a time as 2024, 2024-05, 2024-05-01")
     told(sil("query", *options, "--after", "2024-05-02", "--before", "2024-05-01"), 2, "Swap --after and --before")
 
 

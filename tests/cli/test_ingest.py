@@ -277,6 +277,41 @@ class TestBadInput:
         assert document["total"] == 6
         assert [each["path"] for each in document["failed"]] == ["bad.png"]
 
+    def test_corrupt_images_in_the_middle_of_many_cost_themselves_alone(self, work) -> None:
+        good = sorted((work / "crops").glob("*.*"))[0]
+        whole = good.read_bytes()
+        crops = work / "many"
+        crops.mkdir()
+        for number in range(1500):  # more than are committed together
+            (crops / f"{number:04d}{good.suffix}").write_bytes(whole)
+        broken = {
+            "0000": b"",
+            "0700": whole[: len(whole) // 3],
+            "0701": b"no picture",
+            "1024": whole[:3],
+            "1499": b"GIF89a",
+        }
+        for name, content in broken.items():
+            (crops / f"{name}{good.suffix}").write_bytes(content)
+        document = index("many")
+        assert document["added"] == document["total"] == 1495
+        assert [each["path"] for each in document["failed"]] == [f"{name}{good.suffix}" for name in broken]
+        assert all(each["reason"] for each in document["failed"])
+        with open_gallery(Path("gallery")) as gallery:
+            held = {entry.path for entry in gallery.entries(gallery.ids().tolist()).values()}
+        assert held == {path.name for path in crops.iterdir()} - {f"{name}{good.suffix}" for name in broken}
+        again = index("many")
+        assert (again["unchanged"], again["added"], len(again["failed"])) == (1495, 0, 5)
+
+    def test_ctrl_c_while_an_index_is_built_says_what_is_kept(self, work, monkeypatch) -> None:
+        def interrupted(*_, **__) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("sil_cli.workflows.index.refresh_index", interrupted)
+        outcome = sil("index-gallery", "crops")
+        assert outcome.code == 130
+        assert "Stopped with 6 images in gallery; all of them can be searched." in outcome.error
+
     def test_nothing_but_corrupt_images(self, work) -> None:
         (work / "bad").mkdir()
         (work / "bad/a.jpg").write_text("no picture")

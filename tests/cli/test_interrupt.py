@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from commands import TINY_DATA_FLAGS, TINY_TRAIN_FLAGS, sil, start_sil
 
 from sil_cli.errors import GalleryError
+from sil_cli.files import TEMPORARY_MARK
 from sil_cli.retrieval.gallery import open_gallery
 
 LONGER = ["--set", "train.epochs=6", "--set", "train.iterations=20"]
@@ -116,6 +119,39 @@ def test_ctrl_c_while_indexing_keeps_what_is_done(world, tmp_path) -> None:
     document = sil(*arguments, "--json").document
     assert document["unchanged"] >= 1024
     assert document["unchanged"] + document["added"] == document["total"] == 6000
+
+
+@pytest.mark.parametrize("into_a_file", [False, True])
+def test_ctrl_c_during_a_batch_of_queries_leaves_whole_lines_or_none(world, tmp_path, into_a_file) -> None:
+    some = next((world / "data").glob("*/images/query/*.jpg"))
+    names = tmp_path / "names.txt"
+    names.write_text(f"{some}\n" * 200_000)
+    out, lines = tmp_path / "out.jsonl", tmp_path / "lines.jsonl"
+    options = ["--gallery", world / "gallery", *(["--out", out] if into_a_file else [])]
+    with names.open("rb") as stdin, lines.open("wb") as stdout, (tmp_path / "err.txt").open("wb") as stderr:
+        command = [sys.executable, "-m", "sil_cli", "query", "--batch", "-", *map(str, options)]
+        process = subprocess.Popen(command, cwd=tmp_path, stdin=stdin, stdout=stdout, stderr=stderr)
+    written_to = f"{TEMPORARY_MARK}*.jsonl" if into_a_file else lines.name
+    try:
+        wait_for(lambda: any(path.stat().st_size for path in tmp_path.glob(written_to)), process)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=SECONDS) == 130, (tmp_path / "err.txt").read_text()
+    finally:
+        process.kill()
+        process.wait()
+    said = (tmp_path / "err.txt").read_text()
+    assert "Stopped after " in said
+    assert "Traceback" not in said
+    if into_a_file:
+        assert {path.name for path in tmp_path.iterdir()} == {"names.txt", "lines.jsonl", "err.txt"}
+        assert "out.jsonl was not written" in " ".join(said.split())
+        return
+    written = lines.read_text()
+    assert written.endswith("\n")
+    answers = [json.loads(line) for line in written.splitlines()]
+    assert 0 < len(answers) < 200_000
+    assert all(answer["matches"] and answer["error"] is None for answer in answers)
+    assert f"Stopped after {len(answers):,} queries; their lines are whole" in " ".join(said.split())
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks into /proc")

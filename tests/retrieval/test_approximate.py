@@ -35,8 +35,8 @@ def written(tmp_path, factory):
         ("HNSW8,SQ8", True),
         ("SQfp16", True),
         ("Flat", True),
-        ("PCA16,IVF16,SQ8", False),
-        ("L2norm,HNSW8,SQ8", False),
+        ("PCA16,IVF16,SQ8", True),
+        ("L2norm,HNSW8,SQ8", True),
     ],
 )
 def test_an_index_is_written_mapped_and_searched(tmp_path, factory, takes_filter):
@@ -97,7 +97,7 @@ def test_a_factory_that_needs_more_vectors_or_dimensions_is_refused():
     with pytest.raises(GalleryError, match="needs at least 4,096 vectors; the gallery has 2,000"):
         training_size("IVF4096,SQ8", 16, 2000)
     assert training_size("IVF16,SQ8", 16, 2000) == 2000
-    assert training_size("IVF1024,SQ8", 16, 10**6) == 65_536
+    assert training_size("IVF1024,SQ8", 16, 10**6) == 40_960
     with pytest.raises(GalleryError, match="PCA32,IVF16,SQ8 can't be built from 2,000 vectors"):
         ApproximateIndex.build("PCA32,IVF16,SQ8", ROWS, [(IDS, ROWS)])
 
@@ -123,10 +123,12 @@ def test_another_index_under_the_right_checksum_is_refused(tmp_path):
 
 
 def test_the_automatic_index_goes_by_size():
-    assert automatic_factory(0) is None
-    assert automatic_factory(100_000) is None
-    assert automatic_factory(100_001) == "IVF1024,SQ8"
-    assert automatic_factory(1_000_000) == "IVF4096,SQ8"
+    assert automatic_factory(0, 512) is None
+    assert automatic_factory(100_000, 512) is None
+    assert automatic_factory(100_001, 512) == "PCA128,HNSW32,SQ8"
+    assert automatic_factory(100_001, 128) == "HNSW32,SQ8"
+    assert automatic_factory(4_000_000, 2048) == "PCA128,HNSW32,SQ8"
+    assert automatic_factory(4_000_001, 2048) == "IVF8192,SQ8"
 
 
 @pytest.fixture
@@ -139,10 +141,10 @@ def test_an_index_is_built_said_and_used(folder, monkeypatch):
     notes = Notes()
     with existing_writer(folder) as writer:
         refresh_index(writer, notes)
-    assert notes.notes[0].startswith("Index: IVF128,SQ8, recall@10 ")
+    assert notes.notes[0].startswith("Index: HNSW32,SQ8, recall@10 ")
     with open_gallery(folder) as gallery:
         info = gallery.info().index
-        assert info.startswith("IVF128,SQ8 over 600 vectors (nprobe ")
+        assert info.startswith("HNSW32,SQ8 over 600 vectors (efSearch ")
         used = []
         search = ApproximateIndex.search
         monkeypatch.setattr(ApproximateIndex, "search", lambda *one: used.append(1) or search(*one))

@@ -16,6 +16,7 @@ import sil_cli.workflows.export as workflow
 from sil_cli.errors import ModelError
 from sil_cli.files import sha256_of_file
 from sil_cli.models.export_record import Agreement, read_export
+from sil_cli.retrieval.gallery import open_gallery
 from sil_cli.runtime import SilentReporter
 from sil_cli.workflows.export import _refuse_disagreement
 
@@ -173,6 +174,31 @@ def test_int8_and_float32_never_share_a_gallery(in_world, tmp_path, int8) -> Non
     assert found.code == 0, found.err
     assert "int8" in found.err
     assert sil(*query, "--model", RUN).code == 1
+
+
+def test_a_gallery_of_int8_is_verified_and_rebuilt(in_world, tmp_path, int8) -> None:
+    graph, gallery = int8 / "model-int8.onnx", tmp_path / "gallery"
+    assert sil("index-gallery", "--model", graph, "--gallery", gallery).code == 0
+    sound = sil("gallery", "verify", gallery, "--json")
+    assert sound.code == 0, sound.err
+    assert "least cosine" in sound.document["checks"][-1]["found"]
+    ours = gallery_facts(gallery)
+    for model, fingerprint in ((RUN, json.loads((RUN / "model.json").read_text())["fingerprint"]), (graph, ours[0])):
+        rebuilt = sil("gallery", "rebuild", gallery, "--model", model, "--json")
+        assert rebuilt.code == 0, rebuilt.err
+        assert gallery_facts(gallery)[0] == fingerprint
+        assert sil("gallery", "verify", gallery).code == 0
+        found = sil("query", first_query(in_world), "--gallery", gallery, "--sheet", tmp_path / "s.jpg")
+        assert found.code == 0, found.err
+    assert gallery_facts(gallery)[1] == ours[1]
+    np.testing.assert_allclose(gallery_facts(gallery)[2], ours[2], atol=1e-6)
+
+
+def gallery_facts(folder):
+    """Fingerprint, ids and vectors."""
+    with open_gallery(folder) as gallery:
+        ids = gallery.ids().tolist()
+        return gallery.model["fingerprint"], ids, gallery.vectors(ids).tolist()
 
 
 def test_int8_results_do_not_replace_those_of_float32(in_world, tmp_path, int8) -> None:
