@@ -30,9 +30,11 @@ class SynchronisedBatchNorm(_BatchNorm):
         self._check_input_dim(features)
         normalised, mean, variance, count = _Normalise.apply(features, self.weight, self.bias, self.eps)
         if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
-            self.num_batches_tracked: Tensor
-            self.num_batches_tracked.add_(1)
-            momentum = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)
+            momentum = self.momentum
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+                momentum = 1.0 / float(self.num_batches_tracked) if momentum is None else momentum
+            assert momentum is not None  # noqa: S101 - what counts no batches has one
             with torch.no_grad():
                 self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
                 unbiased = variance * (count / (count - 1))
@@ -49,7 +51,7 @@ class _Normalise(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, features: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         wide = _wide(features)
@@ -57,7 +59,7 @@ class _Normalise(torch.autograd.Function):
         variance, mean = torch.var_mean(wide, dim=over, correction=0)
         count = mean.new_full((1,), features.numel() / features.shape[1])
         everyone = torch.stack(gather(torch.cat([mean, variance, count])))  # one message for all three
-        means, variances, counts = everyone.split([len(mean), len(mean), 1], dim=1)
+        means, variances, counts = torch.split(everyone, [len(mean), len(mean), 1], dim=1)
         total = counts.sum()
         mean = (counts * means).sum(dim=0) / total
         variance = (counts * (variances + (means - mean) ** 2)).sum(dim=0) / total
@@ -70,7 +72,7 @@ class _Normalise(torch.autograd.Function):
         return normalised.to(features.dtype), mean, variance, total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         features, weight, mean, scale, total = ctx.saved_tensors
         over = _all_but_channels(features)
         wide = _wide(gradient)
@@ -108,7 +110,8 @@ def _synchronised(norm: nn.Module) -> SynchronisedBatchNorm:
     )
     made.weight, made.bias = norm.weight, norm.bias
     made.running_mean, made.running_var = norm.running_mean, norm.running_var
-    made.num_batches_tracked = norm.num_batches_tracked
+    if norm.num_batches_tracked is not None:
+        made.num_batches_tracked = norm.num_batches_tracked
     made.training = norm.training
     return made
 

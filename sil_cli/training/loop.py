@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from dataclasses import dataclass
@@ -248,17 +247,11 @@ class Training:
 
     def _refuse_drift(self) -> None:
         """Compare the weights, statistics and prototypes of all processes, which must be equal to the bit."""
-        if self.ranks.count == 1:
-            return
-        digest = hashlib.sha256()
-        for tensor in (*self.embedder.state_dict().values(), *self.method.state().values()):
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-        digests = self.ranks.texts(digest.hexdigest())
-        other = [number for number, each in enumerate(digests) if each != digests[0]]
-        if other:
+        other = self.ranks.different([*self.embedder.state_dict().values(), *self.method.state().values()])
+        if other is not None:
             raise SilError(
-                f"The weights of process {other[0]} differ from those of process 0 after iteration {self.iteration}.",
-                "Go on from the last checkpoint with `sil train --resume`; when it happens again, suspect that machine.",
+                f"The weights of process {other} are not those of process 0 any more (iteration {self.iteration}).",
+                "Go on from the last checkpoint with `sil train --resume`; if it comes back, suspect that machine.",
             )
 
     def _prepare(self, iteration: int) -> tuple[list[Batch], np.random.Generator]:
