@@ -17,7 +17,7 @@ from sil_cli.errors import UsageError
 
 
 class SynchronisedBatchNorm(_BatchNorm):
-    """Normalises by the mean and variance over the samples of all processes; parameters named as those of batch norm."""
+    """Normalises by the mean and variance over the samples of all processes; its parameters keep their names."""
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 - torch's name
         if input.ndim < 2:

@@ -220,7 +220,7 @@ class Training:
             _freeze_norms(self.embedder)
         loss = self.method.step(self.embedder, batches, self.optimizer, rng, self.ranks).item()
         if self.options.batch_norm == "per-process":
-            held, whole = (sum(counts) for counts in zip(*((len(b.images), len(b.labels)) for b in batches)))
+            held, whole = sum(len(batch.images) for batch in batches), sum(len(batch.labels) for batch in batches)
             self.ranks.average_statistics(self.embedder, held / whole)
         if self.averaged is not None:
             self.averaged.update_parameters(self.embedder)

@@ -152,7 +152,7 @@ class ConnectedRanks(Ranks):
         """Checksums are compared."""
         digest = hashlib.sha256()
         for tensor in tensors:
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         digests = self.texts(digest.hexdigest())
         return next((number for number, each in enumerate(digests) if each != digests[0]), None)
 

@@ -87,11 +87,11 @@ def make_sources(held_out: float):
 def outcome(training: Training, folder: Path) -> dict[str, torch.Tensor]:
     """All that a training comes to."""
     torch.manual_seed(training.ranks.number)  # nothing may depend on it
+    training.share_state()
     training.start(SilentReporter())
     if isinstance(training.method, Interleaved):
         for memory in training.method.memories:
             memory.prototypes = memory.prototypes.double()
-    training.share_state()
     training.run(folder, SilentReporter(), StopRequest(), lambda history: None)
     _, kept = training.selected_state()
     state = {f"model {name}": value for name, value in training.embedder.state_dict().items()}
