@@ -13,7 +13,6 @@ import torch
 from torch import distributed
 
 from sil_cli.errors import SilError
-from sil_cli.files import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +50,4 @@ def _lost_where_it_fails() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # gloo has no class of its own for a closed connection or for a timeout
-        raise LostProcessError(
-            f"Another process has ended, or does not answer ({one_line(error)}).", "See what it said."
-        ) from error
+        raise LostProcessError("Another process has ended, or does not answer.", "See what it said.") from error

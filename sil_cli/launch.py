@@ -22,6 +22,7 @@ class Launch:
         count: How many processes there are, on all machines.
         local_number: Its number on its machine: which GPU it takes.
         attempt: How often torchrun has started all of them anew after one had died.
+        is_last: Whether it starts them anew no more.
         name: Of the whole launch: the same in every process of it that is first on its machine, and after a restart.
     """
 
@@ -29,6 +30,7 @@ class Launch:
     count: int = 1
     local_number: int = 0
     attempt: int = 0
+    is_last: bool = True
     name: str = ""
 
     @property
@@ -52,7 +54,9 @@ def read_launch(environment: Mapping[str, str] = os.environ) -> Launch:
         return ALONE
     try:
         number, count, local = (int(environment[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-        attempt = int(environment.get("TORCHELASTIC_RESTART_COUNT", "0"))
+        attempt, most = (
+            int(environment.get(f"TORCHELASTIC_{name}", "0")) for name in ("RESTART_COUNT", "MAX_RESTARTS")
+        )
     except (KeyError, ValueError):
         raise UsageError(
             "LOCAL_RANK is set, but RANK, WORLD_SIZE and LOCAL_RANK are not three numbers.",
@@ -63,4 +67,4 @@ def read_launch(environment: Mapping[str, str] = os.environ) -> Launch:
     # torchrun's own name for a job is "none" where nobody gave one; its process on this machine outlives restarts.
     given = environment.get("TORCHELASTIC_RUN_ID", "none")
     name = given if given != "none" else f"{socket.gethostname()}-{os.getppid()}"
-    return Launch(number=number, count=count, local_number=local, attempt=attempt, name=name)
+    return Launch(number=number, count=count, local_number=local, attempt=attempt, is_last=attempt >= most, name=name)

@@ -133,7 +133,7 @@ def session(common: Common, *, spreads: bool = False) -> Iterator[Session]:
             raise typer.Exit(told.exit_code) from None
         current.messages.print(f"[bold red]Error:[/bold red] {escape(told.what)}", highlight=False, soft_wrap=True)
         current.messages.print(f"       {escape(told.fix)}", highlight=False, soft_wrap=True)
-        if common.as_json:
+        if common.as_json and current.launch.is_last:  # or else the one document is that of the next attempt
             print_json({"error": {"what": told.what, "fix": told.fix, "exit_code": told.exit_code}})
         raise typer.Exit(told.exit_code) from None
 

@@ -9,6 +9,8 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from sil_cli.files import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -44,7 +46,9 @@ class RankLog:
                 self._waiting.clear()
                 yield
             except BaseException as error:
-                self._write(f"ended by {type(error).__name__}: {' '.join(str(error).split())}")
+                self._write(f"ended by {type(error).__name__}: {one_line(error)}")
+                if error.__cause__ is not None:
+                    self._write(f"because of {type(error.__cause__).__name__}: {one_line(error.__cause__)}")
                 raise
             else:
                 self._write("done")

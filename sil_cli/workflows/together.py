@@ -24,7 +24,6 @@ from sil_cli.training.ranks import ALONE, ConnectedRanks, Ranks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from types import FrameType
 
     from sil_cli.launch import Launch
     from sil_cli.runtime import DeviceName
@@ -53,20 +52,16 @@ def one_voice(launch: Launch) -> Iterator[None]:
     if launch.count == 1:
         yield
         return
-    before = _interrupt_on_sigterm()
     store: Store | None = None
     try:
-        store = _meet()
+        store = _meet(launch)
         yield
     except BaseException as error:
-        if before is not None:  # torchrun ends those that are left as soon as one has ended: let them finish speaking
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _finish_speaking()
         raise _as_told(error, launch, store) from error
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
 
 
 def connect(launch: Launch, device: DeviceName, *, timeout: float) -> tuple[Ranks, torch.device]:
@@ -99,7 +94,7 @@ def connect(launch: Launch, device: DeviceName, *, timeout: float) -> tuple[Rank
         chosen = torch.device("cuda", launch.local_number)
         torch.cuda.set_device(chosen)
         backend = "cpu:gloo,cuda:nccl"
-    store = _meet()
+    store = _meet(launch)
     patience = timedelta(seconds=timeout)
     _refuse_other_devices(store, launch, chosen.type, patience)
     try:
@@ -156,22 +151,16 @@ def _refuse_other_devices(store: Store, launch: Launch, device: str, patience: t
             )
 
 
-def _meet() -> Store:
-    """The store of torchrun itself, which outlives any process that it started."""
-    store: Store = next(rendezvous("env://"))[0]  # type: ignore[no-untyped-call]
-    return store
+def _meet(launch: Launch) -> Store:
+    """The store of torchrun itself, which outlives the processes that it started; each attempt has its own keys."""
+    store: Store = next(rendezvous("env://"))[0]
+    return PrefixStore(f"sil-{launch.attempt}", store)
 
 
-def _interrupt_on_sigterm() -> Any:
-    """Let torchrun's SIGTERM interrupt as Ctrl-C does; returns the handler before, None outside the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        return None
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        raise KeyboardInterrupt
-
-    return signal.signal(signal.SIGTERM, interrupt)
+def _finish_speaking() -> None:
+    """Ignore SIGTERM from now on, which torchrun sends to those that are left as soon as one process has ended."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _as_told(error: BaseException, launch: Launch, store: Store | None) -> BaseException:

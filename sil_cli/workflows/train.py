@@ -93,17 +93,13 @@ def train(
     recipe = settings.train.recipe or pinned.get("train", {}).get("recipe") or choose_recipe(datasets)
     settings = load_settings(flags=flags, config=config, recipe=merge(read_recipe(recipe), pinned))
     agree_on(company, settings, datasets)
-    run = settings.train.run
-    if run is not None and (run / FACTS_FILE).exists():
-        raise UsageError(
-            f"{run} already holds a run.", f"Go on with `sil train --resume --run {run}`, or name another."
-        )
+    if company.ranks.is_first:
+        _refuse_to_write_over(settings.train.run)
     if settings.train.tensorboard:
         require_tensorboard()
     warn_of_targets(datasets, reporter)
     training = compose(settings, datasets, reporter, fresh=True, ranks=company.ranks, device=company.device)
-    folder = company.decide(lambda: str(run or new_run_folder(settings.train.runs, _label(settings))))
-    run = Path(folder)
+    run = Path(company.decide(lambda: str(settings.train.run or new_run_folder(settings.train.runs, _label(settings)))))
     with _only_writer(run, company):
         if company.ranks.is_first:
             write_settings(run, _kept_settings(settings, datasets, recipe))
@@ -111,6 +107,13 @@ def train(
         training.share_state()
         training.start(reporter)
         return _finish(run, training, settings, company)
+
+
+def _refuse_to_write_over(run: Path | None) -> None:
+    if run is not None and (run / FACTS_FILE).exists():
+        raise UsageError(
+            f"{run} already holds a run.", f"Go on with `sil train --resume --run {run}`, or name another."
+        )
 
 
 def _begun(settings: Settings, company: Company) -> Path | None:
