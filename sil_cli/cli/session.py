@@ -145,7 +145,9 @@ def _together(launch: Launch, *, spreads: bool) -> contextlib.AbstractContextMan
     if not spreads:
         if not launch.is_first:
             raise AlreadyToldError(UsageError.exit_code)
-        raise UsageError("torchrun can run `sil train` only.", "Run this command without torchrun.")
+        raise UsageError(
+            "torchrun can run `sil train` and `sil index-gallery` only.", "Run this command without torchrun."
+        )
     from sil_cli.workflows.together import one_voice
 
     return one_voice(launch)

@@ -29,7 +29,7 @@ sil train --style none --set train.second_pass=false
 
 sil train --resume
 
-torchrun --nproc-per-node 4 -m sil_cli train --run runs/spread --set train.batch_norm=synchronised
+torchrun --nproc-per-node 4 -m sil_cli train --set train.batch_norm=synchronised
 """
 
 

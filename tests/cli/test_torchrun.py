@@ -170,3 +170,27 @@ def test_other_commands_are_refused(copy) -> None:
     assert process.returncode == 1
     assert len(errors_in(err)) == 1
     assert "torchrun can run" in err
+
+
+def test_a_gallery_is_the_same_from_any_number_of_processes(world, tmp_path) -> None:
+    crops = tmp_path / "crops"
+    crops.mkdir()
+    pictures = sorted((world / "data").glob("*/images/*/*.jpg"))
+    for number, picture in enumerate(pictures):
+        shutil.copyfile(picture, crops / f"{number:03d}.jpg")
+    (crops / "broken.jpg").write_bytes(b"no picture")
+    arguments = ["index-gallery", crops, "--model", world / "runs/001-ubs", "--set", "gallery.batch=4", "--json"]
+    alone = sil(*arguments, "--gallery", tmp_path / "alone").document
+    process = start_torchrun(3, *arguments, "--gallery", tmp_path / "spread", cwd=tmp_path)
+    out, err = end(process)
+    assert process.returncode == 0, err
+    spread = json.loads(out)
+    assert spread | {"gallery": ""} == alone | {"gallery": ""}
+    assert spread["added"] == len(pictures)
+    assert [failed["path"] for failed in spread["failed"]] == ["broken.jpg"]
+    for segment in (tmp_path / "alone/vectors").iterdir():
+        assert segment.read_bytes() == (tmp_path / "spread/vectors" / segment.name).read_bytes()
+    # What is there is not embedded again, by however many.
+    process = start_torchrun(2, *arguments, "--gallery", tmp_path / "spread", cwd=tmp_path)
+    again = json.loads(end(process)[0])
+    assert (again["added"], again["embedded"], again["unchanged"]) == (0, 0, len(pictures))
