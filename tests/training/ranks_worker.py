@@ -92,6 +92,11 @@ def outcome(training: Training, folder: Path) -> dict[str, torch.Tensor]:
     if isinstance(training.method, Interleaved):
         for memory in training.method.memories:
             memory.prototypes = memory.prototypes.double()
+    return finish(training, folder)
+
+
+def finish(training: Training, folder: Path) -> dict[str, torch.Tensor]:
+    """The same of one that has begun."""
     training.run(folder, SilentReporter(), StopRequest(), lambda history: None)
     _, kept = training.selected_state()
     state = {f"model {name}": value for name, value in training.embedder.state_dict().items()}

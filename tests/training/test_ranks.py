@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from ranks_worker import VARIATIONS, make_training, outcome
+from ranks_worker import VARIATIONS, finish, make_training, outcome
 
+from sil_cli.runtime import SilentReporter
+from sil_cli.training.checkpoint import load_checkpoint
 from sil_cli.training.ranks import ALONE
 
 TESTS = Path(__file__).parents[1]
@@ -48,6 +50,14 @@ def test_any_number_of_processes_comes_to_the_same(alone, tmp_path, count, names
             torch.testing.assert_close(
                 found[0][name][key], value, rtol=1e-7, atol=1e-9, msg=lambda text, at=(name, key): f"{at}: {text}"
             )
+    # One process goes on with what several have begun.
+    for name in SOME:
+        (tmp_path / f"{count}-{name}/checkpoint-0000002.pt").unlink()
+        training = make_training(ALONE, **VARIATIONS[name])
+        training.restore(load_checkpoint(tmp_path / f"{count}-{name}", SilentReporter()))
+        assert training.iteration == 1
+        for key, value in finish(training, tmp_path).items():
+            torch.testing.assert_close(value, alone[name][key], rtol=1e-7, atol=1e-9)
     # What all of this is for: batch norm by each process's own batch is another training.
     key = "model neck.running_var"
     assert (found[0]["own statistics"][key] - alone["style ubs"][key]).abs().max() > 1e-6
