@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sil_cli.training.run_folder import FACTS_FILE, current_versions, read_facts
-from sil_cli.workflows.locate import is_finished, numbered_runs
+from sil_cli.workflows.locate import numbered_runs
 from sil_cli.workflows.rank_log import RankLog
 from sil_cli.workflows.together import agree, connect
 
@@ -80,14 +80,16 @@ def agree_on(company: Company, settings: Settings, datasets: Sequence[Dataset]) 
 
 
 def begun_by_this_launch(company: Company, settings: Settings) -> Path | None:
-    """The unfinished run that a launch began before torchrun started its processes anew; None where there is none."""
+    """The run that a launch began before torchrun started its processes anew; None where there is none.
+
+    It may have finished: a process can die after the first one has done its work.
+    """
     if company.launch.attempt == 0 or settings.train.resume:
         return None
     if settings.train.run is not None:
         return settings.train.run if (settings.train.run / FACTS_FILE).is_file() else None
     for run in reversed(numbered_runs(settings.train.runs)):
-        is_ours = (run / FACTS_FILE).is_file() and read_facts(run).launch == company.launch.name
-        if is_ours and not is_finished(run):
+        if (run / FACTS_FILE).is_file() and read_facts(run).launch == company.launch.name:
             return run
     return None
 
