@@ -52,6 +52,18 @@ class InterruptedWorkError(SilError):
     exit_code = 130
 
 
+class AlreadyToldError(SilError):
+    """Another process of the same command has told the user what went wrong.
+
+    Args:
+        exit_code: That of this process.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("Another process has told what went wrong.", "See there.")
+        self.exit_code = exit_code
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word most like `word`, or None when nothing is near."""
     found = get_close_matches(word, list(known), n=1, cutoff=0.5)

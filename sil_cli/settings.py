@@ -193,6 +193,11 @@ class TrainSettings(Section):
     erasing: Share = Field(0.0, description="chance of random erasing")
     ema: float = Field(0.0, ge=0.0, lt=1.0, description="decay of a moving average of the weights, then kept; 0: none")
     precision: Precision = Field("float32", description="`auto`: bfloat16 where the device is fast at it")
+    batch_norm: Literal["per-process", "synchronised", "frozen"] = Field(
+        "per-process",
+        description="what batch norm normalises by: each process's part of a batch, all of it, or the first weights' "
+        "statistics",
+    )
     select: Literal["last", "held-out"] = Field("last", description="which epoch's model is kept")
     held_out: float = Field(
         0.1,
@@ -209,6 +214,14 @@ class TrainSettings(Section):
     tensorboard: bool = Field(False, description="write the metrics for TensorBoard too")
     calibrate: bool = Field(True, description="measure thresholds at the end, on people of the sources not learnt")
     resume: bool = Field(False, description="go on with an unfinished run")
+
+
+class DistributedSettings(Section):
+    """Several processes, started by torchrun."""
+
+    timeout: float = Field(
+        1800.0, gt=0.0, description="seconds that a process waits for another before it takes it for hung"
+    )
 
 
 class SupervisedSettings(Section):
@@ -406,6 +419,7 @@ class Settings(BaseSettings):
     style: StyleSettings = StyleSettings()
     train: TrainSettings = TrainSettings()
     supervised: SupervisedSettings = SupervisedSettings()
+    distributed: DistributedSettings = DistributedSettings()
     inference: InferenceSettings = InferenceSettings()
     export: ExportSettings = ExportSettings()
     evaluate: EvaluateSettings = EvaluateSettings()

@@ -37,6 +37,8 @@ find crops -newer last-run -name '*.jpg' | sil index-gallery -
 sil index-gallery data/market1501 --model runs/001-ubs --gallery market
 
 sil index-gallery crops --index IVF1024,SQ8
+
+torchrun --nproc-per-node 4 -m sil_cli index-gallery crops
 """
 SHOWN_FAILED = 10
 READING = "What is known of images"
@@ -144,11 +146,13 @@ def command(
         "root": root,
         "prune": prune,
     }
-    with session(common(config, device, assignments, as_json, debug)) as current:
+    with session(common(config, device, assignments, as_json, debug), spreads=True) as current:
         settings = current.settings({"gallery": flags, "inference": {"engine": engine}})
-        from sil_cli.workflows.index import index_gallery
+        from sil_cli.workflows.index import index_in_company
 
-        result = index_gallery(settings, current.reporter)
+        result = index_in_company(settings, current.reporter, current.launch)
+        if result is None:  # the first process tells
+            return
         _show(current, result)
         option = "" if str(result.gallery) == "gallery" else f" --gallery {result.gallery}"
         current.next_command(

@@ -16,7 +16,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from sil_cli.cli.progress import make_reporter
-from sil_cli.errors import InterruptedWorkError, SilError
+from sil_cli.errors import AlreadyToldError, InterruptedWorkError, SilError, UsageError
+from sil_cli.launch import ALONE, Launch, read_launch
+from sil_cli.runtime import SilentReporter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,11 +64,12 @@ class Common:
 class Session:
     """One command's run: resolves settings, shows progress, ends with tables or with one JSON document."""
 
-    def __init__(self, common: Common) -> None:
+    def __init__(self, common: Common, launch: Launch = ALONE) -> None:
         self.common = common
+        self.launch = launch
         self.messages = Console(stderr=True)
-        self.out = Console(quiet=common.as_json)
-        self.reporter: Reporter = make_reporter(self.messages)
+        self.out = Console(quiet=common.as_json or not launch.is_first)
+        self.reporter: Reporter = make_reporter(self.messages) if launch.is_first else SilentReporter()
 
     def settings(self, flags: dict[str, Any], *, recipe: dict[str, Any] | None = None) -> Settings:
         """Resolve settings from this command's flags; flags that are None were not given.
@@ -89,7 +92,7 @@ class Session:
 
     def finish(self, result: BaseModel) -> None:
         """Print the one JSON document, where it was asked for."""
-        if self.common.as_json:
+        if self.common.as_json and self.launch.is_first:
             print_json(result.model_dump(mode="json"))
 
     def next_command(self, made: str, command: str | None) -> None:
@@ -101,15 +104,21 @@ class Session:
 
 
 @contextlib.contextmanager
-def session(common: Common) -> Iterator[Session]:
+def session(common: Common, *, spreads: bool = False) -> Iterator[Session]:
     """Run a command; whatever goes wrong becomes two lines on stderr and an exit code.
+
+    Args:
+        common: The options that every command takes.
+        spreads: The command can be run by several processes together, which torchrun starts.
 
     Raises:
         typer.Exit: With code 1 (failed), 2 (wrong usage or settings) or 130 (interrupted).
     """
     current = Session(common)
     try:
-        yield current
+        current = Session(common, read_launch())
+        with _together(current.launch, spreads=spreads):
+            yield current
     except (typer.Exit, typer.Abort):
         raise
     except BrokenPipeError:
@@ -120,11 +129,28 @@ def session(common: Common) -> Iterator[Session]:
         if common.debug and not isinstance(error, InterruptedWorkError):
             current.messages.print(escape("".join(traceback.format_exception(error))), highlight=False)
         told = as_sil_error(error)
+        if isinstance(told, AlreadyToldError):
+            raise typer.Exit(told.exit_code) from None
         current.messages.print(f"[bold red]Error:[/bold red] {escape(told.what)}", highlight=False, soft_wrap=True)
         current.messages.print(f"       {escape(told.fix)}", highlight=False, soft_wrap=True)
-        if common.as_json:
+        if common.as_json and current.launch.is_last:  # or else the one document is that of the next attempt
             print_json({"error": {"what": told.what, "fix": told.fix, "exit_code": told.exit_code}})
         raise typer.Exit(told.exit_code) from None
+
+
+def _together(launch: Launch, *, spreads: bool) -> contextlib.AbstractContextManager[None]:
+    """Around the work of a command in each of its processes."""
+    if launch.count == 1:
+        return contextlib.nullcontext()
+    if not spreads:
+        if not launch.is_first:
+            raise AlreadyToldError(UsageError.exit_code)
+        raise UsageError(
+            "torchrun can run `sil train` and `sil index-gallery` only.", "Run this command without torchrun."
+        )
+    from sil_cli.workflows.together import one_voice
+
+    return one_voice(launch)
 
 
 def print_json(document: object) -> None:

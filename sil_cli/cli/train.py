@@ -28,6 +28,8 @@ sil train --recipe supervised --source data/market1501
 sil train --style none --set train.second_pass=false
 
 sil train --resume
+
+torchrun --nproc-per-node 4 -m sil_cli train --set train.batch_norm=synchronised
 """
 
 
@@ -70,7 +72,7 @@ def command(
     debug: DebugOption = False,
 ) -> None:
     """Learn from several camera networks by style interleaved learning."""
-    with session(common(config, device, assignments, as_json, debug)) as current:
+    with session(common(config, device, assignments, as_json, debug), spreads=True) as current:
         flags = current.flags(
             {
                 "train": {
@@ -88,7 +90,7 @@ def command(
         current.settings(flags)  # wrong settings are told at once, before torch is loaded
         from sil_cli.workflows.train import train
 
-        result = train(flags, config, current.reporter)
+        result = train(flags, config, current.reporter, launch=current.launch)
         table = Table(title="Trained model", title_justify="left", show_header=False)
         table.add_row("run", str(result.run))
         table.add_row("learnt from", ", ".join(result.sources))

@@ -6,7 +6,8 @@ each sample and return γ·(F − μ)/σ + β: the content (F − μ)/σ stays, 
 (Tan et al., "Style Interleaved Learning for Generalizable Person Re-identification", arXiv 2207.03132, section III.)
 
 All numbers are drawn on the CPU by the NumPy generator that is handed in, so that a seed gives the same styles on
-every device.
+every device. Where several processes share a batch, each gathers the statistics of all samples, draws for all, and
+uses the draws for its own: the styles do not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import torch
+
+from sil_cli.models.parts import UNDIVIDED, Part
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,8 +34,8 @@ STATISTICS_EPSILON = 1e-6
 class Style(Protocol):
     """Gives every sample of a batch a new style."""
 
-    def apply(self, features: Tensor, rng: np.random.Generator) -> Tensor:
-        """Stylised features: the shape (B, C, H, W) and type of `features`."""
+    def apply(self, features: Tensor, rng: np.random.Generator, part: Part = UNDIVIDED) -> Tensor:
+        """Stylised features: the shape (B, C, H, W) and type of `features`, which are this part of the batch."""
 
 
 @dataclass(frozen=True)
@@ -67,21 +70,21 @@ class StatisticsStyle(ABC):
     def draw(self, own: Statistics, rng: np.random.Generator) -> Statistics:
         """New statistics (β as `mean`, γ as `std`) for a batch whose own statistics are `own`."""
 
-    def apply(self, features: Tensor, rng: np.random.Generator) -> Tensor:
+    def apply(self, features: Tensor, rng: np.random.Generator, part: Part = UNDIVIDED) -> Tensor:
         """γ·(F − μ)/σ + β, with no gradient through any statistic."""
         own = feature_statistics(features)
-        new = self.draw(own, rng)
-        scale = new.std / own.std
-        shift = new.mean - own.mean * scale
+        new = self.draw(Statistics(mean=part.gather(own.mean), std=part.gather(own.std)), rng)
+        scale = part.own(new.std) / own.std
+        shift = part.own(new.mean) - own.mean * scale
         return torch.addcmul(shift[:, :, None, None], _wide(features), scale[:, :, None, None]).to(features.dtype)
 
 
 class OwnStyle:
     """`none`: every sample keeps its own style (the FBF baseline)."""
 
-    def apply(self, features: Tensor, rng: np.random.Generator) -> Tensor:
+    def apply(self, features: Tensor, rng: np.random.Generator, part: Part = UNDIVIDED) -> Tensor:
         """The features that came in."""
-        del rng
+        del rng, part
         return features
 
 
@@ -142,12 +145,14 @@ class ExactMixStyle:
 
     alpha: float = 0.1
 
-    def apply(self, features: Tensor, rng: np.random.Generator) -> Tensor:
+    def apply(self, features: Tensor, rng: np.random.Generator, part: Part = UNDIVIDED) -> Tensor:
         """Features with mixed distributions; equal values are told apart by their position."""
         own = _wide(features.detach()).flatten(2)
-        weights, partner = _pairs(own, self.alpha, rng)
         ordered, order = own.sort(dim=2, stable=True)
-        move = (1 - weights)[:, None, None] * (ordered[partner] - ordered)
+        everyone = part.gather(ordered)  # all values, since a partner may lie in another process
+        weights, partner = _pairs(everyone, self.alpha, rng)
+        weights, partner = part.own(weights), part.own(partner)
+        move = (1 - weights)[:, None, None] * (everyone[partner] - ordered)
         moves = torch.empty_like(own).scatter_(2, order, move)
         return (features + moves.view(features.shape)).to(features.dtype)
 
@@ -280,9 +285,9 @@ class OccasionalStyle:
     style: Style
     probability: float
 
-    def apply(self, features: Tensor, rng: np.random.Generator) -> Tensor:
+    def apply(self, features: Tensor, rng: np.random.Generator, part: Part = UNDIVIDED) -> Tensor:
         """Stylised features, or the very features that came in."""
-        return self.style.apply(features, rng) if rng.random() < self.probability else features
+        return self.style.apply(features, rng, part) if rng.random() < self.probability else features
 
 
 def make_style(

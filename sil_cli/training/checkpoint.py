@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,8 +14,6 @@ from sil_cli.errors import ModelError
 from sil_cli.files import write_bytes
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
 
     from sil_cli.runtime import Reporter
@@ -78,15 +77,26 @@ def save_checkpoint(folder: Path, state: TrainingState, *, keep: int = 2) -> Pat
     Raises:
         OSError: The folder can't be written, or the disk is full; the older checkpoints stay.
     """
-    content = dict(vars(state)) | {"format": FORMAT, "selected": vars(state.selected) if state.selected else None}
-    # Through memory: on a full disk torch's own writer fails with an error of its own that says nothing of disks.
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
     path = folder / f"checkpoint-{state.iteration:07d}.pt"
-    write_bytes(path, buffer.getvalue())
+    # Through memory: on a full disk torch's own writer fails with an error of its own that says nothing of disks.
+    write_bytes(path, to_bytes(state))
     for older in checkpoints(folder)[:-keep]:
         older.unlink(missing_ok=True)
     return path
+
+
+def to_bytes(state: TrainingState) -> bytes:
+    """The content of a checkpoint."""
+    content = dict(vars(state)) | {"format": FORMAT, "selected": vars(state.selected) if state.selected else None}
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def from_bytes(content: bytes) -> TrainingState:
+    """The state that `to_bytes` made these bytes of, on the CPU."""
+    loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return _state(loaded, Path("the first process's state"))
 
 
 def load_checkpoint(folder: Path, reporter: Reporter) -> TrainingState:

@@ -8,8 +8,8 @@ import numpy as np
 
 from sil_cli.evaluation.metrics import EmbeddingSet, mean_scores, score_queries
 from sil_cli.evaluation.ranking import rank_matches
-from sil_cli.models.extract import embed_batches
-from sil_cli.training.sources import pixel_batches
+from sil_cli.training.embed_rows import embed_rows
+from sil_cli.training.ranks import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,12 +17,18 @@ if TYPE_CHECKING:
     import torch
 
     from sil_cli.models.embedder import Embedder
+    from sil_cli.training.ranks import Ranks
     from sil_cli.training.sources import Source
 
-BATCH = 128
 
-
-def held_out_map(embedder: Embedder, sources: Sequence[Source], *, device: torch.device, bfloat16: bool) -> float:
+def held_out_map(
+    embedder: Embedder,
+    sources: Sequence[Source],
+    *,
+    device: torch.device,
+    bfloat16: bool,
+    ranks: Ranks = ALONE,
+) -> float:
     """The mean over the sources of their held-out identities' mAP, 0..1.
 
     Every held-out image is a query against all the others of its source; those of the query's identity and camera
@@ -30,12 +36,18 @@ def held_out_map(embedder: Embedder, sources: Sequence[Source], *, device: torch
     counts as 0.
     """
     embedder.eval()
-    return float(np.mean([_source_map(embedder, source, device=device, bfloat16=bfloat16) for source in sources]))
+    scores = []
+    for source in sources:
+        rows = source.held_out_rows
+        scores.append(
+            _source_map(
+                source, embed_rows(embedder, source.pixels, rows, device=device, bfloat16=bfloat16, ranks=ranks)
+            )
+        )
+    return float(np.mean(scores))
 
 
-def _source_map(embedder: Embedder, source: Source, *, device: torch.device, bfloat16: bool) -> float:
-    batches = pixel_batches(source.pixels, source.held_out_rows, BATCH)
-    embeddings = np.concatenate(list(embed_batches(embedder, batches, device=device, bfloat16=bfloat16)))
+def _source_map(source: Source, embeddings: np.ndarray) -> float:
     everyone = EmbeddingSet(
         embeddings=embeddings,
         identities=source.held_out_identities,

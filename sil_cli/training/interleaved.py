@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from sil_cli.training.memory import PrototypeMemory
 from sil_cli.training.prototypes import centroids, random_directions
+from sil_cli.training.ranks import ALONE
 from sil_cli.training.step import StepOptions, interleaved_step
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sil_cli.models.embedder import Embedder
     from sil_cli.models.stylize import Style
     from sil_cli.runtime import Reporter
+    from sil_cli.training.ranks import Ranks
     from sil_cli.training.sources import Source
     from sil_cli.training.step import Batch
 
@@ -66,17 +68,15 @@ class Interleaved:
         """None: prototypes are not learnt by gradient."""
         return ()
 
-    def start(self, embedder: Embedder, sources: Sequence[Source], reporter: Reporter) -> None:
+    def start(self, embedder: Embedder, sources: Sequence[Source], reporter: Reporter, ranks: Ranks = ALONE) -> None:
         """Set the first prototypes."""
         if self.prototypes == "random":
             rng = np.random.default_rng(self.seed)
             rows = [random_directions(source.identities, embedder.dimension, rng) for source in sources]
         elif self.prototypes == "centroids":
             with reporter.task("First prototypes", sum(len(source.rows) for source in sources), "images") as task:
-                rows = [
-                    centroids(embedder, source, device=self.device, bfloat16=self.options.bfloat16, task=task)
-                    for source in sources
-                ]
+                with_them: dict[str, Any] = {"bfloat16": self.options.bfloat16, "ranks": ranks, "task": task}
+                rows = [centroids(embedder, source, device=self.device, **with_them) for source in sources]
         else:
             rows = list(self.prototypes)
         self.memories = [PrototypeMemory(each.to(self.device)) for each in rows]
@@ -87,9 +87,10 @@ class Interleaved:
         batches: Sequence[Batch],
         optimizer: torch.optim.Optimizer,
         rng: np.random.Generator,
+        ranks: Ranks = ALONE,
     ) -> Tensor:
         """One `interleaved_step`."""
-        return interleaved_step(embedder, self.memories, batches, self.style, optimizer, self.options, rng)
+        return interleaved_step(embedder, self.memories, batches, self.style, optimizer, self.options, rng, ranks)
 
     def state(self) -> dict[str, Tensor]:
         """The prototypes, by the number of their source."""

@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 import torch
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sil_cli.errors import InterruptedWorkError, SilError
 from sil_cli.models.extract import to_images
+from sil_cli.models.synchronised_norm import synchronise_norms
 from sil_cli.training.augment import erase, flip_and_crop
-from sil_cli.training.checkpoint import Selected, TrainingState, save_checkpoint
+from sil_cli.training.checkpoint import Selected, TrainingState, from_bytes, save_checkpoint, to_bytes
 from sil_cli.training.divergence import has_diverged
 from sil_cli.training.held_out import held_out_map
 from sil_cli.training.prefetch import Ahead
+from sil_cli.training.ranks import ALONE
 from sil_cli.training.schedule import learning_rate
 from sil_cli.training.step import Batch
 
@@ -28,7 +31,10 @@ if TYPE_CHECKING:
     from sil_cli.models.embedder import Embedder
     from sil_cli.runtime import Reporter, StopRequest
     from sil_cli.training.method import Method
+    from sil_cli.training.ranks import Ranks
     from sil_cli.training.sources import Source
+
+BatchNormMode = Literal["per-process", "synchronised", "frozen"]
 
 FUSED = ("cpu", "cuda")
 """Devices whose Adam updates all weights in one kernel; elsewhere torch chooses."""
@@ -55,6 +61,7 @@ class LoopOptions:
     keep_checkpoints: int = 2
     select_held_out: bool = False
     bfloat16: bool = False
+    batch_norm: BatchNormMode = "per-process"
 
 
 class Training:
@@ -73,8 +80,12 @@ class Training:
         options: LoopOptions,
         *,
         device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Put the model on the device; the method begins by `start` or `restore`."""
+        if options.batch_norm == "synchronised" and ranks.count > 1:
+            synchronise_norms(embedder)
+        self.ranks = ranks
         self.embedder = embedder.to(device).to(memory_format=torch.channels_last)
         self.sources = sources
         self.method = method
@@ -118,7 +129,7 @@ class Training:
     def start(self, reporter: Reporter) -> None:
         """Begin: the method sets what it needs by the model's first weights, in eval mode."""
         self.embedder.eval()
-        self.method.start(self.embedder, self.sources, reporter)
+        self.method.start(self.embedder, self.sources, reporter, self.ranks)
 
     def restore(self, state: TrainingState) -> None:
         """Take up a saved state."""
@@ -144,6 +155,12 @@ class Training:
             selected=self.selected,
         )
 
+    def share_state(self) -> None:
+        """Give every process the state of the first one: its weights, whatever else it began with or restored."""
+        state = self.ranks.from_first(lambda: to_bytes(self.state()))
+        if not self.ranks.is_first:
+            self.restore(from_bytes(state))
+
     def run(
         self,
         folder: Path,
@@ -154,10 +171,11 @@ class Training:
         """Train to the end, with a checkpoint in `folder` before the first epoch and after every one.
 
         Args:
-            folder: Where the checkpoints go.
+            folder: Where the first process writes the checkpoints.
             reporter: Shows loss, rate and time left.
-            stop: Looked at after every iteration; a request saves a checkpoint and raises.
-            on_epoch: Called with the history after every epoch, before its checkpoint is written.
+            stop: Looked at after every iteration; a request in any process saves a checkpoint and raises in all.
+            on_epoch: Called with the history after every epoch, before its checkpoint is written; in the first
+                process alone.
 
         Raises:
             InterruptedWorkError: `stop` was requested; the checkpoint holds everything done.
@@ -181,10 +199,11 @@ class Training:
                 task.advance(epoch=at, loss=loss, images_per_second=self.images_per_second)
                 if self.iteration % self.options.iterations == 0:
                     self._end_epoch(epoch, reporter)
-                    on_epoch(self.history)
+                    if self.ranks.is_first:
+                        on_epoch(self.history)
                     self._save(folder)
                     self._stop_if_diverged(epoch)
-                if stop.requested and self.iteration < self.total_iterations:
+                if self.ranks.any(stop.requested) and self.iteration < self.total_iterations:
                     self._save(folder)
                     raise InterruptedWorkError(
                         f"Stopped after iteration {self.iteration} of {self.total_iterations}; nothing is lost.",
@@ -201,7 +220,12 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(epoch)
         self.embedder.train()
-        loss = self.method.step(self.embedder, batches, self.optimizer, rng).item()
+        if self.options.batch_norm == "frozen":
+            _freeze_norms(self.embedder)
+        loss = self.method.step(self.embedder, batches, self.optimizer, rng, self.ranks).item()
+        if self.options.batch_norm == "per-process":
+            held, whole = sum(len(batch.images) for batch in batches), sum(len(batch.labels) for batch in batches)
+            self.ranks.average_statistics(self.embedder, held / whole)
         if self.averaged is not None:
             self.averaged.update_parameters(self.embedder)
         if not math.isfinite(loss):
@@ -221,7 +245,18 @@ class Training:
             )
 
     def _save(self, folder: Path) -> None:
-        save_checkpoint(folder, self.state(), keep=self.options.keep_checkpoints)
+        self._refuse_drift()
+        if self.ranks.is_first:
+            save_checkpoint(folder, self.state(), keep=self.options.keep_checkpoints)
+
+    def _refuse_drift(self) -> None:
+        """Compare the weights, statistics and prototypes of all processes, which must be equal to the bit."""
+        other = self.ranks.different([*self.embedder.state_dict().values(), *self.method.state().values()])
+        if other is not None:
+            raise SilError(
+                f"The weights of process {other} are not those of process 0 any more (iteration {self.iteration}).",
+                "Go on from the last checkpoint with `sil train --resume`; if it comes back, suspect that machine.",
+            )
 
     def _prepare(self, iteration: int) -> tuple[list[Batch], np.random.Generator]:
         """The batches of an iteration, and the generator that goes on to draw in its step."""
@@ -229,12 +264,14 @@ class Training:
         return [self._batch(source, iteration, rng) for source in self.sources], rng
 
     def _batch(self, source: Source, iteration: int, rng: np.random.Generator) -> Batch:
-        pixels, labels = source.batch(iteration)
-        images = flip_and_crop(to_images(pixels, self.device), rng, flip=self.options.flip, pad=self.options.pad)
+        part = self.ranks.part(source.sampler.identities_per_batch, source.sampler.instances)
+        pixels, labels = source.batch(iteration, part)
+        flip, pad = self.options.flip, self.options.pad
+        images = flip_and_crop(to_images(pixels, self.device), rng, flip=flip, pad=pad, part=part)
         if self.options.erasing > 0.0:
             mean = self.embedder.architecture.mean
-            images = erase(images, rng, probability=self.options.erasing, colour=mean)
-        return Batch(images=images, labels=torch.from_numpy(labels).to(self.device))
+            images = erase(images, rng, probability=self.options.erasing, colour=mean, part=part)
+        return Batch(images=images, labels=torch.from_numpy(labels).to(self.device), part=part)
 
     def _learning_rate(self, epoch: int) -> float:
         return learning_rate(
@@ -255,13 +292,21 @@ class Training:
         }
         self.loss_sum = 0.0
         if self.options.select_held_out:
-            score = held_out_map(self.kept, self.sources, device=self.device, bfloat16=self.options.bfloat16)
+            bfloat16 = self.options.bfloat16
+            score = held_out_map(self.kept, self.sources, device=self.device, bfloat16=bfloat16, ranks=self.ranks)
             facts["held_out_mAP"] = score
             reporter.note(f"Epoch {epoch + 1}: mAP {score:.3f} on held-out source identities.")
             if self.selected is None or score > self.selected.score:
                 state = {name: tensor.cpu().clone() for name, tensor in self.kept.state_dict().items()}
                 self.selected = Selected(epoch=epoch + 1, score=score, embedder=state)
         self.history.append(facts)
+
+
+def _freeze_norms(module: nn.Module) -> None:
+    """Let batch norms use, and keep, the statistics that they have."""
+    for each in module.modules():
+        if isinstance(each, nn.modules.batchnorm._BatchNorm):
+            each.eval()
 
 
 def _average_of(embedder: Embedder, decay: float) -> AveragedModel:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from sil_cli.training.ranks import ALONE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
     from sil_cli.models.embedder import Embedder
     from sil_cli.runtime import Reporter
+    from sil_cli.training.ranks import Ranks
     from sil_cli.training.sources import Source
     from sil_cli.training.step import Batch
 
@@ -27,7 +30,7 @@ class Method(Protocol):
     def parameters(self) -> Iterable[nn.Parameter]:
         """What the optimiser learns besides the embedder."""
 
-    def start(self, embedder: Embedder, sources: Sequence[Source], reporter: Reporter) -> None:
+    def start(self, embedder: Embedder, sources: Sequence[Source], reporter: Reporter, ranks: Ranks = ALONE) -> None:
         """Set what is learnt besides the embedder to its beginning; the embedder is on its device, in eval mode."""
 
     def step(
@@ -36,6 +39,7 @@ class Method(Protocol):
         batches: Sequence[Batch],
         optimizer: torch.optim.Optimizer,
         rng: np.random.Generator,
+        ranks: Ranks = ALONE,
     ) -> Tensor:
         """One iteration with the embedder in train mode; returns the loss before it, a detached scalar."""
 

@@ -11,7 +11,8 @@ import torch
 from torch.nn import functional as F
 
 from sil_cli.errors import DataError, UsageError
-from sil_cli.models.extract import embed_batches
+from sil_cli.training.embed_rows import embed_rows
+from sil_cli.training.ranks import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,21 +22,22 @@ if TYPE_CHECKING:
 
     from sil_cli.models.embedder import Embedder
     from sil_cli.runtime import Task
+    from sil_cli.training.ranks import Ranks
     from sil_cli.training.sources import Source
-
-BATCH = 128
 
 
 def centroids(
-    embedder: Embedder, source: Source, *, device: torch.device, bfloat16: bool, task: Task | None = None
+    embedder: Embedder,
+    source: Source,
+    *,
+    device: torch.device,
+    bfloat16: bool,
+    ranks: Ranks = ALONE,
+    task: Task | None = None,
 ) -> Tensor:
     """The normalised mean embedding of each identity, (K, D), by a model that is in eval mode: the paper's start."""
-    parts = []
-    for rows in embed_batches(embedder, source.in_order(BATCH), device=device, bfloat16=bfloat16):
-        parts.append(rows)
-        if task is not None:
-            task.advance(len(rows))
-    return normalised_means(torch.from_numpy(np.concatenate(parts)).to(device), source.labels)
+    rows = embed_rows(embedder, source.pixels, source.rows, device=device, bfloat16=bfloat16, ranks=ranks, task=task)
+    return normalised_means(torch.from_numpy(rows).to(device), source.labels)
 
 
 def normalised_means(embeddings: Tensor, labels: np.ndarray) -> Tensor:

@@ -55,6 +55,8 @@ class RunFacts(BaseModel):
         bfloat16: Convolutions ran in bfloat16.
         versions: Of Python, this program, torch, torchvision and NumPy.
         git: The repository that the run was started in; None where there is none.
+        processes: How many shared the training when it began.
+        launch: The launch that began it, told by torchrun, so that a restart of it finds the run again.
         weights: `trained`, or `averaged` where the moving average is what is kept.
         loss: Mean of the last epoch, once finished.
         images_per_second: Over the whole run, once finished.
@@ -77,6 +79,8 @@ class RunFacts(BaseModel):
     bfloat16: bool
     versions: dict[str, str]
     git: GitState | None = None
+    processes: int = 1
+    launch: str | None = None
     weights: Literal["trained", "averaged"] = "trained"
     loss: float | None = None
     images_per_second: float | None = None

@@ -9,6 +9,7 @@ import numpy as np
 
 from sil_cli.data.sampling import IdentitySampler
 from sil_cli.errors import DataError
+from sil_cli.models.parts import UNDIVIDED, Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -47,14 +48,10 @@ class Source:
         """K, the number of identities trained on."""
         return len(self.identity_names)
 
-    def batch(self, iteration: int) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels (B, H, W, 3) and labels (B,) of an iteration; a pure function of its number."""
+    def batch(self, iteration: int, part: Part = UNDIVIDED) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels (b, H, W, 3) of a part, and labels (B,) of the whole batch; pure functions of the iteration."""
         chosen = self.sampler.batch(iteration)
-        return self.pixels[self.rows[chosen]], self.labels[chosen]
-
-    def in_order(self, size: int) -> Iterator[np.ndarray]:
-        """The pixels trained on, in the order of `rows`, in batches of at most `size`."""
-        return pixel_batches(self.pixels, self.rows, size)
+        return self.pixels[self.rows[chosen[part.rows]]], self.labels[chosen]
 
 
 def pixel_batches(pixels: np.ndarray, rows: np.ndarray, size: int) -> Iterator[np.ndarray]:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
+from sil_cli.models.parts import UNDIVIDED, Part
 from sil_cli.models.precision import autocast
+from sil_cli.training.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,15 +27,17 @@ StyledPass = Literal["first", "second", "both"]
 
 @dataclass(frozen=True)
 class Batch:
-    """One source's part of an iteration.
+    """One source's share of an iteration.
 
     Attributes:
-        images: (B, 3, H, W), uint8 or floating in 0..1, augmented.
-        labels: (B,), int64, the source's identities numbered from 0.
+        images: (b, 3, H, W), uint8 or floating in 0..1, augmented; those that this process holds, usually all.
+        labels: (B,), int64, the source's identities numbered from 0; of the whole batch.
+        part: Which of the B samples the images are.
     """
 
     images: Tensor
     labels: Tensor
+    part: Part = UNDIVIDED
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ def interleaved_step(
     optimizer: torch.optim.Optimizer,
     options: StepOptions,
     rng: np.random.Generator,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """Two forward passes and one backward pass (arXiv 2207.03132, algorithm 1).
 
@@ -77,47 +82,57 @@ def interleaved_step(
         style: The stylisation, in the pass that the options name.
         optimizer: Over the embedder's parameters.
         options: The constants.
-        rng: Draws the second pass's order, and the styles.
+        rng: Draws the second pass's order, and the styles; the same in all processes.
+        ranks: The processes that share the batches.
 
     Returns:
         L_M, the mean over the sources of their losses before the update; a detached scalar on the device.
     """
     device = batches[0].images.device
 
-    def embed(images: Tensor, *, styled: bool) -> Tensor:
-        draw = (lambda features: style.apply(features, rng)) if styled else None
+    def embed(images: Tensor, part: Part, *, styled: bool) -> Tensor:
+        draw = (lambda features: style.apply(features, rng, part)) if styled else None
         with autocast(device, enabled=options.bfloat16):
             return embedder(images, style=draw, after_stages=options.after_stages)  # type: ignore[no-any-return]
 
     # First forward, original styles: each source alone, so that batch norm sees one domain at a time.
-    originals = [embed(batch.images, styled=options.style_in != "second") for batch in batches]
-    losses = [
-        memory.loss(embeddings, batch.labels, temperature=options.temperature)
+    originals = [embed(batch.images, batch.part, styled=options.style_in != "second") for batch in batches]
+    losses = [  # a process's mean counts by its share of the batch, so that the sum over the processes is the mean
+        memory.loss(embeddings, batch.part.own(batch.labels), temperature=options.temperature) * batch.part.weight
         for memory, embeddings, batch in zip(memories, originals, batches, strict=True)
     ]
     loss = torch.stack(losses).mean()
 
     # Backward: θ' ← θ − α ∇L_M(θ). The prototypes get no gradient.
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
+    loss = descend(loss, optimizer, ranks)
 
     if not options.second_pass:  # FB: the embeddings that gave the gradient are also those that make the prototypes.
         for memory, embeddings, batch in zip(memories, originals, batches, strict=True):
-            memory.update(embeddings.detach(), batch.labels, momentum=options.momentum)
-        return loss.detach()
+            memory.update(batch.part.gather(embeddings.detach()), batch.labels, momentum=options.momentum)
+        return loss
 
     # Second forward, interleaved styles, with θ': one shuffled batch of all sources; it feeds the prototypes only.
-    order = torch.from_numpy(rng.permutation(sum(len(batch.labels) for batch in batches))).to(device)
-    images = torch.cat([batch.images for batch in batches])[order]
+    shuffling = rng.permutation(sum(len(batch.labels) for batch in batches))
+    part, own_order = batches[0].part.joined([batch.part for batch in batches[1:]]).shuffled(shuffling)
+    images = torch.cat([batch.images for batch in batches])[torch.from_numpy(own_order).to(device)]
     with torch.no_grad(), _statistics(embedder, options):
-        embeddings = embed(images, styled=options.style_in != "first")
+        embeddings = part.gather(embed(images, part, styled=options.style_in != "first"))
+    order = torch.from_numpy(shuffling).to(device)
     owners = torch.cat([torch.full_like(batch.labels, source) for source, batch in enumerate(batches)])[order]
     labels = torch.cat([batch.labels for batch in batches])[order]
     for source, memory in enumerate(memories):
         mine = owners == source
         memory.update(embeddings[mine], labels[mine], momentum=options.momentum)
-    return loss.detach()
+    return loss
+
+
+def descend(loss: Tensor, optimizer: torch.optim.Optimizer, ranks: Ranks) -> Tensor:
+    """One step of the optimiser down the sum over the processes of their losses; returns that sum, detached."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    ranks.sum_gradients(each for group in optimizer.param_groups for each in group["params"])
+    optimizer.step()
+    return ranks.sum(loss.detach())
 
 
 @contextlib.contextmanager

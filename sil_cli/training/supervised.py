@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sil_cli.models.parts import UNDIVIDED, Part
 from sil_cli.models.precision import autocast
-from sil_cli.training.step import Batch
+from sil_cli.training.ranks import ALONE, Ranks
+from sil_cli.training.step import Batch, descend
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,6 +58,7 @@ def supervised_step(
     optimizer: torch.optim.Optimizer,
     options: SupervisedOptions,
     rng: np.random.Generator,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """One forward and one backward pass: L = L_identity(after the neck) + L_triplet(before the neck).
 
@@ -65,41 +68,41 @@ def supervised_step(
         batch: P identities with K images each, labels among those of the classifier.
         optimizer: Over both.
         options: The constants.
-        rng: Draws the styles.
+        rng: Draws the styles; the same in all processes.
+        ranks: The processes that share the batch.
 
     Returns:
         L before the update; a detached scalar on the device.
     """
-    style = options.style
+    style, part = options.style, batch.part
     with autocast(batch.images.device, enabled=options.bfloat16):
         features = embedder.pooled(
             batch.images,
-            style=(lambda maps: style.apply(maps, rng)) if style is not None else None,
+            style=(lambda maps: style.apply(maps, rng, part)) if style is not None else None,
             after_stages=options.after_stages,
         )
     scores = classifier(embedder.neck(features))
-    loss = F.cross_entropy(scores, batch.labels, label_smoothing=options.label_smoothing)
-    loss = loss + batch_hard_triplet_loss(features, batch.labels, margin=options.margin)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    return loss.detach()
+    loss = F.cross_entropy(scores, part.own(batch.labels), label_smoothing=options.label_smoothing)
+    loss = loss + batch_hard_triplet_loss(features, batch.labels, margin=options.margin, part=part)
+    return descend(loss * part.weight, optimizer, ranks)
 
 
-def batch_hard_triplet_loss(features: Tensor, labels: Tensor, *, margin: Margin) -> Tensor:
+def batch_hard_triplet_loss(features: Tensor, labels: Tensor, *, margin: Margin, part: Part = UNDIVIDED) -> Tensor:
     """The mean over the anchors of max(0, m + d⁺ − d⁻), or of ln(1 + exp(d⁺ − d⁻)) with a soft margin.
 
     d⁺ is the Euclidean distance to the farthest image of the anchor's identity, d⁻ that to the nearest of any other
     (Hermans et al., "In Defense of the Triplet Loss for Person Re-Identification", 2017, equation 5).
 
     Args:
-        features: (B, D), not normalised.
-        labels: (B,), at least two different ones.
+        features: (b, D), not normalised: the anchors, which are this part of the batch.
+        labels: (B,), of the whole batch, at least two different ones.
         margin: m, or `soft`.
+        part: What of the batch the anchors are; d⁺ and d⁻ are those in all of it.
     """
+    everyone = part.gather_with_gradient(features)
     # Differences, not the expanded square: near zero that loses all its digits.
-    distances = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
-    same = labels[:, None] == labels[None, :]
+    distances = torch.cdist(features, everyone, compute_mode="donot_use_mm_for_euclid_dist")
+    same = part.own(labels)[:, None] == labels[None, :]
     farthest = distances.masked_fill(~same, -math.inf).amax(dim=1)
     nearest = distances.masked_fill(same, math.inf).amin(dim=1)
     if margin == "soft":
@@ -141,7 +144,7 @@ class Supervised:
         """The classifier's weights."""
         return self.classifier.parameters()
 
-    def start(self, embedder: Embedder, sources: Sequence[Source], reporter: Reporter) -> None:
+    def start(self, embedder: Embedder, sources: Sequence[Source], reporter: Reporter, ranks: Ranks = ALONE) -> None:
         """Nothing: the classifier has its first weights already."""
 
     def step(
@@ -150,12 +153,14 @@ class Supervised:
         batches: Sequence[Batch],
         optimizer: torch.optim.Optimizer,
         rng: np.random.Generator,
+        ranks: Ranks = ALONE,
     ) -> Tensor:
         """One `supervised_step` with the batches of all sources as one."""
         images = torch.cat([batch.images for batch in batches])
         labels = [batch.labels + offset for batch, offset in zip(batches, self.offsets, strict=True)]
-        together = Batch(images=images, labels=torch.cat(labels))
-        return supervised_step(embedder, self.classifier, together, optimizer, self.options, rng)
+        part = batches[0].part.joined([batch.part for batch in batches[1:]])
+        together = Batch(images=images, labels=torch.cat(labels), part=part)
+        return supervised_step(embedder, self.classifier, together, optimizer, self.options, rng, ranks)
 
     def state(self) -> dict[str, Tensor]:
         """The classifier's weights."""

@@ -21,6 +21,7 @@ from sil_cli.runtime import cpu_count, resolve_device
 from sil_cli.training.interleaved import Interleaved
 from sil_cli.training.loop import LoopOptions, Training
 from sil_cli.training.prototypes import read_prototypes
+from sil_cli.training.ranks import ALONE
 from sil_cli.training.sources import Source, make_source
 from sil_cli.training.step import StepOptions
 from sil_cli.training.supervised import Supervised, SupervisedOptions
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from sil_cli.runtime import Reporter
     from sil_cli.settings import ModelSettings, Settings, TrainSettings
     from sil_cli.training.method import Method
+    from sil_cli.training.ranks import Ranks
 
 
 def load_sources(folders: Sequence[Path]) -> list[Dataset]:
@@ -78,7 +80,15 @@ def warn_of_targets(datasets: Sequence[Dataset], reporter: Reporter) -> None:
             )
 
 
-def compose(settings: Settings, datasets: Sequence[Dataset], reporter: Reporter, *, fresh: bool) -> Training:
+def compose(
+    settings: Settings,
+    datasets: Sequence[Dataset],
+    reporter: Reporter,
+    *,
+    fresh: bool,
+    ranks: Ranks = ALONE,
+    device: torch.device | None = None,
+) -> Training:
     """Put model, sources and method together.
 
     Args:
@@ -86,12 +96,14 @@ def compose(settings: Settings, datasets: Sequence[Dataset], reporter: Reporter,
         datasets: The sources.
         reporter: Shows progress.
         fresh: The first weights and prototypes are wanted; without it a checkpoint will bring both.
+        ranks: The processes that share the training; whatever is fresh is the first one's.
+        device: This process's; None: by the settings.
 
     Raises:
         SilError: The settings contradict each other or the data, or something can't be read.
     """
     _refuse_contradictions(settings)
-    device = resolve_device(settings.device)
+    device = device or resolve_device(settings.device)
     torch.manual_seed(settings.train.seed)
     embedder = Embedder(architecture(settings.model))
     last = max(settings.style.after_stages)
@@ -100,11 +112,11 @@ def compose(settings: Settings, datasets: Sequence[Dataset], reporter: Reporter,
             f"style.after_stages = {last}: {settings.model.backbone} has {embedder.backbone.stages} stages.",
             f"Choose among 1 to {embedder.backbone.stages}.",
         )
-    if fresh:
+    if fresh and ranks.is_first:
         load_pretrained(embedder, settings.model.weights)
-    sources = [_open_source(dataset, settings, reporter) for dataset in datasets]
+    sources = [_open_source(dataset, settings, reporter, ranks) for dataset in datasets]
     method = _method(settings, embedder, sources, device, fresh=fresh)
-    return Training(embedder, sources, method, _loop_options(settings, device), device=device)
+    return Training(embedder, sources, method, _loop_options(settings, device), device=device, ranks=ranks)
 
 
 def architecture(model: ModelSettings) -> Architecture:
@@ -123,7 +135,7 @@ def _refuse_contradictions(settings: Settings) -> None:
         )
 
 
-def _open_source(dataset: Dataset, settings: Settings, reporter: Reporter) -> Source:
+def _open_source(dataset: Dataset, settings: Settings, reporter: Reporter, ranks: Ranks) -> Source:
     train = settings.train
     positions = [position for position, record in enumerate(dataset.records) if is_learnt_from(record, train)]
     pixels = open_pixels(
@@ -146,7 +158,26 @@ def _open_source(dataset: Dataset, settings: Settings, reporter: Reporter) -> So
         held_out=train.held_out if train.select == "held-out" else 0.0,
     )
     _check_batches(source, settings, reporter)
+    _check_parts(source, settings, ranks)
     return source
+
+
+def _check_parts(source: Source, settings: Settings, ranks: Ranks) -> None:
+    """Refuse more processes than can share a source's batch."""
+    people = source.sampler.identities_per_batch
+    if people < ranks.count:
+        raise UsageError(
+            f"There are {ranks.count} processes, but a batch of {source.name} has {people} identities; each process "
+            "takes at least one.",
+            f"Start at most {people} processes, or set train.identities to {ranks.count} or more.",
+        )
+    smallest = people // ranks.count * source.sampler.instances
+    if ranks.count > 1 and smallest < 2 and settings.train.batch_norm == "per-process":
+        raise UsageError(
+            f"With {ranks.count} processes one of them has a single image of {source.name} in a batch: too few for a "
+            "batch norm of its own.",
+            "Start fewer processes, or set train.batch_norm to synchronised.",
+        )
 
 
 def _check_batches(source: Source, settings: Settings, reporter: Reporter) -> None:
@@ -231,7 +262,7 @@ def is_learnt_from(record: ImageRecord, train: TrainSettings) -> bool:
 def _loop_options(settings: Settings, device: torch.device) -> LoopOptions:
     train = settings.train
     same = {"epochs", "iterations", "seed", "learning_rate", "weight_decay", "warmup_epochs", "warmup_factor"}
-    same |= {"milestones", "decay", "flip", "pad", "erasing", "ema", "divergence", "keep_checkpoints"}
+    same |= {"milestones", "decay", "flip", "pad", "erasing", "ema", "divergence", "keep_checkpoints", "batch_norm"}
     return LoopOptions(
         **train.model_dump(include=same),
         select_held_out=train.select == "held-out",

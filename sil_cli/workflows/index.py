@@ -14,6 +14,7 @@ from sil_cli.retrieval.gallery import open_gallery
 from sil_cli.retrieval.tuning import refresh_index, require_factory
 from sil_cli.retrieval.writer import gallery_writer
 from sil_cli.runtime import SilentReporter
+from sil_cli.workflows.embed import embed_files
 from sil_cli.workflows.engine import MODEL_FOLDER, gallery_record, keep_model, load
 from sil_cli.workflows.export import export_if_possible
 from sil_cli.workflows.ingest.options import ingest_options
@@ -27,16 +28,42 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from sil_cli.launch import Launch
     from sil_cli.models.choose import LoadedModel
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
+    from sil_cli.workflows.embed_together import Helpers
 
 _LINGER = 2.0
 """Seconds that a path of a stream waits for others: a slow stream can be searched soon, a fast one is quick."""
 
 
-def index_gallery(settings: Settings, reporter: Reporter) -> IndexResult:
+def index_in_company(settings: Settings, reporter: Reporter, launch: Launch) -> IndexResult | None:
+    """`index_gallery` by all processes of a launch; the result is that of the first, and None in the others.
+
+    Raises:
+        SilError: As of `index_gallery`, or the processes can't be joined.
+    """
+    if launch.count == 1:
+        return index_gallery(settings, reporter)
+    from sil_cli.workflows.embed_together import Helpers, help_to_embed
+    from sil_cli.workflows.together import connect
+
+    ranks, _ = connect(launch, settings.device, timeout=settings.distributed.timeout)
+    if not ranks.is_first:
+        help_to_embed(settings, ranks, reporter)
+        return None
+    helpers = Helpers(ranks, timeout=settings.distributed.timeout)
+    return index_gallery(settings, helpers.reporter(reporter), helpers)
+
+
+def index_gallery(settings: Settings, reporter: Reporter, helpers: Helpers | None = None) -> IndexResult:
     """Embed what the gallery does not hold yet, and store it.
+
+    Args:
+        settings: All settings.
+        reporter: Shows progress.
+        helpers: Other processes that share in the embedding; they are let go when it is done.
 
     Raises:
         SilError: There are no images or no model, or the gallery belongs to another model or writer.
@@ -54,15 +81,20 @@ def index_gallery(settings: Settings, reporter: Reporter) -> IndexResult:
     require_finished(loaded, model)
     if settings.gallery.index is not None:
         require_factory(settings.gallery.index, loaded.engine.dimension)
+    if helpers is not None:
+        helpers.begin(model, len(known), loaded.engine)
     with gallery_writer(folder, gallery_record(loaded)) as writer:
         keep_model(loaded, folder)
         keep_calibration(model, folder, loaded.record.fingerprint)
         placing = Placing(folder, writer.sources())
-        run = IndexRun(writer, reader, placing, loaded.engine, settings.gallery.batch)
+        embed = embed_files if helpers is None else helpers.embed
+        run = IndexRun(writer, reader, placing, loaded.engine, settings.gallery.batch, embed)
         try:
             _take_all(run, fixed, stream, reporter)
             run.sweep([source.folder for source in fixed if source.folder is not None])
             pruned = run.prune() if settings.gallery.prune else 0
+            if helpers is not None:
+                helpers.end()
             writer.finish()
             refresh_index(writer, reporter, wished=settings.gallery.index)
         except KeyboardInterrupt:

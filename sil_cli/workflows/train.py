@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sil_cli.data.protocol import Protocol, read_protocol
 from sil_cli.errors import DataError, ModelError, SilError, UsageError
 from sil_cli.files import one_line, remove_leftovers, write_bytes
+from sil_cli.launch import ALONE, Launch
 from sil_cli.locks import writer_lock
 from sil_cli.models.embedder import save_model
 from sil_cli.models.record import read_record
@@ -29,6 +30,7 @@ from sil_cli.training.run_folder import (
 )
 from sil_cli.training.tensorboard import TensorBoardLog, require_tensorboard
 from sil_cli.workflows.calibrate import calibrate_after_training
+from sil_cli.workflows.company import Company, agree_on, as_first, begun_by_this_launch, meet
 from sil_cli.workflows.compose_training import compose, load_sources, warn_of_targets
 from sil_cli.workflows.locate import (
     is_finished,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from sil_cli.data.manifest import Dataset
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
+    from sil_cli.training.checkpoint import TrainingState
     from sil_cli.training.loop import Training
 
 FREE_WHEN_RESUMING = {
@@ -56,7 +59,11 @@ GENERATED_RECIPE, PHOTOGRAPHS_RECIPE = "generated", "paper"
 
 
 def train(
-    flags: dict[str, Any], config: Path | None, reporter: Reporter, protocol: Protocol | None = None
+    flags: dict[str, Any],
+    config: Path | None,
+    reporter: Reporter,
+    protocol: Protocol | None = None,
+    launch: Launch = ALONE,
 ) -> TrainResult:
     """Train a model, or go on with an unfinished run.
 
@@ -68,33 +75,52 @@ def train(
         config: The settings file, or None for `sil.toml`.
         reporter: Shows progress.
         protocol: What pins settings above the recipe; None: the one in the data folder, unless sources are named.
+        launch: The processes that share the training, where torchrun started several. All of them return the same;
+            a restart of theirs goes on with the run that they began.
 
     Raises:
         SilError: Anything that keeps it from finishing, with what to do.
     """
     settings = load_settings(flags=flags, config=config)
-    if settings.train.resume:
-        return _resume(settings, flags, config, reporter)
+    company = meet(settings, launch, reporter)
+    reporter = company.reporter
+    begun = company.decide(lambda: str(_begun(settings, company) or ""))
+    if begun:
+        return _resume(Path(begun), settings, flags, config, company)
     protocol = protocol or (None if settings.train.sources else read_protocol(settings.data.folder))
     datasets = load_sources(source_folders(settings.train.sources, settings.data.folder))
     pinned = protocol.layer if protocol else {}
     recipe = settings.train.recipe or pinned.get("train", {}).get("recipe") or choose_recipe(datasets)
     settings = load_settings(flags=flags, config=config, recipe=merge(read_recipe(recipe), pinned))
-    run = settings.train.run
+    agree_on(company, settings, datasets)
+    if company.ranks.is_first:
+        _refuse_to_write_over(settings.train.run)
+    if settings.train.tensorboard:
+        require_tensorboard()
+    warn_of_targets(datasets, reporter)
+    training = compose(settings, datasets, reporter, fresh=True, ranks=company.ranks, device=company.device)
+    run = Path(company.decide(lambda: str(settings.train.run or new_run_folder(settings.train.runs, _label(settings)))))
+    with _only_writer(run, company):
+        if company.ranks.is_first:
+            write_settings(run, _kept_settings(settings, datasets, recipe))
+            write_facts(run, _facts(settings, recipe, datasets, training, company.launch))
+        training.share_state()
+        training.start(reporter)
+        return _finish(run, training, settings, company)
+
+
+def _refuse_to_write_over(run: Path | None) -> None:
     if run is not None and (run / FACTS_FILE).exists():
         raise UsageError(
             f"{run} already holds a run.", f"Go on with `sil train --resume --run {run}`, or name another."
         )
-    if settings.train.tensorboard:
-        require_tensorboard()
-    warn_of_targets(datasets, reporter)
-    training = compose(settings, datasets, reporter, fresh=True)
-    run = run or new_run_folder(settings.train.runs, _label(settings))
-    with _only_writer(run):
-        write_settings(run, _kept_settings(settings, datasets, recipe))
-        write_facts(run, _facts(settings, recipe, datasets, training))
-        training.start(reporter)
-        return _finish(run, training, settings, reporter)
+
+
+def _begun(settings: Settings, company: Company) -> Path | None:
+    """The run to go on with, where one is to be gone on with."""
+    if settings.train.resume:
+        return settings.train.run or _newest_unfinished(settings.train.runs)
+    return begun_by_this_launch(company, settings)
 
 
 def choose_recipe(datasets: list[Dataset]) -> str:
@@ -111,8 +137,8 @@ def _label(settings: Settings) -> str:
     return settings.style.name
 
 
-def _resume(settings: Settings, flags: dict[str, Any], config: Path | None, reporter: Reporter) -> TrainResult:
-    run = settings.train.run or _newest_unfinished(settings.train.runs)
+def _resume(run: Path, settings: Settings, flags: dict[str, Any], config: Path | None, company: Company) -> TrainResult:
+    reporter = company.reporter
     if not (run / FACTS_FILE).is_file():
         raise UsageError(f"{run} holds no run to resume.", "Name a run folder with --run, or train without --resume.")
     facts = read_facts(run)
@@ -129,17 +155,27 @@ def _resume(settings: Settings, flags: dict[str, Any], config: Path | None, repo
         require_tensorboard()
     datasets = load_sources(list(settings.train.sources))
     refuse_other_data(datasets, facts, run)
+    agree_on(company, settings, datasets)
     _warn_of_other_versions(facts, run, reporter)
-    with _only_writer(run):
-        remove_leftovers(run)
-        state = load_checkpoint(run, reporter) if checkpoints(run) else None
-        training = compose(settings, datasets, reporter, fresh=state is None)
+    with _only_writer(run, company):
+        has_begun = bool(company.decide(lambda: "yes" if checkpoints(run) else ""))
+        state = _last_state(run, reporter) if company.ranks.is_first and has_begun else None
+        training = compose(
+            settings, datasets, reporter, fresh=not has_begun, ranks=company.ranks, device=company.device
+        )
         if state is not None:
             training.restore(state)
+        training.share_state()
+        if has_begun:
             reporter.note(f"Going on with {run} after iteration {training.iteration} of {training.total_iterations}.")
         else:
             training.start(reporter)
-        return _finish(run, training, settings, reporter)
+        return _finish(run, training, settings, company)
+
+
+def _last_state(run: Path, reporter: Reporter) -> TrainingState:
+    remove_leftovers(run)
+    return load_checkpoint(run, reporter)
 
 
 def _warn_of_other_versions(facts: RunFacts, run: Path, reporter: Reporter) -> None:
@@ -149,9 +185,19 @@ def _warn_of_other_versions(facts: RunFacts, run: Path, reporter: Reporter) -> N
         reporter.warn(f"{run} began with {', '.join(other)}: its numbers may differ from those of one unbroken run.")
 
 
-def _only_writer(run: Path) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def _only_writer(run: Path, company: Company) -> Iterator[None]:
+    """Lock the run's folder, in the first process; each of several keeps its log there."""
     run.mkdir(parents=True, exist_ok=True)
-    return writer_lock(run, while_held="Wait until it is done.", elsewhere="Choose another folder with --run DIR.")
+    with contextlib.ExitStack() as stack:
+        if company.ranks.is_first:
+            held = writer_lock(
+                run, while_held="Wait until it is done.", elsewhere="Choose another folder with --run DIR."
+            )
+            stack.enter_context(held)
+        if company.log is not None:
+            stack.enter_context(company.log.opened(run))
+        yield
 
 
 def _newest_unfinished(runs: Path) -> Path:
@@ -212,7 +258,7 @@ def _kept_settings(settings: Settings, datasets: list[Dataset], recipe: str) -> 
     return kept
 
 
-def _facts(settings: Settings, recipe: str, datasets: list[Dataset], training: Training) -> RunFacts:
+def _facts(settings: Settings, recipe: str, datasets: list[Dataset], training: Training, launch: Launch) -> RunFacts:
     return RunFacts(
         recipe=recipe,
         method=settings.train.method,
@@ -236,12 +282,16 @@ def _facts(settings: Settings, recipe: str, datasets: list[Dataset], training: T
         bfloat16=training.options.bfloat16,
         versions=current_versions(),
         git=git_state(Path.cwd()),
+        processes=launch.count,
+        launch=launch.name or None,
         weights="trained" if training.averaged is None else "averaged",
     )
 
 
-def _finish(run: Path, training: Training, settings: Settings, reporter: Reporter) -> TrainResult:
-    with _metrics_writer(run, training, tensorboard=settings.train.tensorboard) as write, stop_at_safe_point() as stop:
+def _finish(run: Path, training: Training, settings: Settings, company: Company) -> TrainResult:
+    reporter = company.reporter
+    tensorboard = settings.train.tensorboard and company.ranks.is_first
+    with _metrics_writer(run, training, tensorboard=tensorboard) as write, stop_at_safe_point() as stop:
         try:
             training.run(run, reporter, stop, write)
         except OSError as error:
@@ -249,6 +299,11 @@ def _finish(run: Path, training: Training, settings: Settings, reporter: Reporte
                 f"{run} can't be written: {one_line(error)}.",
                 f"Make room there, or see to its permissions, and go on with `sil train --resume --run {run}`.",
             ) from error
+    return as_first(company, TrainResult, lambda: _keep(run, training, settings, reporter))
+
+
+def _keep(run: Path, training: Training, settings: Settings, reporter: Reporter) -> TrainResult:
+    """Write the finished model and what is known of it."""
     epoch, state = training.selected_state()
     training.embedder.load_state_dict(state)
     facts = read_facts(run).model_copy(
@@ -280,7 +335,7 @@ def _metrics_writer(
             log.write(history)
 
     try:
-        if training.history:
+        if training.history and training.ranks.is_first:
             write(training.history)
         yield write
     finally:

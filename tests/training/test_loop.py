@@ -263,3 +263,13 @@ def test_a_disk_that_fills_while_saving_leaves_the_older_checkpoint(tmp_path, mo
     monkeypatch.undo()
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [content]
     assert load_checkpoint(tmp_path, SilentReporter()).iteration == 0
+
+
+def test_frozen_batch_norms_keep_their_statistics(tmp_path) -> None:
+    for mode in ("frozen", "per-process"):
+        training = make_training(batch_norm=mode, epochs=1)
+        training.start(SilentReporter())
+        before = training.embedder.state_dict()["backbone.convolutions.0.1.running_mean"].clone()
+        training.run(tmp_path, SilentReporter(), StopRequest(), ignore)
+        after = training.embedder.state_dict()["backbone.convolutions.0.1.running_mean"]
+        assert torch.equal(before, after) == (mode == "frozen")

@@ -5,7 +5,7 @@ import pytest
 
 from sil_cli.data.manifest import ImageRecord
 from sil_cli.errors import DataError
-from sil_cli.training.sources import make_source
+from sil_cli.training.sources import make_source, pixel_batches
 
 
 def records(*identities: str, **more) -> list[ImageRecord]:
@@ -54,6 +54,6 @@ def test_a_single_identity_is_too_few() -> None:
 
 def test_batches_in_order_cover_everything() -> None:
     made = source(records(*"aabbc"))
-    parts = list(made.in_order(2))
+    parts = list(pixel_batches(made.pixels, made.rows, 2))
     assert [len(part) for part in parts] == [2, 2, 1]
     assert np.concatenate(parts)[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]

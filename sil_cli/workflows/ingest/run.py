@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from sil_cli.workflows.ingest.subjects import TRACKLET, TRACKLET_IMAGES, Subject
 from sil_cli.workflows.results import FailedImage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
     from sil_cli.data.images import Box
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sil_cli.retrieval.store import GalleryEntry
     from sil_cli.retrieval.writer import GalleryWriter
     from sil_cli.runtime import Reporter
+    from sil_cli.workflows.embed import EmbeddedFiles, ImageFile
     from sil_cli.workflows.ingest.placing import Placing
     from sil_cli.workflows.ingest.seen import SeenImage
     from sil_cli.workflows.ingest.sources import SourceReader
@@ -30,6 +31,15 @@ COMMIT_IMAGES = 1024
 
 _MERGE_EVERY = 64
 """Commits of a stream after which small files of vectors are merged."""
+
+
+class Embed(Protocol):
+    """How image files become embeddings."""
+
+    def __call__(
+        self, engine: Engine, files: Sequence[ImageFile], *, batch: int
+    ) -> Generator[EmbeddedFiles, None, None]:
+        """As `embed_files` does it."""
 
 
 class IndexRun:
@@ -53,12 +63,13 @@ class IndexRun:
         placing: Placing,
         engine: Engine,
         batch: int,
+        embed: Embed = embed_files,
     ) -> None:
         self.failed: list[FailedImage] = []
         self.added = self.replaced = self.unchanged = self.described = self.absorbed = self.embedded = 0
         self.gone: list[tuple[int, str]] = []
         self._writer, self._reader, self._placing = writer, reader, placing
-        self._engine, self._batch = engine, batch
+        self._engine, self._batch, self._embed_files = engine, batch, embed
         self._tracklets = reader.options.tracklets != "off"
         self._keys: set[tuple[str, str, Box | None]] = set()
         self._parts: set[tuple[str, str, Box | None]] = set()
@@ -136,7 +147,7 @@ class IndexRun:
         waiting: list[tuple[Subject, np.ndarray]] = []
         with (
             reporter.task("Indexing", len(files), "images") as task,
-            closing(embed_files(self._engine, files, batch=self._batch)) as parts,
+            closing(self._embed_files(self._engine, files, batch=self._batch)) as parts,
         ):
             for done, part in gather_embeddings(subjects, parts):
                 waiting += done

@@ -1,0 +1,317 @@
+"""The training loop: epochs of interleaved steps that can stop and go on at any iteration."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from sil_cli.errors import InterruptedWorkError, SilError
+from sil_cli.models.extract import to_images
+from sil_cli.models.synchronised_norm import synchronise_norms
+from sil_cli.training.augment import erase, flip_and_crop
+from sil_cli.training.checkpoint import Selected, TrainingState, from_bytes, save_checkpoint, to_bytes
+from sil_cli.training.divergence import has_diverged
+from sil_cli.training.held_out import held_out_map
+from sil_cli.training.prefetch import Ahead
+from sil_cli.training.ranks import ALONE
+from sil_cli.training.schedule import learning_rate
+from sil_cli.training.step import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from sil_cli.models.embedder import Embedder
+    from sil_cli.runtime import Reporter, StopRequest
+    from sil_cli.training.method import Method
+    from sil_cli.training.ranks import Ranks
+    from sil_cli.training.sources import Source
+
+BatchNormMode = Literal["per-process", "synchronised", "frozen"]
+
+FUSED = ("cpu", "cuda")
+"""Devices whose Adam updates all weights in one kernel; elsewhere torch chooses."""
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How long and with what the loop trains; see `TrainSettings` for meanings and units."""
+
+    epochs: int
+    iterations: int
+    seed: int
+    learning_rate: float
+    weight_decay: float
+    warmup_epochs: int
+    warmup_factor: float
+    milestones: tuple[int, ...]
+    decay: float
+    flip: float
+    pad: int
+    erasing: float = 0.0
+    ema: float = 0.0
+    divergence: float = 0.0
+    keep_checkpoints: int = 2
+    select_held_out: bool = False
+    bfloat16: bool = False
+    batch_norm: BatchNormMode = "per-process"
+
+
+class Training:
+    """One training under way: everything that changes from iteration to iteration.
+
+    Attributes:
+        averaged: The exponential moving average of the weights and statistics, where the options ask for it; it then
+            is the model that is tested and kept.
+    """
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        sources: Sequence[Source],
+        method: Method,
+        options: LoopOptions,
+        *,
+        device: torch.device,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        """Put the model on the device; the method begins by `start` or `restore`."""
+        if options.batch_norm == "synchronised" and ranks.count > 1:
+            synchronise_norms(embedder)
+        self.ranks = ranks
+        self.embedder = embedder.to(device).to(memory_format=torch.channels_last)
+        self.sources = sources
+        self.method = method
+        self.options = options
+        self.device = device
+        self.optimizer = torch.optim.Adam(
+            [each for each in (*self.embedder.parameters(), *method.parameters()) if each.requires_grad],
+            lr=options.learning_rate,
+            weight_decay=options.weight_decay,
+            fused=device.type in FUSED or None,
+        )
+        self.averaged = _average_of(self.embedder, options.ema) if options.ema else None
+        self.iteration = 0
+        self.loss_sum = 0.0
+        self.seconds = 0.0
+        self.history: list[dict[str, float]] = []
+        self.selected: Selected | None = None
+
+    @property
+    def total_iterations(self) -> int:
+        """Iterations from start to end."""
+        return self.options.epochs * self.options.iterations
+
+    @property
+    def images_per_iteration(self) -> int:
+        """Images that pass through the network for gradients, all sources together."""
+        return sum(len(source.sampler.batch(0)) for source in self.sources)
+
+    @property
+    def images_per_second(self) -> float:
+        """Mean rate over all iterations done, 0 before the first."""
+        return self.iteration * self.images_per_iteration / self.seconds if self.seconds else 0.0
+
+    @property
+    def kept(self) -> Embedder:
+        """The model that is tested and kept: the averaged one where there is one."""
+        if self.averaged is None:
+            return self.embedder
+        return cast("Embedder", self.averaged.module)
+
+    def start(self, reporter: Reporter) -> None:
+        """Begin: the method sets what it needs by the model's first weights, in eval mode."""
+        self.embedder.eval()
+        self.method.start(self.embedder, self.sources, reporter, self.ranks)
+
+    def restore(self, state: TrainingState) -> None:
+        """Take up a saved state."""
+        self.embedder.load_state_dict(state.embedder)
+        self.optimizer.load_state_dict(state.optimizer)
+        self.method.restore(state.method)
+        if self.averaged is not None and state.averaged is not None:
+            self.averaged.load_state_dict(state.averaged)
+        self.iteration, self.loss_sum, self.seconds = state.iteration, state.loss_sum, state.seconds
+        self.history, self.selected = list(state.history), state.selected
+
+    def state(self) -> TrainingState:
+        """All that the next iteration depends on."""
+        return TrainingState(
+            iteration=self.iteration,
+            embedder=self.embedder.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            method=self.method.state(),
+            averaged=self.averaged.state_dict() if self.averaged is not None else None,
+            loss_sum=self.loss_sum,
+            seconds=self.seconds,
+            history=self.history,
+            selected=self.selected,
+        )
+
+    def share_state(self) -> None:
+        """Give every process the state of the first one: its weights, whatever else it began with or restored."""
+        state = self.ranks.from_first(lambda: to_bytes(self.state()))
+        if not self.ranks.is_first:
+            self.restore(from_bytes(state))
+
+    def run(
+        self,
+        folder: Path,
+        reporter: Reporter,
+        stop: StopRequest,
+        on_epoch: Callable[[list[dict[str, float]]], None],
+    ) -> None:
+        """Train to the end, with a checkpoint in `folder` before the first epoch and after every one.
+
+        Args:
+            folder: Where the first process writes the checkpoints.
+            reporter: Shows loss, rate and time left.
+            stop: Looked at after every iteration; a request in any process saves a checkpoint and raises in all.
+            on_epoch: Called with the history after every epoch, before its checkpoint is written; in the first
+                process alone.
+
+        Raises:
+            InterruptedWorkError: `stop` was requested; the checkpoint holds everything done.
+            SilError: The loss is no longer a number, or has diverged.
+        """
+        if self.iteration == 0:
+            self._save(folder)
+        with (
+            reporter.task("Training", self.total_iterations, "iterations") as task,
+            Ahead(self._prepare, end=self.total_iterations, device=self.device) as ahead,
+        ):
+            task.advance(self.iteration)
+            while self.iteration < self.total_iterations:
+                epoch = self.iteration // self.options.iterations
+                started = time.perf_counter()
+                loss = self._iterate(epoch, *ahead.take(self.iteration))
+                self.seconds += time.perf_counter() - started
+                self.loss_sum += loss
+                self.iteration += 1
+                at = f"{epoch + 1}/{self.options.epochs}"
+                task.advance(epoch=at, loss=loss, images_per_second=self.images_per_second)
+                if self.iteration % self.options.iterations == 0:
+                    self._end_epoch(epoch, reporter)
+                    if self.ranks.is_first:
+                        on_epoch(self.history)
+                    self._save(folder)
+                    self._stop_if_diverged(epoch)
+                if self.ranks.any(stop.requested) and self.iteration < self.total_iterations:
+                    self._save(folder)
+                    raise InterruptedWorkError(
+                        f"Stopped after iteration {self.iteration} of {self.total_iterations}; nothing is lost.",
+                        f"Go on with `sil train --resume --run {folder}`.",
+                    )
+
+    def selected_state(self) -> tuple[int, dict[str, torch.Tensor]]:
+        """The epoch (from 1) and the weights that the options select."""
+        if self.selected is not None:
+            return self.selected.epoch, self.selected.embedder
+        return self.options.epochs, self.kept.state_dict()
+
+    def _iterate(self, epoch: int, batches: list[Batch], rng: np.random.Generator) -> float:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate(epoch)
+        self.embedder.train()
+        if self.options.batch_norm == "frozen":
+            _freeze_norms(self.embedder)
+        loss = self.method.step(self.embedder, batches, self.optimizer, rng, self.ranks).item()
+        if self.options.batch_norm == "per-process":
+            held, whole = sum(len(batch.images) for batch in batches), sum(len(batch.labels) for batch in batches)
+            self.ranks.average_statistics(self.embedder, held / whole)
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.embedder)
+        if not math.isfinite(loss):
+            raise SilError(
+                f"The loss is no longer a number (iteration {self.iteration + 1}).",
+                "Try a smaller train.learning_rate, a longer train.warmup_epochs, or --set train.precision=float32.",
+            )
+        return loss
+
+    def _stop_if_diverged(self, epoch: int) -> None:
+        losses = [facts["loss"] for facts in self.history]
+        if has_diverged(losses, chance=self.method.chance, factor=self.options.divergence):
+            raise SilError(
+                f"The loss diverges: {losses[-1]:.2f} after epoch {epoch + 1}, and {self.method.chance:.2f} is chance.",
+                "Try a smaller train.learning_rate, a longer train.warmup_epochs or a higher train.temperature; "
+                "train.divergence = 0 never stops.",
+            )
+
+    def _save(self, folder: Path) -> None:
+        self._refuse_drift()
+        if self.ranks.is_first:
+            save_checkpoint(folder, self.state(), keep=self.options.keep_checkpoints)
+
+    def _refuse_drift(self) -> None:
+        """Compare the weights, statistics and prototypes of all processes, which must be equal to the bit."""
+        other = self.ranks.different([*self.embedder.state_dict().values(), *self.method.state().values()])
+        if other is not None:
+            raise SilError(
+                f"The weights of process {other} are not those of process 0 any more (iteration {self.iteration}).",
+                "Go on from the last checkpoint with `sil train --resume`; if it comes back, suspect that machine.",
+            )
+
+    def _prepare(self, iteration: int) -> tuple[list[Batch], np.random.Generator]:
+        """The batches of an iteration, and the generator that goes on to draw in its step."""
+        rng = np.random.default_rng([self.options.seed, iteration])
+        return [self._batch(source, iteration, rng) for source in self.sources], rng
+
+    def _batch(self, source: Source, iteration: int, rng: np.random.Generator) -> Batch:
+        part = self.ranks.part(source.sampler.identities_per_batch, source.sampler.instances)
+        pixels, labels = source.batch(iteration, part)
+        flip, pad = self.options.flip, self.options.pad
+        images = flip_and_crop(to_images(pixels, self.device), rng, flip=flip, pad=pad, part=part)
+        if self.options.erasing > 0.0:
+            mean = self.embedder.architecture.mean
+            images = erase(images, rng, probability=self.options.erasing, colour=mean, part=part)
+        return Batch(images=images, labels=torch.from_numpy(labels).to(self.device), part=part)
+
+    def _learning_rate(self, epoch: int) -> float:
+        return learning_rate(
+            epoch,
+            base=self.options.learning_rate,
+            warmup_epochs=self.options.warmup_epochs,
+            warmup_factor=self.options.warmup_factor,
+            milestones=self.options.milestones,
+            decay=self.options.decay,
+        )
+
+    def _end_epoch(self, epoch: int, reporter: Reporter) -> None:
+        facts: dict[str, float] = {
+            "epoch": epoch + 1,
+            "loss": self.loss_sum / self.options.iterations,
+            "learning_rate": self._learning_rate(epoch),
+            "images_per_second": round(self.images_per_second, 1),
+        }
+        self.loss_sum = 0.0
+        if self.options.select_held_out:
+            bfloat16 = self.options.bfloat16
+            score = held_out_map(self.kept, self.sources, device=self.device, bfloat16=bfloat16, ranks=self.ranks)
+            facts["held_out_mAP"] = score
+            reporter.note(f"Epoch {epoch + 1}: mAP {score:.3f} on held-out source identities.")
+            if self.selected is None or score > self.selected.score:
+                state = {name: tensor.cpu().clone() for name, tensor in self.kept.state_dict().items()}
+                self.selected = Selected(epoch=epoch + 1, score=score, embedder=state)
+        self.history.append(facts)
+
+
+def _freeze_norms(module: nn.Module) -> None:
+    """Let batch norms use, and keep, the statistics that they have."""
+    for each in module.modules():
+        if isinstance(each, nn.modules.batchnorm._BatchNorm):
+            each.eval()
+
+
+def _average_of(embedder: Embedder, decay: float) -> AveragedModel:
+    """θ̄ ← decay·θ̄ + (1 − decay)·θ after every iteration, batch norm's statistics included; it begins at the first θ."""
+    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    averaged = AveragedModel(embedder, multi_avg_fn=average, use_buffers=True)
+    averaged.n_averaged.fill_(1)  # or else the first update would copy
+    return averaged

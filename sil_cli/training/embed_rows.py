@@ -1,0 +1,56 @@
+"""Embeddings of many of a source's images, shared out over the processes of a training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from sil_cli.models.extract import embed_batches
+from sil_cli.training.ranks import shares
+from sil_cli.training.sources import pixel_batches
+
+if TYPE_CHECKING:
+    from sil_cli.models.embedder import Embedder
+    from sil_cli.runtime import Task
+    from sil_cli.training.ranks import Ranks
+
+BATCH = 128
+
+
+def embed_rows(
+    embedder: Embedder,
+    pixels: np.ndarray,
+    rows: np.ndarray,
+    *,
+    device: torch.device,
+    bfloat16: bool,
+    ranks: Ranks,
+    task: Task | None = None,
+) -> np.ndarray:
+    """The embeddings of images, (N, D) float32, by a model that is in eval mode.
+
+    The batches are the same for any number of processes, and each embeds a stretch of them; so the result is the same
+    too.
+
+    Args:
+        embedder: The model.
+        pixels: (M, H, W, 3) uint8.
+        rows: (N,) positions in `pixels`.
+        device: Where the model is.
+        bfloat16: Compute convolutions in bfloat16.
+        ranks: The processes; all get all embeddings.
+        task: Is told the progress.
+    """
+    edges = np.minimum(shares(-(-len(rows) // BATCH), ranks.count) * BATCH, len(rows))
+    own = rows[edges[ranks.number] : edges[ranks.number + 1]]
+    parts = [np.empty((0, embedder.dimension), dtype=np.float32)]
+    for part in embed_batches(embedder, pixel_batches(pixels, own, BATCH), device=device, bfloat16=bfloat16):
+        parts.append(part)
+        if task is not None:
+            task.advance(len(part))
+    everyone = ranks.gather_rows(torch.from_numpy(np.concatenate(parts)), np.diff(edges).tolist())
+    if task is not None:
+        task.advance(len(rows) - len(own))
+    return everyone.numpy()
