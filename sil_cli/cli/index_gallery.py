@@ -16,6 +16,7 @@ from sil_cli.cli.options import (
     EngineOption,
     JsonOption,
     SetOption,
+    StoreOption,
     common,
 )
 from sil_cli.cli.session import Session, session
@@ -37,6 +38,8 @@ find crops -newer last-run -name '*.jpg' | sil index-gallery -
 sil index-gallery data/market1501 --model runs/001-ubs --gallery market
 
 sil index-gallery crops --index IVF1024,SQ8
+
+sil index-gallery crops --store milvus://db.example:19530/station
 """
 SHOWN_FAILED = 10
 READING = "What is known of images"
@@ -124,6 +127,7 @@ def command(
             help="How to search: by size, exactly, or FAISS's name of an index.",
         ),
     ] = None,
+    store: StoreOption = None,
     config: ConfigOption = None,
     device: DeviceOption = None,
     assignments: SetOption = None,
@@ -135,6 +139,7 @@ def command(
         "images": tuple(images) if images else None,
         "model": model,
         "folder": gallery,
+        "store": store,
         "index": index,
         "pattern": pattern,
         "time_format": time_format,
@@ -150,10 +155,9 @@ def command(
 
         result = index_gallery(settings, current.reporter)
         _show(current, result)
-        option = "" if str(result.gallery) == "gallery" else f" --gallery {result.gallery}"
         current.next_command(
             f"{result.total:,} crops can be searched in {result.gallery}.",
-            f"sil query {result.example or 'IMAGE'}{option}",
+            f"sil query {result.example or 'IMAGE'}{result.option}",
         )
         current.finish(result)
 
