@@ -178,6 +178,15 @@ class Gallery:
             self._passing[wanted] = self._store.ids_matching(wanted)
         return self._passing[wanted]
 
+    def count_passing(self, wanted: Filter) -> int:
+        """How many entries pass a filter; raises as `ids_passing`."""
+        return len(self.ids_passing(wanted))
+
+    def sample(self, count: int) -> list[int]:
+        """The ids of so many entries at random, the same ones each time; of all where there are fewer."""
+        chosen: list[int] = np.random.default_rng(0).permutation(self.ids())[:count].tolist()
+        return chosen
+
     def entries(self, ids: Sequence[int]) -> dict[int, GalleryEntry]:
         """The entries of the given ids; an unknown id is left out."""
         return self._store.entries(ids)

@@ -72,8 +72,11 @@ class GalleryReader(Protocol):
     def ids_of_content(self, content_hash: str) -> frozenset[int]:
         """The ids of all entries whose image file has this SHA-256."""
 
-    def last_id(self) -> int:
-        """The highest id that was ever given."""
+    def count_passing(self, wanted: Filter) -> int:
+        """How many entries pass a filter."""
+
+    def sample(self, count: int) -> list[int]:
+        """The ids of so many entries at random, the same ones each time; of all where there are fewer."""
 
     def removals(self) -> list[tuple[str, int, str]]:
         """Time, count and kinds of criteria of all removals, oldest first."""

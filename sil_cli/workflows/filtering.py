@@ -46,7 +46,7 @@ def make_filter(settings: Settings, *, paths: tuple[str, ...] = (), ids: tuple[i
 
 def warn_if_nothing_passes(gallery: GalleryReader, wanted: Filter, reporter: Reporter) -> None:
     """Say so when no entry passes a filter, and what entries there are."""
-    if not wanted or len(gallery.ids_passing(wanted)):
+    if not wanted or gallery.count_passing(wanted):
         return
     asked = {"camera": wanted.cameras, "identity": wanted.identities}
     asked |= {key: (value,) for key, value in wanted.where}

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from sil_cli.errors import SilError, UsageError
 from sil_cli.retrieval.filters import Filter
 from sil_cli.retrieval.schema import FORMAT
@@ -206,7 +204,7 @@ def _measured(one: Measured, exact: Measured) -> MeasuredIndex:
 def _sample_check(gallery: GalleryReader, settings: Settings, reporter: Reporter) -> CheckResult:
     """Embed some images again and compare; what isn't there or has changed since is left out and counted."""
     name = "sample embedded again"
-    chosen = np.random.default_rng(0).permutation(gallery.ids())[:SAMPLE].tolist()
+    chosen = gallery.sample(SAMPLE)
     recorded = gallery.entries(chosen)
     found = find_again(gallery, chosen).subjects
     usable = {one: each for one, each in found.items() if each.entry.content_hash == recorded[one].content_hash}

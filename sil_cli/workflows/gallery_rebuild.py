@@ -45,7 +45,7 @@ def rebuild_gallery(settings: Settings, reporter: Reporter, *, drop_missing: boo
             embedded, gone = _embed_all(rebuild, loaded.engine, settings.gallery.batch, reporter)
         except KeyboardInterrupt:
             raise InterruptedWorkError(
-                f"Stopped with {len(rebuild.new):,} of {len(rebuild.old):,} images embedded; {store.name} is as it was.",
+                f"Stopped with {len(rebuild.new):,} of {len(rebuild.old):,} embedded; {store.name} is as it was.",
                 "Run the same command again to go on with the rest.",
             ) from None
         if gone and not drop_missing:

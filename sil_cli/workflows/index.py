@@ -55,6 +55,10 @@ def index_gallery(settings: Settings, reporter: Reporter) -> IndexResult:
     if settings.gallery.index is not None:
         store.require_index(settings.gallery.index, loaded.engine.dimension)
     with store.writer(gallery_record(loaded)) as writer:
+        if _belongs_to_another(folder, model):  # a folder beside another store: no writer has looked at it
+            raise GalleryError(
+                f"{folder} keeps another model than that of {store.name}.", "Choose another folder with --gallery DIR."
+            )
         keep_model(loaded, folder)
         keep_calibration(model, folder, loaded.record.fingerprint)
         placing = Placing(folder, writer.sources())

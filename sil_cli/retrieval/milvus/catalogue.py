@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sil_cli.retrieval.milvus.connection import Connection
 
-Kind = Literal["source", "camera", "key", "removal", "wished", "measured"]
+Kind = Literal["gallery", "source", "camera", "key", "removal", "wished", "measured"]
 SUFFIX = "_catalogue"
 _MOST = 16_384
 _NO_VECTOR = [0.0, 1.0]  # Milvus wants a vector in every row
@@ -84,7 +84,12 @@ class Catalogue:
         found = self.values("measured")
         return json.loads(found[0]) if found else None
 
-    def put(self, kind: Literal["wished", "measured"], value: str) -> None:
+    def gallery(self) -> dict[str, Any] | None:
+        """The format and the model of the gallery; None where nothing is recorded yet."""
+        found = self.values("gallery")
+        return json.loads(found[0]) if found else None
+
+    def put(self, kind: Literal["gallery", "wished", "measured"], value: str) -> None:
         """Remember the one value of a kind."""
         self._put([(kind, kind, value)])
 

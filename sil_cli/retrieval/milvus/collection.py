@@ -55,11 +55,11 @@ class Collection:
         self.dimension = dimension
         self._connection = connection
 
-    def create(self, description: str, index: IndexKind) -> None:
+    def create(self, index: IndexKind) -> None:
         """Make it, empty and loaded."""
         from pymilvus import DataType, MilvusClient
 
-        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False, description=description)
+        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("id", DataType.INT64, is_primary=True)
         schema.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=self.dimension)
         for name, length in TEXTS.items():

@@ -37,8 +37,9 @@ def expression(wanted: Filter) -> str:
     for key, value in wanted.where:
         grouped.setdefault(key, []).append(value)
     for key, values in grouped.items():
-        inside = f"{METADATA}[{json.dumps(key, ensure_ascii=False)}] in [{_quoted(values)}]"
-        parts.append(_among(key, values) if key in COLUMNS else inside)
+        named = f"{METADATA}[{json.dumps(key, ensure_ascii=False)}]"
+        either = " or ".join(f"{named} == {_quoted([value])}" for value in values)  # Lite knows no `in` of JSON
+        parts.append(_among(key, values) if key in COLUMNS else f"({either})")
     return " and ".join(parts)
 
 

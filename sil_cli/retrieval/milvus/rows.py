@@ -45,7 +45,7 @@ TEXTS = {
 
 VECTOR, METADATA, INSTANT = "vector", "metadata", "instant"
 KEY_FIELDS = ("source", "path", "box")
-ENTRY_FIELDS = tuple(name for name in TEXTS if name != "members") + (METADATA,)
+ENTRY_FIELDS = (*(name for name in TEXTS if name != "members"), METADATA)
 _PLAIN_MEMBERS = 32_768
 _MOST_JSON = 65_000
 

@@ -8,7 +8,7 @@ asked for its quick answer.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from sil_cli.retrieval.milvus.rows import ID_BITS, VECTOR
 from sil_cli.retrieval.searching import GATHERED_ROWS, plan_search
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence, Set
+    from collections.abc import Iterable, Sequence, Set
 
     from numpy.typing import NDArray
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sil_cli.retrieval.milvus.indexes import IndexKind
     from sil_cli.retrieval.searching import Ranked
 
+_MOST_VALUES = 2**22  # of vectors in one message
 _SPARE = 8  # candidates fetched beyond the wanted ones, so that a tie at the cut is seen
 _PROPOSALS = 4  # candidates asked of coarse codes or of some cells for each wanted one
 
@@ -84,7 +85,7 @@ class MilvusSearcher:
         if not kept:
             return [[] for _ in queries]
         if plan == "gather" or kept <= GATHERED_ROWS:
-            found = self._gathered(queries, k, condition, exclude)
+            found = self._gathered(queries, k, kept, condition, exclude)
         elif plan == "index":
             found = self._through_index(queries, k, kept, condition, exclude)
         else:
@@ -98,16 +99,22 @@ class MilvusSearcher:
         return found
 
     def _gathered(
-        self, queries: NDArray[np.float32], k: int, condition: str, exclude: Sequence[Set[int]]
+        self, queries: NDArray[np.float32], k: int, kept: int, condition: str, exclude: Sequence[Set[int]]
     ) -> list[Ranked]:
         """By fetching every row that passes."""
         found: list[Ranked] = [[] for _ in queries]
-        for part in self._collection.parts(condition, [VECTOR]):
+        for part in self._fetched(condition, kept):
             ids = np.array([row["id"] for row in part], dtype=np.int64)
             vectors = np.array([row[VECTOR] for row in part], dtype=np.float32)
             for at, (query, unwanted) in enumerate(zip(queries, exclude, strict=True)):
                 found[at] = _best(found[at] + _ranked(query, ids, vectors, unwanted, k), k)
         return found
+
+    def _fetched(self, condition: str, kept: int) -> Iterable[list[dict[str, Any]]]:
+        """Ids and vectors of all rows that pass: at once where one message holds them."""
+        if kept <= GATHERED_ROWS and kept * self._collection.dimension <= _MOST_VALUES:
+            return [self._collection.some(condition, [VECTOR], 2 * GATHERED_ROWS, consistency="Bounded")]
+        return self._collection.parts(condition, [VECTOR])
 
     def _exact(
         self,
@@ -136,7 +143,7 @@ class MilvusSearcher:
             waiting = unsure
             fetch = min(kept, 4 * fetch)
         if waiting:
-            gathered = self._gathered(queries[waiting], k, condition, [exclude[at] for at in waiting])
+            gathered = self._gathered(queries[waiting], k, kept, condition, [exclude[at] for at in waiting])
             for at, ranked in zip(waiting, gathered, strict=True):
                 found[at] = ranked
         return found
