@@ -14,6 +14,9 @@ from milvus_server import MilvusServer, server_program
 from sil_cli.retrieval.stores import open_store
 
 
+NAMED_SERVER = os.environ.get("SIL_TEST_MILVUS")  # read here: tests run without variables of ours
+
+
 @dataclass
 class Place:
     """Where a test keeps galleries: in folders, in Milvus Lite files, or on a server."""
@@ -37,9 +40,8 @@ class Place:
 @pytest.fixture(scope="session")
 def milvus_server(tmp_path_factory):
     """The address of a server: the one that SIL_TEST_MILVUS names, or one that is started here."""
-    named = os.environ.get("SIL_TEST_MILVUS")
-    if named:
-        yield named.rstrip("/")
+    if NAMED_SERVER:
+        yield NAMED_SERVER.rstrip("/")
         return
     if server_program() is None:
         pytest.skip(

@@ -91,7 +91,7 @@ def test_what_goes_in_comes_out(place):
         np.testing.assert_allclose(found, units[[2, 0]], atol=1e-6)
         assert gallery.ids_of_content("hash9") == {ids["9.jpg"]}
         assert gallery.model["fingerprint"] == MODEL["fingerprint"]
-        assert gallery.entries([1, ids["1.jpg"]]).keys() - {1} == {ids["1.jpg"]}
+        assert gallery.entries([77, ids["1.jpg"]]).keys() == {ids["1.jpg"]}
         with pytest.raises(GalleryError, match="has no entry 77"):
             gallery.vectors([77])
         assert len(gallery.search(rows, 1, only=Filter(where=(("k 'e\"y", 'v"\\a'),)))[0]) == 1
@@ -156,9 +156,11 @@ def test_a_filter_keeps_what_it_says(place):
 @pytest.mark.parametrize("index", ["exact", "IVF32,Flat", "IVF32,SQ8"])
 def test_filters_keep_their_promise_at_every_selectivity(place, index):
     """Whatever the index, and however few pass: k results where k exist, and recall@10 of at least 0.99."""
-    count, k = 5_000, 10
+    if place.kind == "lite" and index != "exact":
+        pytest.skip("a Milvus Lite file is searched exactly")
+    count, k = 5_000 if place.kind == "server" else 2_600, 10
     rows = clustered(count, 32, people=300, seed=1)[0]
-    shares = {"none": 0, "few": 7, "percent": 50, "many": 1_500, "half": 2_600, "most": 4_700}
+    shares = {"few": 7, "percent": count // 100, "many": count // 3, "half": count * 52 // 100, "most": count - 300}
     order = np.random.default_rng(5).permutation(count)
     ranks = np.empty(count, dtype=int)
     ranks[order] = np.arange(count)
@@ -177,8 +179,6 @@ def test_filters_keep_their_promise_at_every_selectivity(place, index):
     scores = (queries / np.linalg.norm(queries, axis=1, keepdims=True)) @ units.T
     with store.open() as gallery:
         for name, most in [*shares.items(), (None, count)]:
-            if name == "none":
-                continue
             only = Filter(where=((name, "yes"),)) if name else None
             found = gallery.search(queries, k, only=only)
             assert {len(matches) for matches in found} == {min(k, most)}, name
@@ -190,9 +190,11 @@ def test_filters_keep_their_promise_at_every_selectivity(place, index):
             assert hits / (len(queries) * min(k, most)) >= 0.99, (name, hits)
 
 
-def test_more_matches_than_a_server_gives_at_once(place):
-    """`--all` without a threshold asks for everything."""
-    count = 17_000
+def test_more_matches_than_a_server_gives_at_once(place, monkeypatch):
+    """`--all` without a threshold asks for everything; a server gives 16,384."""
+    count = 17_000 if place.kind == "server" else 2_200
+    if place.kind == "lite":
+        monkeypatch.setattr("sil_cli.retrieval.milvus.searching.MOST_ROWS", 500)
     rows = vectors(count)
     with fill(place.store(), count, make=entry, rows=rows).open() as gallery:
         (found,) = gallery.search(vectors(1, seed=4), count)
@@ -305,7 +307,7 @@ def test_an_index_that_cannot_keep_the_promises_is_refused(place):
     store = place.store()
     with pytest.raises(GalleryError):
         store.require_index("NONSENSE", 8)
-    for wished in ("auto", "exact", "IVF16,Flat", "IVF16,SQ8"):
+    for wished in ("auto", "exact") if place.kind == "lite" else ("auto", "exact", "IVF16,Flat", "IVF16,SQ8"):
         store.require_index(wished, 8)
     if place.kind != "local":
         with pytest.raises(GalleryError, match="keep what filters promise"):
@@ -313,8 +315,8 @@ def test_an_index_that_cannot_keep_the_promises_is_refused(place):
 
 
 def test_progress_of_changing_the_index_is_told(place):
-    if place.kind == "local":
-        pytest.skip("the local store tells its own")
+    if place.kind != "server":
+        pytest.skip("its index can't be changed, or it tells in other words")
     notes = Notes()
     with fill(place.store()).existing_writer() as writer:
         writer.refresh_index(notes, wished="IVF16,Flat")

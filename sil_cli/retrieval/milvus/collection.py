@@ -9,12 +9,13 @@ server with one replica; and a search that finds fewer than it should is repeate
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from sil_cli.retrieval.milvus.expressions import EVERYTHING, among_ids
-from sil_cli.retrieval.milvus.rows import INSTANT, METADATA, TEXTS, VECTOR
+from sil_cli.retrieval.milvus.expressions import EVERYTHING, among_ids, both
+from sil_cli.retrieval.milvus.rows import ID_BITS, INSTANT, METADATA, TEXTS, VECTOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -113,21 +114,29 @@ class Collection:
         return [dict(row) for row in self._query(condition, ["id", *fields], consistency, limit=limit)]
 
     def parts(self, condition: str, fields: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
-        """All rows that fulfil a condition, some at a time, by ascending id."""
+        """All rows that fulfil a condition, some at a time, by ascending id.
+
+        Ids are hashes, spread evenly, so that equal spans of numbers hold about as many rows each.
+        """
         size = self._at_once(fields, _ROWS_AT_ONCE)
-        iterator = self._connection.call(
-            "query_iterator",
-            self.name,
-            batch_size=size,
-            filter=condition,
-            output_fields=["id", *fields],
-            consistency_level="Strong",
-        )
-        try:
-            while part := self._connection.attempt(lambda _: iterator.next()):
-                yield [dict(row) for row in part]
-        finally:
-            iterator.close()
+        spans = 1 + self.count(condition) * 5 // (4 * size)  # Strong: what comes next sees at least what was counted
+        bounds = [number * 2**ID_BITS // spans for number in range(spans + 1)]
+        for first, end in pairwise(bounds):
+            yield from self._span(condition, fields, first, end, 2 * size)
+
+    def _span(
+        self, condition: str, fields: Sequence[str], first: int, end: int, most: int
+    ) -> Iterator[list[dict[str, Any]]]:
+        """The rows of a span of ids, in halves where they are too many for one message."""
+        within = both(f"id >= {first} and id < {end}", condition)
+        rows = self.some(within, fields, most, consistency="Bounded")
+        if len(rows) < most or end - first <= 1:
+            if rows:
+                yield sorted(rows, key=lambda row: int(row["id"]))
+            return
+        middle = (first + end) // 2
+        yield from self._span(condition, fields, first, middle, most)
+        yield from self._span(condition, fields, middle, end, most)
 
     def search(
         self,

@@ -49,7 +49,8 @@ class Connection:
         self._token = os.environ.get(TOKEN_VARIABLE, "")
         self._errors = _error_types()
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it writes tracebacks of what we handle to stderr
-        logging.getLogger("milvus_lite").setLevel(logging.CRITICAL)
+        for name in ("milvus_lite", "grpc._server") if address.file is not None else ():
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self._client: Any = self._tried(self._connect, min(patience, _OPENING_SECONDS))
 
     def close(self) -> None:

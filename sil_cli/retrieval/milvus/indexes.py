@@ -1,7 +1,9 @@
 """The kinds of index that a collection may have: those that can also be searched through to the end.
 
 An inverted file searched in all of its cells looks at every row that a filter keeps, so it can be exact. A graph
-(HNSW, DiskANN) can't: under a filter that keeps little it finds too few or the wrong ones, and nothing tells.
+(HNSW, DiskANN) can't: under a filter that keeps little it finds too few or the wrong ones, and nothing tells. Nor can
+the inverted file of Milvus Lite 3.2: searched in all of its cells it found 98.75 % of the best ten among 5,000 vectors,
+and 95.75 % of them under a filter that keeps half.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ def index_kind(wished: str, *, lite: bool) -> IndexKind:
 
     Args:
         wished: `auto`, `exact`, `IVFn,Flat` or `IVFn,SQ8`.
-        lite: In a Milvus Lite file, where `auto` means exact: it is for small galleries.
+        lite: In a Milvus Lite file, which can only be searched exactly.
 
     Raises:
         GalleryError: It is another.
@@ -67,6 +69,10 @@ def index_kind(wished: str, *, lite: bool) -> IndexKind:
         return IndexKind("FLAT")
     if wished == AUTOMATIC:
         return IndexKind("IVF_FLAT", CELLS)
+    if lite:
+        raise GalleryError(
+            f"A Milvus Lite file can't have the index '{wished}' and keep what filters promise.", "Take auto or exact."
+        )
     found = _INVERTED.fullmatch(wished)
     if found is None or not 1 <= int(found[1]) <= _MOST_CELLS:
         raise GalleryError(
