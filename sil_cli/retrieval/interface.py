@@ -137,6 +137,9 @@ class GalleryWriting(Protocol):
     def ids_passing(self, wanted: Filter) -> NDArray[np.int64]:
         """The ids of all entries that pass a filter, ascending."""
 
+    def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """The embeddings of the given entries, shape (N, D), of unit length."""
+
     def add(
         self, entries: Sequence[GalleryEntry], embeddings: NDArray[np.floating], *, members: Sequence[Sequence[Member]]
     ) -> None:

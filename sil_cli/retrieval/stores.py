@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sil_cli.retrieval.local import LocalStore
+from sil_cli.retrieval.milvus.address import LITE_SUFFIX, parse_address
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sil_cli.retrieval.interface import GalleryStore
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is meant as the address of a store, not as a folder."""
+    return "://" in text or text.endswith(LITE_SUFFIX)
 
 
 def open_store(folder: Path, address: str | None, *, patience: float) -> GalleryStore:
@@ -25,7 +31,6 @@ def open_store(folder: Path, address: str | None, *, patience: float) -> Gallery
     """
     if address is None:
         return LocalStore(folder)
-    from sil_cli.retrieval.milvus.address import parse_address
     from sil_cli.retrieval.milvus.store import MilvusStore
 
     return MilvusStore(folder, parse_address(address), patience=patience)

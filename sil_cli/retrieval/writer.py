@@ -263,6 +263,14 @@ class GalleryWriter:
             self._store.use_up_ids(last_id)
             self._store.replace_removals(removals)
 
+    def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """The embeddings of the given entries, shape (N, D), of unit length; every id must be there.
+
+        Raises:
+            GalleryError: A file is damaged or missing.
+        """
+        return self.searcher(None).vectors(np.array(ids, dtype=np.int64))
+
     def adopt_removals(self, removals: Sequence[tuple[str, int, str]]) -> None:
         """Put another gallery's log of removals in the place of this one."""
         with self._store.transaction():

@@ -13,7 +13,6 @@ from milvus_server import MilvusServer, server_program
 
 from sil_cli.retrieval.stores import open_store
 
-
 NAMED_SERVER = os.environ.get("SIL_TEST_MILVUS")  # read here: tests run without variables of ours
 
 
@@ -38,22 +37,25 @@ class Place:
 
 
 @pytest.fixture(scope="session")
-def milvus_server(tmp_path_factory):
-    """The address of a server: the one that SIL_TEST_MILVUS names, or one that is started here."""
-    if NAMED_SERVER:
-        yield NAMED_SERVER.rstrip("/")
-        return
+def own_server(tmp_path_factory):
+    """A server that tests may kill and start again; one machine runs one of them at a time."""
     if server_program() is None:
-        pytest.skip(
-            "no milvus-server: pip install milvus==2.3.5, or name a server by SIL_TEST_MILVUS=milvus://HOST:PORT"
-        )
+        pytest.skip("no milvus-server here: pip install milvus==2.3.5")
     server = MilvusServer(tmp_path_factory.mktemp("milvus"))
     server.start()
     try:
         server.wait()
-        yield f"milvus://127.0.0.1:{server.port}"
+        yield server
     finally:
         server.kill()
+
+
+@pytest.fixture(scope="session")
+def milvus_url(request):
+    """milvus://HOST:PORT of the server that SIL_TEST_MILVUS names, or of one that is started here."""
+    if NAMED_SERVER:
+        return NAMED_SERVER.rstrip("/")
+    return request.getfixturevalue("own_server").url
 
 
 @pytest.fixture(params=["local", "lite", pytest.param("server", marks=pytest.mark.slow)])
@@ -65,4 +67,4 @@ def place(request, tmp_path):
         pytest.skip("no pymilvus: pip install 'sil-cli[milvus]'")
     if request.param == "lite":
         return Place("lite", tmp_path)
-    return Place("server", tmp_path, request.getfixturevalue("milvus_server"))
+    return Place("server", tmp_path, request.getfixturevalue("milvus_url"))

@@ -31,8 +31,9 @@ class MilvusServer:
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
-    def address(self, collection: str) -> str:
-        return f"milvus://127.0.0.1:{self.port}/{collection}"
+    @property
+    def url(self) -> str:
+        return f"milvus://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         program = server_program()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -199,7 +200,7 @@ def test_more_matches_than_a_server_gives_at_once(place, monkeypatch):
     with fill(place.store(), count, make=entry, rows=rows).open() as gallery:
         (found,) = gallery.search(vectors(1, seed=4), count)
     assert len(found) == count
-    assert all(one.score >= other.score for one, other in zip(found, found[1:], strict=False))
+    assert all(one.score >= other.score for one, other in pairwise(found))
 
 
 def test_what_is_removed_is_found_no_more(place):

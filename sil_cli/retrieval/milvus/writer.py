@@ -157,6 +157,12 @@ class MilvusWriter:
             )
         return len(held)
 
+    def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """The embeddings of the given entries, shape (N, D), of unit length; every id must be there."""
+        rows = self._collection.rows(sorted(set(ids)), [VECTOR])
+        found = np.array([rows[one][VECTOR] for one in ids], dtype=np.float32)
+        return found.reshape(len(ids), self.dimension)
+
     def adopt_removals(self, removals: Sequence[tuple[str, int, str]]) -> None:
         """Put another gallery's log of removals in the place of this one."""
         self._catalogue.replace_removals(removals)
