@@ -37,10 +37,16 @@ class MilvusServer:
         return f"milvus://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        program = server_program()
+        """Start it; once more as it was, past the program, which takes another port while clients ask for the old."""
+        program, server = server_program(), self.folder / "bin" / "milvus"
         assert program is not None
+        again = server.exists() and (self.folder / "configs" / "milvus.yaml").exists()
+        command = [program, "--data", self.folder, "--proxy-port", str(self.port), *self._options]
+        found = {"LD_LIBRARY_PATH": str(server.parent), "DEPLOY_MODE": "STANDALONE", "METRICS_PORT": "9091"}
         self._process = subprocess.Popen(
-            [program, "--data", self.folder, "--proxy-port", str(self.port), *self._options],
+            [server, "run", "standalone"] if again else command,
+            cwd=self.folder if again else None,
+            env={**os.environ, **found} if again else None,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # the program starts the server proper as its child

@@ -24,8 +24,8 @@ _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 8.0
 _CALL_SECONDS = 60.0
 _OPENING_SECONDS = 15.0
-_PERMANENT = frozenset({4, 5, 100, 101, 102, 103, 700, 1100, 1101})
-"""Codes of Milvus that no repetition mends: no such collection, wrong schema, wrong argument."""
+_PERMANENT = frozenset({100, 102, 1100, 1101})
+"""Codes of Milvus that no repetition mends: no such collection, too many of them, a wrong argument."""
 
 _REFUSED = ("auth check failure", "unauthenticated", "permission_denied", "permission deny", "check username")
 
