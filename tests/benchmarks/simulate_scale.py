@@ -32,7 +32,6 @@ class Measured:
     quick_of: int
     fixed_seconds: float
     insert_rate: float
-    embed_core_rate: float
     thumbnail_bytes: float
 
 
@@ -46,6 +45,7 @@ class Assumed:
     store_price: float
     used_share: float
     replicas: int
+    core_rate: float
     gpu_rate: float
 
 
@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument("--store-price", type=float, default=25.0, help="of a TB a month (assumed)")
     parser.add_argument("--used", type=float, default=0.7, help="share of memory that may hold codes (assumed)")
     parser.add_argument("--replicas", type=int, default=2)
+    parser.add_argument("--core-rate", type=float, default=38.0, help="crops a second a core embeds (assumed)")
     parser.add_argument("--gpu-rate", type=float, default=1000.0, help="crops a second a GPU embeds (assumed)")
     chosen = parser.parse_args()
     m = Measured(**{key: value for key, value in json.loads(chosen.measured.read_text()).items() if key[0] != "_"})
@@ -147,12 +148,13 @@ def main() -> None:
         chosen.store_price,
         chosen.used,
         chosen.replicas,
+        chosen.core_rate,
         chosen.gpu_rate,
     )
     print("\n".join(table(m, a)))
     for n in SIZES[2:]:
         print(
-            f"10^{round(math.log10(n))} crops: embedded in {embedding_days(n, m.embed_core_rate):,.0f} core days"
+            f"10^{round(math.log10(n))} crops: embedded in {embedding_days(n, a.core_rate):,.0f} core days"
             f" or {embedding_days(n, a.gpu_rate):,.1f} GPU days; inserted by one client in"
             f" {embedding_days(n, m.insert_rate):,.1f} days"
         )

@@ -15,8 +15,6 @@ from sil_cli.errors import GalleryError
 from sil_cli.retrieval.schema import AUTOMATIC
 
 EXACT = "exact"
-CELLS = 1024
-"""Of the automatic index: about 4·√n of a segment, into which Milvus cuts a collection (by default at 512 MiB)."""
 
 _MOST_CELLS = 65_536
 _INVERTED = re.compile(r"IVF(\d+),(Flat|SQ8)")
@@ -59,16 +57,16 @@ def index_kind(wished: str, *, lite: bool) -> IndexKind:
     """The index that is wished.
 
     Args:
-        wished: `auto`, `exact`, `IVFn,Flat` or `IVFn,SQ8`.
+        wished: `auto` or `exact`, which mean the same here, `IVFn,Flat` or `IVFn,SQ8`. Milvus 2.3 searches what it has
+            not indexed yet through an index of its own of 16 cells, where an inverted file is wished: right after
+            50,000 entries were added, recall@10 was 0.77. So such an index is nobody's default.
         lite: In a Milvus Lite file, which can only be searched exactly.
 
     Raises:
         GalleryError: It is another.
     """
-    if wished == EXACT or (wished == AUTOMATIC and lite):
+    if wished in (EXACT, AUTOMATIC):
         return IndexKind("FLAT")
-    if wished == AUTOMATIC:
-        return IndexKind("IVF_FLAT", CELLS)
     if lite:
         raise GalleryError(
             f"A Milvus Lite file can't have the index '{wished}' and keep what filters promise.", "Take auto or exact."

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from sil_cli.runtime import Reporter
 
 _COMPACTION_SECONDS = 60.0
+_INDEXING_SECONDS = 600.0
 _LOOK_AGAIN = 1.0
 
 
@@ -180,7 +181,14 @@ class MilvusWriter:
             if old != new:
                 reporter.note(f"Index: the server builds {new} in the place of {old}; it can't be searched meanwhile.")
                 self._collection.change_index(new)
+        self._await_index()
         measure_index(self.generation, reporter)
+
+    def _await_index(self) -> None:
+        """Wait until the server has indexed what was flushed."""
+        deadline = time.monotonic() + _INDEXING_SECONDS
+        while self._collection.index_state().get("pending_index_rows", 0) and time.monotonic() < deadline:
+            time.sleep(_LOOK_AGAIN)
 
     def compact(self) -> bool:
         """Have the server write its files without removed rows.
