@@ -28,7 +28,6 @@ class Measured:
     row_bytes: float
     memory_factor: float
     scan_seconds: float
-    quick_seconds: float
     quick_of: int
     fixed_seconds: float
     insert_rate: float
@@ -70,12 +69,6 @@ def exact_seconds(n: float, code: str, m: Measured, a: Assumed) -> float:
     return m.fixed_seconds + m.scan_seconds * n / cores
 
 
-def quick_seconds(n: float, code: str, m: Measured, a: Assumed) -> float:
-    """T_quick(n) = t0 + q · (n / n0) / (M(n)/R · cores): segments are searched one by one, each for the same."""
-    cores = machines(n, code, m, a) / a.replicas * a.machine_cores
-    return m.fixed_seconds + m.quick_seconds * max(1.0, n / m.quick_of) / cores
-
-
 def embedding_days(n: float, rate: float) -> float:
     """n / rate, in days."""
     return n / rate / 86_400
@@ -92,13 +85,13 @@ def table(m: Measured, a: Assumed) -> list[str]:
     lines = [
         f"| 10^{round(math.log10(n))} | {code} | {bytes_in_memory(n, code, m) / GIB:,.0f} GiB"
         f" | {machines(n, code, m, a):,} | {1000 * exact_seconds(n, code, m, a):,.0f} ms"
-        f" | {1000 * quick_seconds(n, code, m, a):,.0f} ms | {bytes_stored(n, m) / 1e12:,.2f} TB"
+        f" | {bytes_stored(n, m) / 1e12:,.2f} TB"
         f" | {monthly_cost(n, code, m, a):,.0f} |"
         for n in SIZES[2:]
         for code in m.code_bytes
     ]
-    head = "| crops | code | in memory | machines | exact | quick | stored | cost a month |"
-    return [head, "|---|---|---|---|---|---|---|---|", *lines]
+    head = "| crops | code | in memory | machines | exact | stored | cost a month |"
+    return [head, "|---|---|---|---|---|---|---|", *lines]
 
 
 def draw(path: Path, m: Measured, a: Assumed) -> None:
