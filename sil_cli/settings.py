@@ -30,6 +30,9 @@ from sil_cli.runtime import DeviceName
 
 CONFIG_FILE = Path("sil.toml")
 ENVIRONMENT_PREFIX = "SIL_"
+NOT_SETTINGS = ("SIL_MILVUS_TOKEN", "SIL_TEST_MILVUS")
+"""Variables of our own that no settings file may hold: a secret, and where tests find a server."""
+
 
 StyleName = Literal["none", "mixstyle", "dsu", "efdmix", "dir-mixstyle", "batch-style", "dbs", "ubs"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -317,6 +320,13 @@ class GallerySettings(Section):
     """The searchable gallery."""
 
     folder: Path = Field(Path("gallery"), description="where the gallery is kept")
+    store: str | None = Field(
+        None,
+        description="milvus://HOST:PORT/COLLECTION or a Milvus Lite file NAME.db; default: the folder itself",
+    )
+    patience: float = Field(
+        120.0, gt=0.0, le=3600.0, description="seconds to go on trying while a Milvus server doesn't answer"
+    )
     images: tuple[Path, ...] = Field(
         (), description="folders, prepared data sets, .csv tables, lists of paths, or - for a stream of paths"
     )
@@ -557,7 +567,7 @@ def known_keys(model: type[BaseModel] = Settings, prefix: str = "") -> list[str]
 def _refuse_unknown_variables() -> None:
     tops = [name.upper() for name in Settings.model_fields]
     for variable in sorted(os.environ):
-        if not variable.startswith(ENVIRONMENT_PREFIX):
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in NOT_SETTINGS:
             continue
         key = variable.removeprefix(ENVIRONMENT_PREFIX)
         if key.split("__")[0] not in tops:

@@ -16,6 +16,7 @@ from sil_cli.cli.options import (
     EngineOption,
     JsonOption,
     SetOption,
+    StoreOption,
     common,
 )
 from sil_cli.cli.session import Session, session
@@ -39,6 +40,7 @@ sil index-gallery data/market1501 --model runs/001-ubs --gallery market
 sil index-gallery crops --index IVF1024,SQ8
 
 torchrun --nproc-per-node 4 -m sil_cli index-gallery crops
+sil index-gallery crops --store milvus://db.example:19530/station
 """
 SHOWN_FAILED = 10
 READING = "What is known of images"
@@ -126,6 +128,7 @@ def command(
             help="How to search: by size, exactly, or FAISS's name of an index.",
         ),
     ] = None,
+    store: StoreOption = None,
     config: ConfigOption = None,
     device: DeviceOption = None,
     assignments: SetOption = None,
@@ -137,6 +140,7 @@ def command(
         "images": tuple(images) if images else None,
         "model": model,
         "folder": gallery,
+        "store": store,
         "index": index,
         "pattern": pattern,
         "time_format": time_format,
@@ -154,10 +158,9 @@ def command(
         if result is None:  # the first process tells
             return
         _show(current, result)
-        option = "" if str(result.gallery) == "gallery" else f" --gallery {result.gallery}"
         current.next_command(
             f"{result.total:,} crops can be searched in {result.gallery}.",
-            f"sil query {result.example or 'IMAGE'}{option}",
+            f"sil query {result.example or 'IMAGE'}{result.option}",
         )
         current.finish(result)
 

@@ -39,6 +39,14 @@ EngineOption = Annotated[
         help="What computes embeddings; default: the quickest that is there.",
     ),
 ]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="ADDRESS",
+        help="milvus://HOST:PORT/COLLECTION, or a Milvus Lite file NAME.db; default: the gallery's folder.",
+    ),
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="Settings file instead of sil.toml.", rich_help_panel=SHARED),

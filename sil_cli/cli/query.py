@@ -29,6 +29,7 @@ from sil_cli.cli.options import (
     EngineOption,
     JsonOption,
     SetOption,
+    StoreOption,
     common,
 )
 from sil_cli.cli.session import Session, session
@@ -133,6 +134,7 @@ def command(
         Path | None,
         typer.Option("--out", metavar="FILE", help="Where the lines go; default: stdout.", rich_help_panel=MANY),
     ] = None,
+    store: StoreOption = None,
     engine: EngineOption = None,
     camera: CameraOption = None,
     exclude_camera: ExcludeCameraOption = None,
@@ -168,7 +170,11 @@ def command(
     }
     with session(common(config, device, assignments, as_json, debug)) as current:
         settings = current.settings(
-            {"query": flags, "gallery": {"folder": gallery, "timezone": timezone}, "inference": {"engine": engine}}
+            {
+                "query": flags,
+                "gallery": {"folder": gallery, "store": store, "timezone": timezone},
+                "inference": {"engine": engine},
+            }
         )
         if settings.query.batch is not None:
             _batch(current, settings)

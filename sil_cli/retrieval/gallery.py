@@ -10,7 +10,7 @@ A `Gallery` is a snapshot: it goes on showing what was there when it was opened,
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
@@ -86,8 +86,8 @@ class GallerySummary:
     """
 
     wished_index: str
-    cameras: int
-    identities: int
+    cameras: int | None
+    identities: int | None
     earliest: str | None
     latest: str | None
     metadata: list[str]
@@ -98,11 +98,13 @@ class Gallery:
 
     Attributes:
         folder: Where it lies.
+        name: What messages call it.
         model: The record of the model that made its embeddings: `fingerprint`, `dimension` and more.
     """
 
     def __init__(self, folder: Path, store: Store) -> None:
         self.folder = folder
+        self.name = str(folder)
         self._store = store
         store.snapshot()
         self.model: Mapping[str, Any] = store.meta()["model"]
@@ -144,7 +146,7 @@ class Gallery:
         Raises:
             GalleryError: The gallery's fingerprint isn't this one.
         """
-        require_same_model(self.folder, self.model, fingerprint)
+        require_same_model(self.name, self.model, fingerprint)
 
     def ids_of_content(self, content_hash: str) -> frozenset[int]:
         """The ids of all entries whose image file has this SHA-256, such as the query image itself."""
@@ -176,6 +178,15 @@ class Gallery:
             require_known_keys(self._store, wanted)
             self._passing[wanted] = self._store.ids_matching(wanted)
         return self._passing[wanted]
+
+    def count_passing(self, wanted: Filter) -> int:
+        """How many entries pass a filter; raises as `ids_passing`."""
+        return len(self.ids_passing(wanted))
+
+    def sample(self, count: int) -> list[int]:
+        """The ids of so many entries at random, the same ones each time; of all where there are fewer."""
+        chosen: list[int] = np.random.default_rng(0).permutation(self.ids())[:count].tolist()
+        return chosen
 
     def entries(self, ids: Sequence[int]) -> dict[int, GalleryEntry]:
         """The entries of the given ids; an unknown id is left out."""
@@ -243,7 +254,7 @@ class Gallery:
         entries = self._store.entries(sorted({identifier for one in found for identifier, _ in one}))
         try:
             return [
-                [_match(rank, score, one, entries[one]) for rank, (one, score) in enumerate(matches, start=1)]
+                [make_match(rank, score, one, entries[one]) for rank, (one, score) in enumerate(matches, start=1)]
                 for matches in found
             ]
         except KeyError as error:
@@ -318,7 +329,14 @@ def bring_up_to_date(folder: Path) -> None:
             store.close()
 
 
-def require_known_keys(store: Store, wanted: Filter) -> None:
+class KnowsKeys(Protocol):
+    """Knows the names under which entries have metadata."""
+
+    def metadata_keys(self) -> list[str]:
+        """These names."""
+
+
+def require_known_keys(store: KnowsKeys, wanted: Filter) -> None:
     """Raise a GalleryError if a filter asks for metadata of a name that no entry has."""
     unknown = [key for key, _ in wanted.where if key not in COLUMNS]
     if not unknown:
@@ -337,16 +355,17 @@ def index_in_words(record: IndexRecord) -> str:
     return f"{record.factory} over {record.count:,} vectors ({effort}recall@10 {record.recall:.4f} measured)"
 
 
-def require_same_model(folder: Path, model: Mapping[str, Any], fingerprint: str) -> None:
+def require_same_model(name: object, model: Mapping[str, Any], fingerprint: str) -> None:
     """Raise a GalleryError that names both models unless the fingerprints are equal."""
     if model["fingerprint"] != fingerprint:
         raise GalleryError(
-            f"The gallery {folder} was made by model {model['fingerprint'][:12]}, not by {fingerprint[:12]}.",
+            f"The gallery {name} was made by model {model['fingerprint'][:12]}, not by {fingerprint[:12]}.",
             "Use that model, or index the images with this one into a new folder with --gallery DIR.",
         )
 
 
-def _match(rank: int, score: float, identifier: int, entry: GalleryEntry) -> Match:
+def make_match(rank: int, score: float, identifier: int, entry: GalleryEntry) -> Match:
+    """A match of an entry."""
     return Match(
         rank=rank,
         score=min(1.0, max(-1.0, score)),

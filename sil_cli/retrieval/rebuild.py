@@ -25,12 +25,13 @@ from sil_cli.retrieval.store import DATABASE_FILE
 from sil_cli.retrieval.writer import existing_writer, gallery_writer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from sil_cli.retrieval.gallery import Gallery
+    from sil_cli.retrieval.records import GalleryEntry, Member
     from sil_cli.retrieval.writer import GalleryWriter
 
 _AT_CWD = {"linux": -100, "darwin": -2}
@@ -58,6 +59,16 @@ class Rebuild:
     def to_do(self) -> NDArray[np.int64]:
         """The ids of the old gallery that the new one lacks, ascending."""
         return np.setdiff1d(self.old.ids(), self.new.ids())
+
+    def add(
+        self,
+        ids: Sequence[int],
+        entries: Sequence[GalleryEntry],
+        embeddings: NDArray[np.floating],
+        members: Sequence[Sequence[Member]],
+    ) -> None:
+        """Add one batch to the new gallery, under the ids of the old one."""
+        self.new.add(entries, embeddings, ids=np.array(ids, dtype=np.int64), members=members)
 
     def swap(self) -> None:
         """Put the new gallery in the old one's place, in one step; other people's files in it stay where they are.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections import defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from sil_cli.errors import GalleryError
 from sil_cli.files import TEMPORARY_MARK, one_line
 from sil_cli.locks import writer_lock
+from sil_cli.retrieval import tuning
 from sil_cli.retrieval.distance import unit_rows
 from sil_cli.retrieval.filters import Filter
 from sil_cli.retrieval.gallery import require_known_keys, require_same_model
@@ -37,7 +39,10 @@ if TYPE_CHECKING:
 
     from sil_cli.retrieval.approximate import ApproximateIndex
     from sil_cli.retrieval.health import Repaired
+    from sil_cli.retrieval.interface import EntryKey
     from sil_cli.retrieval.store import Box, GalleryEntry, Member, SegmentRecord
+    from sil_cli.retrieval.tuning import Measured
+    from sil_cli.runtime import Reporter
 
 SEGMENT_BYTES = 2**27  # of vectors that merging puts into one file
 
@@ -134,6 +139,18 @@ class GalleryWriter:
     def entries_at(self, source: str, paths: Sequence[str]) -> dict[int, GalleryEntry]:
         """The entries of these image files of `source`, by id."""
         return self._store.entries_at(source, paths)
+
+    def held(self, keys: Sequence[EntryKey]) -> dict[EntryKey, tuple[int, GalleryEntry]]:
+        """Those of these entries that the gallery holds, each with its id."""
+        paths: defaultdict[str, list[str]] = defaultdict(list)
+        for source, path, _ in keys:
+            paths[source].append(path)
+        found = {
+            entry.key: (identifier, entry)
+            for source, some in paths.items()
+            for identifier, entry in self._store.entries_at(source, some).items()
+        }
+        return {key: found[key] for key in keys if key in found}
 
     def entries_of(self, source: str) -> Iterator[tuple[int, GalleryEntry]]:
         """All entries of a source with their ids, read some at a time."""
@@ -245,6 +262,27 @@ class GalleryWriter:
         with self._store.transaction():
             self._store.use_up_ids(last_id)
             self._store.replace_removals(removals)
+
+    def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """The embeddings of the given entries, shape (N, D), of unit length; every id must be there.
+
+        Raises:
+            GalleryError: A file is damaged or missing.
+        """
+        return self.searcher(None).vectors(np.array(ids, dtype=np.int64))
+
+    def adopt_removals(self, removals: Sequence[tuple[str, int, str]]) -> None:
+        """Put another gallery's log of removals in the place of this one."""
+        with self._store.transaction():
+            self._store.replace_removals(removals)
+
+    def refresh_index(self, reporter: Reporter, *, wished: str | None = None) -> None:
+        """As `tuning.refresh_index`."""
+        tuning.refresh_index(self, reporter, wished=wished)
+
+    def tune(self, reporter: Reporter, *, recall: float, factories: Sequence[str]) -> tuple[list[Measured], Measured]:
+        """As `tuning.tune`."""
+        return tuning.tune(self, reporter, recall=recall, factories=factories)
 
     def wished_index(self) -> str:
         """`auto`, `exact`, or FAISS's name of the index that the user wants."""

@@ -15,7 +15,6 @@ import numpy as np
 
 from sil_cli.errors import DataError, InterruptedWorkError, UsageError
 from sil_cli.files import writing
-from sil_cli.retrieval.gallery import open_gallery
 from sil_cli.workflows.decisions import decide
 from sil_cli.workflows.embed import embed_files
 from sil_cli.workflows.ingest.options import ingest_options
@@ -25,6 +24,7 @@ from sil_cli.workflows.queries import Query, ids_to_exclude
 from sil_cli.workflows.query_results import BatchLine, BatchMatch, BatchResult
 from sil_cli.workflows.results import FailedImage
 from sil_cli.workflows.search import load_own_engine, prepare_search
+from sil_cli.workflows.storage import gallery_store
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -60,7 +60,7 @@ def query_batch(settings: Settings, reporter: Reporter, out: TextIO) -> BatchRes
     reader = SourceReader(ingest_options(settings.gallery))
     total, portions = _portions(source, reader, reporter)
     began = time.monotonic()
-    with open_gallery(settings.gallery.folder) as gallery:
+    with gallery_store(settings).open() as gallery:
         searching = prepare_search(settings, gallery, reporter)
         engine = load_own_engine(settings, gallery, reporter, images=None)
         answering = _Answering(searching, engine, settings)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sil_cli.models.engine import Engine
-    from sil_cli.retrieval.gallery import Gallery
+    from sil_cli.retrieval.interface import GalleryReader
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
@@ -49,7 +49,7 @@ def load(
 
 
 def load_for_gallery(
-    path: Path, settings: Settings, gallery: Gallery, reporter: Reporter, *, images: int | None
+    path: Path, settings: Settings, gallery: GalleryReader, reporter: Reporter, *, images: int | None
 ) -> Engine:
     """Load the model of a gallery's queries, with the engine that the gallery is bound to where it is quantised.
 

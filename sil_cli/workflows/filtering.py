@@ -11,7 +11,7 @@ from sil_cli.workflows.ingest.times import find_zone
 if TYPE_CHECKING:
     from datetime import datetime, tzinfo
 
-    from sil_cli.retrieval.gallery import Gallery
+    from sil_cli.retrieval.interface import GalleryReader
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
@@ -44,9 +44,9 @@ def make_filter(settings: Settings, *, paths: tuple[str, ...] = (), ids: tuple[i
     return wanted
 
 
-def warn_if_nothing_passes(gallery: Gallery, wanted: Filter, reporter: Reporter) -> None:
+def warn_if_nothing_passes(gallery: GalleryReader, wanted: Filter, reporter: Reporter) -> None:
     """Say so when no entry passes a filter, and what entries there are."""
-    if not wanted or len(gallery.ids_passing(wanted)):
+    if not wanted or gallery.count_passing(wanted):
         return
     asked = {"camera": wanted.cameras, "identity": wanted.identities}
     asked |= {key: (value,) for key, value in wanted.where}

@@ -5,15 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from sil_cli.errors import SilError, UsageError
 from sil_cli.retrieval.filters import Filter
-from sil_cli.retrieval.gallery import open_gallery
-from sil_cli.retrieval.health import check_files
 from sil_cli.retrieval.schema import FORMAT
-from sil_cli.retrieval.tuning import Measured, refresh_index, tune
-from sil_cli.retrieval.writer import existing_writer
 from sil_cli.workflows.embed_again import embed_again, find_again
 from sil_cli.workflows.engine import MODEL_FOLDER, load_for_gallery
 from sil_cli.workflows.filtering import make_filter
@@ -29,12 +23,14 @@ from sil_cli.workflows.gallery_results import (
     TuneResult,
     VerifyResult,
 )
+from sil_cli.workflows.storage import gallery_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sil_cli.retrieval.gallery import Gallery
+    from sil_cli.retrieval.interface import GalleryReader
     from sil_cli.retrieval.store import GalleryEntry
+    from sil_cli.retrieval.tuning import Measured
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
@@ -49,19 +45,20 @@ def gallery_info(settings: Settings) -> GalleryInfoResult:
     Raises:
         GalleryError: There is none, or it is damaged.
     """
-    folder = settings.gallery.folder
-    with open_gallery(folder) as gallery:
+    store = gallery_store(settings)
+    with store.open() as gallery:
         info, summary = gallery.info(), gallery.summary()
         removals = [RemovalRecord(time=time, count=count, criterion=why) for time, count, why in gallery.removals()]
     return GalleryInfoResult(
-        gallery=folder,
+        gallery=store.folder,
+        store=settings.gallery.store,
         format=FORMAT,
         entries=info.count,
         dimension=info.dimension,
         index=info.index,
         wished_index=summary.wished_index,
         files=info.segments,
-        bytes=bytes_in(folder),
+        bytes=store.size(),
         cameras=summary.cameras,
         identities=summary.identities,
         metadata=summary.metadata,
@@ -78,15 +75,13 @@ def verify_gallery(settings: Settings, reporter: Reporter) -> VerifyResult:
     Raises:
         GalleryError: There is no gallery, or its database can't be read at all.
     """
-    folder = settings.gallery.folder
-    if not folder.exists():
-        open_gallery(folder)  # says what is missing
-    with reporter.task("Checking files", None):
-        checks = [CheckResult(name=one.name, ok=one.ok, found=one.found) for one in check_files(folder)]
+    store = gallery_store(settings)
+    with reporter.task("Checking the store", None):
+        checks = [CheckResult(name=one.name, ok=one.ok, found=one.found) for one in store.check()]
     if all(check.ok for check in checks):
-        with open_gallery(folder) as gallery:
+        with store.open() as gallery:
             checks.append(_sample_check(gallery, settings, reporter))
-    return VerifyResult(gallery=folder, ok=all(check.ok for check in checks), checks=checks)
+    return VerifyResult(gallery=store.folder, ok=all(check.ok for check in checks), checks=checks)
 
 
 def repair_gallery(settings: Settings, reporter: Reporter, *, trust: bool) -> RepairResult:
@@ -95,12 +90,13 @@ def repair_gallery(settings: Settings, reporter: Reporter, *, trust: bool) -> Re
     Raises:
         GalleryError: There is no gallery, or its database can't be mended.
     """
-    folder = settings.gallery.folder
-    with existing_writer(folder) as writer:
+    store = gallery_store(settings)
+    folder = store.folder
+    with store.existing_writer() as writer:
         repaired = writer.repair(trust=trust)
         writer.finish()
         if repaired.dropped_index:
-            refresh_index(writer, reporter)
+            writer.refresh_index(reporter)
         entries = len(writer)
     lost = [lost_entry(identifier, entry, reason) for identifier, entry, reason in repaired.lost]
     sources = sorted({one.source for one in lost})
@@ -121,17 +117,17 @@ def compact_gallery(settings: Settings, reporter: Reporter) -> CompactResult:
     Raises:
         GalleryError: There is no gallery, or it is damaged.
     """
-    folder = settings.gallery.folder
-    with existing_writer(folder) as writer:
-        before = bytes_in(folder)
+    store = gallery_store(settings)
+    with store.existing_writer() as writer:
+        before = store.size()
         complete = writer.compact()
         if len(writer):
-            refresh_index(writer, reporter)
+            writer.refresh_index(reporter)
         entries = len(writer)
     if not complete:
         reporter.warn("Something still reads an older state of the gallery: run `sil gallery compact` again later.")
     return CompactResult(
-        gallery=folder, entries=entries, bytes_before=before, bytes_after=bytes_in(folder), complete=complete
+        gallery=store.folder, entries=entries, bytes_before=before, bytes_after=store.size(), complete=complete
     )
 
 
@@ -162,13 +158,13 @@ def remove_entries(
             "Nothing says what to remove." if not everything else "--all was given together with a filter.",
             "Say --id, --identity, --path, --camera, --after, --before or --where, or --all for everything.",
         )
-    folder = settings.gallery.folder
-    with existing_writer(folder) as writer:
+    store = gallery_store(settings)
+    with store.existing_writer() as writer:
         chosen = writer.ids_passing(wanted if wanted else Filter()).tolist()
         removed = 0
         if chosen and confirm(len(chosen), len(writer)):
             removed = writer.remove(chosen, ", ".join(wanted.kinds) or "everything")
-        return RemoveResult(gallery=folder, removed=removed, entries=len(writer))
+        return RemoveResult(gallery=store.folder, removed=removed, entries=len(writer))
 
 
 def tune_gallery(settings: Settings, reporter: Reporter, *, recall: float, factories: tuple[str, ...]) -> TuneResult:
@@ -177,12 +173,12 @@ def tune_gallery(settings: Settings, reporter: Reporter, *, recall: float, facto
     Raises:
         GalleryError: There is no gallery, it is empty, or FAISS can't make one of the indexes.
     """
-    folder = settings.gallery.folder
-    with existing_writer(folder) as writer:
-        measured, chosen = tune(writer, reporter, recall=recall, factories=factories)
+    store = gallery_store(settings)
+    with store.existing_writer() as writer:
+        measured, chosen = writer.tune(reporter, recall=recall, factories=factories)
     exact = measured[0]
     return TuneResult(
-        gallery=folder,
+        gallery=store.folder,
         wished_recall=recall,
         measured=[_measured(one, exact) for one in measured],
         chosen=_measured(chosen, exact),
@@ -192,11 +188,6 @@ def tune_gallery(settings: Settings, reporter: Reporter, *, recall: float, facto
 def lost_entry(identifier: int, entry: GalleryEntry, reason: str) -> LostEntry:
     """An entry with what happened to it."""
     return LostEntry(id=identifier, source=entry.source, path=entry.path, reason=reason)
-
-
-def bytes_in(folder: Path) -> int:
-    """The size of all files in a folder and below."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _measured(one: Measured, exact: Measured) -> MeasuredIndex:
@@ -210,10 +201,10 @@ def _measured(one: Measured, exact: Measured) -> MeasuredIndex:
     )
 
 
-def _sample_check(gallery: Gallery, settings: Settings, reporter: Reporter) -> CheckResult:
+def _sample_check(gallery: GalleryReader, settings: Settings, reporter: Reporter) -> CheckResult:
     """Embed some images again and compare; what isn't there or has changed since is left out and counted."""
     name = "sample embedded again"
-    chosen = np.random.default_rng(0).permutation(gallery.ids())[:SAMPLE].tolist()
+    chosen = gallery.sample(SAMPLE)
     recorded = gallery.entries(chosen)
     found = find_again(gallery, chosen).subjects
     usable = {one: each for one, each in found.items() if each.entry.content_hash == recorded[one].content_hash}

@@ -12,16 +12,16 @@ import numpy as np
 
 from sil_cli.errors import UsageError
 from sil_cli.files import writing
-from sil_cli.retrieval.gallery import open_gallery
 from sil_cli.workflows.filtering import make_filter
 from sil_cli.workflows.gallery_results import ExportResult
+from sil_cli.workflows.storage import gallery_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
     from typing import BinaryIO
 
-    from sil_cli.retrieval.gallery import Gallery
+    from sil_cli.retrieval.interface import GalleryReader
     from sil_cli.runtime import Reporter, Task
     from sil_cli.settings import Settings
 
@@ -49,7 +49,7 @@ def export_gallery(settings: Settings, out: Path, reporter: Reporter) -> ExportR
     write = writers.get(out.suffix.lower())
     if write is None:
         raise UsageError(f"A gallery can't be exported as {out.name}.", "Name it .npz, .csv or .parquet.")
-    with open_gallery(settings.gallery.folder) as gallery:
+    with gallery_store(settings).open() as gallery:
         wanted = make_filter(settings)
         ids = gallery.ids_passing(wanted) if wanted else gallery.ids()
         with reporter.task("Exporting", len(ids), "entries") as task:
@@ -60,7 +60,7 @@ def export_gallery(settings: Settings, out: Path, reporter: Reporter) -> ExportR
 class _Export:
     """What is exported, some at a time: a gallery may be larger than the memory."""
 
-    def __init__(self, gallery: Gallery, ids: np.ndarray) -> None:
+    def __init__(self, gallery: GalleryReader, ids: np.ndarray) -> None:
         self.gallery = gallery
         self.ids = ids
 

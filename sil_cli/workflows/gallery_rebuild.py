@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from sil_cli.errors import GalleryError, InterruptedWorkError
-from sil_cli.retrieval.gallery import open_gallery
-from sil_cli.retrieval.rebuild import Rebuild, rebuilding
-from sil_cli.retrieval.tuning import refresh_index
 from sil_cli.workflows.embed_again import embed_again, find_again
 from sil_cli.workflows.engine import gallery_record, keep_model, load
 from sil_cli.workflows.gallery_care import lost_entry
@@ -17,9 +12,11 @@ from sil_cli.workflows.gallery_results import LostEntry, RebuildResult
 from sil_cli.workflows.index import keep_calibration, require_finished
 from sil_cli.workflows.ingest.run import COMMIT_IMAGES
 from sil_cli.workflows.locate import model_folder
+from sil_cli.workflows.storage import gallery_store
 
 if TYPE_CHECKING:
     from sil_cli.models.engine import Engine
+    from sil_cli.retrieval.interface import Rebuilding
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
@@ -34,37 +31,37 @@ def rebuild_gallery(settings: Settings, reporter: Reporter, *, drop_missing: boo
         InterruptedWorkError: Ctrl-C; the same command goes on where it stopped.
         SilError: There is no gallery or no model, or the gallery is being written.
     """
-    folder = settings.gallery.folder
+    store = gallery_store(settings)
     model = model_folder(settings.gallery.model, settings.train.runs)
-    with open_gallery(folder) as gallery:
+    with store.open() as gallery:
         count = len(gallery)
     loaded = load(model, settings, reporter, images=count)
     require_finished(loaded, model)
     record = gallery_record(loaded)
-    with rebuilding(folder, record) as rebuild:
+    with store.rebuilding(record) as rebuild:
         keep_model(loaded, rebuild.folder)
         keep_calibration(model, rebuild.folder, loaded.record.fingerprint)
         try:
             embedded, gone = _embed_all(rebuild, loaded.engine, settings.gallery.batch, reporter)
         except KeyboardInterrupt:
             raise InterruptedWorkError(
-                f"Stopped with {len(rebuild.new):,} of {len(rebuild.old):,} images embedded; {folder} is as it was.",
+                f"Stopped with {len(rebuild.new):,} of {len(rebuild.old):,} embedded; {store.name} is as it was.",
                 "Run the same command again to go on with the rest.",
             ) from None
         if gone and not drop_missing:
             shown = [f"{one.path} ({one.reason})" for one in gone[:SHOWN_GONE]]
             names = ", ".join(shown + ["…"] * (len(gone) > SHOWN_GONE))
             raise GalleryError(
-                f"{len(gone):,} images of {folder} can't be embedded again: {names}.",
+                f"{len(gone):,} images of {store.name} can't be embedded again: {names}.",
                 "Bring them back, or leave them out with --drop-missing; all others are embedded already.",
             )
-        refresh_index(rebuild.new, reporter, wished=rebuild.old.summary().wished_index)
+        rebuild.new.refresh_index(reporter, wished=rebuild.old.summary().wished_index)
         old_model, total = str(rebuild.old.model["fingerprint"]), len(rebuild.new)
         rebuild.swap()
-    with open_gallery(folder) as gallery:
+    with store.open() as gallery:
         index = gallery.info().index
     return RebuildResult(
-        gallery=folder,
+        gallery=store.folder,
         entries=total,
         embedded=embedded,
         dropped=gone,
@@ -74,7 +71,7 @@ def rebuild_gallery(settings: Settings, reporter: Reporter, *, drop_missing: boo
     )
 
 
-def _embed_all(rebuild: Rebuild, engine: Engine, batch: int, reporter: Reporter) -> tuple[int, list[LostEntry]]:
+def _embed_all(rebuild: Rebuilding, engine: Engine, batch: int, reporter: Reporter) -> tuple[int, list[LostEntry]]:
     """Embed what the new gallery lacks, a commit at a time; returns how many, and what can't be embedded."""
     ids = rebuild.to_do()
     gone: list[LostEntry] = []
@@ -86,11 +83,11 @@ def _embed_all(rebuild: Rebuild, engine: Engine, batch: int, reporter: Reporter)
             again = embed_again(engine, found.subjects, batch=batch)
             if again.subjects:
                 subjects = again.subjects.values()
-                rebuild.new.add(
+                rebuild.add(
+                    list(again.subjects),
                     [subject.entry for subject in subjects],
                     again.embeddings,
-                    ids=np.array(list(again.subjects)),
-                    members=[subject.members if subject.tracklet else () for subject in subjects],
+                    [subject.members if subject.tracklet else () for subject in subjects],
                 )
             embedded += len(again.subjects)
             reasons = found.lost | again.failed

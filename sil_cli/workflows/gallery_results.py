@@ -26,20 +26,23 @@ class GalleryInfoResult(Result):
         index: How it is searched, and what was measured of that.
         wished_index: `auto`, `exact`, or FAISS's name of the index that was asked for.
         files: Files of vectors.
-        bytes: Of the whole folder.
-        cameras, identities, metadata: How many there are, and the names of further metadata.
+        store: Where the entries are when not in the folder.
+        bytes: Of the whole folder; None where a server keeps the entries.
+        cameras, identities, metadata: How many there are, and the names of further metadata; None where a collection
+            is too large to be counted through.
     """
 
     gallery: Path
+    store: str | None = None
     format: int
     entries: int
     dimension: int
     index: str
     wished_index: str
     files: int
-    bytes: int
-    cameras: int
-    identities: int
+    bytes: int | None
+    cameras: int | None
+    identities: int | None
     metadata: list[str]
     earliest: str | None
     latest: str | None
@@ -99,8 +102,8 @@ class CompactResult(Result):
 
     gallery: Path
     entries: int
-    bytes_before: int
-    bytes_after: int
+    bytes_before: int | None
+    bytes_after: int | None
     complete: bool
 
 

@@ -10,9 +10,6 @@ from sil_cli.errors import DataError, GalleryError, InterruptedWorkError, ModelE
 from sil_cli.evaluation.calibration import CALIBRATION_FILE, read_calibration, write_calibration
 from sil_cli.models.choose import NOWHERE
 from sil_cli.models.record import RECORD_FILE, read_record
-from sil_cli.retrieval.gallery import open_gallery
-from sil_cli.retrieval.tuning import refresh_index, require_factory
-from sil_cli.retrieval.writer import gallery_writer
 from sil_cli.runtime import SilentReporter
 from sil_cli.workflows.embed import embed_files
 from sil_cli.workflows.engine import MODEL_FOLDER, gallery_record, keep_model, load
@@ -23,6 +20,7 @@ from sil_cli.workflows.ingest.run import IndexRun
 from sil_cli.workflows.ingest.sources import STREAM, Source, SourceReader
 from sil_cli.workflows.locate import model_folder, target_folder
 from sil_cli.workflows.results import IndexResult
+from sil_cli.workflows.storage import gallery_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
 
     from sil_cli.launch import Launch
     from sil_cli.models.choose import LoadedModel
+    from sil_cli.retrieval.interface import GalleryStore
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
     from sil_cli.workflows.embed_together import Helpers
@@ -73,17 +72,22 @@ def index_gallery(settings: Settings, reporter: Reporter, helpers: Helpers | Non
     fixed, stream = _read(wanted, reader, reporter)
     _check_words(settings, reader, fixed, bool(stream))
     model = model_folder(settings.gallery.model, settings.train.runs)
-    folder = settings.gallery.folder
+    store = gallery_store(settings)
+    folder = store.folder
     known = [(image.file, image.box) for source in fixed for image in source.images]
     if settings.gallery.export and not _belongs_to_another(folder, model):
         export_if_possible(model, known, reporter)
     loaded = load(model, settings, reporter, images=len(known))
     require_finished(loaded, model)
     if settings.gallery.index is not None:
-        require_factory(settings.gallery.index, loaded.engine.dimension)
+        store.require_index(settings.gallery.index, loaded.engine.dimension)
     if helpers is not None:
         helpers.begin(model, len(known), loaded.engine)
-    with gallery_writer(folder, gallery_record(loaded)) as writer:
+    with store.writer(gallery_record(loaded)) as writer:
+        if _belongs_to_another(folder, model):  # a folder beside another store: no writer has looked at it
+            raise GalleryError(
+                f"{folder} keeps another model than that of {store.name}.", "Choose another folder with --gallery DIR."
+            )
         keep_model(loaded, folder)
         keep_calibration(model, folder, loaded.record.fingerprint)
         placing = Placing(folder, writer.sources())
@@ -96,14 +100,14 @@ def index_gallery(settings: Settings, reporter: Reporter, helpers: Helpers | Non
             if helpers is not None:
                 helpers.end()
             writer.finish()
-            refresh_index(writer, reporter, wished=settings.gallery.index)
+            writer.refresh_index(reporter, wished=settings.gallery.index)
         except KeyboardInterrupt:
             raise InterruptedWorkError(
-                f"Stopped with {len(writer):,} images in {folder}; all of them can be searched.",
+                f"Stopped with {len(writer):,} images in {store.name}; all of them can be searched.",
                 "Run the same command again to go on with the rest.",
             ) from None
     _refuse_nothing(run)
-    return _result(folder, fixed, run, pruned, reader.doubts.tell(reporter))
+    return _result(store, fixed, run, pruned, reader.doubts.tell(reporter))
 
 
 def _belongs_to_another(gallery: Path, model: Path) -> bool:
@@ -215,13 +219,16 @@ def _refuse_nothing(run: IndexRun) -> None:
         )
 
 
-def _result(folder: Path, fixed: Sequence[Source], run: IndexRun, pruned: int, warnings: list[str]) -> IndexResult:
-    with open_gallery(folder) as gallery:
+def _result(
+    store: GalleryStore, fixed: Sequence[Source], run: IndexRun, pruned: int, warnings: list[str]
+) -> IndexResult:
+    with store.open() as gallery:
         info = gallery.info()
     datasets = [source.dataset for source in fixed if source.dataset is not None]
     examples = [dataset.image_path(record) for dataset in datasets for record in dataset.of_split("query")[:1]]
     return IndexResult(
-        gallery=folder,
+        gallery=store.folder,
+        option=store.option(),
         added=run.added,
         unchanged=run.unchanged,
         replaced=run.replaced,
@@ -237,5 +244,5 @@ def _result(folder: Path, fixed: Sequence[Source], run: IndexRun, pruned: int, w
         index=info.index,
         model=info.model["fingerprint"],
         example=examples[0] if examples else None,
-        calibrated=(folder / MODEL_FOLDER / CALIBRATION_FILE).is_file(),
+        calibrated=(store.folder / MODEL_FOLDER / CALIBRATION_FILE).is_file(),
     )

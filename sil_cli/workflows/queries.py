@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sil_cli.data.images import Box
     from sil_cli.models.engine import Engine
-    from sil_cli.retrieval.gallery import Gallery
+    from sil_cli.retrieval.interface import GalleryReader
     from sil_cli.settings import QuerySettings
     from sil_cli.workflows.embed import ImageFile
 
@@ -93,7 +93,7 @@ def _box(text: str) -> Box:
         ) from error
 
 
-def require_ids(queries: Sequence[Query], gallery: Gallery) -> None:
+def require_ids(queries: Sequence[Query], gallery: GalleryReader) -> None:
     """Refuse ids that the gallery doesn't have.
 
     Raises:
@@ -104,12 +104,12 @@ def require_ids(queries: Sequence[Query], gallery: Gallery) -> None:
     for one in wanted:
         if one not in held:
             raise GalleryError(
-                f"The gallery {gallery.folder} has no entry {one}.",
+                f"The gallery {gallery.name} has no entry {one}.",
                 "Take an id from the matches of a query; a replaced image gets a new one.",
             )
 
 
-def embed_queries(queries: Sequence[Query], gallery: Gallery, engine: Engine | None, batch: int) -> np.ndarray:
+def embed_queries(queries: Sequence[Query], gallery: GalleryReader, engine: Engine | None, batch: int) -> np.ndarray:
     """One embedding for each query, shape (Q, D): stored ones of entries, computed ones of pictures, or their mean.
 
     Args:
@@ -138,7 +138,7 @@ def embed_queries(queries: Sequence[Query], gallery: Gallery, engine: Engine | N
     )
 
 
-def ids_to_exclude(query: Query, gallery: Gallery, *, exclude_self: bool) -> frozenset[int]:
+def ids_to_exclude(query: Query, gallery: GalleryReader, *, exclude_self: bool) -> frozenset[int]:
     """The entries that a query mustn't find: those that it is, and where wished those of the very same picture."""
     excluded = frozenset(query.ids)
     if exclude_self:
@@ -148,7 +148,7 @@ def ids_to_exclude(query: Query, gallery: Gallery, *, exclude_self: bool) -> fro
     return excluded
 
 
-def whom_it_shows(query: Query, gallery: Gallery) -> KnownPerson:
+def whom_it_shows(query: Query, gallery: GalleryReader) -> KnownPerson:
     """The person of a query, where its pictures and entries are known and agree."""
     people = {_in_dataset(path) for path, box in query.pictures if box is None}
     people |= {KnownPerson() for _, box in query.pictures if box is not None}

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence, Set
 
     from sil_cli.retrieval.filters import Filter
-    from sil_cli.retrieval.gallery import Gallery, Match
+    from sil_cli.retrieval.gallery import Match
+    from sil_cli.retrieval.interface import GalleryReader
     from sil_cli.settings import RerankSettings
 
 
@@ -32,7 +33,7 @@ class RerankedSearch:
         only: What the entries that may be found must fulfil; None for all.
     """
 
-    gallery: Gallery
+    gallery: GalleryReader
     shortlist: int
     options: RerankSettings
     only: Filter | None = None

@@ -122,6 +122,7 @@ class IndexResult(Result):
         warnings: What looked odd, one line each.
         example: An image worth querying with, where the data set has queries.
         calibrated: Whether the gallery's model comes with thresholds that decide.
+        option: What names this gallery in another command.
     """
 
     gallery: Path
@@ -141,3 +142,4 @@ class IndexResult(Result):
     model: str
     example: Path | None
     calibrated: bool = False
+    option: str = ""

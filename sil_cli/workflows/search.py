@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from sil_cli.errors import GalleryError, UsageError
 from sil_cli.evaluation.calibration import Calibration
-from sil_cli.retrieval.gallery import Gallery, Match, open_gallery
 from sil_cli.workflows.decisions import decide, find_calibration, threshold_of, thresholds, verdict
 from sil_cli.workflows.engine import MODEL_FOLDER, load_for_gallery
 from sil_cli.workflows.filtering import make_filter, warn_if_nothing_passes
@@ -26,9 +25,12 @@ from sil_cli.workflows.queries import (
 )
 from sil_cli.workflows.query_results import FoundGroup, FoundMatch, FoundSighting, QueryResult, QueryResults
 from sil_cli.workflows.sightings import Sighting, find_sightings, images_of
+from sil_cli.workflows.storage import gallery_store
 
 if TYPE_CHECKING:
     from sil_cli.models.engine import Engine
+    from sil_cli.retrieval.gallery import Match
+    from sil_cli.retrieval.interface import GalleryReader
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
@@ -44,7 +46,7 @@ class Searching:
         listing: Which matches are listed.
     """
 
-    gallery: Gallery
+    gallery: GalleryReader
     search: Search
     calibration: Calibration | None
     listing: Listing
@@ -64,7 +66,7 @@ def search(settings: Settings, reporter: Reporter) -> QueryResults:
     find_zone(settings.gallery.timezone)
     if wanted.fuse and len(queries[0].pictures) + len(queries[0].ids) == 1:
         reporter.note("There is only one picture: nothing to fuse.")
-    with open_gallery(settings.gallery.folder) as gallery:
+    with gallery_store(settings).open() as gallery:
         require_ids(queries, gallery)
         searching = prepare_search(settings, gallery, reporter)
         pictures = sum(len(query.pictures) for query in queries)
@@ -79,7 +81,7 @@ def search(settings: Settings, reporter: Reporter) -> QueryResults:
     return QueryResults(queries=results)
 
 
-def prepare_search(settings: Settings, gallery: Gallery, reporter: Reporter) -> Searching:
+def prepare_search(settings: Settings, gallery: GalleryReader, reporter: Reporter) -> Searching:
     """How an open gallery is searched, and which of its matches are listed; says so when no entry passes the filter.
 
     Raises:
@@ -104,7 +106,7 @@ def prepare_search(settings: Settings, gallery: Gallery, reporter: Reporter) -> 
     return Searching(gallery, search, calibration, listing)
 
 
-def load_own_engine(settings: Settings, gallery: Gallery, reporter: Reporter, *, images: int | None) -> Engine:
+def load_own_engine(settings: Settings, gallery: GalleryReader, reporter: Reporter, *, images: int | None) -> Engine:
     """The gallery's own model, or the one that is named, ready to embed.
 
     Raises:

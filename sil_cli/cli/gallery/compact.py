@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sil_cli.cli.gallery.options import GalleryArgument
-from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
+from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, StoreOption, common
 from sil_cli.cli.session import session
 
 EXAMPLES = """
@@ -17,6 +17,7 @@ sil gallery compact station
 
 def command(
     gallery: GalleryArgument = None,
+    store: StoreOption = None,
     config: ConfigOption = None,
     device: DeviceOption = None,
     assignments: SetOption = None,
@@ -25,10 +26,12 @@ def command(
 ) -> None:
     """Merge a gallery's files, and delete every trace of what was removed."""
     with session(common(config, device, assignments, as_json, debug)) as current:
-        settings = current.settings({"gallery": {"folder": gallery}})
+        settings = current.settings({"gallery": {"folder": gallery, "store": store}})
         from sil_cli.workflows.gallery_care import compact_gallery
 
         result = compact_gallery(settings, current.reporter)
-        sizes = f"{result.bytes_before / 2**20:,.1f} to {result.bytes_after / 2**20:,.1f} MiB"
-        current.next_command(f"{result.gallery} holds {result.entries:,} entries; from {sizes}.", None)
+        sizes = ""
+        if result.bytes_before is not None and result.bytes_after is not None:
+            sizes = f"; from {result.bytes_before / 2**20:,.1f} to {result.bytes_after / 2**20:,.1f} MiB"
+        current.next_command(f"{result.gallery} holds {result.entries:,} entries{sizes}.", None)
         current.finish(result)

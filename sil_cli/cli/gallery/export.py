@@ -17,7 +17,7 @@ from sil_cli.cli.filter_options import (
     filter_flags,
 )
 from sil_cli.cli.gallery.options import GalleryOption
-from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
+from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, StoreOption, common
 from sil_cli.cli.session import session
 
 EXAMPLES = """
@@ -40,6 +40,7 @@ def command(
     identity: IdentityOption = None,
     where: WhereOption = None,
     gallery: GalleryOption = None,
+    store: StoreOption = None,
     config: ConfigOption = None,
     device: DeviceOption = None,
     assignments: SetOption = None,
@@ -49,7 +50,7 @@ def command(
     """Write embeddings and metadata for other programs."""
     with session(common(config, device, assignments, as_json, debug)) as current:
         chosen = filter_flags(camera, exclude_camera, after, before, identity, where)
-        settings = current.settings({"gallery": {"folder": gallery}, "query": {"filter": chosen}})
+        settings = current.settings({"gallery": {"folder": gallery, "store": store}, "query": {"filter": chosen}})
         from sil_cli.workflows.gallery_export import export_gallery
 
         result = export_gallery(settings, out, current.reporter)

@@ -6,7 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sil_cli.cli.gallery.options import GalleryArgument
-from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
+from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, StoreOption, common
 from sil_cli.cli.session import session
 
 EXAMPLES = """
@@ -20,6 +20,7 @@ sil gallery info station --json
 
 def command(
     gallery: GalleryArgument = None,
+    store: StoreOption = None,
     config: ConfigOption = None,
     device: DeviceOption = None,
     assignments: SetOption = None,
@@ -28,20 +29,24 @@ def command(
 ) -> None:
     """Say what a gallery holds, how it is searched, and what was removed from it."""
     with session(common(config, device, assignments, as_json, debug)) as current:
-        settings = current.settings({"gallery": {"folder": gallery}})
+        settings = current.settings({"gallery": {"folder": gallery, "store": store}})
         from sil_cli.workflows.gallery_care import gallery_info
 
         result = gallery_info(settings)
         table = Table(title=f"Gallery {escape(str(result.gallery))}", title_justify="left", show_header=False)
         table.add_row("entries", f"{result.entries:,}")
-        table.add_row("identities, cameras", f"{result.identities:,}, {result.cameras:,}")
+        if result.store is not None:
+            table.add_row("store", escape(result.store))
+        if result.identities is not None and result.cameras is not None:
+            table.add_row("identities, cameras", f"{result.identities:,}, {result.cameras:,}")
         if result.earliest is not None:
             table.add_row("taken", f"{result.earliest} to {result.latest}")
         if result.metadata:
             table.add_row("metadata", escape(", ".join(result.metadata)))
         table.add_row("index", f"{escape(result.index)} (wished: {escape(result.wished_index)})")
         table.add_row("embeddings", f"{result.dimension} dimensions, {result.files} files")
-        table.add_row("size", f"{result.bytes / 2**20:,.1f} MiB")
+        if result.bytes is not None:
+            table.add_row("size", f"{result.bytes / 2**20:,.1f} MiB")
         table.add_row("model", result.model[:12])
         for removal in result.removals:
             table.add_row("removed", f"{removal.time[:16].replace('T', ' ')}: {removal.count:,} by {removal.criterion}")

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from sil_cli.cli.gallery.options import GalleryArgument
-from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, EngineOption, JsonOption, SetOption, common
+from sil_cli.cli.options import (
+    ConfigOption,
+    DebugOption,
+    DeviceOption,
+    EngineOption,
+    JsonOption,
+    SetOption,
+    StoreOption,
+    common,
+)
 from sil_cli.cli.session import session
 
 EXAMPLES = """
@@ -23,6 +32,7 @@ SHOWN_DROPPED = 10
 
 def command(
     gallery: GalleryArgument = None,
+    store: StoreOption = None,
     model: Annotated[
         Path | None, typer.Option("--model", metavar="RUN", help="A run folder; default: the newest finished one.")
     ] = None,
@@ -38,7 +48,9 @@ def command(
 ) -> None:
     """Embed a gallery's images by another model beside it, then put the result in its place in one step."""
     with session(common(config, device, assignments, as_json, debug)) as current:
-        settings = current.settings({"gallery": {"folder": gallery, "model": model}, "inference": {"engine": engine}})
+        settings = current.settings(
+            {"gallery": {"folder": gallery, "store": store, "model": model}, "inference": {"engine": engine}}
+        )
         from sil_cli.workflows.gallery_rebuild import rebuild_gallery
 
         result = rebuild_gallery(settings, current.reporter, drop_missing=drop_missing)

@@ -18,7 +18,7 @@ from sil_cli.cli.filter_options import (
     filter_flags,
 )
 from sil_cli.cli.gallery.options import GalleryOption
-from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
+from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, StoreOption, common
 from sil_cli.cli.session import Session, session
 
 EXAMPLES = """
@@ -50,6 +50,7 @@ def command(
     everything: Annotated[bool, typer.Option("--all", help="Everything.", rich_help_panel=FILTERS)] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
     gallery: GalleryOption = None,
+    store: StoreOption = None,
     config: ConfigOption = None,
     device: DeviceOption = None,
     assignments: SetOption = None,
@@ -59,7 +60,7 @@ def command(
     """Remove entries; `sil gallery compact` then deletes every trace of them. All that is said must hold."""
     with session(common(config, device, assignments, as_json, debug)) as current:
         chosen = filter_flags(camera, exclude_camera, after, before, identity, where)
-        settings = current.settings({"gallery": {"folder": gallery}, "query": {"filter": chosen}})
+        settings = current.settings({"gallery": {"folder": gallery, "store": store}, "query": {"filter": chosen}})
         from sil_cli.workflows.gallery_care import remove_entries
 
         result = remove_entries(

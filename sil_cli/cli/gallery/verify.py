@@ -7,7 +7,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from sil_cli.cli.gallery.options import GalleryArgument
-from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, EngineOption, JsonOption, SetOption, common
+from sil_cli.cli.options import (
+    ConfigOption,
+    DebugOption,
+    DeviceOption,
+    EngineOption,
+    JsonOption,
+    SetOption,
+    StoreOption,
+    common,
+)
 from sil_cli.cli.session import session
 
 EXAMPLES = """
@@ -21,6 +30,7 @@ sil gallery verify station --json
 
 def command(
     gallery: GalleryArgument = None,
+    store: StoreOption = None,
     engine: EngineOption = None,
     config: ConfigOption = None,
     device: DeviceOption = None,
@@ -30,7 +40,7 @@ def command(
 ) -> None:
     """Prove that a gallery is whole: checksums, one vector an entry, a sample embedded again. Code 1 if it isn't."""
     with session(common(config, device, assignments, as_json, debug)) as current:
-        settings = current.settings({"gallery": {"folder": gallery}, "inference": {"engine": engine}})
+        settings = current.settings({"gallery": {"folder": gallery, "store": store}, "inference": {"engine": engine}})
         from sil_cli.workflows.gallery_care import verify_gallery
 
         result = verify_gallery(settings, current.reporter)

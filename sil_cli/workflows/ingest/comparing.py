@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from sil_cli.data.images import Box
+    from sil_cli.retrieval.interface import GalleryWriting
     from sil_cli.retrieval.store import GalleryEntry
-    from sil_cli.retrieval.writer import GalleryWriter
     from sil_cli.runtime import Task
     from sil_cli.workflows.ingest.seen import SeenImage
     from sil_cli.workflows.ingest.sources import SourceReader
@@ -91,12 +90,12 @@ class Comparison:
         described: Entries, by id, of which more or something else is known now; their vectors stay.
     """
 
-    def __init__(self, subjects: Sequence[Subject], writer: GalleryWriter) -> None:
+    def __init__(self, subjects: Sequence[Subject], writer: GalleryWriting) -> None:
         self.missing: list[Subject] = []
         self.replaced: set[tuple[str, str, Box | None]] = set()
         self.unchanged = 0
         self.described: dict[int, GalleryEntry] = {}
-        held = _held(subjects, writer)
+        held = writer.held([subject.entry.key for subject in subjects])
         for subject in subjects:
             key = subject.entry.key
             if key not in held:
@@ -127,16 +126,3 @@ def told_anew(held: GalleryEntry, found: GalleryEntry) -> GalleryEntry:
         domain=found.domain if found.domain is not None else held.domain,
         metadata=metadata,
     )
-
-
-def _held(
-    subjects: Sequence[Subject], writer: GalleryWriter
-) -> dict[tuple[str, str, Box | None], tuple[int, GalleryEntry]]:
-    paths: defaultdict[str, list[str]] = defaultdict(list)
-    for subject in subjects:
-        paths[subject.entry.source].append(subject.entry.path)
-    return {
-        entry.key: (identifier, entry)
-        for source, some in paths.items()
-        for identifier, entry in writer.entries_at(source, some).items()
-    }

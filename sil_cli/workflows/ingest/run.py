@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from sil_cli.data.images import Box
     from sil_cli.models.engine import Engine
+    from sil_cli.retrieval.interface import GalleryWriting
     from sil_cli.retrieval.store import GalleryEntry
-    from sil_cli.retrieval.writer import GalleryWriter
     from sil_cli.runtime import Reporter
     from sil_cli.workflows.embed import EmbeddedFiles, ImageFile
     from sil_cli.workflows.ingest.placing import Placing
@@ -58,7 +58,7 @@ class IndexRun:
 
     def __init__(
         self,
-        writer: GalleryWriter,
+        writer: GalleryWriting,
         reader: SourceReader,
         placing: Placing,
         engine: Engine,
