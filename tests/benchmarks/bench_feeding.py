@@ -125,12 +125,19 @@ def our_prepared(sources, device: torch.device, iteration: int):
 
 
 def normalised(images: torch.Tensor) -> torch.Tensor:
-    """float32, by ImageNet's mean and deviation: in place, by rows of pixels, as channels-last images lie in memory."""
+    """float32, by ImageNet's mean and deviation, in one thread, since the other core makes the next batch.
+
+    By rows of pixels, as channels-last images lie in memory, and picture by picture, so that each stays in the cache.
+    """
     count, channels, height, width = images.shape
-    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-    rows = images.permute(0, 2, 3, 1).reshape(count, height, width * channels).float()
-    rows.mul_((1 / (255 * std)).repeat(width)).sub_((mean / std).repeat(width))
-    return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
+    mean, std = np.array(IMAGENET_MEAN, np.float32), np.array(IMAGENET_STD, np.float32)
+    scale, shift = np.tile(1 / (255 * std), width), np.tile(mean / std, width)
+    rows = images.permute(0, 2, 3, 1).reshape(count, height, width * channels).numpy()
+    made = np.empty(rows.shape, np.float32)
+    for picture, out in zip(rows, made, strict=True):
+        np.multiply(picture, scale, out=out)
+        np.subtract(out, shift, out=out)
+    return torch.from_numpy(made).view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 def feed_usual(dataset, source, batches: int, workers: int, epochs: int) -> list[tuple[float, float]]:
