@@ -222,6 +222,7 @@ class Training:
         self.embedder.train()
         if self.options.batch_norm == "frozen":
             _freeze_norms(self.embedder)
+        self._seed_layers()
         loss = self.method.step(self.embedder, batches, self.optimizer, rng, self.ranks).item()
         if self.options.batch_norm == "per-process":
             held, whole = sum(len(batch.images) for batch in batches), sum(len(batch.labels) for batch in batches)
@@ -234,6 +235,14 @@ class Training:
                 "Try a smaller train.learning_rate, a longer train.warmup_epochs, or --set train.precision=float32.",
             )
         return loss
+
+    def _seed_layers(self) -> None:
+        """Let random layers (dropout, stochastic depth) draw by the iteration's number, each process for its part.
+
+        They know torch's own generator only. Seeded anew, it is no state that a checkpoint would have to hold.
+        """
+        of_iteration = np.random.SeedSequence([self.options.seed, self.iteration, self.ranks.number])
+        torch.manual_seed(int(of_iteration.generate_state(1)[0]))
 
     def _stop_if_diverged(self, epoch: int) -> None:
         losses = [facts["loss"] for facts in self.history]

@@ -40,6 +40,7 @@ VARIATIONS = {
     "supervised": {"method": "supervised", "ema": 0.5},
     "random prototypes, styles in both passes": {"prototypes": "random", "style_in": "both", "after_stages": (1, 2)},
     "FB": {"second_pass": False},
+    "a network that drops features at random": {"dropout": 0.5},
 }
 
 
@@ -55,12 +56,18 @@ def make_sources(held_out: float = 0.0):
 
 
 def make_training(
-    method: str = "interleaved", prototypes: str = "centroids", held_out: float | None = None, **more
+    method: str = "interleaved",
+    prototypes: str = "centroids",
+    held_out: float | None = None,
+    dropout: float = 0.0,
+    **more,
 ) -> Training:
     step = {key: more.pop(key) for key in ("style_in", "after_stages", "second_pass") if key in more}
     options = LoopOptions(**vars(OPTIONS) | more)
     sources = list(make_sources((0.4 if options.select_held_out else 0.0) if held_out is None else held_out))
     embedder = tiny_embedder()
+    if dropout:
+        embedder.backbone.convolutions.append(torch.nn.Dropout2d(dropout))
     if method == "supervised":
         counts = [source.identities for source in sources]
         chosen = Supervised(counts, embedder.dimension, SupervisedOptions(), device=CPU)
