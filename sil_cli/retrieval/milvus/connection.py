@@ -47,6 +47,7 @@ class Connection:
         self.address = address
         self._patience = patience
         self._token = os.environ.get(TOKEN_VARIABLE, "")
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C++ part writes to stderr what we handle or repeat
         self._errors = _error_types()
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it writes tracebacks of what we handle to stderr
         for name in ("milvus_lite", "grpc._server") if address.file is not None else ():
