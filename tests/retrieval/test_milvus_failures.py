@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import subprocess
@@ -27,12 +28,19 @@ def address_on(server) -> str:
     return f"{server.url}/failures_{uuid.uuid4().hex}"
 
 
-def start_worker(folder, address, *, batches=BATCHES, patience=120.0):
-    return subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("milvus_worker.py"), folder, address, str(batches), str(patience)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture
+def start_worker():
+    """Starts writers as programs of their own, which end with the test."""
+    with contextlib.ExitStack() as workers:
+
+        def start(folder, address, *, batches=BATCHES, patience=120.0):
+            program = Path(__file__).with_name("milvus_worker.py")
+            command = [sys.executable, program, folder, address, str(batches), str(patience)]
+            worker = workers.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+            workers.callback(worker.kill)
+            return worker
+
+        yield start
 
 
 def wait_for(worker, line):
@@ -57,7 +65,7 @@ def require_whole(folder, address, count=BATCHES * BATCH):
 
 
 @pytest.mark.slow
-def test_a_server_killed_in_the_middle_costs_nothing(own_server, tmp_path):
+def test_a_server_killed_in_the_middle_costs_nothing(own_server, tmp_path, start_worker):
     address = address_on(own_server)
     worker = start_worker(tmp_path / "g", address)
     wait_for(worker, "batch 3")
@@ -69,12 +77,11 @@ def test_a_server_killed_in_the_middle_costs_nothing(own_server, tmp_path):
         assert worker.wait(timeout=240) == 0, worker.stdout.read()
     finally:
         own_server.wait()
-        worker.kill()
     require_whole(tmp_path / "g", address)
 
 
 @pytest.mark.slow
-def test_a_killed_writer_is_followed_by_another(own_server, tmp_path):
+def test_a_killed_writer_is_followed_by_another(own_server, tmp_path, start_worker):
     address = address_on(own_server)
     worker = start_worker(tmp_path / "g", address)
     wait_for(worker, "batch 5")
@@ -86,7 +93,7 @@ def test_a_killed_writer_is_followed_by_another(own_server, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_writers_from_two_machines_double_nothing(own_server, tmp_path):
+def test_two_writers_from_two_machines_double_nothing(own_server, tmp_path, start_worker):
     """Two folders stand for two machines: no lock file holds them apart."""
     address = address_on(own_server)
     store = open_store(tmp_path / "one", address, patience=60)
@@ -98,7 +105,7 @@ def test_two_writers_from_two_machines_double_nothing(own_server, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_slow_server_is_named_and_the_rest_can_follow(own_server, tmp_path):
+def test_a_slow_server_is_named_and_the_rest_can_follow(own_server, tmp_path, start_worker):
     address = address_on(own_server)
     worker = start_worker(tmp_path / "g", address, patience=5.0)
     wait_for(worker, "batch 2")

@@ -16,7 +16,7 @@ from sil_cli.files import one_line
 from sil_cli.retrieval.milvus.address import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sil_cli.retrieval.milvus.address import Address
 
@@ -97,14 +97,14 @@ class Connection:
                 if time.monotonic() + pause >= deadline:
                     raise GalleryError(
                         f"{self.address.name} does not answer: {self._reason(error)}.",
-                        "See that the server runs and can be reached, then run the same again: "
-                        "what it had acknowledged is kept.",
+                        f"See that the server runs and can be reached, and that {TOKEN_VARIABLE} is right where it "
+                        "wants credentials; then run the same again: what it had acknowledged is kept.",
                     ) from error
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _refuse_if_permanent(self, error: Any) -> None:
-        text = str(error).lower()
+        text = " ".join(str(one) for one in _chain(error)).lower()  # pymilvus hides the cause of a failed connection
         if any(word in text for word in _REFUSED):
             raise GalleryError(
                 f"{self.address.name} refuses the credentials.",
@@ -121,6 +121,13 @@ class Connection:
         text = one_line(Exception(message)) if message else one_line(error)
         text = text if len(text) <= 200 else f"{text[:200]}…"
         return (text.replace(self._token, "…") if self._token else text).rstrip(".")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _error_types() -> tuple[type[Exception], ...]:
