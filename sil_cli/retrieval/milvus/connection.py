@@ -124,8 +124,10 @@ class Connection:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and those that led to it."""
-    while error is not None:
+    """An error, and those that led to it; gRPC's may name themselves as their cause."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
         yield error
         error = error.__cause__ or error.__context__
 
