@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from sil_cli.models.arithmetic import keep_wrong_layers_in_float32
 from sil_cli.models.extract import embed_batches
 
 if TYPE_CHECKING:
@@ -62,6 +63,11 @@ class TorchEngine:
 def make_torch_engine(
     embedder: Embedder, fingerprint: str, *, device: torch.device, bfloat16: bool = False
 ) -> TorchEngine:
-    """Move an embedder to its device, in eval mode and with channels last, where convolutions are quickest."""
+    """Move an embedder to its device, in eval mode and with channels last, where convolutions are quickest.
+
+    Layers that the CPU gets wrong in bfloat16 stay in float32.
+    """
+    if bfloat16 and device.type == "cpu":
+        keep_wrong_layers_in_float32(embedder, gradients=False)
     ready = embedder.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return TorchEngine(ready, fingerprint, device, bfloat16)

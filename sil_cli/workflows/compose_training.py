@@ -12,6 +12,7 @@ from sil_cli.data.manifest import Dataset, ImageRecord, load_dataset
 from sil_cli.data.pixels import open_pixels
 from sil_cli.data.protocol import read_protocol
 from sil_cli.errors import DataError, UsageError
+from sil_cli.models.arithmetic import keep_wrong_layers_in_float32
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.precision import wants_bfloat16
 from sil_cli.models.record import Architecture
@@ -114,9 +115,17 @@ def compose(
         )
     if fresh and ranks.is_first:
         load_pretrained(embedder, settings.model.weights)
+    if device.type == "cpu" and wants_bfloat16(settings.train.precision, device):
+        _mend_bfloat16(embedder, reporter)
     sources = [_open_source(dataset, settings, reporter, ranks) for dataset in datasets]
     method = _method(settings, embedder, sources, device, fresh=fresh)
     return Training(embedder, sources, method, _loop_options(settings, device), device=device, ranks=ranks)
+
+
+def _mend_bfloat16(embedder: Embedder, reporter: Reporter) -> None:
+    wrong = keep_wrong_layers_in_float32(embedder, gradients=True)
+    if wrong:
+        reporter.note(f"This CPU gets {', '.join(wrong)} wrong in bfloat16; computed in float32.")
 
 
 def architecture(model: ModelSettings) -> Architecture:
