@@ -280,7 +280,7 @@ class Training:
         if self.options.erasing > 0.0:
             mean = self.embedder.architecture.mean
             images = erase(images, rng, probability=self.options.erasing, colour=mean, part=part)
-        return Batch(images=images, labels=torch.from_numpy(labels).to(self.device), part=part)
+        return Batch(images=images, labels=torch.from_numpy(labels), part=part)
 
     def _learning_rate(self, epoch: int) -> float:
         return learning_rate(

@@ -39,15 +39,17 @@ class PrototypeMemory:
 
         Args:
             embeddings: (B, D), rows of unit length.
-            labels: (B,), the identity of each row.
+            labels: (B,), the identity of each row, on the CPU, where the turns are counted.
             momentum: m, the weight of the old prototype.
         """
-        turns = _turns(labels.cpu().numpy())
+        device = self.prototypes.device
+        turns = _turns(labels.numpy())
         embeddings = embeddings.to(self.prototypes.dtype)
         for turn in range(int(turns.max()) + 1):
-            rows = torch.from_numpy(np.flatnonzero(turns == turn)).to(embeddings.device)
-            chosen = labels[rows]
-            mixed = momentum * self.prototypes[chosen] + (1 - momentum) * embeddings[rows]
+            rows = torch.from_numpy(np.flatnonzero(turns == turn))
+            chosen = labels[rows].to(device, non_blocking=True)
+            own = embeddings[rows.to(device, non_blocking=True)]
+            mixed = momentum * self.prototypes[chosen] + (1 - momentum) * own
             self.prototypes[chosen] = F.normalize(mixed, dim=1)
 
 

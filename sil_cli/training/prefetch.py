@@ -83,4 +83,3 @@ class Ahead:
             current = torch.cuda.current_stream(self._stream.device)
             for batch in batches:
                 batch.images.record_stream(current)
-                batch.labels.record_stream(current)

@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,8 +16,6 @@ from sil_cli.training.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    import numpy as np
 
     from sil_cli.models.embedder import Embedder
     from sil_cli.models.stylize import Style
@@ -31,7 +30,8 @@ class Batch:
 
     Attributes:
         images: (b, 3, H, W), uint8 or floating in 0..1, augmented; those that this process holds, usually all.
-        labels: (B,), int64, the source's identities numbered from 0; of the whole batch.
+        labels: (B,), int64, of the whole batch: the source's identities numbered from 0. They stay on the CPU: what
+            they decide (which prototypes, in which turn) would else be read back, after all that a GPU has to do.
         part: Which of the B samples the images are.
     """
 
@@ -98,7 +98,7 @@ def interleaved_step(
     # First forward, original styles: each source alone, so that batch norm sees one domain at a time.
     originals = [embed(batch.images, batch.part, styled=options.style_in != "second") for batch in batches]
     losses = [  # a process's mean counts by its share of the batch, so that the sum over the processes is the mean
-        memory.loss(embeddings, batch.part.own(batch.labels), temperature=options.temperature) * batch.part.weight
+        memory.loss(embeddings, own_labels(batch), temperature=options.temperature) * batch.part.weight
         for memory, embeddings, batch in zip(memories, originals, batches, strict=True)
     ]
     loss = torch.stack(losses).mean()
@@ -114,16 +114,20 @@ def interleaved_step(
     # Second forward, interleaved styles, with θ': one shuffled batch of all sources; it feeds the prototypes only.
     shuffling = rng.permutation(sum(len(batch.labels) for batch in batches))
     part, own_order = batches[0].part.joined([batch.part for batch in batches[1:]]).shuffled(shuffling)
-    images = torch.cat([batch.images for batch in batches])[torch.from_numpy(own_order).to(device)]
+    images = torch.cat([batch.images for batch in batches])[torch.from_numpy(own_order).to(device, non_blocking=True)]
     with torch.no_grad(), _statistics(embedder, options):
         embeddings = part.gather(embed(images, part, styled=options.style_in != "first"))
-    order = torch.from_numpy(shuffling).to(device)
-    owners = torch.cat([torch.full_like(batch.labels, source) for source, batch in enumerate(batches)])[order]
-    labels = torch.cat([batch.labels for batch in batches])[order]
+    owners = np.repeat(np.arange(len(batches)), [len(batch.labels) for batch in batches])[shuffling]
+    labels = torch.cat([batch.labels for batch in batches])[torch.from_numpy(shuffling)]
     for source, memory in enumerate(memories):
-        mine = owners == source
-        memory.update(embeddings[mine], labels[mine], momentum=options.momentum)
+        mine = torch.from_numpy(np.flatnonzero(owners == source))
+        memory.update(embeddings[mine.to(device, non_blocking=True)], labels[mine], momentum=options.momentum)
     return loss
+
+
+def own_labels(batch: Batch) -> Tensor:
+    """The labels of the images that this process holds, on the images' device."""
+    return batch.part.own(batch.labels).to(batch.images.device, non_blocking=True)
 
 
 def descend(loss: Tensor, optimizer: torch.optim.Optimizer, ranks: Ranks) -> Tensor:

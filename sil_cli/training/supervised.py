@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from sil_cli.models.parts import UNDIVIDED, Part
 from sil_cli.models.precision import autocast
 from sil_cli.training.ranks import ALONE, Ranks
-from sil_cli.training.step import Batch, descend
+from sil_cli.training.step import Batch, descend, own_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -82,7 +82,7 @@ def supervised_step(
             after_stages=options.after_stages,
         )
     scores = classifier(embedder.neck(features))
-    loss = F.cross_entropy(scores, part.own(batch.labels), label_smoothing=options.label_smoothing)
+    loss = F.cross_entropy(scores, own_labels(batch), label_smoothing=options.label_smoothing)
     loss = loss + batch_hard_triplet_loss(features, batch.labels, margin=options.margin, part=part)
     return descend(loss * part.weight, optimizer, ranks)
 
@@ -95,14 +95,14 @@ def batch_hard_triplet_loss(features: Tensor, labels: Tensor, *, margin: Margin,
 
     Args:
         features: (b, D), not normalised: the anchors, which are this part of the batch.
-        labels: (B,), of the whole batch, at least two different ones.
+        labels: (B,), of the whole batch, at least two different ones; on the CPU.
         margin: m, or `soft`.
         part: What of the batch the anchors are; d⁺ and d⁻ are those in all of it.
     """
     everyone = part.gather_with_gradient(features)
     # Differences, not the expanded square: near zero that loses all its digits.
     distances = torch.cdist(features, everyone, compute_mode="donot_use_mm_for_euclid_dist")
-    same = part.own(labels)[:, None] == labels[None, :]
+    same = (part.own(labels)[:, None] == labels[None, :]).to(features.device, non_blocking=True)
     farthest = distances.masked_fill(~same, -math.inf).amax(dim=1)
     nearest = distances.masked_fill(same, math.inf).amin(dim=1)
     if margin == "soft":

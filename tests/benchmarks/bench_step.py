@@ -79,9 +79,7 @@ class Data:
             for _ in range(arguments.sources)
         ]
         self.labels = [
-            torch.from_numpy(np.repeat(rng.choice(IDENTITIES, -(-batch // 4), replace=False), 4)[:batch]).to(
-                self.device
-            )
+            torch.from_numpy(np.repeat(rng.choice(IDENTITIES, -(-batch // 4), replace=False), 4)[:batch])
             for _ in range(arguments.sources)
         ]
         rows = [torch.from_numpy(rng.standard_normal((IDENTITIES, DIMENSION))).float() for _ in self.pixels]
@@ -110,7 +108,8 @@ class Plain:
         self.network = PlainNetwork().to(data.device).train()
         self.network.load_state_dict(state)
         self.optimizer = torch.optim.Adam(learnt(self.network), lr=RATE, weight_decay=DECAY)
-        self.prototypes, self.images, self.labels = data.prototypes(), data.normalised(), data.labels
+        self.prototypes, self.images = data.prototypes(), data.normalised()
+        self.labels = [labels.to(data.device) for labels in data.labels]
 
     def step(self, number: int) -> torch.Tensor:
         rng = np.random.default_rng([1, number])
