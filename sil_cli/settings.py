@@ -36,6 +36,7 @@ NOT_SETTINGS = ("SIL_MILVUS_TOKEN", "SIL_TEST_MILVUS")
 
 StyleName = Literal["none", "mixstyle", "dsu", "efdmix", "dir-mixstyle", "batch-style", "dbs", "ubs"]
 Precision = Literal["auto", "float32", "bfloat16"]
+TrainPrecision = Literal["auto", "float32", "bfloat16", "float16"]
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -195,7 +196,10 @@ class TrainSettings(Section):
     pad: int = Field(10, ge=0, description="pixels of padding before the random crop")
     erasing: Share = Field(0.0, description="chance of random erasing")
     ema: float = Field(0.0, ge=0.0, lt=1.0, description="decay of a moving average of the weights, then kept; 0: none")
-    precision: Precision = Field("float32", description="`auto`: bfloat16 where the device is fast at it")
+    precision: TrainPrecision = Field(
+        "float32",
+        description="`auto`: bfloat16 where the device is fast at it; float16 is for GPUs that lack it",
+    )
     batch_norm: Literal["per-process", "synchronised", "frozen"] = Field(
         "per-process",
         description="what batch norm normalises by: each process's part of a batch, all of it, or the first weights' "

@@ -25,7 +25,7 @@ def to_images(pixels: np.ndarray, device: torch.device) -> torch.Tensor:
 
 @torch.inference_mode()
 def embed_batches(
-    embedder: Embedder, batches: Iterable[np.ndarray], *, device: torch.device, bfloat16: bool = False
+    embedder: Embedder, batches: Iterable[np.ndarray], *, device: torch.device, half: torch.dtype | None = None
 ) -> Iterator[np.ndarray]:
     """Embed batches of pixels with a model that is in eval mode and on `device`.
 
@@ -33,12 +33,12 @@ def embed_batches(
         embedder: The model.
         batches: uint8 arrays (B, height, width, 3).
         device: Where the model is.
-        bfloat16: Compute convolutions in bfloat16.
+        half: What convolutions are computed in; None for float32.
 
     Yields:
         float32 arrays (B, dimension), rows of unit length.
     """
     for pixels in batches:
-        with autocast(device, enabled=bfloat16):
+        with autocast(device, half):
             embeddings = embedder(to_images(pixels, device))
         yield embeddings.float().cpu().numpy()

@@ -23,9 +23,18 @@ def wants_bfloat16(precision: Literal["auto", "float32", "bfloat16"], device: to
     return False
 
 
-def autocast(device: torch.device, *, enabled: bool) -> torch.autocast:
-    """Automatic mixed precision with bfloat16 on `device`, or nothing at all."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+def half_precision(
+    precision: Literal["auto", "float32", "bfloat16", "float16"], device: torch.device
+) -> torch.dtype | None:
+    """What training computes convolutions in; None for float32. `auto` never says float16, whose range is small."""
+    if precision == "float16":
+        return torch.float16
+    return torch.bfloat16 if wants_bfloat16(precision, device) else None
+
+
+def autocast(device: torch.device, half: torch.dtype | None) -> torch.autocast:
+    """Automatic mixed precision on `device`, or nothing at all."""
+    return torch.autocast(device.type, dtype=half or torch.bfloat16, enabled=half is not None)
 
 
 def _cpu_multiplies_bfloat16() -> bool:

@@ -56,7 +56,8 @@ class TorchEngine:
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed RGB pixels (B, height, width, 3) as unit rows (B, dimension)."""
-        (embeddings,) = embed_batches(self.embedder, [pixels], device=self.device, bfloat16=self.bfloat16)
+        half = torch.bfloat16 if self.bfloat16 else None
+        (embeddings,) = embed_batches(self.embedder, [pixels], device=self.device, half=half)
         return embeddings
 
 

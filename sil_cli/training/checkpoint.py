@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sil_cli.runtime import Reporter
 
 NAME = re.compile(r"checkpoint-(\d+)\.pt")
-FORMAT = 2
+FORMAT = 3
 _ANEW = "Start again without --resume, in a new run folder."
 
 
@@ -45,7 +45,7 @@ class TrainingState:
     Attributes:
         iteration: Iterations done.
         embedder: The model's state dict.
-        optimizer: The optimiser's state dict.
+        descent: The state of the optimiser, and of the loss's scaling.
         method: What the method keeps besides: prototypes, or a classifier.
         averaged: The state dict of the averaged weights, where they are kept.
         loss_sum: Sum of the losses of the current epoch's iterations.
@@ -56,7 +56,7 @@ class TrainingState:
 
     iteration: int
     embedder: dict[str, Tensor]
-    optimizer: dict[str, Any]
+    descent: dict[str, Any]
     method: dict[str, Tensor]
     averaged: dict[str, Tensor] | None = None
     loss_sum: float = 0.0

@@ -25,7 +25,7 @@ def embed_rows(
     rows: np.ndarray,
     *,
     device: torch.device,
-    bfloat16: bool,
+    half: torch.dtype | None,
     ranks: Ranks,
     task: Task | None = None,
 ) -> np.ndarray:
@@ -39,14 +39,14 @@ def embed_rows(
         pixels: (M, H, W, 3) uint8.
         rows: (N,) positions in `pixels`.
         device: Where the model is.
-        bfloat16: Compute convolutions in bfloat16.
+        half: What convolutions are computed in; None for float32.
         ranks: The processes; all get all embeddings.
         task: Is told the progress.
     """
     edges = np.minimum(shares(-(-len(rows) // BATCH), ranks.count) * BATCH, len(rows))
     own = rows[edges[ranks.number] : edges[ranks.number + 1]]
     parts = [np.empty((0, embedder.dimension), dtype=np.float32)]
-    for part in embed_batches(embedder, pixel_batches(pixels, own, BATCH), device=device, bfloat16=bfloat16):
+    for part in embed_batches(embedder, pixel_batches(pixels, own, BATCH), device=device, half=half):
         parts.append(part)
         if task is not None:
             task.advance(len(part))

@@ -26,7 +26,7 @@ def held_out_map(
     sources: Sequence[Source],
     *,
     device: torch.device,
-    bfloat16: bool,
+    half: torch.dtype | None,
     ranks: Ranks = ALONE,
 ) -> float:
     """The mean over the sources of their held-out identities' mAP, 0..1.
@@ -40,9 +40,7 @@ def held_out_map(
     for source in sources:
         rows = source.held_out_rows
         scores.append(
-            _source_map(
-                source, embed_rows(embedder, source.pixels, rows, device=device, bfloat16=bfloat16, ranks=ranks)
-            )
+            _source_map(source, embed_rows(embedder, source.pixels, rows, device=device, half=half, ranks=ranks))
         )
     return float(np.mean(scores))
 

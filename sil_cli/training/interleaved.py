@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sil_cli.models.embedder import Embedder
     from sil_cli.models.stylize import Style
     from sil_cli.runtime import Reporter
+    from sil_cli.training.descent import Descent
     from sil_cli.training.ranks import Ranks
     from sil_cli.training.sources import Source
     from sil_cli.training.step import Batch
@@ -75,7 +76,7 @@ class Interleaved:
             rows = [random_directions(source.identities, embedder.dimension, rng) for source in sources]
         elif self.prototypes == "centroids":
             with reporter.task("First prototypes", sum(len(source.rows) for source in sources), "images") as task:
-                with_them: dict[str, Any] = {"bfloat16": self.options.bfloat16, "ranks": ranks, "task": task}
+                with_them: dict[str, Any] = {"half": self.options.half, "ranks": ranks, "task": task}
                 rows = [centroids(embedder, source, device=self.device, **with_them) for source in sources]
         else:
             rows = list(self.prototypes)
@@ -85,12 +86,11 @@ class Interleaved:
         self,
         embedder: Embedder,
         batches: Sequence[Batch],
-        optimizer: torch.optim.Optimizer,
+        descent: Descent,
         rng: np.random.Generator,
-        ranks: Ranks = ALONE,
     ) -> Tensor:
         """One `interleaved_step`."""
-        return interleaved_step(embedder, self.memories, batches, self.style, optimizer, self.options, rng, ranks)
+        return interleaved_step(embedder, self.memories, batches, self.style, descent, self.options, rng)
 
     def state(self) -> dict[str, Tensor]:
         """The prototypes, by the number of their source."""

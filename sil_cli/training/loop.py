@@ -17,6 +17,7 @@ from sil_cli.models.extract import to_images
 from sil_cli.models.synchronised_norm import synchronise_norms
 from sil_cli.training.augment import erase, flip_and_crop
 from sil_cli.training.checkpoint import Selected, TrainingState, from_bytes, save_checkpoint, to_bytes
+from sil_cli.training.descent import Descent
 from sil_cli.training.divergence import has_diverged
 from sil_cli.training.held_out import held_out_map
 from sil_cli.training.prefetch import Ahead
@@ -60,7 +61,7 @@ class LoopOptions:
     divergence: float = 0.0
     keep_checkpoints: int = 2
     select_held_out: bool = False
-    bfloat16: bool = False
+    half: torch.dtype | None = None
     batch_norm: BatchNormMode = "per-process"
 
 
@@ -91,12 +92,13 @@ class Training:
         self.method = method
         self.options = options
         self.device = device
-        self.optimizer = torch.optim.Adam(
+        optimizer = torch.optim.Adam(
             [each for each in (*self.embedder.parameters(), *method.parameters()) if each.requires_grad],
             lr=options.learning_rate,
             weight_decay=options.weight_decay,
             fused=device.type in FUSED or None,
         )
+        self.descent = Descent(optimizer, half=options.half, ranks=ranks)
         self.averaged = _average_of(self.embedder, options.ema) if options.ema else None
         self.iteration = 0
         self.loss_sum = 0.0
@@ -134,7 +136,7 @@ class Training:
     def restore(self, state: TrainingState) -> None:
         """Take up a saved state."""
         self.embedder.load_state_dict(state.embedder)
-        self.optimizer.load_state_dict(state.optimizer)
+        self.descent.restore(state.descent)
         self.method.restore(state.method)
         if self.averaged is not None and state.averaged is not None:
             self.averaged.load_state_dict(state.averaged)
@@ -146,7 +148,7 @@ class Training:
         return TrainingState(
             iteration=self.iteration,
             embedder=self.embedder.state_dict(),
-            optimizer=self.optimizer.state_dict(),
+            descent=self.descent.state(),
             method=self.method.state(),
             averaged=self.averaged.state_dict() if self.averaged is not None else None,
             loss_sum=self.loss_sum,
@@ -217,13 +219,13 @@ class Training:
         return self.options.epochs, self.kept.state_dict()
 
     def _iterate(self, epoch: int, batches: list[Batch], rng: np.random.Generator) -> float:
-        for group in self.optimizer.param_groups:
+        for group in self.descent.optimizer.param_groups:
             group["lr"] = self._learning_rate(epoch)
         self.embedder.train()
         if self.options.batch_norm == "frozen":
             _freeze_norms(self.embedder)
         self._seed_layers()
-        loss = self.method.step(self.embedder, batches, self.optimizer, rng, self.ranks).item()
+        loss = self.method.step(self.embedder, batches, self.descent, rng).item()
         if self.options.batch_norm == "per-process":
             held, whole = sum(len(batch.images) for batch in batches), sum(len(batch.labels) for batch in batches)
             self.ranks.average_statistics(self.embedder, held / whole)
@@ -301,8 +303,8 @@ class Training:
         }
         self.loss_sum = 0.0
         if self.options.select_held_out:
-            bfloat16 = self.options.bfloat16
-            score = held_out_map(self.kept, self.sources, device=self.device, bfloat16=bfloat16, ranks=self.ranks)
+            half = self.options.half
+            score = held_out_map(self.kept, self.sources, device=self.device, half=half, ranks=self.ranks)
             facts["held_out_mAP"] = score
             reporter.note(f"Epoch {epoch + 1}: mAP {score:.3f} on held-out source identities.")
             if self.selected is None or score > self.selected.score:

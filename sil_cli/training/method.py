@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import numpy as np
-    import torch
     from torch import Tensor, nn
 
     from sil_cli.models.embedder import Embedder
     from sil_cli.runtime import Reporter
+    from sil_cli.training.descent import Descent
     from sil_cli.training.ranks import Ranks
     from sil_cli.training.sources import Source
     from sil_cli.training.step import Batch
@@ -37,9 +37,8 @@ class Method(Protocol):
         self,
         embedder: Embedder,
         batches: Sequence[Batch],
-        optimizer: torch.optim.Optimizer,
+        descent: Descent,
         rng: np.random.Generator,
-        ranks: Ranks = ALONE,
     ) -> Tensor:
         """One iteration with the embedder in train mode; returns the loss before it, a detached scalar."""
 

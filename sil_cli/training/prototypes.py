@@ -31,12 +31,12 @@ def centroids(
     source: Source,
     *,
     device: torch.device,
-    bfloat16: bool,
+    half: torch.dtype | None,
     ranks: Ranks = ALONE,
     task: Task | None = None,
 ) -> Tensor:
     """The normalised mean embedding of each identity, (K, D), by a model that is in eval mode: the paper's start."""
-    rows = embed_rows(embedder, source.pixels, source.rows, device=device, bfloat16=bfloat16, ranks=ranks, task=task)
+    rows = embed_rows(embedder, source.pixels, source.rows, device=device, half=half, ranks=ranks, task=task)
     return normalised_means(torch.from_numpy(rows).to(device), source.labels)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import tomli_w
 import torch
 import torchvision
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 import sil_cli
 from sil_cli.errors import ModelError
@@ -52,7 +52,7 @@ class RunFacts(BaseModel):
         source_splits: What of the sources was learnt from, `train` or `train+test`.
         protocol: The protocol that pinned settings, where there was one.
         device: Where it ran, as torch names it.
-        bfloat16: Convolutions ran in bfloat16.
+        precision: What convolutions ran in.
         versions: Of Python, this program, torch, torchvision and NumPy.
         git: The repository that the run was started in; None where there is none.
         processes: How many shared the training when it began.
@@ -76,7 +76,7 @@ class RunFacts(BaseModel):
     epochs: int
     iterations: int
     device: str
-    bfloat16: bool
+    precision: str = "float32"
     versions: dict[str, str]
     git: GitState | None = None
     processes: int = 1
@@ -85,6 +85,15 @@ class RunFacts(BaseModel):
     loss: float | None = None
     images_per_second: float | None = None
     selected: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Runs that only said whether convolutions ran in bfloat16 are read, too."""
+        if "bfloat16" not in values:
+            return values
+        rest = {key: value for key, value in values.items() if key != "bfloat16"}
+        return rest | {"precision": "bfloat16" if values["bfloat16"] else "float32"}
 
 
 def current_versions() -> dict[str, str]:

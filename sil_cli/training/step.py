@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from sil_cli.models.parts import UNDIVIDED, Part
 from sil_cli.models.precision import autocast
-from sil_cli.training.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from sil_cli.models.embedder import Embedder
     from sil_cli.models.stylize import Style
+    from sil_cli.training.descent import Descent
     from sil_cli.training.memory import PrototypeMemory
 
 StyledPass = Literal["first", "second", "both"]
@@ -51,7 +51,7 @@ class StepOptions:
         after_stages: The stages that the style layer follows.
         second_pass: Without it the first pass's embeddings update the prototypes (the FB baseline).
         second_pass_statistics: The second pass moves batch norm's running statistics too.
-        bfloat16: Convolutions in bfloat16.
+        half: What convolutions are computed in; None for the weights' own precision.
     """
 
     temperature: float = 0.05
@@ -60,7 +60,7 @@ class StepOptions:
     after_stages: tuple[int, ...] = (1,)
     second_pass: bool = True
     second_pass_statistics: bool = True
-    bfloat16: bool = False
+    half: torch.dtype | None = None
 
 
 def interleaved_step(
@@ -68,10 +68,9 @@ def interleaved_step(
     memories: Sequence[PrototypeMemory],
     batches: Sequence[Batch],
     style: Style,
-    optimizer: torch.optim.Optimizer,
+    descent: Descent,
     options: StepOptions,
     rng: np.random.Generator,
-    ranks: Ranks = ALONE,
 ) -> Tensor:
     """Two forward passes and one backward pass (arXiv 2207.03132, algorithm 1).
 
@@ -80,10 +79,9 @@ def interleaved_step(
         memories: One for each source; updated.
         batches: One for each source, in the same order.
         style: The stylisation, in the pass that the options name.
-        optimizer: Over the embedder's parameters.
+        descent: Over the embedder's parameters.
         options: The constants.
         rng: Draws the second pass's order, and the styles; the same in all processes.
-        ranks: The processes that share the batches.
 
     Returns:
         L_M, the mean over the sources of their losses before the update; a detached scalar on the device.
@@ -92,7 +90,7 @@ def interleaved_step(
 
     def embed(images: Tensor, part: Part, *, styled: bool) -> Tensor:
         draw = (lambda features: style.apply(features, rng, part)) if styled else None
-        with autocast(device, enabled=options.bfloat16):
+        with autocast(device, options.half):
             return embedder(images, style=draw, after_stages=options.after_stages)  # type: ignore[no-any-return]
 
     # First forward, original styles: each source alone, so that batch norm sees one domain at a time.
@@ -104,7 +102,7 @@ def interleaved_step(
     loss = torch.stack(losses).mean()
 
     # Backward: θ' ← θ − α ∇L_M(θ). The prototypes get no gradient.
-    loss = descend(loss, optimizer, ranks)
+    loss = descent.step(loss)
 
     if not options.second_pass:  # FB: the embeddings that gave the gradient are also those that make the prototypes.
         for memory, embeddings, batch in zip(memories, originals, batches, strict=True):
@@ -128,15 +126,6 @@ def interleaved_step(
 def own_labels(batch: Batch) -> Tensor:
     """The labels of the images that this process holds, on the images' device."""
     return batch.part.own(batch.labels).to(batch.images.device, non_blocking=True)
-
-
-def descend(loss: Tensor, optimizer: torch.optim.Optimizer, ranks: Ranks) -> Tensor:
-    """One step of the optimiser down the sum over the processes of their losses; returns that sum, detached."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    ranks.sum_gradients(each for group in optimizer.param_groups for each in group["params"])
-    optimizer.step()
-    return ranks.sum(loss.detach())
 
 
 @contextlib.contextmanager

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from sil_cli.models.parts import UNDIVIDED, Part
 from sil_cli.models.precision import autocast
-from sil_cli.training.ranks import ALONE, Ranks
-from sil_cli.training.step import Batch, descend, own_labels
+from sil_cli.training.ranks import ALONE
+from sil_cli.training.step import Batch, own_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from sil_cli.models.embedder import Embedder
     from sil_cli.models.stylize import Style
     from sil_cli.runtime import Reporter
+    from sil_cli.training.descent import Descent
+    from sil_cli.training.ranks import Ranks
     from sil_cli.training.sources import Source
 
 Margin = float | Literal["soft"]
@@ -41,24 +43,23 @@ class SupervisedOptions:
         margin: m of the triplet loss, or `soft`.
         style: A stylisation of the pass, or None.
         after_stages: The stages that it follows.
-        bfloat16: Convolutions in bfloat16.
+        half: What convolutions are computed in; None for the weights' own precision.
     """
 
     label_smoothing: float = 0.1
     margin: Margin = 0.3
     style: Style | None = None
     after_stages: tuple[int, ...] = (1,)
-    bfloat16: bool = False
+    half: torch.dtype | None = None
 
 
 def supervised_step(
     embedder: Embedder,
     classifier: nn.Linear,
     batch: Batch,
-    optimizer: torch.optim.Optimizer,
+    descent: Descent,
     options: SupervisedOptions,
     rng: np.random.Generator,
-    ranks: Ranks = ALONE,
 ) -> Tensor:
     """One forward and one backward pass: L = L_identity(after the neck) + L_triplet(before the neck).
 
@@ -66,16 +67,15 @@ def supervised_step(
         embedder: The feature extractor, in train mode; updated.
         classifier: From embeddings that are not normalised to the K identities, without bias; updated.
         batch: P identities with K images each, labels among those of the classifier.
-        optimizer: Over both.
+        descent: Over both.
         options: The constants.
         rng: Draws the styles; the same in all processes.
-        ranks: The processes that share the batch.
 
     Returns:
         L before the update; a detached scalar on the device.
     """
     style, part = options.style, batch.part
-    with autocast(batch.images.device, enabled=options.bfloat16):
+    with autocast(batch.images.device, options.half):
         features = embedder.pooled(
             batch.images,
             style=(lambda maps: style.apply(maps, rng, part)) if style is not None else None,
@@ -84,7 +84,7 @@ def supervised_step(
     scores = classifier(embedder.neck(features))
     loss = F.cross_entropy(scores, own_labels(batch), label_smoothing=options.label_smoothing)
     loss = loss + batch_hard_triplet_loss(features, batch.labels, margin=options.margin, part=part)
-    return descend(loss * part.weight, optimizer, ranks)
+    return descent.step(loss * part.weight)
 
 
 def batch_hard_triplet_loss(features: Tensor, labels: Tensor, *, margin: Margin, part: Part = UNDIVIDED) -> Tensor:
@@ -151,16 +151,15 @@ class Supervised:
         self,
         embedder: Embedder,
         batches: Sequence[Batch],
-        optimizer: torch.optim.Optimizer,
+        descent: Descent,
         rng: np.random.Generator,
-        ranks: Ranks = ALONE,
     ) -> Tensor:
         """One `supervised_step` with the batches of all sources as one."""
         images = torch.cat([batch.images for batch in batches])
         labels = [batch.labels + offset for batch, offset in zip(batches, self.offsets, strict=True)]
         part = batches[0].part.joined([batch.part for batch in batches[1:]])
         together = Batch(images=images, labels=torch.cat(labels), part=part)
-        return supervised_step(embedder, self.classifier, together, optimizer, self.options, rng, ranks)
+        return supervised_step(embedder, self.classifier, together, descent, self.options, rng)
 
     def state(self) -> dict[str, Tensor]:
         """The classifier's weights."""

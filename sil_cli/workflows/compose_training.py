@@ -14,7 +14,7 @@ from sil_cli.data.protocol import read_protocol
 from sil_cli.errors import DataError, UsageError
 from sil_cli.models.arithmetic import keep_wrong_layers_in_float32
 from sil_cli.models.embedder import Embedder
-from sil_cli.models.precision import wants_bfloat16
+from sil_cli.models.precision import half_precision
 from sil_cli.models.record import Architecture
 from sil_cli.models.stylize import make_style
 from sil_cli.models.weights import load_pretrained
@@ -115,7 +115,7 @@ def compose(
         )
     if fresh and ranks.is_first:
         load_pretrained(embedder, settings.model.weights)
-    if device.type == "cpu" and wants_bfloat16(settings.train.precision, device):
+    if device.type == "cpu" and half_precision(settings.train.precision, device) == torch.bfloat16:
         _mend_bfloat16(embedder, reporter)
     sources = [_open_source(dataset, settings, reporter, ranks) for dataset in datasets]
     method = _method(settings, embedder, sources, device, fresh=fresh)
@@ -226,7 +226,7 @@ def _method(
         after_stages=settings.style.after_stages,
         second_pass=train.second_pass,
         second_pass_statistics=train.second_pass_statistics,
-        bfloat16=wants_bfloat16(train.precision, device),
+        half=half_precision(train.precision, device),
     )
     prototypes = _prototypes(settings, sources, embedder.dimension, fresh=fresh)
     return Interleaved(style, options, device=device, seed=train.seed, prototypes=prototypes)
@@ -256,7 +256,7 @@ def _supervised(
         margin=settings.supervised.margin,
         style=style if settings.style.name != "none" else None,
         after_stages=settings.style.after_stages,
-        bfloat16=wants_bfloat16(settings.train.precision, device),
+        half=half_precision(settings.train.precision, device),
     )
     return Supervised([source.identities for source in sources], embedder.dimension, options, device=device)
 
@@ -275,5 +275,5 @@ def _loop_options(settings: Settings, device: torch.device) -> LoopOptions:
     return LoopOptions(
         **train.model_dump(include=same),
         select_held_out=train.select == "held-out",
-        bfloat16=wants_bfloat16(train.precision, device),
+        half=half_precision(train.precision, device),
     )

@@ -232,7 +232,7 @@ def _conditions(run: RunInputs) -> dict[str, str]:
             "recipe": facts.recipe,
             "seed": str(facts.seed),
             "epochs": f"{facts.epochs} ({facts.iterations:,} iterations)",
-            "trained on": f"{facts.device}, {'bfloat16' if facts.bfloat16 else 'float32'}",
+            "trained on": f"{facts.device}, {facts.precision}",
             "versions": ", ".join(f"{name} {version}" for name, version in facts.versions.items()),
         }
     known["evaluated by"] = f"sil {record.program}"

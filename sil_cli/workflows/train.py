@@ -279,7 +279,7 @@ def _facts(settings: Settings, recipe: str, datasets: list[Dataset], training: T
         epochs=settings.train.epochs,
         iterations=training.total_iterations,
         device=str(training.device),
-        bfloat16=training.options.bfloat16,
+        precision=str(training.options.half or "float32").removeprefix("torch."),
         versions=current_versions(),
         git=git_state(Path.cwd()),
         processes=launch.count,

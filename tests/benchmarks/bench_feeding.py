@@ -250,12 +250,12 @@ def report_step(arguments: argparse.Namespace, folder: Path) -> None:
     optimizer = torch.optim.Adam(embedder.parameters(), lr=1e-4)
 
     def step(batches: list[Batch]) -> None:
-        with autocast(device, enabled=True):
+        with autocast(device, torch.bfloat16):
             loss = sum(embedder(batch.images).float().mean() for batch in batches)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        with torch.no_grad(), autocast(device, enabled=True):
+        with torch.no_grad(), autocast(device, torch.bfloat16):
             embedder(torch.cat([batch.images for batch in batches]))
         loss.item()  # as the loop does
 

@@ -29,6 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.record import IMAGENET_MEAN, IMAGENET_STD, Architecture
 from sil_cli.models.stylize import UniformBatchStyle
+from sil_cli.training.descent import Descent
 from sil_cli.training.memory import PrototypeMemory
 from sil_cli.training.step import Batch, StepOptions, interleaved_step
 
@@ -133,7 +134,7 @@ class Ours:
         )
         self.memories = [PrototypeMemory(rows) for rows in data.prototypes()]
         self.batches = data.batches(channels_last=way.channels_last)
-        self.options = StepOptions(bfloat16=way.bfloat16)
+        self.options = StepOptions(half=torch.bfloat16 if way.bfloat16 else None)
 
     @property
     def prototypes(self) -> list[torch.Tensor]:
@@ -141,7 +142,7 @@ class Ours:
 
     def step(self, number: int) -> torch.Tensor:
         return interleaved_step(
-            self.network, self.memories, self.batches, UniformBatchStyle(), self.optimizer, self.options,
+            self.network, self.memories, self.batches, UniformBatchStyle(), Descent(self.optimizer), self.options,
             np.random.default_rng([1, number]),
         )  # fmt: skip
 

@@ -46,7 +46,7 @@ def test_a_wrong_layer_is_named_and_then_right(kind: type[torch.nn.Conv2d]) -> N
     assert keep_wrong_layers_in_float32(embedder, gradients=True) == ["convolutions.2.0"]
     assert keep_wrong_layers_in_float32(embedder, gradients=True) == []  # nothing is left to put right
     for model in (embedder, expected):
-        with autocast(CPU, enabled=True):
+        with autocast(CPU, torch.bfloat16):
             loss = model(images)[:, 0].sum()
         loss.backward()
     found, wanted = (model.backbone.convolutions[2][0].weight.grad for model in (embedder, expected))
@@ -54,7 +54,7 @@ def test_a_wrong_layer_is_named_and_then_right(kind: type[torch.nn.Conv2d]) -> N
     assert found.norm().item() == pytest.approx(wanted.norm().item(), rel=0.1)
     assert embedder.state_dict().keys() == expected.state_dict().keys()
     copied = copy.deepcopy(embedder)  # as the average of the weights is made
-    with autocast(CPU, enabled=True):
+    with autocast(CPU, torch.bfloat16):
         assert torch.isfinite(copied(images)).all()
 
 
@@ -87,6 +87,6 @@ def test_a_resnet_in_bfloat16_is_near_float32_on_this_machine(height: int, width
     with torch.no_grad():
         exact = embedder(images)
     keep_wrong_layers_in_float32(embedder, gradients=True)
-    with torch.no_grad(), autocast(CPU, enabled=True):
+    with torch.no_grad(), autocast(CPU, torch.bfloat16):
         found = embedder(images)
     assert (found * exact).sum(dim=1).min() > 0.999

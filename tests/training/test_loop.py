@@ -183,7 +183,7 @@ def test_the_kept_epoch_is_the_best_on_held_out_identities(tmp_path, ema) -> Non
     epoch, state = training.selected_state()
     assert epoch == 1 + int(np.argmax(scores))
     training.embedder.load_state_dict(state)
-    again = held_out_map(training.embedder, training.sources, device=torch.device("cpu"), bfloat16=False)
+    again = held_out_map(training.embedder, training.sources, device=torch.device("cpu"), half=None)
     assert again == pytest.approx(max(scores), abs=1e-6)
     restored = make_training(**options)
     restored.restore(load_checkpoint(tmp_path, SilentReporter()))

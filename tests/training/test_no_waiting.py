@@ -13,6 +13,7 @@ import torch
 from tiny_network import DIMENSION, tiny_embedder
 
 from sil_cli.models.stylize import StyleName, make_style
+from sil_cli.training.descent import Descent
 from sil_cli.training.memory import PrototypeMemory
 from sil_cli.training.step import Batch, StepOptions, interleaved_step
 from sil_cli.training.supervised import SupervisedOptions, supervised_step
@@ -46,7 +47,7 @@ def test_the_interleaved_step_reads_nothing_back(name: StyleName, second_pass: b
     memories = [PrototypeMemory(torch.empty(5, DIMENSION, device="meta")) for _ in range(2)]
     options = StepOptions(second_pass=second_pass, style_in="both")
     loss = interleaved_step(
-        embedder, memories, [batch(), batch()], style(name), adam(embedder), options, np.random.default_rng(0)
+        embedder, memories, [batch(), batch()], style(name), Descent(adam(embedder)), options, np.random.default_rng(0)
     )
     assert loss.device.type == "meta"
 
@@ -55,7 +56,9 @@ def test_the_supervised_step_reads_nothing_back() -> None:
     embedder = tiny_embedder().to("meta").train()
     classifier = torch.nn.Linear(DIMENSION, 5, bias=False, device="meta")
     options = SupervisedOptions(label_smoothing=0.1, margin=0.3)
-    loss = supervised_step(embedder, classifier, batch(), adam(embedder, classifier), options, np.random.default_rng(0))
+    loss = supervised_step(
+        embedder, classifier, batch(), Descent(adam(embedder, classifier)), options, np.random.default_rng(0)
+    )
     assert loss.device.type == "meta"
 
 

@@ -9,6 +9,7 @@ from tiny_network import tiny_embedder
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.record import Architecture
 from sil_cli.models.stylize import OwnStyle, UniformBatchStyle, make_style
+from sil_cli.training.descent import Descent
 from sil_cli.training.memory import PrototypeMemory
 from sil_cli.training.step import Batch, StepOptions, interleaved_step
 
@@ -88,7 +89,7 @@ def replay(name: str, more: dict, options: StepOptions, ours: Embedder, hand: Em
     for iteration in range(3):
         batches = make_batches(iteration)
         rng = np.random.default_rng([1, iteration])
-        loss = interleaved_step(ours, memories, batches, style, optimizer, options, rng)
+        loss = interleaved_step(ours, memories, batches, style, Descent(optimizer), options, rng)
 
         rng = np.random.default_rng([1, iteration])
 
@@ -157,7 +158,13 @@ def run_once(options: StepOptions, style=None) -> tuple[Embedder, list[Prototype
     memories = [PrototypeMemory(rows) for rows in make_prototypes(12)]
     optimizer = torch.optim.SGD([p for p in embedder.parameters() if p.requires_grad], lr=0.01)
     interleaved_step(
-        embedder, memories, make_batches(0), style or UniformBatchStyle(), optimizer, options, np.random.default_rng(0)
+        embedder,
+        memories,
+        make_batches(0),
+        style or UniformBatchStyle(),
+        Descent(optimizer),
+        options,
+        np.random.default_rng(0),
     )
     return embedder, memories
 
@@ -190,7 +197,13 @@ def test_one_source_is_enough() -> None:
     memory = PrototypeMemory(make_prototypes(12)[0])
     optimizer = torch.optim.SGD([p for p in embedder.parameters() if p.requires_grad], lr=0.01)
     loss = interleaved_step(
-        embedder, [memory], make_batches(0)[:1], UniformBatchStyle(), optimizer, StepOptions(), np.random.default_rng(0)
+        embedder,
+        [memory],
+        make_batches(0)[:1],
+        UniformBatchStyle(),
+        Descent(optimizer),
+        StepOptions(),
+        np.random.default_rng(0),
     )
     assert torch.isfinite(loss)
     assert not loss.requires_grad

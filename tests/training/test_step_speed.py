@@ -9,6 +9,7 @@ from tiny_network import DIMENSION, tiny_embedder
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.record import IMAGENET_MEAN, IMAGENET_STD, Architecture
 from sil_cli.models.stylize import UniformBatchStyle
+from sil_cli.training.descent import Descent
 from sil_cli.training.memory import PrototypeMemory
 from sil_cli.training.step import Batch, StepOptions, interleaved_step
 
@@ -37,17 +38,20 @@ def learnt(network: torch.nn.Module) -> list[torch.nn.Parameter]:
 
 
 def trained(
-    *, dtype=torch.float64, layout=torch.contiguous_format, fused=None, bfloat16=False, iterations=3
+    *, dtype=torch.float64, layout=torch.contiguous_format, fused=None, half=None, iterations=3
 ) -> tuple[list[float], Embedder, list[torch.Tensor]]:
     """Losses, the model and the prototypes after a few iterations."""
     embedder = tiny_embedder().to(dtype).to(memory_format=layout).train()
     memories = [PrototypeMemory(each) for each in rows(DIMENSION, dtype)]
     optimizer = torch.optim.Adam(learnt(embedder), lr=RATE, weight_decay=DECAY, fused=fused)
+    descent = Descent(optimizer, half=half)
+    if half == torch.float16:  # the first factor, 2^16, overflows here: training leaves such steps out until one fits
+        descent.restore(descent.state() | {"scaler": descent.state()["scaler"] | {"scale": 64.0}})
     losses = []
     for number in range(iterations):
         loss = interleaved_step(
-            embedder, memories, batches(number, dtype, layout), UniformBatchStyle(), optimizer,
-            StepOptions(bfloat16=bfloat16), np.random.default_rng([1, number]),
+            embedder, memories, batches(number, dtype, layout), UniformBatchStyle(), descent,
+            StepOptions(half=half), np.random.default_rng([1, number]),
         )  # fmt: skip
         losses.append(loss.item())
     return losses, embedder, [memory.prototypes for memory in memories]
@@ -68,7 +72,7 @@ def test_bfloat16_stays_near_float32_and_keeps_everything_in_float32() -> None:
     """Loss within 2 %, directions of gradient and prototypes by their cosine; bfloat16 has 8 bits of mantissa."""
     layout = torch.channels_last
     losses, embedder, prototypes = trained(dtype=torch.float32, layout=layout, iterations=1)
-    near_losses, near, near_prototypes = trained(dtype=torch.float32, layout=layout, iterations=1, bfloat16=True)
+    near_losses, near, near_prototypes = trained(dtype=torch.float32, layout=layout, iterations=1, half=torch.bfloat16)
     assert near_losses == pytest.approx(losses, rel=0.02)
     assert near_losses != losses  # or else nothing ran in bfloat16
     one, other = (torch.cat([each.grad.flatten() for each in learnt(model)]) for model in (embedder, near))
@@ -93,7 +97,7 @@ def test_the_benchmarks_plain_step_is_the_same_method() -> None:
     labels = [each.labels for each in given]
     expected = plain_step(plain, plain_rows, normalised, labels, optimizers[0], np.random.default_rng(2))
     loss = interleaved_step(
-        ours, memories, given, UniformBatchStyle(), optimizers[1], StepOptions(), np.random.default_rng(2)
+        ours, memories, given, UniformBatchStyle(), Descent(optimizers[1]), StepOptions(), np.random.default_rng(2)
     )
     assert loss.item() == pytest.approx(expected.item(), abs=1e-9)
     for one, other in zip(learnt(plain), learnt(ours), strict=True):
@@ -102,3 +106,15 @@ def test_the_benchmarks_plain_step_is_the_same_method() -> None:
         torch.testing.assert_close(other, one, rtol=0, atol=1e-7, msg=lambda text, name=name: f"{name}: {text}")
     for one, memory in zip(plain_rows, memories, strict=True):
         torch.testing.assert_close(memory.prototypes, one, rtol=0, atol=1e-7)
+
+
+def test_float16_stays_near_float32() -> None:
+    losses, embedder, prototypes = trained(dtype=torch.float32, iterations=1)
+    near_losses, near, near_prototypes = trained(dtype=torch.float32, iterations=1, half=torch.float16)
+    assert near_losses == pytest.approx(losses, rel=0.01)
+    assert near_losses != losses
+    one, other = (torch.cat([each.grad.flatten() for each in learnt(model)]) for model in (embedder, near))
+    assert torch.nn.functional.cosine_similarity(one, other, dim=0) > 0.999
+    assert other.norm().item() == pytest.approx(one.norm().item(), rel=0.02)  # the factor is taken out again
+    for first, second in zip(prototypes, near_prototypes, strict=True):
+        assert torch.nn.functional.cosine_similarity(first, second, dim=1).min() > 0.999
