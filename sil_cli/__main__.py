@@ -10,7 +10,7 @@ def main() -> None:
     try:
         from sil_cli.cli.app import make_app
 
-        make_app()()
+        make_app(next(iter(sys.argv[1:]), None))()
     except KeyboardInterrupt:
         sys.stderr.write("Stopped.\n")
         sys.exit(130)

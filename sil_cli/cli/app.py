@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from sil_cli import __version__
-from sil_cli.cli import (
-    benchmark,
-    calibrate,
-    compare,
-    doctor,
-    evaluate,
-    export,
-    gallery,
-    import_model,
-    index_gallery,
-    prepare_data,
-    query,
-    report,
-    show,
-    train,
-)
 
 OVERVIEW = """
 Recognise a person across camera networks that the model has never seen.
@@ -38,6 +23,26 @@ In an empty folder, these five run one after another without any other argument:
 
 Settings come from flags, SIL_* variables, sil.toml and recipes, in this order.
 """
+
+COMMANDS = (
+    "prepare-data",
+    "show",
+    "train",
+    "evaluate",
+    "index-gallery",
+    "query",
+    "report",
+    "benchmark",
+    "import-model",
+    "export",
+    "compare",
+    "calibrate",
+    "doctor",
+)
+"""Each is a module of this package, named with underscores; in the order of `sil --help`."""
+
+GALLERY = "gallery"
+"""The group of commands that look after a gallery."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -54,8 +59,13 @@ def _program(
     del version
 
 
-def make_app() -> typer.Typer:
-    """The program with all its commands."""
+def make_app(asked: str | None = None) -> typer.Typer:
+    """The program with all its commands.
+
+    Args:
+        asked: The command line's first word. Where it is a command, the program has only that one: to build the
+            other commands takes longer than to search a gallery.
+    """
     app = typer.Typer(
         name="sil",
         help=OVERVIEW,
@@ -65,21 +75,12 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_program)
-    for name, module in (
-        ("prepare-data", prepare_data),
-        ("show", show),
-        ("train", train),
-        ("evaluate", evaluate),
-        ("index-gallery", index_gallery),
-        ("query", query),
-        ("report", report),
-        ("benchmark", benchmark),
-        ("import-model", import_model),
-        ("export", export),
-        ("compare", compare),
-        ("calibrate", calibrate),
-        ("doctor", doctor),
-    ):
-        app.command(name, epilog=module.EXAMPLES)(module.command)
-    app.add_typer(gallery.make_group(), name="gallery")
+    for name in (*COMMANDS, GALLERY):
+        if asked in (*COMMANDS, GALLERY) and name != asked:
+            continue
+        module = import_module(f"sil_cli.cli.{name.replace('-', '_')}")
+        if name == GALLERY:
+            app.add_typer(module.make_group(), name=name)
+        else:
+            app.command(name, epilog=module.EXAMPLES)(module.command)
     return app

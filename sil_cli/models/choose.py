@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 FEW_IMAGES = 256
 """Up to so many images, the quickest start wins: OpenVINO takes some seconds to import and to compile."""
 
+ONE_BY_ONE = 8
+"""Up to so many images, ONNX Runtime goes without laying weights out anew, which takes as long as embedding them."""
+
 ExportEngine = Literal["onnxruntime", "openvino"]
 
 
@@ -217,7 +220,8 @@ def _export_engine(checked: _Checked, name: ExportEngine, wish: EngineWish) -> E
     if name == "onnxruntime":
         from sil_cli.models.onnx_engine import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(checked.record, checked.graph)
+        few = wish.images is not None and wish.images <= ONE_BY_ONE
+        return OnnxRuntimeEngine(checked.record, checked.graph, few=few)
     from sil_cli.models.openvino_engine import OpenVinoEngine
 
     return OpenVinoEngine(checked.record, checked.graph, bfloat16=bfloat16)

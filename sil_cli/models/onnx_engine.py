@@ -22,12 +22,14 @@ FATAL_ONLY = 4
 class OnnxRuntimeEngine:
     """An exported model in an ONNX Runtime session."""
 
-    def __init__(self, record: ExportRecord, graph: bytes) -> None:
+    def __init__(self, record: ExportRecord, graph: bytes, *, few: bool = False) -> None:
         """Prepare a session.
 
         Args:
             record: The export's.
             graph: The ONNX file's content, whose checksum has been compared.
+            few: A few images will be embedded: be ready soon, and a little slower then. Weights stay as they lie in
+                the file, instead of being laid out anew for the CPU's vector units.
 
         Raises:
             ModelError: ONNX Runtime can't run it.
@@ -35,6 +37,9 @@ class OnnxRuntimeEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = thread_count()
         options.log_severity_level = FATAL_ONLY  # what goes wrong arrives as an exception
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # cores decode images meanwhile
+        if few and record.precision == "float32":  # int8 stays what it is, whatever the number of images
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         try:
             session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime has no common base class for what it raises

@@ -7,6 +7,7 @@ a tick or a cross.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from PIL import Image, ImageDraw, ImageFont
@@ -307,11 +308,17 @@ def _badge(kind: Verdict, size: int) -> Image.Image:
 def _paste_rounded(
     sheet: Image.Image, corner: tuple[int, int], size: tuple[int, int], radius: int, colour: str
 ) -> None:
+    sheet.paste(colour, (*corner, corner[0] + size[0], corner[1] + size[1]), _rounded(size, radius))
+
+
+@cache  # the cards of a sheet have few sizes, and to draw all of their masks took half of the time
+def _rounded(size: tuple[int, int], radius: int) -> Image.Image:
     large = (size[0] * _SMOOTH, size[1] * _SMOOTH)
     mask = Image.new("L", large, 0)
     ImageDraw.Draw(mask).rounded_rectangle([0, 0, large[0] - 1, large[1] - 1], radius * _SMOOTH, fill=255)
-    sheet.paste(colour, (*corner, corner[0] + size[0], corner[1] + size[1]), mask.resize(size, Image.Resampling.BOX))
+    return mask.resize(size, Image.Resampling.BOX)
 
 
+@cache  # Pillow unpacks its font anew each time
 def _font(size: int) -> Font:
     return ImageFont.load_default(size)

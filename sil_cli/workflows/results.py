@@ -13,7 +13,7 @@ from sil_cli.data.manifest import Skipped, Split, SplitCounts
 class Result(BaseModel):
     """A command's outcome; it checks itself when it is made."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class ComparedCount(Result):

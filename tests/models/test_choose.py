@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -171,6 +172,17 @@ def test_a_graph_is_compared_with_its_checksum_before_it_is_parsed(tmp_path, mon
     (tmp_path / "model.onnx").unlink()
     with pytest.raises(ModelError, match="can't be read"):
         load_engine(path, EngineWish(engine=engine), SilentReporter())
+
+
+@pytest.mark.parametrize(("images", "few"), [(1, True), (8, True), (9, False), (MANY, False), (None, False)])
+def test_a_few_images_are_embedded_with_a_quick_start(tmp_path, monkeypatch, images, few) -> None:
+    made = []
+    monkeypatch.setattr(
+        "sil_cli.models.onnx_engine.OnnxRuntimeEngine",
+        lambda record, graph, **options: made.append(options) or SimpleNamespace(name="it"),
+    )
+    load_engine(write_export(tmp_path, export()), EngineWish(engine="onnxruntime", images=images), SilentReporter())
+    assert made == [{"few": few}]
 
 
 def test_torch_cannot_run_an_export(tmp_path) -> None:

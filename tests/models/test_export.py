@@ -1,5 +1,7 @@
 """The exported graph against torch, and what is kept out of it."""
 
+from functools import partial
+
 import numpy as np
 import onnx
 import pytest
@@ -62,7 +64,7 @@ def by_hand(embedder: Embedder, pixels: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("make", [OnnxRuntimeEngine, OpenVinoEngine])
+@pytest.mark.parametrize("make", [OnnxRuntimeEngine, partial(OnnxRuntimeEngine, few=True), OpenVinoEngine])
 def test_the_graph_takes_pixels_and_gives_torchs_embeddings(embedder, graph, pixels, make) -> None:
     engine = make(record(), graph)
     assert (engine.height, engine.width, engine.dimension) == (32, 16, 512)
