@@ -47,7 +47,7 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Made by `make docs` from `sil_cli/settings.py`. Strongest first: flags (`--set KEY=VALUE` reaches every key),",
+        "Made by `make docs` from `sil_cli/settings/`. Strongest first: flags (`--set KEY=VALUE` reaches every key),",
         "environment (`SIL_TRAIN__EPOCHS=5`), `sil.toml` or `--config FILE`, the recipe of `sil train`, the default.",
         "",
         f"| key | default | {' | '.join(recipes)} | meaning |",

@@ -1,0 +1,41 @@
+"""Every setting of every command, in one validated model.
+
+Where a value comes from, strongest first: the command's flags (also `--set KEY=VALUE`), environment variables
+(`SIL_TRAIN__EPOCHS=5`), `sil.toml` in the working folder or `--config FILE`, the recipe, the defaults of the sections.
+The defaults are the paper's (arXiv 2207.03132) wherever it gives a value.
+"""
+
+from sil_cli.settings.fields import Section
+from sil_cli.settings.finding import EvaluateSettings, GallerySettings, QuerySettings, RerankSettings, ShowSettings
+from sil_cli.settings.learning import DataSettings, ModelSettings, SyntheticSettings, TrainSettings
+from sil_cli.settings.loading import (
+    known_keys,
+    load_settings,
+    merge,
+    parse_assignment,
+    read_recipe,
+    read_toml,
+    recipe_names,
+)
+from sil_cli.settings.tree import Settings
+
+__all__ = [
+    "DataSettings",
+    "EvaluateSettings",
+    "GallerySettings",
+    "ModelSettings",
+    "QuerySettings",
+    "RerankSettings",
+    "Section",
+    "Settings",
+    "ShowSettings",
+    "SyntheticSettings",
+    "TrainSettings",
+    "known_keys",
+    "load_settings",
+    "merge",
+    "parse_assignment",
+    "read_recipe",
+    "read_toml",
+    "recipe_names",
+]

@@ -1,0 +1,190 @@
+"""The settings of what is done with a model: embedding, evaluating, galleries, queries and reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from sil_cli.settings.fields import EngineName, Moment, Positive, Precision, Section, Share
+
+
+class InferenceSettings(Section):
+    """How embeddings are computed."""
+
+    engine: EngineName = Field(
+        "auto", description="`auto`: the quickest that is installed and exported, torch on an accelerator"
+    )
+    precision: Precision = Field(
+        "auto",
+        description="`auto`: bfloat16 where the export measured a cosine of 0.9999 to float32; evaluating, float32",
+    )
+
+
+class ExportSettings(Section):
+    """Writing a model as ONNX."""
+
+    model: Path | None = Field(None, description="a run folder; default: the newest finished one")
+    out: Path | None = Field(None, description="a folder or an .onnx file; default: the run folder")
+    int8: bool = Field(False, description="quantise to int8, a model of its own")
+    calibrate_on: Path | None = Field(
+        None, description="crops for int8's ranges, and to compare with torch on; default: generated people"
+    )
+
+
+class EvaluateSettings(Section):
+    """Scoring a model on a data set."""
+
+    model: Path | None = Field(None, description="a run folder; default: the newest finished one")
+    target: Path | None = Field(None, description="a prepared data set; default: the one left out")
+    batch: Positive = Field(128, description="images per forward pass")
+    embeddings: Path | None = Field(None, description="an .npz file of any project's embeddings, instead of a model")
+    metric: Literal["cosine", "euclidean"] = Field("cosine", description="what is near")
+    save_embeddings: Path | None = Field(None, description="an .npz file to write the embeddings to")
+    out: Path | None = Field(None, description="where results go; default: into the run, or beside the embeddings")
+    fused: tuple[Path, ...] = Field((), description="further models; similarity is the mean of all models'")
+    flip: bool = Field(False, description="embed each image and its mirror, and take the mean")
+    height: int | None = Field(None, ge=16, le=1024, description="input height; default: the trained one")
+    width: int | None = Field(None, ge=16, le=1024, description="input width; default: the trained one")
+    tracklets: bool = Field(False, description="the mean of the queries of one identity and camera is one query")
+    expand_queries: int = Field(0, ge=0, description="draw each query towards so many gallery images")
+    augment_gallery: int = Field(0, ge=0, description="draw each gallery image towards so many others")
+    expansion_alpha: float = Field(3.0, ge=0.0, description="of both: similarity^α is a neighbour's weight; 0: mean")
+    rerank: bool = Field(False, description="re-rank by k-reciprocal encoding")
+
+
+class CompareSettings(Section):
+    """Comparing two models on one target."""
+
+    target: str | None = Field(None, description="the target's name; default: the one that both were evaluated on")
+    changed: int = Field(5, ge=0, description="queries to name that got better most, and as many that got worse")
+
+
+class CalibrateSettings(Section):
+    """Measuring from which score on two pictures show one person."""
+
+    model: Path | None = Field(None, description="a run folder; default: the newest finished one")
+    on: Path | None = Field(
+        None, description="a labelled, prepared data set; default: people of the sources not learnt"
+    )
+    images: int = Field(3000, ge=2, description="at most so many images of each data set, whole people")
+    seed: int = Field(0, ge=0, description="draws the people where there are more")
+    match: Literal["1e-2", "1e-3", "1e-4"] = Field("1e-3", description="false accept rate from which on it is a match")
+    possible: Literal["1e-2", "1e-3", "1e-4"] = Field("1e-2", description="false accept rate of a possible match")
+
+
+class BenchmarkSettings(Section):
+    """Running whole protocols."""
+
+    methods: tuple[str, ...] = Field((), description="what to compare, the baseline first; default: the recipe")
+    seeds: tuple[int, ...] = Field((1,), min_length=1, description="every case is trained once with each")
+    out: Path = Field(Path("benchmarks"), description="where runs and tables go")
+
+
+class RerankSettings(Section):
+    """k-reciprocal re-ranking, in evaluation and in queries; the defaults are its authors' (CVPR 2017)."""
+
+    k1: Positive = Field(20, description="neighbours that are looked at")
+    k2: Positive = Field(6, description="neighbours whose encodings are averaged; 1: none")
+    weight: Share = Field(0.3, description="λ: weight of the original distance beside the Jaccard distance")
+
+
+class GallerySettings(Section):
+    """The searchable gallery."""
+
+    folder: Path = Field(Path("gallery"), description="where the gallery is kept")
+    store: str | None = Field(
+        None,
+        description="milvus://HOST:PORT/COLLECTION or a Milvus Lite file NAME.db; default: the folder itself",
+    )
+    patience: float = Field(
+        120.0, gt=0.0, le=3600.0, description="seconds to go on trying while a Milvus server doesn't answer"
+    )
+    images: tuple[Path, ...] = Field(
+        (), description="folders, prepared data sets, .csv tables, lists of paths, or - for a stream of paths"
+    )
+    root: Path | None = Field(None, description="paths in tables and lists are relative to it, and tables stay in it")
+    pattern: str | None = Field(
+        None, description="named groups identity, camera, time, tracklet, … searched for in each path"
+    )
+    time_format: str = Field("auto", description="`auto`, `epoch`, `epoch-ms`, or a strptime pattern")
+    timezone: str = Field("UTC", description="zone of times that don't say theirs, and of times shown; or `local`")
+    exif: bool = Field(False, description="take time and camera from EXIF tags where nothing else says them")
+    tracklets: Literal["off", "named", "folder"] = Field(
+        "off", description="one entry for all images of a tracklet: by its name, or by folder"
+    )
+    prune: bool = Field(False, description="remove entries whose files have gone")
+    model: Path | None = Field(None, description="a run folder; default: the newest finished one")
+    batch: Positive = Field(128, description="images per forward pass and per commit")
+    export: bool = Field(True, description="export the model where it is not and can be, so that queries start at once")
+    index: str | None = Field(
+        None, description="`auto` (by size), `exact`, or FAISS's name of an index; default: as it was, `auto` at first"
+    )
+
+
+class FilterSettings(Section):
+    """Which entries of the gallery may be found."""
+
+    camera: tuple[str, ...] = Field((), description="only from these cameras")
+    exclude_camera: tuple[str, ...] = Field((), description="not from these cameras")
+    after: Moment | None = Field(
+        None, description="taken then or later (ISO 8601; a time without a zone is of `gallery.timezone`)"
+    )
+    before: Moment | None = Field(None, description="taken before this time")
+    identity: tuple[str, ...] = Field((), description="only these people")
+    where: tuple[str, ...] = Field((), description="KEY=VALUE of any metadata; of one key any of its values will do")
+
+
+class QuerySettings(Section):
+    """Searching the gallery."""
+
+    images: tuple[Path, ...] = Field((), description="images of people to find")
+    ids: tuple[int, ...] = Field((), description="gallery entries to find more of")
+    boxes: tuple[str, ...] = Field((), description="left,top,width,height in pixels: the person in a larger image")
+    fuse: bool = Field(False, description="all images show one person: search by their mean")
+    batch: Path | None = Field(None, description="a source of many queries, answered as JSON lines")
+    out: Path | None = Field(None, description="where the JSON lines go; default: standard output")
+    model: Path | None = Field(None, description="a run folder; default: the copy that the gallery keeps")
+    top: Positive = Field(10, description="matches to list")
+    all: bool = Field(False, description="list all from the threshold of `possible` on, or from min_score on")
+    min_score: float | None = Field(None, ge=-1.0, le=1.0, description="list no match below this cosine")
+    exclude_self: bool = Field(False, description="leave out gallery entries made of the very file of the query")
+    group: Literal["none", "identity", "camera"] = Field(
+        "none", description="`identity`: the best of each; `camera`: the trail through cameras and time"
+    )
+    gap: float = Field(60.0, ge=0.0, description="seconds without a picture after which a new sighting begins")
+    sheet: Path = Field(Path("matches.jpg"), description="where the contact sheet is written")
+    rerank: bool = Field(False, description="re-rank the short list by k-reciprocal encoding")
+    shortlist: Positive = Field(200, description="matches that are re-ranked among each other")
+    html: Path | None = Field(None, description="where a page with the matches is written")
+    filter: FilterSettings = FilterSettings()
+
+
+class ShowSettings(Section):
+    """Looking at prepared data."""
+
+    datasets: tuple[Path, ...] = Field((), description="prepared data sets; default: all in the data folder")
+    split: Literal["train", "query", "gallery"] | None = Field(None, description="only this split's pictures")
+    identities: Positive = Field(8, description="people on the sheet, of each data set")
+    sample: Positive = Field(
+        200_000, description="pictures to open of each data set, drawn by the seed; all where it has no more"
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="draws the people on the sheet and the sample")
+    sheet: Path = Field(Path("show.jpg"), description="the contact sheet; the style chart lies beside it")
+
+
+class ReportSettings(Section):
+    """The page of pictures."""
+
+    runs: tuple[Path, ...] = Field((), description="run folders; default: the newest finished one")
+    target: str | None = Field(None, description="a target's name; default: the one they were all evaluated on")
+    out: Path | None = Field(None, description="a folder or an .html file; default: `report` in the run folder")
+    queries: int = Field(3, ge=1, le=20, description="best, typical and worst queries to show, so many of each")
+    projection: Literal["auto", "pca", "tsne"] = Field(
+        "auto", description="map of embeddings; `auto`: t-SNE where scikit-learn is installed"
+    )
+    similarity_maps: bool = Field(True, description="show where images agree; runs the model on a few images")
+    source_images: int = Field(
+        150, ge=0, le=1000, description="images of each source to embed for the map by domain; 0: none"
+    )

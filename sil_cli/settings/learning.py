@@ -1,0 +1,183 @@
+"""The settings of data, of the model and of its training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sil_cli.settings.fields import (
+    Positive,
+    Section,
+    Share,
+    Stages,
+    StyleName,
+    TrainPrecision,
+)
+
+
+class SyntheticSettings(Section):
+    """What `sil prepare-data synthetic` draws."""
+
+    domains: int = Field(4, ge=1, le=100, description="camera networks; the last one is left out of training")
+    train_identities: int = Field(64, ge=1, le=100_000, description="people per network to learn from")
+    test_identities: int = Field(36, ge=1, le=100_000, description="other people per network to search for")
+    cameras: int = Field(4, ge=2, le=64, description="cameras per network")
+    images_per_camera: int = Field(3, ge=2, le=1000, description="images of a person per camera that sees them")
+    style_gap: float = Field(1.0, ge=0.0, le=2.0, description="strength of the networks' own styles; 0: none")
+    height: int = Field(128, ge=32, le=512, description="pixels")
+    width: int = Field(64, ge=16, le=512, description="pixels")
+    seed: int = Field(1, ge=0, lt=2**32, description="same seed, same bytes")
+
+
+class DataSettings(Section):
+    """Where prepared data sets live and how raw ones are read."""
+
+    folder: Path = Field(Path("data"), description="where data sets are prepared")
+    out: Path | None = Field(None, description="where this one goes; default: in the folder above, by its name")
+    cache: Path | None = Field(None, description="where decoded pixels are kept; default: in each data set's folder")
+    check_cache: bool = Field(False, description="compare the whole pixel cache with its checksums, not a sample of it")
+    reader: str = Field("synthetic", description="the layout of the raw data; `auto` recognises it")
+    root: Path | None = Field(None, description="the raw data's folder, archive or list file")
+    protocol: str | None = Field(
+        None, description="prepare what this protocol needs: `p1`, `p3-market1501`, … or a .toml file"
+    )
+    name: str | None = Field(None, description="the domain's name; default: the raw folder's")
+    pattern: str | None = Field(None, description="reader `regex`: named groups identity, camera, split, frame")
+    split: Literal["train", "test", "half"] = Field(
+        "train",
+        description="where the raw data has no split: all to train, all to test, or half the people each",
+    )
+    partition: int | None = Field(
+        None, ge=1, description="which split, from 1, where a data set has several; default: its first or usual one"
+    )
+    labelled: bool | None = Field(None, description="reader `cuhk03`: the crops cut by hand, not the detector's")
+    seed: int = Field(0, ge=0, description="draws the splits that are random")
+    strict: bool = Field(False, description="counts that are not the published ones are an error")
+    force: bool = Field(False, description="replace data prepared with other options")
+    max_megapixels: float = Field(50.0, gt=0, description="larger images are refused as possible bombs")
+    synthetic: SyntheticSettings = SyntheticSettings()
+
+
+class ModelSettings(Section):
+    """The network."""
+
+    backbone: str = Field(
+        "resnet50",
+        description="resnet18, 34, 50 or 101, each also with -ibn-a; osnet_x1_0, …; mobilenet_v3_large, …; vit_b_16; "
+        "timm:NAME",
+    )
+    weights: str = Field("imagenet", description="`imagenet`, `none`, or a .safetensors/.pth file")
+    height: int = Field(256, ge=16, le=1024, description="input height in pixels")
+    width: int = Field(128, ge=16, le=1024, description="input width in pixels")
+    last_stride: Literal[1, 2] = Field(1, description="stride of the last stage")
+    stem_relu: bool = Field(True, description="ReLU after the first batch norm (the authors' class has none)")
+    pooling: Literal["average", "gem"] = Field("average", description="how feature maps become vectors")
+    neck: bool = Field(True, description="a batch norm without a shift before the embedding")
+    dimension: int | None = Field(
+        None, ge=8, le=65_536, description="length of an embedding, by a linear layer; default: the backbone's"
+    )
+
+
+class StyleSettings(Section):
+    """The stylisation of feature maps while training."""
+
+    name: StyleName = Field("ubs", description="how new feature statistics are drawn")
+    passes: Literal["first", "second", "both"] = Field("second", description="the forward pass that is stylised")
+    after_stages: Stages = Field((1,), description="the stage, or a list of stages, that the style layer follows")
+    probability: Share = Field(1.0, description="chance that a batch is stylised at all")
+    alpha: float = Field(0.1, gt=0.0, description="mixstyle, efdmix: α of λ ~ Beta(α, α)")
+    rho: float = Field(3.0, ge=0.0, description="ubs: half width of the interval, in standard deviations")
+    samples: Positive = Field(2, description="dir-mixstyle, dbs: T, the other samples mixed in")
+    concentration: float = Field(0.1, gt=0.0, description="dir-mixstyle, dbs: ε of the Dirichlet distribution")
+    mix: Share | Literal["random"] = Field(
+        0.9, description="dbs: z, the weight of the Dirichlet part; `random`: uniform for each sample"
+    )
+    covariance: Literal["full", "diagonal"] = Field("full", description="batch-style, dbs: of the batch part")
+    clamp: bool = Field(False, description="clamp drawn γ at 0 (the authors do not)")
+
+
+class TrainSettings(Section):
+    """Training."""
+
+    method: Literal["interleaved", "supervised"] = Field(
+        "interleaved", description="the paper's, or the supervised baseline for a target that has labels"
+    )
+    sources: tuple[Path, ...] = Field((), description="prepared data sets to learn from")
+    source_splits: Literal["train", "train+test"] = Field(
+        "train", description="what of the sources is learnt from: their training splits, or queries and gallery too"
+    )
+    protocol: str | None = Field(None, description="the name of the protocol that the run follows, for its records")
+    recipe: str | None = Field(
+        None, description="`generated`, `paper`, `supervised`, or a .toml file; default: by the sources"
+    )
+    run: Path | None = Field(None, description="the run folder; default: the next number in `runs`")
+    runs: Path = Field(Path("runs"), description="where numbered run folders are made")
+    seed: int = Field(1, ge=0, description="same seed, same run")
+    epochs: Positive = Field(70, description="epochs")
+    iterations: Positive = Field(200, description="iterations per epoch")
+    identities: Positive = Field(16, description="P: identities per source and batch")
+    instances: Positive = Field(4, description="K: images per identity and batch")
+    learning_rate: float = Field(3.5e-4, gt=0.0, description="Adam's step size")
+    weight_decay: float = Field(5e-4, ge=0.0, description="Adam's L2 penalty")
+    warmup_epochs: int = Field(10, ge=0, description="linear warm-up")
+    warmup_factor: float = Field(0.1, gt=0.0, le=1.0, description="the step size's factor at the start")
+    milestones: tuple[int, ...] = Field((30, 50), description="epochs after which the step size falls")
+    decay: float = Field(0.1, gt=0.0, le=1.0, description="by this factor")
+    temperature: float = Field(0.05, gt=0.0, description="τ of the loss")
+    momentum: float = Field(0.2, ge=0.0, lt=1.0, description="m: weight of the old prototype")
+    prototypes: str = Field(
+        "centroids", description="where prototypes begin: `centroids`, `random`, or a .safetensors file (zero-shot)"
+    )
+    second_pass: bool = Field(True, description="false: the first pass's features update the prototypes (FB baseline)")
+    second_pass_statistics: bool = Field(
+        True,
+        description="the second pass also moves batch norm's running statistics (as the authors' code does)",
+    )
+    flip: Share = Field(0.5, description="chance of a horizontal flip")
+    pad: int = Field(10, ge=0, description="pixels of padding before the random crop")
+    erasing: Share = Field(0.0, description="chance of random erasing")
+    ema: float = Field(0.0, ge=0.0, lt=1.0, description="decay of a moving average of the weights, then kept; 0: none")
+    precision: TrainPrecision = Field(
+        "float32",
+        description="`auto`: bfloat16 where the device is fast at it; float16 is for GPUs that lack it",
+    )
+    batch_norm: Literal["per-process", "synchronised", "frozen"] = Field(
+        "per-process",
+        description="what batch norm normalises by: each process's part of a batch, all of it, or the first weights' "
+        "statistics",
+    )
+    select: Literal["last", "held-out"] = Field("last", description="which epoch's model is kept")
+    held_out: float = Field(
+        0.1,
+        gt=0.0,
+        lt=1.0,
+        description="share of source identities kept from training when select is held-out",
+    )
+    divergence: float = Field(
+        2.0,
+        ge=0.0,
+        description="stop when three epochs' losses lie above so many times chance and do not fall; 0: never",
+    )
+    keep_checkpoints: Positive = Field(2, description="checkpoints kept of an unfinished run, and after it")
+    tensorboard: bool = Field(False, description="write the metrics for TensorBoard too")
+    calibrate: bool = Field(True, description="measure thresholds at the end, on people of the sources not learnt")
+    resume: bool = Field(False, description="go on with an unfinished run")
+
+
+class DistributedSettings(Section):
+    """Several processes, started by torchrun."""
+
+    timeout: float = Field(
+        1800.0, gt=0.0, description="seconds that a process waits for another before it takes it for hung"
+    )
+
+
+class SupervisedSettings(Section):
+    """The supervised baseline: identity loss and batch-hard triplet loss."""
+
+    label_smoothing: float = Field(0.1, ge=0.0, lt=1.0, description="ε of the identity loss")
+    margin: Annotated[float, Field(gt=0.0)] | Literal["soft"] = Field(
+        0.3, description="m of the triplet loss, or `soft`: ln(1 + exp(·)) instead of max(0, m + ·)"
+    )

@@ -1,0 +1,194 @@
+"""Where settings come from: flags, environment, files, recipes; and what is said of a wrong one."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from sil_cli.errors import UsageError, did_you_mean, nearest
+from sil_cli.files import one_line
+from sil_cli.settings.fields import Section
+from sil_cli.settings.tree import Settings
+
+CONFIG_FILE = Path("sil.toml")
+ENVIRONMENT_PREFIX = "SIL_"
+NOT_SETTINGS = ("SIL_MILVUS_TOKEN", "SIL_TEST_MILVUS")
+"""Variables of our own that no settings file may hold: a secret, and where tests find a server."""
+
+
+def load_settings(
+    *, flags: dict[str, Any] | None = None, config: Path | None = None, recipe: dict[str, Any] | None = None
+) -> Settings:
+    """Resolve all settings: flags over environment over file over recipe over defaults.
+
+    Args:
+        flags: Nested values that the command line gave, `{"train": {"seed": 3}}`.
+        config: A TOML file; None reads `sil.toml` in the working folder where there is one.
+        recipe: Nested values of a recipe (`read_recipe`).
+
+    Raises:
+        UsageError: A file can't be read, a key is unknown or a value is out of range; says where it stands.
+    """
+    file = config or CONFIG_FILE
+    from_file = read_toml(file) if config or file.exists() else {}
+    _refuse_unknown_variables()
+    flags = flags or {}
+    values = recipe or {}
+    for layer in (from_file, _from_environment(), flags):
+        values = merge(values, layer)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        origins = {str(file): from_file, "the recipe": recipe or {}, "the command line": flags}
+        raise _explain(error, origins) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Parse a TOML file.
+
+    Raises:
+        UsageError: It is missing, unreadable or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"There is no file {path}.", "Check the path, or leave the option out.") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} can't be read: {one_line(error)}.", "Correct the file.") from error
+
+
+def recipe_names() -> list[str]:
+    """The names of the recipes that come with this program."""
+    folder = resources.files("sil_cli") / "recipes"
+    return sorted(Path(file.name).stem for file in folder.iterdir() if file.name.endswith(".toml"))
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """A recipe's values, by its name or by the path of a .toml file.
+
+    Raises:
+        UsageError: There is no such recipe.
+    """
+    if name.endswith(".toml"):
+        return read_toml(Path(name))
+    if name not in recipe_names():
+        raise UsageError(f"There is no recipe '{name}'.", did_you_mean(name, recipe_names()))
+    text = (resources.files("sil_cli") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def parse_assignment(text: str) -> dict[str, Any]:
+    """Turn `train.epochs=5` into `{"train": {"epochs": 5}}`; the value is TOML, or else plain text.
+
+    Raises:
+        UsageError: There is no `=`, or the key is empty.
+    """
+    key, equals, raw = text.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise UsageError(f"--set {text} is not KEY=VALUE.", "For example: --set train.epochs=5")
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw
+    for part in reversed(parts):
+        value = {part: value}
+    assert isinstance(value, dict)  # noqa: S101 - parts is never empty
+    return value
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over` put in, table by table."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def known_keys(model: type[BaseModel] = Settings, prefix: str = "") -> list[str]:
+    """Every settings key in dotted form, in order."""
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            keys += known_keys(kind, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def _from_environment() -> dict[str, Any]:
+    """What variables say, not yet validated."""
+    if not any(name.upper().startswith(ENVIRONMENT_PREFIX) for name in os.environ):
+        return {}
+    from pydantic_settings import (  # 0.07 s, which most commands go without
+        BaseSettings,
+        EnvSettingsSource,
+        SettingsConfigDict,
+        SettingsError,
+    )
+
+    class Variables(Settings, BaseSettings):
+        model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__")
+
+    try:
+        return EnvSettingsSource(Variables)()
+    except SettingsError as error:
+        raise UsageError(
+            f"An environment variable can't be read: {one_line(error)}.",
+            "Lists and tables are given as JSON, for example SIL_TRAIN__MILESTONES='[3, 5]'.",
+        ) from error
+
+
+def _refuse_unknown_variables() -> None:
+    tops = [name.upper() for name in Settings.model_fields]
+    for variable in sorted(os.environ):
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in NOT_SETTINGS:
+            continue
+        key = variable.removeprefix(ENVIRONMENT_PREFIX)
+        if key.split("__")[0] not in tops:
+            known = [ENVIRONMENT_PREFIX + name.upper().replace(".", "__") for name in known_keys()]
+            near = nearest(variable, known) or known[0]
+            raise UsageError(
+                f"The environment variable {variable} is not a setting.",
+                f"Did you mean {near}? Unset it if not.",
+            )
+
+
+def _explain(error: ValidationError, origins: dict[str, dict[str, Any]]) -> UsageError:
+    problem = error.errors()[0]
+    path = [str(part) for part in problem["loc"]]
+    key = ".".join(path)
+    where = next((name for name, values in origins.items() if _holds(values, path)), "the environment")
+    if problem["type"] == "extra_forbidden":
+        near = nearest(key, known_keys() if len(path) > 1 else Settings.model_fields)
+        fix = f"Did you mean '{near}'?" if near else f"Known sections: {', '.join(Settings.model_fields)}."
+        return UsageError(f"'{key}' is not a setting (in {where}).", fix)
+    key = _key_of(path)
+    same = [each for each in error.errors() if _key_of([str(part) for part in each["loc"]]) == key]
+    message = ", or ".join(each["msg"][:1].lower() + each["msg"][1:] for each in same)
+    choices = [word for each in same for word in re.findall(r"'([^']+)'", each.get("ctx", {}).get("expected", ""))]
+    fix = did_you_mean(str(problem["input"]), choices) if choices else "Correct the value."
+    return UsageError(f"{key} = {problem['input']!r} is not valid (in {where}): {message}.", fix)
+
+
+def _key_of(path: list[str]) -> str:
+    """The setting that a path leads into; what follows its key names an element, or one of several kinds."""
+    known = known_keys()
+    prefixes = [".".join(path[:length]) for length in range(1, len(path) + 1)]
+    return next((prefix for prefix in prefixes if prefix in known), prefixes[-1])
+
+
+def _holds(values: Any, path: list[str]) -> bool:
+    for part in path:
+        if not isinstance(values, dict) or part not in values:
+            return not isinstance(values, dict)
+        values = values[part]
+    return True
