@@ -92,11 +92,13 @@ def check_output(embeddings: NDArray[np.float32], count: int, dimension: int, na
     """The embeddings, if they are what a model must give.
 
     Raises:
-        ModelError: Their shape or type is another.
+        ModelError: Their shape or type is another, or they are no numbers: some kernels are wrong on some CPUs.
     """
     if embeddings.shape != (count, dimension) or embeddings.dtype != np.float32:
         raise ModelError(
             f"The exported model gave {embeddings.dtype} {embeddings.shape} with {name}, not {(count, dimension)}.",
             "Export it again with `sil export`.",
         )
+    if not np.isfinite(embeddings).all():
+        raise ModelError(f"{name} gives embeddings that are no numbers.", "Use another --engine, such as torch.")
     return embeddings

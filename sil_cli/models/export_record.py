@@ -35,6 +35,10 @@ class Agreement(BaseModel):
     mean: Cosine
 
 
+FAILED = Agreement(min=-1.0, mean=-1.0)
+"""Of an engine that gave no embeddings, or some that are no numbers."""
+
+
 class ExportRecord(BaseModel):
     """What `export.json` says.
 
@@ -80,6 +84,11 @@ class ExportRecord(BaseModel):
     def agrees(self, how: str) -> bool:
         """Whether computing it like this ("openvino bfloat16") was measured to be the same model."""
         return how in self.agreement and self.agreement[how].min >= SAME_MODEL
+
+    def differs(self, how: str) -> bool:
+        """Whether computing it like this failed or was measured to be another model (which int8 is by itself)."""
+        measured = self.agreement.get(how)
+        return measured == FAILED or (measured is not None and self.precision == "float32" and not self.agrees(how))
 
 
 def read_export(path: Path) -> ExportRecord:

@@ -114,6 +114,26 @@ def test_bfloat16_only_where_it_was_measured_to_agree() -> None:
             _wants_bfloat16("openvino", record, EngineWish(precision="bfloat16"))
 
 
+WRONG = {"onnxruntime_float32": 1.0, "openvino_float32": 0.91, "openvino_bfloat16": -1.0}
+
+
+def test_an_engine_that_was_measured_to_be_wrong_is_not_taken(machine, tmp_path) -> None:
+    machine("onnxruntime", "openvino")
+    assert _quickest(RUN, export(**WRONG), EngineWish(images=MANY)) == "onnxruntime"
+    machine("openvino")
+    assert _quickest(RUN, export(**WRONG), EngineWish(images=MANY)) == "torch"
+    path = write_export(tmp_path, export(**WRONG))
+    for engine in ("openvino", "auto"):
+        with pytest.raises(ModelError, match=r"openvino float32 is not the same model.* 0\.91000") as caught:
+            load_engine(path, EngineWish(engine=engine), SilentReporter())
+        assert "another --engine" in caught.value.fix
+
+
+def test_int8_is_another_model_by_itself_and_refused_only_where_it_failed() -> None:
+    assert not export("int8", openvino_int8=0.95).differs("openvino int8")
+    assert export("int8", openvino_int8=-1.0).differs("openvino int8")
+
+
 def test_a_missing_library_says_how_to_install_it(machine, tmp_path) -> None:
     machine()
     path = write_export(tmp_path, export())
