@@ -115,8 +115,12 @@ class Segment:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Scores and rows, (Q, k), by matrix products of all queries with some vectors at a time."""
         best = _faiss.ResultHeap(len(queries), k, keep_max=True)
+        block = np.empty((min(len(self), _BLOCK), queries.shape[1]), dtype=np.float32)
         for start in range(0, len(self), _BLOCK):
-            products = queries @ self.vectors[start : start + _BLOCK].T
+            some = self.vectors[start : start + _BLOCK]
+            # As bytes: in a file the values lie at odd addresses, from which NumPy would copy them one by one.
+            block[: len(some)].view(np.uint8)[:] = some.view(np.uint8)
+            products = queries @ block[: len(some)].T
             if keep is not None:
                 products[:, ~keep[start : start + _BLOCK]] = -np.inf
             best.heaps.addn(products.shape[1], _faiss.swig_ptr(products), start)
