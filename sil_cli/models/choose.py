@@ -236,11 +236,13 @@ def _wants_bfloat16(name: str, export: ExportRecord | None, wish: EngineWish) ->
     how = f"{name} bfloat16"
     agrees = export is not None and export.agrees(how)
     if wish.precision == "bfloat16" and not agrees:
-        raise _other_model(how, export, "Use inference.precision=auto, or compare it with `sil export`.")
+        raise _other_model(how, export, "Use inference.precision=auto, or compare it here with `sil export`.")
     return agrees and wish.precision != "float32"
 
 
 def _other_model(how: str, export: ExportRecord | None, fix: str) -> ModelError:
-    measured = export.agreement.get(how) if export else None
-    told = f"its smallest cosine to torch's is {measured.min:.5f}" if measured else "it was never compared with torch's"
+    measured = export.measured(how) if export else None
+    told = "it was not compared with torch on this kind of CPU"
+    if measured is not None:
+        told = f"its smallest cosine to torch's is {measured.min:.5f}"
     return ModelError(f"{how} is not the same model: {told}.", fix)

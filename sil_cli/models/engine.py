@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -23,6 +25,8 @@ model: its embeddings may stand in one gallery with the original's."""
 
 EXTRAS = {"onnxruntime": "fast", "openvino": "openvino"}
 """The library of each engine, and the extra of this package that installs it."""
+
+_MULTIPLYING = ("fma", "f16c", "avx", "amx", "asimd", "fphp", "sve", "bf16", "i8mm")
 
 
 class Engine(Protocol):
@@ -86,6 +90,16 @@ def thread_count() -> int:
     """Threads for a forward pass: the cores of this process, or OMP_NUM_THREADS where that is fewer."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return min(cpu_count(), max(1, int(asked))) if asked.isdigit() else cpu_count()
+
+
+def cpu_kind() -> str:
+    """The instructions by which this CPU multiplies: what decides which kernels of a library compute on it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return f"{platform.machine()} {platform.processor()}".strip()
+    flags = next((line.split(":")[1].split() for line in lines if line.lower().startswith(("flags", "features"))), [])
+    return " ".join([platform.machine(), *sorted(flag for flag in set(flags) if flag.startswith(_MULTIPLYING))])
 
 
 def check_output(embeddings: NDArray[np.float32], count: int, dimension: int, name: str) -> NDArray[np.float32]:

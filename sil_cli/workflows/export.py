@@ -12,7 +12,7 @@ import numpy as np
 
 from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.files import one_line, sha256_of_bytes, write_bytes, write_json
-from sil_cli.models.engine import EXTRAS, SAME_MODEL, Engine, is_installed
+from sil_cli.models.engine import EXTRAS, SAME_MODEL, Engine, cpu_kind, is_installed
 from sil_cli.models.export_record import (
     FAILED,
     GRAPH_FILES,
@@ -126,6 +126,7 @@ def make_export(
         crops=len(crops.pixels),
         measured_on=crops.described,
         agreement={},
+        cpu=cpu_kind(),
         versions=_versions(),
     )
     agreement = _measured(embedder, draft, content, crops.pixels, reporter)
