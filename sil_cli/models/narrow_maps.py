@@ -44,7 +44,7 @@ def widen_narrow_maps(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _is_strided(node: onnx.NodeProto) -> bool:
     known = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    return node.op_type == "Conv" and known["kernel_shape"] == [3, 3] and known["strides"] == [2, 2]
+    return node.op_type == "Conv" and (known["kernel_shape"], known["strides"]) == ([3, 3], [2, 2])
 
 
 def _widened(graph: onnx.GraphProto, node: onnx.NodeProto, width: int, wanted: int) -> list[onnx.NodeProto]:
