@@ -186,14 +186,15 @@ def _quickest(files: ModelFiles, export: ExportRecord | None, wish: EngineWish) 
     if files.folder is not None and _on_accelerator(wish.device, few=few):
         return "torch"
     there: list[ExportEngine] = [name for name in ("onnxruntime", "openvino") if is_installed(name)]
-    if not there:
-        if files.folder is None:
-            require_library("onnxruntime")
-        return "torch"
+    if files.folder is None and not there:
+        require_library("onnxruntime")
+    right = [name for name in there if not export.differs(f"{name} {export.precision}")]
+    if not right:
+        return "torch" if files.folder is not None else there[0]
     gains = export.precision == "int8" or (wish.precision != "float32" and export.agrees("openvino bfloat16"))
-    if "openvino" in there and gains and not few:
+    if "openvino" in right and gains and not few:
         return "openvino"
-    return there[0]
+    return right[0]
 
 
 def _on_accelerator(device: DeviceName, *, few: bool) -> bool:
@@ -217,6 +218,9 @@ def _load_torch(files: ModelFiles, export: ExportRecord | None, wish: EngineWish
 
 def _export_engine(checked: _Checked, name: ExportEngine, wish: EngineWish) -> Engine:
     bfloat16 = _wants_bfloat16(name, checked.record, wish)
+    how = f"{name} {'bfloat16' if bfloat16 else checked.record.precision}"
+    if checked.record.differs(how):
+        raise _other_model(how, checked.record, "Use another --engine, or export it again with `sil export`.")
     if name == "onnxruntime":
         from sil_cli.models.onnx_engine import OnnxRuntimeEngine
 
@@ -232,13 +236,13 @@ def _wants_bfloat16(name: str, export: ExportRecord | None, wish: EngineWish) ->
     how = f"{name} bfloat16"
     agrees = export is not None and export.agrees(how)
     if wish.precision == "bfloat16" and not agrees:
-        measured = export.agreement.get(how) if export else None
-        told = (
-            f"its smallest cosine to float32 is {measured.min:.5f}"
-            if measured
-            else "it was never compared with float32"
-        )
-        raise ModelError(
-            f"{how} is not the same model: {told}.", "Use inference.precision=auto, or compare it with `sil export`."
-        )
+        raise _other_model(how, export, "Use inference.precision=auto, or compare it here with `sil export`.")
     return agrees and wish.precision != "float32"
+
+
+def _other_model(how: str, export: ExportRecord | None, fix: str) -> ModelError:
+    measured = export.measured(how) if export else None
+    told = "it was not compared with torch on this kind of CPU"
+    if measured is not None:
+        told = f"its smallest cosine to torch's is {measured.min:.5f}"
+    return ModelError(f"{how} is not the same model: {told}.", fix)

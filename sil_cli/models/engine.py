@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -23,6 +25,8 @@ model: its embeddings may stand in one gallery with the original's."""
 
 EXTRAS = {"onnxruntime": "fast", "openvino": "openvino"}
 """The library of each engine, and the extra of this package that installs it."""
+
+_MULTIPLYING = ("fma", "f16c", "avx", "amx", "asimd", "fphp", "sve", "bf16", "i8mm")
 
 
 class Engine(Protocol):
@@ -88,15 +92,27 @@ def thread_count() -> int:
     return min(cpu_count(), max(1, int(asked))) if asked.isdigit() else cpu_count()
 
 
+def cpu_kind() -> str:
+    """The instructions by which this CPU multiplies: what decides which kernels of a library compute on it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return f"{platform.machine()} {platform.processor()}".strip()
+    flags = next((line.split(":")[1].split() for line in lines if line.lower().startswith(("flags", "features"))), [])
+    return " ".join([platform.machine(), *sorted(flag for flag in set(flags) if flag.startswith(_MULTIPLYING))])
+
+
 def check_output(embeddings: NDArray[np.float32], count: int, dimension: int, name: str) -> NDArray[np.float32]:
     """The embeddings, if they are what a model must give.
 
     Raises:
-        ModelError: Their shape or type is another.
+        ModelError: Their shape or type is another, or they are no numbers: some kernels are wrong on some CPUs.
     """
     if embeddings.shape != (count, dimension) or embeddings.dtype != np.float32:
         raise ModelError(
             f"The exported model gave {embeddings.dtype} {embeddings.shape} with {name}, not {(count, dimension)}.",
             "Export it again with `sil export`.",
         )
+    if not np.isfinite(embeddings).all():
+        raise ModelError(f"{name} gives embeddings that are no numbers.", "Use another --engine, such as torch.")
     return embeddings

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sil_cli.errors import ModelError
 from sil_cli.files import one_line
+from sil_cli.models.narrow_maps import widen_narrow_maps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +66,7 @@ def export_onnx(embedder: Embedder) -> bytes:
             )
             if program is None:
                 raise RuntimeError("the exporter gave nothing")
-            content: bytes = without_remarks(program.model_proto).SerializeToString()
+            content: bytes = widen_narrow_maps(without_remarks(program.model_proto)).SerializeToString()
     except Exception as error:  # whatever this pair of torch and onnxscript stumbles over
         raise ModelError(
             f"The model can't be exported: {type(error).__name__}: {one_line(error)[:200]}.",

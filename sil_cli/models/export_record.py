@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sil_cli.errors import ModelError
 from sil_cli.files import one_line, read_json, sha256_of_bytes
-from sil_cli.models.engine import SAME_MODEL
+from sil_cli.models.engine import SAME_MODEL, cpu_kind
 from sil_cli.models.record import ModelRecord
 
 ExportPrecision = Literal["float32", "int8"]
@@ -35,6 +35,10 @@ class Agreement(BaseModel):
     mean: Cosine
 
 
+FAILED = Agreement(min=-1.0, mean=-1.0)
+"""Of an engine that gave no embeddings, or some that are no numbers."""
+
+
 class ExportRecord(BaseModel):
     """What `export.json` says.
 
@@ -47,6 +51,7 @@ class ExportRecord(BaseModel):
         crops: How many crops the agreement was measured on.
         measured_on: Which, in words.
         agreement: By engine and precision ("openvino bfloat16"), measured on the exporting machine.
+        cpu: That machine's `cpu_kind`.
         versions: Of the packages that made the file.
     """
 
@@ -62,6 +67,7 @@ class ExportRecord(BaseModel):
     crops: int = Field(ge=1)
     measured_on: str
     agreement: dict[str, Agreement]
+    cpu: str = ""
     versions: dict[str, str]
 
     @model_validator(mode="after")
@@ -77,9 +83,23 @@ class ExportRecord(BaseModel):
         described = f"{self.model.fingerprint} {self.precision} {self.sha256} {engine}"
         return hashlib.sha256(described.encode()).hexdigest()
 
+    def measured(self, how: str) -> Agreement | None:
+        """How well a way to compute it ("openvino bfloat16") agrees with torch; None where that is unknown here.
+
+        What was measured elsewhere says nothing: with AMX, oneDNN gets strided convolutions of narrow maps wrong in
+        bfloat16, and without AMX right.
+        """
+        return self.agreement.get(how) if self.cpu == cpu_kind() else None
+
     def agrees(self, how: str) -> bool:
-        """Whether computing it like this ("openvino bfloat16") was measured to be the same model."""
-        return how in self.agreement and self.agreement[how].min >= SAME_MODEL
+        """Whether computing it like this was measured to be the same model."""
+        measured = self.measured(how)
+        return measured is not None and measured.min >= SAME_MODEL
+
+    def differs(self, how: str) -> bool:
+        """Whether computing it like this failed or was measured to be another model (which int8 is by itself)."""
+        measured = self.measured(how)
+        return measured == FAILED or (measured is not None and self.precision == "float32" and not self.agrees(how))
 
 
 def read_export(path: Path) -> ExportRecord:

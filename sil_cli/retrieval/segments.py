@@ -30,6 +30,10 @@ _faiss: Any = faiss  # it makes much of itself while it is imported, which type 
 INDEX_KIND = "exact (inner product of unit float32 vectors)"
 MAKE_ANEW = "Mend it with `sil gallery repair`, or index the images into a new folder with --gallery DIR."
 
+_TOGETHER = 8  # queries; 16 by products took 0.4 times as long as one by one, 128 took 0.14 times, 4 as long
+_HEAP = 1_024  # best scores up to which a heap costs next to nothing beside the products
+_BLOCK = 4_096  # vectors at a time, whose scores stay in the cache
+
 _ONE_INDEX = struct.Struct("<4siqqq?i")  # fourcc, dimension, vectors, two fixed numbers, trained, metric
 _FIXED = 1 << 20
 _COUNT = struct.Struct("<Q")
@@ -99,14 +103,41 @@ class Segment:
         Returns:
             Scores and ids, both (Q, k), best first; where fewer than k exist the id is -1 and the score -inf.
         """
+        if len(queries) >= _TOGETHER and k <= _HEAP and (keep is None or 8 * np.count_nonzero(keep) >= len(self)):
+            scores, rows = self._by_products(queries, k, keep)
+        else:
+            scores, rows = self._one_by_one(queries, k, keep)
+        found = rows >= 0
+        return np.where(found, scores, -np.inf), np.where(found, self.ids[rows], -1)
+
+    def _by_products(
+        self, queries: NDArray[np.float32], k: int, keep: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Scores and rows, (Q, k), by matrix products of all queries with some vectors at a time."""
+        best = _faiss.ResultHeap(len(queries), k, keep_max=True)
+        block = np.empty((min(len(self), _BLOCK), queries.shape[1]), dtype=np.float32)
+        for start in range(0, len(self), _BLOCK):
+            some = self.vectors[start : start + _BLOCK]
+            # As bytes: in a file the values lie at odd addresses, from which NumPy would copy them one by one.
+            block[: len(some)].view(np.uint8)[:] = some.view(np.uint8)
+            products = queries @ block[: len(some)].T
+            if keep is not None:
+                products[:, ~keep[start : start + _BLOCK]] = -np.inf
+            best.heaps.addn(products.shape[1], _faiss.swig_ptr(products), start)
+        best.finalize()
+        return best.D, best.I
+
+    def _one_by_one(
+        self, queries: NDArray[np.float32], k: int, keep: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Scores and rows, (Q, k), by FAISS, which compares one query at a time until there are hundreds."""
         parameters: Any = None
         if keep is not None:
             bits = np.packbits(keep, bitorder="little")
             selector = _faiss.IDSelectorBitmap(bits)
             parameters = _faiss.SearchParameters(sel=selector)
         scores, rows = self._flat.search(np.ascontiguousarray(queries), k, params=parameters)
-        found = rows >= 0
-        return np.where(found, scores, -np.inf), np.where(found, self.ids[rows], -1)
+        return scores, rows
 
 
 def write_segment(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> tuple[str, str]:

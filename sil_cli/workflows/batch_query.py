@@ -144,6 +144,7 @@ class _Answering:
         self._searching, self._engine = searching, engine
         self._batch = settings.gallery.batch
         self._exclude_self = settings.query.exclude_self
+        self._here = Path.cwd()
 
     def answer(self, items: Sequence[SeenImage | FailedImage], stream: TextIO, task: Task) -> None:
         """Write one line for each item, in order."""
@@ -185,13 +186,15 @@ class _Answering:
                 yield self._line(image, answers[at])
             else:
                 reason = next(reasons)[1]
-                yield BatchLine(image=_shown(image), box=image.box, identity=image.identity, matches=[], error=reason)
+                yield BatchLine(
+                    image=self._shown(image), box=image.box, identity=image.identity, matches=[], error=reason
+                )
 
     def _line(self, image: SeenImage, listed: Listed) -> BatchLine:
         calibration = self._searching.calibration
         best = listed.matches[0].score if listed.matches else float("nan")
         return BatchLine(
-            image=_shown(image),
+            image=self._shown(image),
             box=image.box,
             identity=image.identity,
             decision=decide(calibration, best),
@@ -211,12 +214,11 @@ class _Answering:
             ],
         )
 
+    def _shown(self, image: SeenImage) -> str:
+        """The image's path from the working folder, or a whole one where it lies elsewhere."""
+        inside = image.file.is_relative_to(self._here)
+        return image.file.relative_to(self._here).as_posix() if inside else str(image.file)
+
 
 def _error_line(item: FailedImage) -> BatchLine:
     return BatchLine(image=item.path, matches=[], error=item.reason)
-
-
-def _shown(image: SeenImage) -> str:
-    """The image's path from the working folder, or a whole one where it lies elsewhere."""
-    here = Path.cwd()
-    return image.file.relative_to(here).as_posix() if image.file.is_relative_to(here) else str(image.file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +12,9 @@ import numpy as np
 
 from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.files import one_line, sha256_of_bytes, write_bytes, write_json
-from sil_cli.models.engine import EXTRAS, SAME_MODEL, Engine, is_installed
+from sil_cli.models.engine import EXTRAS, SAME_MODEL, Engine, cpu_kind, is_installed
 from sil_cli.models.export_record import (
+    FAILED,
     GRAPH_FILES,
     GRAPH_SUFFIX,
     RECORD_FILES,
@@ -28,7 +30,7 @@ from sil_cli.workflows.export_results import ExportResult
 from sil_cli.workflows.locate import model_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sil_cli.data.images import Box
     from sil_cli.models.embedder import Embedder
@@ -124,6 +126,7 @@ def make_export(
         crops=len(crops.pixels),
         measured_on=crops.described,
         agreement={},
+        cpu=cpu_kind(),
         versions=_versions(),
     )
     agreement = _measured(embedder, draft, content, crops.pixels, reporter)
@@ -160,7 +163,7 @@ def export_if_possible(model: Path, files: Sequence[tuple[Path, Box | None]], re
         why = error.what if isinstance(error, SilError) else f"{one_line(error)}."
         reporter.warn(f"The model was not exported: {why} It works all the same, with torch.")
         return
-    least = min(agreement.min for how, agreement in made.agreement.items() if how.endswith("float32"))
+    least = made.agreement["onnxruntime float32"].min
     reporter.note(
         f"Exported the model to {paths[0]}, for quick starts: its smallest cosine to torch's embeddings is {least:.7f}."
     )
@@ -203,8 +206,8 @@ def _destination(out: Path, precision: ExportPrecision) -> tuple[Path, Path]:
     return graph, record
 
 
-def _engines(embedder: Embedder, record: ExportRecord, graph: bytes) -> Iterator[tuple[str, Engine]]:
-    """Every way to compute this model here, besides torch in float32: the key of its agreement, and the engine."""
+def _engines(embedder: Embedder, record: ExportRecord, graph: bytes) -> Iterator[tuple[str, Callable[[], Engine]]]:
+    """Every way to compute this model here, besides torch in float32: the key of its agreement, and what makes it."""
     import torch
 
     from sil_cli.models.onnx_engine import OnnxRuntimeEngine
@@ -212,20 +215,28 @@ def _engines(embedder: Embedder, record: ExportRecord, graph: bytes) -> Iterator
     from sil_cli.models.torch_engine import make_torch_engine
 
     cpu = torch.device("cpu")
-    yield f"onnxruntime {record.precision}", OnnxRuntimeEngine(record, graph)
+    yield f"onnxruntime {record.precision}", partial(OnnxRuntimeEngine, record, graph)
     if is_installed("openvino"):
         from sil_cli.models.openvino_engine import OpenVinoEngine, openvino_multiplies_bfloat16
 
-        yield f"openvino {record.precision}", OpenVinoEngine(record, graph)
+        yield f"openvino {record.precision}", partial(OpenVinoEngine, record, graph)
         if record.precision == "float32" and openvino_multiplies_bfloat16():
-            yield "openvino bfloat16", OpenVinoEngine(record, graph, bfloat16=True)
+            yield "openvino bfloat16", partial(OpenVinoEngine, record, graph, bfloat16=True)
     if record.precision == "float32" and wants_bfloat16("auto", cpu):
-        yield "torch bfloat16", make_torch_engine(embedder, record.model.fingerprint, device=cpu, bfloat16=True)
+        yield (
+            "torch bfloat16",
+            partial(make_torch_engine, embedder, record.model.fingerprint, device=cpu, bfloat16=True),
+        )
 
 
 def _measured(
     embedder: Embedder, record: ExportRecord, graph: bytes, pixels: np.ndarray, reporter: Reporter
 ) -> dict[str, Agreement]:
+    """How well every engine agrees with torch; of one that fails a warning tells.
+
+    Raises:
+        ModelError: ONNX Runtime fails, which is what every other machine can have.
+    """
     import torch
 
     from sil_cli.models.torch_engine import make_torch_engine
@@ -233,13 +244,23 @@ def _measured(
     truth = _embedded(make_torch_engine(embedder, record.model.fingerprint, device=torch.device("cpu")), pixels)
     agreement = {}
     with reporter.task("Comparing with torch", None) as task:
-        for how, engine in _engines(embedder, record, graph):
-            cosines = (truth.astype(np.float64) * _embedded(engine, pixels)).sum(axis=1)
-            if not np.isfinite(cosines).all():
-                raise ModelError(f"{how} gives embeddings that are no numbers.", "Use --engine torch with this model.")
-            agreement[how] = Agreement(min=float(cosines.min()), mean=float(cosines.mean()))
+        for how, make in _engines(embedder, record, graph):
+            try:
+                agreement[how] = _compared(how, _embedded(make(), pixels), truth)
+            except ModelError as error:
+                if how.startswith("onnxruntime"):
+                    raise
+                reporter.warn(f"{error.what} It is not used for this model.")
+                agreement[how] = FAILED
             task.advance()
     return agreement
+
+
+def _compared(how: str, embeddings: np.ndarray, truth: np.ndarray) -> Agreement:
+    cosines = (truth.astype(np.float64) * embeddings).sum(axis=1)
+    if not np.isfinite(cosines).all():
+        raise ModelError(f"{how} gives embeddings that are no numbers.", "Use --engine torch with this model.")
+    return Agreement(min=float(cosines.min()), mean=float(cosines.mean()))
 
 
 def _embedded(engine: Engine, pixels: np.ndarray) -> np.ndarray:

@@ -91,7 +91,10 @@ def _listed(matches: Sequence[Match], listing: Listing) -> Listed:
         people.setdefault(_person(match) if listing.by_identity else match.id, []).append(match)
     groups = list(people.values())[: listing.top]
     return Listed(
-        matches=[replace(group[0], rank=rank) for rank, group in enumerate(groups, start=1)],
+        matches=[
+            group[0] if group[0].rank == rank else replace(group[0], rank=rank)
+            for rank, group in enumerate(groups, start=1)
+        ],
         entries=[len(group) for group in groups],
         cameras=[sorted({match.camera for match in group if match.camera is not None}) for group in groups],
     )

@@ -3,9 +3,11 @@
     python tests/benchmarks/bench_cold_query.py --size 100000 --backbone resnet18 --folder /tmp/bench
 
 The model is real and exported (random weights, 256×128); all vectors of the gallery but those of the query's person
-are generated. `cold` is a new process each time, with the contact sheet that `sil query` draws by default. With
-`--evict` the gallery's files are first put out of the page cache as well, as after a restart of the machine. `warm` is
-one process that answers again and again, the decoding of the picture included.
+are generated. `cold` is a new process each time, with the contact sheet that `sil query` draws by default; `by id`
+searches for an entry of the gallery, which needs no model. `floor` is a process that imports NumPy and ONNX Runtime,
+prepares the model and computes one embedding, and does nothing else. They take turns. With `--evict` the gallery's
+files are first put out of the page cache as well, as after a restart of the machine. `warm` is one process that answers
+again and again, the decoding of the picture included.
 """
 
 from __future__ import annotations
@@ -81,13 +83,48 @@ def evict(folder: Path) -> None:
                 os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def cold(folder: Path, image: Path, *more: str) -> float:
-    """Seconds of one `sil query` in a process of its own."""
-    command = [sys.executable, "-m", "sil_cli", "query", str(image), "--gallery", str(folder / "gallery"), "--json"]
+FLOOR = """
+import sys
+import numpy as np
+import onnxruntime
+from PIL import Image
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+pixels = np.asarray(Image.open(sys.argv[2]).convert("RGB").resize((128, 256), Image.Resampling.BILINEAR))
+session.run(None, {"pixels": pixels[None]})
+"""
+
+
+def seconds(command: list[str]) -> float:
+    """Wall clock of a process in a folder of its own, its bytecode compiled before as that of installed programs is."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryDirectory() as elsewhere:
         start = time.perf_counter()
-        subprocess.run([*command, *more], check=True, capture_output=True, cwd=elsewhere)
+        subprocess.run(command, check=True, capture_output=True, cwd=elsewhere, env=environment)
         return time.perf_counter() - start
+
+
+def time_processes(folder: Path, image: Path, rounds: int, *, evicting: bool) -> None:
+    """Print how long a cold query takes by picture and by id, and the floor."""
+    query = [sys.executable, "-m", "sil_cli", "query", "--gallery", str(folder / "gallery"), "--json"]
+    commands = {
+        "floor": [sys.executable, "-c", FLOOR, str(folder / "gallery/model/model.onnx"), str(image)],
+        "cold": [*query, str(image)],
+        "by id": [*query, "--id", "1"],
+    }
+    took: dict[str, list[float]] = {name: [] for name in commands}
+    for turn in range(rounds + 1):
+        for name, command in commands.items():
+            if evicting:
+                evict(folder / "gallery")
+            one = seconds(command)
+            if turn:  # the first one compiles bytecode and fills the page cache
+                took[name].append(one)
+    floor = statistics.median(took["floor"])
+    for name, each in took.items():
+        middle = statistics.median(each)
+        print(
+            f"{name:6s} median {middle:.2f} s, {min(each):.2f} to {max(each):.2f} s, {middle / floor:.2f} × the floor"
+        )
 
 
 def warm(folder: Path, image: Path, rounds: int) -> dict[str, float]:
@@ -95,7 +132,7 @@ def warm(folder: Path, image: Path, rounds: int) -> dict[str, float]:
     settings = load_settings(flags={"gallery": {"folder": folder / "gallery"}})
     took: dict[str, list[float]] = {"decode": [], "forward": [], "search": []}
     with open_gallery(folder / "gallery") as gallery:
-        engine = load_for_gallery(folder / "gallery" / "model", settings, gallery, SilentReporter(), images=1)
+        engine = load_for_gallery(folder / "gallery" / "model", settings, gallery, SilentReporter(), images=None)
         for _ in range(rounds + 1):
             times = [time.perf_counter()]
             pixels = resize_to(load_image(image), engine.height, engine.width)
@@ -127,13 +164,7 @@ def main() -> None:
         f"bench_cold_query.py {arguments.backbone}, {arguments.size:,} entries"
         f" ({platform.machine()}, {cpu_count()} cores)"
     )
-    cold(folder, image)
-    seconds = []
-    for _ in range(arguments.rounds):
-        if arguments.evict:
-            evict(folder / "gallery")
-        seconds.append(cold(folder, image))
-    print(f"cold: median {statistics.median(seconds):.2f} s, {min(seconds):.2f} to {max(seconds):.2f} s")
+    time_processes(folder, image, arguments.rounds, evicting=arguments.evict)
     steps = warm(folder, image, max(20, arguments.rounds))
     whole = sum(steps.values())
     print(", ".join(f"{kind} {1000 * each:.1f} ms ({each / whole:.0%})" for kind, each in steps.items()))

@@ -5,8 +5,10 @@ import sys
 
 import pytest
 from commands import sil
+from typer.testing import CliRunner
 
 import sil_cli
+from sil_cli.cli.app import make_app
 
 COMMANDS = (
     "prepare-data",
@@ -40,6 +42,20 @@ def test_every_command_has_help_with_examples_and_the_shared_options(command: st
     assert f"sil {command}" in outcome.out.split("Examples")[1]
     for option in ("--config", "--device", "--set", "--json", "--debug"):
         assert option in outcome.out
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "gallery"])
+def test_a_command_is_the_same_alone_as_among_all(command: str) -> None:
+    alone = CliRunner().invoke(make_app(command), [command, "--help"])
+    assert alone.stdout == sil(command, "--help").out
+    other = "doctor" if command != "doctor" else "train"
+    assert CliRunner().invoke(make_app(command), [other, "--help"]).exit_code == 2
+
+
+@pytest.mark.parametrize("asked", [None, "--version", "--help", "no-such-command", "quer"])
+def test_whatever_is_no_command_gets_the_whole_program(asked: str | None) -> None:
+    shown = CliRunner().invoke(make_app(asked), ["--help"]).stdout
+    assert all(command in shown for command in (*COMMANDS, "gallery"))
 
 
 def test_version() -> None:

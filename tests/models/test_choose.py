@@ -1,6 +1,7 @@
 """Which engine is chosen when, and what is refused."""
 
 import json
+import platform
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,6 +32,7 @@ def export(precision: str = "float32", content: bytes = b"graph", **least: float
         opset=20,
         crops=1,
         measured_on="nothing",
+        cpu=engines.cpu_kind(),
         agreement={how.replace("_", " "): Agreement(min=value, mean=value) for how, value in least.items()},
         versions={},
     )
@@ -112,6 +114,50 @@ def test_bfloat16_only_where_it_was_measured_to_agree() -> None:
     for record in (export(**DIFFERS), export(), None):
         with pytest.raises(ModelError, match="not the same model"):
             _wants_bfloat16("openvino", record, EngineWish(precision="bfloat16"))
+
+
+WRONG = {"onnxruntime_float32": 1.0, "openvino_float32": 0.91, "openvino_bfloat16": -1.0}
+
+
+def test_an_engine_that_was_measured_to_be_wrong_is_not_taken(machine, tmp_path) -> None:
+    machine("onnxruntime", "openvino")
+    assert _quickest(RUN, export(**WRONG), EngineWish(images=MANY)) == "onnxruntime"
+    machine("openvino")
+    assert _quickest(RUN, export(**WRONG), EngineWish(images=MANY)) == "torch"
+    path = write_export(tmp_path, export(**WRONG))
+    for engine in ("openvino", "auto"):
+        with pytest.raises(ModelError, match=r"openvino float32 is not the same model.* 0\.91000") as caught:
+            load_engine(path, EngineWish(engine=engine), SilentReporter())
+        assert "another --engine" in caught.value.fix
+
+
+def test_what_was_measured_on_another_kind_of_cpu_is_not_trusted(machine) -> None:
+    """bfloat16 that was right without AMX is wrong with it, for narrow maps."""
+    machine("onnxruntime", "openvino")
+    for cpu in ("", "x86_64 avx2"):
+        elsewhere = export(**AGREES).model_copy(update={"cpu": cpu})
+        assert _quickest(RUN, elsewhere, EngineWish(images=MANY)) == "onnxruntime"
+        assert not _wants_bfloat16("openvino", elsewhere, EngineWish())
+        with pytest.raises(ModelError, match="not compared with torch on this kind of CPU"):
+            _wants_bfloat16("openvino", elsewhere, EngineWish(precision="bfloat16"))
+        assert not export(**WRONG).model_copy(update={"cpu": cpu}).differs("openvino float32")
+
+
+def test_the_kind_of_a_cpu_is_its_architecture_and_instructions(monkeypatch, tmp_path) -> None:
+    assert engines.cpu_kind() == engines.cpu_kind()
+    assert engines.cpu_kind().split()[0] == platform.machine()
+    monkeypatch.setattr(engines, "Path", lambda _: tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("processor: 0\nflags\t\t: sse2 avx2 amx_bf16 lm\n\nprocessor: 1\nflags\t: avx2\n")
+    assert engines.cpu_kind() == f"{platform.machine()} amx_bf16 avx2"
+    (tmp_path / "cpuinfo").write_text("Features : fp asimd bf16\n")
+    assert engines.cpu_kind() == f"{platform.machine()} asimd bf16"
+    (tmp_path / "cpuinfo").unlink()
+    assert engines.cpu_kind().startswith(platform.machine())
+
+
+def test_int8_is_another_model_by_itself_and_refused_only_where_it_failed() -> None:
+    assert not export("int8", openvino_int8=0.95).differs("openvino int8")
+    assert export("int8", openvino_int8=-1.0).differs("openvino int8")
 
 
 def test_a_missing_library_says_how_to_install_it(machine, tmp_path) -> None:

@@ -147,6 +147,16 @@ def test_a_graph_with_another_output_is_told(graph, pixels) -> None:
             make(other, graph).embed(pixels)
 
 
+@pytest.mark.parametrize("make", [OnnxRuntimeEngine, OpenVinoEngine])
+def test_embeddings_that_are_no_numbers_are_told(graph, pixels, make) -> None:
+    """As the kernels of some CPUs give them: here a convolution's weights are spoilt."""
+    model = onnx.load_from_string(graph)
+    weights = next(each for each in model.graph.initializer if len(each.dims) == 4)
+    weights.CopyFrom(onnx.numpy_helper.from_array(np.full(weights.dims, np.nan, np.float32), weights.name))
+    with pytest.raises(ModelError, match="no numbers"):
+        make(record(), model.SerializeToString()).embed(pixels)
+
+
 def test_what_the_exporter_stumbles_over_is_one_line(embedder, monkeypatch) -> None:
     def stumble(*_: object, **__: object) -> None:
         raise KeyError("a long\nstory")

@@ -84,7 +84,8 @@ def test_a_query_needs_no_torch(in_world, tmp_path) -> None:
         "from sil_cli.__main__ import main\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code, end.code\n"
-        "heavy = {'torch', 'torchvision', 'onnx', 'openvino', 'matplotlib', 'scipy'} & set(sys.modules)\n"
+        "heavy = {'torch', 'torchvision', 'onnx', 'openvino', 'matplotlib', 'scipy', 'pydantic_settings', 'asyncio', "
+        "'sil_cli.cli.train'} & set(sys.modules)\n"
         "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
     )
     done = subprocess.run(
@@ -231,6 +232,43 @@ def test_a_graph_that_disagrees_is_refused() -> None:
     with pytest.raises(ModelError, match="other embeddings than torch") as caught:
         _refuse_disagreement({"onnxruntime float32": far}, "float32", SilentReporter())
     assert "Nothing was written" in caught.value.fix
+
+
+@pytest.mark.parametrize("spoil", [np.zeros_like, lambda rows: np.full_like(rows, np.nan)], ids=["zeros", "NaN"])
+def test_an_engine_that_is_wrong_here_is_told_and_never_used(in_world, tmp_path, monkeypatch, spoil) -> None:
+    from sil_cli.models.openvino_engine import OpenVinoEngine
+
+    right = OpenVinoEngine.embed
+    monkeypatch.setattr(OpenVinoEngine, "embed", lambda engine, pixels: spoil(right(engine, pixels)))
+    monkeypatch.setattr("sil_cli.models.choose.FEW_IMAGES", 0)  # so that OpenVINO would be taken
+    shutil.copytree(RUN, tmp_path / "run")
+    for name in ("model.onnx", "export.json"):
+        (tmp_path / "run" / name).unlink()
+    index = ["index-gallery", "--model", tmp_path / "run", "--gallery", tmp_path / "gallery"]
+    outcome = sil(*index)
+    assert outcome.code == 0, outcome.err
+    assert "Embedding with onnxruntime float32" in outcome.err
+    agreement = read_export(tmp_path / "run/export.json").agreement
+    assert agreement["onnxruntime float32"].min >= 0.9999
+    assert agreement["openvino float32"].min < 0.1
+    refused = sil(*index, "--engine", "openvino")
+    assert refused.code == 1
+    assert "openvino float32 is not the same model" in refused.error
+
+
+def test_an_engine_that_fails_is_told_and_counts_as_another_model(in_world, tmp_path, monkeypatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ModelError("OpenVINO failed: a bad day.", "Use --engine torch.")
+
+    monkeypatch.setattr("sil_cli.models.openvino_engine.OpenVinoEngine.embed", fail)
+    outcome = sil("export", "--out", tmp_path, "--json")
+    assert outcome.code == 0, outcome.err
+    assert "OpenVINO failed: a bad day. It is not used for this model." in outcome.error
+    assert outcome.document["agreement"]["openvino float32"] == {"min": -1.0, "mean": -1.0}
+    monkeypatch.setattr("sil_cli.models.onnx_engine.OnnxRuntimeEngine.embed", fail)
+    outcome = sil("export", "--out", tmp_path / "none", "--json")
+    assert outcome.code == 1
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_disagreeing_export_leaves_nothing_behind(in_world, tmp_path, monkeypatch) -> None:
