@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["EmbeddingSet", "MatchRanks", "rank_matches"]
 
 _RESCORED_SHARE = 1 / 64  # of the pairs: from here on a float64 product is faster than scoring pairs again (measured)
-_SORTED_UP_TO = 64  # values for each threshold: sorting them is faster than counting for each (measured)
 
 
 @dataclass(frozen=True)
@@ -101,14 +100,14 @@ class Ranker:
         places = range(chunk.first, chunk.first + len(chunk.scores))
         bounds = _bounds([self._test.match_scores[place] for place in places], chunk.errors, chunk.scores.dtype)
         # Whatever scores less than the last match stands behind it. A query without a match looks at nothing.
-        last = np.array([low[-1] if len(low) else np.inf for _, low in bounds], dtype=chunk.scores.dtype)
+        last = np.array([each[1, -1] if each.size else np.inf for each in bounds], dtype=chunk.scores.dtype)
         reaching = chunk.scores > last[:, None]
         counts, to_rescore = [], 0
         limit = np.inf if chunk.scores.dtype == np.float64 else _RESCORED_SHARE * chunk.scores.size
-        for place, row, flags, (high, low) in zip(places, chunk.scores, reaching, bounds, strict=True):
+        for place, row, flags, each in zip(places, chunk.scores, reaching, bounds, strict=True):
             columns = np.flatnonzero(flags)
             if len(columns):
-                sure, near = _count_sure(row[columns], high, low)
+                sure, near = _count_sure(row[columns], each)
                 counts.append((place, sure, columns[near]))
                 to_rescore += len(near)
             if to_rescore > limit:
@@ -132,8 +131,8 @@ class Ranker:
 
 def _bounds(
     scores: Sequence[NDArray[np.float64]], errors: NDArray[np.float64], kind: np.dtype[np.floating]
-) -> list[tuple[NDArray[np.floating], NDArray[np.floating]]]:
-    """For each query and its matches: above which product scores surely stand before each, and up to which behind it.
+) -> list[NDArray[np.floating]]:
+    """For each query (2, matches): above which product scores surely stand before each, and up to which behind.
 
     Args:
         scores: For each query the exact scores of its matches.
@@ -142,42 +141,35 @@ def _bounds(
     """
     lengths = [len(each) for each in scores]
     exact, error = np.concatenate([np.empty(0), *scores]), np.repeat(errors, lengths)
-    high = np.nextafter((exact + error).astype(kind), kind.type(np.inf))
-    low = np.nextafter((exact - error).astype(kind), kind.type(-np.inf))
-    ends = np.cumsum(lengths)[:-1]
-    return list(zip(np.split(high, ends), np.split(low, ends), strict=True))
+    both = np.empty((2, len(exact)), dtype=kind)
+    np.nextafter((exact + error).astype(kind), kind.type(np.inf), out=both[0])
+    np.nextafter((exact - error).astype(kind), kind.type(-np.inf), out=both[1])
+    ends = np.cumsum(lengths).tolist()
+    return [both[:, end - length : end] for length, end in zip(lengths, ends, strict=True)]
 
 
 def _count_sure(
-    values: NDArray[np.floating], high: NDArray[np.floating], low: NDArray[np.floating]
+    values: NDArray[np.floating], bounds: NDArray[np.floating]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Compare product scores of one query with the exact scores of its matches, as far as they tell.
 
     Args:
         values: Shape (B,), the product scores.
-        high: As `_bounds`, descending.
-        low: Likewise.
+        bounds: Shape (2, M), as `_bounds`.
 
     Returns:
         For each match how many of the values surely stand before it, without those of which some match is too near to
         tell; and the positions of these.
     """
+    sure, at_least = _count_above(values, bounds)
+    close = np.flatnonzero(at_least > sure)
+    if not len(close):
+        return sure, close
     is_near = np.zeros(len(values), dtype=bool)
-    if len(values) > _SORTED_UP_TO * len(high):
-        sure = np.empty(len(high), dtype=np.int64)
-        for match, (upper, lower) in enumerate(zip(high, low, strict=True)):
-            above = values > upper
-            sure[match] = np.count_nonzero(above)
-            above ^= values > lower
-            is_near |= above
-    else:
-        ordered = np.sort(values)
-        sure = len(values) - np.searchsorted(ordered, high, side="right").astype(np.int64)
-        at_least = len(values) - np.searchsorted(ordered, low, side="right")
-        for match in np.flatnonzero(at_least > sure).tolist():
-            is_near |= (values > low[match]) & (values <= high[match])
+    for high, low in bounds.T[close]:
+        is_near |= (values > low) & (values <= high)
     near = np.flatnonzero(is_near)
-    return (sure - _count_above(values[near], high) if len(near) else sure), near
+    return sure - _count_above(values[near], bounds[0]), near
 
 
 def _count_exact(
@@ -194,7 +186,6 @@ def _count_exact(
 
 
 def _count_above(values: NDArray[np.floating], thresholds: NDArray[np.floating]) -> NDArray[np.int64]:
-    """For each threshold the number of values greater than it."""
-    if len(values) > _SORTED_UP_TO * len(thresholds):
-        return np.array([np.count_nonzero(values > one) for one in thresholds], dtype=np.int64)
+    """For each threshold the number of values greater than it, of the thresholds' shape."""
+    # Vector units sort some thousand values in less time than it takes to compare them with each threshold.
     return len(values) - np.searchsorted(np.sort(values), thresholds, side="right")
