@@ -17,6 +17,7 @@ scoring again never takes over.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -97,27 +98,36 @@ class Ranker:
 
     def take(self, chunk: Chunk) -> bool:
         """Count, unless too many pairs of a chunk would have to be scored again."""
-        places = range(chunk.first, chunk.first + len(chunk.scores))
-        bounds = _bounds([self._test.match_scores[place] for place in places], chunk.errors, chunk.scores.dtype)
+        first, scores = chunk.first, chunk.scores
+        own = self._test.match_scores[first : first + len(scores)]
+        bounds = _bounds(own, chunk.errors, scores.dtype)
+        ends = np.cumsum([len(each) for each in own]).tolist()
+        parts = [slice(end - len(each), end) for each, end in zip(own, ends, strict=True)]
         # Whatever scores less than the last match stands behind it. A query without a match looks at nothing.
-        last = np.array([each[1, -1] if each.size else np.inf for each in bounds], dtype=chunk.scores.dtype)
-        reaching = chunk.scores > last[:, None]
-        counts, to_rescore = [], 0
-        limit = np.inf if chunk.scores.dtype == np.float64 else _RESCORED_SHARE * chunk.scores.size
-        for place, row, flags, each in zip(places, chunk.scores, reaching, bounds, strict=True):
-            columns = np.flatnonzero(flags)
-            if len(columns):
-                sure, near = _count_sure(row[columns], each)
-                counts.append((place, sure, columns[near]))
-                to_rescore += len(near)
-            if to_rescore > limit:
+        last = [bounds[1, end - 1] if len(each) else np.inf for each, end in zip(own, ends, strict=True)]
+        reaching = np.flatnonzero(scores > np.array(last, dtype=scores.dtype)[:, None])
+        values = scores.reshape(-1)[reaching]
+        cuts = np.searchsorted(reaching, np.arange(len(scores) + 1) * scores.shape[1]).tolist()
+        looked = [slice(*each) for each in pairwise(cuts)]
+        above = np.zeros(bounds.shape, dtype=np.int64)
+        for part, some in zip(parts, looked, strict=True):
+            if some.stop > some.start:
+                above[:, part] = _count_above(values[some], bounds[:, part])
+        close = above[1] > above[0]
+        near: dict[int, NDArray[np.int64]] = {}
+        limit = np.inf if scores.dtype == np.float64 else _RESCORED_SHARE * scores.size
+        for at in np.unique(np.searchsorted(ends, np.flatnonzero(close), side="right")).tolist():
+            near[at] = _within(values[looked[at]], bounds[:, parts[at]][:, close[parts[at]]])
+            limit -= len(near[at])
+            if limit < 0:
                 return False
-        for place, sure, near in counts:
-            self._ahead[place] += sure
-            if len(near):
-                exact = self._test.scorer.exact(self._test.rows.rows[place], chunk.block.rows[near])
-                scores, matches = self._test.match_scores[place], self._test.matches[place]
-                self._ahead[place] += _count_exact(exact, chunk.start + near, scores, matches)
+        for at, part in enumerate(parts):
+            self._ahead[first + at] += above[0, part]
+        for at, found in near.items():
+            columns = reaching[looked[at]][found] - at * scores.shape[1]
+            exact = self._test.scorer.exact(self._test.rows.rows[first + at], chunk.block.rows[columns])
+            ahead = _count_exact(exact, chunk.start + columns, own[at], self._test.matches[first + at])
+            self._ahead[first + at] += ahead - _count_above(values[looked[at]][found], bounds[0, parts[at]])
         return True
 
     def result(self) -> MatchRanks:
@@ -131,8 +141,8 @@ class Ranker:
 
 def _bounds(
     scores: Sequence[NDArray[np.float64]], errors: NDArray[np.float64], kind: np.dtype[np.floating]
-) -> list[NDArray[np.floating]]:
-    """For each query (2, matches): above which product scores surely stand before each, and up to which behind.
+) -> NDArray[np.floating]:
+    """For all matches (2, M): above which product scores surely stand before each, and up to which surely behind.
 
     Args:
         scores: For each query the exact scores of its matches.
@@ -144,32 +154,15 @@ def _bounds(
     both = np.empty((2, len(exact)), dtype=kind)
     np.nextafter((exact + error).astype(kind), kind.type(np.inf), out=both[0])
     np.nextafter((exact - error).astype(kind), kind.type(-np.inf), out=both[1])
-    ends = np.cumsum(lengths).tolist()
-    return [both[:, end - length : end] for length, end in zip(lengths, ends, strict=True)]
+    return both
 
 
-def _count_sure(
-    values: NDArray[np.floating], bounds: NDArray[np.floating]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Compare product scores of one query with the exact scores of its matches, as far as they tell.
-
-    Args:
-        values: Shape (B,), the product scores.
-        bounds: Shape (2, M), as `_bounds`.
-
-    Returns:
-        For each match how many of the values surely stand before it, without those of which some match is too near to
-        tell; and the positions of these.
-    """
-    sure, at_least = _count_above(values, bounds)
-    close = np.flatnonzero(at_least > sure)
-    if not len(close):
-        return sure, close
+def _within(values: NDArray[np.floating], bounds: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Positions of the values too near to some match to tell which stands before the other; `bounds` as `_bounds`."""
     is_near = np.zeros(len(values), dtype=bool)
-    for high, low in bounds.T[close]:
+    for high, low in bounds.T:
         is_near |= (values > low) & (values <= high)
-    near = np.flatnonzero(is_near)
-    return sure - _count_above(values[near], bounds[0]), near
+    return np.flatnonzero(is_near)
 
 
 def _count_exact(
