@@ -8,19 +8,24 @@ import platform
 import signal
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from sil_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
     import torch
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+One = TypeVar("One")
+Other = TypeVar("Other")
+
+_MOST_THREADS = 8  # each holds some 30 MiB while it looks at scores
 
 
 class Task(Protocol):
@@ -101,6 +106,19 @@ def cpu_count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def threads() -> ThreadPoolExecutor:
+    """As many threads as there are cores, but no more than eight, for work that lets others run meanwhile (NumPy's)."""
+    return ThreadPoolExecutor(min(_MOST_THREADS, cpu_count()))
+
+
+def map_threads(work: Callable[[One], Other], parts: Sequence[One]) -> list[Other]:
+    """What `work` makes of each part, in order, in several threads; a single part needs none."""
+    if len(parts) <= 1:
+        return [work(part) for part in parts]
+    with threads() as pool:
+        return list(pool.map(work, parts))
 
 
 def may_have_accelerator() -> bool:

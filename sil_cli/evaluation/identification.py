@@ -100,16 +100,19 @@ class Identifier:
         penalties = np.zeros(len(chunk.block), dtype=chunk.scores.dtype)
         penalties[within_block(self._taken_out, chunk.start, len(chunk.block))] = -np.inf
         scores = chunk.scores + penalties
-        tops = scores.max(axis=1)
+        places = scores.argmax(axis=1)
+        tops = scores[np.arange(len(scores)), places]
+        least = np.nextafter((tops - 2 * chunk.errors).astype(scores.dtype), scores.dtype.type(-np.inf))
+        near = scores >= least[:, None]
         reachable = np.flatnonzero((tops > -np.inf) & (tops + chunk.errors >= self._scores[chunk.first :][: len(tops)]))
         for at in reachable.tolist():
-            row, place = scores[at], chunk.first + at
-            least = row.dtype.type(tops[at] - 2 * chunk.errors[at])
-            near = np.flatnonzero(row >= np.nextafter(least, row.dtype.type(-np.inf)))
-            exact = self._test.scorer.exact(chunk.queries.rows[at], chunk.block.rows[near])
-            best = int(exact.argmax())
+            # Most often none is near the best one, and looking for others would take longer than counting them.
+            alone = np.count_nonzero(near[at]) == 1
+            columns = places[at : at + 1] if alone else np.flatnonzero(near[at])
+            exact = self._test.scorer.exact(chunk.queries.rows[at], chunk.block.rows[columns])
+            best, place = int(exact.argmax()), chunk.first + at
             if exact[best] > self._scores[place]:
-                self._scores[place], self._places[place] = exact[best], chunk.start + near[best]
+                self._scores[place], self._places[place] = exact[best], chunk.start + columns[best]
         return True
 
     def result(self) -> Identification:

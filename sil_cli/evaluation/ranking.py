@@ -17,6 +17,7 @@ scoring again never takes over.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["EmbeddingSet", "MatchRanks", "rank_matches"]
 
 _RESCORED_SHARE = 1 / 64  # of the pairs: from here on a float64 product is faster than scoring pairs again (measured)
-_SORTED_UP_TO = 64  # values for each threshold: sorting them is faster than counting for each (measured)
 
 
 @dataclass(frozen=True)
@@ -98,27 +98,36 @@ class Ranker:
 
     def take(self, chunk: Chunk) -> bool:
         """Count, unless too many pairs of a chunk would have to be scored again."""
-        places = range(chunk.first, chunk.first + len(chunk.scores))
-        bounds = _bounds([self._test.match_scores[place] for place in places], chunk.errors, chunk.scores.dtype)
+        first, scores = chunk.first, chunk.scores
+        own = self._test.match_scores[first : first + len(scores)]
+        bounds = _bounds(own, chunk.errors, scores.dtype)
+        ends = np.cumsum([len(each) for each in own]).tolist()
+        parts = [slice(end - len(each), end) for each, end in zip(own, ends, strict=True)]
         # Whatever scores less than the last match stands behind it. A query without a match looks at nothing.
-        last = np.array([low[-1] if len(low) else np.inf for _, low in bounds], dtype=chunk.scores.dtype)
-        reaching = chunk.scores > last[:, None]
-        counts, to_rescore = [], 0
-        limit = np.inf if chunk.scores.dtype == np.float64 else _RESCORED_SHARE * chunk.scores.size
-        for place, row, flags, (high, low) in zip(places, chunk.scores, reaching, bounds, strict=True):
-            columns = np.flatnonzero(flags)
-            if len(columns):
-                sure, near = _count_sure(row[columns], high, low)
-                counts.append((place, sure, columns[near]))
-                to_rescore += len(near)
-            if to_rescore > limit:
+        last = [bounds[1, end - 1] if len(each) else np.inf for each, end in zip(own, ends, strict=True)]
+        reaching = np.flatnonzero(scores > np.array(last, dtype=scores.dtype)[:, None])
+        values = scores.reshape(-1)[reaching]
+        cuts = np.searchsorted(reaching, np.arange(len(scores) + 1) * scores.shape[1]).tolist()
+        looked = [slice(*each) for each in pairwise(cuts)]
+        above = np.zeros(bounds.shape, dtype=np.int64)
+        for part, some in zip(parts, looked, strict=True):
+            if some.stop > some.start:
+                above[:, part] = _count_above(values[some], bounds[:, part])
+        close = above[1] > above[0]
+        near: dict[int, NDArray[np.int64]] = {}
+        limit = np.inf if scores.dtype == np.float64 else _RESCORED_SHARE * scores.size
+        for at in np.unique(np.searchsorted(ends, np.flatnonzero(close), side="right")).tolist():
+            near[at] = _within(values[looked[at]], bounds[:, parts[at]][:, close[parts[at]]])
+            limit -= len(near[at])
+            if limit < 0:
                 return False
-        for place, sure, near in counts:
-            self._ahead[place] += sure
-            if len(near):
-                exact = self._test.scorer.exact(self._test.rows.rows[place], chunk.block.rows[near])
-                scores, matches = self._test.match_scores[place], self._test.matches[place]
-                self._ahead[place] += _count_exact(exact, chunk.start + near, scores, matches)
+        for at, part in enumerate(parts):
+            self._ahead[first + at] += above[0, part]
+        for at, found in near.items():
+            columns = reaching[looked[at]][found] - at * scores.shape[1]
+            exact = self._test.scorer.exact(self._test.rows.rows[first + at], chunk.block.rows[columns])
+            ahead = _count_exact(exact, chunk.start + columns, own[at], self._test.matches[first + at])
+            self._ahead[first + at] += ahead - _count_above(values[looked[at]][found], bounds[0, parts[at]])
         return True
 
     def result(self) -> MatchRanks:
@@ -132,8 +141,8 @@ class Ranker:
 
 def _bounds(
     scores: Sequence[NDArray[np.float64]], errors: NDArray[np.float64], kind: np.dtype[np.floating]
-) -> list[tuple[NDArray[np.floating], NDArray[np.floating]]]:
-    """For each query and its matches: above which product scores surely stand before each, and up to which behind it.
+) -> NDArray[np.floating]:
+    """For all matches (2, M): above which product scores surely stand before each, and up to which surely behind.
 
     Args:
         scores: For each query the exact scores of its matches.
@@ -142,42 +151,18 @@ def _bounds(
     """
     lengths = [len(each) for each in scores]
     exact, error = np.concatenate([np.empty(0), *scores]), np.repeat(errors, lengths)
-    high = np.nextafter((exact + error).astype(kind), kind.type(np.inf))
-    low = np.nextafter((exact - error).astype(kind), kind.type(-np.inf))
-    ends = np.cumsum(lengths)[:-1]
-    return list(zip(np.split(high, ends), np.split(low, ends), strict=True))
+    both = np.empty((2, len(exact)), dtype=kind)
+    np.nextafter((exact + error).astype(kind), kind.type(np.inf), out=both[0])
+    np.nextafter((exact - error).astype(kind), kind.type(-np.inf), out=both[1])
+    return both
 
 
-def _count_sure(
-    values: NDArray[np.floating], high: NDArray[np.floating], low: NDArray[np.floating]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Compare product scores of one query with the exact scores of its matches, as far as they tell.
-
-    Args:
-        values: Shape (B,), the product scores.
-        high: As `_bounds`, descending.
-        low: Likewise.
-
-    Returns:
-        For each match how many of the values surely stand before it, without those of which some match is too near to
-        tell; and the positions of these.
-    """
+def _within(values: NDArray[np.floating], bounds: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Positions of the values too near to some match to tell which stands before the other; `bounds` as `_bounds`."""
     is_near = np.zeros(len(values), dtype=bool)
-    if len(values) > _SORTED_UP_TO * len(high):
-        sure = np.empty(len(high), dtype=np.int64)
-        for match, (upper, lower) in enumerate(zip(high, low, strict=True)):
-            above = values > upper
-            sure[match] = np.count_nonzero(above)
-            above ^= values > lower
-            is_near |= above
-    else:
-        ordered = np.sort(values)
-        sure = len(values) - np.searchsorted(ordered, high, side="right").astype(np.int64)
-        at_least = len(values) - np.searchsorted(ordered, low, side="right")
-        for match in np.flatnonzero(at_least > sure).tolist():
-            is_near |= (values > low[match]) & (values <= high[match])
-    near = np.flatnonzero(is_near)
-    return (sure - _count_above(values[near], high) if len(near) else sure), near
+    for high, low in bounds.T:
+        is_near |= (values > low) & (values <= high)
+    return np.flatnonzero(is_near)
 
 
 def _count_exact(
@@ -194,7 +179,6 @@ def _count_exact(
 
 
 def _count_above(values: NDArray[np.floating], thresholds: NDArray[np.floating]) -> NDArray[np.int64]:
-    """For each threshold the number of values greater than it."""
-    if len(values) > _SORTED_UP_TO * len(thresholds):
-        return np.array([np.count_nonzero(values > one) for one in thresholds], dtype=np.int64)
+    """For each threshold the number of values greater than it, of the thresholds' shape."""
+    # Vector units sort some thousand values in less time than it takes to compare them with each threshold.
     return len(values) - np.searchsorted(np.sort(values), thresholds, side="right")

@@ -6,7 +6,6 @@ take it in tiles of a few queries, small enough for the cache, and as many at a 
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from sil_cli.evaluation.pairs import PairRules, check_sides
 from sil_cli.retrieval.scoring import make_scorer
-from sil_cli.runtime import SilentReporter, cpu_count
+from sil_cli.runtime import SilentReporter, map_threads, threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,9 +25,8 @@ if TYPE_CHECKING:
     from sil_cli.runtime import Reporter
 
 CHUNK_BYTES = 2**27  # of scores held at a time, and of gallery rows
-_TILE_BYTES = 2**22  # of scores shown at a time
-_MOST_THREADS = 8  # each takes some 30 MiB while it looks at a tile
-_PAIRED_BYTES = 2**21  # of embeddings whose matches are scored at a time
+_TILE_BYTES = 2**20  # of scores shown at a time: half of a core's cache
+_PAIRED_BYTES = 2**18  # of embeddings whose matches are scored at a time
 
 
 @dataclass(frozen=True)
@@ -156,8 +154,7 @@ def _match_scores(
         found = gallery_rows(np.concatenate(matches[part]))
         return np.split(exact(rows.rows[asking], found), np.cumsum(lengths)[:-1])
 
-    with _threads() as pool:
-        return [each for scores in pool.map(score, parts) for each in scores]
+    return [each for scores in map_threads(score, parts) for each in scores]
 
 
 def run_test(
@@ -179,7 +176,7 @@ def run_test(
     length = max(1, chunk_bytes // (gallery.shape[1] * gallery.itemsize))
     reporter = reporter or SilentReporter()
     with (
-        _threads() as pool,
+        threads() as pool,
         reporter.task("Ranking", total=len(test.rows) * len(gallery), unit="pairs") as task,
     ):
 
@@ -210,13 +207,11 @@ def _chunk(test: RetrievalTest, which: slice, block: Operand, start: int, scratc
     out = None if scratch is None else scratch.of(len(queries), len(block), block.rows.dtype)
     scores, errors = test.scorer.product(queries, block, out=out)
     scores[:, within_block(test.junk, start, len(block))] = -np.inf
-    for row, excluded in zip(scores, test.excluded[which], strict=True):
-        row[within_block(excluded, start, len(block))] = -np.inf
+    excluded = test.excluded[which]
+    rows, columns = np.repeat(np.arange(len(excluded)), [len(each) for each in excluded]), np.concatenate(excluded)
+    inside = (columns >= start) & (columns < start + len(block))
+    scores[rows[inside], columns[inside] - start] = -np.inf
     return Chunk(scores, errors, queries, block, which.start, start)
-
-
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(_MOST_THREADS, cpu_count()))
 
 
 class _Scratch:

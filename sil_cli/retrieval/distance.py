@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from sil_cli.errors import DataError
+from sil_cli.runtime import map_threads
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 Float = TypeVar("Float", bound=np.floating)
 
 _BLOCK_VALUES = 2**16  # values converted to float64 at a time: 512 KiB stay in the cache
+_PART_VALUES = 2**21  # values that are worth a thread
+_PROBLEMS = ("hold NaN or infinite values", "are all zeros")
 
 
 def check_embeddings(embeddings: NDArray[np.floating], *, what: str, zeros: bool = False) -> float:
@@ -36,21 +41,23 @@ def check_embeddings(embeddings: NDArray[np.floating], *, what: str, zeros: bool
             f"The {what} embeddings have shape {embeddings.shape} and type {embeddings.dtype}.",
             "They must be a matrix of float32 or float64 with one row an image.",
         )
-    largest, found = 0.0, {"hold NaN or infinite values": [0, 0], "are all zeros": [0, 0]}
-    for start, block in _blocks(embeddings):
-        peaks = np.maximum(block.max(axis=1), -block.min(axis=1))
-        largest = max(largest, float(peaks.max()))
-        for problem, bad in (("hold NaN or infinite values", ~np.isfinite(peaks)), ("are all zeros", peaks == 0)):
-            if bad.any():
-                first = start + int(bad.argmax())
-                found[problem] = [found[problem][0] or first + 1, found[problem][1] + int(bad.sum())]
-    for problem, (first_from_1, count) in found.items():
-        if count and not (zeros and problem == "are all zeros"):
+    parts = map_threads(lambda part: _look(embeddings[part], part.start), _parts(embeddings))
+    for at, problem in enumerate(_PROBLEMS):
+        bad = np.concatenate([np.empty(0, dtype=np.int64), *(found[at] for _, found in parts)])
+        if len(bad) and not (zeros and problem == "are all zeros"):
             raise DataError(
-                f"{count} of {len(embeddings)} {what} embeddings {problem} (the first is row {first_from_1 - 1}).",
+                f"{len(bad)} of {len(embeddings)} {what} embeddings {problem} (the first is row {bad[0]}).",
                 "Leave these images out, or look for a model whose training has diverged.",
             )
-    return largest
+    return max((largest for largest, _ in parts), default=0.0)
+
+
+def _look(embeddings: NDArray[np.floating], start: int) -> tuple[float, list[NDArray[np.int64]]]:
+    """The largest absolute value of some rows, the first being row `start`, and which rows have each of `_PROBLEMS`."""
+    peaks = np.empty(len(embeddings), dtype=embeddings.dtype)
+    for first, block in _blocks(embeddings):
+        peaks[first : first + len(block)] = np.maximum(block.max(axis=1), -block.min(axis=1))
+    return float(peaks.max()), [start + np.flatnonzero(bad) for bad in (~np.isfinite(peaks), peaks == 0)]
 
 
 def unit_rows(embeddings: NDArray[Float], *, what: str = "given") -> NDArray[Float]:
@@ -73,12 +80,16 @@ def unit_rows(embeddings: NDArray[Float], *, what: str = "given") -> NDArray[Flo
 def scale_to_unit(embeddings: NDArray[Float]) -> NDArray[Float]:
     """As `unit_rows`, of embeddings that `check_embeddings` has found usable."""
     units = np.empty(embeddings.shape, dtype=embeddings.dtype)
-    for start, block in _blocks(embeddings):
-        wide = block.astype(np.float64)
-        if embeddings.dtype == np.float64:  # squares can then neither overflow nor vanish; those of float32 can't
-            wide /= np.abs(wide).max(axis=1, keepdims=True)
-        lengths = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
-        np.divide(wide, lengths, out=units[start : start + len(block)], casting="same_kind")
+
+    def scale(part: slice) -> None:
+        for start, block in _blocks(embeddings[part]):
+            wide = block.astype(np.float64)
+            if embeddings.dtype == np.float64:  # squares can then neither overflow nor vanish; those of float32 can't
+                wide /= np.abs(wide).max(axis=1, keepdims=True)
+            wide /= np.sqrt((wide * wide).sum(axis=1, keepdims=True))
+            units[part][start : start + len(block)] = wide
+
+    map_threads(scale, _parts(embeddings))
     return units
 
 
@@ -97,11 +108,11 @@ def cosines(query: NDArray[np.floating], rows: NDArray[np.floating]) -> NDArray[
     """
     scores = np.empty(len(rows), dtype=np.float64)
     wide = query.astype(np.float64)
-    terms = np.empty((min(len(rows), _block_rows(rows.shape[1])), rows.shape[1]))
     for start, block in _blocks(rows):
         part = slice(start, start + len(block))
-        np.multiply(block, wide[part] if wide.ndim == 2 else wide, out=terms[: len(block)], dtype=np.float64)
-        terms[: len(block)].sum(axis=1, out=scores[part])
+        terms = block.astype(np.float64)  # and then multiplied: four times as fast as a product that converts
+        terms *= wide[part] if wide.ndim == 2 else wide
+        terms.sum(axis=1, out=scores[part])
     return scores
 
 
@@ -121,10 +132,16 @@ def product_margin(dimension: int, dtype: np.dtype[np.floating]) -> float:
     return 2.0 * (terms + 4.0) * float(np.finfo(dtype).eps) / 2.0
 
 
-def _blocks(rows: NDArray[np.floating]) -> list[tuple[int, NDArray[np.floating]]]:
+def _blocks(rows: NDArray[np.floating]) -> Iterator[tuple[int, NDArray[np.floating]]]:
     size = _block_rows(rows.shape[1])
-    return [(start, rows[start : start + size]) for start in range(0, len(rows), size)]
+    return ((start, rows[start : start + size]) for start in range(0, len(rows), size))
 
 
 def _block_rows(dimension: int) -> int:
     return max(1, _BLOCK_VALUES // dimension)
+
+
+def _parts(rows: NDArray[np.floating]) -> list[slice]:
+    """All rows, in parts for threads."""
+    size = max(1, _PART_VALUES // rows.shape[1])
+    return [slice(start, start + size) for start in range(0, len(rows), size)]

@@ -149,6 +149,11 @@ def _common_target(folders: Sequence[Path], target: str | None) -> str:
     for folder, names in targets.items():
         if not folder.is_dir():
             raise ModelError(f"There is no run folder {folder}.", "Name a run that `sil train` made.")
+        if not names and (folder / RESULTS_FILE).is_file():
+            raise ModelError(
+                f"{folder} holds results alone, as of embeddings from a file; a report shows pictures too.",
+                "Name the folder of a run that was evaluated; `sil compare` takes results alone.",
+            )
         if not names or (target is not None and target not in names):
             on = f" on {target}" if target is not None else ""
             there = f" It was on: {', '.join(names)}." if names else ""

@@ -15,6 +15,7 @@ from sil_cli.evaluation.ranking import MatchRanks, Ranker
 from sil_cli.evaluation.streaming import Listener, make_test, run_test
 from sil_cli.evaluation.verification import FALSE_ACCEPT_RATES, PairScores, Verifier
 from sil_cli.files import write_json, write_text
+from sil_cli.runtime import map_threads
 from sil_cli.workflows.evaluation_results import (
     CalibrationCheck,
     Interval,
@@ -159,8 +160,8 @@ def _intervals(scores: QueryScores) -> dict[str, Interval]:
         "Rank-1": (scores.first_match == 1).astype(np.float64),
         "mINP": scores.inverse_negative_penalty,
     }
-    found = {name: bootstrap_mean(each) for name, each in values.items()}
-    return {name: Interval(low=each.low, high=each.high) for name, each in found.items()}
+    found = map_threads(bootstrap_mean, list(values.values()))
+    return {name: Interval(low=each.low, high=each.high) for name, each in zip(values, found, strict=True)}
 
 
 def _query_lines(scores: QueryScores, query: EmbeddingSet) -> Iterator[QueryLine]:
