@@ -215,5 +215,6 @@ def _missing(store: Store, launch: Launch, lost: LostProcessError) -> SilError:
     names = ", ".join(map(str, missing))
     return SilError(
         f"Process {names} of {launch.count} has ended or does not answer any more, so the others end too.",
-        "What was whole is kept: go on with --resume, or let torchrun start them anew (--max-restarts).",
+        "What was whole is kept: run the same command again (train: with --resume), or let torchrun start them anew "
+        "(--max-restarts).",
     )
