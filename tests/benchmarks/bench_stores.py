@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=40)
     parser.add_argument("--pid", type=int, default=None)
     parser.add_argument("--data", type=Path, default=None)
-    parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--into", type=Path, default=None, help="put the results into this JSON file as 'stores'")
     parser.add_argument("--no-local", action="store_true")
     chosen = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
@@ -141,7 +141,7 @@ def main() -> None:
     truth = queries @ rows.T
     ranks = np.empty(chosen.size, dtype=int)
     ranks[np.random.default_rng(5).permutation(chosen.size)] = np.arange(chosen.size)
-    everything = {}
+    everything: dict[str, object] = {"size": chosen.size, "dimension": chosen.dimension}
     with tempfile.TemporaryDirectory() as folder:
         for name, address in [("local", None), (chosen.store, chosen.store)][chosen.no_local :]:
             store = open_store(Path(folder) / ("local" if address is None else "beside"), address, patience=120)
@@ -154,8 +154,9 @@ def main() -> None:
                 facts["resident"] = resident(chosen.pid)
                 print(f"    memory of the server {facts['resident'] / 2**20:,.0f} MiB")
             everything["local" if address is None else "store"] = facts
-    if chosen.json:
-        chosen.json.write_text(json.dumps(everything, indent=1), encoding="utf-8")
+    if chosen.into:
+        file = json.loads(chosen.into.read_text(encoding="utf-8")) | {"stores": everything}
+        chosen.into.write_text(json.dumps(file, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
