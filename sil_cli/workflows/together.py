@@ -34,6 +34,9 @@ FIRST_SPEAKS = 1.0
 LAST_WORDS = 2.0
 """Seconds in which the process that caused the end of all can say why, and the others that they are there."""
 
+STOPPING = 4.0
+"""Seconds that a stopped process gives the others to stop too: torchrun stops those that are left when one was killed."""
+
 SHOWN = 5
 
 
@@ -165,13 +168,16 @@ def _finish_speaking() -> None:
 
 def _as_told(error: BaseException, launch: Launch, store: Store | None) -> BaseException:
     """What this process makes of an error: its own words, or none where another has told."""
-    lost = _lost_in(error)
-    code = 1 if lost is not None else getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1)
     if store is None:
         return error
+    lost = _lost_in(error)
+    code = getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1)
     try:
+        if lost is None and isinstance(error, (KeyboardInterrupt, InterruptedWorkError)):
+            lost = _lost_while_stopping(store, launch)
         if lost is not None:
-            store.set(f"lost/{launch.number}", "yes")
+            code = 1
+            store.set(f"here/{launch.number}", "yes")
         patience = LAST_WORDS if lost is not None else 0.0 if launch.is_first else FIRST_SPEAKS
         if _told_within(store, patience):
             return AlreadyToldError(code)
@@ -187,6 +193,32 @@ def _as_told(error: BaseException, launch: Launch, store: Store | None) -> BaseE
         told.exit_code = error.exit_code
         return told
     return error
+
+
+def _lost_while_stopping(store: Store, launch: Launch) -> LostProcessError | None:
+    """Whether this process was stopped by torchrun because another had died: then that one doesn't stop as all do."""
+    if not _let_go():
+        return None
+    store.set(f"here/{launch.number}", "yes")
+    deadline = time.monotonic() + STOPPING
+    while absent := _absent(store, launch):
+        if time.monotonic() > deadline:
+            return LostProcessError(f"Process {absent[0]} does not answer.", "See what it said.")
+        time.sleep(0.05)
+    return None
+
+
+def _let_go() -> bool:
+    """Close the connections over gloo, which wakes whoever waits for this process; NCCL's might hang in turn."""
+    if not distributed.is_initialized() or torch.cuda.is_initialized():
+        return False
+    distributed.destroy_process_group()
+    return True
+
+
+def _absent(store: Store, launch: Launch) -> list[int]:
+    """The processes that have not said that they end."""
+    return [number for number in range(launch.count) if not store.check([f"here/{number}"])]
 
 
 def _lost_in(error: BaseException) -> LostProcessError | None:
@@ -209,7 +241,7 @@ def _told_within(store: Store, seconds: float) -> bool:
 
 
 def _missing(store: Store, launch: Launch, lost: LostProcessError) -> SilError:
-    missing = [number for number in range(launch.count) if not store.check([f"lost/{number}"])]
+    missing = _absent(store, launch)
     if not missing:
         return SilError(lost.what, "Check the network between the machines; what was whole is kept.")
     names = ", ".join(map(str, missing))
