@@ -35,7 +35,7 @@ LAST_WORDS = 2.0
 """Seconds in which the process that caused the end of all can say why, and the others that they are there."""
 
 STOPPING = 4.0
-"""Seconds that a stopped process gives the others to stop too: torchrun stops those that are left when one was killed."""
+"""Seconds that a stopped process gives the others to stop too: torchrun stops all when one was killed."""
 
 SHOWN = 5
 
