@@ -78,6 +78,12 @@ class MilvusServer:
             assert time.monotonic() < deadline, "the server did not start: one machine runs one of them at a time"
             time.sleep(1)
 
+    def pid(self) -> int:
+        """Of the server proper."""
+        assert self._process is not None
+        found = subprocess.run(["pgrep", "-g", str(self._process.pid), "-x", "milvus"], capture_output=True, check=True)
+        return int(found.stdout.split()[0])
+
     def signal(self, number: int) -> None:
         """Send a signal to the server and to those that started it."""
         if self._process is not None:
