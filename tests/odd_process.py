@@ -42,7 +42,7 @@ def be_odd(what: str) -> None:
     if kind in SIGNALS and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         embed_together.embed_files = failing(embed_together.embed_files, SIGNALS[kind], int(after))
     elif kind == "package":
-        np.__version__ = "0.1"
+        np.__version__ = "2.0.9"  # some packages read it
 
 
 if __name__ == "__main__":

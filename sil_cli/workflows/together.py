@@ -23,7 +23,7 @@ from sil_cli.runtime import resolve_device
 from sil_cli.training.ranks import ALONE, ConnectedRanks, Ranks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from sil_cli.launch import Launch
     from sil_cli.runtime import DeviceName
@@ -173,15 +173,16 @@ def _as_told(error: BaseException, launch: Launch, store: Store | None) -> BaseE
     lost = _lost_in(error)
     code = getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1)
     try:
-        if lost is None and isinstance(error, (KeyboardInterrupt, InterruptedWorkError)):
+        if lost is not None:
+            _say_here(store, launch)
+            _in_time(store, launch, LAST_WORDS, lambda: store.check(["told"]))
+        elif isinstance(error, (KeyboardInterrupt, InterruptedWorkError)):
             lost = _lost_while_stopping(store, launch)
+        if lost is None and not launch.is_first:
+            _in_time(store, launch, FIRST_SPEAKS, lambda: store.check(["told"]))
         if lost is not None:
             code = 1
-            store.set(f"here/{launch.number}", "yes")
-        patience = LAST_WORDS if lost is not None else 0.0 if launch.is_first else FIRST_SPEAKS
-        if _told_within(store, patience):
-            return AlreadyToldError(code)
-        if store.add("told", 1) > 1:
+        if store.check(["told"]) or store.add("told", 1) > 1:
             return AlreadyToldError(code)
         if lost is not None:
             return _missing(store, launch, lost)
@@ -197,23 +198,37 @@ def _as_told(error: BaseException, launch: Launch, store: Store | None) -> BaseE
 
 def _lost_while_stopping(store: Store, launch: Launch) -> LostProcessError | None:
     """Whether this process was stopped by torchrun because another had died: then that one doesn't stop as all do."""
-    if not _let_go():
+    if not _say_here(store, launch):
         return None
+    if _in_time(store, launch, STOPPING, lambda: store.check(["told"]) or not _absent(store, launch)):
+        return None
+    return LostProcessError("Another process has ended, or does not answer.", "See what it said.")
+
+
+def _say_here(store: Store, launch: Launch) -> bool:
+    """Say that this process ends, and wake those that wait for it.
+
+    Returns:
+        Whether they are woken: closing connections of NCCL might hang in turn, so those stay open.
+    """
     store.set(f"here/{launch.number}", "yes")
-    deadline = time.monotonic() + STOPPING
-    while absent := _absent(store, launch):
-        if time.monotonic() > deadline:
-            return LostProcessError(f"Process {absent[0]} does not answer.", "See what it said.")
-        time.sleep(0.05)
-    return None
-
-
-def _let_go() -> bool:
-    """Close the connections over gloo, which wakes whoever waits for this process; NCCL's might hang in turn."""
     if not distributed.is_initialized() or torch.cuda.is_initialized():
         return False
     distributed.destroy_process_group()
     return True
+
+
+def _in_time(store: Store, launch: Launch, seconds: float, done: Callable[[], bool]) -> bool:
+    """Wait until something is so, but no longer than so many seconds after another process has said that it ends."""
+    absent, deadline = launch.count, time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if done():
+            return True
+        still = len(_absent(store, launch))
+        if still < absent:
+            absent, deadline = still, time.monotonic() + seconds
+        time.sleep(0.05)
+    return False
 
 
 def _absent(store: Store, launch: Launch) -> list[int]:
@@ -229,15 +244,6 @@ def _lost_in(error: BaseException) -> LostProcessError | None:
             return seen
         seen = seen.__cause__ or seen.__context__
     return None
-
-
-def _told_within(store: Store, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if store.check(["told"]):
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def _missing(store: Store, launch: Launch, lost: LostProcessError) -> SilError:
