@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test lint types layers unit slow docs clean
+.PHONY: demo test lint types layers unit slow milvus docs clean
 
 demo: $(VENV)/.installed
 	@PATH="$(abspath $(BIN)):$$PATH" sh docs/demo.sh "$(DEMO)"
@@ -24,8 +24,13 @@ layers: $(VENV)/.installed-dev
 unit: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-slow: $(VENV)/.installed-dev
+slow: $(VENV)/.installed-dev $(VENV)/.installed-milvus
 	$(BIN)/python -m pytest -m slow
+
+# Every test of a gallery's store, on a folder, on Milvus Lite, and on a server that is started, killed and ended.
+milvus: $(VENV)/.installed-dev $(VENV)/.installed-milvus
+	$(BIN)/python -m pytest -m "slow or not slow" tests/retrieval/test_stores.py \
+		tests/retrieval/test_milvus_failures.py tests/retrieval/test_milvus_strangers.py tests/cli/test_stores_commands.py
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/generate.py
@@ -45,3 +50,7 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-milvus: | $(VENV)/.installed-dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check milvus==2.3.5 && touch $@ || \
+		echo 'There is no Milvus server for this machine: tests on one are skipped.' >&2

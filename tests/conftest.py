@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 from commands import TINY_DATA_FLAGS, TINY_TRAIN_FLAGS, sil
+from milvus_server import MilvusServer, server_program
+
+NAMED_SERVER = os.environ.get("SIL_TEST_MILVUS")  # read here: tests run without variables of ours
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +50,26 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in an empty folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def own_server(tmp_path_factory):
+    """A server that tests may kill and start again; one machine runs one of them at a time."""
+    pytest.importorskip("pymilvus")
+    if server_program() is None:
+        pytest.skip("no milvus-server here: make milvus")
+    server = MilvusServer(tmp_path_factory.mktemp("milvus"))
+    server.start()
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def milvus_url(request):
+    """milvus://HOST:PORT of the server that SIL_TEST_MILVUS names, or of one that is started here."""
+    if NAMED_SERVER:
+        return NAMED_SERVER.rstrip("/")
+    return request.getfixturevalue("own_server").url

@@ -40,6 +40,7 @@ sil index-gallery data/market1501 --model runs/001-ubs --gallery market
 sil index-gallery crops --index IVF1024,SQ8
 
 torchrun --nproc-per-node 4 -m sil_cli index-gallery crops
+
 sil index-gallery crops --store milvus://db.example:19530/station
 """
 SHOWN_FAILED = 10

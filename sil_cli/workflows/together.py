@@ -23,7 +23,7 @@ from sil_cli.runtime import resolve_device
 from sil_cli.training.ranks import ALONE, ConnectedRanks, Ranks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from sil_cli.launch import Launch
     from sil_cli.runtime import DeviceName
@@ -33,6 +33,9 @@ FIRST_SPEAKS = 1.0
 
 LAST_WORDS = 2.0
 """Seconds in which the process that caused the end of all can say why, and the others that they are there."""
+
+STOPPING = 4.0
+"""Seconds that a stopped process gives the others to stop too: torchrun stops all when one was killed."""
 
 SHOWN = 5
 
@@ -165,17 +168,21 @@ def _finish_speaking() -> None:
 
 def _as_told(error: BaseException, launch: Launch, store: Store | None) -> BaseException:
     """What this process makes of an error: its own words, or none where another has told."""
-    lost = _lost_in(error)
-    code = 1 if lost is not None else getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1)
     if store is None:
         return error
+    lost = _lost_in(error)
+    code = getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1)
     try:
         if lost is not None:
-            store.set(f"lost/{launch.number}", "yes")
-        patience = LAST_WORDS if lost is not None else 0.0 if launch.is_first else FIRST_SPEAKS
-        if _told_within(store, patience):
-            return AlreadyToldError(code)
-        if store.add("told", 1) > 1:
+            _say_here(store, launch)
+            _in_time(store, launch, LAST_WORDS, lambda: store.check(["told"]))
+        elif isinstance(error, (KeyboardInterrupt, InterruptedWorkError)):
+            lost = _lost_while_stopping(store, launch)
+        if lost is None and not launch.is_first:
+            _in_time(store, launch, FIRST_SPEAKS, lambda: store.check(["told"]))
+        if lost is not None:
+            code = 1
+        if store.check(["told"]) or store.add("told", 1) > 1:
             return AlreadyToldError(code)
         if lost is not None:
             return _missing(store, launch, lost)
@@ -189,6 +196,46 @@ def _as_told(error: BaseException, launch: Launch, store: Store | None) -> BaseE
     return error
 
 
+def _lost_while_stopping(store: Store, launch: Launch) -> LostProcessError | None:
+    """Whether this process was stopped by torchrun because another had died: then that one doesn't stop as all do."""
+    if not _say_here(store, launch):
+        return None
+    if _in_time(store, launch, STOPPING, lambda: store.check(["told"]) or not _absent(store, launch)):
+        return None
+    return LostProcessError("Another process has ended, or does not answer.", "See what it said.")
+
+
+def _say_here(store: Store, launch: Launch) -> bool:
+    """Say that this process ends, and wake those that wait for it.
+
+    Returns:
+        Whether they are woken: closing connections of NCCL might hang in turn, so those stay open.
+    """
+    store.set(f"here/{launch.number}", "yes")
+    if not distributed.is_initialized() or torch.cuda.is_initialized():
+        return False
+    distributed.destroy_process_group()
+    return True
+
+
+def _in_time(store: Store, launch: Launch, seconds: float, done: Callable[[], bool]) -> bool:
+    """Wait until something is so, but no longer than so many seconds after another process has said that it ends."""
+    absent, deadline = launch.count, time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if done():
+            return True
+        still = len(_absent(store, launch))
+        if still < absent:
+            absent, deadline = still, time.monotonic() + seconds
+        time.sleep(0.05)
+    return False
+
+
+def _absent(store: Store, launch: Launch) -> list[int]:
+    """The processes that have not said that they end."""
+    return [number for number in range(launch.count) if not store.check([f"here/{number}"])]
+
+
 def _lost_in(error: BaseException) -> LostProcessError | None:
     """The loss of another process that an error began with: cleaning up after it may have been interrupted."""
     seen: BaseException | None = error
@@ -199,21 +246,13 @@ def _lost_in(error: BaseException) -> LostProcessError | None:
     return None
 
 
-def _told_within(store: Store, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if store.check(["told"]):
-            return True
-        time.sleep(0.05)
-    return False
-
-
 def _missing(store: Store, launch: Launch, lost: LostProcessError) -> SilError:
-    missing = [number for number in range(launch.count) if not store.check([f"lost/{number}"])]
+    missing = _absent(store, launch)
     if not missing:
         return SilError(lost.what, "Check the network between the machines; what was whole is kept.")
     names = ", ".join(map(str, missing))
     return SilError(
         f"Process {names} of {launch.count} has ended or does not answer any more, so the others end too.",
-        "What was whole is kept: go on with --resume, or let torchrun start them anew (--max-restarts).",
+        "What was whole is kept: run the same command again (train: with --resume), or let torchrun start them anew "
+        "(--max-restarts).",
     )

@@ -1,15 +1,17 @@
 """Ingest, searches and filters of a gallery in each kind of store, in one run.
 
+    python tests/benchmarks/bench_stores.py --size 50000 --dimension 512
     python tests/benchmarks/bench_stores.py --size 100000 --dimension 512 --store milvus://127.0.0.1:19530/bench
     python tests/benchmarks/bench_stores.py --size 100000 --dimension 512 --store bench.db
 
-The local store is always measured beside it. `--pid` names the server's process, whose memory is then told, `--data`
-its folder, whose size is. The collection is not deleted.
+The local store is always measured beside it. Without --store it is a server of this machine (PyPI's `milvus`), started
+and ended here, whose memory and disk are told, too. A collection of --store is not deleted.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -20,8 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "retrieval"))
 from clusters import clustered
+from milvus_server import MilvusServer
 
 from sil_cli.retrieval.filters import Filter
 from sil_cli.retrieval.records import GalleryEntry
@@ -59,6 +63,22 @@ def bytes_below(folder: Path) -> int:
 def resident(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+
+@contextlib.contextmanager
+def own_server(folder: Path, store: str | None):
+    """A server of our own where no store is named."""
+    if store is not None:
+        yield None
+        return
+    server = MilvusServer(folder)
+    server.start()
+    try:
+        server.wait()
+        print(f"an empty server has {resident(server.pid()) / 2**20:,.0f} MiB")
+        yield server
+    finally:
+        server.kill()
 
 
 def make_entry(number: int, rank: int, count: int) -> GalleryEntry:
@@ -119,19 +139,22 @@ def tell(name, facts, count):
     for share in SHARES:
         median, p95, recall = facts[share]
         print(f"    {share:10} {median:9.1f} {p95:8.1f} {recall:11.4f}")
-    print(f"    in a batch {facts['batch']:9.1f} a query", flush=True)
+    print(f"    in a batch {facts['batch']:9.1f} a query")
+    if facts["bytes"]:
+        print(f"    on disk {facts['bytes'] / count:,.0f} bytes an entry")
+    if "resident" in facts:
+        print(f"    memory of the server {facts['resident'] / 2**20:,.0f} MiB")
+    sys.stdout.flush()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=100_000)
     parser.add_argument("--dimension", type=int, default=512)
-    parser.add_argument("--store", required=True)
+    parser.add_argument("--store", default=None)
     parser.add_argument("--index", default=None)
     parser.add_argument("--queries", type=int, default=40)
-    parser.add_argument("--pid", type=int, default=None)
-    parser.add_argument("--data", type=Path, default=None)
-    parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--into", type=Path, default=None, help="put the results into this JSON file as 'stores'")
     parser.add_argument("--no-local", action="store_true")
     chosen = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
@@ -141,21 +164,20 @@ def main() -> None:
     truth = queries @ rows.T
     ranks = np.empty(chosen.size, dtype=int)
     ranks[np.random.default_rng(5).permutation(chosen.size)] = np.arange(chosen.size)
-    everything = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, address in [("local", None), (chosen.store, chosen.store)][chosen.no_local :]:
-            store = open_store(Path(folder) / ("local" if address is None else "beside"), address, patience=120)
-            facts = measure(store, rows, ranks, queries, truth, chosen.index if address else None)
-            facts["bytes"] = store.size() or (bytes_below(chosen.data) if chosen.data and address else None)
-            tell(name, facts, chosen.size)
-            if facts["bytes"]:
-                print(f"    on disk {facts['bytes'] / chosen.size:,.0f} bytes an entry")
-            if address and chosen.pid:
-                facts["resident"] = resident(chosen.pid)
-                print(f"    memory of the server {facts['resident'] / 2**20:,.0f} MiB")
-            everything["local" if address is None else "store"] = facts
-    if chosen.json:
-        chosen.json.write_text(json.dumps(everything, indent=1), encoding="utf-8")
+    everything: dict[str, object] = {"size": chosen.size, "dimension": chosen.dimension}
+    with tempfile.TemporaryDirectory() as folder, own_server(Path(folder) / "server", chosen.store) as server:
+        address = chosen.store or f"{server.url}/bench"
+        for name, store_address in [("local", None), ("store", address)][chosen.no_local :]:
+            store = open_store(Path(folder) / name, store_address, patience=120)
+            facts = measure(store, rows, ranks, queries, truth, chosen.index if store_address else None)
+            facts["bytes"] = store.size()
+            if store_address and server:
+                facts |= {"bytes": bytes_below(server.folder / "data"), "resident": resident(server.pid())}
+            tell(store_address or name, facts, chosen.size)
+            everything[name] = facts
+    if chosen.into:
+        file = json.loads(chosen.into.read_text(encoding="utf-8")) | {"stores": everything}
+        chosen.into.write_text(json.dumps(file, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

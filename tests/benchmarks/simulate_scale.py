@@ -14,24 +14,39 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-SIZES = [10**power for power in (5, 6, 7, 8, 9)]
+HERE = Path(__file__).parents[2] / "docs"
+SHOWN = [10**power for power in (7, 8, 9)]
 GIB = 2**30
+DAY = 86_400
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Constants of docs/scale.json, all of embeddings of `dimension` values."""
+    """What docs/scale.json comes to.
+
+    Attributes:
+        dimension: D, the values of a vector.
+        code_bytes: b of each code.
+        scan: s of each code: seconds in which one core compares a query with one vector.
+        recall: recall@10 of each code alone.
+        share: p, the share of the vectors in the cells that give recall@10 of 0.99.
+        row_bytes: r, on disk beside the vector.
+        fixed_seconds: t0 of a query.
+        insert_rate: Vectors a second by one client.
+        thumbnail_bytes: Of a JPEG.
+        sizes: The numbers of vectors that were measured.
+    """
 
     dimension: int
     code_bytes: dict[str, int]
+    scan: dict[str, float]
     recall: dict[str, float]
+    share: float
     row_bytes: float
-    memory_factor: float
-    scan_seconds: float
-    quick_of: int
     fixed_seconds: float
     insert_rate: float
     thumbnail_bytes: float
+    sizes: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -48,50 +63,84 @@ class Assumed:
     gpu_rate: float
 
 
+def read_measured(file: Path) -> Measured:
+    """The constants that follow from what the benchmarks put into a file."""
+    found = json.loads(file.read_text(encoding="utf-8"))
+    codes, stores = found["codes"]["codes"], found["stores"]
+    dimension, count, local, server = stores["dimension"], stores["size"], stores["local"], stores["store"]
+    scan = {code: 1e-9 * one["scan_ns"] for code, one in codes.items()}
+    return Measured(
+        dimension=dimension,
+        code_bytes={code: one["bytes"] for code, one in codes.items()},
+        scan=scan,
+        recall={code: one["recall"] for code, one in codes.items()},
+        share=found["codes"]["cells"]["share"],
+        row_bytes=local["bytes"] / count - 4 * dimension - 8,
+        fixed_seconds=max(0.0, server["all"][0] / 1000 - scan["float32"] * count),
+        insert_rate=count / server["add"],
+        thumbnail_bytes=found["thumbnail_bytes"],
+        sizes=(count, found["codes"]["size"]),
+    )
+
+
 def bytes_in_memory(n: float, code: str, m: Measured) -> float:
-    """B(n) = n · b · φ: the codes, times what the server holds beside them."""
-    return n * m.code_bytes[code] * m.memory_factor
+    """B(n) = n · b."""
+    return n * m.code_bytes[code]
 
 
 def bytes_stored(n: float, m: Measured) -> float:
-    """S(n) = n · (4 D + r): vectors at float32 and rows; codes are built from them."""
-    return n * (4 * m.dimension + m.row_bytes)
+    """S(n) = n · (4 D + 8 + r): float32 vectors, ids and rows; codes are built from them."""
+    return n * (4 * m.dimension + 8 + m.row_bytes)
+
+
+def shards(n: float, code: str, m: Measured, a: Assumed) -> int:
+    """⌈B(n) / (u · memory)⌉: the machines of one replica."""
+    return math.ceil(bytes_in_memory(n, code, m) / (a.used_share * a.machine_memory))
 
 
 def machines(n: float, code: str, m: Measured, a: Assumed) -> int:
     """M(n) = R · ⌈B(n) / (u · memory)⌉."""
-    return a.replicas * math.ceil(bytes_in_memory(n, code, m) / (a.used_share * a.machine_memory))
+    return a.replicas * shards(n, code, m, a)
 
 
-def exact_seconds(n: float, code: str, m: Measured, a: Assumed) -> float:
-    """T_exact(n) = t0 + s · n · R / (M(n) · cores): every vector, all cores of one replica at once."""
-    cores = machines(n, code, m, a) / a.replicas * a.machine_cores
-    return m.fixed_seconds + m.scan_seconds * n / cores
+def query_seconds(n: float, code: str, m: Measured, a: Assumed, *, share: float = 1.0) -> float:
+    """T(n) = t0 + s · p · n · R / (M(n) · c): all cores of one replica at once; p = 1 looks at every vector."""
+    return m.fixed_seconds + m.scan[code] * share * n / (shards(n, code, m, a) * a.machine_cores)
 
 
-def embedding_days(n: float, rate: float) -> float:
+def days(n: float, rate: float) -> float:
     """n / rate, in days."""
-    return n / rate / 86_400
+    return n / rate / DAY
 
 
 def monthly_cost(n: float, code: str, m: Measured, a: Assumed) -> float:
-    """C(n) = M(n) · P_machine + S(n) · P_store + thumbnails · P_store."""
+    """C(n) = M(n) · P_machine + (S(n) + n · thumbnail) · P_store."""
     stored = bytes_stored(n, m) + n * m.thumbnail_bytes
     return machines(n, code, m, a) * a.machine_price + stored / 1e12 * a.store_price
+
+
+def constants(m: Measured) -> list[str]:
+    """What was measured, as docs/scale.md gives it."""
+    scans = ", ".join(f"{code} {1e9 * seconds:.0f} ns" for code, seconds in m.scan.items())
+    return [
+        f"r = {m.row_bytes:.0f} bytes, t0 = {1000 * m.fixed_seconds:.1f} ms, p = {m.share:.4f}, "
+        f"inserted {m.insert_rate:,.0f} a second",
+        f"s: {scans}",
+    ]
 
 
 def table(m: Measured, a: Assumed) -> list[str]:
     """One line a size and code, as docs/scale.md shows them."""
     lines = [
         f"| 10^{round(math.log10(n))} | {code} | {bytes_in_memory(n, code, m) / GIB:,.0f} GiB"
-        f" | {machines(n, code, m, a):,} | {1000 * exact_seconds(n, code, m, a):,.0f} ms"
-        f" | {bytes_stored(n, m) / 1e12:,.2f} TB"
-        f" | {monthly_cost(n, code, m, a):,.0f} |"
-        for n in SIZES[2:]
+        f" | {shards(n, code, m, a):,} | {machines(n, code, m, a):,} | {1000 * query_seconds(n, code, m, a):,.0f} ms"
+        f" | {1000 * query_seconds(n, code, m, a, share=m.share):,.0f} ms"
+        f" | {bytes_stored(n, m) / 1e12:,.2f} TB | {monthly_cost(n, code, m, a):,.0f} |"
+        for n in SHOWN
         for code in m.code_bytes
     ]
-    head = "| crops | code | in memory | machines | exact | stored | cost a month |"
-    return [head, "|---|---|---|---|---|---|---|", *lines]
+    head = "| crops | code | in memory | shards | machines | every vector | some cells | stored | cost a month |"
+    return [head, "|---|---|---|---|---|---|---|---|---|", *lines]
 
 
 def draw(path: Path, m: Measured, a: Assumed) -> None:
@@ -102,27 +151,45 @@ def draw(path: Path, m: Measured, a: Assumed) -> None:
     from matplotlib import pyplot as plt
 
     sizes = [10 ** (5 + step / 20) for step in range(81)]
-    panels = {
+    by_code = {
         "memory of the codes, GiB": lambda n, code: bytes_in_memory(n, code, m) / GIB,
         f"machines of {a.machine_memory / GIB:.0f} GiB, {a.replicas} replicas": lambda n, code: machines(n, code, m, a),
-        "exact search, ms": lambda n, code: 1000 * exact_seconds(n, code, m, a),
         "cost a month (assumed prices)": lambda n, code: monthly_cost(n, code, m, a),
+        "a query of every vector, ms": lambda n, code: 1000 * query_seconds(n, code, m, a),
+        f"a query of {100 * m.share:.1f} % of them, ms": lambda n, code: (
+            1000 * query_seconds(n, code, m, a, share=m.share)
+        ),
     }
-    figure, axes = plt.subplots(2, 2, figsize=(11, 8), constrained_layout=True)
-    for axis, (title, value) in zip(axes.flat, panels.items(), strict=True):
-        for code in m.code_bytes:
-            axis.plot(sizes, [value(n, code) for n in sizes], label=f"{code} (recall@10 {m.recall[code]:.3f})")
+    figure, axes = plt.subplots(2, 3, figsize=(14, 8), constrained_layout=True)
+    for axis, (title, value) in zip(axes.flat, by_code.items(), strict=False):
+        for style, code in zip(("-", "--", "-.", ":", "-", "--"), m.code_bytes, strict=True):
+            label = f"{code} (recall@10 {m.recall[code]:.3f})"
+            axis.plot(sizes, [value(n, code) for n in sizes], style, label=label)
         axis.set(xscale="log", yscale="log", title=title, xlabel="crops")
-        axis.grid(alpha=0.3)
     axes.flat[0].legend(fontsize=8)
-    figure.suptitle(f"Extrapolated from {m.quick_of:,} vectors of {m.dimension} values on one machine")
+    last = axes.flat[-1]
+    for name, rate in (
+        (f"embedded by a core ({a.core_rate:.0f} a second)", a.core_rate),
+        (f"embedded by a GPU ({a.gpu_rate:,.0f}, assumed)", a.gpu_rate),
+        (f"inserted by one client ({m.insert_rate:,.0f})", m.insert_rate),
+    ):
+        last.plot(sizes, [days(n, rate) for n in sizes], label=name)
+    last.set(xscale="log", yscale="log", title="days of one worker", xlabel="crops")
+    last.legend(fontsize=8)
+    for axis in axes.flat:
+        axis.axvspan(sizes[0], max(m.sizes), color="0.9")
+        axis.grid(alpha=0.3)
+    count, most = m.sizes
+    figure.suptitle(
+        f"Extrapolated from {count:,} entries and {most:,} vectors of {m.dimension} values on one machine of 2 cores "
+        "(grey: no more than that)"
+    )
     figure.savefig(path, dpi=110)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    here = Path(__file__).parents[2] / "docs"
-    parser.add_argument("--measured", type=Path, default=here / "scale.json")
+    parser.add_argument("--measured", type=Path, default=HERE / "scale.json")
     parser.add_argument("--out", type=Path, default=None, help="a .png for the curves")
     parser.add_argument("--memory", type=float, default=256.0, help="GiB of a machine (assumed)")
     parser.add_argument("--cores", type=int, default=32, help="cores of a machine (assumed)")
@@ -130,10 +197,10 @@ def main() -> None:
     parser.add_argument("--store-price", type=float, default=25.0, help="of a TB a month (assumed)")
     parser.add_argument("--used", type=float, default=0.7, help="share of memory that may hold codes (assumed)")
     parser.add_argument("--replicas", type=int, default=2)
-    parser.add_argument("--core-rate", type=float, default=38.0, help="crops a second a core embeds (assumed)")
+    parser.add_argument("--core-rate", type=float, default=38.0, help="crops a second a core embeds (docs/benchmarks)")
     parser.add_argument("--gpu-rate", type=float, default=1000.0, help="crops a second a GPU embeds (assumed)")
     chosen = parser.parse_args()
-    m = Measured(**{key: value for key, value in json.loads(chosen.measured.read_text()).items() if key[0] != "_"})
+    m = read_measured(chosen.measured)
     a = Assumed(
         chosen.memory * GIB,
         chosen.cores,
@@ -144,12 +211,11 @@ def main() -> None:
         chosen.core_rate,
         chosen.gpu_rate,
     )
-    print("\n".join(table(m, a)))
-    for n in SIZES[2:]:
+    print("\n".join([*constants(m), "", *table(m, a), ""]))
+    for n in SHOWN:
         print(
-            f"10^{round(math.log10(n))} crops: embedded in {embedding_days(n, a.core_rate):,.0f} core days"
-            f" or {embedding_days(n, a.gpu_rate):,.1f} GPU days; inserted by one client in"
-            f" {embedding_days(n, m.insert_rate):,.1f} days"
+            f"10^{round(math.log10(n))} crops: embedded in {days(n, a.core_rate):,.0f} core days"
+            f" or {days(n, a.gpu_rate):,.1f} GPU days; inserted by one client in {days(n, m.insert_rate):,.1f} days"
         )
     if chosen.out:
         chosen.out.parent.mkdir(parents=True, exist_ok=True)

@@ -5,48 +5,16 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from commands import TINY_DATA_FLAGS, TINY_TRAIN_FLAGS, settings_flags, sil
+from torchrun import COMMAND, end, errors_in, start_torchrun, wait_for
 
 pytestmark = pytest.mark.slow
 
-SECONDS = 240
 SETTINGS = {"train.batch_norm": "synchronised", "train.identities": 3, "train.iterations": 12, "train.calibrate": False}
 FLAGS = [*TINY_TRAIN_FLAGS, *settings_flags(SETTINGS)]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
-COMMAND = [sys.executable, "-m", "sil_cli"]
-
-
-def start_torchrun(count: int, *arguments: object, cwd: Path, command=COMMAND, options=()) -> subprocess.Popen[str]:
-    root = str(Path(__file__).parents[2])
-    return subprocess.Popen(
-        [*TORCHRUN, f"--nproc-per-node={count}", *options, "--no-python", "--", *command, *map(str, arguments)],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def end(process: subprocess.Popen[str]) -> tuple[str, str]:
-    try:
-        return process.communicate(timeout=SECONDS)
-    finally:
-        process.kill()
-
-
-def wait_for(condition, process) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def losses_of(run: Path) -> list[float]:
@@ -60,10 +28,6 @@ def fingerprint_of(run: Path) -> str:
 def pid_of(run: Path, number: int) -> int:
     found = re.search(rf"process {number} is (\d+) on", (run / f"logs/rank-{number}.log").read_text())
     return int(found[1])
-
-
-def errors_in(err: str) -> list[str]:
-    return [line for line in err.splitlines() if line.startswith("Error:")]
 
 
 @pytest.fixture
@@ -170,27 +134,3 @@ def test_other_commands_are_refused(copy) -> None:
     assert process.returncode == 1
     assert len(errors_in(err)) == 1
     assert "torchrun can run" in err
-
-
-def test_a_gallery_is_the_same_from_any_number_of_processes(world, tmp_path) -> None:
-    crops = tmp_path / "crops"
-    crops.mkdir()
-    pictures = sorted((world / "data").glob("*/images/*/*.jpg"))
-    for number, picture in enumerate(pictures):
-        shutil.copyfile(picture, crops / f"{number:03d}.jpg")
-    (crops / "broken.jpg").write_bytes(b"no picture")
-    arguments = ["index-gallery", crops, "--model", world / "runs/001-ubs", "--set", "gallery.batch=4", "--json"]
-    alone = sil(*arguments, "--gallery", tmp_path / "alone").document
-    process = start_torchrun(3, *arguments, "--gallery", tmp_path / "spread", cwd=tmp_path)
-    out, err = end(process)
-    assert process.returncode == 0, err
-    spread = json.loads(out)
-    assert spread | {"gallery": ""} == alone | {"gallery": ""}
-    assert spread["added"] == len(pictures)
-    assert [failed["path"] for failed in spread["failed"]] == ["broken.jpg"]
-    for segment in (tmp_path / "alone/vectors").iterdir():
-        assert segment.read_bytes() == (tmp_path / "spread/vectors" / segment.name).read_bytes()
-    # What is there is not embedded again, by however many.
-    process = start_torchrun(2, *arguments, "--gallery", tmp_path / "spread", cwd=tmp_path)
-    again = json.loads(end(process)[0])
-    assert (again["added"], again["embedded"], again["unchanged"]) == (0, 0, len(pictures))

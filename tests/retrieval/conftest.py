@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from milvus_server import MilvusServer, server_program
 
 from sil_cli.retrieval.stores import open_store
-
-NAMED_SERVER = os.environ.get("SIL_TEST_MILVUS")  # read here: tests run without variables of ours
 
 
 @dataclass
@@ -34,28 +30,6 @@ class Place:
 
     def store(self, name: str = "gallery", *, patience: float = 60.0):
         return open_store(self.base / name, self.address(name), patience=patience)
-
-
-@pytest.fixture(scope="session")
-def own_server(tmp_path_factory):
-    """A server that tests may kill and start again; one machine runs one of them at a time."""
-    if server_program() is None:
-        pytest.skip("no milvus-server here: pip install milvus==2.3.5")
-    server = MilvusServer(tmp_path_factory.mktemp("milvus"))
-    server.start()
-    try:
-        server.wait()
-        yield server
-    finally:
-        server.kill()
-
-
-@pytest.fixture(scope="session")
-def milvus_url(request):
-    """milvus://HOST:PORT of the server that SIL_TEST_MILVUS names, or of one that is started here."""
-    if NAMED_SERVER:
-        return NAMED_SERVER.rstrip("/")
-    return request.getfixturevalue("own_server").url
 
 
 @pytest.fixture(params=["local", "lite", pytest.param("server", marks=pytest.mark.slow)])

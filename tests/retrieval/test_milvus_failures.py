@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import signal
 import socket
 import subprocess
@@ -152,6 +153,20 @@ def test_no_server_at_all(tmp_path):
     with pytest.raises(GalleryError, match=f"milvus://127.0.0.1:{port}/g does not answer") as caught:
         open_store(tmp_path, f"milvus://127.0.0.1:{port}/g", patience=1.0).open()
     assert "run the same again" in caught.value.fix
+
+
+def test_a_lite_file_that_another_process_has_open(tmp_path):
+    pytest.importorskip("pymilvus")
+    store = open_store(tmp_path / "g", str(tmp_path / "crops.db"), patience=10)
+    with store.writer(MODEL) as writer:
+        writer.add([entry(0)], vectors(1))
+    with (tmp_path / "crops.db/LOCK").open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(GalleryError, match="another process has it open") as caught:
+            store.open()
+        assert "One process at a time" in caught.value.fix
+    with store.open() as gallery:
+        assert len(gallery) == 1
 
 
 def test_something_else_that_listens(tmp_path):

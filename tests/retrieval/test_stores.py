@@ -146,7 +146,8 @@ def test_a_filter_keeps_what_it_says(place):
         ids = ids_by_path(gallery)
         for wanted in [*FILTERS, Filter(ids=(ids["3.jpg"], ids["7.jpg"], 99))]:
             expected = {path for path, one in everyone.items() if passes(ids[path], one, wanted)}
-            assert {path for path in ids if ids[path] in gallery.ids_passing(wanted)} == expected, wanted
+            passing = set(gallery.ids_passing(wanted).tolist())
+            assert {path for path in ids if ids[path] in passing} == expected, wanted
             assert gallery.count_passing(wanted) == len(expected)
             for matches, everything in zip(gallery.search(queries, 4, only=wanted), complete, strict=True):
                 assert [one.path for one in matches] == [one.path for one in everything if one.path in expected][:4]
@@ -159,7 +160,7 @@ def test_filters_keep_their_promise_at_every_selectivity(place, index):
     """Whatever the index, and however few pass: k results where k exist, and recall@10 of at least 0.99."""
     if place.kind == "lite" and index != "exact":
         pytest.skip("a Milvus Lite file is searched exactly")
-    count, k = 5_000 if place.kind == "server" else 2_600, 10
+    count, k = 20_000 if place.kind == "server" else 2_600, 10  # so many a server indexes by itself, badly
     rows = clustered(count, 32, people=300, seed=1)[0]
     shares = {"few": 7, "percent": count // 100, "many": count // 3, "half": count * 52 // 100, "most": count - 300}
     order = np.random.default_rng(5).permutation(count)

@@ -49,6 +49,7 @@ def test_what_differs_is_named(mine, told) -> None:
 def store(monkeypatch) -> HashStore:
     monkeypatch.setattr(together, "FIRST_SPEAKS", 0.0)
     monkeypatch.setattr(together, "LAST_WORDS", 0.0)
+    monkeypatch.setattr(together, "STOPPING", 0.1)
     return HashStore()
 
 
@@ -77,7 +78,7 @@ def test_an_error_of_one_says_whose_and_the_others_are_quiet(store) -> None:
 
 
 def test_a_process_that_was_killed_is_named_by_one_of_those_left(store) -> None:
-    store.set("lost/2", "yes")
+    store.set("here/2", "yes")
     while_cleaning_up = RuntimeError("closed")
     while_cleaning_up.__context__ = LostProcessError("Gone.", "-")
     told = _as_told(while_cleaning_up, process(0), store)
@@ -90,6 +91,24 @@ def test_a_stop_is_no_ones_fault(store) -> None:
     stopped = InterruptedWorkError("Stopped.", "Go on.")
     assert _as_told(stopped, process(1), store) is stopped
     assert _as_told(KeyboardInterrupt(), process(0), store).exit_code == 130
+
+
+@pytest.mark.parametrize("error", [InterruptedWorkError("Stopped.", "Go on."), KeyboardInterrupt()])
+def test_whoever_torchrun_stops_because_another_was_killed_names_it(store, monkeypatch, error) -> None:
+    monkeypatch.setattr(together, "_say_here", lambda store, launch: store.set(f"here/{launch.number}", "") or True)
+    store.set("here/2", "yes")
+    told = _as_told(error, process(0), store)
+    assert isinstance(told, SilError)
+    assert told.what.startswith("Process 1 of 3 has ended or does not answer")
+    assert told.exit_code == 1
+
+
+def test_all_that_are_stopped_together_are_stopped(store, monkeypatch) -> None:
+    monkeypatch.setattr(together, "_say_here", lambda store, launch: store.set(f"here/{launch.number}", "") or True)
+    store.set("here/1", "yes")
+    store.set("here/2", "yes")
+    stopped = InterruptedWorkError("Stopped.", "Go on.")
+    assert _as_told(stopped, process(0), store) is stopped
 
 
 def test_every_process_keeps_a_log(tmp_path) -> None:

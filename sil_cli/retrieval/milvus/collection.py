@@ -33,6 +33,7 @@ MOST_ROWS = 16_384
 _BYTES_AT_ONCE = 2**23  # of vectors in one message; servers refuse those above 64 MiB
 _IDS_AT_ONCE = 2_048
 _ROWS_AT_ONCE = 4_096
+_TOO_FEW_FOR_AN_INDEX = 1_024  # rows of a file; the server's `rootCoord.minSegmentSizeToEnableIndex`
 
 
 class Hits(NamedTuple):
@@ -90,6 +91,15 @@ class Collection:
         """What the server says of the index: its type, and rows that wait to be indexed."""
         state: dict[str, Any] = self._connection.call("describe_index", self.name, VECTOR) or {}
         return state
+
+    def is_handed_over(self) -> bool:
+        """Whether the server searches all that was flushed through its own index, or row by row.
+
+        What is not handed over yet it searches through an inverted file of its own, whatever it is asked for.
+        """
+        loaded = self._connection.call("list_loaded_segments", self.name)
+        indexed = [part for part in loaded if part.index_name or part.num_rows < _TOO_FEW_FOR_AN_INDEX]
+        return len(indexed) == len(loaded) and sum(part.num_rows for part in loaded) >= self.stored_rows()
 
     def count(self, condition: str = EVERYTHING, *, consistency: Consistency = "Strong") -> int:
         """The rows that fulfil a condition."""

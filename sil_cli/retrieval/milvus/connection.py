@@ -29,6 +29,8 @@ _PERMANENT = frozenset({100, 102, 1100, 1101})
 
 _REFUSED = ("auth check failure", "unauthenticated", "permission_denied", "permission deny", "check username")
 
+_LITE_FAILED = "open local milvus failed"
+
 
 class Connection:
     """One client of a server, or of a Milvus Lite file that it serves in this process.
@@ -109,6 +111,11 @@ class Connection:
             raise GalleryError(
                 f"{self.address.name} refuses the credentials.",
                 f"Set {TOKEN_VARIABLE} to user:password, or to an API key, that may read and write it.",
+            ) from error
+        if self.address.file is not None and _LITE_FAILED in text:
+            raise GalleryError(
+                f"{self.address.name} can't be opened: another process has it open, or it is damaged.",
+                "One process at a time can use a Milvus Lite file: wait until the other is done, or set up a server.",
             ) from error
         if self.address.file is not None or getattr(error, "code", None) in _PERMANENT:
             raise GalleryError(

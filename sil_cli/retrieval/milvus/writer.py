@@ -181,14 +181,26 @@ class MilvusWriter:
             if old != new:
                 reporter.note(f"Index: the server builds {new} in the place of {old}; it can't be searched meanwhile.")
                 self._collection.change_index(new)
-        self._await_index()
+        self._await_index(reporter)
         measure_index(self.generation, reporter)
 
-    def _await_index(self) -> None:
-        """Wait until the server has indexed what was flushed."""
+    def _await_index(self, reporter: Reporter) -> None:
+        """Wait until the server has indexed what was flushed, and searches it through that index."""
         deadline = time.monotonic() + _INDEXING_SECONDS
-        while self._collection.index_state().get("pending_index_rows", 0) and time.monotonic() < deadline:
+        while not self._is_indexed():
+            if time.monotonic() > deadline:
+                reporter.warn(
+                    f"The server has not built its index within {_INDEXING_SECONDS / 60:.0f} minutes; until it has, "
+                    "searches may find less than they should."
+                )
+                return
             time.sleep(_LOOK_AGAIN)
+
+    def _is_indexed(self) -> bool:
+        if self._collection.index_state().get("pending_index_rows", 0):
+            return False
+        kind, _, _ = self.generation.index()
+        return not kind.cells or self._collection.is_handed_over()
 
     def compact(self) -> bool:
         """Have the server write its files without removed rows.

@@ -14,6 +14,16 @@ import time
 from pathlib import Path
 
 STARTS_WITHIN = 180
+INNER_PORTS = (2379, 9091, 13333, 19529, 19531, 53100)
+"""What its parts listen on, whatever port its clients are given: one machine runs one of them at a time."""
+
+_KEEPER = """
+import os, subprocess, sys
+subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+sys.stdin.read()
+os.killpg(0, 9)
+"""
+"""Runs the server until the tests have ended, in whatever way: then the pipe from them is closed."""
 
 
 def server_program() -> Path | None:
@@ -40,16 +50,18 @@ class MilvusServer:
         """Start it; once more as it was, past the program, which takes another port while clients ask for the old."""
         program, server = server_program(), self.folder / "bin" / "milvus"
         assert program is not None
+        _wait_for_inner_ports()
         again = server.exists() and (self.folder / "configs" / "milvus.yaml").exists()
         command = [program, "--data", self.folder, "--proxy-port", str(self.port), *self._options]
         found = {"LD_LIBRARY_PATH": str(server.parent), "DEPLOY_MODE": "STANDALONE", "METRICS_PORT": "9091"}
         self._process = subprocess.Popen(
-            [server, "run", "standalone"] if again else command,
+            [sys.executable, "-c", _KEEPER, *([server, "run", "standalone"] if again else command)],
+            stdin=subprocess.PIPE,
             cwd=self.folder if again else None,
             env={**os.environ, **found} if again else None,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # the program starts the server proper as its child
+            start_new_session=True,  # the keeper, the program and the server proper are one group
         )
 
     def wait(self, token: str = "") -> None:
@@ -66,8 +78,14 @@ class MilvusServer:
             assert time.monotonic() < deadline, "the server did not start: one machine runs one of them at a time"
             time.sleep(1)
 
+    def pid(self) -> int:
+        """Of the server proper."""
+        assert self._process is not None
+        found = subprocess.run(["pgrep", "-g", str(self._process.pid), "-x", "milvus"], capture_output=True, check=True)
+        return int(found.stdout.split()[0])
+
     def signal(self, number: int) -> None:
-        """Send a signal to the server and to the program that started it."""
+        """Send a signal to the server and to those that started it."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
@@ -76,7 +94,21 @@ class MilvusServer:
         """As a power cut would, but for the operating system's cache."""
         self.signal(signal.SIGKILL)
         if self._process is not None:
-            self._process.wait()
+            self._process.communicate()
+
+
+def _wait_for_inner_ports() -> None:
+    """Say at once that another server runs, not after minutes of waiting; a killed one needs a moment."""
+    deadline = time.monotonic() + 10
+    while taken := [port for port in INNER_PORTS if _answers(port)]:
+        assert time.monotonic() < deadline, f"another Milvus server runs here (port {taken[0]} answers): end it first"
+        time.sleep(0.2)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _free_port() -> int:
