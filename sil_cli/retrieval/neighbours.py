@@ -151,7 +151,7 @@ def nearest_neighbours(
     """
     count = len(distances)
     k = min(k, count)
-    pool = _Pool(count, min(count, k + _SPARE), distances.units.dtype)
+    pool = Pool(count, min(count, k + _SPARE), distances.units.dtype)
     starts = range(0, count, block)
     buffer = np.empty(min(block, count) ** 2, dtype=distances.units.dtype)
     # Those on the diagonal come first: afterwards every row has a threshold that few others pass.
@@ -174,7 +174,7 @@ def nearest_neighbours(
 
 def _scan(
     distances: BlockDistances,
-    pool: _Pool,
+    pool: Pool,
     found: NDArray[np.floating],
     rows: slice,
     columns: slice,
@@ -223,10 +223,10 @@ class _Passing:
     farthest: NDArray[np.floating]
 
 
-class _Pool:
+class Pool:
     """The nearest candidates of each row so far, and its farthest distance.
 
-    Different rows may be dealt with in different threads.
+    Different rows may be dealt with in different threads. Distances may be any numbers of which smaller are nearer.
 
     Attributes:
         farthest: Shape (N,).

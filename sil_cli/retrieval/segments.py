@@ -20,6 +20,7 @@ import numpy as np
 
 from sil_cli.errors import GalleryError
 from sil_cli.files import file_state, one_line, sha256_of_bytes, write_bytes
+from sil_cli.retrieval.products import best_products
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +33,8 @@ MAKE_ANEW = "Mend it with `sil gallery repair`, or index the images into a new f
 
 _ONE_INDEX = struct.Struct("<4siqqq?i")  # fourcc, dimension, vectors, two fixed numbers, trained, metric
 _FIXED = 1 << 20
+_QUERIES_OF_PRODUCT = 20  # from so many on a matrix product is quicker than FAISS, which compares one after another
+_MOST_OF_PRODUCT = 1_024  # beyond so many wanted rows, sorting would take longer than the product
 _COUNT = struct.Struct("<Q")
 _HEADER_BYTES = 2 * _ONE_INDEX.size + _COUNT.size
 
@@ -78,13 +81,34 @@ class Segment:
         return int(self.ids[ordered[0]]), int(self.ids[ordered[1]])
 
     def rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """For each id the row of its vector, -1 where it isn't here; shape (N,)."""
+        """For each id the row of its vector, -1 where it isn't here; of the same shape."""
         if not len(self):
-            return np.full(len(ids), -1, dtype=np.int64)
+            return np.full(ids.shape, -1, dtype=np.int64)
+        first, last = self.span
+        if last - first + 1 == len(self) and self._order is None:  # ids without a gap: nothing to look for
+            return np.where((ids >= first) & (ids <= last), ids - first, -1)
         at = np.minimum(np.searchsorted(self.ids, ids, sorter=self._order), len(self) - 1)
         rows = at if self._order is None else self._order[at]
         found: NDArray[np.int64] = np.where(self.ids[rows] == ids, rows, -1)
         return found
+
+    def scores_of(self, queries: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Float32 inner products of each query with some vectors of its own choice, which aren't copied.
+
+        Args:
+            queries: Shape (Q, D).
+            ids: Shape (Q, C), for each query the vectors to compare it with.
+
+        Returns:
+            Shape (Q, C), -inf where a vector isn't here.
+        """
+        rows = np.ascontiguousarray(self.rows_of(ids))
+        scores = np.full(ids.shape, -np.inf, dtype=np.float32)
+        if (rows >= 0).any():
+            queries = np.ascontiguousarray(queries)
+            pointers = [_faiss.swig_ptr(array) for array in (queries, scores, rows)]
+            self._flat.compute_distance_subset(len(queries), pointers[0], ids.shape[1], *pointers[1:])
+        return scores
 
     def search(
         self, queries: NDArray[np.float32], k: int, keep: NDArray[np.bool_] | None
@@ -99,6 +123,9 @@ class Segment:
         Returns:
             Scores and ids, both (Q, k), best first; where fewer than k exist the id is -1 and the score -inf.
         """
+        if keep is None and len(queries) >= _QUERIES_OF_PRODUCT and k <= _MOST_OF_PRODUCT:
+            scores, rows = best_products(queries, self.vectors, k)
+            return scores, np.where(rows >= 0, self.ids[rows], -1)
         parameters: Any = None
         if keep is not None:
             bits = np.packbits(keep, bitorder="little")

@@ -115,6 +115,40 @@ def test_excluded_ids_cost_no_results(searcher, data):
     assert not any(best[at] & {one for one, _ in ranked} for at, ranked in enumerate(found))
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_many_queries_at_once_are_ranked_as_a_loop_would(exact):
+    """Against one query, one vector at a time: with equal vectors, files out of order, gaps in ids, and exclusions."""
+    rng = np.random.default_rng(3)
+    rows = np.repeat(clustered(300, DIMENSION, people=30, noise=0.4)[0], 2, axis=0)  # everything twice
+    queries = rows[rng.permutation(600)[:40]]
+    ids = rng.permutation(2000)[:600] + 1
+    segments = [
+        (Segment(ids[:250], rows[:250]), None),
+        (Segment(np.sort(ids[250:]), rows[250:][np.argsort(ids[250:])]), None),
+    ]
+    index = ApproximateIndex.build("Flat", rows, [(ids, rows)])
+    exclude = [frozenset(rng.choice(ids, at % 4).tolist()) for at in range(40)]
+    searcher = Searcher(segments, None if exact else index, last_id=2001)
+    for k in (1, 7, 600, 1000):
+        for query, unwanted, ranked in zip(queries, exclude, searcher.search(queries, k, None, exclude), strict=True):
+            scores = [(one, (query.astype(float) * row).sum()) for one, row in zip(ids.tolist(), rows, strict=True)]
+            best = sorted((-score, one) for one, score in scores if one not in unwanted)[:k]
+            assert ranked == [(one, -score) for score, one in best]
+
+
+def test_scores_of_vectors_of_ones_own_choice():
+    rows = clustered(50, DIMENSION, people=5)[0]
+    queries, rng = rows[:6], np.random.default_rng(0)
+    for ids in (np.arange(11, 61), np.arange(11, 61)[::-1], rng.permutation(200)[:50]):
+        segment = Segment(np.ascontiguousarray(ids), rows)
+        asked = rng.integers(-1, 201, size=(6, 40))
+        scores = segment.scores_of(queries, asked)
+        for at, column in np.ndindex(6, 40):
+            here = np.flatnonzero(ids == asked[at, column])
+            expected = float(queries[at] @ rows[here[0]]) if len(here) else -np.inf
+            assert scores[at, column] == pytest.approx(expected, abs=1e-5)
+
+
 def test_k_beyond_what_the_index_proposes(searcher, data):
     found = searcher.search(data[3][:2], COUNT + 5, None, NONE[:2])
     assert [len(one) for one in found] == [COUNT, COUNT]
