@@ -142,6 +142,12 @@ class ApproximateIndex:
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
+    def add(self, ids: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
+        """Add vectors (N, D), unit rows, with their ids (N,) to an index that was built, not read."""
+        if len(ids):
+            self._index.add_with_ids(np.ascontiguousarray(rows), np.ascontiguousarray(ids))
+        self.__dict__.pop("_positions", None)
+
     @property
     def ids(self) -> NDArray[np.int64]:
         """The ids of all its vectors."""

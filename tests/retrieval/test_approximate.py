@@ -205,7 +205,9 @@ def test_tune_keeps_the_quickest_that_is_good_enough(folder, monkeypatch):
         lambda _, __, factory, recall: tuning.Measured(factory, 7, recall, seconds[factory], 1.0),
     )
     monkeypatch.setattr(
-        tuning.Bench, "__init__", lambda bench, _: setattr(bench, "exact", tuning.Measured("exact", 0, 1.0, 9.0, 1.0))
+        tuning.Bench,
+        "__init__",
+        lambda bench, _, held: setattr(bench, "exact", tuning.Measured("exact", 0, 1.0, 9.0, 1.0)),
     )
     with existing_writer(folder) as writer:
         for wished, chosen in ((0.99, "HNSW8,SQ8"), (0.999, "IVF16,SQ8"), (0.4, "IVF64,SQ4")):
