@@ -36,7 +36,13 @@ GRAPH_DIMENSIONS = 128
 
 _TRAINING_PER_LIST = 40
 _TRAINING_ROUNDS = 10  # of k-means; more move the cells, and what they find, hardly at all
-_WEIGHED = 120  # candidates for each link of a graph; FAISS's 40 are linked in half the time and found half as well
+_WEIGHED = 120
+"""Candidates weighed for each link of a graph (efConstruction).
+
+With FAISS's 40, 200,000 vectors were linked in half the time (25 against 54 s of one core), but a search of the same
+effort then missed 1.3 % of the best instead of 0.4 %.
+"""
+
 _MOST_TRAINING = 400_000
 _MOST_LISTS = 1_000_000
 _MOST_LINKS = 256

@@ -81,13 +81,13 @@ class Bench:
             held: Ids of those that the indexes to measure don't hold: each is a query, and none an answer.
             seed: Of the choice of vectors that queries are made from where none are held out.
         """
-        held = np.empty(0, dtype=np.int64) if held is None else held
-        self._queries = searcher.vectors(held)
-        if not len(held):
+        left_out: set[int] = set() if held is None else set(held.tolist())
+        if held is None or not left_out:
             chosen = np.random.default_rng(seed).permutation(searcher.ids())[:_SAMPLE]
             self._queries = searcher.vectors(chosen)
             self._queries = _one_more_of_each(searcher, chosen, self._search(searcher, exact=True))
-        left_out = set(held.tolist())
+        else:
+            self._queries = searcher.vectors(held)
         start = time.perf_counter()
         truth = self._search(searcher, exact=True, depth=2 * _DEPTH if left_out else _DEPTH)
         batch = (time.perf_counter() - start) / len(self._queries)
