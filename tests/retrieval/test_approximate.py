@@ -230,6 +230,30 @@ def test_tune_measures_truly(folder):
             tune(writer, Notes(), recall=0.99, factories=["Nonsense"])
 
 
+def test_what_was_held_out_while_measuring_is_in_the_index_at_last(folder, monkeypatch):
+    built = []
+    build = ApproximateIndex.build
+    monkeypatch.setattr(ApproximateIndex, "build", lambda *one: built.append(build(*one)) or built[-1])
+    held = []
+    add = ApproximateIndex.add
+    monkeypatch.setattr(ApproximateIndex, "add", lambda index, ids, rows: held.append(ids) or add(index, ids, rows))
+    with existing_writer(folder) as writer:
+        refresh_index(writer, Notes(), wished="HNSW8,SQ8")
+        index = writer.read_index(writer.index())
+        assert len(held[0]) == 600 // 20
+        assert sorted(index.ids.tolist()) == writer.ids().tolist()
+        found = index.search(writer.vectors(held[0]), 1, 200, None)
+        assert np.mean(found[:, 0] == held[0]) >= 0.9
+
+
+def test_a_searcher_without_some(folder):
+    with existing_writer(folder) as writer:
+        writer.remove(range(1, 50), "id")
+        searcher = writer.searcher(None, without=np.array([60, 300, 599]))
+        assert searcher.ids().tolist() == [one for one in range(50, 601) if one not in (60, 300, 599)]
+        assert sum(len(ids) for ids, _ in searcher.parts()) == len(searcher) == 548
+
+
 def test_an_empty_gallery_is_not_tuned(tmp_path):
     folder = make_gallery(tmp_path / "g", 0)
     with existing_writer(folder) as writer, pytest.raises(GalleryError, match="empty gallery can't be tuned"):
