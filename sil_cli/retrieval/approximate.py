@@ -16,6 +16,7 @@ import numpy as np
 
 from sil_cli.errors import GalleryError
 from sil_cli.files import file_state, one_line, sha256_of_file, writing
+from sil_cli.retrieval.layout import put_near_together
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,6 +36,13 @@ GRAPH_DIMENSIONS = 128
 
 _TRAINING_PER_LIST = 40
 _TRAINING_ROUNDS = 10  # of k-means; more move the cells, and what they find, hardly at all
+_WEIGHED = 120
+"""Candidates weighed for each link of a graph (efConstruction).
+
+With FAISS's 40, 200,000 vectors were linked in half the time (25 against 54 s of one core), but a search of the same
+effort then missed 1.3 % of the best instead of 0.4 %.
+"""
+
 _MOST_TRAINING = 400_000
 _MOST_LISTS = 1_000_000
 _MOST_LINKS = 256
@@ -103,6 +111,9 @@ class ApproximateIndex:
                 for start in range(0, len(ids), _ADD_AT_ONCE):
                     part = slice(start, start + _ADD_AT_ONCE)
                     index.add_with_ids(np.ascontiguousarray(rows[part]), np.ascontiguousarray(ids[part]))
+            graph = _inner(plain)[0]
+            if isinstance(graph, _faiss.IndexHNSW):
+                put_near_together(index, graph)
             index.search(np.ascontiguousarray(training[:1]), 1)  # some can be filled, but not searched
         except RuntimeError as error:
             raise GalleryError(
@@ -136,6 +147,12 @@ class ApproximateIndex:
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
+
+    def add(self, ids: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
+        """Add vectors (N, D), unit rows, with their ids (N,) to an index that was built, not read."""
+        if len(ids):
+            self._index.add_with_ids(np.ascontiguousarray(rows), np.ascontiguousarray(ids))
+        self.__dict__.pop("_positions", None)
 
     @property
     def ids(self) -> NDArray[np.int64]:
@@ -239,6 +256,8 @@ def plain_index(factory: str, dimension: int) -> Any:
     if isinstance(inner, _faiss.IndexIVF):
         inner.cp.min_points_per_centroid = 1  # else FAISS itself prints a warning about small galleries
         inner.cp.niter = _TRAINING_ROUNDS
+    if isinstance(inner, _faiss.IndexHNSW):
+        inner.hnsw.efConstruction = _WEIGHED
     return index
 
 

@@ -6,6 +6,7 @@ scores stand in the order of ids. An index only decides which vectors are looked
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -35,6 +36,7 @@ a whole one. With an index 20 times as quick as a whole scan the two meet at s =
 """
 
 _SPARE = 8  # candidates fetched beyond the wanted ones, so that a tie at the cut is seen
+_PAIRS_AT_ONCE = 4_096  # vectors copied together to be scored exactly
 _PROPOSALS = 4  # candidates asked of an index for each wanted one, which its coarser codes may have misplaced
 
 
@@ -191,30 +193,41 @@ class Searcher:
         keep = self._alive if allowed is None else _as_mask(allowed)
         proposed = self._index.search(queries, wanted, effort, keep)
         newest = _candidates(self._scope(self._newer, allowed), queries, wanted)
-        every = [np.concatenate([ids[ids >= 0], new]) for ids, new in zip(proposed, newest, strict=True)]
-        return self._ranked(queries, every, exclude, k)
+        return self._ranked(queries, np.concatenate([proposed, newest], axis=1), exclude, k)
 
     def _ranked(
-        self,
-        queries: NDArray[np.float32],
-        candidates: Sequence[NDArray[np.int64]],
-        exclude: Sequence[Set[int]],
-        k: int,
+        self, queries: NDArray[np.float32], candidates: NDArray[np.int64], exclude: Sequence[Set[int]], k: int
     ) -> list[Ranked]:
-        """The best k of each query's candidates by their exact scores, equal ones by id."""
-        none = np.empty((0, queries.shape[1]), dtype=np.float32)
-        every = self.vectors(np.concatenate(candidates)) if len(candidates) else none
-        found: list[Ranked] = []
-        start = 0
-        for query, some, unwanted in zip(queries, candidates, exclude, strict=True):
-            rows = every[start : start + len(some)]
-            start += len(some)
-            hopeful = _hopeful(query, rows, k + len(unwanted))
-            ids, scores = some[hopeful], cosines(query, rows[hopeful])
-            order = np.lexsort((ids, -scores))
-            ranked = zip(ids[order].tolist(), scores[order].tolist(), strict=True)
-            found.append([(one, score) for one, score in ranked if one not in unwanted][:k])
-        return found
+        """The best k of each query's candidates by their exact scores, equal ones by id.
+
+        Args:
+            queries: Shape (Q, D).
+            candidates: Shape (Q, C), ids; -1 for none.
+            exclude: For each query the ids that it mustn't find.
+            k: At least 1.
+        """
+        at, column = np.nonzero(self._hopeful(queries, _without(candidates, exclude), k))
+        ids = candidates[at, column]
+        scores = np.empty(len(ids))
+        for start in range(0, len(ids), _PAIRS_AT_ONCE):
+            part = slice(start, start + _PAIRS_AT_ONCE)
+            scores[part] = cosines(queries[at[part]], self.vectors(ids[part]))
+        order = np.lexsort((ids, -scores, at))
+        ends = np.cumsum(np.bincount(at, minlength=len(queries)))
+        best = [order[start : min(end, start + k)] for start, end in pairwise([0, *ends.tolist()])]
+        return [list(zip(ids[one].tolist(), scores[one].tolist(), strict=True)) for one in best]
+
+    def _hopeful(self, queries: NDArray[np.float32], candidates: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
+        """Which candidates may be among a query's best k, as far as float32 can tell; shape (Q, C)."""
+        there = candidates >= 0
+        if candidates.shape[1] <= k:
+            return there
+        rough = np.full(candidates.shape, -np.inf, dtype=np.float32)
+        for segment, _, _ in self._all:
+            np.maximum(rough, segment.scores_of(queries, candidates), out=rough)
+        least = np.partition(rough, -k, axis=1)[:, -k] - product_margin(queries.shape[1], queries.dtype)
+        hopeful: NDArray[np.bool_] = there & (rough >= least[:, None])
+        return hopeful
 
     def _scope(self, parts: list[_Part], allowed: NDArray[np.int64] | None) -> list[_Part]:
         """What an exact search looks through: the given parts, or the allowed rows of them."""
@@ -243,8 +256,23 @@ def _narrowed(part: _Part, rows: NDArray[np.bool_]) -> _Part:
     return _part(part.segment, rows if part.keep is None else rows & part.keep)
 
 
-def _candidates(scope: Sequence[_Part], queries: NDArray[np.float32], wanted: int) -> list[NDArray[np.int64]]:
-    """For each query the ids of its best `wanted` vectors, and of all that float32 can't tell from them."""
+def _without(candidates: NDArray[np.int64], exclude: Sequence[Set[int]]) -> NDArray[np.int64]:
+    """The candidates of each query, with -1 in the place of those that it mustn't find."""
+    if not any(exclude):
+        return candidates
+    kept = candidates.copy()
+    for row, unwanted in zip(kept, exclude, strict=True):
+        if unwanted:
+            row[np.isin(row, np.fromiter(unwanted, dtype=np.int64, count=len(unwanted)))] = -1
+    return kept
+
+
+def _candidates(scope: Sequence[_Part], queries: NDArray[np.float32], wanted: int) -> NDArray[np.int64]:
+    """For each query the ids of its best `wanted` vectors, and of all that float32 can't tell from them.
+
+    Returns:
+        Shape (Q, C), -1 where a query has fewer.
+    """
     total = sum(part.living for part in scope)
     found: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)] * len(queries)
     margin = product_margin(queries.shape[1], queries.dtype)
@@ -259,7 +287,11 @@ def _candidates(scope: Sequence[_Part], queries: NDArray[np.float32], wanted: in
             found[open_queries[position]] = ids[position]
         open_queries = open_queries[~done]
         fetch = min(total, 4 * fetch)
-    return found
+    widest = max(map(len, found), default=0)
+    padded = np.full((len(queries), widest), -1, dtype=np.int64)
+    for row, ids in zip(padded, found, strict=True):
+        row[: len(ids)] = ids
+    return padded
 
 
 def _best_of_all(
@@ -273,15 +305,6 @@ def _best_of_all(
     ids = np.concatenate([one for _, one in found], axis=1)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :fetch]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
-
-
-def _hopeful(query: NDArray[np.float32], rows: NDArray[np.float32], wanted: int) -> NDArray[np.int64]:
-    """The rows that may be among the best `wanted`, as far as float32 can tell."""
-    if len(rows) <= wanted:
-        return np.arange(len(rows))
-    rough = rows @ query
-    least = np.partition(rough, -wanted)[-wanted] - product_margin(len(query), query.dtype)
-    return np.flatnonzero(rough >= least)
 
 
 def _as_mask(ids: NDArray[np.int64]) -> NDArray[np.bool_]:

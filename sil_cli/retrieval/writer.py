@@ -325,8 +325,12 @@ class GalleryWriter:
         """How many living entries have an id up to this one."""
         return self._store.count_up_to(last_id)
 
-    def searcher(self, index: ApproximateIndex | None) -> Searcher:
+    def searcher(self, index: ApproximateIndex | None, *, without: NDArray[np.int64] | None = None) -> Searcher:
         """All living vectors as they are now, to search in, with an index over all of them.
+
+        Args:
+            index: The index, None for exact search.
+            without: Ids to leave out, as the index does.
 
         Raises:
             GalleryError: A file is damaged or missing.
@@ -335,6 +339,11 @@ class GalleryWriter:
             parts = [read_living(self._folder, self._store, one, self.dimension) for one in self._store.segments()]
         except FileNotFoundError as error:
             raise GalleryError(f"{error.filename} is missing.", MAKE_ANEW) from error
+        if without is not None and len(without):
+            parts = [
+                (segment, np.isin(segment.ids, without, invert=True) & (True if living is None else living))
+                for segment, living in parts
+            ]
         return Searcher(parts, index, last_id=int(index.ids.max()) if index is not None and len(index) else 0)
 
     def finish(self) -> None:

@@ -29,7 +29,6 @@ from sil_cli.retrieval.approximate import cells_factory, graph_factory
 from sil_cli.retrieval.gallery import open_gallery
 from sil_cli.retrieval.searching import Searcher
 from sil_cli.retrieval.store import GalleryEntry
-from sil_cli.retrieval.tuning import Bench, build_index, least_effort
 from sil_cli.retrieval.writer import existing_writer, gallery_writer
 
 BATCH = 16_384
@@ -106,26 +105,40 @@ def fastest(searcher: Searcher, queries: np.ndarray, *, exact: bool) -> tuple[fl
     return best
 
 
-def measure(folder: Path, factory: str, queries: np.ndarray) -> None:
-    """Build an index, tune its effort on the gallery's own vectors, and measure it with new queries."""
+def bare_products(searcher: Searcher, queries: np.ndarray) -> float:
+    """Queries a second of nothing but the matrix product that an exact search can't do without."""
+    held = [vectors[start : start + 8192] for _, vectors in searcher.parts() for start in range(0, len(vectors), 8192)]
+    rounds = [timed(lambda: [queries @ rows.T for rows in held])[0] for _ in range(ROUNDS)]
+    return len(queries) / min(rounds)
+
+
+def build(folder: Path, factory: str) -> None:
+    """Build an index and tune its effort as `sil index-gallery --index FACTORY` does."""
     with existing_writer(folder) as writer:
+        writer.put_index(None)
         with PeakMemory() as building:
-            build, index = timed(lambda: build_index(writer, factory, Notes()))
-        searcher = writer.searcher(index)
+            took, _ = timed(lambda: writer.refresh_index(Notes(), wished=factory))
+    print(f"{factory:15} built and tuned in {took:.0f} s with {building.peak:.0f} MiB of memory", flush=True)
+
+
+def measure(folder: Path, queries: np.ndarray) -> None:
+    """Measure the index that the gallery has with new queries."""
+    with existing_writer(folder) as writer:
+        record = writer.index()
+        searcher = writer.searcher(writer.read_index(record))  # as searches have it, mapped into memory
+        searcher.effort = record.effort
         exact, at_once, truth = fastest(searcher, queries, exact=True)
-        print(f"exact           {exact:6.0f} queries/s, {at_once} at once")
-        bench = Bench(searcher)
-        tuning, (effort, tuned) = timed(lambda: least_effort(bench, searcher, index.efforts, 0.995))
+        bare = bare_products(searcher, queries[:1024])
+        print(f"exact           {exact:6.0f} queries/s, {at_once} at once; the bare matrix product {bare:.0f}")
         quick, at_once, found = fastest(searcher, queries, exact=False)
-        writer.put_index(index, effort=effort, recall=tuned)
     recall = np.mean([len(set(one) & set(best)) / len(best) for one, best in zip(found, truth, strict=True)])
     print(
-        f"{factory:15} {quick:6.0f} queries/s, {at_once} at once: {quick / exact:.1f}x at recall@10 {recall:.4f} of"
-        f" {len(queries)} new queries (effort {effort}, {tuned:.4f} when tuned)"
+        f"{record.factory:15} {quick:6.0f} queries/s, {at_once} at once: "
+        f"{quick / exact:.1f}x exact, {quick / bare:.1f}x the product, at recall@10 {recall:.4f} of"
+        f" {len(queries)} new queries (effort {record.effort}, {record.recall:.4f} when tuned)"
     )
     print(
-        f"{'':15} built in {build:.0f} s with {building.peak:.0f} MiB of memory, tuned in {tuning:.0f} s;"
-        f" {on_disk(folder / 'vectors', 'index'):.0f} MiB of index and"
+        f"{'':15} {on_disk(folder / 'vectors', 'index'):.0f} MiB of index and"
         f" {on_disk(folder / 'vectors', 'segment'):.0f} MiB of vectors on disk",
         flush=True,
     )
@@ -138,6 +151,7 @@ def main() -> None:
     parser.add_argument(
         "--index", action="append", help="may be repeated; default: a graph and cells that suit the size"
     )
+    parser.add_argument("--built", action="store_true", help="measure the index that the gallery has already")
     parser.add_argument("--noise", type=float, default=0.5, help="spread of a person's images, in that of people")
     parser.add_argument("--queries", type=int, default=1024)
     parser.add_argument("--folder", type=Path, required=True, help="where the gallery is made")
@@ -149,8 +163,11 @@ def main() -> None:
     print(f"filled in {timed(lambda: fill(folder, arguments))[0]:.0f} s", flush=True)
     people = max(1, arguments.size // 20)
     queries, _, _ = clustered(arguments.queries, arguments.dimension, people=people, noise=arguments.noise, seed=1)
-    for factory in factories:
-        measure(folder, factory, queries)
+    if arguments.built:
+        measure(folder, queries)
+    for factory in [] if arguments.built else factories:
+        build(folder, factory)
+        measure(folder, queries)
     before = memory("RssAnon")
     for attempt in ("first", "again"):
         start = time.perf_counter()

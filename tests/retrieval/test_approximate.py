@@ -43,7 +43,7 @@ def test_an_index_is_written_mapped_and_searched(tmp_path, factory, takes_filter
     path, facts = written(tmp_path, factory)
     index = ApproximateIndex.read(path, **facts)
     assert len(index) == 2000
-    assert index.ids.tolist() == IDS.tolist()
+    assert sorted(index.ids.tolist()) == IDS.tolist()
     assert index.takes_filter is takes_filter
     most = index.efforts[-1] if index.efforts else 0
     found = index.search(ROWS[:50], 5, most, None)
@@ -205,7 +205,9 @@ def test_tune_keeps_the_quickest_that_is_good_enough(folder, monkeypatch):
         lambda _, __, factory, recall: tuning.Measured(factory, 7, recall, seconds[factory], 1.0),
     )
     monkeypatch.setattr(
-        tuning.Bench, "__init__", lambda bench, _: setattr(bench, "exact", tuning.Measured("exact", 0, 1.0, 9.0, 1.0))
+        tuning.Bench,
+        "__init__",
+        lambda bench, _, held: setattr(bench, "exact", tuning.Measured("exact", 0, 1.0, 9.0, 1.0)),
     )
     with existing_writer(folder) as writer:
         for wished, chosen in ((0.99, "HNSW8,SQ8"), (0.999, "IVF16,SQ8"), (0.4, "IVF64,SQ4")):
@@ -226,6 +228,30 @@ def test_tune_measures_truly(folder):
         assert writer.wished_index() == ("auto" if best.factory == "exact" else best.factory)
         with pytest.raises(GalleryError, match="can't make an index"):
             tune(writer, Notes(), recall=0.99, factories=["Nonsense"])
+
+
+def test_what_was_held_out_while_measuring_is_in_the_index_at_last(folder, monkeypatch):
+    built = []
+    build = ApproximateIndex.build
+    monkeypatch.setattr(ApproximateIndex, "build", lambda *one: built.append(build(*one)) or built[-1])
+    held = []
+    add = ApproximateIndex.add
+    monkeypatch.setattr(ApproximateIndex, "add", lambda index, ids, rows: held.append(ids) or add(index, ids, rows))
+    with existing_writer(folder) as writer:
+        refresh_index(writer, Notes(), wished="HNSW8,SQ8")
+        index = writer.read_index(writer.index())
+        assert len(held[0]) == 600 // 20
+        assert sorted(index.ids.tolist()) == writer.ids().tolist()
+        found = index.search(writer.vectors(held[0]), 1, 200, None)
+        assert np.mean(found[:, 0] == held[0]) >= 0.9
+
+
+def test_a_searcher_without_some(folder):
+    with existing_writer(folder) as writer:
+        writer.remove(range(1, 50), "id")
+        searcher = writer.searcher(None, without=np.array([60, 300, 599]))
+        assert searcher.ids().tolist() == [one for one in range(50, 601) if one not in (60, 300, 599)]
+        assert sum(len(ids) for ids, _ in searcher.parts()) == len(searcher) == 548
 
 
 def test_an_empty_gallery_is_not_tuned(tmp_path):
