@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from threading import Event
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -14,6 +15,8 @@ CHUNK = 32
 """Results come in lists of so many."""
 
 _CHUNKS_AHEAD = 4
+
+_END = object()
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -51,3 +54,18 @@ def map_in_order(
         finally:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def one_ahead(items: Generator[_Item, None, None]) -> Generator[_Item, None, None]:
+    """The same items, each made in a thread while the one before it is being used.
+
+    What makes them runs in that thread alone, and is closed when this is closed; hold it in `contextlib.closing`.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="sil-ahead") as pool, closing(items):
+        try:
+            coming = pool.submit(next, items, _END)
+            while (item := coming.result()) is not _END:
+                coming = pool.submit(next, items, _END)
+                yield cast("_Item", item)
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
+from sil_cli.data.parallel import one_ahead
 from sil_cli.errors import DataError, InterruptedWorkError, UsageError
 from sil_cli.files import writing
 from sil_cli.workflows.decisions import decide
@@ -161,10 +162,10 @@ class _Answering:
         stream.flush()
 
     def _answers(self, images: Sequence[SeenImage]) -> Generator[BatchLine, None, None]:
-        """The lines of images, worked out one batch after another."""
+        """The lines of images, worked out one batch after another; the next one is embedded meanwhile."""
         files = [(image.file, image.box) for image in images]
         start = 0
-        with closing(embed_files(self._engine, files, batch=self._batch)) as parts:
+        with closing(one_ahead(embed_files(self._engine, files, batch=self._batch))) as parts:
             for part in parts:
                 count = len(part.positions) + len(part.failed)
                 yield from self._lines(images[start : start + count], start, part)

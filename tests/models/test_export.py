@@ -149,9 +149,10 @@ def test_a_graph_with_another_output_is_told(graph, pixels) -> None:
 
 @pytest.mark.parametrize("make", [OnnxRuntimeEngine, OpenVinoEngine])
 def test_embeddings_that_are_no_numbers_are_told(graph, pixels, make) -> None:
-    """As the kernels of some CPUs give them: here a convolution's weights are spoilt."""
+    """As the kernels of some CPUs give them: here the neck's weights are spoilt."""
     model = onnx.load_from_string(graph)
-    weights = next(each for each in model.graph.initializer if len(each.dims) == 4)
+    (neck,) = (node for node in model.graph.node if node.op_type == "BatchNormalization")
+    weights = next(each for each in model.graph.initializer if each.name == neck.input[1])
     weights.CopyFrom(onnx.numpy_helper.from_array(np.full(weights.dims, np.nan, np.float32), weights.name))
     with pytest.raises(ModelError, match="no numbers"):
         make(record(), model.SerializeToString()).embed(pixels)
