@@ -182,7 +182,7 @@ def run_test(
         chunk_bytes: Memory for scores, and for gallery rows.
         reporter: Hears of the progress.
     """
-    gallery, wide, scratch = test.gallery.embeddings, False, _Scratch()
+    gallery, wide, scratch, scaled = test.gallery.embeddings, False, _Scratch(), _Scratch()
     length = max(1, chunk_bytes // (gallery.shape[1] * gallery.itemsize))
     reporter = reporter or SilentReporter()
     with (
@@ -195,7 +195,7 @@ def run_test(
 
         for start in range(0, len(gallery), length):
             part = slice(start, start + length)
-            block = test.scorer.operand(gallery[part]) if test.gallery_rows is None else test.gallery_rows.part(part)
+            block = _block(test, part, scaled)
             block = block.widened() if wide else block
             size = max(1, chunk_bytes // (len(block) * block.rows.itemsize))
             for first in range(0, len(test.rows), size):
@@ -207,6 +207,14 @@ def run_test(
                     for tile in refused:
                         show(_chunk(test, slice(tile.first, tile.first + len(tile.queries)), block, start))
                 task.advance(sum(tile.scores.size for tile in tiles))
+
+
+def _block(test: RetrievalTest, part: slice, scratch: _Scratch) -> Operand:
+    """Some of the gallery's operands; those of another block in the same memory are then gone."""
+    if test.gallery_rows is not None:
+        return test.gallery_rows.part(part)
+    embeddings = test.gallery.embeddings[part]
+    return test.scorer.operand(embeddings, out=scratch.of(*embeddings.shape, embeddings.dtype))
 
 
 def _chunk(test: RetrievalTest, which: slice, block: Operand, start: int, scratch: _Scratch | None = None) -> Chunk:
@@ -225,7 +233,7 @@ def _chunk(test: RetrievalTest, which: slice, block: Operand, start: int, scratc
 
 
 class _Scratch:
-    """Memory for scores that is used again for every chunk: fresh pages take time."""
+    """Memory that is used again for every chunk or block: fresh pages take time."""
 
     def __init__(self) -> None:
         self._values: NDArray[np.floating] = np.empty(0)

@@ -77,9 +77,9 @@ def unit_rows(embeddings: NDArray[Float], *, what: str = "given") -> NDArray[Flo
     return scale_to_unit(embeddings)
 
 
-def scale_to_unit(embeddings: NDArray[Float]) -> NDArray[Float]:
-    """As `unit_rows`, of embeddings that `check_embeddings` has found usable."""
-    units = np.empty(embeddings.shape, dtype=embeddings.dtype)
+def scale_to_unit(embeddings: NDArray[Float], *, out: NDArray[Float] | None = None) -> NDArray[Float]:
+    """As `unit_rows`, of embeddings that `check_embeddings` has found usable, written to `out` where it is given."""
+    units = np.empty(embeddings.shape, dtype=embeddings.dtype) if out is None else out
 
     def scale(part: slice) -> None:
         held = np.empty((2, _block_rows(embeddings.shape[1]), embeddings.shape[1]))
