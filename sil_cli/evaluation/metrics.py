@@ -98,14 +98,16 @@ def score_queries(ranks: MatchRanks) -> QueryScores:
     mINP is that of AGW: Ye et al., "Deep Learning for Person Re-identification: A Survey and Outlook", IEEE
     TPAMI 2021, equations 16 and 17.
     """
+    matches = np.array([len(one) for one in ranks.ranks], dtype=np.int64)
+    flat = np.concatenate([np.empty(0, dtype=np.int64), *ranks.ranks])
+    starts = np.cumsum(matches) - matches
+    precision = (np.arange(1, len(flat) + 1) - np.repeat(starts, matches)) / flat
     return QueryScores(
         queries=ranks.queries,
-        average_precision=np.array(
-            [float(np.mean(np.arange(1, len(one) + 1) / one)) for one in ranks.ranks], dtype=np.float64
-        ),
-        first_match=np.array([one[0] for one in ranks.ranks], dtype=np.int64),
-        inverse_negative_penalty=np.array([len(one) / one[-1] for one in ranks.ranks], dtype=np.float64),
-        matches=np.array([len(one) for one in ranks.ranks], dtype=np.int64),
+        average_precision=np.add.reduceat(precision, starts) / matches if len(flat) else precision,
+        first_match=flat[starts],
+        inverse_negative_penalty=matches / flat[starts + matches - 1],
+        matches=matches,
         dropped=ranks.dropped,
         gallery=ranks.gallery,
     )

@@ -81,6 +81,11 @@ class PairRules:
 
     A gallery image is ignored for a query when it is junk, when it has the query's identity *and* camera, or
     when it is the query itself (equal keys). Memory grows with the matches, not with the gallery.
+
+    Attributes:
+        junk: Gallery positions that count for nobody, ascending.
+        gallery_size: Gallery images without junk.
+        queries: Which queries aren't junk, ascending.
     """
 
     def __init__(self, query: EmbeddingSet, gallery: EmbeddingSet) -> None:
@@ -97,6 +102,13 @@ class PairRules:
         if query.keys is not None and gallery.keys is not None:
             self._keys = list(labels(query.keys))
             self._of_key = _positions(gallery.keys, set(self._keys), junk)
+
+    def groups(self) -> list[NDArray[np.int64]]:
+        """The positions in `queries` of each identity's queries, ascending."""
+        places: dict[Hashable, list[int]] = {}
+        for place, index in enumerate(self.queries.tolist()):
+            places.setdefault(self._identities[index], []).append(place)
+        return [np.array(each, dtype=np.int64) for each in places.values()]
 
     def of_identity(self, index: int) -> NDArray[np.int64]:
         """The gallery images of query `index`'s identity, junk left out, ascending."""

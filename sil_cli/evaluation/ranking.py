@@ -26,8 +26,6 @@ from sil_cli.evaluation.pairs import EmbeddingSet
 from sil_cli.evaluation.streaming import CHUNK_BYTES, make_test, run_test
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from sil_cli.evaluation.streaming import Chunk, RetrievalTest
@@ -58,9 +56,12 @@ class MatchRanks:
     def __post_init__(self) -> None:
         if len(self.queries) != len(self.ranks):
             raise ValueError(f"{len(self.queries)} queries but {len(self.ranks)} lists of ranks")
-        for ranks in self.ranks:
-            if not len(ranks) or ranks[0] < 1 or ranks[-1] > self.gallery or (np.diff(ranks) <= 0).any():
-                raise ValueError(f"ranks must ascend strictly within 1..{self.gallery}: {ranks}")
+        lengths = np.array([len(ranks) for ranks in self.ranks], dtype=np.int64)
+        flat = np.concatenate([np.empty(0, dtype=np.int64), *self.ranks])
+        falls = np.diff(flat, prepend=0) <= 0
+        falls[(np.cumsum(lengths) - lengths)[lengths > 0]] = False
+        if not lengths.all() or falls.any() or (flat < 1).any() or (flat > self.gallery).any():
+            raise ValueError(f"ranks must ascend strictly within 1..{self.gallery}: {self.ranks}")
 
 
 def rank_matches(
@@ -94,21 +95,20 @@ class Ranker:
 
     def __init__(self, test: RetrievalTest) -> None:
         self._test = test
-        self._ahead = [np.zeros(len(each), dtype=np.int64) for each in test.matches]
+        self._ends = np.cumsum([0, *(len(each) for each in test.matches)])  # of each query's matches in the next two
+        self._scores = np.concatenate([np.empty(0), *test.match_scores])
+        self._ahead = np.zeros(len(self._scores), dtype=np.int64)
 
     def take(self, chunk: Chunk) -> bool:
         """Count, unless too many pairs of a chunk would have to be scored again."""
         first, scores = chunk.first, chunk.scores
-        own = self._test.match_scores[first : first + len(scores)]
-        bounds = _bounds(own, chunk.errors, scores.dtype)
-        ends = np.cumsum([len(each) for each in own]).tolist()
-        parts = [slice(end - len(each), end) for each, end in zip(own, ends, strict=True)]
-        # Whatever scores less than the last match stands behind it. A query without a match looks at nothing.
-        last = [bounds[1, end - 1] if len(each) else np.inf for each, end in zip(own, ends, strict=True)]
-        reaching = np.flatnonzero(scores > np.array(last, dtype=scores.dtype)[:, None])
+        ends = self._ends[first : first + len(scores) + 1]
+        own = slice(ends[0], ends[-1])
+        bounds = _bounds(self._scores[own], np.repeat(chunk.errors, np.diff(ends)), scores.dtype)
+        ends = ends - ends[0]
+        parts = [slice(*each) for each in pairwise(ends.tolist())]
+        looked, reaching = _reaching(scores, bounds, ends)
         values = scores.reshape(-1)[reaching]
-        cuts = np.searchsorted(reaching, np.arange(len(scores) + 1) * scores.shape[1]).tolist()
-        looked = [slice(*each) for each in pairwise(cuts)]
         above = np.zeros(bounds.shape, dtype=np.int64)
         for part, some in zip(parts, looked, strict=True):
             if some.stop > some.start:
@@ -116,45 +116,68 @@ class Ranker:
         close = above[1] > above[0]
         near: dict[int, NDArray[np.int64]] = {}
         limit = np.inf if scores.dtype == np.float64 else _RESCORED_SHARE * scores.size
-        for at in np.unique(np.searchsorted(ends, np.flatnonzero(close), side="right")).tolist():
+        for at in np.unique(np.searchsorted(ends[1:], np.flatnonzero(close), side="right")).tolist():
             near[at] = _within(values[looked[at]], bounds[:, parts[at]][:, close[parts[at]]])
             limit -= len(near[at])
             if limit < 0:
                 return False
-        for at, part in enumerate(parts):
-            self._ahead[first + at] += above[0, part]
         for at, found in near.items():
             columns = reaching[looked[at]][found] - at * scores.shape[1]
-            exact = self._test.scorer.exact(self._test.rows.rows[first + at], chunk.block.rows[columns])
-            ahead = _count_exact(exact, chunk.start + columns, own[at], self._test.matches[first + at])
-            self._ahead[first + at] += ahead - _count_above(values[looked[at]][found], bounds[0, parts[at]])
+            above[0, parts[at]] -= _count_above(values[looked[at]][found], bounds[0, parts[at]])
+            above[0, parts[at]] += self._count_exact(chunk, first + at, columns)
+        self._ahead[own] += above[0]
         return True
+
+    def _count_exact(self, chunk: Chunk, place: int, columns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """For each match of a query how many of some images of a block stand before it, by their exact scores."""
+        scores, matches = self._test.match_scores[place], self._test.matches[place]
+        exact = self._test.scorer.exact(self._test.rows.rows[place], chunk.block.rows[columns])
+        above = _count_above(exact, scores)
+        for match in np.flatnonzero(np.isin(scores, exact)):
+            above[match] += np.count_nonzero((exact == scores[match]) & (chunk.start + columns < matches[match]))
+        return above
 
     def result(self) -> MatchRanks:
         """The ranks, once all chunks have been taken."""
-        ranks = [ahead + np.arange(1, len(ahead) + 1) for ahead in self._ahead]
-        found = np.array([len(each) > 0 for each in ranks], dtype=bool)
-        indices = self._test.indices
-        kept = tuple(each for each in ranks if len(each))
+        lengths = np.diff(self._ends)
+        ranks = self._ahead + np.arange(1, len(self._ahead) + 1) - np.repeat(self._ends[:-1], lengths)
+        found, indices = lengths > 0, self._test.indices
+        kept = tuple(np.split(ranks, self._ends[1:][found][:-1])) if found.any() else ()
         return MatchRanks(indices[found], kept, indices[~found], self._test.gallery_size)
 
 
 def _bounds(
-    scores: Sequence[NDArray[np.float64]], errors: NDArray[np.float64], kind: np.dtype[np.floating]
+    exact: NDArray[np.float64], errors: NDArray[np.float64], kind: np.dtype[np.floating]
 ) -> NDArray[np.floating]:
     """For all matches (2, M): above which product scores surely stand before each, and up to which surely behind.
 
     Args:
-        scores: For each query the exact scores of its matches.
-        errors: For each query how far a product score is from the exact one at most.
+        exact: Shape (M,), the exact scores of the matches.
+        errors: Shape (M,), how far a product score of the match's query is from the exact one at most.
         kind: Of product scores.
     """
-    lengths = [len(each) for each in scores]
-    exact, error = np.concatenate([np.empty(0), *scores]), np.repeat(errors, lengths)
     both = np.empty((2, len(exact)), dtype=kind)
-    np.nextafter((exact + error).astype(kind), kind.type(np.inf), out=both[0])
-    np.nextafter((exact - error).astype(kind), kind.type(-np.inf), out=both[1])
+    np.nextafter((exact + errors).astype(kind), kind.type(np.inf), out=both[0])
+    np.nextafter((exact - errors).astype(kind), kind.type(-np.inf), out=both[1])
     return both
+
+
+def _reaching(
+    scores: NDArray[np.floating], bounds: NDArray[np.floating], ends: NDArray[np.int64]
+) -> tuple[list[slice], NDArray[np.int64]]:
+    """Which scores aren't surely behind all matches of their query: whose they are, and their places in all scores.
+
+    Args:
+        scores: Shape (C, B).
+        bounds: Of all matches of the C queries, as `_bounds`.
+        ends: Shape (C + 1,), where the matches of each query begin and end in `bounds`.
+    """
+    last = np.full(len(scores), np.inf, dtype=scores.dtype)  # a query without a match looks at nothing
+    matched = np.flatnonzero(np.diff(ends))
+    last[matched] = bounds[1, ends[matched + 1] - 1]
+    places = np.flatnonzero(scores > last[:, None])
+    cuts = np.searchsorted(places, np.arange(len(scores) + 1) * scores.shape[1]).tolist()
+    return [slice(*each) for each in pairwise(cuts)], places
 
 
 def _within(values: NDArray[np.floating], bounds: NDArray[np.floating]) -> NDArray[np.int64]:
@@ -163,19 +186,6 @@ def _within(values: NDArray[np.floating], bounds: NDArray[np.floating]) -> NDArr
     for high, low in bounds.T:
         is_near |= (values > low) & (values <= high)
     return np.flatnonzero(is_near)
-
-
-def _count_exact(
-    exact: NDArray[np.float64],
-    positions: NDArray[np.int64],
-    scores: NDArray[np.float64],
-    matches: NDArray[np.int64],
-) -> NDArray[np.int64]:
-    """For each match how many of the images at gallery `positions` stand before it, by their exact scores."""
-    above = _count_above(exact, scores)
-    for match in np.flatnonzero(np.isin(scores, exact)):
-        above[match] += np.count_nonzero((exact == scores[match]) & (positions < matches[match]))
-    return above
 
 
 def _count_above(values: NDArray[np.floating], thresholds: NDArray[np.floating]) -> NDArray[np.int64]:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 2**27  # of scores held at a time, and of gallery rows
 _TILE_BYTES = 2**20  # of scores shown at a time: half of a core's cache
-_PAIRED_BYTES = 2**18  # of embeddings whose matches are scored at a time
+_PAIRED_BYTES = 2**19  # of one identity's images, in float64, that are scored at a time
+_IDENTITIES_AT_A_TIME = 16  # that a thread scores: each takes little time by itself
+_NOTHING: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -108,16 +110,12 @@ def make_test(query: EmbeddingSet, gallery: EmbeddingSet, *, metric: Metric = "c
     rules = PairRules(query, gallery)
     rows = scorer.operand(query.embeddings[rules.queries])
     gallery_rows = scorer.operand(gallery.embeddings) if gallery.embeddings.nbytes <= CHUNK_BYTES else None
-    matches = [rules.matches(index) for index in rules.queries.tolist()]
-    scores = _match_scores(
+    matches, scores = _matches(
+        rules,
         rows,
-        matches,
         lambda at: scorer.operand(gallery.embeddings[at]).rows if gallery_rows is None else gallery_rows.rows[at],
-        scorer.exact,
+        scorer,
     )
-    for place, (found, exact) in enumerate(zip(matches, scores, strict=True)):
-        order = np.lexsort((found, -exact))
-        matches[place], scores[place] = found[order], exact[order]
     excluded = [rules.not_strangers(index) for index in rules.queries.tolist()]
     return RetrievalTest(
         query=query,
@@ -134,27 +132,39 @@ def make_test(query: EmbeddingSet, gallery: EmbeddingSet, *, metric: Metric = "c
     )
 
 
-def _match_scores(
-    rows: Operand,
-    matches: list[NDArray[np.int64]],
-    gallery_rows: Callable[[NDArray[np.int64]], NDArray[np.floating]],
-    exact: Callable[[NDArray[np.floating], NDArray[np.floating]], NDArray[np.float64]],
-) -> list[NDArray[np.float64]]:
-    """The exact scores of each query's matches, of as many queries at a time as `_PAIRED_BYTES` allow."""
-    ends = np.cumsum([len(each) for each in matches])
-    if not len(ends) or not ends[-1]:
-        return [np.empty(0) for _ in matches]
-    step = max(1, _PAIRED_BYTES // (rows.rows.shape[1] * rows.rows.itemsize))
-    cuts = np.unique(np.searchsorted(ends, np.arange(0, ends[-1], step))).tolist()
-    parts = [slice(first, last) for first, last in zip(cuts, [*cuts[1:], len(matches)], strict=True)]
+def _matches(
+    rules: PairRules, rows: Operand, gallery_rows: Callable[[NDArray[np.int64]], NDArray[np.floating]], scorer: Scorer
+) -> tuple[list[NDArray[np.int64]], list[NDArray[np.float64]]]:
+    """For each query its matches, best first, and their exact scores; ties stand in gallery order.
 
-    def score(part: slice) -> list[NDArray[np.float64]]:
-        lengths = [len(each) for each in matches[part]]
-        asking = np.repeat(np.arange(part.start, part.stop), lengths)
-        found = gallery_rows(np.concatenate(matches[part]))
-        return np.split(exact(rows.rows[asking], found), np.cumsum(lengths)[:-1])
+    The queries of one identity are scored together, since its images are then looked up and converted once.
+    """
+    step = max(1, _PAIRED_BYTES // (rows.rows.shape[1] * 8))
 
-    return [each for scores in map_threads(score, parts) for each in scores]
+    def score(places: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        images = rules.of_identity(int(rules.queries[places[0]]))
+        scores = np.empty((len(places), len(images)))
+        for start in range(0, len(images), step):
+            part = slice(start, start + step)
+            wide = gallery_rows(images[part]).astype(np.float64, copy=False)
+            for own, place in zip(scores, places.tolist(), strict=True):
+                own[part] = scorer.exact(rows.rows[place], wide)
+        found = []
+        for own, index in zip(scores, rules.queries[places].tolist(), strict=True):
+            matches = rules.matches(index)
+            exact = own[np.searchsorted(images, matches)]
+            order = np.lexsort((matches, -exact))
+            found.append((matches[order], exact[order]))
+        return found
+
+    groups = rules.groups()
+    batches = [groups[start : start + _IDENTITIES_AT_A_TIME] for start in range(0, len(groups), _IDENTITIES_AT_A_TIME)]
+    scored = map_threads(lambda batch: [score(places) for places in batch], batches)
+    matches, exact = [_NOTHING] * len(rows), [np.empty(0)] * len(rows)
+    for places, found in zip(groups, (each for batch in scored for each in batch), strict=True):
+        for place, (own, scores) in zip(places.tolist(), found, strict=True):
+            matches[place], exact[place] = own, scores
+    return matches, exact
 
 
 def run_test(
@@ -172,7 +182,7 @@ def run_test(
         chunk_bytes: Memory for scores, and for gallery rows.
         reporter: Hears of the progress.
     """
-    gallery, wide, scratch = test.gallery.embeddings, False, _Scratch()
+    gallery, wide, scratch, scaled = test.gallery.embeddings, False, _Scratch(), _Scratch()
     length = max(1, chunk_bytes // (gallery.shape[1] * gallery.itemsize))
     reporter = reporter or SilentReporter()
     with (
@@ -185,7 +195,7 @@ def run_test(
 
         for start in range(0, len(gallery), length):
             part = slice(start, start + length)
-            block = test.scorer.operand(gallery[part]) if test.gallery_rows is None else test.gallery_rows.part(part)
+            block = _block(test, part, scaled)
             block = block.widened() if wide else block
             size = max(1, chunk_bytes // (len(block) * block.rows.itemsize))
             for first in range(0, len(test.rows), size):
@@ -197,6 +207,14 @@ def run_test(
                     for tile in refused:
                         show(_chunk(test, slice(tile.first, tile.first + len(tile.queries)), block, start))
                 task.advance(sum(tile.scores.size for tile in tiles))
+
+
+def _block(test: RetrievalTest, part: slice, scratch: _Scratch) -> Operand:
+    """Some of the gallery's operands; those of another block in the same memory are then gone."""
+    if test.gallery_rows is not None:
+        return test.gallery_rows.part(part)
+    embeddings = test.gallery.embeddings[part]
+    return test.scorer.operand(embeddings, out=scratch.of(*embeddings.shape, embeddings.dtype))
 
 
 def _chunk(test: RetrievalTest, which: slice, block: Operand, start: int, scratch: _Scratch | None = None) -> Chunk:
@@ -215,7 +233,7 @@ def _chunk(test: RetrievalTest, which: slice, block: Operand, start: int, scratc
 
 
 class _Scratch:
-    """Memory for scores that is used again for every chunk: fresh pages take time."""
+    """Memory that is used again for every chunk or block: fresh pages take time."""
 
     def __init__(self) -> None:
         self._values: NDArray[np.floating] = np.empty(0)

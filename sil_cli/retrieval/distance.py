@@ -77,16 +77,19 @@ def unit_rows(embeddings: NDArray[Float], *, what: str = "given") -> NDArray[Flo
     return scale_to_unit(embeddings)
 
 
-def scale_to_unit(embeddings: NDArray[Float]) -> NDArray[Float]:
-    """As `unit_rows`, of embeddings that `check_embeddings` has found usable."""
-    units = np.empty(embeddings.shape, dtype=embeddings.dtype)
+def scale_to_unit(embeddings: NDArray[Float], *, out: NDArray[Float] | None = None) -> NDArray[Float]:
+    """As `unit_rows`, of embeddings that `check_embeddings` has found usable, written to `out` where it is given."""
+    units = np.empty(embeddings.shape, dtype=embeddings.dtype) if out is None else out
 
     def scale(part: slice) -> None:
+        held = np.empty((2, _block_rows(embeddings.shape[1]), embeddings.shape[1]))
         for start, block in _blocks(embeddings[part]):
-            wide = block.astype(np.float64)
+            wide, squares = held[:, : len(block)]
+            wide[...] = block
             if embeddings.dtype == np.float64:  # squares can then neither overflow nor vanish; those of float32 can't
                 wide /= np.abs(wide).max(axis=1, keepdims=True)
-            wide /= np.sqrt((wide * wide).sum(axis=1, keepdims=True))
+            np.multiply(wide, wide, out=squares)
+            wide /= np.sqrt(squares.sum(axis=1, keepdims=True))
             units[part][start : start + len(block)] = wide
 
     map_threads(scale, _parts(embeddings))
@@ -108,10 +111,13 @@ def cosines(query: NDArray[np.floating], rows: NDArray[np.floating]) -> NDArray[
     """
     scores = np.empty(len(rows), dtype=np.float64)
     wide = query.astype(np.float64)
+    held = np.empty((min(len(rows), _block_rows(rows.shape[1])), rows.shape[1]))
     for start, block in _blocks(rows):
-        part = slice(start, start + len(block))
-        terms = block.astype(np.float64)  # and then multiplied: four times as fast as a product that converts
-        terms *= wide[part] if wide.ndim == 2 else wide
+        part, terms = slice(start, start + len(block)), held[: len(block)]
+        if rows.dtype != np.float64:  # first converted, then multiplied: faster than a product that converts
+            terms[...] = block
+            block = terms
+        np.multiply(block, wide[part] if wide.ndim == 2 else wide, out=terms)
         terms.sum(axis=1, out=scores[part])
     return scores
 

@@ -55,8 +55,13 @@ class Scorer(Protocol):
 
     limits: tuple[float, float]
 
-    def operand(self, embeddings: NDArray[np.floating]) -> Operand:
-        """Make embeddings (N, D) ready; each row depends on itself alone."""
+    def operand(self, embeddings: NDArray[np.floating], *, out: NDArray[np.floating] | None = None) -> Operand:
+        """Make embeddings (N, D) ready; each row depends on itself alone.
+
+        Args:
+            embeddings: Of either side.
+            out: Memory for the rows, where they change.
+        """
 
     def product(
         self, queries: Operand, gallery: Operand, *, out: NDArray[np.floating] | None = None
@@ -96,9 +101,9 @@ class CosineScorer:
 
     limits = (-1.0, 1.0)
 
-    def operand(self, embeddings: NDArray[np.floating]) -> Operand:
+    def operand(self, embeddings: NDArray[np.floating], *, out: NDArray[np.floating] | None = None) -> Operand:
         """Scale rows to length 1."""
-        return Operand(scale_to_unit(embeddings), np.ones(len(embeddings)))
+        return Operand(scale_to_unit(embeddings, out=out), np.ones(len(embeddings)))
 
     def product(
         self, queries: Operand, gallery: Operand, *, out: NDArray[np.floating] | None = None
@@ -125,11 +130,12 @@ class EuclideanScorer:
         self._exponent = exponent
         self.limits = (-((2 * longest) ** 2) or -1.0, 0.0)
 
-    def operand(self, embeddings: NDArray[np.floating]) -> Operand:
+    def operand(self, embeddings: NDArray[np.floating], *, out: NDArray[np.floating] | None = None) -> Operand:
         """Scale by the power of two, and square."""
-        rows = (
-            np.ldexp(embeddings, self._exponent) if self._exponent else np.require(embeddings, requirements=["C", "A"])
-        )
+        if self._exponent:
+            rows = np.ldexp(embeddings, self._exponent, out=out)
+        else:
+            rows = np.require(embeddings, requirements=["C", "A"])
         return Operand(rows, np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
 
     def product(

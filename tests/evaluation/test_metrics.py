@@ -84,6 +84,16 @@ def test_chunked_equals_unchunked(case, chunk_bytes, metric):
     assert [one.tolist() for one in whole.ranks] == [one.tolist() for one in chunked.ranks]
 
 
+@settings(max_examples=150, deadline=None)
+@given(cases(), st.integers(1, 2000), st.sampled_from(["cosine", "euclidean"]))
+def test_a_gallery_that_is_made_ready_block_by_block_has_the_same_ranks(case, chunk_bytes, metric):
+    whole = rank_matches(*case, metric=metric)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streaming, "CHUNK_BYTES", 0)  # no gallery is then small enough to be held made ready
+        blocks = rank_matches(*case, metric=metric, chunk_bytes=chunk_bytes)
+    assert [one.tolist() for one in whole.ranks] == [one.tolist() for one in blocks.ranks]
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("spread", [1.0, 1e-3])
 def test_equal_to_the_oracle_at_a_real_dimension_in_every_chunking(dtype, spread):
