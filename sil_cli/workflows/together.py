@@ -212,7 +212,7 @@ def _say_here(store: Store, launch: Launch) -> bool:
         Whether they are woken: closing connections of NCCL might hang in turn, so those stay open.
     """
     store.set(f"here/{launch.number}", "yes")
-    if not distributed.is_initialized() or torch.cuda.is_initialized():
+    if not distributed.is_initialized() or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return False
     distributed.destroy_process_group()
     return True
