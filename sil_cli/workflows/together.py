@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+import traceback
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -174,10 +175,10 @@ def _as_told(error: BaseException, launch: Launch, store: Store | None) -> BaseE
     code = getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1)
     try:
         if lost is not None:
-            _say_here(store, launch)
+            _say_here(store, launch, error)
             _in_time(store, launch, LAST_WORDS, lambda: store.check(["told"]))
         elif isinstance(error, (KeyboardInterrupt, InterruptedWorkError)):
-            lost = _lost_while_stopping(store, launch)
+            lost = _lost_while_stopping(store, launch, error)
         if lost is None and not launch.is_first:
             _in_time(store, launch, FIRST_SPEAKS, lambda: store.check(["told"]))
         if lost is not None:
@@ -196,25 +197,30 @@ def _as_told(error: BaseException, launch: Launch, store: Store | None) -> BaseE
     return error
 
 
-def _lost_while_stopping(store: Store, launch: Launch) -> LostProcessError | None:
+def _lost_while_stopping(store: Store, launch: Launch, error: BaseException) -> LostProcessError | None:
     """Whether this process was stopped by torchrun because another had died: then that one doesn't stop as all do."""
-    if not _say_here(store, launch):
+    if not _say_here(store, launch, error):
         return None
     if _in_time(store, launch, STOPPING, lambda: store.check(["told"]) or not _absent(store, launch)):
         return None
     return LostProcessError("Another process has ended, or does not answer.", "See what it said.")
 
 
-def _say_here(store: Store, launch: Launch) -> bool:
+def _say_here(store: Store, launch: Launch, error: BaseException) -> bool:
     """Say that this process ends, and wake those that wait for it.
+
+    Connections close when nothing holds their group any more; the frames of the error do, where it came out of a call
+    of it. Without that those left fail one after another, each when the one before it has had its last words.
 
     Returns:
         Whether they are woken: closing connections of NCCL might hang in turn, so those stay open.
     """
     store.set(f"here/{launch.number}", "yes")
-    if not distributed.is_initialized() or torch.cuda.is_initialized():
+    if not distributed.is_initialized() or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return False
     distributed.destroy_process_group()
+    for each in _chain(error):
+        traceback.clear_frames(each.__traceback__)
     return True
 
 
@@ -238,12 +244,16 @@ def _absent(store: Store, launch: Launch) -> list[int]:
 
 def _lost_in(error: BaseException) -> LostProcessError | None:
     """The loss of another process that an error began with: cleaning up after it may have been interrupted."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, LostProcessError):
-            return seen
-        seen = seen.__cause__ or seen.__context__
-    return None
+    return next((each for each in _chain(error) if isinstance(each, LostProcessError)), None)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that led to it; some of other packages name themselves as their cause."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _missing(store: Store, launch: Launch, lost: LostProcessError) -> SilError:

@@ -162,7 +162,7 @@ def draw(path: Path, m: Measured, a: Assumed) -> None:
     }
     figure, axes = plt.subplots(2, 3, figsize=(14, 8), constrained_layout=True)
     for axis, (title, value) in zip(axes.flat, by_code.items(), strict=False):
-        for style, code in zip(("-", "--", "-.", ":", "-", "--"), m.code_bytes, strict=True):
+        for style, code in zip(("-", "--", "-.", ":", "-"), m.code_bytes, strict=True):
             label = f"{code} (recall@10 {m.recall[code]:.3f})"
             axis.plot(sizes, [value(n, code) for n in sizes], style, label=label)
         axis.set(xscale="log", yscale="log", title=title, xlabel="crops")

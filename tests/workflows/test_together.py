@@ -95,7 +95,7 @@ def test_a_stop_is_no_ones_fault(store) -> None:
 
 @pytest.mark.parametrize("error", [InterruptedWorkError("Stopped.", "Go on."), KeyboardInterrupt()])
 def test_whoever_torchrun_stops_because_another_was_killed_names_it(store, monkeypatch, error) -> None:
-    monkeypatch.setattr(together, "_say_here", lambda store, launch: store.set(f"here/{launch.number}", "") or True)
+    monkeypatch.setattr(together, "_say_here", lambda store, launch, _: store.set(f"here/{launch.number}", "") or True)
     store.set("here/2", "yes")
     told = _as_told(error, process(0), store)
     assert isinstance(told, SilError)
@@ -104,7 +104,7 @@ def test_whoever_torchrun_stops_because_another_was_killed_names_it(store, monke
 
 
 def test_all_that_are_stopped_together_are_stopped(store, monkeypatch) -> None:
-    monkeypatch.setattr(together, "_say_here", lambda store, launch: store.set(f"here/{launch.number}", "") or True)
+    monkeypatch.setattr(together, "_say_here", lambda store, launch, _: store.set(f"here/{launch.number}", "") or True)
     store.set("here/1", "yes")
     store.set("here/2", "yes")
     stopped = InterruptedWorkError("Stopped.", "Go on.")
