@@ -46,6 +46,18 @@ def test_the_best_are_found_however_many_are_asked_for(segment, units, count, ke
     assert (np.diff(scores[:, : kept or k]) <= 0).all()
 
 
+@pytest.mark.parametrize("cores", [1, 2, 3])
+@pytest.mark.parametrize("k", [1, 10, 700])
+def test_one_query_is_shared_out_over_the_cores(segment, units, monkeypatch, cores, k) -> None:
+    monkeypatch.setattr("sil_cli.retrieval.segments.cpu_count", lambda: cores)
+    monkeypatch.setattr("sil_cli.retrieval.segments._ROWS_OF_THREAD", 500)
+    scores, ids = segment.search(units[5:6], k, None)
+    expected, expected_ids = by_hand(segment, units[5:6], k, None)
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
+    assert (ids == expected_ids).mean() > 0.99
+    assert ids[0, 0] == segment.ids[5]
+
+
 @pytest.mark.parametrize("count", [1, 8])
 def test_fewer_come_back_where_fewer_are_kept(segment, units, count) -> None:
     small = Segment(segment.ids[:100], units[:100])
