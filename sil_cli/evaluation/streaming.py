@@ -214,8 +214,8 @@ def _block(test: RetrievalTest, part: slice, scratch: _Scratch) -> Operand:
     if test.gallery_rows is not None:
         return test.gallery_rows.part(part)
     embeddings = test.gallery.embeddings[part]
-    rows, dimension = embeddings.shape
-    return test.scorer.operand(embeddings, out=scratch.of(rows, dimension, embeddings.dtype))
+    rows, columns = embeddings.shape
+    return test.scorer.operand(embeddings, out=scratch.of(rows, columns, embeddings.dtype))
 
 
 def _chunk(test: RetrievalTest, which: slice, block: Operand, start: int, scratch: _Scratch | None = None) -> Chunk:
