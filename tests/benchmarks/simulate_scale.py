@@ -29,7 +29,7 @@ class Measured:
         code_bytes: b of each code.
         scan: s of each code: seconds in which one core compares a query with one vector.
         recall: recall@10 of each code alone.
-        share: p, the share of the vectors in the cells that give recall@10 of 0.99.
+        share: p, the share of the vectors in the cells that give recall@10 of 0.99; None where it was not measured.
         row_bytes: r, on disk beside the vector.
         fixed_seconds: t0 of a query.
         insert_rate: Vectors a second by one client.
@@ -41,7 +41,7 @@ class Measured:
     code_bytes: dict[str, int]
     scan: dict[str, float]
     recall: dict[str, float]
-    share: float
+    share: float | None
     row_bytes: float
     fixed_seconds: float
     insert_rate: float
@@ -55,10 +55,12 @@ class Assumed:
 
     machine_memory: float
     machine_cores: int
+    bandwidth: float
     machine_price: float
     store_price: float
     used_share: float
     replicas: int
+    share: float
     core_rate: float
     gpu_rate: float
 
@@ -74,7 +76,7 @@ def read_measured(file: Path) -> Measured:
         code_bytes={code: one["bytes"] for code, one in codes.items()},
         scan=scan,
         recall={code: one["recall"] for code, one in codes.items()},
-        share=found["codes"]["cells"]["share"],
+        share=found["codes"].get("cells", {}).get("share"),
         row_bytes=local["bytes"] / count - 4 * dimension - 8,
         fixed_seconds=max(0.0, server["all"][0] / 1000 - scan["float32"] * count),
         insert_rate=count / server["add"],
@@ -104,8 +106,9 @@ def machines(n: float, code: str, m: Measured, a: Assumed) -> int:
 
 
 def query_seconds(n: float, code: str, m: Measured, a: Assumed, *, share: float = 1.0) -> float:
-    """T(n) = t0 + s · p · n · R / (M(n) · c): all cores of one replica at once; p = 1 looks at every vector."""
-    return m.fixed_seconds + m.scan[code] * share * n / (shards(n, code, m, a) * a.machine_cores)
+    """T(n) = t0 + p · n / shards · max(s / c, b / W): all cores of a replica at once; p = 1 looks at every vector."""
+    each = max(m.scan[code] / a.machine_cores, m.code_bytes[code] / a.bandwidth)
+    return m.fixed_seconds + share * n / shards(n, code, m, a) * each
 
 
 def days(n: float, rate: float) -> float:
@@ -123,7 +126,7 @@ def constants(m: Measured) -> list[str]:
     """What was measured, as docs/scale.md gives it."""
     scans = ", ".join(f"{code} {1e9 * seconds:.0f} ns" for code, seconds in m.scan.items())
     return [
-        f"r = {m.row_bytes:.0f} bytes, t0 = {1000 * m.fixed_seconds:.1f} ms, p = {m.share:.4f}, "
+        f"r = {m.row_bytes:.0f} bytes, t0 = {1000 * m.fixed_seconds:.1f} ms, p = {m.share}, "
         f"inserted {m.insert_rate:,.0f} a second",
         f"s: {scans}",
     ]
@@ -134,7 +137,7 @@ def table(m: Measured, a: Assumed) -> list[str]:
     lines = [
         f"| 10^{round(math.log10(n))} | {code} | {bytes_in_memory(n, code, m) / GIB:,.0f} GiB"
         f" | {shards(n, code, m, a):,} | {machines(n, code, m, a):,} | {1000 * query_seconds(n, code, m, a):,.0f} ms"
-        f" | {1000 * query_seconds(n, code, m, a, share=m.share):,.0f} ms"
+        f" | {1000 * query_seconds(n, code, m, a, share=a.share):,.0f} ms"
         f" | {bytes_stored(n, m) / 1e12:,.2f} TB | {monthly_cost(n, code, m, a):,.0f} |"
         for n in SHOWN
         for code in m.code_bytes
@@ -150,26 +153,26 @@ def draw(path: Path, m: Measured, a: Assumed) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    sizes = [10 ** (5 + step / 20) for step in range(81)]
+    sizes = [10 ** (4 + step / 20) for step in range(101)]
     by_code = {
         "memory of the codes, GiB": lambda n, code: bytes_in_memory(n, code, m) / GIB,
         f"machines of {a.machine_memory / GIB:.0f} GiB, {a.replicas} replicas": lambda n, code: machines(n, code, m, a),
         "cost a month (assumed prices)": lambda n, code: monthly_cost(n, code, m, a),
         "a query of every vector, ms": lambda n, code: 1000 * query_seconds(n, code, m, a),
-        f"a query of {100 * m.share:.1f} % of them, ms": lambda n, code: (
-            1000 * query_seconds(n, code, m, a, share=m.share)
+        f"a query of {100 * a.share:.1f} % of them, ms": lambda n, code: (
+            1000 * query_seconds(n, code, m, a, share=a.share)
         ),
     }
     figure, axes = plt.subplots(2, 3, figsize=(14, 8), constrained_layout=True)
     for axis, (title, value) in zip(axes.flat, by_code.items(), strict=False):
-        for style, code in zip(("-", "--", "-.", ":", "-"), m.code_bytes, strict=True):
+        for style, code in zip(("-", "--", "-.", ":", "-"), m.code_bytes, strict=False):
             label = f"{code} (recall@10 {m.recall[code]:.3f})"
             axis.plot(sizes, [value(n, code) for n in sizes], style, label=label)
         axis.set(xscale="log", yscale="log", title=title, xlabel="crops")
     axes.flat[0].legend(fontsize=8)
     last = axes.flat[-1]
     for name, rate in (
-        (f"embedded by a core ({a.core_rate:.0f} a second)", a.core_rate),
+        (f"embedded by a core ({a.core_rate:.0f} a second, assumed)", a.core_rate),
         (f"embedded by a GPU ({a.gpu_rate:,.0f}, assumed)", a.gpu_rate),
         (f"inserted by one client ({m.insert_rate:,.0f})", m.insert_rate),
     ):
@@ -193,21 +196,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None, help="a .png for the curves")
     parser.add_argument("--memory", type=float, default=256.0, help="GiB of a machine (assumed)")
     parser.add_argument("--cores", type=int, default=32, help="cores of a machine (assumed)")
+    parser.add_argument("--bandwidth", type=float, default=200.0, help="GB/s from a machine's memory (assumed)")
     parser.add_argument("--price", type=float, default=1000.0, help="of a machine a month (assumed)")
     parser.add_argument("--store-price", type=float, default=25.0, help="of a TB a month (assumed)")
     parser.add_argument("--used", type=float, default=0.7, help="share of memory that may hold codes (assumed)")
     parser.add_argument("--replicas", type=int, default=2)
-    parser.add_argument("--core-rate", type=float, default=38.0, help="crops a second a core embeds (docs/benchmarks)")
+    parser.add_argument("--share", type=float, default=0.05, help="p, where none was measured (assumed)")
+    parser.add_argument("--core-rate", type=float, default=16.0, help="crops a second a core embeds (assumed)")
     parser.add_argument("--gpu-rate", type=float, default=1000.0, help="crops a second a GPU embeds (assumed)")
     chosen = parser.parse_args()
     m = read_measured(chosen.measured)
     a = Assumed(
         chosen.memory * GIB,
         chosen.cores,
+        1e9 * chosen.bandwidth,
         chosen.price,
         chosen.store_price,
         chosen.used,
         chosen.replicas,
+        chosen.share if m.share is None else m.share,
         chosen.core_rate,
         chosen.gpu_rate,
     )
