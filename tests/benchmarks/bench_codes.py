@@ -5,8 +5,7 @@
 Last comes an inverted file of 4·√n cells: the least number of cells with recall@10 of 0.99, and the share of all
 vectors that lie in them.
 
-One thread does it all, BLAS's too: a product quantizer is trained in so many short steps that two threads of BLAS that
-wait for each other seem to make it many times slower (PQ64: 159 s).
+One thread does it all, BLAS's too.
 """
 
 from __future__ import annotations
