@@ -139,11 +139,9 @@ class Segment:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Scores and rows, (Q, k), by FAISS, which compares one query at a time until there are hundreds."""
         queries = np.ascontiguousarray(queries)
-        if keep is not None:
-            return self._among(queries, k, _faiss.IDSelectorBitmap(np.packbits(keep, bitorder="little")))
         # One query reads all vectors: as fast as memory is read, of which one core gets a part only.
         edges = np.linspace(0, len(self), min(cpu_count(), max(1, len(self) // _ROWS_OF_THREAD)) + 1).astype(int)
-        ranges = [_faiss.IDSelectorRange(*map(int, pair)) for pair in pairwise(edges)]
+        ranges = [_selector(first, last, keep) for first, last in pairwise(edges.tolist())]
         parts = map_threads(lambda part: self._among(queries, k, part), ranges)
         if len(parts) == 1:
             return parts[0]
@@ -157,6 +155,15 @@ class Segment:
         """Scores and rows, (Q, k), of the rows that a selector of FAISS's lets through; -1 where there are fewer."""
         scores, rows = self._flat.search(queries, k, params=_faiss.SearchParameters(sel=selector))
         return scores, rows
+
+
+def _selector(first: int, last: int, keep: NDArray[np.bool_] | None) -> Any:
+    """FAISS's selector of the rows from `first` to below `last` that are to be kept."""
+    if keep is None:
+        return _faiss.IDSelectorRange(first, last)
+    inside = np.zeros(len(keep), dtype=np.bool_)
+    inside[first:last] = keep[first:last]
+    return _faiss.IDSelectorBitmap(np.packbits(inside, bitorder="little"))
 
 
 def write_segment(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> tuple[str, str]:

@@ -57,6 +57,7 @@ def one_voice(launch: Launch) -> Iterator[None]:
         yield
         return
     store: Store | None = None
+    _hear_stops()
     try:
         store = _meet(launch)
         yield
@@ -159,6 +160,15 @@ def _meet(launch: Launch) -> Store:
     """The store of torchrun itself, which outlives the processes that it started; each attempt has its own keys."""
     store: Store = next(rendezvous("env://"))[0]
     return PrefixStore(f"sil-{launch.attempt}", store)
+
+
+def _hear_stops() -> None:
+    """Let SIGTERM interrupt as Ctrl-C does, wherever nothing else listens for it.
+
+    torchrun sends it to those that are left as soon as one process has ended. Who dies of it can't tell why.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _finish_speaking() -> None:

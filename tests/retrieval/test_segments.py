@@ -48,14 +48,16 @@ def test_the_best_are_found_however_many_are_asked_for(segment, units, count, ke
 
 @pytest.mark.parametrize("cores", [1, 2, 3])
 @pytest.mark.parametrize("k", [1, 10, 700])
-def test_one_query_is_shared_out_over_the_cores(segment, units, monkeypatch, cores, k) -> None:
+@pytest.mark.parametrize("kept", [None, COUNT // 3, 5], ids=["all", "a third", "five"])
+def test_one_query_is_shared_out_over_the_cores(segment, units, monkeypatch, cores, k, kept) -> None:
     monkeypatch.setattr("sil_cli.retrieval.segments.cpu_count", lambda: cores)
     monkeypatch.setattr("sil_cli.retrieval.segments._ROWS_OF_THREAD", 500)
-    scores, ids = segment.search(units[5:6], k, None)
-    expected, expected_ids = by_hand(segment, units[5:6], k, None)
+    keep = None if kept is None else np.random.default_rng(kept).permutation(COUNT) < kept
+    scores, ids = segment.search(units[5:6], k, keep)
+    expected, expected_ids = by_hand(segment, units[5:6], k, keep)
     np.testing.assert_allclose(scores, expected, atol=1e-6)
     assert (ids == expected_ids).mean() > 0.99
-    assert ids[0, 0] == segment.ids[5]
+    assert (ids[0] >= 0).sum() == min(k, kept or COUNT)
 
 
 @pytest.mark.parametrize("count", [1, 8])

@@ -1,6 +1,7 @@
 """Processes agree, and speak with one voice; each is played in turn, with a real store between them."""
 
 import json
+import signal
 
 import pytest
 from torch.distributed import HashStore
@@ -12,7 +13,7 @@ from sil_cli.runtime import SilentReporter
 from sil_cli.training.ranks import Ranks
 from sil_cli.workflows import together
 from sil_cli.workflows.rank_log import RankLog
-from sil_cli.workflows.together import _as_told, agree
+from sil_cli.workflows.together import _as_told, agree, one_voice
 
 
 class Played(Ranks):
@@ -138,3 +139,15 @@ def test_every_process_keeps_a_log(tmp_path) -> None:
         "because of OSError: the cable",
     ]
     assert heard.notes == ("before the folder is known",)
+
+
+def test_a_process_that_is_stopped_at_any_moment_still_says_who_is_missing(store, monkeypatch) -> None:
+    """torchrun sends SIGTERM to those that are left; by default a process dies of it without a word."""
+    monkeypatch.setattr(together, "_meet", lambda launch: store)
+    monkeypatch.setattr(together, "_say_here", lambda *_: store.set("here/0", "yes") is None)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SilError, match="Process 1 of 2 has ended"), one_voice(Launch(number=0, count=2)):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
