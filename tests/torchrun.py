@@ -43,3 +43,10 @@ def wait_for(condition, process) -> None:
 
 def errors_in(err: str) -> list[str]:
     return [line for line in err.splitlines() if line.startswith("Error:")]
+
+
+def only_error_in(err: str) -> str:
+    """The one error that was told; all that was said where there is none, or more than one."""
+    found = errors_in(err)
+    assert len(found) == 1, err
+    return found[0]

@@ -11,7 +11,7 @@ import pytest
 from commands import settings_flags, sil
 from odd_process import COMMIT
 from PIL import Image
-from torchrun import end, errors_in, start_torchrun, wait_for
+from torchrun import end, errors_in, only_error_in, start_torchrun, wait_for
 
 from sil_cli.retrieval.stores import open_store
 
@@ -76,7 +76,7 @@ def test_one_of_two_is_killed_and_another_run_embeds_the_rest(crops, model, alon
     process = start_torchrun(2, *arguments, cwd=tmp_path, command=odd(1, "kill:2"))
     _, err = end(process)
     assert process.returncode == 1
-    (told,) = errors_in(err)
+    told = only_error_in(err)
     assert "Process 1 of 2 has ended or does not answer" in told
     assert "run the same command again" in err
     document = sil(*arguments).document
@@ -96,7 +96,7 @@ def test_one_of_two_is_killed_and_torchrun_starts_both_anew(crops, model, alone,
     assert document["unchanged"] == 2 * COMMIT
     assert document["embedded"] == document["added"] == IMAGES - 2 * COMMIT
     assert [failed["path"] for failed in document["failed"]] == ["20a.png"]
-    (told,) = errors_in(err)
+    told = only_error_in(err)
     assert "Process 1 of 2 has ended or does not answer" in told
     require_same(contents(tmp_path / "g"), alone, atol=1e-6)
 
@@ -115,7 +115,7 @@ def test_what_a_kill_left_is_taken_up_by_any_number(
     process = start_torchrun(count, *arguments, cwd=tmp_path, command=odd(victim, "kill:2"))
     _, err = end(process)
     assert process.returncode == 1
-    (told,) = errors_in(err)
+    told = only_error_in(err)
     assert f"Process {victim} of {count} has ended or does not answer" in told
     before = contents(tmp_path / "g", store)
     assert COMMIT <= len(before) < IMAGES
@@ -215,7 +215,7 @@ def test_other_packages_on_one_machine_are_named(world, crops, model, tmp_path, 
     process = start_torchrun(2, command, *arguments, cwd=tmp_path, command=odd(1, "package"))
     _, err = end(process)
     assert process.returncode == 1
-    (told,) = errors_in(err)
+    told = only_error_in(err)
     assert "Process 1 does not agree with process 0: the version of numpy = 2.0.9 (there " in told
     assert not (tmp_path / "run").exists()
     assert not (tmp_path / "g/vectors").exists()
@@ -230,7 +230,7 @@ def test_a_second_launch_into_the_same_gallery_is_refused(crops, model, alone, t
         second = start_torchrun(2, *arguments, cwd=tmp_path, options=["--standalone"])
         _, err = end(second)
         assert second.returncode == 1
-        (told,) = errors_in(err)
+        told = only_error_in(err)
         assert "is being written by process" in told
     finally:
         first.terminate()
