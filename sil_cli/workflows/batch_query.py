@@ -16,6 +16,7 @@ import numpy as np
 from sil_cli.data.parallel import one_ahead
 from sil_cli.errors import DataError, InterruptedWorkError, UsageError
 from sil_cli.files import writing
+from sil_cli.runtime import stop_at_safe_point
 from sil_cli.workflows.decisions import decide
 from sil_cli.workflows.embed import embed_files
 from sil_cli.workflows.ingest.options import ingest_options
@@ -153,13 +154,21 @@ class _Answering:
         with closing(answers):
             for item in items:
                 line = _error_line(item) if isinstance(item, FailedImage) else next(answers)
-                stream.write(line.model_dump_json() + "\n")
-                self.done += 1
-                self.failed += line.error is not None
+                self._write(line, stream)
                 task.advance()
-                if self.done % self._batch == 0:
-                    stream.flush()
         stream.flush()
+
+    def _write(self, line: BatchLine, stream: TextIO) -> None:
+        """Write a line and count it: Ctrl-C comes before both or after both."""
+        text = line.model_dump_json() + "\n"
+        with stop_at_safe_point() as stop:
+            stream.write(text)
+            self.done += 1
+            self.failed += line.error is not None
+            if self.done % self._batch == 0:
+                stream.flush()
+        if stop.requested:
+            raise KeyboardInterrupt
 
     def _answers(self, images: Sequence[SeenImage]) -> Generator[BatchLine, None, None]:
         """The lines of images, worked out one batch after another; the next one is embedded meanwhile."""

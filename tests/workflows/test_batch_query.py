@@ -1,0 +1,39 @@
+"""Many queries: what is said of them when Ctrl-C comes at the worst moment."""
+
+import io
+import os
+import signal
+
+import pytest
+
+from sil_cli.errors import InterruptedWorkError
+from sil_cli.runtime import SilentReporter
+from sil_cli.settings import load_settings
+from sil_cli.workflows.batch_query import query_batch
+
+
+class _StopsOnce(io.StringIO):
+    """Ctrl-C comes while one line is on its way: it is written, but not yet counted."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self._at = at
+
+    def write(self, text: str) -> int:
+        count = super().write(text)
+        self._at -= 1
+        if self._at == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return count
+
+
+@pytest.mark.parametrize("at", [1, 3])
+def test_ctrl_c_between_a_line_and_its_count(in_world, tmp_path, at) -> None:
+    picture = next((in_world / "data").glob("*/images/query/*.jpg"))
+    names = tmp_path / "names.txt"
+    names.write_text(f"{picture}\n" * 5)
+    settings = load_settings(flags={"query": {"batch": names, "top": 1}})
+    lines = _StopsOnce(at)
+    with pytest.raises(InterruptedWorkError, match=f"Stopped after {at} queries; their lines are whole"):
+        query_batch(settings, SilentReporter(), lines)
+    assert lines.getvalue().count("\n") == at
