@@ -10,6 +10,7 @@ import torch
 
 from sil_cli.models.arithmetic import keep_wrong_layers_in_float32
 from sil_cli.models.extract import embed_batches
+from sil_cli.models.small_maps import multiply_small_maps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,7 +69,9 @@ def make_torch_engine(
 
     Layers that the CPU gets wrong in bfloat16 stay in float32.
     """
-    if bfloat16 and device.type == "cpu":
-        keep_wrong_layers_in_float32(embedder, gradients=False)
+    if device.type == "cpu":
+        multiply_small_maps(embedder)
+        if bfloat16:
+            keep_wrong_layers_in_float32(embedder, gradients=False)
     ready = embedder.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return TorchEngine(ready, fingerprint, device, bfloat16)

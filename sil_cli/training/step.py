@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 
 from sil_cli.models.parts import UNDIVIDED, Part
 from sil_cli.models.precision import autocast
+from sil_cli.training.apart import norms_apart
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sil_cli.models.embedder import Embedder
     from sil_cli.models.stylize import Style
@@ -86,15 +88,18 @@ def interleaved_step(
     Returns:
         L_M, the mean over the sources of their losses before the update; a detached scalar on the device.
     """
-    device = batches[0].images.device
+    images = torch.cat([batch.images for batch in batches])
+    device = images.device
 
-    def embed(images: Tensor, part: Part, *, styled: bool) -> Tensor:
-        draw = (lambda features: style.apply(features, rng, part)) if styled else None
+    def embed(images: Tensor, draw: Callable[[Tensor], Tensor] | None) -> Tensor:
         with autocast(device, options.half):
             return embedder(images, style=draw, after_stages=options.after_stages)  # type: ignore[no-any-return]
 
-    # First forward, original styles: each source alone, so that batch norm sees one domain at a time.
-    originals = [embed(batch.images, batch.part, styled=options.style_in != "second") for batch in batches]
+    # First forward, original styles: each source as if alone, so that batch norm sees one domain at a time.
+    sizes = [len(batch.images) for batch in batches]
+    own_style = _style_of_each(style, batches, rng) if options.style_in != "second" else None
+    with norms_apart(embedder, sizes):
+        originals = torch.split(embed(images, own_style), sizes)
     losses = [  # a process's mean counts by its share of the batch, so that the sum over the processes is the mean
         memory.loss(embeddings, own_labels(batch), temperature=options.temperature) * batch.part.weight
         for memory, embeddings, batch in zip(memories, originals, batches, strict=True)
@@ -112,9 +117,10 @@ def interleaved_step(
     # Second forward, interleaved styles, with θ': one shuffled batch of all sources; it feeds the prototypes only.
     shuffling = rng.permutation(sum(len(batch.labels) for batch in batches))
     part, own_order = batches[0].part.joined([batch.part for batch in batches[1:]]).shuffled(shuffling)
-    images = torch.cat([batch.images for batch in batches])[torch.from_numpy(own_order).to(device, non_blocking=True)]
+    images = images[torch.from_numpy(own_order).to(device, non_blocking=True)]
+    interleaved = (lambda maps: style.apply(maps, rng, part)) if options.style_in != "first" else None
     with torch.no_grad(), _statistics(embedder, options):
-        embeddings = part.gather(embed(images, part, styled=options.style_in != "first"))
+        embeddings = part.gather(embed(images, interleaved))
     owners = np.repeat(np.arange(len(batches)), [len(batch.labels) for batch in batches])[shuffling]
     labels = torch.cat([batch.labels for batch in batches])[torch.from_numpy(shuffling)]
     for source, memory in enumerate(memories):
@@ -126,6 +132,18 @@ def interleaved_step(
 def own_labels(batch: Batch) -> Tensor:
     """The labels of the images that this process holds, on the images' device."""
     return batch.part.own(batch.labels).to(batch.images.device, non_blocking=True)
+
+
+def _style_of_each(style: Style, batches: Sequence[Batch], rng: np.random.Generator) -> Callable[[Tensor], Tensor]:
+    """The style of each source's stretch of a batch of all sources, drawn for each by itself."""
+    sizes = [len(batch.images) for batch in batches]
+    rngs = rng.spawn(len(batches))
+    draws = [partial(style.apply, rng=own, part=batch.part) for own, batch in zip(rngs, batches, strict=True)]
+
+    def apply(maps: Tensor) -> Tensor:
+        return torch.cat([draw(own) for draw, own in zip(draws, torch.split(maps, sizes), strict=True)])
+
+    return apply
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from sil_cli.models.arithmetic import keep_wrong_layers_in_float32
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.precision import half_precision
 from sil_cli.models.record import Architecture
+from sil_cli.models.small_maps import multiply_small_maps
 from sil_cli.models.stylize import make_style
 from sil_cli.models.weights import load_pretrained
 from sil_cli.runtime import cpu_count, resolve_device
@@ -115,8 +116,10 @@ def compose(
         )
     if fresh and ranks.is_first:
         load_pretrained(embedder, settings.model.weights)
-    if device.type == "cpu" and half_precision(settings.train.precision, device) == torch.bfloat16:
-        _mend_bfloat16(embedder, reporter)
+    if device.type == "cpu":
+        multiply_small_maps(embedder)
+        if half_precision(settings.train.precision, device) == torch.bfloat16:
+            _mend_bfloat16(embedder, reporter)
     sources = [_open_source(dataset, settings, reporter, ranks) for dataset in datasets]
     method = _method(settings, embedder, sources, device, fresh=fresh)
     return Training(embedder, sources, method, _loop_options(settings, device), device=device, ranks=ranks)

@@ -1,5 +1,7 @@
 """One iteration held against the paper: replayed by hand in float64 with plain loops and autograd."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -41,11 +43,11 @@ def make_prototypes(dimension: int = 512) -> list[torch.Tensor]:
 
 
 def first_pass_by_hand(
-    embedder, prototypes, batches, temperature, style, stages
+    embedder, prototypes, batches, temperature, styles, stages
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """L_M and the embeddings of each source, which passes alone."""
     per_source, embeddings = [], []
-    for rows, batch in zip(prototypes, batches, strict=True):
+    for rows, batch, style in zip(prototypes, batches, styles, strict=True):
         terms = []
         embeddings.append(embedder(batch.images, style=style, after_stages=stages))
         for embedding, label in zip(embeddings[-1], batch.labels.tolist(), strict=True):
@@ -96,10 +98,11 @@ def replay(name: str, more: dict, options: StepOptions, ours: Embedder, hand: Em
         def restyle(maps: torch.Tensor, rng=rng) -> torch.Tensor:
             return apply_by_hand(name, maps, rng, **more)
 
-        first_style = restyle if options.style_in in ("first", "both") else None
+        styled = options.style_in in ("first", "both")  # then each source's styles are drawn for it alone
+        first_styles = [partial(restyle, rng=each) if styled else None for each in rng.spawn(len(batches))]
         second_style = restyle if options.style_in in ("second", "both") else None
         stages = options.after_stages
-        expected, embeddings = first_pass_by_hand(hand, prototypes, batches, options.temperature, first_style, stages)
+        expected, embeddings = first_pass_by_hand(hand, prototypes, batches, options.temperature, first_styles, stages)
         gradients = torch.autograd.grad(expected, learnt)
         with torch.no_grad():
             adam_by_hand(learnt, gradients, moments, iteration + 1)
