@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import time
 from contextlib import closing
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -146,27 +147,25 @@ class _Answering:
         self._searching, self._engine = searching, engine
         self._batch = settings.gallery.batch
         self._exclude_self = settings.query.exclude_self
-        self._here = Path.cwd()
+        self._here = f"{Path.cwd()}{os.sep}"
 
     def answer(self, items: Sequence[SeenImage | FailedImage], stream: TextIO, task: Task) -> None:
         """Write one line for each item, in order."""
         answers = self._answers([item for item in items if not isinstance(item, FailedImage)])
         with closing(answers):
-            for item in items:
-                line = _error_line(item) if isinstance(item, FailedImage) else next(answers)
-                self._write(line, stream)
-                task.advance()
-        stream.flush()
+            lines = (_error_line(item) if isinstance(item, FailedImage) else next(answers) for item in items)
+            while some := list(islice(lines, self._batch)):
+                self._write(some, stream)
+                task.advance(len(some))
 
-    def _write(self, line: BatchLine, stream: TextIO) -> None:
-        """Write a line and count it: Ctrl-C comes before both or after both."""
-        text = line.model_dump_json() + "\n"
+    def _write(self, lines: Sequence[BatchLine], stream: TextIO) -> None:
+        """Write lines and count them: Ctrl-C comes before both or after both."""
+        text = "".join(f"{line.model_dump_json()}\n" for line in lines)
         with stop_at_safe_point() as stop:
             stream.write(text)
-            self.done += 1
-            self.failed += line.error is not None
-            if self.done % self._batch == 0:
-                stream.flush()
+            stream.flush()
+            self.done += len(lines)
+            self.failed += sum(line.error is not None for line in lines)
         if stop.requested:
             raise KeyboardInterrupt
 
@@ -226,8 +225,8 @@ class _Answering:
 
     def _shown(self, image: SeenImage) -> str:
         """The image's path from the working folder, or a whole one where it lies elsewhere."""
-        inside = image.file.is_relative_to(self._here)
-        return image.file.relative_to(self._here).as_posix() if inside else str(image.file)
+        whole = str(image.file)
+        return whole.removeprefix(self._here).replace(os.sep, "/") if whole.startswith(self._here) else whole
 
 
 def _error_line(item: FailedImage) -> BatchLine:

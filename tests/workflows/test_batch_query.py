@@ -13,7 +13,7 @@ from sil_cli.workflows.batch_query import query_batch
 
 
 class _StopsOnce(io.StringIO):
-    """Ctrl-C comes while one line is on its way: it is written, but not yet counted."""
+    """Ctrl-C comes while lines are on their way: they are written, but not yet counted."""
 
     def __init__(self, at: int) -> None:
         super().__init__()
@@ -27,13 +27,13 @@ class _StopsOnce(io.StringIO):
         return count
 
 
-@pytest.mark.parametrize("at", [1, 3])
-def test_ctrl_c_between_a_line_and_its_count(in_world, tmp_path, at) -> None:
+@pytest.mark.parametrize(("at", "done"), [(1, 2), (2, 4), (3, 5)])
+def test_ctrl_c_between_lines_and_their_count(in_world, tmp_path, at, done) -> None:
     picture = next((in_world / "data").glob("*/images/query/*.jpg"))
     names = tmp_path / "names.txt"
     names.write_text(f"{picture}\n" * 5)
-    settings = load_settings(flags={"query": {"batch": names, "top": 1}})
+    settings = load_settings(flags={"query": {"batch": names, "top": 1}, "gallery": {"batch": 2}})
     lines = _StopsOnce(at)
-    with pytest.raises(InterruptedWorkError, match=f"Stopped after {at} queries; their lines are whole"):
+    with pytest.raises(InterruptedWorkError, match=f"Stopped after {done} queries; their lines are whole"):
         query_batch(settings, SilentReporter(), lines)
-    assert lines.getvalue().count("\n") == at
+    assert lines.getvalue().count("\n") == done
