@@ -28,6 +28,13 @@ _faiss: Any = faiss  # it makes much of itself while it is imported, which type 
 EXACT_UP_TO = 100_000
 """Images up to which exact search is quick enough to be chosen by itself."""
 
+EXACT_BYTES = EXACT_UP_TO * 512 * 4
+"""Bytes of vectors up to which it is: one query reads them all, in less time than its embedding takes to compute.
+
+Two cores of a Xeon of the Sapphire Rapids class read so many in 14 to 20 ms, and 100,000 vectors of 2048 values in 47;
+the forward pass of a ResNet-18 took 29 ms there, that of a ResNet-50 34.
+"""
+
 GRAPH_UP_TO = 4_000_000
 """Images up to which a graph is chosen by itself: beyond, its links outgrow the memory, and building takes too long."""
 
@@ -57,7 +64,7 @@ def automatic_factory(count: int, dimension: int) -> str | None:
     lists, for still more vectors, are built quickly and read in few pieces; their size balances the cost of choosing
     cells against that of looking into them.
     """
-    if count <= EXACT_UP_TO:
+    if count <= EXACT_UP_TO and 4 * count * dimension <= EXACT_BYTES:
         return None
     return graph_factory(dimension) if count <= GRAPH_UP_TO else cells_factory(count)
 
