@@ -3,9 +3,11 @@
     python tests/benchmarks/bench_step.py
     python tests/benchmarks/bench_step.py --batch 8 --rounds 5
     python tests/benchmarks/bench_step.py --batch 32 --rounds 2 --fastest
+    python tests/benchmarks/bench_step.py --small --batch 32 --threads 1
     python tests/benchmarks/bench_step.py --device cuda --compile
 
-ResNet-50, 256×128, three sources, ubs: the paper's recipe. First both are held against each other in float32: loss,
+ResNet-50, 256×128, three sources, ubs: the paper's recipe; or with --small ResNet-18, 64×32, last stride 2, that of
+generated networks. First both are held against each other in float32: loss,
 gradients, weights and prototypes of one iteration. Then all ways take turns, an iteration each, so that whatever else
 the machine does meets all of them; the medians are compared. At the paper's 64 images a source the plain iteration
 needs about 17 GB of memory; --batch makes it smaller for all ways alike.
@@ -27,20 +29,49 @@ from plain_step import PlainNetwork, plain_step
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from sil_cli.models.arithmetic import keep_wrong_layers_in_float32
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.record import IMAGENET_MEAN, IMAGENET_STD, Architecture
+from sil_cli.models.small_maps import multiply_small_maps
 from sil_cli.models.stylize import UniformBatchStyle
 from sil_cli.training.descent import Descent
 from sil_cli.training.memory import PrototypeMemory
 from sil_cli.training.step import Batch, StepOptions, interleaved_step
 
-HEIGHT, WIDTH, IDENTITIES, DIMENSION = 256, 128, 700, 2048
+IDENTITIES = 700
 RATE, DECAY = 3.5e-4, 5e-4
 CONVOLUTIONS = ("convolution", "aten::mm", "aten::addmm", "aten::bmm", "aten::linear", "mkldnn_linear")
 ROUNDING, TOLERANCE, LEAST = 6e-8, 3.0, 1e-5
 """Another order of sums moves a float32 result, and fifty random layers with batch norm amplify that. How far is fair
 is therefore measured: TOLERANCE times as far as the plain step moves when its images change by ROUNDING (half a unit in
 the last place of float32), and at least LEAST, since the loss may happen not to move. Distances are relative."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is trained."""
+
+    backbone: str
+    height: int
+    width: int
+    last_stride: int
+    dimension: int
+
+    def plain(self, state: dict[str, torch.Tensor] | None = None) -> PlainNetwork:
+        network = PlainNetwork(self.backbone, self.last_stride)
+        if state is not None:
+            network.load_state_dict(state)
+        return network.train()
+
+    def ours(self, state: dict[str, torch.Tensor]) -> Embedder:
+        shape = {"height": self.height, "width": self.width, "last_stride": self.last_stride}
+        network = Embedder(Architecture(backbone=self.backbone, stem_relu=False, **shape))
+        network.load_state_dict(state)
+        return network.train()
+
+
+PAPERS = Network("resnet50", 256, 128, 1, 2048)
+SMALL = Network("resnet18", 64, 32, 2, 512)
 
 
 @dataclass(frozen=True)
@@ -74,7 +105,8 @@ class Data:
     def __init__(self, arguments: argparse.Namespace, batch: int) -> None:
         rng = np.random.default_rng(0)
         self.device = torch.device(arguments.device)
-        shape = (batch, HEIGHT, WIDTH, 3)
+        self.network = network_of(arguments)
+        shape = (batch, self.network.height, self.network.width, 3)
         # Blurred noise of another brightness for each source and image: not all alike, as photographs are not.
         self.pixels = [
             (rng.integers(0, 256, shape) * rng.uniform(0.2, 1.0, (batch, 1, 1, 3))).astype(np.uint8)
@@ -84,7 +116,9 @@ class Data:
             torch.from_numpy(np.repeat(rng.choice(IDENTITIES, -(-batch // 4), replace=False), 4)[:batch])
             for _ in range(arguments.sources)
         ]
-        rows = [torch.from_numpy(rng.standard_normal((IDENTITIES, DIMENSION))).float() for _ in self.pixels]
+        rows = [
+            torch.from_numpy(rng.standard_normal((IDENTITIES, self.network.dimension))).float() for _ in self.pixels
+        ]
         self.rows = [torch.nn.functional.normalize(each, dim=1).to(self.device) for each in rows]
 
     def prototypes(self) -> list[torch.Tensor]:
@@ -107,8 +141,7 @@ class Plain:
     name = "plain: eager float32, channels first"
 
     def __init__(self, state: dict[str, torch.Tensor], data: Data) -> None:
-        self.network = PlainNetwork().to(data.device).train()
-        self.network.load_state_dict(state)
+        self.network = data.network.plain(state).to(data.device)
         self.optimizer = torch.optim.Adam(learnt(self.network), lr=RATE, weight_decay=DECAY)
         self.prototypes, self.images = data.prototypes(), data.normalised()
         self.labels = [labels.to(data.device) for labels in data.labels]
@@ -121,9 +154,12 @@ class Plain:
 class Ours:
     def __init__(self, way: Way, state: dict[str, torch.Tensor], data: Data) -> None:
         self.name = way.name
-        architecture = Architecture(backbone="resnet50", height=HEIGHT, width=WIDTH, stem_relu=False)
-        self.network = Embedder(architecture).to(data.device).train()
-        self.network.load_state_dict(state)
+        self.network = data.network.ours(state)
+        if data.device.type == "cpu":  # as training does
+            multiply_small_maps(self.network)
+            if way.bfloat16:
+                keep_wrong_layers_in_float32(self.network, gradients=True)
+        self.network = self.network.to(data.device)
         if way.channels_last:
             self.network = self.network.to(memory_format=torch.channels_last)
         if way.compiled:
@@ -152,9 +188,13 @@ def learnt(network: torch.nn.Module) -> list[torch.nn.Parameter]:
     return [each for each in network.parameters() if each.requires_grad]
 
 
-def first_state() -> dict[str, torch.Tensor]:
+def network_of(arguments: argparse.Namespace) -> Network:
+    return SMALL if arguments.small else PAPERS
+
+
+def first_state(network: Network) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    return PlainNetwork().state_dict()
+    return network.plain().state_dict()
 
 
 def timed(way: Plain | Ours, number: int, device: torch.device) -> tuple[float, float]:
@@ -228,8 +268,7 @@ def share_of_products(way: Plain | Ours, device: torch.device) -> float:
 
 def operations(state: dict[str, torch.Tensor], data: Data) -> float:
     """Floating-point operations of an iteration for one image, counted by torch."""
-    network, images = PlainNetwork().to(data.device).train(), data.normalised()[0][:2]
-    network.load_state_dict(state)
+    network, images = data.network.plain(state).to(data.device), data.normalised()[0][:2]
     with FlopCounterMode(display=False) as counter:
         network(images).sum().backward()
         with torch.no_grad():
@@ -289,6 +328,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=64, help="images of each source; the paper's is 64")
     parser.add_argument("--sources", type=int, default=3)
+    parser.add_argument("--small", action="store_true", help="ResNet-18 at 64×32 instead of ResNet-50 at 256×128")
     parser.add_argument("--rounds", type=int, default=5, help="iterations timed of each way")
     parser.add_argument("--compile", action="store_true", help="also with every residual block compiled")
     parser.add_argument("--fastest", action="store_true", help="of ours only the way that trains quickest")
@@ -302,8 +342,10 @@ def main() -> None:
     print(f"python {' '.join(sys.argv)}")
     kind = torch.cuda.get_device_name() if arguments.device == "cuda" else platform.processor() or platform.machine()
     print(f"{kind}, {torch.get_num_threads()} of {os.cpu_count()} threads, torch {torch.__version__}")
-    print(f"ResNet-50, {HEIGHT}×{WIDTH}, {arguments.sources} sources × {arguments.batch} images, ubs")
-    state = first_state()
+    network = network_of(arguments)
+    size = f"{network.height}×{network.width}"
+    print(f"{network.backbone}, {size}, {arguments.sources} sources × {arguments.batch} images, ubs")
+    state = first_state(network)
     if not (arguments.skip_parity or check_parity(arguments, state)):
         sys.exit("The results do not agree: nothing is timed.")
     if not arguments.parity:

@@ -18,14 +18,14 @@ TEMPERATURE, MOMENTUM, RHO, EPSILON = 0.05, 0.2, 3.0, 1e-6
 class PlainNetwork(nn.Module):
     """A ResNet as the paper's recipe has it: last stride 1, no ReLU in the stem, mean pooling, a neck without bias."""
 
-    def __init__(self, name: str = "resnet50") -> None:
+    def __init__(self, name: str = "resnet50", last_stride: int = 1) -> None:
         super().__init__()
         self.backbone = getattr(torchvision.models, name)(weights=None)
         self.neck = nn.BatchNorm1d(self.backbone.fc.in_features)
         self.backbone.fc = nn.Identity()
         for module in self.backbone.layer4[0].modules():
             if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
-                module.stride = (1, 1)
+                module.stride = (last_stride, last_stride)
         self.neck.bias.requires_grad_(False)
 
     def forward(self, images: Tensor, restyle=None) -> Tensor:
