@@ -13,6 +13,7 @@ with the one that it would choose if bfloat16 agreed with float32 (which random 
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import platform
 import tempfile
@@ -79,8 +80,9 @@ def record_of(model: Embedder, precision: str) -> ExportRecord:
 
 
 def engines(model: Embedder, calibration: np.ndarray):
-    yield "torch float32, channels last", lambda: make_torch_engine(model, "", device=CPU)
-    yield "torch bfloat16, channels last", lambda: make_torch_engine(model, "", device=CPU, bfloat16=True)
+    ours = copy.deepcopy(model)  # which an engine changes
+    yield "torch float32, channels last", lambda: make_torch_engine(ours, "", device=CPU)
+    yield "torch bfloat16, channels last", lambda: make_torch_engine(ours, "", device=CPU, bfloat16=True)
     graph = export_onnx(model.to(memory_format=torch.contiguous_format))
     float32, int8 = record_of(model, "float32"), record_of(model, "int8")
     yield "onnxruntime float32", lambda: OnnxRuntimeEngine(float32, graph)
