@@ -124,10 +124,11 @@ def test_another_index_under_the_right_checksum_is_refused(tmp_path):
 
 def test_the_automatic_index_goes_by_size():
     assert automatic_factory(0, 512) is None
-    assert automatic_factory(100_000, 512) is None
-    assert automatic_factory(100_001, 512) == "PCA128,HNSW32,SQ8"
-    assert automatic_factory(25_000, 2048) is None
-    assert automatic_factory(25_001, 2048) == "PCA128,HNSW32,SQ8"
+    assert automatic_factory(50_000, 512) is None
+    assert automatic_factory(50_001, 512) == "PCA128,HNSW32,SQ8"
+    assert automatic_factory(12_500, 2048) is None
+    assert automatic_factory(12_501, 2048) == "PCA128,HNSW32,SQ8"
+    assert automatic_factory(100_000, 128) is None
     assert automatic_factory(100_001, 128) == "HNSW32,SQ8"
     assert automatic_factory(4_000_000, 2048) == "PCA128,HNSW32,SQ8"
     assert automatic_factory(4_000_001, 2048) == "IVF8192,SQ8"
