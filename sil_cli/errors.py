@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 class SilError(Exception):
@@ -76,3 +76,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     near = nearest(word, names)
     guess = f"Did you mean '{near}'? " if near else ""
     return f"{guess}Known: {', '.join(names)}."
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that led to it; some of other packages (gRPC's) name themselves as their cause."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = error.__cause__ or error.__context__

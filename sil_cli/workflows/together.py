@@ -18,7 +18,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from sil_cli.collectives import LostProcessError
-from sil_cli.errors import AlreadyToldError, InterruptedWorkError, SilError, UsageError
+from sil_cli.errors import AlreadyToldError, InterruptedWorkError, SilError, UsageError, causes
 from sil_cli.files import one_line
 from sil_cli.runtime import resolve_device
 from sil_cli.training.ranks import ALONE, ConnectedRanks, Ranks
@@ -229,7 +229,7 @@ def _say_here(store: Store, launch: Launch, error: BaseException) -> bool:
     if not distributed.is_initialized() or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return False
     distributed.destroy_process_group()
-    for each in _chain(error):
+    for each in causes(error):
         traceback.clear_frames(each.__traceback__)
     return True
 
@@ -254,16 +254,7 @@ def _absent(store: Store, launch: Launch) -> list[int]:
 
 def _lost_in(error: BaseException) -> LostProcessError | None:
     """The loss of another process that an error began with: cleaning up after it may have been interrupted."""
-    return next((each for each in _chain(error) if isinstance(each, LostProcessError)), None)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and those that led to it; some of other packages name themselves as their cause."""
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        seen.append(error)
-        yield error
-        error = error.__cause__ or error.__context__
+    return next((each for each in causes(error) if isinstance(each, LostProcessError)), None)
 
 
 def _missing(store: Store, launch: Launch, lost: LostProcessError) -> SilError:

@@ -11,12 +11,12 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from sil_cli.errors import GalleryError, UsageError
+from sil_cli.errors import GalleryError, UsageError, causes
 from sil_cli.files import one_line
 from sil_cli.retrieval.milvus.address import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from sil_cli.retrieval.milvus.address import Address
 
@@ -106,7 +106,7 @@ class Connection:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _refuse_if_permanent(self, error: Any) -> None:
-        text = " ".join(str(one) for one in _chain(error)).lower()  # pymilvus hides the cause of a failed connection
+        text = " ".join(str(one) for one in causes(error)).lower()  # pymilvus hides the cause of a failed connection
         if any(word in text for word in _REFUSED):
             raise GalleryError(
                 f"{self.address.name} refuses the credentials.",
@@ -128,15 +128,6 @@ class Connection:
         text = one_line(Exception(message)) if message else one_line(error)
         text = text if len(text) <= 200 else f"{text[:200]}…"
         return (text.replace(self._token, "…") if self._token else text).rstrip(".")
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and those that led to it; gRPC's may name themselves as their cause."""
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        seen.append(error)
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _error_types() -> tuple[type[Exception], ...]:
