@@ -38,8 +38,11 @@ Two cores of a Xeon of the Sapphire Rapids class read twice as many in 14 to 20 
 GRAPH_UP_TO = 4_000_000
 """Images up to which a graph is chosen by itself: beyond, its links outgrow the memory, and building takes too long."""
 
-GRAPH_DIMENSIONS = 128
+GRAPH_DIMENSIONS = (64, 96, 128)
 """Of longer vectors a graph holds so many principal components: it is built and walked in a fraction of the time."""
+
+KEPT_VARIANCE = 0.99
+"""The fewest of those are taken that keep so much of the vectors' variance; the most where none does."""
 
 _TRAINING_PER_LIST = 40
 _TRAINING_ROUNDS = 10  # of k-means; more move the cells, and what they find, hardly at all
@@ -57,21 +60,41 @@ _ADD_AT_ONCE = 16_384
 _OTHER_FACTORY = "Take one such as IVF1024,SQ8 or HNSW32,SQ8 or SQfp16 (or exact, or auto)."
 
 
-def automatic_factory(count: int, dimension: int) -> str | None:
-    """The kind of index for so many vectors of that length; None for exact search.
+def automatic_factory(count: int, sample: NDArray[np.float32]) -> str | None:
+    """The kind of index for so many vectors; None for exact search.
 
     A graph over one-byte codes finds the best of embeddings with far fewer comparisons than cells do. Cells of inverted
     lists, for still more vectors, are built quickly and read in few pieces; their size balances the cost of choosing
     cells against that of looking into them.
+
+    Args:
+        count: How many there are.
+        sample: Some of them, shape (S, D); none where exact search is enough.
     """
-    if count <= EXACT_UP_TO and 4 * count * dimension <= EXACT_BYTES:
+    if exact_is_enough(count, sample.shape[1]):
         return None
-    return graph_factory(dimension) if count <= GRAPH_UP_TO else cells_factory(count)
+    return graph_factory(sample) if count <= GRAPH_UP_TO else cells_factory(count)
 
 
-def graph_factory(dimension: int) -> str:
-    """A graph over one-byte codes, of principal components where vectors are long."""
-    return f"PCA{GRAPH_DIMENSIONS},HNSW32,SQ8" if dimension > GRAPH_DIMENSIONS else "HNSW32,SQ8"
+def exact_is_enough(count: int, dimension: int) -> bool:
+    """Whether a search of so many vectors is quick enough without an index."""
+    return count <= EXACT_UP_TO and 4 * count * dimension <= EXACT_BYTES
+
+
+def is_automatic(factory: str, count: int) -> bool:
+    """Whether an index of so many vectors may be what `automatic_factory` chose for them, or for fewer or others."""
+    return bool(re.fullmatch(r"(PCA\d+,)?HNSW32,SQ8" if count <= GRAPH_UP_TO else r"IVF\d+,SQ8", factory))
+
+
+def graph_factory(sample: NDArray[np.float32]) -> str:
+    """A graph over one-byte codes; where vectors (S, D) are long, of as many principal components as they vary in."""
+    fewest, most = GRAPH_DIMENSIONS[0], GRAPH_DIMENSIONS[-1]
+    if sample.shape[1] <= most:
+        return "HNSW32,SQ8"
+    variances = np.linalg.eigvalsh(np.cov(sample, rowvar=False)) if len(sample) > fewest else np.ones(1)
+    kept = np.cumsum(variances[::-1]) / max(float(variances.sum()), np.finfo(np.float64).tiny)
+    enough = (one for one in GRAPH_DIMENSIONS if kept[min(one, len(kept)) - 1] >= KEPT_VARIANCE)
+    return f"PCA{next(enough, most)},HNSW32,SQ8"
 
 
 def cells_factory(count: int) -> str:
@@ -294,17 +317,17 @@ def _inner(index: Any) -> tuple[Any, bool]:
 
 def _efforts(inner: Any, count: int) -> list[int]:
     if isinstance(inner, _faiss.IndexIVF):
-        return _doubling(1, int(inner.nlist))
+        return _growing(1, int(inner.nlist))
     if isinstance(inner, _faiss.IndexHNSW):
-        return _doubling(16, max(16, min(count, 4096)))
+        return _growing(16, max(16, min(count, 4096)))
     return []
 
 
-def _doubling(first: int, last: int) -> list[int]:
-    """first, then about half as much more each time, up to last."""
+def _growing(first: int, last: int) -> list[int]:
+    """first, then about a fifth more each time, up to last."""
     efforts = [first]
     while efforts[-1] < last:
-        efforts.append(min(last, max(efforts[-1] + 1, round(efforts[-1] * 1.5))))
+        efforts.append(min(last, max(efforts[-1] + 1, round(efforts[-1] * 1.2))))
     return efforts
 
 

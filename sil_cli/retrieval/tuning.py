@@ -13,7 +13,9 @@ from sil_cli.retrieval.approximate import (
     ApproximateIndex,
     automatic_factory,
     cells_factory,
+    exact_is_enough,
     graph_factory,
+    is_automatic,
     plain_index,
     training_size,
 )
@@ -36,7 +38,8 @@ STALE_SHARE = 0.2
 """An index is built anew once more than this share of it is dead, or of the gallery came after it."""
 
 _DEPTH = 10  # recall is measured among so many matches
-_SAMPLE = 1024  # a graph that misses a person misses all ten matches: fewer queries would tell recall too roughly
+_SAMPLE = 4096  # a graph that misses a person misses all ten matches: few queries would tell recall too roughly
+_MADE = 1024  # queries made from indexed vectors, which tell it roughly anyway
 _HELD_SHARE = 20  # of small galleries one vector in so many is held out
 _FEWEST = 256  # vectors from which on an index may pay
 _ALONE = 32  # queries timed one by one
@@ -83,7 +86,7 @@ class Bench:
         """
         left_out: set[int] = set() if held is None else set(held.tolist())
         if held is None or not left_out:
-            chosen = np.random.default_rng(seed).permutation(searcher.ids())[:_SAMPLE]
+            chosen = np.random.default_rng(seed).permutation(searcher.ids())[:_MADE]
             self._queries = searcher.vectors(chosen)
             self._queries = _one_more_of_each(searcher, chosen, self._search(searcher, exact=True))
         else:
@@ -93,19 +96,30 @@ class Bench:
         batch = (time.perf_counter() - start) / len(self._queries)
         truth = [[one for one in ranked if one[0] not in left_out][:_DEPTH] for ranked in truth]
         self._worst = [matches[-1][1] if matches else np.inf for matches in truth]
-        self._wanted = max(1, sum(map(len, truth)))
+        self._wanted = np.array([len(matches) for matches in truth])
+        self._fresh = bool(left_out)
         self.exact = Measured(EXACT, 0, 1.0, batch, self._alone(searcher, exact=True))
 
     def recall(self, searcher: Searcher) -> float:
         """The share of the true best that an index finds; an equal score counts as found."""
-        found = self._search(searcher)
-        return (
-            sum(
-                sum(score >= worst - _SAME for _, score in matches)
-                for matches, worst in zip(found, self._worst, strict=True)
-            )
-            / self._wanted
-        )
+        return self.promise(searcher)[0]
+
+    def promise(self, searcher: Searcher) -> tuple[float, float]:
+        """The recall of these queries, and what other queries can count on.
+
+        That is two standard errors less, but where the sample is small no less than twice the loss. Queries that were
+        made from indexed vectors flatter an index: twice the loss it is for them.
+        """
+        found = [
+            sum(score >= worst - _SAME for _, score in matches)
+            for matches, worst in zip(self._search(searcher), self._worst, strict=True)
+        ]
+        recall = float(sum(found) / max(1, self._wanted.sum()))
+        cautious = 2.0 * recall - 1.0
+        if not self._fresh:
+            return recall, cautious
+        error = float(np.std(found / np.maximum(1, self._wanted))) / len(found) ** 0.5
+        return recall, max(cautious, recall - 2.0 * error)
 
     def measure(self, searcher: Searcher, factory: str, recall: float) -> Measured:
         """Time a setting whose recall is known."""
@@ -141,7 +155,7 @@ def _one_more_of_each(searcher: Searcher, ids: NDArray[np.int64], nearest: list[
 
 
 def least_effort(bench: Bench, searcher: Searcher, efforts: Sequence[int], wished: float) -> tuple[int, float]:
-    """The least effort with the wished recall, and the recall it has; the greatest where none has it.
+    """The least effort that promises the wished recall, and the recall it has; the greatest where none does.
 
     Recall grows with effort, so the search halves the efforts that are left.
     """
@@ -152,8 +166,8 @@ def least_effort(bench: Bench, searcher: Searcher, efforts: Sequence[int], wishe
     while low < high:
         middle = (low + high) // 2
         searcher.effort = efforts[middle]
-        known[middle] = bench.recall(searcher)
-        low, high = (low, middle) if known[middle] >= wished else (middle + 1, high)
+        known[middle], promised = bench.promise(searcher)
+        low, high = (low, middle) if promised >= wished else (middle + 1, high)
     searcher.effort = efforts[low]
     return efforts[low], known[low] if low in known else bench.recall(searcher)
 
@@ -173,16 +187,16 @@ def refresh_index(writer: GalleryWriter, reporter: Reporter, *, wished: str | No
     if wished is not None:
         require_factory(wished, writer.dimension)
     wished = wished or writer.wished_index()
-    factory = automatic_factory(count, writer.dimension) if wished == AUTOMATIC else None if wished == EXACT else wished
-    if factory is None or not count:
+    if wished == EXACT or not count or (wished == AUTOMATIC and exact_is_enough(count, writer.dimension)):
         writer.choose_index(wished)
         if current is not None:
             writer.put_index(None)
             reporter.note(f"Index: exact search of {count:,} vectors; {current.factory} was dropped.")
         return
-    if current is not None and _is_fresh(writer, current, factory, by_size=wished == AUTOMATIC):
+    if current is not None and _is_fresh(writer, current, wished):
         writer.choose_index(wished)
         return
+    factory = automatic_factory(count, _sample(writer)) if wished == AUTOMATIC else wished
     held = _held_out(writer)
     bench = Bench(writer.searcher(None), held=held)
     index, measured = _built_and_measured(writer, factory, bench, held, WISHED_RECALL, reporter)
@@ -211,7 +225,7 @@ def _built_and_measured(
     """
     index = build_index(writer, factory, reporter, without=held)
     searcher = writer.searcher(index, without=held)
-    _, recall = least_effort(bench, searcher, index.efforts, _aim(wished))
+    _, recall = least_effort(bench, searcher, index.efforts, wished)
     measured = bench.measure(searcher, factory, recall)
     index.add(held, writer.searcher(None).vectors(held))
     return index, measured
@@ -272,29 +286,31 @@ def tune(
         if found.recall >= recall and found.batch_seconds < best.batch_seconds:
             best, kept = found, index
     writer.put_index(kept, effort=best.effort, recall=best.recall)
-    by_size = best.factory == EXACT and automatic_factory(len(writer), writer.dimension) is None
+    by_size = best.factory == EXACT and exact_is_enough(len(writer), writer.dimension)
     writer.choose_index(AUTOMATIC if by_size else best.factory)  # exact while small, and still chosen by size later
     return measured, best
-
-
-def _aim(wished: float) -> float:
-    """The recall to reach on the sample: half the loss that is allowed, because tomorrow's queries are others."""
-    return (1.0 + wished) / 2.0
 
 
 def _suitable(writer: GalleryWriter) -> list[str]:
     current = writer.index()
     found = [current.factory] if current else []
     if len(writer) >= _FEWEST:
-        found += ["SQfp16", graph_factory(writer.dimension), cells_factory(len(writer))]
+        found += ["SQfp16", graph_factory(_sample(writer)), cells_factory(len(writer))]
     return list(dict.fromkeys(found))
 
 
-def _is_fresh(writer: GalleryWriter, current: IndexRecord, factory: str, *, by_size: bool) -> bool:
+def _sample(writer: GalleryWriter) -> NDArray[np.float32]:
+    """Some of the gallery's vectors, to see in how many directions they vary."""
+    searcher = writer.searcher(None)
+    return searcher.vectors(np.sort(np.random.default_rng(0).permutation(searcher.ids())[:_SAMPLE]))
+
+
+def _is_fresh(writer: GalleryWriter, current: IndexRecord, wished: str) -> bool:
+    """Whether the gallery's index is of the wished kind, and most of it and of the gallery are the same."""
     count = len(writer)
     held = writer.count_up_to(current.last_id)
     changed = max((current.count - held) / max(1, current.count), (count - held) / count)
-    same = current.factory == factory or (by_size and "IVF" in current.factory and changed <= STALE_SHARE)
+    same = is_automatic(current.factory, count) if wished == AUTOMATIC else current.factory == wished
     return same and changed <= STALE_SHARE
 
 

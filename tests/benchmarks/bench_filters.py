@@ -67,14 +67,14 @@ def main() -> None:
     queries, _, _ = clustered(QUERIES, dimension, people=max(1, size // 20), noise=arguments.noise, seed=1)
     ids = np.arange(1, size + 1)
     start = time.perf_counter()
-    held = np.sort(np.random.default_rng(6).permutation(size)[: min(1024, size // 20)])  # as `sil` does
+    held = np.sort(np.random.default_rng(6).permutation(size)[: min(4096, size // 20)])  # as `sil` does
     rest = np.setdiff1d(np.arange(size), held)
     training = rows[rest[: training_size(arguments.index, dimension, len(rest))]]
     index = ApproximateIndex.build(arguments.index, training, [(ids[rest], rows[rest])])
     built = time.perf_counter() - start
     bench = Bench(Searcher([(Segment(ids, rows), None)]), held=ids[held])
     tuned = Searcher([(Segment(ids[rest], rows[rest]), None)], index, last_id=size)
-    effort, reached = least_effort(bench, tuned, index.efforts, 0.995)
+    effort, reached = least_effort(bench, tuned, index.efforts, 0.99)
     index.add(ids[held], rows[held])
     searcher = Searcher([(Segment(ids, rows), None)], index, last_id=size, effort=effort)
     cores = f"{os.cpu_count()} cores, {faiss.omp_get_max_threads()} threads"

@@ -167,13 +167,13 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=1024)
     parser.add_argument("--folder", type=Path, required=True, help="where the gallery is made")
     arguments = parser.parse_args()
-    factories = arguments.index or [graph_factory(arguments.dimension), cells_factory(arguments.size)]
+    people = max(1, arguments.size // 20)
+    queries, _, _ = clustered(arguments.queries, arguments.dimension, people=people, noise=arguments.noise, seed=1)
+    factories = arguments.index or [graph_factory(queries), cells_factory(arguments.size)]
     folder = arguments.folder / f"gallery-{arguments.size}-{arguments.dimension}-{arguments.noise}"
     cores = f"{platform.machine()}, {os.cpu_count()} cores, {faiss.omp_get_max_threads()} threads"
     print(f"bench_index.py --size {arguments.size} --index {' --index '.join(factories)} ({cores})")
     print(f"filled in {timed(lambda: fill(folder, arguments))[0]:.0f} s", flush=True)
-    people = max(1, arguments.size // 20)
-    queries, _, _ = clustered(arguments.queries, arguments.dimension, people=people, noise=arguments.noise, seed=1)
     if arguments.built:
         measure(folder, queries)
     for factory in [] if arguments.built else factories:

@@ -8,7 +8,14 @@ from galleries import Notes, entry, make_gallery, vectors
 from sil_cli.errors import GalleryError
 from sil_cli.retrieval import approximate as approximate_module
 from sil_cli.retrieval import tuning
-from sil_cli.retrieval.approximate import ApproximateIndex, automatic_factory, plain_index, training_size
+from sil_cli.retrieval.approximate import (
+    ApproximateIndex,
+    automatic_factory,
+    graph_factory,
+    is_automatic,
+    plain_index,
+    training_size,
+)
 from sil_cli.retrieval.distance import unit_rows
 from sil_cli.retrieval.gallery import open_gallery
 from sil_cli.retrieval.tuning import refresh_index, tune
@@ -123,15 +130,42 @@ def test_another_index_under_the_right_checksum_is_refused(tmp_path):
 
 
 def test_the_automatic_index_goes_by_size():
-    assert automatic_factory(0, 512) is None
-    assert automatic_factory(50_000, 512) is None
-    assert automatic_factory(50_001, 512) == "PCA128,HNSW32,SQ8"
-    assert automatic_factory(12_500, 2048) is None
-    assert automatic_factory(12_501, 2048) == "PCA128,HNSW32,SQ8"
-    assert automatic_factory(100_000, 128) is None
-    assert automatic_factory(100_001, 128) == "HNSW32,SQ8"
-    assert automatic_factory(4_000_000, 2048) == "PCA128,HNSW32,SQ8"
-    assert automatic_factory(4_000_001, 2048) == "IVF8192,SQ8"
+    def chosen(count, dimension):
+        return automatic_factory(count, np.random.default_rng(0).standard_normal((500, dimension), dtype=np.float32))
+
+    assert chosen(0, 512) is None
+    assert chosen(50_000, 512) is None
+    assert chosen(50_001, 512) == "PCA128,HNSW32,SQ8"
+    assert chosen(12_500, 2048) is None
+    assert chosen(12_501, 2048) == "PCA128,HNSW32,SQ8"
+    assert chosen(100_000, 128) is None
+    assert chosen(100_001, 128) == "HNSW32,SQ8"
+    assert chosen(4_000_000, 2048) == "PCA128,HNSW32,SQ8"
+    assert chosen(4_000_001, 2048) == "IVF8192,SQ8"
+
+
+@pytest.mark.parametrize(("directions", "components"), [(20, 64), (64, 64), (90, 96), (110, 128), (256, 128)])
+def test_a_graph_holds_as_many_components_as_the_vectors_vary_in(directions, components):
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((600, directions)) @ rng.standard_normal((directions, 256)) + 5.0
+    rows += 1e-3 * rng.standard_normal(rows.shape)
+    assert graph_factory(rows.astype(np.float32)) == f"PCA{components},HNSW32,SQ8"
+
+
+@pytest.mark.parametrize("rows", [np.zeros((0, 256)), np.ones((1, 256)), np.ones((50, 256)), np.ones((300, 256))])
+def test_a_graph_of_vectors_that_tell_nothing(rows):
+    assert graph_factory(rows.astype(np.float32)) in ("PCA64,HNSW32,SQ8", "PCA128,HNSW32,SQ8")
+
+
+def test_what_may_have_been_chosen_by_size():
+    assert is_automatic("PCA64,HNSW32,SQ8", 1000)
+    assert is_automatic("PCA128,HNSW32,SQ8", 4_000_000)
+    assert is_automatic("HNSW32,SQ8", 1000)
+    assert is_automatic("IVF8192,SQ8", 4_000_001)
+    assert not is_automatic("IVF8192,SQ8", 4_000_000)
+    assert not is_automatic("PCA128,HNSW32,SQ8", 4_000_001)
+    assert not is_automatic("HNSW8,SQ8", 1000)
+    assert not is_automatic("SQfp16", 1000)
 
 
 @pytest.fixture

@@ -120,6 +120,28 @@ def test_answers_are_sought_among_what_was_not_held_out(data):
     assert bench.recall(Searcher([(Segment(fewer, rows[fewer - 1]), None)])) == pytest.approx(expected, abs=1e-9)
 
 
+def test_what_a_measured_recall_promises(data, searcher):
+    """Two standard errors less, but no less than twice the loss; twice the loss with queries that were indexed, too."""
+    rows, ids = data[0][:4000], np.arange(1, 4001)
+    held, rest = ids[::10], np.setdiff1d(ids, ids[::10])
+    bench = Bench(Searcher([(Segment(ids, rows), None)]), held=held)
+    kept = rest[np.random.default_rng(3).random(len(rest)) > 0.05]  # one in twenty of the answers can't be found
+    recall, promised = bench.promise(Searcher([(Segment(kept, rows[kept - 1]), None)]))
+    shares = [np.isin(rest[np.argsort(-rows[rest - 1] @ rows[one - 1])[:10]], kept).mean() for one in held]
+    assert recall == pytest.approx(np.mean(shares), abs=1e-9)
+    assert promised == pytest.approx(recall - 2 * np.std(shares) / len(held) ** 0.5, abs=1e-9)
+    assert promised > 2 * recall - 1
+    few = Bench(Searcher([(Segment(ids, rows), None)]), held=held[:2])
+    rest = np.setdiff1d(ids, held[:2])
+    lost = rest[np.argsort(-rows[rest - 1] @ rows[held[0] - 1])[3]]
+    fewer = rest[rest != lost]
+    recall, promised = few.promise(Searcher([(Segment(fewer, rows[fewer - 1]), None)]))
+    assert promised == pytest.approx(2 * recall - 1, abs=1e-9)
+    searcher.effort = 1
+    recall, promised = Bench(searcher).promise(searcher)
+    assert promised == pytest.approx(2 * recall - 1, abs=1e-9)
+
+
 def test_an_index_proposes_and_the_vectors_score(searcher, data):
     rows, queries = data[0], data[3]
     for query, ranked in zip(queries, searcher.search(queries, K, None, NONE), strict=True):

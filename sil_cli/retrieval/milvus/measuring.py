@@ -53,8 +53,7 @@ def tune_index(generation: Generation, reporter: Reporter, recall: float) -> tup
 def _measured(generation: Generation, total: int, recall: float) -> tuple[Measured, Measured]:
     bench, searcher = _bench(generation, total)
     kind, _, _ = generation.index()
-    aim = (1.0 + recall) / 2.0  # half the loss that is allowed: tomorrow's queries are others
-    effort, found = least_effort(bench, cast("Any", searcher), kind.efforts(), aim)
+    effort, found = least_effort(bench, cast("Any", searcher), kind.efforts(), recall)
     quick = bench.measure(cast("Any", searcher), str(kind), found)
     record = {"index": str(kind), "count": total, "effort": effort, "recall": found}
     generation.catalogue.put("measured", json.dumps(record))
