@@ -17,6 +17,7 @@ from sil_cli.files import write_json, write_text
 from sil_cli.models.record import read_record
 from sil_cli.reporting.score_table import Score, ScoreRow, ScoreTable
 from sil_cli.settings import load_settings, merge, read_toml
+from sil_cli.training.checkpoint import checkpoints
 from sil_cli.training.run_folder import FACTS_FILE, SETTINGS_FILE, read_facts
 from sil_cli.workflows.benchmark_results import BenchmarkResult, Difference, MethodScores, RunScores
 from sil_cli.workflows.evaluate_targets import Spread, TargetScores, score_target, spread
@@ -111,6 +112,8 @@ def _run(job: Job, flags: dict[str, Any], config: Path | None, settings: Setting
     """Train and test one job, as far as that is not done yet."""
     data = settings.data.folder
     _train(job, [data / source for source in job.protocol.sources], flags, config, reporter)
+    for path in checkpoints(job.run):  # of a run that has finished: with hundreds of runs they would fill the disk
+        path.unlink()
     manifests = {target: _manifests(data / target) for target in job.protocol.targets}
     evaluated = settings.evaluate.model_dump(mode="json", exclude={"model", "target"})
     key = {"fingerprint": read_record(job.run).fingerprint, "manifests": manifests, "evaluate": evaluated}

@@ -54,6 +54,15 @@ def test_every_method_case_and_seed_is_trained_and_tested(finished):
         assert [target["target"] for target in each["targets"]] == [each["case"]]
 
 
+def test_finished_runs_keep_their_models_and_no_checkpoints(finished):
+    _, document = finished
+    for each in document["runs"]:
+        kept = {path.name for path in Path(each["run"]).iterdir()}
+        assert {"model.safetensors", "scores.json"} <= kept
+        assert not [name for name in kept if name.startswith("checkpoint-")]
+    assert sil("train", "--resume", "--run", document["runs"][0]["run"], "--json").code == 0
+
+
 def test_means_deviations_and_differences_are_those_of_the_runs(finished):
     _, document = finished
     maps = {
