@@ -16,7 +16,7 @@ import numpy as np
 
 from sil_cli.errors import GalleryError
 from sil_cli.files import file_state, one_line, sha256_of_file, writing
-from sil_cli.retrieval.layout import put_near_together
+from sil_cli.retrieval.layout import along_main_axis, put_near_together
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,8 +60,8 @@ _ADD_AT_ONCE = 16_384
 _OTHER_FACTORY = "Take one such as IVF1024,SQ8 or HNSW32,SQ8 or SQfp16 (or exact, or auto)."
 
 
-def automatic_factory(count: int, sample: NDArray[np.float32]) -> str | None:
-    """The kind of index for so many vectors; None for exact search.
+def automatic_factory(count: int, sample: NDArray[np.float32]) -> str:
+    """The kind of index for so many vectors, where exact search is not enough.
 
     A graph over one-byte codes finds the best of embeddings with far fewer comparisons than cells do. Cells of inverted
     lists, for still more vectors, are built quickly and read in few pieces; their size balances the cost of choosing
@@ -69,10 +69,8 @@ def automatic_factory(count: int, sample: NDArray[np.float32]) -> str | None:
 
     Args:
         count: How many there are.
-        sample: Some of them, shape (S, D); none where exact search is enough.
+        sample: Some of them, shape (S, D).
     """
-    if exact_is_enough(count, sample.shape[1]):
-        return None
     return graph_factory(sample) if count <= GRAPH_UP_TO else cells_factory(count)
 
 
@@ -216,7 +214,10 @@ class ApproximateIndex:
             Ids, shape (Q, k), best first; -1 where nothing more was found.
         """
         mask = keep if keep is None or not self._wrapped else _at(keep, self._positions)
-        return self._found(queries, k, effort, mask)
+        found = np.empty((len(queries), k), dtype=np.int64)
+        order = along_main_axis(queries)
+        found[order] = self._found(queries[order], k, effort, mask)
+        return found
 
     def _found(
         self, queries: NDArray[np.float32], k: int, effort: int, mask: NDArray[np.bool_] | None
@@ -324,10 +325,10 @@ def _efforts(inner: Any, count: int) -> list[int]:
 
 
 def _growing(first: int, last: int) -> list[int]:
-    """first, then about a fifth more each time, up to last."""
+    """first, then about a tenth more each time, up to last."""
     efforts = [first]
     while efforts[-1] < last:
-        efforts.append(min(last, max(efforts[-1] + 1, round(efforts[-1] * 1.2))))
+        efforts.append(min(last, max(efforts[-1] + 1, round(efforts[-1] * 1.1))))
     return efforts
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from sil_cli.retrieval.distance import cosines, product_margin
 from sil_cli.retrieval.segments import Segment
+from sil_cli.runtime import map_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence, Set
@@ -36,7 +37,7 @@ a whole one. With an index 20 times as quick as a whole scan the two meet at s =
 """
 
 _SPARE = 8  # candidates fetched beyond the wanted ones, so that a tie at the cut is seen
-_PAIRS_AT_ONCE = 4_096  # vectors copied together to be scored exactly
+_PAIRS_AT_ONCE = 2_048  # vectors copied together to be scored exactly
 _PROPOSALS = 4  # candidates asked of an index for each wanted one, which its coarser codes may have misplaced
 
 
@@ -208,10 +209,9 @@ class Searcher:
         """
         at, column = np.nonzero(self._hopeful(queries, _without(candidates, exclude), k))
         ids = candidates[at, column]
-        scores = np.empty(len(ids))
-        for start in range(0, len(ids), _PAIRS_AT_ONCE):
-            part = slice(start, start + _PAIRS_AT_ONCE)
-            scores[part] = cosines(queries[at[part]], self.vectors(ids[part]))
+        parts = [slice(start, start + _PAIRS_AT_ONCE) for start in range(0, len(ids), _PAIRS_AT_ONCE)]
+        found = map_threads(lambda part: cosines(queries[at[part]], self.vectors(ids[part])), parts)
+        scores = np.concatenate([np.empty(0), *found])
         order = np.lexsort((ids, -scores, at))
         ends = np.cumsum(np.bincount(at, minlength=len(queries)))
         best = [order[start : min(end, start + k)] for start, end in pairwise([0, *ends.tolist()])]

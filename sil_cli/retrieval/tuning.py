@@ -42,6 +42,7 @@ _SAMPLE = 4096  # a graph that misses a person misses all ten matches: few queri
 _MADE = 1024  # queries made from indexed vectors, which tell it roughly anyway
 _HELD_SHARE = 20  # of small galleries one vector in so many is held out
 _FEWEST = 256  # vectors from which on an index may pay
+_ONE_SIDED = 1.645  # standard errors: one of twenty samples lies farther above the truth
 _ALONE = 32  # queries timed one by one
 _AT_ONCE = 256
 _SAME = 1e-7  # scores this near are a tie, of which either may be found
@@ -107,8 +108,8 @@ class Bench:
     def promise(self, searcher: Searcher) -> tuple[float, float]:
         """The recall of these queries, and what other queries can count on.
 
-        That is two standard errors less, but where the sample is small no less than twice the loss. Queries that were
-        made from indexed vectors flatter an index: twice the loss it is for them.
+        That is the lower end of its one-sided 95 % interval, but where the sample is small no less than twice the loss.
+        Queries that were made from indexed vectors flatter an index: twice the loss it is for them.
         """
         found = [
             sum(score >= worst - _SAME for _, score in matches)
@@ -119,7 +120,7 @@ class Bench:
         if not self._fresh:
             return recall, cautious
         error = float(np.std(found / np.maximum(1, self._wanted))) / len(found) ** 0.5
-        return recall, max(cautious, recall - 2.0 * error)
+        return recall, max(cautious, recall - _ONE_SIDED * error)
 
     def measure(self, searcher: Searcher, factory: str, recall: float) -> Measured:
         """Time a setting whose recall is known."""

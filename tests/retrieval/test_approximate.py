@@ -11,6 +11,7 @@ from sil_cli.retrieval import tuning
 from sil_cli.retrieval.approximate import (
     ApproximateIndex,
     automatic_factory,
+    exact_is_enough,
     graph_factory,
     is_automatic,
     plain_index,
@@ -131,6 +132,8 @@ def test_another_index_under_the_right_checksum_is_refused(tmp_path):
 
 def test_the_automatic_index_goes_by_size():
     def chosen(count, dimension):
+        if exact_is_enough(count, dimension):
+            return None
         return automatic_factory(count, np.random.default_rng(0).standard_normal((500, dimension), dtype=np.float32))
 
     assert chosen(0, 512) is None

@@ -6,7 +6,7 @@ import pytest
 from clusters import clustered
 
 from sil_cli.retrieval.approximate import ApproximateIndex
-from sil_cli.retrieval.layout import put_near_together
+from sil_cli.retrieval.layout import along_main_axis, put_near_together
 
 COUNT = 3000
 ROWS, WHO, _ = clustered(COUNT, 32, people=100, noise=0.3)
@@ -47,3 +47,25 @@ def test_an_index_is_built_laid_out():
     index = ApproximateIndex.build("HNSW16,SQ8", ROWS, [(IDS, ROWS)])
     assert index.ids.tolist() != IDS.tolist()
     assert np.mean(index.search(ROWS, 1, 64, None)[:, 0] == IDS) > 0.97
+
+
+def test_queries_are_ordered_along_the_direction_in_which_they_vary_most():
+    rng = np.random.default_rng(0)
+    place = rng.permutation(200)
+    rows = np.outer(place, [3.0, 4.0, 0.0]) + rng.standard_normal((200, 3)) * 0.1 + [100.0, -50.0, 7.0]
+    order = along_main_axis(rows.astype(np.float32))
+    assert place[order].tolist() in ([*range(200)], [*range(199, -1, -1)])
+
+
+@pytest.mark.parametrize("rows", [np.zeros((0, 8)), np.eye(8)[:5], np.ones((100, 8)), np.zeros((100, 8))])
+def test_what_has_no_direction_keeps_its_order(rows):
+    assert along_main_axis(rows.astype(np.float32)).tolist() == [*range(len(rows))]
+
+
+def test_the_order_of_queries_changes_no_answer():
+    rows, _, _ = clustered(3000, 160, people=150, seed=1)
+    queries, _, _ = clustered(100, 160, people=150, seed=2)
+    index = ApproximateIndex.build("HNSW16,SQ8", rows, [(np.arange(3000), rows)])
+    together = index.search(queries, 7, 40, None)
+    alone = np.concatenate([index.search(query[None], 7, 40, None) for query in queries])
+    assert (together == alone).all()
