@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=100_000)
     parser.add_argument("--dimension", type=int, default=512)
-    parser.add_argument("--index", default="PCA128,HNSW32,SQ8")
+    parser.add_argument("--index", default="PCA64,HNSW32,SQ8")
     parser.add_argument("--noise", type=float, default=0.5, help="spread of a person's images, in that of people")
     arguments = parser.parse_args()
     size, dimension = arguments.size, arguments.dimension

@@ -17,6 +17,7 @@ import platform
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import faiss
@@ -105,7 +106,7 @@ def in_turns(searcher: Searcher, queries: np.ndarray) -> dict[bool, tuple[float,
         for exact, repeats in ((True, 1), (False, INDEX_ROUNDS)):
             for at_once in AT_ONCE:
                 for _ in range(repeats):
-                    took, found[exact] = timed(lambda: answers(searcher, queries, at_once, exact=exact))
+                    took, found[exact] = timed(partial(answers, searcher, queries, at_once, exact=exact))
                     seconds.setdefault((exact, at_once), []).append(took)
     medians = {way: float(np.median(took)) for way, took in seconds.items()}
     best = {exact: min((medians[exact, at_once], at_once) for at_once in AT_ONCE) for exact in (True, False)}
