@@ -108,8 +108,8 @@ class Bench:
     def promise(self, searcher: Searcher) -> tuple[float, float]:
         """The recall of these queries, and what other queries can count on.
 
-        That is the lower end of its one-sided 95 % interval, but where the sample is small no less than twice the loss.
-        Queries that were made from indexed vectors flatter an index: twice the loss it is for them.
+        That is the lower end of its one-sided 95 % interval; where the sample is so small that this would be more than
+        twice the loss, twice the loss. For queries made from indexed vectors, which flatter an index, it always is.
         """
         found = [
             sum(score >= worst - _SAME for _, score in matches)

@@ -113,7 +113,7 @@ def _run(job: Job, flags: dict[str, Any], config: Path | None, settings: Setting
     data = settings.data.folder
     _train(job, [data / source for source in job.protocol.sources], flags, config, reporter)
     for path in checkpoints(job.run):  # of a run that has finished: with hundreds of runs they would fill the disk
-        path.unlink()
+        path.unlink(missing_ok=True)
     manifests = {target: _manifests(data / target) for target in job.protocol.targets}
     evaluated = settings.evaluate.model_dump(mode="json", exclude={"model", "target"})
     key = {"fingerprint": read_record(job.run).fingerprint, "manifests": manifests, "evaluate": evaluated}
