@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from sil_cli.models.precision import autocast
+from sil_cli.models.transfer import to_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,10 +18,7 @@ if TYPE_CHECKING:
 
 def to_images(pixels: np.ndarray, device: torch.device) -> torch.Tensor:
     """uint8 pixels (B, H, W, 3) as a uint8 tensor (B, 3, H, W) on `device`, channels last in memory."""
-    images = torch.from_numpy(np.ascontiguousarray(pixels))
-    if device.type == "cuda":
-        images = images.pin_memory()  # so that the copy need not be waited for
-    return images.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    return to_device(torch.from_numpy(np.ascontiguousarray(pixels)), device).permute(0, 3, 1, 2)
 
 
 @torch.inference_mode()

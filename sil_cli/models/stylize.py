@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from sil_cli.models.parts import UNDIVIDED, Part
+from sil_cli.models.transfer import to_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -324,7 +325,7 @@ def _pairs(like: Tensor, alpha: float, rng: np.random.Generator) -> tuple[Tensor
     """λ ~ Beta(α, α) and a partner for every sample of `like`, both of shape (B,)."""
     size = like.shape[0]
     weights = _on(like, rng.beta(alpha, alpha, size=size))
-    return weights, torch.from_numpy(rng.permutation(size)).to(like.device)
+    return weights, to_device(torch.from_numpy(rng.permutation(size)), like.device)
 
 
 def _wide(features: Tensor) -> Tensor:
@@ -333,4 +334,4 @@ def _wide(features: Tensor) -> Tensor:
 
 def _on(like: Tensor, values: np.ndarray) -> Tensor:
     # The type first: not every device has float64.
-    return torch.from_numpy(values).to(like.dtype).to(like.device)
+    return to_device(torch.from_numpy(values).to(like.dtype), like.device)

@@ -143,6 +143,10 @@ class TrainSettings(Section):
         "float32",
         description="`auto`: bfloat16 where the device is fast at it; float16 is for GPUs that lack it",
     )
+    compile: Literal["auto", "on", "off"] = Field(
+        "off",
+        description="torch.compile and CUDA graphs; `auto`: on a GPU, where the training is long enough for it to pay",
+    )
     batch_norm: Literal["per-process", "synchronised", "frozen"] = Field(
         "per-process",
         description="what batch norm normalises by: each process's part of a batch, all of it, or the first weights' "

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from sil_cli.models.parts import UNDIVIDED, Part
+from sil_cli.models.transfer import to_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,10 +93,12 @@ def _move_by_index(images: Tensor, flips: np.ndarray, tops: np.ndarray, lefts: n
     columns = torch.arange(width) + torch.from_numpy(lefts)[:, None]
     inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
     columns = torch.where(torch.from_numpy(flips)[:, None], width - 1 - columns, columns)
-    rows, columns = rows.clamp(0, height - 1).to(images.device), columns.clamp(0, width - 1).to(images.device)
+    rows, columns = (
+        to_device(each.clamp(0, most - 1), images.device) for each, most in ((rows, height), (columns, width))
+    )
     sample = torch.arange(size, device=images.device)[:, None, None]
     moved = images[sample, rows[:, :, None], columns[:, None, :]]
-    bordered: Tensor = moved * inside[..., None].to(images.device, images.dtype)
+    bordered: Tensor = moved * to_device(inside[..., None], images.device).to(images.dtype)
     return bordered
 
 
@@ -171,4 +174,4 @@ def _painted_by_mask(
     paint = torch.tensor(colour, device=images.device)[None, :, None, None]
     if images.dtype == torch.uint8:
         paint = (paint * 255).round()
-    return torch.where(torch.from_numpy(mask).to(images.device)[:, None], paint.to(images.dtype), images)
+    return torch.where(to_device(torch.from_numpy(mask), images.device)[:, None], paint.to(images.dtype), images)

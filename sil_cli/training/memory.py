@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sil_cli.models.transfer import to_device
+
 
 class PrototypeMemory:
     """One L2-normalised prototype for each identity of a source; no gradient flows into it.
@@ -47,8 +49,8 @@ class PrototypeMemory:
         embeddings = embeddings.to(self.prototypes.dtype)
         for turn in range(int(turns.max()) + 1):
             rows = torch.from_numpy(np.flatnonzero(turns == turn))
-            chosen = labels[rows].to(device, non_blocking=True)
-            own = embeddings[rows.to(device, non_blocking=True)]
+            chosen = to_device(labels[rows], device)
+            own = embeddings[to_device(rows, device)]
             mixed = momentum * self.prototypes[chosen] + (1 - momentum) * own
             self.prototypes[chosen] = F.normalize(mixed, dim=1)
 

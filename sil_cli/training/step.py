@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sil_cli.models.parts import UNDIVIDED, Part
 from sil_cli.models.precision import autocast
+from sil_cli.models.transfer import to_device
 from sil_cli.training.apart import norms_apart
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def interleaved_step(
     # Second forward, interleaved styles, with θ': one shuffled batch of all sources; it feeds the prototypes only.
     shuffling = rng.permutation(sum(len(batch.labels) for batch in batches))
     part, own_order = batches[0].part.joined([batch.part for batch in batches[1:]]).shuffled(shuffling)
-    images = images[torch.from_numpy(own_order).to(device, non_blocking=True)]
+    images = images[to_device(torch.from_numpy(own_order), device)]
     interleaved = (lambda maps: style.apply(maps, rng, part)) if options.style_in != "first" else None
     with torch.no_grad(), _statistics(embedder, options):
         embeddings = part.gather(embed(images, interleaved))
@@ -125,13 +126,13 @@ def interleaved_step(
     labels = torch.cat([batch.labels for batch in batches])[torch.from_numpy(shuffling)]
     for source, memory in enumerate(memories):
         mine = torch.from_numpy(np.flatnonzero(owners == source))
-        memory.update(embeddings[mine.to(device, non_blocking=True)], labels[mine], momentum=options.momentum)
+        memory.update(embeddings[to_device(mine, device)], labels[mine], momentum=options.momentum)
     return loss
 
 
 def own_labels(batch: Batch) -> Tensor:
     """The labels of the images that this process holds, on the images' device."""
-    return batch.part.own(batch.labels).to(batch.images.device, non_blocking=True)
+    return to_device(batch.part.own(batch.labels), batch.images.device)
 
 
 def _style_of_each(style: Style, batches: Sequence[Batch], rng: np.random.Generator) -> Callable[[Tensor], Tensor]:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from sil_cli.models.parts import UNDIVIDED, Part
 from sil_cli.models.precision import autocast
+from sil_cli.models.transfer import to_device
 from sil_cli.training.ranks import ALONE
 from sil_cli.training.step import Batch, own_labels
 
@@ -102,7 +103,7 @@ def batch_hard_triplet_loss(features: Tensor, labels: Tensor, *, margin: Margin,
     everyone = part.gather_with_gradient(features)
     # Differences, not the expanded square: near zero that loses all its digits.
     distances = torch.cdist(features, everyone, compute_mode="donot_use_mm_for_euclid_dist")
-    same = (part.own(labels)[:, None] == labels[None, :]).to(features.device, non_blocking=True)
+    same = to_device(part.own(labels)[:, None] == labels[None, :], features.device)
     farthest = distances.masked_fill(~same, -math.inf).amax(dim=1)
     nearest = distances.masked_fill(same, math.inf).amin(dim=1)
     if margin == "soft":

@@ -13,6 +13,7 @@ from sil_cli.data.pixels import open_pixels
 from sil_cli.data.protocol import read_protocol
 from sil_cli.errors import DataError, UsageError
 from sil_cli.models.arithmetic import keep_wrong_layers_in_float32
+from sil_cli.models.compiled import compile_backbone, obstacle_to_compiling
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.precision import half_precision
 from sil_cli.models.record import Architecture
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from sil_cli.settings import ModelSettings, Settings, TrainSettings
     from sil_cli.training.method import Method
     from sil_cli.training.ranks import Ranks
+
+
+WORTH_COMPILING = 2_000
+"""Iterations after which what compiling takes has been made good (docs/benchmarks.md)."""
 
 
 def load_sources(folders: Sequence[Path]) -> list[Dataset]:
@@ -122,7 +127,31 @@ def compose(
             _mend_bfloat16(embedder, reporter)
     sources = [_open_source(dataset, settings, reporter, ranks) for dataset in datasets]
     method = _method(settings, embedder, sources, device, fresh=fresh)
-    return Training(embedder, sources, method, _loop_options(settings, device), device=device, ranks=ranks)
+    training = Training(embedder, sources, method, _loop_options(settings, device), device=device, ranks=ranks)
+    if _is_compiled(settings, embedder, device, reporter):
+        compile_backbone(embedder.backbone, settings.style.after_stages)
+        reporter.note("The first iteration compiles the network; that takes a minute or two.")
+    return training
+
+
+def _is_compiled(settings: Settings, embedder: Embedder, device: torch.device, reporter: Reporter) -> bool:
+    """Whether to compile the network.
+
+    Raises:
+        UsageError: It is asked for and can't be done.
+    """
+    train = settings.train
+    if train.compile == "off":
+        return False
+    obstacle = obstacle_to_compiling(embedder.backbone, device)
+    if train.batch_norm == "synchronised":
+        obstacle = "processes talk inside of synchronised batch norms"
+    if obstacle is not None and train.compile == "on":
+        raise UsageError(f"train.compile = on can't be done: {obstacle}.", "Set it to auto or off.")
+    if obstacle is not None and device.type == "cuda":
+        reporter.note(f"The network is not compiled: {obstacle}.")
+    long = train.compile == "on" or train.epochs * train.iterations >= WORTH_COMPILING
+    return obstacle is None and long
 
 
 def _mend_bfloat16(embedder: Embedder, reporter: Reporter) -> None:

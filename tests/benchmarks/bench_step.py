@@ -21,6 +21,7 @@ import os
 import platform
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +31,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from sil_cli.models.arithmetic import keep_wrong_layers_in_float32
+from sil_cli.models.compiled import compile_backbone
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.record import IMAGENET_MEAN, IMAGENET_STD, Architecture
 from sil_cli.models.small_maps import multiply_small_maps
@@ -40,6 +42,8 @@ from sil_cli.training.step import Batch, StepOptions, interleaved_step
 
 IDENTITIES = 700
 RATE, DECAY = 3.5e-4, 5e-4
+KERNELS = ("gemm", "xmma", "nvjet", "cutlass", "fprop", "dgrad", "wgrad", "winograd", "implicit_convolve")
+"""What is in the names of CUDA's kernels that convolve or multiply."""
 CONVOLUTIONS = ("convolution", "aten::mm", "aten::addmm", "aten::bmm", "aten::linear", "mkldnn_linear")
 ROUNDING, TOLERANCE, LEAST = 6e-8, 3.0, 1e-5
 """Another order of sums moves a float32 result, and fifty random layers with batch norm amplify that. How far is fair
@@ -80,7 +84,7 @@ class Way:
 
     Attributes:
         fused: Adam in one kernel.
-        compiled: Every residual block by torch.compile.
+        compiled: By torch.compile and CUDA graphs.
     """
 
     name: str
@@ -138,9 +142,11 @@ class Data:
 
 
 class Plain:
-    name = "plain: eager float32, channels first"
+    """The plain step. On a GPU torch rounds what it convolves to TF32 unless it is told not to."""
 
-    def __init__(self, state: dict[str, torch.Tensor], data: Data) -> None:
+    def __init__(self, state: dict[str, torch.Tensor], data: Data, *, tf32: bool = True) -> None:
+        self.name = "plain: eager float32, channels first" + ("" if tf32 else ", without TF32")
+        self.tf32 = tf32
         self.network = data.network.plain(state).to(data.device)
         self.optimizer = torch.optim.Adam(learnt(self.network), lr=RATE, weight_decay=DECAY)
         self.prototypes, self.images = data.prototypes(), data.normalised()
@@ -148,6 +154,7 @@ class Plain:
 
     def step(self, number: int) -> torch.Tensor:
         rng = np.random.default_rng([1, number])
+        torch.backends.cudnn.allow_tf32 = self.tf32
         return plain_step(self.network, self.prototypes, self.images, self.labels, self.optimizer, rng)
 
 
@@ -163,9 +170,7 @@ class Ours:
         if way.channels_last:
             self.network = self.network.to(memory_format=torch.channels_last)
         if way.compiled:
-            for stage in ("layer1", "layer2", "layer3", "layer4"):
-                for block in self.network.backbone.get_submodule(stage):
-                    block.compile(dynamic=False)
+            compile_backbone(self.network.backbone, (1,))
         self.optimizer = torch.optim.Adam(
             learnt(self.network), lr=RATE, weight_decay=DECAY, fused=True if way.fused else None
         )
@@ -230,7 +235,7 @@ def check_parity(arguments: argparse.Namespace, state: dict[str, torch.Tensor]) 
     """One float32 iteration of both, from the same weights: print how far apart they are, and how far is fair."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     data = Data(arguments, min(arguments.batch, 4))
-    plain, moved = Plain(state, data), Plain(state, data)
+    plain, moved = Plain(state, data, tf32=False), Plain(state, data, tf32=False)
     torch.manual_seed(1)
     moved.images = [images * (1 + ROUNDING * torch.randn_like(images)) for images in moved.images]
     loss = plain.step(0).item()
@@ -252,18 +257,25 @@ def shown(distances: dict[str, float]) -> str:
     return ", ".join(f"{what} {value:.1e}" for what, value in distances.items())
 
 
-def share_of_products(way: Plain | Ours, device: torch.device) -> float:
-    """The share of one iteration's time that lies in convolutions and matrix products."""
+def share_of_products(way: Plain | Ours, device: torch.device) -> str:
+    """The share of one iteration's time that lies in convolutions and matrix products, and where the rest lies."""
     cuda = device.type == "cuda"
-    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU] if cuda else [ProfilerActivity.CPU]) as found:
-        timed(way, 0, device)
-    rows = [
-        (event.key, event.self_device_time_total if cuda else event.self_cpu_time_total)
-        for event in found.key_averages()
-        if event.device_type == torch.autograd.DeviceType.CPU
-    ]
-    products = sum(spent for name, spent in rows if any(part in name for part in CONVOLUTIONS))
-    return products / sum(spent for _, spent in rows)
+    activity = ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU
+    kind = torch.autograd.DeviceType.CUDA if cuda else torch.autograd.DeviceType.CPU
+    with profile(activities=[activity]) as found:
+        seconds, _ = timed(way, 0, device)
+    spent: Counter[str] = Counter()
+    for event in found.key_averages():
+        if event.device_type == kind:
+            spent[event.key] += event.self_device_time_total if cuda else event.self_cpu_time_total
+    names = KERNELS if cuda else CONVOLUTIONS
+    products = sum(time for name, time in spent.items() if any(part in name for part in names))
+    shares = f"{products / spent.total():.0%} of the step"
+    if cuda:
+        shares += f", {products / 1e3:.1f} of the {spent.total() / 1e3:.1f} ms"
+        shares += f" that the GPU works in {seconds * 1e3:.0f}"
+    rest = [(name, time) for name, time in spent.most_common(40) if not any(part in name for part in names)]
+    return "\n".join([shares, *(f"    {time / spent.total():5.1%} {name[:100]}" for name, time in rest[:12])])
 
 
 def operations(state: dict[str, torch.Tensor], data: Data) -> float:
@@ -292,8 +304,9 @@ def report(arguments: argparse.Namespace, state: dict[str, torch.Tensor]) -> Non
     images = arguments.batch * arguments.sources
     chosen = WAYS[-1:] if arguments.fastest else WAYS
     ways: list[Plain | Ours] = [Plain(state, data), *(Ours(way, state, data) for way in chosen)]
+    if data.device.type == "cuda":
+        ways.append(Plain(state, data, tf32=False))
     if arguments.compile:
-        torch._dynamo.config.recompile_limit = 64  # sixteen blocks, with and without gradients, share one function
         ways.append(Ours(replace(WAYS[-1], name=f"{WAYS[-1].name}, compiled", compiled=True), state, data))
     for way in ways:
         print(f"first iteration of {way.name}: {timed(way, 0, data.device)[0]:.1f} s", flush=True)
@@ -321,7 +334,7 @@ def report(arguments: argparse.Namespace, state: dict[str, torch.Tensor]) -> Non
             f"({least[0] / needed * rate:.2f} × its fastest)"
         )
     for way in (ways[0], *ways[len(chosen) :]):
-        print(f"convolutions and matrix products, {way.name}: {share_of_products(way, data.device):.0%} of the step")
+        print(f"convolutions and matrix products, {way.name}: {share_of_products(way, data.device)}")
 
 
 def main() -> None:

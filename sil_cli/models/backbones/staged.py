@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     Stylisation = Callable[[Tensor], Tensor]
+    Part = tuple[nn.Module, int | None]
 
 
 class Backbone(nn.Module):
@@ -74,14 +75,51 @@ class StagedChain(Backbone):
         self.head_prefixes = head_prefixes
         self._order = tuple(order)
         self._stage_after = {name: number for number, name in enumerate(ends, start=1)}
+        self._compiled: tuple[Part, ...] | None = None  # modules that nobody else names, so no parameters of this one
 
     def forward(
         self, images: Tensor, *, style: Stylisation | None = None, after_stages: Sequence[int] = (1,)
     ) -> Tensor:
         """Feature maps of images; see `Backbone.forward`."""
         features = images
-        for name in self._order:
-            features = self.get_submodule(name)(features)
-            if style is not None and self._stage_after.get(name) in after_stages:
+        for module, stage in self._parts():
+            features = module(features)
+            if style is not None and stage in after_stages:
                 features = style(features)
+        return features
+
+    def compile_between(self, after_stages: Sequence[int], **how: Any) -> int:
+        """Let torch.compile make one of all that lies between styles, in train mode; results stay, to rounding.
+
+        Args:
+            after_stages: The stages that a style follows from now on.
+            how: What torch.compile is to know.
+
+        Returns:
+            How many parts that makes.
+        """
+        stretches: list[tuple[list[nn.Module], int | None]] = [([], None)]
+        for module, stage in self._parts():
+            stretches[-1] = ([*stretches[-1][0], module], stage)
+            if stage in after_stages:
+                stretches.append(([], None))
+        parts = [(_Stretch(*modules), stage) for modules, stage in stretches if modules]
+        for module, _ in parts:
+            module.compile(dynamic=False, **how)
+        self._compiled = tuple(parts)
+        return len(parts)
+
+    def _parts(self) -> Sequence[Part]:
+        """What is run, in order, each with the stage that it ends."""
+        if self._compiled is not None and self.training:  # in eval mode batches have other sizes, and few are seen
+            return self._compiled
+        return [(self.get_submodule(name), self._stage_after.get(name)) for name in self._order]
+
+
+class _Stretch(nn.Sequential):
+    """Modules one after another, by a function of ours: torch before 2.14 compiles none of its own as a whole."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        for module in self:
+            features = module(features)
         return features

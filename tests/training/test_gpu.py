@@ -1,0 +1,156 @@
+"""What only a GPU shows: nothing waits for it, it computes what the CPU does, and runs go on as they would have."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from test_loop import OPTIONS, StopAfter, finish, ignore, make_sources
+from torch import nn
+
+from sil_cli.errors import InterruptedWorkError
+from sil_cli.models.compiled import compile_backbone, obstacle_to_compiling
+from sil_cli.models.embedder import Embedder
+from sil_cli.models.record import Architecture
+from sil_cli.models.stylize import StyleName, UniformBatchStyle, make_style
+from sil_cli.runtime import SilentReporter
+from sil_cli.training.checkpoint import load_checkpoint
+from sil_cli.training.descent import Descent
+from sil_cli.training.interleaved import Interleaved
+from sil_cli.training.loop import Training
+from sil_cli.training.memory import PrototypeMemory
+from sil_cli.training.step import Batch, StepOptions, interleaved_step
+from sil_cli.training.supervised import SupervisedOptions, supervised_step
+
+pytestmark = pytest.mark.gpu
+CUDA = torch.device("cuda")
+IMAGES, IDENTITIES = 8, 6
+
+
+@pytest.fixture(autouse=True)
+def _in_float32(monkeypatch: pytest.MonkeyPatch):
+    """Without TF32, whose products have ten bits; torch's default has it for convolutions."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    torch._dynamo.reset()
+    yield
+    torch.cuda.synchronize()
+
+
+def embedder(device: torch.device) -> Embedder:
+    torch.manual_seed(0)
+    made = Embedder(Architecture(backbone="resnet18", height=32, width=16))
+    return made.to(device).to(memory_format=torch.channels_last).train()
+
+
+def batches(iteration: int, device: torch.device) -> list[Batch]:
+    rng = np.random.default_rng([4, iteration])
+    return [
+        Batch(
+            images=torch.from_numpy(rng.random((IMAGES, 3, 32, 16), dtype=np.float32)).to(device),
+            labels=torch.from_numpy(rng.integers(0, IDENTITIES, IMAGES)),
+        )
+        for _ in range(3)
+    ]
+
+
+def memories(device: torch.device) -> list[PrototypeMemory]:
+    rng = np.random.default_rng(6)
+    rows = [torch.from_numpy(rng.standard_normal((IDENTITIES, 512), dtype=np.float32)) for _ in range(3)]
+    return [PrototypeMemory(nn.functional.normalize(each, dim=1).to(device)) for each in rows]
+
+
+def adam(*modules: nn.Module) -> torch.optim.Optimizer:
+    learnt = [each for module in modules for each in module.parameters() if each.requires_grad]
+    return torch.optim.Adam(learnt, fused=True)
+
+
+@pytest.mark.parametrize("half", [None, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", get_args(StyleName))
+def test_the_step_waits_for_nothing(name: StyleName, half: torch.dtype | None) -> None:
+    style = make_style(
+        name, alpha=0.1, rho=3.0, samples=2, concentration=0.1, mix=0.9, covariance="full", clamp=True, probability=1.0
+    )
+    model, kept, given = embedder(CUDA), memories(CUDA), batches(0, CUDA)
+    descent, options = Descent(adam(model), half=half), StepOptions(half=half, style_in="both")
+    interleaved_step(model, kept, given, style, descent, options, np.random.default_rng(0))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        interleaved_step(model, kept, given, style, descent, options, np.random.default_rng(0))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_the_supervised_step_waits_for_nothing() -> None:
+    model, classifier = embedder(CUDA), nn.Linear(512, IDENTITIES, bias=False, device=CUDA)
+    descent, options = Descent(adam(model, classifier)), SupervisedOptions()
+    (batch, *_) = batches(0, CUDA)
+    supervised_step(model, classifier, batch, descent, options, np.random.default_rng(0))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        supervised_step(model, classifier, batch, descent, options, np.random.default_rng(0))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def trained(device: torch.device, *, compiled: bool = False) -> tuple[list[float], Embedder]:
+    """Losses of three iterations, and the model after them."""
+    model, kept = embedder(device), memories(device)
+    if compiled:
+        assert obstacle_to_compiling(model.backbone, device) is None
+        compile_backbone(model.backbone, (1,))
+    descent = Descent(torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=1e-3))
+    losses = []
+    for number in range(3):
+        loss = interleaved_step(
+            model, kept, batches(number, device), UniformBatchStyle(), descent, StepOptions(),
+            np.random.default_rng([1, number]),
+        )  # fmt: skip
+        losses.append(loss.item())
+    return losses, model
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
+@pytest.mark.parametrize("compiled", [False, True], ids=["as it is", "compiled"])
+def test_it_computes_what_the_cpu_does(compiled: bool) -> None:
+    """Float32 sums of another order: losses to 1e-3, weights to 1e-3 of how far they moved."""
+    losses, model = trained(torch.device("cpu"))
+    same_losses, same = trained(CUDA, compiled=compiled)
+    assert same_losses == pytest.approx(losses, rel=1e-3)
+    moved, apart = 0.0, 0.0
+    for first, one, other in zip(
+        embedder(torch.device("cpu")).parameters(), model.parameters(), same.parameters(), strict=True
+    ):
+        moved += float((one - first).detach().square().sum())
+        apart += float((one - other.cpu()).detach().square().sum())
+    assert apart < 0.05**2 * moved
+
+
+def make_training(half: torch.dtype | None, *, compiled: bool) -> Training:
+    method = Interleaved(UniformBatchStyle(), StepOptions(half=half), device=CUDA, seed=1)
+    model = embedder(CUDA)
+    options = type(OPTIONS)(**vars(OPTIONS) | {"half": half})
+    training = Training(model, list(make_sources()), method, options, device=CUDA)
+    if compiled:
+        compile_backbone(model.backbone, (1,))
+    return training
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
+@pytest.mark.parametrize("compiled", [False, True], ids=["as it is", "compiled"])
+@pytest.mark.parametrize("half", [None, torch.bfloat16, torch.float16], ids=str)
+def test_stopped_and_resumed_equals_uninterrupted(tmp_path, half: torch.dtype | None, compiled: bool) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = make_training(half, compiled=compiled)
+    whole.start(SilentReporter())
+    uninterrupted = finish(whole, tmp_path / "whole")
+    parts = make_training(half, compiled=compiled)
+    parts.start(SilentReporter())
+    with pytest.raises(InterruptedWorkError, match="iteration 2 of 6"):
+        parts.run(tmp_path, SilentReporter(), StopAfter(2), ignore)
+    parts = make_training(half, compiled=compiled)
+    parts.restore(load_checkpoint(tmp_path, SilentReporter()))
+    resumed = finish(parts, tmp_path)
+    for name, value in uninterrupted.items():
+        assert torch.equal(resumed[name], value), name
