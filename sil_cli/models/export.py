@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 import onnx
@@ -88,11 +89,12 @@ def without_remarks(model: onnx.ModelProto) -> onnx.ModelProto:
 
 @contextlib.contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """Send what exporting and quantising print to stderr, and hear their warnings only."""
+    """Send what exporting and quantising print to stderr; what they say to developers is not for our users."""
     heard = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
             yield
     finally:
         logging.disable(heard)

@@ -125,10 +125,11 @@ def compose(
         multiply_small_maps(embedder)
         if half_precision(settings.train.precision, device) == torch.bfloat16:
             _mend_bfloat16(embedder, reporter)
+    compiled = _is_compiled(settings, embedder, device, reporter)
     sources = [_open_source(dataset, settings, reporter, ranks) for dataset in datasets]
     method = _method(settings, embedder, sources, device, fresh=fresh)
     training = Training(embedder, sources, method, _loop_options(settings, device), device=device, ranks=ranks)
-    if _is_compiled(settings, embedder, device, reporter):
+    if compiled:
         compile_backbone(embedder.backbone, settings.style.after_stages)
         reporter.note("The first iteration compiles the network; that takes a minute or two.")
     return training

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sil_cli import __version__
 from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.files import one_line, sha256_of_bytes, write_bytes, write_json
 from sil_cli.models.engine import EXTRAS, SAME_MODEL, Engine, cpu_kind, is_installed
@@ -283,4 +284,4 @@ def _refuse_disagreement(agreement: dict[str, Agreement], precision: ExportPreci
 def _versions() -> dict[str, str]:
     packages = ("torch", *TOOLS, "openvino")
     versions = {name: metadata.version(name) for name in packages if is_installed(name)}
-    return {"python": platform.python_version(), "sil": metadata.version("sil-cli"), **versions}
+    return {"python": platform.python_version(), "sil": __version__, **versions}

@@ -247,6 +247,10 @@ class TestTrain:
         outcome = sil("train", *self.flags("--set", "style.after_stages=[1,5]"))
         assert_told(outcome, 2, "style.after_stages = 5: resnet18 has 4 stages", "Choose among 1 to 4")
 
+    def test_compiling_without_a_gpu(self, small) -> None:
+        outcome = sil("train", *self.flags("--set", "train.compile=on"))
+        assert_told(outcome, 2, "train.compile = on can't be done: it is for CUDA devices", "auto or off")
+
     def test_a_style_in_a_pass_that_is_left_out(self, small) -> None:
         outcome = sil("train", *self.flags("--set", "train.second_pass=false"))
         assert_told(outcome, 2, "no second pass for style.name = ubs", "--style none")

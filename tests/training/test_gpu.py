@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -38,27 +39,27 @@ def _in_float32(monkeypatch: pytest.MonkeyPatch):
     torch.cuda.synchronize()
 
 
-def embedder(device: torch.device) -> Embedder:
+def embedder(device: torch.device, dtype: torch.dtype = torch.float32) -> Embedder:
     torch.manual_seed(0)
     made = Embedder(Architecture(backbone="resnet18", height=32, width=16))
-    return made.to(device).to(memory_format=torch.channels_last).train()
+    return made.to(device, dtype).to(memory_format=torch.channels_last).train()
 
 
-def batches(iteration: int, device: torch.device) -> list[Batch]:
+def batches(iteration: int, device: torch.device, dtype: torch.dtype = torch.float32) -> list[Batch]:
     rng = np.random.default_rng([4, iteration])
     return [
         Batch(
-            images=torch.from_numpy(rng.random((IMAGES, 3, 32, 16), dtype=np.float32)).to(device),
+            images=torch.from_numpy(rng.random((IMAGES, 3, 32, 16))).to(device, dtype),
             labels=torch.from_numpy(rng.integers(0, IDENTITIES, IMAGES)),
         )
         for _ in range(3)
     ]
 
 
-def memories(device: torch.device) -> list[PrototypeMemory]:
+def memories(device: torch.device, dtype: torch.dtype = torch.float32) -> list[PrototypeMemory]:
     rng = np.random.default_rng(6)
-    rows = [torch.from_numpy(rng.standard_normal((IDENTITIES, 512), dtype=np.float32)) for _ in range(3)]
-    return [PrototypeMemory(nn.functional.normalize(each, dim=1).to(device)) for each in rows]
+    rows = [torch.from_numpy(rng.standard_normal((IDENTITIES, 512))) for _ in range(3)]
+    return [PrototypeMemory(nn.functional.normalize(each, dim=1).to(device, dtype)) for each in rows]
 
 
 def adam(*modules: nn.Module) -> torch.optim.Optimizer:
@@ -96,7 +97,7 @@ def test_the_supervised_step_waits_for_nothing() -> None:
 
 def trained(device: torch.device, *, compiled: bool = False) -> tuple[list[float], Embedder]:
     """Losses of three iterations, and the model after them."""
-    model, kept = embedder(device), memories(device)
+    model, kept = embedder(device, torch.float64), memories(device, torch.float64)
     if compiled:
         assert obstacle_to_compiling(model.backbone, device) is None
         compile_backbone(model.backbone, (1,))
@@ -104,7 +105,7 @@ def trained(device: torch.device, *, compiled: bool = False) -> tuple[list[float
     losses = []
     for number in range(3):
         loss = interleaved_step(
-            model, kept, batches(number, device), UniformBatchStyle(), descent, StepOptions(),
+            model, kept, batches(number, device, torch.float64), UniformBatchStyle(), descent, StepOptions(),
             np.random.default_rng([1, number]),
         )  # fmt: skip
         losses.append(loss.item())
@@ -114,17 +115,14 @@ def trained(device: torch.device, *, compiled: bool = False) -> tuple[list[float
 @pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
 @pytest.mark.parametrize("compiled", [False, True], ids=["as it is", "compiled"])
 def test_it_computes_what_the_cpu_does(compiled: bool) -> None:
-    """Float32 sums of another order: losses to 1e-3, weights to 1e-3 of how far they moved."""
+    """In float64, where sums of another order can't grow into more."""
     losses, model = trained(torch.device("cpu"))
     same_losses, same = trained(CUDA, compiled=compiled)
-    assert same_losses == pytest.approx(losses, rel=1e-3)
-    moved, apart = 0.0, 0.0
-    for first, one, other in zip(
-        embedder(torch.device("cpu")).parameters(), model.parameters(), same.parameters(), strict=True
-    ):
-        moved += float((one - first).detach().square().sum())
-        apart += float((one - other.cpu()).detach().square().sum())
-    assert apart < 0.05**2 * moved
+    assert same_losses == pytest.approx(losses, rel=1e-7)
+    for (name, one), other in zip(model.state_dict().items(), same.state_dict().values(), strict=True):
+        torch.testing.assert_close(
+            other.cpu(), one, rtol=1e-6, atol=1e-8, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def make_training(half: torch.dtype | None, *, compiled: bool) -> Training:
@@ -137,14 +135,26 @@ def make_training(half: torch.dtype | None, *, compiled: bool) -> Training:
     return training
 
 
+def uninterrupted(folder: Path, half: torch.dtype | None, *, compiled: bool) -> dict[str, torch.Tensor]:
+    folder.mkdir()
+    training = make_training(half, compiled=compiled)
+    training.start(SilentReporter())
+    return finish(training, folder)
+
+
+def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """The norm of the difference of all weights, statistics, prototypes and losses, relative to their norm."""
+    pairs = [(one[name].double().cpu(), other[name].double().cpu()) for name in one]
+    difference = sum(float((first - second).square().sum()) for first, second in pairs)
+    return (difference / sum(float(first.square().sum()) for first, _ in pairs)) ** 0.5
+
+
 @pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
 @pytest.mark.parametrize("compiled", [False, True], ids=["as it is", "compiled"])
 @pytest.mark.parametrize("half", [None, torch.bfloat16, torch.float16], ids=str)
-def test_stopped_and_resumed_equals_uninterrupted(tmp_path, half: torch.dtype | None, compiled: bool) -> None:
-    (tmp_path / "whole").mkdir()
-    whole = make_training(half, compiled=compiled)
-    whole.start(SilentReporter())
-    uninterrupted = finish(whole, tmp_path / "whole")
+def test_a_resumed_run_is_as_near_as_a_second_one(tmp_path, half: torch.dtype | None, compiled: bool) -> None:
+    """The documented tolerance: cuDNN adds up in an order that it does not promise to keep from run to run."""
+    first, second = (uninterrupted(tmp_path / name, half, compiled=compiled) for name in ("first", "second"))
     parts = make_training(half, compiled=compiled)
     parts.start(SilentReporter())
     with pytest.raises(InterruptedWorkError, match="iteration 2 of 6"):
@@ -152,5 +162,5 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, half: torch.dtype | 
     parts = make_training(half, compiled=compiled)
     parts.restore(load_checkpoint(tmp_path, SilentReporter()))
     resumed = finish(parts, tmp_path)
-    for name, value in uninterrupted.items():
-        assert torch.equal(resumed[name], value), name
+    assert resumed.keys() == first.keys()
+    assert apart(first, resumed) <= max(1e-6, 3 * apart(first, second))
