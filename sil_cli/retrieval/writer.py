@@ -2,7 +2,7 @@
 
 A batch is first written as a new file of vectors, flushed and renamed into place; then one SQLite transaction
 makes the file and its entries count. A kill before that leaves a file that nobody names, which the next
-writer deletes; a kill after it leaves a finished batch.
+writer deletes; a kill after it leaves a finished batch. `vector_files.py` has the files, `store.py` the database.
 """
 
 from __future__ import annotations
@@ -16,20 +16,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sil_cli.errors import GalleryError
-from sil_cli.files import TEMPORARY_MARK, one_line
 from sil_cli.locks import writer_lock
 from sil_cli.retrieval import tuning
 from sil_cli.retrieval.distance import unit_rows
 from sil_cli.retrieval.filters import Filter
 from sil_cli.retrieval.gallery import require_known_keys, require_same_model
 from sil_cli.retrieval.health import repair_files
-from sil_cli.retrieval.loading import read_index, read_living
-from sil_cli.retrieval.places import VECTOR_FOLDER, delete_superseded, rebuilding_folder
+from sil_cli.retrieval.places import delete_superseded, rebuilding_folder
 from sil_cli.retrieval.refusals import require_batch, require_gallery_or_nothing
 from sil_cli.retrieval.schema import AUTOMATIC
 from sil_cli.retrieval.searching import Searcher
-from sil_cli.retrieval.segments import MAKE_ANEW, write_segment
-from sil_cli.retrieval.store import DATABASE_FILE, IndexRecord, Store, index_name, segment_name
+from sil_cli.retrieval.store import DATABASE_FILE, Store
+from sil_cli.retrieval.vector_files import VectorFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -40,11 +38,9 @@ if TYPE_CHECKING:
     from sil_cli.retrieval.approximate import ApproximateIndex
     from sil_cli.retrieval.health import Repaired
     from sil_cli.retrieval.interface import EntryKey
-    from sil_cli.retrieval.store import Box, GalleryEntry, Member, SegmentRecord
+    from sil_cli.retrieval.store import Box, GalleryEntry, IndexRecord, Member
     from sil_cli.retrieval.tuning import Measured
     from sil_cli.runtime import Reporter
-
-SEGMENT_BYTES = 2**27  # of vectors that merging puts into one file
 
 
 @contextlib.contextmanager
@@ -111,9 +107,9 @@ class GalleryWriter:
 
     def __init__(self, folder: Path, store: Store) -> None:
         self._folder = folder
-        self._vectors = folder / VECTOR_FOLDER
         self._store = store
         self.dimension = int(store.meta()["model"]["dimension"])
+        self._files = VectorFiles(folder, store, self.dimension)
 
     def __len__(self) -> int:
         return self._store.count()
@@ -190,7 +186,7 @@ class GalleryWriter:
         first_id, number = self._store.next_numbers()
         if ids is None:
             ids = np.arange(first_id, first_id + len(entries), dtype=np.int64)
-        sha256, seen = self._write(number, ids, units)
+        sha256, seen = self._files.write(number, ids, units)
         with self._store.transaction():
             self._store.insert_segment(number, sha256, seen, len(ids))
             self._store.insert_entries(ids.tolist(), entries, number)
@@ -303,20 +299,11 @@ class GalleryWriter:
         Raises:
             GalleryError: It is missing or damaged.
         """
-        try:
-            return read_index(self._folder, record, self.dimension)
-        except FileNotFoundError as error:
-            raise GalleryError(f"{error.filename} is missing.", MAKE_ANEW) from error
+        return self._files.read_index(record)
 
     def put_index(self, index: ApproximateIndex | None, *, effort: int = 0, recall: float = 1.0) -> None:
         """Make an index of all living vectors count, in the place of any other; None for none."""
-        record = None
-        if index is not None:
-            name = index_name(self._store.next_index_number())
-            with self._refusing():
-                sha256, seen = index.write(self._vectors / name)
-            last_id = int(index.ids.max())
-            record = IndexRecord(name, sha256, seen, index.factory, len(index), last_id, effort, recall)
+        record = self._files.write_index(index, effort=effort, recall=recall) if index is not None else None
         with self._store.transaction():
             self._store.replace_index(record)
         self.delete_leftovers()
@@ -335,10 +322,7 @@ class GalleryWriter:
         Raises:
             GalleryError: A file is damaged or missing.
         """
-        try:
-            parts = [read_living(self._folder, self._store, one, self.dimension) for one in self._store.segments()]
-        except FileNotFoundError as error:
-            raise GalleryError(f"{error.filename} is missing.", MAKE_ANEW) from error
+        parts = self._files.living(self._store.segments())
         if without is not None and len(without):
             parts = [
                 (segment, np.isin(segment.ids, without, invert=True) & (True if living is None else living))
@@ -352,67 +336,8 @@ class GalleryWriter:
         Raises:
             GalleryError: A file is damaged, or the disk is full; the gallery stays as it was.
         """
-        for group in _groups(self._store.segments(), SEGMENT_BYTES // (4 * self.dimension)):
-            self._merge(group)
-        self.delete_leftovers()
+        self._files.merge()
 
     def delete_leftovers(self) -> None:
         """Delete the files that no finished batch needs."""
-        named = {segment.name for segment in self._store.segments()}
-        index = self._store.index()
-        named |= {index.name} if index else set()
-        with self._refusing():
-            self._vectors.mkdir(exist_ok=True)
-            for path in self._vectors.iterdir():
-                ours = path.name.startswith((TEMPORARY_MARK, "segment-", "index-")) and path.suffix == ".faiss"
-                if ours and path.name not in named:
-                    path.unlink(missing_ok=True)
-
-    def _merge(self, group: Sequence[SegmentRecord]) -> None:
-        parts = []
-        for segment in group:
-            try:
-                rows, living = read_living(self._folder, self._store, segment, self.dimension)
-            except FileNotFoundError as error:
-                raise GalleryError(f"{error.filename} is missing.", MAKE_ANEW) from error
-            parts.append((rows.ids, rows.vectors) if living is None else (rows.ids[living], rows.vectors[living]))
-        ids = np.concatenate([ids for ids, _ in parts])
-        order = np.argsort(ids)
-        ids, vectors = ids[order], np.concatenate([vectors for _, vectors in parts])[order]
-        _, number = self._store.next_numbers()
-        written = self._write(number, ids, vectors) if len(ids) else None
-        with self._store.transaction():
-            if written is not None:
-                self._store.insert_segment(number, *written, len(ids))
-                self._store.move_entries(ids.tolist(), number)
-            self._store.delete_segments([segment.number for segment in group])
-
-    def _write(self, number: int, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> tuple[str, str]:
-        with self._refusing():
-            return write_segment(self._vectors / segment_name(number), ids, vectors)
-
-    @contextlib.contextmanager
-    def _refusing(self) -> Iterator[None]:
-        """Say in the user's words that the disk doesn't take it."""
-        try:
-            yield
-        except OSError as error:
-            raise GalleryError(
-                f"{self._vectors} can't be written: {one_line(error)}.",
-                "Make room or set it right, then run the same again: finished batches are kept.",
-            ) from error
-
-
-def _groups(segments: Sequence[SegmentRecord], full: int) -> list[list[SegmentRecord]]:
-    """The segments to merge with each other, each group into at most about `full` vectors."""
-    groups: list[list[SegmentRecord]] = []
-    room = 0
-    for segment in segments:
-        if segment.live == segment.count and 2 * segment.count >= full:
-            continue
-        if segment.live > room or not groups:
-            groups.append([])
-            room = full
-        groups[-1].append(segment)
-        room -= segment.live
-    return [group for group in groups if len(group) > 1 or group[0].live < group[0].count]
+        self._files.delete_leftovers()

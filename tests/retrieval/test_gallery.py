@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sil_cli.errors import DataError, GalleryError, SilError
 from sil_cli.retrieval import loading as loading_module
 from sil_cli.retrieval import segments as segments_module
-from sil_cli.retrieval import writer as writer_module
+from sil_cli.retrieval import vector_files
 from sil_cli.retrieval.distance import unit_rows
 from sil_cli.retrieval.gallery import open_gallery
 from sil_cli.retrieval.store import GalleryEntry
@@ -180,7 +180,7 @@ def test_ids_are_never_used_twice(folder):
 
 
 def test_merging_respects_the_size_of_a_file(folder, monkeypatch):
-    monkeypatch.setattr(writer_module, "SEGMENT_BYTES", 15 * 4 * MODEL["dimension"])
+    monkeypatch.setattr(vector_files, "SEGMENT_BYTES", 15 * 4 * MODEL["dimension"])
     before = paths_found(folder, vectors(3, seed=5), 30)
     with gallery_writer(folder, MODEL) as writer:
         writer.finish()
