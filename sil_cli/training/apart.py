@@ -47,6 +47,7 @@ class _Apart:
     """
 
     sizes: tuple[int, ...]
+    is_usual: bool  # torch's own, and not a kind of it that does more
 
     def forward(self: Any, features: Tensor) -> Tensor:
         """Normalise (B, C, …), B the sum of the sizes."""
@@ -58,12 +59,12 @@ class _Apart:
 
 @cache
 def _apart(kind: type[_BatchNorm]) -> type[_BatchNorm]:
-    return type(f"Apart{kind.__name__}", (_Apart, kind), {})
+    return type(f"Apart{kind.__name__}", (_Apart, kind), {"is_usual": kind in (nn.BatchNorm1d, nn.BatchNorm2d)})
 
 
 def _can_be_grouped(norm: Any) -> bool:
-    usual = isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) and norm.training and norm.momentum is not None
-    return usual and norm.affine and len(set(norm.sizes)) == 1
+    trains = norm.is_usual and norm.training and norm.affine and norm.momentum is not None
+    return trains and len(set(norm.sizes)) == 1
 
 
 def _grouped(norm: Any, features: Tensor, groups: int) -> Tensor:
