@@ -17,7 +17,7 @@ import pytest
 from commands import sil
 
 from sil_cli.models.embedder import load_model, save_model
-from sil_cli.retrieval import writer as writer_module
+from sil_cli.retrieval import vector_files
 
 COMMANDS = ("info", "verify", "repair", "compact", "remove", "export", "rebuild", "tune")
 
@@ -302,7 +302,7 @@ def test_a_full_disk_while_compacting_or_removing(gallery, monkeypatch) -> None:
 
     before = sil("gallery", "info", gallery, "--json").document["entries"]
     removed = sil("gallery", "remove", "--camera", "c1", "--yes", "--gallery", gallery, "--json").document["removed"]
-    monkeypatch.setattr(writer_module, "write_segment", full)
+    monkeypatch.setattr(vector_files, "write_segment", full)
     told(sil("gallery", "compact", gallery), 1, "No space left")
     monkeypatch.undo()
     monkeypatch.chdir(gallery.parent)
