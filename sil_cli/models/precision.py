@@ -37,5 +37,10 @@ def autocast(device: torch.device, half: torch.dtype | None) -> torch.autocast:
     return torch.autocast(device.type, dtype=half or torch.bfloat16, enabled=half is not None)
 
 
+def widened(values: torch.Tensor) -> torch.Tensor:
+    """Values in float32 or wider: half precision is too narrow for statistics."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
 def _cpu_multiplies_bfloat16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from sil_cli.models.parts import UNDIVIDED, Part
+from sil_cli.models.precision import widened
 from sil_cli.models.transfer import to_device
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def feature_statistics(features: Tensor) -> Statistics:
 
     σ is the population standard deviation (divided by H·W), so that a 1×1 map is not NaN.
     """
-    values = _wide(features.detach())
+    values = widened(features.detach())
     # In two passes: on a CPU torch's own variance in one pass takes 1.4 to 1.9 times as long.
     mean = values.mean(dim=(2, 3), keepdim=True)
     variance = (values - mean).square_().mean(dim=(2, 3))
@@ -77,7 +78,7 @@ class StatisticsStyle(ABC):
         new = self.draw(Statistics(mean=part.gather(own.mean), std=part.gather(own.std)), rng)
         scale = part.own(new.std) / own.std
         shift = part.own(new.mean) - own.mean * scale
-        return torch.addcmul(shift[:, :, None, None], _wide(features), scale[:, :, None, None]).to(features.dtype)
+        return torch.addcmul(shift[:, :, None, None], widened(features), scale[:, :, None, None]).to(features.dtype)
 
 
 class OwnStyle:
@@ -148,7 +149,7 @@ class ExactMixStyle:
 
     def apply(self, features: Tensor, rng: np.random.Generator, part: Part = UNDIVIDED) -> Tensor:
         """Features with mixed distributions; equal values are told apart by their position."""
-        own = _wide(features.detach()).flatten(2)
+        own = widened(features.detach()).flatten(2)
         ordered, order = own.sort(dim=2, stable=True)
         everyone = part.gather(ordered)  # all values, since a partner may lie in another process
         weights, partner = _pairs(everyone, self.alpha, rng)
@@ -326,10 +327,6 @@ def _pairs(like: Tensor, alpha: float, rng: np.random.Generator) -> tuple[Tensor
     size = like.shape[0]
     weights = _on(like, rng.beta(alpha, alpha, size=size))
     return weights, to_device(torch.from_numpy(rng.permutation(size)), like.device)
-
-
-def _wide(features: Tensor) -> Tensor:
-    return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
 
 
 def _on(like: Tensor, values: np.ndarray) -> Tensor:

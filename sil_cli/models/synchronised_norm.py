@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sil_cli.collectives import gather
 from sil_cli.errors import UsageError
+from sil_cli.models.precision import widened
 
 
 class SynchronisedBatchNorm(_BatchNorm):
@@ -54,7 +55,7 @@ class _Normalise(torch.autograd.Function):
     def forward(
         ctx: Any, features: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        wide = _wide(features)
+        wide = widened(features)
         over = _all_but_channels(features)
         variance, mean = torch.var_mean(wide, dim=over, correction=0)
         count = mean.new_full((1,), features.numel() / features.shape[1])
@@ -75,8 +76,8 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         features, weight, mean, scale, total = ctx.saved_tensors
         over = _all_but_channels(features)
-        wide = _wide(gradient)
-        content = (_wide(features) - _beside(mean, features)) * _beside(scale, features)
+        wide = widened(gradient)
+        content = (widened(features) - _beside(mean, features)) * _beside(scale, features)
         own = torch.stack([wide.sum(dim=over), (wide * content).sum(dim=over)])
         everyone = torch.stack(gather(own)).sum(dim=0) / total
         back = wide - _beside(everyone[0], features) - content * _beside(everyone[1], features)
@@ -114,10 +115,6 @@ def _synchronised(norm: nn.Module) -> SynchronisedBatchNorm:
         made.num_batches_tracked = norm.num_batches_tracked
     made.training = norm.training
     return made
-
-
-def _wide(features: Tensor) -> Tensor:
-    return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
 
 
 def _all_but_channels(features: Tensor) -> list[int]:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sil_cli.models.precision import widened
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -76,7 +78,7 @@ def _grouped(norm: Any, features: Tensor, groups: int) -> Tensor:
         groups: How many stretches of equal size there are.
     """
     with torch.no_grad():
-        grouped = _in_groups(_wide(features), groups)
+        grouped = _in_groups(widened(features), groups)
         variances, means = torch.var_mean(grouped, dim=_within_groups(grouped), correction=0)
         if norm.track_running_stats:
             count = features.numel() // means.numel()
@@ -99,7 +101,7 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, means: Tensor, scales: Tensor) -> Tensor:
         ctx.save_for_backward(features, weight, means, scales)
-        content = (_wide(features) - _for_each(means, features)) * _for_each(scales, features)
+        content = (widened(features) - _for_each(means, features)) * _for_each(scales, features)
         normalised = content * _for_each(weight[None], features) + _for_each(bias[None], features)
         # A conversion to the type that it has already makes torch 2.11, when it compiles this, lose the gradient.
         return normalised if normalised.dtype == features.dtype else normalised.to(features.dtype)
@@ -107,18 +109,14 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         features, weight, means, scales = ctx.saved_tensors
-        content = (_wide(features) - _for_each(means, features)) * _for_each(scales, features)
-        wide, over = _wide(gradient), _within_groups(features[None])
+        content = (widened(features) - _for_each(means, features)) * _for_each(scales, features)
+        wide, over = widened(gradient), _within_groups(features[None])
         of_bias = _in_groups(wide, len(means)).sum(dim=over)
         of_weight = _in_groups(wide * content, len(means)).sum(dim=over)
         count = features.numel() // means.numel()
         back = wide - _for_each(of_bias / count, features) - content * _for_each(of_weight / count, features)
         back = back * _for_each(weight * scales, features)
         return back.to(features.dtype), of_weight.sum(dim=0), of_bias.sum(dim=0), None, None
-
-
-def _wide(features: Tensor) -> Tensor:
-    return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
 
 
 def _in_groups(features: Tensor, groups: int) -> Tensor:
