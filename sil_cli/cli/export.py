@@ -52,6 +52,7 @@ def command(
         settings = current.settings(
             {"export": {"model": model, "out": out, "int8": int8, "calibrate_on": calibrate_on}}
         )
+        from sil_cli.models.export_record import described
         from sil_cli.workflows.export import export
 
         result = export(settings, current.reporter)
@@ -59,7 +60,7 @@ def command(
         for column in ("computed by", "smallest", "mean"):
             table.add_column(column, justify="left" if column == "computed by" else "right")
         for how, agreement in result.agreement.items():
-            table.add_row(how, f"{agreement.min:.6f}", f"{agreement.mean:.6f}")
+            table.add_row(described(how, result.float32_front), f"{agreement.min:.6f}", f"{agreement.mean:.6f}")
         current.out.print(table)
         size = f"{result.height}×{result.width}, {result.precision}, {result.bytes / 2**20:.0f} MiB"
         following = "sil index-gallery" + (f" --model {result.file}" if result.precision == "int8" else "")

@@ -10,6 +10,7 @@ from sil_cli.models.engine import Engine, EngineName, PrecisionName, is_installe
 from sil_cli.models.export_record import (
     AGAIN,
     GRAPH_SUFFIX,
+    OPENVINO_BFLOAT16,
     ExportRecord,
     export_beside,
     read_export,
@@ -191,7 +192,7 @@ def _quickest(files: ModelFiles, export: ExportRecord | None, wish: EngineWish) 
     right = [name for name in there if not export.differs(f"{name} {export.precision}")]
     if not right:
         return "torch" if files.folder is not None else there[0]
-    gains = export.precision == "int8" or (wish.precision != "float32" and export.agrees("openvino bfloat16"))
+    gains = export.precision == "int8" or (wish.precision != "float32" and export.agrees(OPENVINO_BFLOAT16))
     if "openvino" in right and gains and not few:
         return "openvino"
     return right[0]

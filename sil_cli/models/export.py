@@ -67,6 +67,8 @@ def export_onnx(embedder: Embedder) -> bytes:
             )
             if program is None:
                 raise RuntimeError("the exporter gave nothing")
+            if program.model_proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value:
+                raise RuntimeError("the exporter fixed the number of images")
             content: bytes = widen_narrow_maps(without_remarks(program.model_proto)).SerializeToString()
     except Exception as error:  # whatever this pair of torch and onnxscript stumbles over
         raise ModelError(

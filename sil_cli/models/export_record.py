@@ -35,8 +35,29 @@ class Agreement(BaseModel):
     mean: Cosine
 
 
+OPENVINO_BFLOAT16 = "openvino bfloat16"
+
 FAILED = Agreement(min=-1.0, mean=-1.0)
 """Of an engine that gave no embeddings, or some that are no numbers."""
+
+
+class Float32Front(BaseModel):
+    """The beginning of a network, which OpenVINO computes in float32 where all after it is bfloat16.
+
+    Attributes:
+        until: The tensor that ends it, by its name in the ONNX file.
+        share: Of the network's multiply-adds that it takes.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    until: str
+    share: float = Field(ge=0, le=1)
+
+
+def described(how: str, front: Float32Front | None) -> str:
+    """A way to compute an export, for people: OpenVINO's bfloat16 with what it leaves in float32."""
+    return f"{how} ({front.share:.0%} of it float32)" if front and how == OPENVINO_BFLOAT16 else how
 
 
 class ExportRecord(BaseModel):
@@ -51,6 +72,7 @@ class ExportRecord(BaseModel):
         crops: How many crops the agreement was measured on.
         measured_on: Which, in words.
         agreement: By engine and precision ("openvino bfloat16"), measured on the exporting machine.
+        float32_front: What OpenVINO's bfloat16 leaves in float32, so that it agrees; None for nothing.
         cpu: That machine's `cpu_kind`.
         versions: Of the packages that made the file.
     """
@@ -67,6 +89,7 @@ class ExportRecord(BaseModel):
     crops: int = Field(ge=1)
     measured_on: str
     agreement: dict[str, Agreement]
+    float32_front: Float32Front | None = None
     cpu: str = ""
     versions: dict[str, str]
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import platform
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from sil_cli import __version__
 from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.files import one_line, sha256_of_bytes, write_bytes, write_json
-from sil_cli.models.engine import EXTRAS, SAME_MODEL, Engine, cpu_kind, is_installed
+from sil_cli.models.engine import EXTRAS, SAME_MODEL, cpu_kind, is_installed
 from sil_cli.models.export_record import (
-    FAILED,
     GRAPH_FILES,
     GRAPH_SUFFIX,
     RECORD_FILES,
@@ -26,12 +22,13 @@ from sil_cli.models.export_record import (
     read_export,
 )
 from sil_cli.models.record import RECORD_FILE, ModelRecord, read_record
+from sil_cli.workflows.agreement import with_agreement
 from sil_cli.workflows.export_crops import Crops, crops_of, drawn_crops, given_crops
 from sil_cli.workflows.export_results import ExportResult
 from sil_cli.workflows.locate import model_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from sil_cli.data.images import Box
     from sil_cli.models.embedder import Embedder
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
     from sil_cli.settings import Settings
 
 TOOLS = ("onnx", "onnxscript", "onnxruntime")
-BATCH = 32
 POOR_AGREEMENT = 0.98
 
 
@@ -82,6 +78,7 @@ def export(settings: Settings, reporter: Reporter) -> ExportResult:
         crops=made.crops,
         measured_on=made.measured_on,
         agreement=made.agreement,
+        float32_front=made.float32_front,
     )
 
 
@@ -130,9 +127,8 @@ def make_export(
         cpu=cpu_kind(),
         versions=_versions(),
     )
-    agreement = _measured(embedder, draft, content, crops.pixels, reporter)
-    _refuse_disagreement(agreement, precision, reporter)
-    record = draft.model_copy(update={"agreement": agreement})
+    record = with_agreement(draft, embedder, content, crops.pixels, reporter)
+    _refuse_disagreement(record.agreement, precision, reporter)
     write_bytes(graph_path, content)
     write_json(record_path, record.model_dump(mode="json"))
     return record
@@ -205,67 +201,6 @@ def _destination(out: Path, precision: ExportPrecision) -> tuple[Path, Path]:
             f"{record} belongs to {other}, and a folder has one record of each precision.", "Choose another --out."
         )
     return graph, record
-
-
-def _engines(embedder: Embedder, record: ExportRecord, graph: bytes) -> Iterator[tuple[str, Callable[[], Engine]]]:
-    """Every way to compute this model here, besides torch in float32: the key of its agreement, and what makes it."""
-    import torch
-
-    from sil_cli.models.onnx_engine import OnnxRuntimeEngine
-    from sil_cli.models.precision import wants_bfloat16
-    from sil_cli.models.torch_engine import make_torch_engine
-
-    cpu = torch.device("cpu")
-    yield f"onnxruntime {record.precision}", partial(OnnxRuntimeEngine, record, graph)
-    if is_installed("openvino"):
-        from sil_cli.models.openvino_engine import OpenVinoEngine, openvino_multiplies_bfloat16
-
-        yield f"openvino {record.precision}", partial(OpenVinoEngine, record, graph)
-        if record.precision == "float32" and openvino_multiplies_bfloat16():
-            yield "openvino bfloat16", partial(OpenVinoEngine, record, graph, bfloat16=True)
-    if record.precision == "float32" and wants_bfloat16("auto", cpu):
-        yield (
-            "torch bfloat16",
-            partial(make_torch_engine, embedder, record.model.fingerprint, device=cpu, bfloat16=True),
-        )
-
-
-def _measured(
-    embedder: Embedder, record: ExportRecord, graph: bytes, pixels: np.ndarray, reporter: Reporter
-) -> dict[str, Agreement]:
-    """How well every engine agrees with torch; of one that fails a warning tells.
-
-    Raises:
-        ModelError: ONNX Runtime fails, which is what every other machine can have.
-    """
-    import torch
-
-    from sil_cli.models.torch_engine import make_torch_engine
-
-    truth = _embedded(make_torch_engine(embedder, record.model.fingerprint, device=torch.device("cpu")), pixels)
-    agreement = {}
-    with reporter.task("Comparing with torch", None) as task:
-        for how, make in _engines(embedder, record, graph):
-            try:
-                agreement[how] = _compared(how, _embedded(make(), pixels), truth)
-            except ModelError as error:
-                if how.startswith("onnxruntime"):
-                    raise
-                reporter.warn(f"{error.what} It is not used for this model.")
-                agreement[how] = FAILED
-            task.advance()
-    return agreement
-
-
-def _compared(how: str, embeddings: np.ndarray, truth: np.ndarray) -> Agreement:
-    cosines = (truth.astype(np.float64) * embeddings).sum(axis=1)
-    if not np.isfinite(cosines).all():
-        raise ModelError(f"{how} gives embeddings that are no numbers.", "Use --engine torch with this model.")
-    return Agreement(min=float(cosines.min()), mean=float(cosines.mean()))
-
-
-def _embedded(engine: Engine, pixels: np.ndarray) -> np.ndarray:
-    return np.concatenate([engine.embed(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)])
 
 
 def _refuse_disagreement(agreement: dict[str, Agreement], precision: ExportPrecision, reporter: Reporter) -> None:

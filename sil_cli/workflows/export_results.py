@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sil_cli.models.export_record import Agreement, ExportPrecision
+from sil_cli.models.export_record import Agreement, ExportPrecision, Float32Front
 from sil_cli.workflows.results import Result
 
 
@@ -20,6 +20,7 @@ class ExportResult(Result):
         crops: How many crops embeddings were compared on.
         measured_on: Which.
         agreement: By engine and precision, cosines to torch's float32 embeddings.
+        float32_front: What OpenVINO's bfloat16 leaves in float32, so that it agrees; None for nothing.
     """
 
     model: Path
@@ -34,3 +35,4 @@ class ExportResult(Result):
     crops: int
     measured_on: str
     agreement: dict[str, Agreement]
+    float32_front: Float32Front | None

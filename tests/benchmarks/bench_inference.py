@@ -7,7 +7,8 @@ Without --model it is a ResNet-50 of 256×128 with random weights, whose batch n
 speed is that of any ResNet-50, but its cosines are worse than a trained network's, which does not amplify roundings
 so much. The baseline is PyTorch as published code runs it: float32, channels first. --indexing also times
 `sil index-gallery`, decoding included, against the baseline's forward pass alone: with the engine that it chooses, and
-with the one that it would choose if bfloat16 agreed with float32 (which random weights don't let it).
+with the one that it would choose if bfloat16 agreed with float32 (which random weights don't let it). All take turns,
+and ratios are medians of those within a round.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ import argparse
 import copy
 import os
 import platform
+import shutil
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 import numpy as np
@@ -28,7 +33,7 @@ from torch import nn
 from sil_cli.data.synthetic.generate import generate_domains
 from sil_cli.data.synthetic.options import SyntheticOptions
 from sil_cli.models.embedder import Embedder, load_model, save_model
-from sil_cli.models.engine import thread_count
+from sil_cli.models.engine import SAME_MODEL, thread_count
 from sil_cli.models.export import export_onnx
 from sil_cli.models.export_record import ExportRecord
 from sil_cli.models.onnx_engine import OnnxRuntimeEngine
@@ -41,7 +46,12 @@ from sil_cli.settings import load_settings
 from sil_cli.workflows.export_crops import crops_of, given_crops
 from sil_cli.workflows.index import index_gallery
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 CPU = torch.device("cpu")
+EAGER = "eager float32"
+AGREEING = ("models.export_record", "workflows.agreement")
 
 
 def drawn_images(folder: Path, people: int) -> list[Path]:
@@ -93,15 +103,22 @@ def engines(model: Embedder, calibration: np.ndarray):
     yield "openvino int8", lambda: OpenVinoEngine(int8, quantised)
 
 
-def rate(embed, batches: list[np.ndarray], repeats: int) -> float:
-    """Images a second: the median over repeats, which one disturbance does not move."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        for batch in batches:
-            embed(batch)
-        seconds.append(time.perf_counter() - start)
-    return sum(map(len, batches)) / float(np.median(seconds))
+def rate(embed, batches: list[np.ndarray]) -> float:
+    """Images a second, once."""
+    start = time.perf_counter()
+    for batch in batches:
+        embed(batch)
+    return sum(map(len, batches)) / (time.perf_counter() - start)
+
+
+def in_turns(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, tuple[float, float]]:
+    """Median rate of each way, and median ratio to the first in the same round: machines speed up and slow down."""
+    rates = [{label: way() for label, way in ways.items()} for _ in range(rounds)]
+    base = next(iter(ways))
+    return {
+        label: (median(each[label] for each in rates), median(each[label] / each[base] for each in rates))
+        for label in ways
+    }
 
 
 class Heard(SilentReporter):
@@ -114,17 +131,29 @@ class Heard(SilentReporter):
             self.engine = text.removeprefix("Embedding with ").removesuffix(".")
 
 
-def time_indexing(model: Embedder, images: Path, folder: Path) -> tuple[float, str]:
-    """Images a second of `sil index-gallery`, starting the engine and all, and which engine it took."""
-    run = folder / "run"
-    save_model(run, model.to(memory_format=torch.contiguous_format))
-    flags = {"gallery": {"model": run, "images": (images,), "folder": folder / "first"}}
-    index_gallery(load_settings(flags=flags), SilentReporter())  # exports the model, once
-    flags["gallery"]["folder"] = folder / "gallery"
-    heard = Heard()
-    start = time.perf_counter()
-    added = index_gallery(load_settings(flags=flags), heard).added
-    return added / (time.perf_counter() - start), heard.engine
+class Indexing:
+    """`sil index-gallery` as it is used, starting the engine and all; the model is exported once, before.
+
+    From the cosine `least` on, bfloat16 counts as the same model.
+    """
+
+    def __init__(self, model: Embedder, images: Path, folder: Path, least: float) -> None:
+        self.run, self.images, self.folder, self.least = folder / "run", images, folder, least
+        save_model(self.run, model.to(memory_format=torch.contiguous_format))
+        self.heard = Heard()
+        self()
+
+    def __call__(self) -> float:
+        """Images a second into a new gallery."""
+        gallery = self.folder / "gallery"
+        settings = load_settings(flags={"gallery": {"model": self.run, "images": (self.images,), "folder": gallery}})
+        least = [patch(f"sil_cli.{module}.SAME_MODEL", self.least) for module in AGREEING]
+        with least[0], least[1]:
+            start = time.perf_counter()
+            added = index_gallery(settings, self.heard).added
+            seconds = time.perf_counter() - start
+        shutil.rmtree(gallery)
+        return added / seconds
 
 
 def main() -> None:
@@ -132,8 +161,8 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a run folder")
     parser.add_argument("--images", type=Path, help="crops, or a prepared data set, to measure agreement on")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--batches", type=int, default=2, help="forward passes per repeat")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batches", type=int, default=2, help="forward passes each time")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds, in each of which every way is timed once")
     parser.add_argument("--indexing", action="store_true")
     parser.add_argument("--people", type=int, default=24, help="in each of two networks, to index")
     arguments = parser.parse_args()
@@ -153,31 +182,23 @@ def main() -> None:
         batches = [crops[split:][: arguments.batch]] * arguments.batches
         eager = Eager(model)
         truth = eager.embed(crops[split:])
-        eager.embed(batches[0])
-        base = rate(eager.embed, batches, arguments.repeats)
         print(f"{model.architecture.backbone} {height}x{width}, batch {arguments.batch}, {len(truth)} crops compared")
-        print(f"{'eager float32':30s} {base:7.1f} images/s  1.00x")
+        ways, told = {EAGER: partial(rate, eager.embed, batches)}, {EAGER: ""}
         for label, make in engines(model, crops[:split]):
             start = time.perf_counter()
             engine = make()
             engine.embed(batches[0][:1])
             ready = time.perf_counter() - start
-            engine.embed(batches[0])
-            speed = rate(engine.embed, batches, arguments.repeats)
             cosines = (engine.embed(crops[split:]) * truth).sum(axis=1)
-            print(
-                f"{label:30s} {speed:7.1f} images/s {speed / base:5.2f}x  cosine min {cosines.min():.6f} "
-                f"mean {cosines.mean():.6f}  first image after {ready:.2f} s",
-                flush=True,
-            )
-            del engine
+            ways[label] = partial(rate, engine.embed, batches)
+            told[label] = f"cosine min {cosines.min():.6f} mean {cosines.mean():.6f}  first image after {ready:.2f} s"
         if arguments.indexing:
             images = arguments.images or Path(name, "drawn")
-            speed, engine = time_indexing(model, images, Path(name, "indexing"))
-            print(f"index-gallery, with {engine:21s} {speed:7.1f} images/s {speed / base:5.2f}x", flush=True)
-            with patch("sil_cli.models.export_record.SAME_MODEL", -1.0):
-                speed, engine = time_indexing(model, images, Path(name, "as-if"))
-            print(f"as if all agreed, {engine:22s} {speed:7.1f} images/s {speed / base:5.2f}x")
+            for label, least in (("index-gallery", SAME_MODEL), ("the same, as if bfloat16 agreed", -1.0)):
+                ways[label] = indexing = Indexing(model, images, Path(name, label), least)
+                told[label] = f"with {indexing.heard.engine}"
+        for label, (speed, ratio) in in_turns(ways, arguments.repeats).items():
+            print(f"{label:32s} {speed:7.1f} images/s {ratio:5.2f}x  {told[label]}".rstrip(), flush=True)
 
 
 if __name__ == "__main__":

@@ -166,3 +166,10 @@ def test_what_the_exporter_stumbles_over_is_one_line(embedder, monkeypatch) -> N
     with pytest.raises(ModelError, match="can't be exported: KeyError") as caught:
         export_onnx(embedder)
     assert "\n" not in caught.value.what
+
+
+def test_an_export_for_one_number_of_images_is_refused(embedder, monkeypatch) -> None:
+    export = torch.onnx.export
+    monkeypatch.setattr(torch.onnx, "export", lambda *given, **how: export(*given, **how | {"dynamic_shapes": None}))
+    with pytest.raises(ModelError, match="fixed the number of images"):
+        export_onnx(embedder)

@@ -57,7 +57,7 @@ class StagedViT(Backbone):
     ) -> Tensor:
         """Feature maps (B, 768, H/16, W/16) of images; see `Backbone.forward`."""
         patches = self.conv_proj(images).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.class_token.expand(len(images), -1, -1), patches], dim=1)
+        tokens = torch.cat([self.class_token.expand(patches.shape[0], -1, -1), patches], dim=1)
         tokens = self.encoder.dropout(tokens + self.encoder.pos_embedding)
         blocks = list(self.encoder.layers)
         per_stage = len(blocks) // self.stages
