@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sil_cli.errors import InterruptedWorkError, SilError
 from sil_cli.models.extract import to_images
+from sil_cli.models.heap import freed_memory_kept
 from sil_cli.models.synchronised_norm import synchronise_norms
 from sil_cli.training.augment import erase, flip_and_crop
 from sil_cli.training.checkpoint import Selected, TrainingState, from_bytes, save_checkpoint, to_bytes
@@ -186,6 +187,7 @@ class Training:
         if self.iteration == 0:
             self._save(folder)
         with (
+            freed_memory_kept(self.device),
             reporter.task("Training", self.total_iterations, "iterations") as task,
             Ahead(self._prepare, end=self.total_iterations, device=self.device) as ahead,
         ):

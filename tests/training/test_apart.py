@@ -1,6 +1,7 @@
 """Several sources in one pass are as good as a pass for each: batch norm takes each of them alone."""
 
 import contextlib
+import copy
 
 import pytest
 import torch
@@ -55,3 +56,48 @@ def test_one_source_needs_nothing() -> None:
     norm = nn.BatchNorm1d(2)
     with norms_apart(norm, (4,)):
         assert "forward" not in vars(norm)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("part", [slice(None), slice(2, 5)], ids=["whole", "part of the channels"])
+def test_writing_to_its_place_changes_no_bit(kind, layout, part) -> None:
+    torch.manual_seed(0)
+    maps = torch.randn(sum(SIZES), 6, 4, 2).to(kind).to(memory_format=layout)[:, part]
+    gradient = torch.randn(maps.shape).to(kind).to(memory_format=layout)
+    channels = maps.shape[1]
+    norm = nn.BatchNorm2d(channels).to(torch.float32 if kind == torch.bfloat16 else kind)
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2)
+        norm.bias.normal_()
+    theirs, mine = copy.deepcopy(norm), norm
+    wanted_from, found_from = maps.clone().requires_grad_(), maps.clone().requires_grad_()
+    if part != slice(None):
+        wanted_from, found_from = maps.detach().requires_grad_(), maps.detach().requires_grad_()
+    wanted = torch.cat([theirs(stretch) for stretch in wanted_from.split(SIZES)])
+    with norms_apart(mine, SIZES):
+        found = mine(found_from)
+    assert torch.equal(found, wanted)
+    assert found.is_contiguous(memory_format=layout)
+    for maps_of, result in ((wanted_from, wanted), (found_from, found)):
+        result.backward(gradient)
+        assert maps_of.grad is not None
+    assert torch.equal(found_from.grad, wanted_from.grad)
+    torch.testing.assert_close(mine.weight.grad, theirs.weight.grad, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(mine.bias.grad, theirs.bias.grad, rtol=1e-6, atol=1e-6)
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(value, mine.state_dict()[name]), name
+
+
+def test_norms_without_statistics_and_in_eval_mode_are_as_ever() -> None:
+    torch.manual_seed(0)
+    maps = torch.randn(sum(SIZES), 3, 4, 2)
+    for norm in (
+        nn.BatchNorm2d(3, track_running_stats=False),
+        nn.BatchNorm2d(3, affine=False),
+        nn.BatchNorm2d(3).eval(),
+    ):
+        wanted = torch.cat([norm(stretch) for stretch in maps.split(SIZES)])
+        again = copy.deepcopy(norm)
+        with norms_apart(again, SIZES):
+            assert torch.equal(again(maps), wanted)
