@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sil_cli.data.manifest import first_problem
 from sil_cli.errors import ModelError
 from sil_cli.files import one_line, write_json
 
@@ -79,6 +80,5 @@ def read_calibration(folder: Path) -> Calibration | None:
     except (FileNotFoundError, NotADirectoryError):  # an export may be named by its file
         return None
     except (OSError, ValidationError) as error:
-        raise ModelError(
-            f"{path} can't be read: {one_line(error)}.", "Delete it, and run `sil calibrate` again."
-        ) from error
+        why = first_problem(error) if isinstance(error, ValidationError) else one_line(error)
+        raise ModelError(f"{path} can't be read: {why}.", "Delete it, and run `sil calibrate` again.") from error

@@ -96,7 +96,8 @@ def write_embeddings(path: Path, query: EmbeddingSet, gallery: EmbeddingSet) -> 
 def _check_keys(path: Path, found: set[str]) -> None:
     for key in REQUIRED:
         if key not in found:
-            near = nearest(key, found - set(REQUIRED) - set(OPTIONAL))
+            side = key.split("_")[0]
+            near = nearest(key, {each for each in found if side in each} - set(REQUIRED) - set(OPTIONAL))
             listed = ", ".join(sorted(found)) or "nothing"
             guess = f"Rename {near} to {key}" if near else f"Add {key}"
             raise DataError(f"{path} has no {key}; it holds {listed}.", f"{guess}. {_HOW}")

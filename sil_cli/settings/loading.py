@@ -173,7 +173,8 @@ def _explain(error: ValidationError, origins: dict[str, dict[str, Any]]) -> Usag
         return UsageError(f"'{key}' is not a setting (in {where}).", fix)
     key = _key_of(path)
     same = [each for each in error.errors() if _key_of([str(part) for part in each["loc"]]) == key]
-    message = ", or ".join(each["msg"][:1].lower() + each["msg"][1:] for each in same)
+    said = [each["msg"].removeprefix("Value error, ") for each in same]  # pydantic's mark of a message of ours
+    message = ", or ".join(each[:1].lower() + each[1:] for each in said)
     choices = [word for each in same for word in re.findall(r"'([^']+)'", each.get("ctx", {}).get("expected", ""))]
     fix = did_you_mean(str(problem["input"]), choices) if choices else "Correct the value."
     return UsageError(f"{key} = {problem['input']!r} is not valid (in {where}): {message}.", fix)

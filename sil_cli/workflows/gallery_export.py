@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sil_cli.settings import Settings
 
 COLUMNS = ("id", "source", "path", "box", "identity", "camera", "time", "domain", "content_hash", "metadata")
+PLURALS = {"identity": "identities", "box": "boxes", "content_hash": "content_hashes", "metadata": "metadata"}
 ROWS_AT_ONCE = 8192
 
 Row = tuple[int, str, str, str | None, str | None, str | None, str | None, str | None, str, str | None]
@@ -103,7 +104,7 @@ def _write_npz(out: Path, export: _Export, task: Task) -> list[Path]:
         for position, name in enumerate(COLUMNS):
             values = [row[position] for row in rows]
             texts = np.array(["" if value is None else value for value in values], dtype=None if name == "id" else str)
-            plural = {"identity": "identities"}.get(name, f"{name}s")
+            plural = PLURALS.get(name, f"{name}s")
             with archive.open(f"gallery_{plural}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, texts, allow_pickle=False)
     return [out]

@@ -6,6 +6,7 @@ import sys
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from sil_cli.data.manifest import prepared_datasets
 from sil_cli.errors import DataError, GalleryError, InterruptedWorkError, ModelError, UsageError
 from sil_cli.evaluation.calibration import CALIBRATION_FILE, read_calibration, write_calibration
 from sil_cli.models.choose import NOWHERE
@@ -67,7 +68,7 @@ def index_gallery(settings: Settings, reporter: Reporter, helpers: Helpers | Non
     Raises:
         SilError: There are no images or no model, or the gallery belongs to another model or writer.
     """
-    wanted = settings.gallery.images or (target_folder(None, settings.data.folder),)
+    wanted = settings.gallery.images or (_left_out(settings.data.folder),)
     reader = SourceReader(ingest_options(settings.gallery))
     fixed, stream = _read(wanted, reader, reporter)
     _check_words(settings, reader, fixed, bool(stream))
@@ -108,6 +109,24 @@ def index_gallery(settings: Settings, reporter: Reporter, helpers: Helpers | Non
             ) from None
     _refuse_nothing(run)
     return _result(store, fixed, run, pruned, reader.doubts.tell(reporter))
+
+
+def _left_out(data_folder: Path) -> Path:
+    """The data set that is indexed where no images are named.
+
+    Raises:
+        UsageError: No protocol leaves one out.
+    """
+    try:
+        return target_folder(None, data_folder)
+    except UsageError as error:
+        there = [str(path) for path in prepared_datasets(data_folder)]
+        example = there[0] if there else "CROPS"
+        raise UsageError(
+            "There are no images to index.",
+            f"Name files, folders, tables or data sets: `sil index-gallery {example}`"
+            + ("." if there else "; or run `sil prepare-data` first."),
+        ) from error
 
 
 def _belongs_to_another(gallery: Path, model: Path) -> bool:

@@ -62,7 +62,7 @@ class TestNothingThereYet:
         assert_told(sil("evaluate"), 1, "no trained model", "sil train")
 
     def test_index_gallery(self, empty) -> None:
-        assert_told(sil("index-gallery"), 2, "No target data set", "sil prepare-data")
+        assert_told(sil("index-gallery"), 2, "There are no images to index", "sil prepare-data")
 
     def test_query(self, empty) -> None:
         crop(empty / "a.png")

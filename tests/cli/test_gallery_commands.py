@@ -169,6 +169,7 @@ def test_exports_agree(gallery, tmp_path) -> None:
     with np.load(tmp_path / "a.npz", allow_pickle=False) as archive:
         embeddings = archive["gallery_embeddings"]
         identities, cameras, ids = (archive[f"gallery_{one}"].tolist() for one in ("identities", "cameras", "ids"))
+        assert {"gallery_boxes", "gallery_content_hashes", "gallery_metadata"} < set(archive.files)
     with (tmp_path / "a.csv").open(newline="") as stream:
         table = list(csv.DictReader(stream))
     assert [row["identity"] for row in table] == identities

@@ -49,3 +49,5 @@ def test_a_file_cut_short_says_what_to_do(tmp_path):
     with pytest.raises(ModelError) as raised:
         read_calibration(tmp_path)
     assert "sil calibrate" in raised.value.fix
+    assert "pydantic" not in raised.value.what
+    assert "validation error" not in raised.value.what

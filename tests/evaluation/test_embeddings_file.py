@@ -142,6 +142,11 @@ def ragged():
             "has no query_embeddings",
             "query_embedding to",
         ),
+        (
+            {"query_embeddings": None, "gallery_dimensions": np.ones(3)},
+            "has no query_embeddings",
+            "Add query_embeddings",
+        ),
         ({"gallery_cameras": None}, "cameras of the query only", "both sides"),
         (
             {"gallery_cameras": None, "gallery_camera": np.ones(12)},
