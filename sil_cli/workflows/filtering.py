@@ -39,7 +39,9 @@ def make_filter(settings: Settings, *, paths: tuple[str, ...] = (), ids: tuple[i
     if wanted.after and wanted.before and wanted.after >= wanted.before:
         raise UsageError(
             f"No time lies after {wanted.after.isoformat()} and before {wanted.before.isoformat()}.",
-            "Swap --after and --before.",
+            "Swap --after and --before."
+            if wanted.after > wanted.before
+            else "--after takes in its own moment and --before doesn't: for a day, name the next one as --before.",
         )
     return wanted
 
