@@ -64,7 +64,7 @@ def _inside(written: str, line: int, table: Path, root: Path) -> str:
     if path.is_absolute() or ".." in path.parts or not path.parts or ":" in path.parts[0] or "\0" in written:
         raise DataError(
             f"{table}, line {line}: {written} lies outside {root}.",
-            "A table reads no file outside its own folder; say --root DIR for a folder above all of its images, and write "
-            "their paths as seen from there.",
+            "A table reads no file outside its own folder; say --root DIR for a folder above all of its images, "
+            "and write their paths as seen from there.",
         )
     return path.as_posix()
