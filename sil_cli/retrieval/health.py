@@ -13,6 +13,7 @@ from sil_cli.retrieval.gallery import bring_up_to_date
 from sil_cli.retrieval.places import VECTOR_FOLDER
 from sil_cli.retrieval.schema import FORMAT
 from sil_cli.retrieval.segments import Segment, check_layout, map_file
+from sil_cli.retrieval.set_aside import put_aside
 from sil_cli.retrieval.store import Store
 
 if TYPE_CHECKING:
@@ -124,18 +125,20 @@ class Repaired:
     Attributes:
         lost: Entries that are gone, each with its id and the reason.
         files: Files of vectors that were dropped, or accepted although they were edited.
+        set_aside: Where the files are now that were dropped, or that the database doesn't know.
         dropped_index: The approximate index was damaged.
         mended_database: SQLite's own indexes were built anew.
     """
 
     lost: list[tuple[int, GalleryEntry, str]] = field(default_factory=list)
     files: list[tuple[str, str]] = field(default_factory=list)
+    set_aside: list[Path] = field(default_factory=list)
     dropped_index: bool = False
     mended_database: bool = False
 
 
 def repair_files(folder: Path, store: Store, *, trust: bool) -> Repaired:
-    """Drop what is broken and keep all else; call it as the only writer.
+    """Drop what is broken and keep all else; call it as the only writer. Files that are dropped are set aside.
 
     Args:
         folder: The gallery.
@@ -158,15 +161,23 @@ def repair_files(folder: Path, store: Store, *, trust: bool) -> Repaired:
     for record in store.segments():
         examined = examine_segment(folder, store, record, dimension)
         if examined.problem is not None or (examined.edited and not trust):
+            # First aside, then forgotten: a kill between leaves a file missing, which the next repair finds.
+            _set_aside(folder, record.name, repaired)
             _drop_segment(store, record, examined, repaired)
         elif examined.edited or examined.bad_ids:
             _accept_segment(store, record, examined, repaired)
     index = store.index()
     if index is not None and not _index_check(folder, index).ok:
+        _set_aside(folder, index.name, repaired)
         with store.transaction():
             store.replace_index(None)
         repaired.dropped_index = True
     return repaired
+
+
+def _set_aside(folder: Path, name: str, repaired: Repaired) -> None:
+    path = folder / VECTOR_FOLDER / name
+    repaired.set_aside += put_aside(folder, [path] if path.exists() else [])
 
 
 def _drop_segment(store: Store, record: SegmentRecord, examined: Examined, repaired: Repaired) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sil_cli.errors import SilError, UsageError
 from sil_cli.retrieval.filters import Filter
 from sil_cli.retrieval.schema import FORMAT
+from sil_cli.retrieval.set_aside import files_aside
 from sil_cli.workflows.embed_again import embed_again, find_again
 from sil_cli.workflows.engine import MODEL_FOLDER, load_for_gallery
 from sil_cli.workflows.filtering import make_filter
@@ -85,10 +86,10 @@ def verify_gallery(settings: Settings, reporter: Reporter) -> VerifyResult:
 
 
 def repair_gallery(settings: Settings, reporter: Reporter, *, trust: bool) -> RepairResult:
-    """Drop what is broken, keep all else, and say exactly what is lost.
+    """Drop what is broken, keep all else, and say exactly what is lost; files of vectors are set aside, not deleted.
 
     Raises:
-        GalleryError: There is no gallery, or its database can't be mended.
+        GalleryError: There is no gallery, its database can't be mended, or most likely is another gallery's.
     """
     store = gallery_store(settings)
     folder = store.folder
@@ -103,6 +104,7 @@ def repair_gallery(settings: Settings, reporter: Reporter, *, trust: bool) -> Re
     return RepairResult(
         gallery=folder,
         files=dict(repaired.files),
+        set_aside=repaired.set_aside,
         lost=lost,
         again=[f"sil index-gallery {Path(folder, source).resolve()} --gallery {folder}" for source in sources],
         index_rebuilt=repaired.dropped_index,
@@ -119,7 +121,7 @@ def compact_gallery(settings: Settings, reporter: Reporter) -> CompactResult:
     """
     store = gallery_store(settings)
     with store.existing_writer() as writer:
-        before = store.size()
+        before, aside = store.size(), len(files_aside(store.folder))
         complete = writer.compact()
         if len(writer):
             writer.refresh_index(reporter)
@@ -127,7 +129,12 @@ def compact_gallery(settings: Settings, reporter: Reporter) -> CompactResult:
     if not complete:
         reporter.warn("Something still reads an older state of the gallery: run `sil gallery compact` again later.")
     return CompactResult(
-        gallery=store.folder, entries=entries, bytes_before=before, bytes_after=store.size(), complete=complete
+        gallery=store.folder,
+        entries=entries,
+        bytes_before=before,
+        bytes_after=store.size(),
+        set_aside_deleted=aside,
+        complete=complete,
     )
 
 

@@ -80,12 +80,14 @@ class RepairResult(Result):
 
     Attributes:
         files: Each file that was dropped or accepted, with what happened to it.
+        set_aside: Where files are now that were dropped, or that the database doesn't know; `compact` deletes them.
         lost: Entries that are gone.
         again: The commands that bring them back, where their images are still there.
     """
 
     gallery: Path
     files: dict[str, str]
+    set_aside: list[Path]
     lost: list[LostEntry]
     again: list[str]
     index_rebuilt: bool
@@ -97,6 +99,7 @@ class CompactResult(Result):
     """The outcome of `sil gallery compact`.
 
     Attributes:
+        set_aside_deleted: How many files, set aside earlier, were deleted.
         complete: No trace of removed entries is left; false while a reader holds on to an older state.
     """
 
@@ -104,6 +107,7 @@ class CompactResult(Result):
     entries: int
     bytes_before: int | None
     bytes_after: int | None
+    set_aside_deleted: int
     complete: bool
 
 

@@ -131,6 +131,30 @@ def test_repair_says_what_is_lost_and_how_to_bring_it_back(gallery) -> None:
     assert "Nothing was broken" in " ".join(sil("gallery", "repair", gallery).out.split())
 
 
+def test_repair_sets_aside_and_compact_deletes_it(gallery) -> None:
+    (segment,) = (gallery / "vectors").iterdir()
+    shutil.copy(segment, gallery / "vectors" / "segment-000077.faiss")
+    outcome = sil("gallery", "repair", gallery)
+    assert f"Set aside: {gallery / 'set-aside' / 'segment-000077.faiss'}" in outcome.out
+    assert "sil gallery compact" in outcome.error
+    assert "Deleted what had been set aside: 1 file." in " ".join(sil("gallery", "compact", gallery).out.split())
+    assert not (gallery / "set-aside").exists()
+    assert sil("gallery", "compact", gallery, "--json").document["set_aside_deleted"] == 0
+
+
+def test_repair_refuses_another_gallerys_database(gallery, in_world, tmp_path) -> None:
+    other = tmp_path / "other"
+    crops = sorted((in_world / first_query(in_world)).parent.glob("*.jpg"))[:2]
+    assert sil("index-gallery", *crops, "--gallery", other, "--model", "runs/001-ubs").code == 0
+    before = {path.name: path.read_bytes() for path in (gallery / "vectors").iterdir()}
+    right = (gallery / "gallery.sqlite").read_bytes()
+    shutil.copy(other / "gallery.sqlite", gallery / "gallery.sqlite")
+    told(sil("gallery", "repair", gallery), 1, "most likely belongs to another gallery", "Nothing was changed")
+    assert {path.name: path.read_bytes() for path in (gallery / "vectors").iterdir()} == before
+    (gallery / "gallery.sqlite").write_bytes(right)
+    assert sil("gallery", "verify", gallery).code == 0
+
+
 def test_remove_asks_and_compact_follows(gallery) -> None:
     camera = "c1"
     before = sil("gallery", "info", gallery, "--json").document["entries"]
