@@ -51,19 +51,30 @@ class GalleryInfoResult(Result):
 
 
 class CheckResult(Result):
-    """One thing that was looked at; `found` is one line."""
+    """One thing that was looked at; `found` is one line.
+
+    Attributes:
+        done: False where it wasn't looked at after all, for the reason that `found` says; `ok` means nothing then.
+    """
 
     name: str
     ok: bool
     found: str
+    done: bool = True
 
 
 class VerifyResult(Result):
-    """The outcome of `sil gallery verify`."""
+    """The outcome of `sil gallery verify`.
+
+    Attributes:
+        ok: No check found anything wrong.
+        advice: What helps against what is wrong.
+    """
 
     gallery: Path
     ok: bool
     checks: list[CheckResult]
+    advice: list[str]
 
 
 class LostEntry(Result):

@@ -88,7 +88,8 @@ def flip(folder):
 )
 def test_a_broken_file_is_found_and_its_entries_are_the_only_ones_lost(folder, damage, words):
     damage(folder)
-    assert list(wrong(folder)) == ["segment-000002.faiss"]
+    assert list(wrong(folder)) == ["segment-000002.faiss", "entries"]
+    assert wrong(folder)["entries"] == "30, but only 20 with a sound vector"
     assert words in wrong(folder)["segment-000002.faiss"]
     repaired, left = repair(folder)
     assert [identifier for identifier, _, _ in repaired.lost] == list(range(11, 21))
@@ -185,7 +186,7 @@ def test_a_database_from_another_gallery_is_refused(folder, tmp_path):
     shutil.copy(other / "gallery.sqlite", folder / "gallery.sqlite")
     with pytest.raises(GalleryError, match="damaged or was replaced"):
         open_gallery(folder)
-    assert set(wrong(folder)) == {f"segment-{number:06d}.faiss" for number in (1, 2, 3)}
+    assert set(wrong(folder)) == {"entries", *(f"segment-{number:06d}.faiss" for number in (1, 2, 3))}
 
 
 def put_database(folder, other):
@@ -317,6 +318,23 @@ def test_entries_that_point_nowhere_are_found(folder):
     found = wrong(folder)
     assert "belongs to no row of segments" in found["database"]
     assert found["entries"] == "30, but 29 in files that count"
+
+
+def test_entries_without_a_vector_are_counted(folder):
+    columns = "source, path, box, content_hash, segment"
+    change(folder, f"INSERT INTO entries ({columns}) VALUES ('photos', 'new.jpg', '', 'hash', 2)")
+    assert "1 of its entries have no vector" in wrong(folder)["segment-000002.faiss"]
+    assert wrong(folder)["entries"] == "31, but only 30 with a sound vector"
+
+
+def test_what_is_set_aside_and_a_foreign_database_are_told(folder, tmp_path):
+    (folder / "set-aside").mkdir()
+    (folder / "set-aside" / "segment-000009.faiss").touch()
+    (told,) = [check for check in check_files(folder) if not check.done]
+    assert (told.name, told.ok) == ("set aside", True)
+    assert told.found.startswith("1 in set-aside/")
+    put_database(folder, make_gallery(tmp_path / "other", 7))
+    assert "most likely another gallery's" in wrong(folder)["files"]
 
 
 def test_a_damaged_table_index_is_mended(folder):
