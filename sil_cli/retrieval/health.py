@@ -10,12 +10,14 @@ import numpy as np
 from sil_cli.errors import GalleryError
 from sil_cli.files import file_state, sha256_of_bytes, sha256_of_file
 from sil_cli.retrieval.gallery import bring_up_to_date
-from sil_cli.retrieval.places import VECTOR_FOLDER
+from sil_cli.retrieval.places import SET_ASIDE_FOLDER, VECTOR_FOLDER
 from sil_cli.retrieval.schema import FORMAT
 from sil_cli.retrieval.segments import Segment, check_layout, map_file
+from sil_cli.retrieval.set_aside import files_aside, knows_none, put_aside
 from sil_cli.retrieval.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -28,11 +30,16 @@ _ROWS_AT_ONCE = 16_384
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at; `found` says what is right or wrong with it, on one line."""
+    """One thing that was looked at; `found` says what is right or wrong with it, on one line.
+
+    Attributes:
+        done: False where it wasn't looked at after all, for the reason that `found` says; `ok` means nothing then.
+    """
 
     name: str
     ok: bool
     found: str
+    done: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,14 +108,17 @@ def check_files(folder: Path) -> list[Check]:
         dimension = int(store.meta()["model"]["dimension"])
         problems = store.problems()
         checks = [Check("database", not problems, problems[0] if problems else "sound")]
-        living = 0
-        for record in store.segments():
-            living += record.live
-            checks.append(_segment_check(record, examine_segment(folder, store, record, dimension)))
-        count = store.count()
-        agree = count == living
-        found = f"{count:,}, each with a vector" if agree else f"{count:,}, but {living:,} in files that count"
-        checks.append(Check("entries", agree, found))
+        segments = store.segments()
+        examined = [examine_segment(folder, store, record, dimension) for record in segments]
+        checks += [_segment_check(record, one) for record, one in zip(segments, examined, strict=True)]
+        checks.append(_entries_check(store.count(), segments, examined))
+        if knows_none(folder, segments):
+            found = f"none in {VECTOR_FOLDER}/ is known to {store.path.name}, most likely another gallery's"
+            checks.append(Check("files", False, found))
+        aside = files_aside(folder)
+        if aside:
+            found = f"{len(aside):,} in {SET_ASIDE_FOLDER}/, not looked at; `sil gallery compact` deletes them"
+            checks.append(Check("set aside", True, found, done=False))
         index = store.index()
         if index is not None:
             checks.append(_index_check(folder, index))
@@ -124,18 +134,20 @@ class Repaired:
     Attributes:
         lost: Entries that are gone, each with its id and the reason.
         files: Files of vectors that were dropped, or accepted although they were edited.
+        set_aside: Where the files are now that were dropped, or that the database doesn't know.
         dropped_index: The approximate index was damaged.
         mended_database: SQLite's own indexes were built anew.
     """
 
     lost: list[tuple[int, GalleryEntry, str]] = field(default_factory=list)
     files: list[tuple[str, str]] = field(default_factory=list)
+    set_aside: list[Path] = field(default_factory=list)
     dropped_index: bool = False
     mended_database: bool = False
 
 
 def repair_files(folder: Path, store: Store, *, trust: bool) -> Repaired:
-    """Drop what is broken and keep all else; call it as the only writer.
+    """Drop what is broken and keep all else; call it as the only writer. Files that are dropped are set aside.
 
     Args:
         folder: The gallery.
@@ -158,15 +170,23 @@ def repair_files(folder: Path, store: Store, *, trust: bool) -> Repaired:
     for record in store.segments():
         examined = examine_segment(folder, store, record, dimension)
         if examined.problem is not None or (examined.edited and not trust):
+            # First aside, then forgotten: a kill between leaves a file missing, which the next repair finds.
+            _set_aside(folder, record.name, repaired)
             _drop_segment(store, record, examined, repaired)
         elif examined.edited or examined.bad_ids:
             _accept_segment(store, record, examined, repaired)
     index = store.index()
     if index is not None and not _index_check(folder, index).ok:
+        _set_aside(folder, index.name, repaired)
         with store.transaction():
             store.replace_index(None)
         repaired.dropped_index = True
     return repaired
+
+
+def _set_aside(folder: Path, name: str, repaired: Repaired) -> None:
+    path = folder / VECTOR_FOLDER / name
+    repaired.set_aside += put_aside(folder, [path] if path.exists() else [])
 
 
 def _drop_segment(store: Store, record: SegmentRecord, examined: Examined, repaired: Repaired) -> None:
@@ -206,6 +226,21 @@ def _segment_check(record: SegmentRecord, examined: Examined) -> Check:
         )
     dead = f", {examined.dead:,} more of removed entries" if examined.dead else ""
     return Check(record.name, True, f"{record.live:,} unit vectors, one for each entry{dead}; checksum right")
+
+
+def _entries_check(count: int, segments: Sequence[SegmentRecord], examined: Sequence[Examined]) -> Check:
+    """Whether each entry has a vector that can be believed."""
+    living = sum(record.live for record in segments)
+    if count != living:
+        return Check("entries", False, f"{count:,}, but {living:,} in files that count")
+    sound = sum(
+        record.live - len(one.bad_ids)
+        for record, one in zip(segments, examined, strict=True)
+        if one.problem is None and not one.edited
+    )
+    if count != sound:
+        return Check("entries", False, f"{count:,}, but only {sound:,} with a sound vector")
+    return Check("entries", True, f"{count:,}, each with a vector" if count else "none")
 
 
 def _index_check(folder: Path, record: IndexRecord) -> Check:

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VECTOR_FOLDER = "vectors"
+SET_ASIDE_FOLDER = "set-aside"
+"""Where `repair` and writers put files of vectors that nothing explains; `compact` deletes it."""
+
 SUPERSEDED_MARK = "superseded"
 """Lies in a gallery whose place a rebuilt one is taking."""
 

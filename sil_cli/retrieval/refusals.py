@@ -9,6 +9,7 @@ from sil_cli.errors import GalleryError
 from sil_cli.files import one_line
 from sil_cli.locks import LOCK_FILE
 from sil_cli.retrieval.places import VECTOR_FOLDER
+from sil_cli.retrieval.set_aside import knows_none
 from sil_cli.retrieval.store import DATABASE_FILE
 
 if TYPE_CHECKING:
@@ -62,6 +63,11 @@ def require_gallery_or_nothing(folder: Path) -> None:
     if DATABASE_FILE not in names and names - {LOCK_FILE, VECTOR_FOLDER}:
         raise GalleryError(
             f"{folder} is not a gallery, and not empty.", "Choose a new or empty folder with --gallery DIR."
+        )
+    if DATABASE_FILE not in names and knows_none(folder, []):
+        raise GalleryError(
+            f"{folder} has files of vectors, but {DATABASE_FILE} is missing.",
+            "Put it back, or choose a new or empty folder with --gallery DIR.",
         )
 
 

@@ -219,6 +219,20 @@ def check_layout(path: Path, content: mmap.mmap | bytes, count: int, dimension: 
         )
 
 
+def count_of_whole(path: Path, content: mmap.mmap | bytes) -> int | None:
+    """How many vectors a file says that it holds; None unless it is a segment of just the length that makes."""
+    if len(content) < _HEADER_BYTES:
+        return None
+    _, dimension, count, *_ = _ONE_INDEX.unpack(content[: _ONE_INDEX.size])
+    if dimension < 1 or not 0 <= count <= len(content):
+        return None
+    try:
+        check_layout(path, content, count, dimension)
+    except GalleryError:
+        return None
+    return int(count)
+
+
 def map_file(path: Path) -> mmap.mmap | bytes:
     """A file's content, mapped into memory for reading.
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sil_cli.errors import GalleryError
-from sil_cli.files import TEMPORARY_MARK, one_line
+from sil_cli.files import TEMPORARY_MARK, one_line, sync_folder
 from sil_cli.retrieval.loading import read_index, read_living
 from sil_cli.retrieval.places import VECTOR_FOLDER
 from sil_cli.retrieval.segments import MAKE_ANEW, Segment, write_segment
+from sil_cli.retrieval.set_aside import mark_of, put_aside, require_own, unexplained
 from sil_cli.retrieval.store import IndexRecord, SegmentRecord, Store, index_name, segment_name
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ SEGMENT_BYTES = 2**27  # of vectors that merging puts into one file
 
 
 class VectorFiles:
-    """A file counts once the database names it; `delete_leftovers` deletes all others.
+    """A file counts once the database names it.
+
+    Before a file is written or stops counting, an empty one beside marks it: a marked file that the database doesn't
+    name is a leftover, and `delete_leftovers` deletes it. Whatever else isn't named is set aside, never deleted.
 
     Args:
         folder: The gallery.
@@ -47,6 +51,7 @@ class VectorFiles:
             GalleryError: The disk doesn't take it.
         """
         with self._refusing():
+            self._mark(segment_name(number))
             return write_segment(self._vectors / segment_name(number), ids, vectors)
 
     def write_index(self, index: ApproximateIndex, *, effort: int, recall: float) -> IndexRecord:
@@ -57,6 +62,7 @@ class VectorFiles:
         """
         name = index_name(self._store.next_index_number())
         with self._refusing():
+            self._mark(name)
             sha256, seen = index.write(self._vectors / name)
         return IndexRecord(name, sha256, seen, index.factory, len(index), int(index.ids.max()), effort, recall)
 
@@ -88,17 +94,48 @@ class VectorFiles:
             self._merge(group)
         self.delete_leftovers()
 
-    def delete_leftovers(self) -> None:
-        """Delete the files that no finished batch needs."""
-        named = {segment.name for segment in self._store.segments()}
+    def delete_leftovers(self) -> list[Path]:
+        """Delete the files that no finished batch needs, and set those aside that nothing explains.
+
+        Returns:
+            Where the latter are now.
+
+        Raises:
+            GalleryError: The database knows none of the files of vectors, so that it is another gallery's.
+        """
         index = self._store.index()
-        named |= {index.name} if index else set()
+        segments = self._store.segments()
+        named = {segment.name for segment in segments} | ({index.name} if index else set())
         with self._refusing():
             self._vectors.mkdir(exist_ok=True)
-            for path in self._vectors.iterdir():
+            require_own(self._folder, segments)
+            aside = put_aside(self._folder, unexplained(self._vectors, named))
+            # The marks go last: after a kill they still say why the files may go.
+            for path in sorted(self._vectors.iterdir(), key=lambda one: one.name.startswith(TEMPORARY_MARK)):
                 ours = path.name.startswith((TEMPORARY_MARK, "segment-", "index-")) and path.suffix == ".faiss"
                 if ours and path.name not in named:
                     path.unlink(missing_ok=True)
+        return aside
+
+    def give_up(self, names: Sequence[str]) -> None:
+        """Mark files that the next transaction is to forget, so that they may be deleted.
+
+        Raises:
+            GalleryError: The disk doesn't take it.
+        """
+        with self._refusing():
+            for name in names:
+                self._mark(name)
+            sync_folder(self._vectors)
+
+    def settle(self, number: int) -> None:
+        """Take the mark from a segment that counts now."""
+        mark_of(self._vectors / segment_name(number)).unlink(missing_ok=True)
+
+    def _mark(self, name: str) -> None:
+        """Mark a file that is being written; flushing the file's folder will flush the mark as well."""
+        self._vectors.mkdir(exist_ok=True)
+        mark_of(self._vectors / name).touch()
 
     def _merge(self, group: Sequence[SegmentRecord]) -> None:
         parts = [
@@ -110,6 +147,7 @@ class VectorFiles:
         ids, vectors = ids[order], np.concatenate([vectors for _, vectors in parts])[order]
         _, number = self._store.next_numbers()
         written = self.write(number, ids, vectors) if len(ids) else None
+        self.give_up([segment.name for segment in group])
         with self._store.transaction():
             if written is not None:
                 self._store.insert_segment(number, *written, len(ids))

@@ -1,8 +1,9 @@
 """Filling a gallery so that a kill or a full disk at any moment leaves it whole.
 
 A batch is first written as a new file of vectors, flushed and renamed into place; then one SQLite transaction
-makes the file and its entries count. A kill before that leaves a file that nobody names, which the next
-writer deletes; a kill after it leaves a finished batch. `vector_files.py` has the files, `store.py` the database.
+makes the file and its entries count. A kill before that leaves a file that nobody names, but that is marked as being
+written: the next writer deletes it. A kill after it leaves a finished batch. `vector_files.py` has the files,
+`store.py` the database.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from sil_cli.retrieval.places import delete_superseded, rebuilding_folder
 from sil_cli.retrieval.refusals import require_batch, require_gallery_or_nothing
 from sil_cli.retrieval.schema import AUTOMATIC
 from sil_cli.retrieval.searching import Searcher
+from sil_cli.retrieval.set_aside import delete_aside, require_own
 from sil_cli.retrieval.store import DATABASE_FILE, Store
 from sil_cli.retrieval.vector_files import VectorFiles
 
@@ -60,6 +62,7 @@ def gallery_writer(folder: Path, model: Mapping[str, Any]) -> Iterator[GalleryWr
         if store.is_made():
             store.migrate()
         else:
+            require_own(folder, [])
             store.make(dict(model), AUTOMATIC)
         require_same_model(folder, store.meta()["model"], model["fingerprint"])
         writer = GalleryWriter(folder, store)
@@ -103,9 +106,11 @@ class GalleryWriter:
 
     Attributes:
         dimension: The embeddings' length.
+        set_aside: Where the files of vectors are now that nothing explained.
     """
 
     def __init__(self, folder: Path, store: Store) -> None:
+        self.set_aside: list[Path] = []
         self._folder = folder
         self._store = store
         self.dimension = int(store.meta()["model"]["dimension"])
@@ -192,6 +197,7 @@ class GalleryWriter:
             self._store.insert_entries(ids.tolist(), entries, number)
             if members:
                 self._store.insert_members(dict(zip(ids.tolist(), members, strict=True)))
+        self._files.settle(number)
 
     def remove_paths(self, source: str, paths: Sequence[str]) -> int:
         """Remove the entries of these image files of `source`; returns how many there were.
@@ -227,7 +233,8 @@ class GalleryWriter:
     def compact(self) -> bool:
         """Merge files and delete every trace of removed entries: their vectors, their rows, their mark in an index.
 
-        An index that holds a removed vector is dropped; `tuning.refresh_index` builds it anew.
+        What is set aside goes too, for it may hold their vectors. An index that holds a removed vector is dropped;
+        `tuning.refresh_index` builds it anew.
 
         Returns:
             Whether that is complete: a reader that still looks at an older state keeps the database's log alive.
@@ -237,12 +244,14 @@ class GalleryWriter:
         index = self._store.index()
         if index is not None and self.count_up_to(index.last_id) != index.count:
             self.put_index(None)
+        delete_aside(self._folder)
         return self._store.shrink()
 
     def repair(self, *, trust: bool) -> Repaired:
         """Drop what is broken and keep all else; see `health.repair_files`."""
         repaired = repair_files(self._folder, self._store, trust=trust)
         self.delete_leftovers()
+        repaired.set_aside += self.set_aside
         return repaired
 
     def ids(self) -> NDArray[np.int64]:
@@ -304,6 +313,8 @@ class GalleryWriter:
     def put_index(self, index: ApproximateIndex | None, *, effort: int = 0, recall: float = 1.0) -> None:
         """Make an index of all living vectors count, in the place of any other; None for none."""
         record = self._files.write_index(index, effort=effort, recall=recall) if index is not None else None
+        old = self._store.index()
+        self._files.give_up([old.name] if old is not None else [])
         with self._store.transaction():
             self._store.replace_index(record)
         self.delete_leftovers()
@@ -339,5 +350,9 @@ class GalleryWriter:
         self._files.merge()
 
     def delete_leftovers(self) -> None:
-        """Delete the files that no finished batch needs."""
-        self._files.delete_leftovers()
+        """Delete the files that no finished batch needs, and set those aside that nothing explains.
+
+        Raises:
+            GalleryError: The database most likely is another gallery's; nothing was changed.
+        """
+        self.set_aside += self._files.delete_leftovers()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sil_cli.errors import SilError, UsageError
 from sil_cli.retrieval.filters import Filter
 from sil_cli.retrieval.schema import FORMAT
+from sil_cli.retrieval.set_aside import files_aside
 from sil_cli.workflows.embed_again import embed_again, find_again
 from sil_cli.workflows.engine import MODEL_FOLDER, load_for_gallery
 from sil_cli.workflows.filtering import make_filter
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from sil_cli.settings import Settings
 
 SAMPLE = 16
+SAMPLE_CHECK = "sample embedded again"
 SAME = 0.999
 """Cosine from which on two embeddings of one image are the same; batches and threads change less."""
 
@@ -77,18 +79,31 @@ def verify_gallery(settings: Settings, reporter: Reporter) -> VerifyResult:
     """
     store = gallery_store(settings)
     with reporter.task("Checking the store", None):
-        checks = [CheckResult(name=one.name, ok=one.ok, found=one.found) for one in store.check()]
+        checks = [CheckResult(name=one.name, ok=one.ok, found=one.found, done=one.done) for one in store.check()]
+    advice: list[str] = []
     if all(check.ok for check in checks):
         with store.open() as gallery:
             checks.append(_sample_check(gallery, settings, reporter))
-    return VerifyResult(gallery=store.folder, ok=all(check.ok for check in checks), checks=checks)
+        if not checks[-1].ok:
+            advice.append(
+                f"put the right files back into {store.folder / MODEL_FOLDER}, "
+                f"or embed the images again with `sil gallery rebuild {store.folder} --model RUN`"
+            )
+    else:
+        checks.append(_not_done("the store is not right, as said above"))
+        advice.append(
+            f"`sil gallery repair {store.folder}` keeps the rest"
+            if settings.gallery.store is None
+            else "remove the entries that are wrong by --id, and index their images again"
+        )
+    return VerifyResult(gallery=store.folder, ok=all(check.ok for check in checks), checks=checks, advice=advice)
 
 
 def repair_gallery(settings: Settings, reporter: Reporter, *, trust: bool) -> RepairResult:
-    """Drop what is broken, keep all else, and say exactly what is lost.
+    """Drop what is broken, keep all else, and say exactly what is lost; files of vectors are set aside, not deleted.
 
     Raises:
-        GalleryError: There is no gallery, or its database can't be mended.
+        GalleryError: There is no gallery, its database can't be mended, or most likely is another gallery's.
     """
     store = gallery_store(settings)
     folder = store.folder
@@ -103,6 +118,7 @@ def repair_gallery(settings: Settings, reporter: Reporter, *, trust: bool) -> Re
     return RepairResult(
         gallery=folder,
         files=dict(repaired.files),
+        set_aside=repaired.set_aside,
         lost=lost,
         again=[f"sil index-gallery {Path(folder, source).resolve()} --gallery {folder}" for source in sources],
         index_rebuilt=repaired.dropped_index,
@@ -119,7 +135,7 @@ def compact_gallery(settings: Settings, reporter: Reporter) -> CompactResult:
     """
     store = gallery_store(settings)
     with store.existing_writer() as writer:
-        before = store.size()
+        before, aside = store.size(), len(files_aside(store.folder))
         complete = writer.compact()
         if len(writer):
             writer.refresh_index(reporter)
@@ -127,7 +143,12 @@ def compact_gallery(settings: Settings, reporter: Reporter) -> CompactResult:
     if not complete:
         reporter.warn("Something still reads an older state of the gallery: run `sil gallery compact` again later.")
     return CompactResult(
-        gallery=store.folder, entries=entries, bytes_before=before, bytes_after=store.size(), complete=complete
+        gallery=store.folder,
+        entries=entries,
+        bytes_before=before,
+        bytes_after=store.size(),
+        set_aside_deleted=aside,
+        complete=complete,
     )
 
 
@@ -203,16 +224,20 @@ def _measured(one: Measured, exact: Measured) -> MeasuredIndex:
 
 def _sample_check(gallery: GalleryReader, settings: Settings, reporter: Reporter) -> CheckResult:
     """Embed some images again and compare; what isn't there or has changed since is left out and counted."""
-    name = "sample embedded again"
+    name = SAMPLE_CHECK
     chosen = gallery.sample(SAMPLE)
+    if not chosen:
+        return _not_done("the gallery is empty")
     recorded = gallery.entries(chosen)
     found = find_again(gallery, chosen).subjects
     usable = {one: each for one, each in found.items() if each.entry.content_hash == recorded[one].content_hash}
     if not usable:
-        return CheckResult(name=name, ok=True, found="not done: none of the sampled images is there unchanged")
+        return _not_done("none of the sampled images is there unchanged")
     images = sum(len(subject.files) for subject in usable.values())
     try:
         engine = load_for_gallery(gallery.folder / MODEL_FOLDER, settings, gallery, reporter, images=images)
+    except UsageError as error:  # of what is installed here, or was asked for: nothing is wrong with the gallery
+        return _not_done(error.what)
     except SilError as error:
         return CheckResult(name=name, ok=False, found=f"its model can't be used: {error.what}")
     with reporter.task("Embedding a sample again", None):
@@ -221,8 +246,14 @@ def _sample_check(gallery: GalleryReader, settings: Settings, reporter: Reporter
     cosines = (again.embeddings * gallery.vectors(ids)).sum(axis=1)
     left_out = len(chosen) - len(ids)
     where = f"; {left_out} of {len(chosen)} are gone or changed" if left_out else ""
-    if len(ids) and cosines.min() < SAME:
+    if len(ids) and not cosines.min() >= SAME:
         worst = ids[int(cosines.argmin())]
         return CheckResult(name=name, ok=False, found=f"entry {worst} has cosine {cosines.min():.4f} with its image")
-    told = f"{len(ids)} entries, least cosine {cosines.min():.6f}{where}" if len(ids) else f"none could be read{where}"
-    return CheckResult(name=name, ok=True, found=told)
+    if not len(ids):
+        return _not_done("none of the sampled images can be read")
+    return CheckResult(name=name, ok=True, found=f"{len(ids)} entries, least cosine {cosines.min():.6f}{where}")
+
+
+def _not_done(why: str) -> CheckResult:
+    """The sample was not embedded."""
+    return CheckResult(name=SAMPLE_CHECK, ok=True, found=f"not done: {why}", done=False)

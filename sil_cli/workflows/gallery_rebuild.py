@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sil_cli.errors import GalleryError, InterruptedWorkError
 from sil_cli.workflows.embed_again import embed_again, find_again
 from sil_cli.workflows.engine import gallery_record, keep_model, load
+from sil_cli.workflows.export import export_if_possible
 from sil_cli.workflows.gallery_care import lost_entry
 from sil_cli.workflows.gallery_results import LostEntry, RebuildResult
 from sil_cli.workflows.index import keep_calibration, require_finished
@@ -15,12 +16,17 @@ from sil_cli.workflows.locate import model_folder
 from sil_cli.workflows.storage import gallery_store
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sil_cli.data.images import Box
     from sil_cli.models.engine import Engine
-    from sil_cli.retrieval.interface import Rebuilding
+    from sil_cli.retrieval.interface import GalleryReader, Rebuilding
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
 SHOWN_GONE = 3
+COMPARED_ON = 256
+"""Entries whose images an export is compared on; those that can't be read are passed over."""
 
 
 def rebuild_gallery(settings: Settings, reporter: Reporter, *, drop_missing: bool) -> RebuildResult:
@@ -34,7 +40,9 @@ def rebuild_gallery(settings: Settings, reporter: Reporter, *, drop_missing: boo
     store = gallery_store(settings)
     model = model_folder(settings.gallery.model, settings.train.runs)
     with store.open() as gallery:
-        count = len(gallery)
+        count, known = len(gallery), _some_images(gallery)
+    if settings.gallery.export and known:
+        export_if_possible(model, known, reporter)
     loaded = load(model, settings, reporter, images=count)
     require_finished(loaded, model)
     record = gallery_record(loaded)
@@ -69,6 +77,12 @@ def rebuild_gallery(settings: Settings, reporter: Reporter, *, drop_missing: boo
         model=record["fingerprint"],
         index=index,
     )
+
+
+def _some_images(gallery: GalleryReader) -> list[tuple[Path, Box | None]]:
+    """The image files of some entries, with their boxes."""
+    entries = gallery.entries(gallery.sample(COMPARED_ON)).values()
+    return [(gallery.folder / one.source / one.path, one.box) for one in entries]
 
 
 def _embed_all(rebuild: Rebuilding, engine: Engine, batch: int, reporter: Reporter) -> tuple[int, list[LostEntry]]:

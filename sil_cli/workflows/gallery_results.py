@@ -51,19 +51,30 @@ class GalleryInfoResult(Result):
 
 
 class CheckResult(Result):
-    """One thing that was looked at; `found` is one line."""
+    """One thing that was looked at; `found` is one line.
+
+    Attributes:
+        done: False where it wasn't looked at after all, for the reason that `found` says; `ok` means nothing then.
+    """
 
     name: str
     ok: bool
     found: str
+    done: bool = True
 
 
 class VerifyResult(Result):
-    """The outcome of `sil gallery verify`."""
+    """The outcome of `sil gallery verify`.
+
+    Attributes:
+        ok: No check found anything wrong.
+        advice: What helps against what is wrong.
+    """
 
     gallery: Path
     ok: bool
     checks: list[CheckResult]
+    advice: list[str]
 
 
 class LostEntry(Result):
@@ -80,12 +91,14 @@ class RepairResult(Result):
 
     Attributes:
         files: Each file that was dropped or accepted, with what happened to it.
+        set_aside: Where files are now that were dropped, or that the database doesn't know; `compact` deletes them.
         lost: Entries that are gone.
         again: The commands that bring them back, where their images are still there.
     """
 
     gallery: Path
     files: dict[str, str]
+    set_aside: list[Path]
     lost: list[LostEntry]
     again: list[str]
     index_rebuilt: bool
@@ -97,6 +110,7 @@ class CompactResult(Result):
     """The outcome of `sil gallery compact`.
 
     Attributes:
+        set_aside_deleted: How many files, set aside earlier, were deleted.
         complete: No trace of removed entries is left; false while a reader holds on to an older state.
     """
 
@@ -104,6 +118,7 @@ class CompactResult(Result):
     entries: int
     bytes_before: int | None
     bytes_after: int | None
+    set_aside_deleted: int
     complete: bool
 
 

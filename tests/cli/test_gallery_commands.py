@@ -94,7 +94,8 @@ def test_verify_embeds_a_sample_again(gallery, other_model) -> None:
     for name in ("model.json", "model.safetensors"):
         shutil.copy(other_model / name, gallery / "model" / name)
     outcome = sil("gallery", "verify", gallery)
-    told(outcome, 1, "is damaged", "sil gallery repair")
+    told(outcome, 1, "is damaged", f"put the right files back into {gallery / 'model'}", "sil gallery rebuild")
+    assert "sil gallery repair" not in outcome.error
     assert "its model can't be used" in " ".join(outcome.out.split())
 
 
@@ -118,7 +119,10 @@ def test_repair_says_what_is_lost_and_how_to_bring_it_back(gallery) -> None:
     before = sil("gallery", "info", gallery, "--json").document["entries"]
     (segment,) = (gallery / "vectors").iterdir()
     segment.write_bytes(segment.read_bytes()[:-50])
-    told(sil("gallery", "verify", gallery), 1, "is damaged")
+    outcome = sil("gallery", "verify", gallery)
+    told(outcome, 1, "is damaged", "sil gallery repair")
+    assert "✓ │ entries" not in outcome.out
+    assert "– │ sample embedded again │ not done: the store is not right" in outcome.out
     document = sil("gallery", "repair", gallery, "--json").document
     assert len(document["lost"]) == before
     assert document["entries"] == 0
@@ -129,6 +133,30 @@ def test_repair_says_what_is_lost_and_how_to_bring_it_back(gallery) -> None:
     assert sil(*again.split()[1:], "--model", "runs/001-ubs").code == 0
     assert sil("gallery", "info", gallery, "--json").document["entries"] == before
     assert "Nothing was broken" in " ".join(sil("gallery", "repair", gallery).out.split())
+
+
+def test_repair_sets_aside_and_compact_deletes_it(gallery) -> None:
+    (segment,) = (gallery / "vectors").iterdir()
+    shutil.copy(segment, gallery / "vectors" / "segment-000077.faiss")
+    outcome = sil("gallery", "repair", gallery)
+    assert f"Set aside: {gallery / 'set-aside' / 'segment-000077.faiss'}" in outcome.out
+    assert "sil gallery compact" in outcome.error
+    assert "Deleted what had been set aside: 1 file." in " ".join(sil("gallery", "compact", gallery).out.split())
+    assert not (gallery / "set-aside").exists()
+    assert sil("gallery", "compact", gallery, "--json").document["set_aside_deleted"] == 0
+
+
+def test_repair_refuses_another_gallerys_database(gallery, in_world, tmp_path) -> None:
+    other = tmp_path / "other"
+    crops = sorted((in_world / first_query(in_world)).parent.glob("*.jpg"))[:2]
+    assert sil("index-gallery", *crops, "--gallery", other, "--model", "runs/001-ubs").code == 0
+    before = {path.name: path.read_bytes() for path in (gallery / "vectors").iterdir()}
+    right = (gallery / "gallery.sqlite").read_bytes()
+    shutil.copy(other / "gallery.sqlite", gallery / "gallery.sqlite")
+    told(sil("gallery", "repair", gallery), 1, "most likely belongs to another gallery", "Nothing was changed")
+    assert {path.name: path.read_bytes() for path in (gallery / "vectors").iterdir()} == before
+    (gallery / "gallery.sqlite").write_bytes(right)
+    assert sil("gallery", "verify", gallery).code == 0
 
 
 def test_remove_asks_and_compact_follows(gallery) -> None:
@@ -149,6 +177,8 @@ def test_remove_asks_and_compact_follows(gallery) -> None:
     everything = sil("gallery", "remove", "--all", "--yes", "--gallery", gallery)
     assert "sil gallery compact" in everything.out
     assert sil("gallery", "compact", gallery, "--json").document["entries"] == 0
+    checks = sil("gallery", "verify", gallery, "--json").document["checks"]
+    assert [(one["found"], one["done"]) for one in checks][-1] == ("not done: the gallery is empty", False)
 
 
 def test_remove_by_id_path_and_time(gallery) -> None:

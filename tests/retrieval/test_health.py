@@ -88,7 +88,8 @@ def flip(folder):
 )
 def test_a_broken_file_is_found_and_its_entries_are_the_only_ones_lost(folder, damage, words):
     damage(folder)
-    assert list(wrong(folder)) == ["segment-000002.faiss"]
+    assert list(wrong(folder)) == ["segment-000002.faiss", "entries"]
+    assert wrong(folder)["entries"] == "30, but only 20 with a sound vector"
     assert words in wrong(folder)["segment-000002.faiss"]
     repaired, left = repair(folder)
     assert [identifier for identifier, _, _ in repaired.lost] == list(range(11, 21))
@@ -185,7 +186,131 @@ def test_a_database_from_another_gallery_is_refused(folder, tmp_path):
     shutil.copy(other / "gallery.sqlite", folder / "gallery.sqlite")
     with pytest.raises(GalleryError, match="damaged or was replaced"):
         open_gallery(folder)
-    assert set(wrong(folder)) == {f"segment-{number:06d}.faiss" for number in (1, 2, 3)}
+    assert set(wrong(folder)) == {"entries", *(f"segment-{number:06d}.faiss" for number in (1, 2, 3))}
+
+
+def put_database(folder, other):
+    for name in ("gallery.sqlite", "gallery.sqlite-wal", "gallery.sqlite-shm"):
+        (folder / name).unlink(missing_ok=True)
+    shutil.copy(other / "gallery.sqlite", folder / "gallery.sqlite")
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in (folder / "vectors").iterdir()}
+
+
+@pytest.mark.parametrize("count", [7, 40])
+def test_no_vector_is_touched_where_the_database_is_another_gallerys(folder, tmp_path, count):
+    other = make_gallery(tmp_path / "other", count, batch=99)  # fewer and larger files
+    own = shutil.copytree(folder, tmp_path / "own")
+    before = files_of(folder)
+    put_database(folder, other)
+    for write in (
+        lambda: repair(folder),
+        lambda: repair(folder, trust=True),
+        lambda: gallery_writer(folder, MODEL).__enter__(),
+    ):
+        with pytest.raises(GalleryError, match=r"most likely belongs to another gallery.*Nothing was changed"):
+            write()
+        assert files_of(folder) == before
+        assert not (folder / "set-aside").exists()
+    put_database(folder, own)
+    assert wrong(folder) == {}
+    with open_gallery(folder) as gallery:
+        assert len(gallery.search(vectors(1), 99)[0]) == 30
+    put_database(folder, other)
+    shutil.move(folder / "vectors", tmp_path / "moved")
+    assert repair(folder)[1] == 0
+
+
+def test_vectors_without_their_database_are_not_written_over(folder):
+    before = files_of(folder)
+    for name in ("gallery.sqlite", "gallery.sqlite-wal", "gallery.sqlite-shm"):
+        (folder / name).unlink(missing_ok=True)
+    with pytest.raises(GalleryError, match=r"gallery\.sqlite is missing.*Put it back"), gallery_writer(folder, MODEL):
+        pass
+    (folder / "gallery.sqlite").touch()  # a database without tables
+    with pytest.raises(GalleryError, match="most likely belongs to another gallery"), gallery_writer(folder, MODEL):
+        pass
+    assert files_of(folder) == before
+
+
+def test_files_that_an_older_database_does_not_know_are_set_aside(folder, tmp_path):
+    old = shutil.copytree(folder, tmp_path / "old")
+    with gallery_writer(folder, MODEL) as writer:
+        writer.add([entry(100)], vectors(1, seed=100))
+        writer.add([entry(101)], vectors(1, seed=101))
+    newer = {name: content for name, content in files_of(folder).items() if name > "segment-000003.faiss"}
+    put_database(folder, old)
+    with gallery_writer(folder, MODEL) as writer:
+        writer.add([entry(200)], vectors(1, seed=200))  # takes the number of a file that was there
+        assert [path.name for path in writer.set_aside] == list(newer)
+    assert {path.name: path.read_bytes() for path in (folder / "set-aside").iterdir()} == newer
+    shutil.copy(folder / "set-aside" / "segment-000005.faiss", folder / "vectors")
+    repaired, left = repair(folder)
+    assert [path.name for path in repaired.set_aside] == ["segment-000005-2.faiss"]
+    assert left == 31
+    assert wrong(folder) == {}
+    with existing_writer(folder) as writer:
+        assert writer.compact()
+    assert not (folder / "set-aside").exists()
+
+
+def test_what_repair_drops_is_set_aside(folder):
+    with existing_writer(folder) as writer:
+        refresh_index(writer, Notes(), wished="IVF2,SQ8")
+    (index,) = (folder / "vectors").glob("index-*")
+    index.write_bytes(b"nothing")
+    flip(folder)
+    edited = path_of(folder).read_bytes()
+    repaired, left = repair(folder)
+    assert [path.name for path in repaired.set_aside] == ["segment-000002.faiss", "index-000001.faiss"]
+    assert repaired.set_aside[0].read_bytes() == edited
+    assert left == 20
+    assert set(files_of(folder)) == {"segment-000001.faiss", "segment-000003.faiss"}
+
+
+def test_the_only_file_may_be_damaged_without_the_database_being_anothers(tmp_path):
+    folder = make_gallery(tmp_path / "g", 10)
+    for damage in (lambda: flip_first(folder), lambda: path_of(folder, 1).write_bytes(b"")):
+        copy = tmp_path / "copy"
+        shutil.rmtree(copy, ignore_errors=True)
+        damage()
+        shutil.copytree(folder, copy)
+        repaired, left = repair(copy)
+        assert (len(repaired.lost), len(repaired.set_aside), left) == (10, 1, 0)
+        repaired, left = repair(copy)
+        assert (repaired.set_aside, left) == ([], 0)
+
+
+def flip_first(folder):
+    content = bytearray(path_of(folder, 1).read_bytes())
+    content[200] ^= 1
+    path_of(folder, 1).write_bytes(content)
+
+
+def test_leftovers_of_interrupted_writing_are_deleted_not_set_aside(folder, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def killed(*_):
+        raise Killed
+
+    with gallery_writer(folder, MODEL) as writer:
+        monkeypatch.setattr(writer._store, "insert_segment", killed)
+        with pytest.raises(Killed):
+            writer.add([entry(100)], vectors(1))
+    assert path_of(folder, 4).exists()
+    with gallery_writer(folder, MODEL) as writer:
+        assert not path_of(folder, 4).exists()
+        monkeypatch.setattr(writer._files, "delete_leftovers", killed)
+        with pytest.raises(Killed):
+            writer.finish()
+    assert set(files_of(folder)) >= {f"segment-{number:06d}.faiss" for number in (1, 2, 3, 4)}
+    with gallery_writer(folder, MODEL) as writer:
+        assert writer.set_aside == []
+    assert set(files_of(folder)) == {"segment-000004.faiss"}
+    assert wrong(folder) == {}
 
 
 def test_entries_that_point_nowhere_are_found(folder):
@@ -193,6 +318,23 @@ def test_entries_that_point_nowhere_are_found(folder):
     found = wrong(folder)
     assert "belongs to no row of segments" in found["database"]
     assert found["entries"] == "30, but 29 in files that count"
+
+
+def test_entries_without_a_vector_are_counted(folder):
+    columns = "source, path, box, content_hash, segment"
+    change(folder, f"INSERT INTO entries ({columns}) VALUES ('photos', 'new.jpg', '', 'hash', 2)")
+    assert "1 of its entries have no vector" in wrong(folder)["segment-000002.faiss"]
+    assert wrong(folder)["entries"] == "31, but only 30 with a sound vector"
+
+
+def test_what_is_set_aside_and_a_foreign_database_are_told(folder, tmp_path):
+    (folder / "set-aside").mkdir()
+    (folder / "set-aside" / "segment-000009.faiss").touch()
+    (told,) = [check for check in check_files(folder) if not check.done]
+    assert (told.name, told.ok) == ("set aside", True)
+    assert told.found.startswith("1 in set-aside/")
+    put_database(folder, make_gallery(tmp_path / "other", 7))
+    assert "most likely another gallery's" in wrong(folder)["files"]
 
 
 def test_a_damaged_table_index_is_mended(folder):

@@ -157,6 +157,26 @@ def test_a_gallery_gets_an_export_that_was_made_later(in_world, tmp_path) -> Non
     assert sha256_of_file(tmp_path / "gallery/model/model.onnx") == sha256_of_file(RUN / "model.onnx")
 
 
+def test_rebuilding_exports_the_model_as_indexing_does(in_world, tmp_path) -> None:
+    gallery, run = tmp_path / "gallery", tmp_path / "run"
+    shutil.copytree(RUN, run)
+    for name in ("model.onnx", "export.json"):
+        (run / name).unlink()
+    assert sil("index-gallery", "--model", RUN, "--gallery", gallery).code == 0
+    for name in ("model.onnx", "export.json"):
+        (gallery / "model" / name).unlink()
+    assert sil("gallery", "rebuild", gallery, "--model", run, "--set", "gallery.export=false").code == 0
+    assert not (run / "export.json").exists()
+    rebuilt = sil("gallery", "rebuild", gallery, "--model", run)
+    assert rebuilt.code == 0, rebuilt.err
+    record = read_export(gallery / "model" / "export.json")
+    assert record == read_export(run / "export.json")
+    assert record.sha256 == sha256_of_file(gallery / "model" / "model.onnx")
+    assert record.measured_on == "images of the gallery, a sample"
+    found = sil("query", first_query(in_world), "--gallery", gallery, "--sheet", tmp_path / "s.jpg")
+    assert "Embedding with onnxruntime" in found.err
+
+
 def test_int8_and_float32_never_share_a_gallery(in_world, tmp_path, int8) -> None:
     graph = int8 / "model-int8.onnx"
     refused = sil("index-gallery", "--model", graph)

@@ -41,6 +41,10 @@ def command(
         result = repair_gallery(settings, current.reporter, trust=trust)
         for name, what in result.files.items():
             current.out.print(escape(f"{name}: {what}"), highlight=False, soft_wrap=True)
+        for path in result.set_aside:
+            current.out.print(escape(f"Set aside: {path}"), highlight=False, soft_wrap=True)
+        if result.set_aside:
+            current.reporter.note("What is set aside holds vectors; `sil gallery compact` deletes it.")
         for lost in result.lost[:SHOWN_LOST]:
             current.reporter.warn(f"Lost: {lost.path} ({lost.reason})")
         if len(result.lost) > SHOWN_LOST:
@@ -49,7 +53,8 @@ def command(
             current.out.print("The approximate index was damaged and is built anew.")
         if result.database_mended:
             current.out.print("The database's own indexes were damaged and are built anew.")
-        changed = result.files or result.lost or result.index_rebuilt or result.database_mended
+        mended = result.index_rebuilt or result.database_mended
+        changed = mended or result.files or result.set_aside or result.lost
         outcome = f"{len(result.lost):,} entries lost, " if changed else "Nothing was broken: "
         for again in result.again[1:]:
             current.out.print(f"  Also: {escape(again)}", highlight=False, soft_wrap=True)

@@ -46,9 +46,10 @@ def command(
         result = verify_gallery(settings, current.reporter)
         table = Table(title=f"Gallery {escape(str(result.gallery))}", title_justify="left", show_header=False)
         for check in result.checks:
-            table.add_row("[green]✓[/]" if check.ok else "[red]✗[/]", check.name, escape(check.found))
+            mark = "–" if not check.done else "[green]✓[/]" if check.ok else "[red]✗[/]"
+            table.add_row(mark, check.name, escape(check.found))
         current.out.print(table)
         current.finish(result)
         if not result.ok:
-            current.reporter.warn(f"{result.gallery} is damaged; `sil gallery repair {result.gallery}` keeps the rest.")
+            current.reporter.warn(f"{result.gallery} is damaged; {'; '.join(result.advice)}.")
             raise typer.Exit(1)
