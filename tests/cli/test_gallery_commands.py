@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import errno
+import io
 import json
 import shutil
 import sqlite3
 import tomllib
 from datetime import datetime
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -16,8 +18,10 @@ import pyarrow.parquet
 import pytest
 from commands import sil
 
+from sil_cli.cli.gallery import remove
 from sil_cli.models.embedder import load_model, save_model
 from sil_cli.retrieval import vector_files
+from sil_cli.workflows import filtering
 
 COMMANDS = ("info", "verify", "repair", "compact", "remove", "export", "rebuild", "tune")
 
@@ -140,8 +144,9 @@ def test_remove_asks_and_compact_follows(gallery) -> None:
     document = sil("gallery", "remove", "--camera", camera, "--yes", "--gallery", gallery, "--json").document
     assert 0 < document["removed"] < before
     assert document["entries"] == before - document["removed"]
-    again = sil("gallery", "remove", "--camera", camera, "--yes", "--gallery", gallery, "--json").document
-    assert again["removed"] == 0
+    again = sil("gallery", "remove", "--camera", camera, "--yes", "--gallery", gallery)
+    told(again, 1, "Nothing was removed: no entry has camera c1; there are: c2", "sil gallery export list.csv")
+    assert "✓" not in again.out
     assert sil("gallery", "compact", gallery, "--json").document["complete"]
     info = sil("gallery", "info", gallery, "--json").document
     assert [(one["count"], one["criterion"]) for one in info["removals"]] == [(document["removed"], "camera")]
@@ -151,13 +156,64 @@ def test_remove_asks_and_compact_follows(gallery) -> None:
     assert sil("gallery", "compact", gallery, "--json").document["entries"] == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--identity", "nobody"), "no entry has identity nobody; there are: "),
+        (("--camera", "c77"), "no entry has camera c77; there are: c1, c2"),
+        (("--path", "nothing/*"), "no entry has path nothing/*; "),
+        (("--id", 9999), "no entry has id 9999"),
+        (("--where", "path=x"), "no entry has path x; "),
+        (("--after", "2990-01-01"), "no entry of the gallery passes the filter (after 2990-01-01"),
+        (("--camera", "c1", "--id", 9999), "no entry has id 9999"),
+    ],
+)
+def test_removing_what_is_not_there_is_no_success(gallery, options, words) -> None:
+    before = sil("gallery", "info", gallery, "--json").document
+    outcome = sil("gallery", "remove", *options, "--yes", "--gallery", gallery)
+    told(outcome, 1, f"Nothing was removed: {words}", "Check how it is written")
+    assert "✓" not in outcome.out
+    assert sil("gallery", "info", gallery, "--json").document == before
+
+
+def test_a_long_list_of_people_is_told_by_the_nearest(gallery, monkeypatch) -> None:
+    monkeypatch.setattr(filtering, "_NAMED", 3)
+    with sqlite3.connect(gallery / "gallery.sqlite") as connection:
+        connection.execute("UPDATE entries SET identity = 'person-' || (1000 + id)")
+    outcome = sil("gallery", "remove", "--identity", "persn-1004", "--yes", "--gallery", gallery)
+    told(outcome, 1, "no entry has identity persn-1004; the nearest is person-1004; there are: person-1001, ", ", …")
+
+
+def test_removing_some_of_what_was_named_says_what_is_missing(gallery) -> None:
+    options = ("--id", 3, "--id", 9999, "--yes", "--gallery", gallery, "--json")
+    outcome = sil("gallery", "remove", *options)
+    told(outcome, 0, "Not found in the gallery: id 9999.")
+    assert (outcome.document["removed"], outcome.document["not_found"]) == (1, ["id 9999"])
+
+
+def test_an_answer_of_no_removes_nothing_and_is_no_success(gallery, monkeypatch) -> None:
+    before = sil("gallery", "info", gallery, "--json").document
+    monkeypatch.setattr(remove, "sys", SimpleNamespace(stdin=_Terminal("n\n")))
+    outcome = sil("gallery", "remove", "--camera", "c1", "--gallery", gallery)
+    told(outcome, 1, "Go on? [y/N]", "Nothing was removed")
+    assert "✓" not in outcome.out
+    assert sil("gallery", "info", gallery, "--json").document == before
+    monkeypatch.setattr(remove, "sys", SimpleNamespace(stdin=_Terminal("y\n")))
+    assert sil("gallery", "remove", "--camera", "c1", "--gallery", gallery).code == 0
+
+
+class _Terminal(io.StringIO):
+    """Somebody who can be asked."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def test_remove_by_id_path_and_time(gallery) -> None:
     def removed(*options):
         return sil("gallery", "remove", *options, "--yes", "--gallery", gallery, "--json").document["removed"]
 
-    assert removed("--id", 1, "--id", 2, "--id", 9999) == 2
-    assert removed("--path", "nothing/*") == 0
-    assert removed("--after", "2990-01-01") == 0
+    assert removed("--id", 1, "--id", 2) == 2
     assert removed("--path", "images/gallery/*_c2_*") > 0
     assert removed("--before", "2990-01-01") > 0
 

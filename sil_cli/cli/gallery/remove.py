@@ -65,6 +65,7 @@ def command(
 
         result = remove_entries(
             settings,
+            current.reporter,
             paths=tuple(path or ()),
             ids=tuple(identifiers or ()),
             everything=everything,
