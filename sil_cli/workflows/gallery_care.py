@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sil_cli.errors import GalleryError, SilError, UsageError
 from sil_cli.retrieval.filters import Filter
 from sil_cli.retrieval.schema import FORMAT
+from sil_cli.workflows.disk_paths import with_disk_paths
 from sil_cli.workflows.embed_again import embed_again, find_again
 from sil_cli.workflows.engine import MODEL_FOLDER, load_for_gallery
 from sil_cli.workflows.filtering import make_filter, unknown_values, why_nothing_passes
@@ -145,7 +146,7 @@ def remove_entries(
     Args:
         settings: With the filter and the gallery.
         reporter: Is told what was named and is not there, where something else is.
-        paths: Patterns of paths, besides the filter's own fields.
+        paths: Patterns of paths below their sources, or of paths on the disk, besides the filter's own fields.
         ids: Ids, likewise.
         everything: No filter is meant.
         confirm: Asked with the number to remove and the number of all.
@@ -163,8 +164,8 @@ def remove_entries(
         )
     store = gallery_store(settings)
     with store.existing_writer() as writer:
-        chosen = writer.ids_passing(wanted if wanted else Filter()).tolist()
-        missing = _not_found(writer, wanted)
+        chosen = _ids_meant(writer, wanted, store.folder)
+        missing = _not_found(writer, wanted, store.folder)
         if wanted and not chosen:
             with store.open() as gallery:
                 why = why_nothing_passes(gallery, wanted, missing)
@@ -208,14 +209,20 @@ def lost_entry(identifier: int, entry: GalleryEntry, reason: str) -> LostEntry:
     return LostEntry(id=identifier, source=entry.source, path=entry.path, reason=reason)
 
 
-def _not_found(writer: GalleryWriting, wanted: Filter) -> dict[str, list[str]]:
+def _ids_meant(writer: GalleryWriting, wanted: Filter, folder: Path) -> list[int]:
+    """The ids of all entries that pass a filter, whose paths may be those of files on the disk; ascending."""
+    meant = with_disk_paths(wanted, folder, writer.sources())
+    return sorted({one for each in meant for one in writer.ids_passing(each).tolist()})
+
+
+def _not_found(writer: GalleryWriting, wanted: Filter, folder: Path) -> dict[str, list[str]]:
     """The values that a filter asks for and no entry has, by what they would be.
 
     An erasure that misses one of several people by a slip of the pen must not look as if it were done.
     """
 
     def count(asked: Filter) -> int:
-        return len(writer.ids_passing(asked))
+        return len(_ids_meant(writer, asked, folder))
 
     held = writer.entries(wanted.ids)
     missing = unknown_values(count, wanted)

@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import tomllib
 from datetime import datetime
+from pathlib import Path
 from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
@@ -216,6 +217,48 @@ def test_remove_by_id_path_and_time(gallery) -> None:
     assert removed("--id", 1, "--id", 2) == 2
     assert removed("--path", "images/gallery/*_c2_*") > 0
     assert removed("--before", "2990-01-01") > 0
+
+
+def test_a_path_to_remove_may_be_that_of_the_file(in_world, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SIL_GALLERY__MODEL", str(in_world / "runs/001-ubs"))
+    picture = first_query(in_world)
+    names = ("a/one.jpg", "a/two.jpg", "a/[3].jpg", "a/3.jpg", "b/one.jpg", "b/gone.jpg", "c/one.jpg")
+    for number, name in enumerate(names):
+        (tmp_path / "crops" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "crops" / name).write_bytes(picture.read_bytes() + bytes([number]))
+    (tmp_path / "link").symlink_to(tmp_path / "crops")
+    monkeypatch.chdir(tmp_path)
+    assert sil("index-gallery", "crops/a", "crops/b", "crops/c").code == 0
+    (tmp_path / "crops/b/gone.jpg").unlink()
+
+    def left() -> list[str]:
+        assert sil("gallery", "export", "list.csv").code == 0
+        with (tmp_path / "list.csv").open(encoding="utf-8") as stream:
+            return sorted(
+                Path(tmp_path / "gallery", row["source"], row["path"]).resolve().as_posix()
+                for row in csv.DictReader(stream)
+            )
+
+    def whole(*expected: str) -> list[str]:
+        return sorted(str((tmp_path / "crops").resolve() / name) for name in expected)
+
+    def remove_path(*options: object) -> None:
+        outcome = sil("gallery", "remove", *options, "--yes")
+        assert outcome.code == 0, outcome.err
+
+    told(sil("gallery", "remove", "--path", "crops/d/one.jpg", "--yes"), 1, "no entry has path crops/d/one.jpg")
+    remove_path("--path", "crops/a/one.jpg")
+    assert left() == whole(*names[1:])
+    remove_path("--path", "crops/a/[3].jpg", "--path", tmp_path / "crops/b/gone.jpg")
+    assert left() == whole("a/two.jpg", "a/3.jpg", "b/one.jpg", "c/one.jpg")
+    remove_path("--path", "link/a/t*.jpg")
+    assert left() == whole("a/3.jpg", "b/one.jpg", "c/one.jpg")
+    monkeypatch.chdir(tmp_path / "crops")
+    remove_path("--path", "[bd]/*", "--gallery", "../gallery")
+    monkeypatch.chdir(tmp_path)
+    assert left() == whole("a/3.jpg", "c/one.jpg")
+    remove_path("--path", "cro*")
+    assert sil("gallery", "info", "--json").document["entries"] == 0
 
 
 def test_exports_agree(gallery, tmp_path) -> None:
