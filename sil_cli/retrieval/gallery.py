@@ -164,9 +164,9 @@ class Gallery:
         """Time, count and kinds of criteria of all removals, oldest first."""
         return self._store.removals()
 
-    def known_values(self, key: str) -> list[str]:
+    def known_values(self, key: str, limit: int = 50) -> list[str]:
         """Some values that entries have for a column or a key of metadata."""
-        return self._store.known_values(key)
+        return self._store.known_values(key, limit)
 
     def ids_passing(self, wanted: Filter) -> NDArray[np.int64]:
         """The ids of all entries that pass a filter, ascending.

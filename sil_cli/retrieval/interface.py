@@ -81,7 +81,7 @@ class GalleryReader(Protocol):
     def removals(self) -> list[tuple[str, int, str]]:
         """Time, count and kinds of criteria of all removals, oldest first."""
 
-    def known_values(self, key: str) -> list[str]:
+    def known_values(self, key: str, limit: int = 50) -> list[str]:
         """Some values that entries have for a column or a key of metadata."""
 
     def entries(self, ids: Sequence[int]) -> dict[int, GalleryEntry]:

@@ -101,7 +101,7 @@ class Store(Database):
         condition, values = wanted.condition()
         return self._ids(f"SELECT id FROM entries WHERE {condition} ORDER BY id", *values)  # noqa: S608
 
-    def known_values(self, key: str, limit: int = 50) -> list[str]:
+    def known_values(self, key: str, limit: int) -> list[str]:
         """Values that entries have for a column or a key of metadata, for messages."""
         if key in COLUMNS:
             query = f"SELECT DISTINCT {key} FROM entries WHERE {key} IS NOT NULL ORDER BY 1 LIMIT ?"  # noqa: S608

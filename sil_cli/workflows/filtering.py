@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sil_cli.errors import UsageError
+from sil_cli.errors import UsageError, nearest
 from sil_cli.retrieval.filters import Filter
 from sil_cli.workflows.ingest.times import find_zone
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime, tzinfo
 
     from sil_cli.retrieval.interface import GalleryReader
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from sil_cli.settings import Settings
 
 _NAMED = 12
+_COMPARED = 10_000
+"""Values among which the nearest to an unknown one is looked for."""
 
 
 def make_filter(settings: Settings, *, paths: tuple[str, ...] = (), ids: tuple[int, ...] = ()) -> Filter:
@@ -50,16 +53,47 @@ def warn_if_nothing_passes(gallery: GalleryReader, wanted: Filter, reporter: Rep
     """Say so when no entry passes a filter, and what entries there are."""
     if not wanted or gallery.count_passing(wanted):
         return
-    asked = {"camera": wanted.cameras, "identity": wanted.identities}
-    asked |= {key: (value,) for key, value in wanted.where}
-    for key, values in asked.items():
-        known = gallery.known_values(key)
-        if values and not set(values) & set(known):
-            more = ", …" if len(known) > _NAMED else ""
-            there = ", ".join(known[:_NAMED]) + more if known else "none"
-            reporter.warn(f"No entry has {key} {' or '.join(values)}; there are: {there}.")
-            return
-    reporter.warn(f"No entry of the gallery passes the filter ({wanted}).")
+    why = why_nothing_passes(gallery, wanted, unknown_values(gallery.count_passing, wanted))
+    reporter.warn(f"{why[0].upper()}{why[1:]}.")
+
+
+def unknown_values(count: Callable[[Filter], int], wanted: Filter) -> dict[str, list[str]]:
+    """The values that a filter asks for and no entry has, by what they would be: `{"camera": ["c77"]}`.
+
+    Args:
+        count: How many entries pass a filter.
+        wanted: The filter.
+    """
+    asked = [("identity", one) for one in wanted.identities] + [("camera", one) for one in wanted.cameras]
+    missing: dict[str, list[str]] = {}
+    for key, value in (*asked, *wanted.where):
+        if not count(Filter(where=((key, value),))):
+            missing.setdefault(key, []).append(value)
+    return missing
+
+
+def why_nothing_passes(gallery: GalleryReader, wanted: Filter, missing: Mapping[str, Sequence[str]]) -> str:
+    """Why no entry passes a filter, and what entries there are, as the end of a sentence.
+
+    Args:
+        gallery: Knows what its entries have.
+        wanted: The filter.
+        missing: What of it no entry has (see `unknown_values`); the first kind is told of.
+    """
+    for key, values in missing.items():
+        return f"no entry has {key} {' or '.join(values)}{_what_there_is(gallery, key, values[0])}"
+    return f"no entry of the gallery passes the filter ({wanted})"
+
+
+def _what_there_is(gallery: GalleryReader, key: str, value: str) -> str:
+    """The values that entries have: all of a few, or the nearest and the first ones of many."""
+    if key == "id":
+        return ""
+    known = gallery.known_values(key, _COMPARED)
+    if len(known) <= _NAMED:
+        return f"; there are: {', '.join(known) or 'none'}"
+    near = nearest(value, known)
+    return f"; {f'the nearest is {near}; ' if near else ''}there are: {', '.join(known[:_NAMED])}, …"
 
 
 def _in_zone(moment: datetime | None, zone: tzinfo | None) -> datetime | None:

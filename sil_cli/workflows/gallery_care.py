@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sil_cli.errors import SilError, UsageError
+from sil_cli.errors import GalleryError, SilError, UsageError
 from sil_cli.retrieval.filters import Filter
 from sil_cli.retrieval.schema import FORMAT
 from sil_cli.retrieval.set_aside import files_aside
+from sil_cli.workflows.disk_paths import with_disk_paths
 from sil_cli.workflows.embed_again import embed_again, find_again
 from sil_cli.workflows.engine import MODEL_FOLDER, load_for_gallery
-from sil_cli.workflows.filtering import make_filter
+from sil_cli.workflows.filtering import make_filter, unknown_values, why_nothing_passes
 from sil_cli.workflows.gallery_results import (
     CheckResult,
     CompactResult,
@@ -29,7 +30,7 @@ from sil_cli.workflows.storage import gallery_store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sil_cli.retrieval.interface import GalleryReader
+    from sil_cli.retrieval.interface import GalleryReader, GalleryWriting
     from sil_cli.retrieval.store import GalleryEntry
     from sil_cli.retrieval.tuning import Measured
     from sil_cli.runtime import Reporter
@@ -154,6 +155,7 @@ def compact_gallery(settings: Settings, reporter: Reporter) -> CompactResult:
 
 def remove_entries(
     settings: Settings,
+    reporter: Reporter,
     *,
     paths: tuple[str, ...],
     ids: tuple[int, ...],
@@ -164,14 +166,16 @@ def remove_entries(
 
     Args:
         settings: With the filter and the gallery.
-        paths: Patterns of paths, besides the filter's own fields.
+        reporter: Is told what was named and is not there, where something else is.
+        paths: Patterns of paths below their sources, or of paths on the disk, besides the filter's own fields.
         ids: Ids, likewise.
         everything: No filter is meant.
-        confirm: Asked with the number to remove and the number of all; nothing is removed where it says no.
+        confirm: Asked with the number to remove and the number of all.
 
     Raises:
         UsageError: Nothing says what to remove, or a filter is given together with `everything`.
-        GalleryError: There is no gallery, or it is damaged.
+        GalleryError: There is no gallery, it is damaged, or nothing in it is what was named.
+        SilError: `confirm` says no.
     """
     wanted = make_filter(settings, paths=paths, ids=ids)
     if bool(wanted) == everything:
@@ -181,11 +185,26 @@ def remove_entries(
         )
     store = gallery_store(settings)
     with store.existing_writer() as writer:
-        chosen = writer.ids_passing(wanted if wanted else Filter()).tolist()
+        chosen = _ids_meant(writer, wanted, store.folder)
+        missing = _not_found(writer, wanted, store.folder)
+        if wanted and not chosen:
+            with store.open() as gallery:
+                why = why_nothing_passes(gallery, wanted, missing)
+            raise GalleryError(
+                f"Nothing was removed: {why}.",
+                f"Check how it is written; `sil gallery export list.csv{store.option()}` lists all entries.",
+            )
+        told = [f"{key} {value}" for key, values in missing.items() for value in values]
+        if told:
+            reporter.warn(f"Not found in the gallery: {', '.join(told)}.")
         removed = 0
-        if chosen and confirm(len(chosen), len(writer)):
+        if chosen:
+            if not confirm(len(chosen), len(writer)):
+                raise SilError(
+                    "Nothing was removed: the answer was not yes.", "Run it again and answer y, or say --yes."
+                )
             removed = writer.remove(chosen, ", ".join(wanted.kinds) or "everything")
-        return RemoveResult(gallery=store.folder, removed=removed, entries=len(writer))
+        return RemoveResult(gallery=store.folder, removed=removed, not_found=told, entries=len(writer))
 
 
 def tune_gallery(settings: Settings, reporter: Reporter, *, recall: float, factories: tuple[str, ...]) -> TuneResult:
@@ -209,6 +228,28 @@ def tune_gallery(settings: Settings, reporter: Reporter, *, recall: float, facto
 def lost_entry(identifier: int, entry: GalleryEntry, reason: str) -> LostEntry:
     """An entry with what happened to it."""
     return LostEntry(id=identifier, source=entry.source, path=entry.path, reason=reason)
+
+
+def _ids_meant(writer: GalleryWriting, wanted: Filter, folder: Path) -> list[int]:
+    """The ids of all entries that pass a filter, whose paths may be those of files on the disk; ascending."""
+    meant = with_disk_paths(wanted, folder, writer.sources())
+    return sorted({one for each in meant for one in writer.ids_passing(each).tolist()})
+
+
+def _not_found(writer: GalleryWriting, wanted: Filter, folder: Path) -> dict[str, list[str]]:
+    """The values that a filter asks for and no entry has, by what they would be.
+
+    An erasure that misses one of several people by a slip of the pen must not look as if it were done.
+    """
+
+    def count(asked: Filter) -> int:
+        return len(_ids_meant(writer, asked, folder))
+
+    held = writer.entries(wanted.ids)
+    missing = unknown_values(count, wanted)
+    missing["id"] = [str(one) for one in wanted.ids if one not in held]
+    missing["path"] = missing.get("path", []) + [one for one in wanted.paths if not count(Filter(paths=(one,)))]
+    return {key: values for key, values in missing.items() if values}
 
 
 def _measured(one: Measured, exact: Measured) -> MeasuredIndex:

@@ -123,10 +123,11 @@ class CompactResult(Result):
 
 
 class RemoveResult(Result):
-    """The outcome of `sil gallery remove`."""
+    """The outcome of `sil gallery remove`; `not_found` is what was named and no entry is, such as `id 3`."""
 
     gallery: Path
     removed: int
+    not_found: list[str]
     entries: int
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import errno
+import io
 import json
 import shutil
 import sqlite3
 import tomllib
 from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -16,8 +19,10 @@ import pyarrow.parquet
 import pytest
 from commands import sil
 
+from sil_cli.cli.gallery import remove
 from sil_cli.models.embedder import load_model, save_model
 from sil_cli.retrieval import vector_files
+from sil_cli.workflows import filtering
 
 COMMANDS = ("info", "verify", "repair", "compact", "remove", "export", "rebuild", "tune")
 
@@ -168,8 +173,9 @@ def test_remove_asks_and_compact_follows(gallery) -> None:
     document = sil("gallery", "remove", "--camera", camera, "--yes", "--gallery", gallery, "--json").document
     assert 0 < document["removed"] < before
     assert document["entries"] == before - document["removed"]
-    again = sil("gallery", "remove", "--camera", camera, "--yes", "--gallery", gallery, "--json").document
-    assert again["removed"] == 0
+    again = sil("gallery", "remove", "--camera", camera, "--yes", "--gallery", gallery)
+    told(again, 1, "Nothing was removed: no entry has camera c1; there are: c2", "sil gallery export list.csv")
+    assert "✓" not in again.out
     assert sil("gallery", "compact", gallery, "--json").document["complete"]
     info = sil("gallery", "info", gallery, "--json").document
     assert [(one["count"], one["criterion"]) for one in info["removals"]] == [(document["removed"], "camera")]
@@ -181,15 +187,108 @@ def test_remove_asks_and_compact_follows(gallery) -> None:
     assert [(one["found"], one["done"]) for one in checks][-1] == ("not done: the gallery is empty", False)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--identity", "nobody"), "no entry has identity nobody; there are: "),
+        (("--camera", "c77"), "no entry has camera c77; there are: c1, c2"),
+        (("--path", "nothing/*"), "no entry has path nothing/*; "),
+        (("--id", 9999), "no entry has id 9999"),
+        (("--where", "path=x"), "no entry has path x; "),
+        (("--after", "2990-01-01"), "no entry of the gallery passes the filter (after 2990-01-01"),
+        (("--camera", "c1", "--id", 9999), "no entry has id 9999"),
+    ],
+)
+def test_removing_what_is_not_there_is_no_success(gallery, options, words) -> None:
+    before = sil("gallery", "info", gallery, "--json").document
+    outcome = sil("gallery", "remove", *options, "--yes", "--gallery", gallery)
+    told(outcome, 1, f"Nothing was removed: {words}", "Check how it is written")
+    assert "✓" not in outcome.out
+    assert sil("gallery", "info", gallery, "--json").document == before
+
+
+def test_a_long_list_of_people_is_told_by_the_nearest(gallery, monkeypatch) -> None:
+    monkeypatch.setattr(filtering, "_NAMED", 3)
+    with sqlite3.connect(gallery / "gallery.sqlite") as connection:
+        connection.execute("UPDATE entries SET identity = 'person-' || (1000 + id)")
+    outcome = sil("gallery", "remove", "--identity", "persn-1004", "--yes", "--gallery", gallery)
+    told(outcome, 1, "no entry has identity persn-1004; the nearest is person-1004; there are: person-1001, ", ", …")
+
+
+def test_removing_some_of_what_was_named_says_what_is_missing(gallery) -> None:
+    options = ("--id", 3, "--id", 9999, "--yes", "--gallery", gallery, "--json")
+    outcome = sil("gallery", "remove", *options)
+    told(outcome, 0, "Not found in the gallery: id 9999.")
+    assert (outcome.document["removed"], outcome.document["not_found"]) == (1, ["id 9999"])
+
+
+def test_an_answer_of_no_removes_nothing_and_is_no_success(gallery, monkeypatch) -> None:
+    before = sil("gallery", "info", gallery, "--json").document
+    monkeypatch.setattr(remove, "sys", SimpleNamespace(stdin=_Terminal("n\n")))
+    outcome = sil("gallery", "remove", "--camera", "c1", "--gallery", gallery)
+    told(outcome, 1, "Go on? [y/N]", "Nothing was removed")
+    assert "✓" not in outcome.out
+    assert sil("gallery", "info", gallery, "--json").document == before
+    monkeypatch.setattr(remove, "sys", SimpleNamespace(stdin=_Terminal("y\n")))
+    assert sil("gallery", "remove", "--camera", "c1", "--gallery", gallery).code == 0
+
+
+class _Terminal(io.StringIO):
+    """Somebody who can be asked."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def test_remove_by_id_path_and_time(gallery) -> None:
     def removed(*options):
         return sil("gallery", "remove", *options, "--yes", "--gallery", gallery, "--json").document["removed"]
 
-    assert removed("--id", 1, "--id", 2, "--id", 9999) == 2
-    assert removed("--path", "nothing/*") == 0
-    assert removed("--after", "2990-01-01") == 0
+    assert removed("--id", 1, "--id", 2) == 2
     assert removed("--path", "images/gallery/*_c2_*") > 0
     assert removed("--before", "2990-01-01") > 0
+
+
+def test_a_path_to_remove_may_be_that_of_the_file(in_world, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SIL_GALLERY__MODEL", str(in_world / "runs/001-ubs"))
+    picture = first_query(in_world)
+    names = ("a/one.jpg", "a/two.jpg", "a/[3].jpg", "a/3.jpg", "b/one.jpg", "b/gone.jpg", "c/one.jpg")
+    for number, name in enumerate(names):
+        (tmp_path / "crops" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "crops" / name).write_bytes(picture.read_bytes() + bytes([number]))
+    (tmp_path / "link").symlink_to(tmp_path / "crops")
+    monkeypatch.chdir(tmp_path)
+    assert sil("index-gallery", "crops/a", "crops/b", "crops/c").code == 0
+    (tmp_path / "crops/b/gone.jpg").unlink()
+
+    def left() -> list[str]:
+        assert sil("gallery", "export", "list.csv").code == 0
+        with (tmp_path / "list.csv").open(encoding="utf-8") as stream:
+            return sorted(
+                Path(tmp_path / "gallery", row["source"], row["path"]).resolve().as_posix()
+                for row in csv.DictReader(stream)
+            )
+
+    def whole(*expected: str) -> list[str]:
+        return sorted(str((tmp_path / "crops").resolve() / name) for name in expected)
+
+    def remove_path(*options: object) -> None:
+        outcome = sil("gallery", "remove", *options, "--yes")
+        assert outcome.code == 0, outcome.err
+
+    told(sil("gallery", "remove", "--path", "crops/d/one.jpg", "--yes"), 1, "no entry has path crops/d/one.jpg")
+    remove_path("--path", "crops/a/one.jpg")
+    assert left() == whole(*names[1:])
+    remove_path("--path", "crops/a/[3].jpg", "--path", tmp_path / "crops/b/gone.jpg")
+    assert left() == whole("a/two.jpg", "a/3.jpg", "b/one.jpg", "c/one.jpg")
+    remove_path("--path", "link/a/t*.jpg")
+    assert left() == whole("a/3.jpg", "b/one.jpg", "c/one.jpg")
+    monkeypatch.chdir(tmp_path / "crops")
+    remove_path("--path", "[bd]/*", "--gallery", "../gallery")
+    monkeypatch.chdir(tmp_path)
+    assert left() == whole("a/3.jpg", "c/one.jpg")
+    remove_path("--path", "cro*")
+    assert sil("gallery", "info", "--json").document["entries"] == 0
 
 
 def test_exports_agree(gallery, tmp_path) -> None:

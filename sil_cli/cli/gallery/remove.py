@@ -40,7 +40,12 @@ def command(
     identity: IdentityOption = None,
     path: Annotated[
         list[str] | None,
-        typer.Option("--path", metavar="PATTERN", help="Paths like 'visitors/*.jpg'.", rich_help_panel=FILTERS),
+        typer.Option(
+            "--path",
+            metavar="PATTERN",
+            help="Paths like 'visitors/*.jpg': below their source, from the working folder, or whole.",
+            rich_help_panel=FILTERS,
+        ),
     ] = None,
     camera: CameraOption = None,
     exclude_camera: ExcludeCameraOption = None,
@@ -65,6 +70,7 @@ def command(
 
         result = remove_entries(
             settings,
+            current.reporter,
             paths=tuple(path or ()),
             ids=tuple(identifiers or ()),
             everything=everything,

@@ -37,7 +37,6 @@ COUNTED_UP_TO = 1_000_000
 """Entries that are read through to count cameras and people; Milvus can't count distinct values itself."""
 
 _QUERIES_AT_ONCE = 64
-_SHOWN_VALUES = 50
 
 
 class MilvusGallery:
@@ -141,14 +140,14 @@ class MilvusGallery:
         """Time, count and kinds of criteria of all removals, oldest first."""
         return self.generation.catalogue.removals()
 
-    def known_values(self, key: str) -> list[str]:
+    def known_values(self, key: str, limit: int = 50) -> list[str]:
         """Some values that entries have for a column or a key of metadata."""
         if key in ("camera", "source"):
-            return self.generation.catalogue.values("camera" if key == "camera" else "source")[:_SHOWN_VALUES]
+            return self.generation.catalogue.values("camera" if key == "camera" else "source")[:limit]
         column = key if key in ENTRY_FIELDS and key != METADATA else None
         rows = self._collection.some(EVERYTHING, [column or METADATA], 1_000, consistency="Bounded")
         values = {row[column] if column else row[METADATA].get(key, "") for row in rows}
-        return sorted(values - {""})[:_SHOWN_VALUES]
+        return sorted(values - {""})[:limit]
 
     def entries(self, ids: Sequence[int]) -> dict[int, GalleryEntry]:
         """The entries of the given ids; an unknown id is left out."""
