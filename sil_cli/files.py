@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -20,20 +22,33 @@ if TYPE_CHECKING:
 TEMPORARY_MARK = ".partial-"
 STAGING_MARK = ".staging-"
 
+_LINKS_FOLLOWED = 40  # as many as Linux follows
+
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
     """Open a binary file that replaces `path` only when the block ends without an error.
 
     The content is written to a file beside `path`, flushed to disk (fsync) and renamed, so that a kill or a
-    full disk at any moment leaves either the old file or the new one.
+    full disk at any moment leaves either the old file or the new one. A link stays: what it leads to is replaced.
+    A pipe, a terminal or /dev/null can't be replaced, nor can /dev/stdout and its like: they are written straight.
 
     Raises:
-        OSError: The folder can't be written, or the disk is full; nothing is left behind.
+        OSError: The folder can't be written, the disk is full, or `path` is a folder; nothing is left behind.
+        SilError: `path` is something that is neither replaced nor written straight, or a pipe that nobody reads on.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    straight = _open_straight(path)
+    if straight is not None:
+        try:
+            with straight as stream:
+                yield stream
+        except BrokenPipeError:
+            raise SilError(f"Whoever read {path} has left.", "Start the reader and this command again.") from None
+        return
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY_MARK, suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY_MARK, suffix=target.suffix, dir=target.parent)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     temporary = Path(name)
@@ -43,11 +58,46 @@ def writing(path: Path) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync_folder(target.parent)
+
+
+def _open_straight(path: Path) -> BinaryIO | None:
+    """A stream into what can't be replaced; None where `path` is a file, or nothing yet.
+
+    Raises:
+        OSError: It can't be opened, or is a folder.
+        SilError: It is a disk or a socket.
+    """
+    descriptor = _own_descriptor(path)
+    if descriptor is not None:
+        return os.fdopen(os.dup(descriptor), "wb")  # opened anew, a file behind it would be cut, or written over
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if stat.S_ISREG(mode):
+        return None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISFIFO(mode) and not stat.S_ISCHR(mode):
+        raise SilError(f"{path} is neither a file nor a pipe.", "Choose another path.")
+    return os.fdopen(os.open(path, os.O_WRONLY), "wb")
+
+
+def _own_descriptor(path: Path) -> int | None:
+    """The number of the open file that /dev/stdout, /dev/fd/N or a link to them stands for; None for other paths."""
+    own = os.path.realpath("/dev/fd")
+    for _ in range(_LINKS_FOLLOWED):
+        if path.name.isdecimal() and os.path.realpath(path.parent) == own:
+            return int(path.name)
+        if not path.is_symlink():
+            return None
+        path = path.parent / path.readlink()
+    return None
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -168,3 +172,87 @@ def test_what_a_kill_left_half_written_can_be_removed(tmp_path):
     (tmp_path / "whole.pt").write_bytes(b"whole")
     remove_leftovers(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["whole.pt"]
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/x").write_text("old")
+    (tmp_path / "link").symlink_to("there/x")
+    (tmp_path / "again").symlink_to("link")
+    with writing(tmp_path / "again") as stream:
+        stream.write(b"new")
+        stream.flush()
+        assert (tmp_path / "there/x").read_text() == "old"
+        assert names(tmp_path) == ["again", "link", "there"]
+    assert (tmp_path / "there/x").read_text() == "new"
+    assert (tmp_path / "again").is_symlink()
+    assert (tmp_path / "link").is_symlink()
+    assert names(tmp_path / "there") == ["x"]
+
+
+def test_a_link_to_nothing_yet_makes_its_target(tmp_path):
+    (tmp_path / "link").symlink_to("deep/x")
+    write_bytes(tmp_path / "link", b"new")
+    assert (tmp_path / "deep/x").read_bytes() == b"new"
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_links_in_a_circle_are_told(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(OSError, match="symbolic links"):
+        write_bytes(tmp_path / "a", b"")
+    assert names(tmp_path) == ["a", "b"]
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path):
+    pipe, got = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reading = threading.Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
+    reading.start()
+    write_bytes(pipe, b"new")
+    reading.join(10)
+    assert got == [b"new"]
+    assert pipe.is_fifo()
+    assert names(tmp_path) == ["pipe"]
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_an_open_file_of_this_process_is_written_to_where_it_stands(tmp_path, linked):
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    with log.open("a") as stream:
+        path = Path(f"/dev/fd/{stream.fileno()}")
+        if linked:
+            (tmp_path / "out").symlink_to(path)
+            path = tmp_path / "out"
+        write_bytes(path, b"new\n")
+        stream.write("after\n")
+    assert log.read_text() == "before\nnew\nafter\n"
+    assert names(tmp_path) == (["log", "out"] if linked else ["log"])
+
+
+def test_a_pipe_that_this_process_holds_is_written_to(tmp_path):
+    inside, outside = os.pipe()
+    (tmp_path / "out").symlink_to(f"/dev/fd/{outside}")
+    write_bytes(tmp_path / "out", b"new")
+    os.close(outside)
+    with os.fdopen(inside, "rb") as stream:
+        assert stream.read() == b"new"
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_folder_is_refused_at_once_and_kept(tmp_path):
+    (tmp_path / "x").mkdir()
+    with pytest.raises(IsADirectoryError), writing(tmp_path / "x"):
+        pytest.fail("the work is done for nothing")
+    assert names(tmp_path) == ["x"]
+
+
+def test_a_socket_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("x")
+        with pytest.raises(SilError, match="neither a file nor a pipe"):
+            write_bytes(Path("x"), b"")
+    assert names(tmp_path) == ["x"]

@@ -410,6 +410,13 @@ class TestQuery:
         crop(tmp_path / "a.png")
         assert_told(sil("query", tmp_path / "a.png", "--sheet", "s.doc"), 2, "can't be written as s.doc", ".png")
 
+    def test_a_sheet_that_is_a_folder(self, in_world, tmp_path) -> None:
+        crop(tmp_path / "a.png")
+        (tmp_path / "s.jpg").mkdir()
+        outcome = sil("query", tmp_path / "a.png", "--sheet", tmp_path / "s.jpg")
+        assert_told(outcome, 1, "The path is a folder, not a file", "s.jpg", "Choose another path")
+        assert list((tmp_path / "s.jpg").iterdir()) == []
+
     def test_a_sheet_where_there_is_no_folder_to_make(self, in_world, tmp_path) -> None:
         crop(tmp_path / "a.png")
         outcome = sil("query", tmp_path / "a.png", "--sheet", tmp_path / "a.png" / "s.jpg")

@@ -267,6 +267,34 @@ class TestBatch:
         out, _ = process.communicate(timeout=60)
         assert (process.returncode, out) == (0, "")
 
+    def test_lines_go_into_a_pipe_that_is_named_and_through_a_link(self, pictures, here) -> None:
+        os.mkfifo("pipe")
+        Path("lines").mkdir()
+        Path("link").symlink_to("lines/today.jsonl")
+        with subprocess.Popen(["cat", "pipe"], stdout=subprocess.PIPE) as reader:
+            try:
+                assert sil("query", "--batch", pictures[0], "--out", "pipe").code == 0
+                read, _ = reader.communicate(timeout=20)
+            finally:
+                reader.kill()
+        assert Path("pipe").is_fifo()
+        assert sil("query", "--batch", pictures[0], "--out", "link").code == 0
+        assert Path("link").is_symlink()
+        assert Path("lines/today.jsonl").read_bytes() == read
+        assert [path.name for path in Path("lines").iterdir()] == ["today.jsonl"]
+
+    def test_the_reader_of_a_pipe_that_is_named_leaves(self, pictures, here) -> None:
+        os.mkfifo("pipe")
+        (here / "list.txt").write_text(f"{pictures[0].absolute()}\n" * 300)
+        with subprocess.Popen(["head", "-c", "10", "pipe"], stdout=subprocess.DEVNULL) as reader:
+            try:
+                outcome = sil("query", "--batch", "list.txt", "--top", 20, "--out", "pipe")
+            finally:
+                reader.kill()
+        assert outcome.code == 1
+        assert "Whoever read pipe has left." in outcome.error
+        assert "Traceback" not in outcome.err
+
     def test_a_reader_that_leaves(self, pictures, here) -> None:
         Path("names.txt").write_text(f"{pictures[0]}\n" * 300)
         process = start_sil("query", "--batch", "names.txt", cwd=here)
