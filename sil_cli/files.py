@@ -26,29 +26,19 @@ _LINKS_FOLLOWED = 40  # as many as Linux follows
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a binary file that replaces `path` only when the block ends without an error.
 
     The content is written to a file beside `path`, flushed to disk (fsync) and renamed, so that a kill or a
-    full disk at any moment leaves either the old file or the new one. A link stays: what it leads to is replaced.
-    A pipe, a terminal or /dev/null can't be replaced, nor can /dev/stdout and its like: they are written straight.
+    full disk at any moment leaves either the old file or the new one. A link is replaced and never followed: the
+    folders of galleries and models may be a stranger's.
 
     Raises:
-        OSError: The folder can't be written, the disk is full, or `path` is a folder; nothing is left behind.
-        SilError: `path` is something that is neither replaced nor written straight, or a pipe that nobody reads on.
+        OSError: The folder can't be written, or the disk is full; nothing is left behind.
     """
-    straight = _open_straight(path)
-    if straight is not None:
-        try:
-            with straight as stream:
-                yield stream
-        except BrokenPipeError:
-            raise SilError(f"Whoever read {path} has left.", "Start the reader and this command again.") from None
-        return
-    target = Path(os.path.realpath(path))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY_MARK, suffix=target.suffix, dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY_MARK, suffix=path.suffix, dir=path.parent)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     temporary = Path(name)
@@ -58,11 +48,34 @@ def writing(path: Path) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
+        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(target.parent)
+    sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """Open what a user named for output, as `replacing` does where it can be replaced.
+
+    A link stays: what it leads to is replaced. A pipe, a terminal or /dev/null can't be replaced, nor can /dev/stdout
+    and its like: they are written straight.
+
+    Raises:
+        OSError: The folder can't be written, the disk is full, or `path` is a folder; nothing is left behind.
+        SilError: `path` is something that is neither replaced nor written straight, or a pipe that nobody reads on.
+    """
+    straight = _open_straight(path)
+    if straight is None:
+        with replacing(Path(os.path.realpath(path))) as stream:
+            yield stream
+        return
+    try:
+        with straight as stream:
+            yield stream
+    except BrokenPipeError:
+        raise SilError(f"Whoever read {path} has left.", "Start the reader and this command again.") from None
 
 
 def _open_straight(path: Path) -> BinaryIO | None:
@@ -108,7 +121,7 @@ def remove_leftovers(folder: Path) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path` by `content`, whole or not at all."""
-    with writing(path) as stream:
+    with replacing(path) as stream:
         stream.write(content)
 
 

@@ -174,6 +174,11 @@ def test_what_a_kill_left_half_written_can_be_removed(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["whole.pt"]
 
 
+def put(path, content):
+    with writing(path) as stream:
+        stream.write(content)
+
+
 def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "there/x").write_text("old")
@@ -192,7 +197,7 @@ def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
 
 def test_a_link_to_nothing_yet_makes_its_target(tmp_path):
     (tmp_path / "link").symlink_to("deep/x")
-    write_bytes(tmp_path / "link", b"new")
+    put(tmp_path / "link", b"new")
     assert (tmp_path / "deep/x").read_bytes() == b"new"
     assert (tmp_path / "link").is_symlink()
 
@@ -201,7 +206,7 @@ def test_links_in_a_circle_are_told(tmp_path):
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(OSError, match="symbolic links"):
-        write_bytes(tmp_path / "a", b"")
+        put(tmp_path / "a", b"")
     assert names(tmp_path) == ["a", "b"]
 
 
@@ -210,7 +215,7 @@ def test_a_pipe_is_written_to_and_stays(tmp_path):
     os.mkfifo(pipe)
     reading = threading.Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
     reading.start()
-    write_bytes(pipe, b"new")
+    put(pipe, b"new")
     reading.join(10)
     assert got == [b"new"]
     assert pipe.is_fifo()
@@ -226,7 +231,7 @@ def test_an_open_file_of_this_process_is_written_to_where_it_stands(tmp_path, li
         if linked:
             (tmp_path / "out").symlink_to(path)
             path = tmp_path / "out"
-        write_bytes(path, b"new\n")
+        put(path, b"new\n")
         stream.write("after\n")
     assert log.read_text() == "before\nnew\nafter\n"
     assert names(tmp_path) == (["log", "out"] if linked else ["log"])
@@ -235,7 +240,7 @@ def test_an_open_file_of_this_process_is_written_to_where_it_stands(tmp_path, li
 def test_a_pipe_that_this_process_holds_is_written_to(tmp_path):
     inside, outside = os.pipe()
     (tmp_path / "out").symlink_to(f"/dev/fd/{outside}")
-    write_bytes(tmp_path / "out", b"new")
+    put(tmp_path / "out", b"new")
     os.close(outside)
     with os.fdopen(inside, "rb") as stream:
         assert stream.read() == b"new"
@@ -254,5 +259,17 @@ def test_a_socket_is_refused(tmp_path, monkeypatch):
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("x")
         with pytest.raises(SilError, match="neither a file nor a pipe"):
-            write_bytes(Path("x"), b"")
+            put(Path("x"), b"")
     assert names(tmp_path) == ["x"]
+
+
+def test_a_link_in_a_folder_of_ours_is_replaced_and_not_followed(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("not ours")
+    (tmp_path / "gallery").mkdir()
+    planted = tmp_path / "gallery/segment-1.faiss"
+    planted.symlink_to(elsewhere)
+    write_bytes(planted, b"vectors")
+    assert elsewhere.read_text() == "not ours"
+    assert planted.read_bytes() == b"vectors"
+    assert not planted.is_symlink()

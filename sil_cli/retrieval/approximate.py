@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 
 from sil_cli.errors import GalleryError
-from sil_cli.files import file_state, one_line, sha256_of_file, writing
+from sil_cli.files import file_state, one_line, replacing, sha256_of_file
 from sil_cli.retrieval.layout import along_main_axis, put_near_together
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class ApproximateIndex:
         Raises:
             OSError: The folder can't be written, or the disk is full.
         """
-        with writing(path) as stream:
+        with replacing(path) as stream:
             writer = _faiss.PyCallbackIOWriter(stream.write)
             _faiss.write_index(self._index, writer)
         return sha256_of_file(path), file_state(path)

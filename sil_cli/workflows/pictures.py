@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sil_cli.data.images import ImageError, load_image
-from sil_cli.files import write_text, writing
+from sil_cli.files import writing
 from sil_cli.reporting.contact_sheet import SheetRow, Tile, contact_sheet, stacked
 from sil_cli.reporting.query_page import PageQuery, query_page
 from sil_cli.reporting.trail import Stop, draw_trail
@@ -75,7 +75,8 @@ def draw(found: list[Found], settings: Settings, reporter: Reporter) -> None:
     with writing(sheet) as stream:
         _sheet(queries).save(stream, format=SHEET_FORMATS[sheet.suffix.lower()], quality=92)
     if settings.query.html is not None:
-        write_text(settings.query.html, query_page(queries, gallery=str(settings.gallery.folder)))
+        with writing(settings.query.html) as stream:
+            stream.write(query_page(queries, gallery=str(settings.gallery.folder)).encode())
 
 
 def _sheet(queries: list[PageQuery]) -> Image.Image:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import sil_cli
 from sil_cli.errors import SilError, UsageError
-from sil_cli.files import write_bytes, write_text
+from sil_cli.files import write_bytes, writing
 from sil_cli.reporting.page import page
 from sil_cli.reporting.projection import resolve_projection
 from sil_cli.runtime import resolve_device
@@ -91,7 +91,8 @@ def _write(path: Path, runs: Sequence[RunInputs], parts: Sequence[Part], how: st
         pictures.append(path.parent / f"{path.stem}-{picture.name}.png")
         write_bytes(pictures[-1], picture.png)
     # The page comes last: where there is one, everything is.
-    write_text(path, text)
+    with writing(path) as stream:
+        stream.write(text.encode())
     return ReportResult(
         page=path,
         pictures=pictures,
