@@ -146,7 +146,7 @@ class Gallery:
         Raises:
             GalleryError: The gallery's fingerprint isn't this one.
         """
-        require_same_model(self.name, self.model, fingerprint)
+        require_same_model(self.name, self.folder, self.model, fingerprint)
 
     def ids_of_content(self, content_hash: str) -> frozenset[int]:
         """The ids of all entries whose image file has this SHA-256, such as the query image itself."""
@@ -355,12 +355,21 @@ def index_in_words(record: IndexRecord) -> str:
     return f"{record.factory} over {record.count:,} vectors ({effort}recall@10 {record.recall:.4f} measured)"
 
 
-def require_same_model(name: object, model: Mapping[str, Any], fingerprint: str) -> None:
-    """Raise a GalleryError that names both models unless the fingerprints are equal."""
+def require_same_model(name: object, folder: Path, model: Mapping[str, Any], fingerprint: str) -> None:
+    """Raise a GalleryError that names both models, and the ways out, unless the fingerprints are equal.
+
+    Args:
+        name: What messages call the gallery: its folder, or the address of its store.
+        folder: Where the gallery keeps its own model.
+        model: The gallery's.
+        fingerprint: Of the other one.
+    """
     if model["fingerprint"] != fingerprint:
+        store = "" if str(name) == str(folder) else f" --store {name}"
         raise GalleryError(
             f"The gallery {name} was made by model {model['fingerprint'][:12]}, not by {fingerprint[:12]}.",
-            "Use that model, or index the images with this one into a new folder with --gallery DIR.",
+            f"Use the gallery's own model with --model {folder / 'model'}, embed its images anew with "
+            f"`sil gallery rebuild {folder}{store} --model NEW`, or use the new model in a new folder with --gallery DIR.",
         )
 
 

@@ -64,7 +64,7 @@ def gallery_writer(folder: Path, model: Mapping[str, Any]) -> Iterator[GalleryWr
         else:
             require_own(folder, [])
             store.make(dict(model), AUTOMATIC)
-        require_same_model(folder, store.meta()["model"], model["fingerprint"])
+        require_same_model(folder, folder, store.meta()["model"], model["fingerprint"])
         writer = GalleryWriter(folder, store)
         writer.delete_leftovers()
         yield writer

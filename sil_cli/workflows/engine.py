@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.files import staging_folder, write_bytes
-from sil_cli.models.choose import EngineWish, LoadedModel, load_engine
+from sil_cli.models.choose import EngineWish, LoadedModel, find_model, load_engine
 from sil_cli.models.export_record import RECORD_FILES, read_export, read_graph
-from sil_cli.models.record import RECORD_FILE, WEIGHTS_FILE
+from sil_cli.models.record import RECORD_FILE, WEIGHTS_FILE, read_record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +64,20 @@ def load_for_gallery(
     loaded = load_engine(path, wish, reporter)
     gallery.require_model(loaded.engine.fingerprint)
     return loaded.engine
+
+
+def require_named_model(path: Path, gallery: GalleryReader) -> None:
+    """Refuse a model that is named for a gallery of another one by its record, before anything else of it is looked at.
+
+    Raises:
+        GalleryError: The gallery was made by another model.
+        SilError: There is no such model, or its record is damaged.
+    """
+    files = find_model(path)
+    if files.folder is not None:
+        gallery.require_model(read_record(files.folder).fingerprint)
+    elif files.export is not None:
+        gallery.require_model(read_export(files.export).fingerprint_with(gallery.model.get("engine") or "auto"))
 
 
 def gallery_record(loaded: LoadedModel) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sil_cli.errors import GalleryError, UsageError
 from sil_cli.evaluation.calibration import Calibration
 from sil_cli.workflows.decisions import decide, find_calibration, threshold_of, thresholds, verdict
-from sil_cli.workflows.engine import MODEL_FOLDER, load_for_gallery
+from sil_cli.workflows.engine import MODEL_FOLDER, load_for_gallery, require_named_model
 from sil_cli.workflows.filtering import make_filter, warn_if_nothing_passes
 from sil_cli.workflows.ingest.times import find_zone
 from sil_cli.workflows.listing import Listed, Listing, Search, list_matches
@@ -89,6 +89,8 @@ def prepare_search(settings: Settings, gallery: GalleryReader, reporter: Reporte
         SilError: The named model is another one, or the calibration can't be used.
     """
     wanted = settings.query
+    if wanted.model is not None:
+        require_named_model(wanted.model, gallery)  # or else another model's thresholds are blamed, which are all right
     folders = [folder for folder in (wanted.model, gallery.folder / MODEL_FOLDER) if folder is not None]
     calibration = find_calibration(folders, str(gallery.model["fingerprint"]))
     listing = Listing(

@@ -16,6 +16,8 @@ import torch
 from commands import TINY_TRAIN_FLAGS, Outcome, sil
 from PIL import Image
 
+from sil_cli.evaluation.calibration import Calibration, write_calibration
+
 SUPERVISED = ["--set", "train.method=supervised"]
 
 
@@ -371,11 +373,19 @@ class TestEvaluateAndGallery:
     def test_a_gallery_made_by_another_model(self, in_world, tmp_path) -> None:
         other = tmp_path / "other"
         assert sil("train", *TINY_TRAIN_FLAGS, "--seed", 5, "--run", other).code == 0
-        assert_told(sil("index-gallery", "--model", other), 1, "was made by model", "--gallery DIR")
+        ways = ("--model gallery/model", "`sil gallery rebuild gallery --model NEW`")
+        assert_told(sil("index-gallery", "--model", other), 1, "was made by model", "--gallery DIR", *ways)
         query = next(Path("data").glob("*/images/query/*.jpg"))
         outcome = sil("query", query, "--model", other, "--sheet", tmp_path / "s.jpg")
-        assert_told(outcome, 1, "was made by model")
+        assert_told(outcome, 1, "was made by model", *ways)
         assert not (tmp_path / "s.jpg").exists()
+        fingerprint = json.loads((other / "model.json").read_text())["fingerprint"]
+        facts = {"made_on": "people", "same_pairs": 5, "different_pairs": 50, "match": 0.6, "possible": 0.4}
+        write_calibration(other, Calibration(fingerprint=fingerprint, thresholds={"1e-1": 0.4}, **facts))
+        for asked in ((query,), ("--id", 1), ("--batch", query)):
+            outcome = sil("query", *asked, "--model", other)
+            assert_told(outcome, 1, "was made by model", f"not by {fingerprint[:12]}")
+            assert "calibration" not in outcome.error
 
     def test_a_gallery_whose_model_was_swapped(self, in_world, tmp_path) -> None:
         gallery = tmp_path / "gallery"

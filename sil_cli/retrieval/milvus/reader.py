@@ -100,7 +100,7 @@ class MilvusGallery:
 
     def require_model(self, fingerprint: str) -> None:
         """Refuse a query of another model, whose embeddings mean something else."""
-        require_same_model(self.name, self.model, fingerprint)
+        require_same_model(self.name, self.folder, self.model, fingerprint)
 
     def ids(self) -> NDArray[np.int64]:
         """The ids of all entries, ascending."""

@@ -70,7 +70,7 @@ class MilvusStore:
             ) from error
         with self._locked(), contextlib.closing(self._connect(must_exist=False)) as connection:
             generation = present_generation(connection) or self._make(connection, model)
-            require_same_model(self.name, generation.model, model["fingerprint"])
+            require_same_model(self.name, self.folder, generation.model, model["fingerprint"])
             generation.load()
             yield MilvusWriter(generation)
 
