@@ -369,7 +369,7 @@ def require_same_model(name: object, folder: Path, model: Mapping[str, Any], fin
         raise GalleryError(
             f"The gallery {name} was made by model {model['fingerprint'][:12]}, not by {fingerprint[:12]}.",
             f"Use the gallery's own model with --model {folder / 'model'}, embed its images anew with "
-            f"`sil gallery rebuild {folder}{store} --model NEW`, or use the new one in a new folder with --gallery DIR.",
+            f"`sil gallery rebuild {folder}{store} --model NEW`, or use a new folder with --gallery DIR.",
         )
 
 
