@@ -361,6 +361,31 @@ class TestBadInput:
         }
         assert document["warnings"] == [f"1 times can't be read and are left out, such as 'soon' of {good}."]
 
+    def test_lines_of_a_table_that_contradict_each_other_are_told(self, work) -> None:
+        one, two = "crops/c0_20240531T120000_p0.png", "crops/c1_20240531T120001_p1.png"
+        lines = [
+            "path,camera,identity,box,coat",
+            f"{one},camA,p1,,",
+            f"{one},camB,p2,,",
+            f"./{one},camA,p3,,",
+            f"{one},camC,p4,0 0 9 9,",
+            f"{two},,p1,,",
+            f"{two},camA,p1,,red",
+        ]
+        (work / "t.csv").write_text("\n".join(lines))
+        document = index("t.csv")
+        assert (document["added"], document["failed"]) == (3, [])
+        assert document["warnings"] == [
+            f"2 lines contradict an earlier one of the same image, which counts, such as t.csv, line 3: {one} has "
+            "identity p2, not p1."
+        ]
+        found = entries()
+        assert (found[two].identity, found[two].camera, found[two].metadata) == ("p1", "camA", {"coat": "red"})
+        asked = sil("query", "--batch", "t.csv", "--top", 1)
+        assert asked.code == 0
+        assert "contradict" not in asked.err
+        assert [json.loads(line)["identity"] for line in asked.out.splitlines()] == ["p1", "p2", "p3", "p4", "p1", "p1"]
+
     def test_a_table_may_read_where_root_says(self, work) -> None:
         (work / "tables").mkdir()
         (work / "tables/t.csv").write_text("path\ncrops/c0_20240531T120000_p0.png\n")

@@ -56,6 +56,22 @@ class SeenImage:
             metadata={**other.metadata, **self.metadata},
         )
 
+    def contradicted_by(self, other: SeenImage) -> str | None:
+        """The first thing that both know and `other` knows differently: `camera c2, not c1`; None where they agree."""
+        known = _facts(self)
+        for name, value in _facts(other).items():
+            if name in known and known[name] != value:
+                return f"{name} {value}, not {known[name]}"
+        return None
+
+
+def _facts(image: SeenImage) -> dict[str, str]:
+    """All that is known of an image, in words."""
+    time = image.time.isoformat() if image.time is not None else None
+    named = {"identity": image.identity, "camera": image.camera, "time": time, "domain": image.domain}
+    every = {**named, "tracklet": image.tracklet, **image.metadata}
+    return {name: value for name, value in every.items() if value is not None}
+
 
 def parse_box(text: str) -> Box:
     """A box from `left,top,width,height` in pixels.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
+    from sil_cli.data.images import Box
     from sil_cli.runtime import Reporter
     from sil_cli.workflows.ingest.options import IngestOptions
 
@@ -118,7 +119,7 @@ class SourceReader:
             return self._folder(source)
         suffix = source.suffix.lower()
         if suffix in TABLE_SUFFIXES:
-            return self._table(source)
+            return self._table(source, queries)
         if suffix in LIST_SUFFIXES:
             return self._list(source)
         if suffix in IMAGE_SUFFIXES:
@@ -162,14 +163,29 @@ class SourceReader:
         images = [self._complete(SeenImage(root, path), {}) for path in found.paths]
         return Source([*images], [FailedImage(path=each.path, reason=each.reason) for each in found.skipped], root)
 
-    def _table(self, table: Path) -> Source:
+    def _table(self, table: Path, queries: bool) -> Source:
         root = (self.options.root or table.parent).resolve()
         source = Source(folder=root)
+        first: dict[tuple[str, Box | None], SeenImage] = {}
         for row in read_table(table, root):
-            source.items.append(row if isinstance(row, FailedImage) else self._complete(row.image, row.known))
+            if isinstance(row, FailedImage):
+                source.items.append(row)
+                continue
+            image = self._complete(row.image, row.known)
+            source.items.append(image)
+            if not queries:  # of which each line is one
+                self._compare(first.setdefault((image.path, image.box), image), image, f"{table}, line {row.line}")
         if not source.items:
             raise DataError(f"{table} names no image.", "Write one line an image below the header.")
         return source
+
+    def _compare(self, first: SeenImage, image: SeenImage, where: str) -> None:
+        """Doubt a line that says something else of an image than the first one, which is the one that counts."""
+        told = first.contradicted_by(image)
+        if told is not None:
+            self.doubts.add(
+                "lines contradict an earlier one of the same image, which counts", f"{where}: {image.path} has {told}"
+            )
 
     def _list(self, listing: Path) -> Source:
         try:

@@ -20,8 +20,9 @@ OPTIONAL = ("identity", "camera", "time", "tracklet", "box", "domain")
 
 @dataclass(frozen=True)
 class TableRow:
-    """One line of a table: where the image is, and the text of all other columns."""
+    """One line of a table: its number, where the image is, and the text of all other columns."""
 
+    line: int
     image: SeenImage
     known: dict[str, str]
 
@@ -53,7 +54,7 @@ def read_table(table: Path, root: Path) -> Iterator[TableRow | FailedImage]:
             yield FailedImage(path=path, reason=reason)
             continue
         known.pop("box", None)
-        yield TableRow(SeenImage(root, path, box=box), known)
+        yield TableRow(line, SeenImage(root, path, box=box), known)
 
 
 def _inside(written: str, line: int, table: Path, root: Path) -> str:
