@@ -176,7 +176,15 @@ def command(
                 "inference": {"engine": engine},
             }
         )
+        if settings.query.all and top is not None:
+            raise UsageError(
+                "--all and --top don't go together.", "The best K from a score on are --min-score S with --top K."
+            )
         if settings.query.batch is not None:
+            from sil_cli.workflows.batch_query import refuse_with_batch
+
+            if sheet is not None:  # the settings always name one
+                refuse_with_batch("--sheet")
             _batch(current, settings)
         else:
             _few(current, settings)

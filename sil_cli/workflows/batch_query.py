@@ -10,7 +10,7 @@ import time
 from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import numpy as np
 
@@ -99,10 +99,19 @@ def _refuse_others(settings: Settings) -> None:
         ("--html", wanted.html is not None),
     ):
         if given:
-            raise UsageError(
-                f"--batch and {name} don't go together.",
-                "Name all images in the batch; boxes go into a column of a .csv table.",
-            )
+            refuse_with_batch(name)
+
+
+def refuse_with_batch(name: str) -> NoReturn:
+    """Refuse an option that makes no sense for many queries.
+
+    Raises:
+        UsageError: Always.
+    """
+    raise UsageError(
+        f"--batch and {name} don't go together.",
+        "Name all images in the batch; boxes go into a column of a .csv table.",
+    )
 
 
 def _portions(
