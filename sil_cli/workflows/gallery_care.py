@@ -13,6 +13,7 @@ from sil_cli.workflows.disk_paths import with_disk_paths
 from sil_cli.workflows.embed_again import embed_again, find_again
 from sil_cli.workflows.engine import MODEL_FOLDER, load_for_gallery
 from sil_cli.workflows.filtering import make_filter, unknown_values, why_nothing_passes
+from sil_cli.workflows.gallery_model import wrong_with_model
 from sil_cli.workflows.gallery_results import (
     CheckResult,
     CompactResult,
@@ -84,8 +85,12 @@ def verify_gallery(settings: Settings, reporter: Reporter) -> VerifyResult:
     advice: list[str] = []
     if all(check.ok for check in checks):
         with store.open() as gallery:
-            checks.append(_sample_check(gallery, settings, reporter))
-        if not checks[-1].ok:
+            found = wrong_with_model(store.folder / MODEL_FOLDER, gallery.model)
+            checks.append(CheckResult(name="model", ok=found is None, found=found or "its files are those recorded"))
+            checks.append(
+                _sample_check(gallery, settings, reporter) if found is None else _not_done("its model is not right")
+            )
+        if not all(check.ok for check in checks):
             advice.append(
                 f"put the right files back into {store.folder / MODEL_FOLDER}, "
                 f"or embed the images again with `sil gallery rebuild {store.folder} --model RUN`"

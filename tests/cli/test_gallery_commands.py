@@ -120,6 +120,40 @@ def test_an_edited_fingerprint_is_found(gallery, other_model, in_world) -> None:
     assert "has cosine" in document["checks"][-1]["found"]
 
 
+@pytest.mark.parametrize("engine", ["onnxruntime", "torch"])
+def test_a_fingerprint_that_is_edited_everywhere_is_found(gallery, engine) -> None:
+    own = json.loads((gallery / "model" / "model.json").read_text())["fingerprint"]
+    for name in ("model.json", "export.json"):
+        path = gallery / "model" / name
+        path.write_text(path.read_text().replace(own, "f" * 64))
+    connection = sqlite3.connect(gallery / "gallery.sqlite")
+    connection.execute("UPDATE meta SET value = replace(value, ?, ?) WHERE key = 'model'", (own, "f" * 64))
+    connection.commit()
+    connection.close()
+    outcome = sil("gallery", "verify", gallery, "--engine", engine, "--json")
+    told(outcome, 1, "put the right files back", "sil gallery rebuild")
+    (check,) = [one for one in outcome.document["checks"] if not one["ok"]]
+    assert check["name"] == "model"
+    assert "is not the file whose fingerprint model.json names" in check["found"]
+
+
+def test_a_model_whose_files_are_damaged_or_gone_is_found(gallery) -> None:
+    def found():
+        checks = sil("gallery", "verify", gallery, "--json").document["checks"]
+        return next(one["found"] for one in checks if one["name"] == "model")
+
+    model = gallery / "model"
+    assert found() == "its files are those recorded"
+    graph = (model / "model.onnx").read_bytes()
+    (model / "model.onnx").write_bytes(graph[:-1])
+    assert "model.onnx is damaged or was replaced" in found()
+    (model / "model.onnx").write_bytes(graph)
+    (model / "model.safetensors").unlink()
+    assert "model.safetensors is missing" in found()
+    shutil.rmtree(model)
+    assert "holds neither model.json nor an export" in found()
+
+
 def test_repair_says_what_is_lost_and_how_to_bring_it_back(gallery) -> None:
     before = sil("gallery", "info", gallery, "--json").document["entries"]
     (segment,) = (gallery / "vectors").iterdir()
