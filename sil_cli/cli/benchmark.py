@@ -10,6 +10,7 @@ from rich.table import Table
 
 from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
 from sil_cli.cli.session import Session, session
+from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
     from sil_cli.workflows.benchmark_results import BenchmarkResult
@@ -79,19 +80,19 @@ def command(
 
 
 def _show(current: Session, result: BenchmarkResult) -> None:
-    table = Table(title=f"{result.protocol}: mAP over Rank-1", title_justify="left", show_lines=True)
+    table = Table(title=f"{escape(result.protocol)}: mAP over Rank-1", title_justify="left", show_lines=True)
     table.add_column("method")
     for column in (*result.targets, "mean"):
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(escape(column), justify="right", no_wrap=True)
     for method in result.methods:
         cells = [_pair(method.mAP[target], method.rank1[target]) for target in result.targets if target in method.mAP]
-        table.add_row(method.method, *cells, _pair(method.mean_mAP, method.mean_rank1))
+        table.add_row(escape(method.method), *cells, _pair(method.mean_mAP, method.mean_rank1))
     current.out.print(table)
     for difference in result.differences:
         metric = "mAP" if difference.metric == "mAP" else "Rank-1"
         interval = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
         current.out.print(
-            f"{difference.method} − {difference.baseline}, {metric}: {100 * difference.mean:+.1f} "
+            f"{escape(difference.method)} − {escape(difference.baseline)}, {metric}: {100 * difference.mean:+.1f} "
             f"(95% interval {interval}, {difference.pairs} pairs)",
             highlight=False,
             soft_wrap=True,

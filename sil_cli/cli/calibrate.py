@@ -10,6 +10,7 @@ from rich.table import Table
 
 from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
 from sil_cli.cli.session import session
+from sil_cli.cli.terminal import escape
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -42,7 +43,7 @@ def command(
         from sil_cli.workflows.calibrate import calibrate
 
         result = calibrate(settings, current.reporter)
-        table = Table(title=f"Thresholds of {result.model}", title_justify="left")
+        table = Table(title=f"Thresholds of {escape(result.model)}", title_justify="left")
         for column in ("false accept rate", "score from", "true accept rate", ""):
             table.add_column(column, justify="right")
         for name, threshold in result.thresholds.items():
@@ -51,7 +52,7 @@ def command(
         current.out.print(table)
         current.out.print(
             f"From {result.same_pairs:,} pairs of one person and {result.different_pairs:,} of different people: "
-            f"{result.made_on}.",
+            f"{escape(result.made_on)}.",
             highlight=False,
             soft_wrap=True,
         )

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
 from sil_cli.cli.session import session
+from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
     from sil_cli.workflows.evaluation_results import CompareResult
@@ -55,17 +56,17 @@ def command(
         )
         known = {name: both for name, both in result.different_conditions.items() if None not in both}
         for name, (one, other) in known.items():
-            current.out.print(f"They differ in {name}: {one} / {other}.", highlight=False, soft_wrap=True)
+            current.out.print(escape(f"They differ in {name}: {one} / {other}."), highlight=False, soft_wrap=True)
         if len(known) < len(result.different_conditions):
             unknown = ", ".join(name for name in result.different_conditions if name not in known)
-            current.out.print(f"Known of one of them only: {unknown}.", highlight=False, soft_wrap=True)
+            current.out.print(escape(f"Known of one of them only: {unknown}."), highlight=False, soft_wrap=True)
         if result.changed_most:
             current.out.print(_changed(result))
         current.finish(result)
 
 
 def _scores(result: CompareResult) -> Table:
-    table = Table(title=f"{result.second} against {result.first} on {result.target}", title_justify="left")
+    table = Table(title=escape(f"{result.second} against {result.first} on {result.target}"), title_justify="left")
     table.add_column("")
     for column in ("first", "second", "difference", "95 % interval", "p"):
         table.add_column(column, justify="right")
@@ -88,8 +89,6 @@ def _changed(result: CompareResult) -> Table:
     for column in ("first", "second"):
         table.add_column(column, justify="right")
     for each in result.changed_most:
-        name = each.path or f"number {each.query}"
-        table.add_row(
-            name, each.identity, each.camera or "unknown", f"{100 * each.first:.1f}", f"{100 * each.second:.1f}"
-        )
+        names = (each.path or f"number {each.query}", each.identity, each.camera or "unknown")
+        table.add_row(*map(escape, names), f"{100 * each.first:.1f}", f"{100 * each.second:.1f}")
     return table

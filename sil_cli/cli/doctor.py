@@ -8,6 +8,7 @@ from rich.table import Table
 
 from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
 from sil_cli.cli.session import session
+from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
     from sil_cli.workflows.doctor import Finding
@@ -47,4 +48,4 @@ def command(
 
 
 def _told(finding: Finding) -> str:
-    return f"{finding.value}\n{finding.fix}" if finding.fix else finding.value
+    return "\n".join(escape(line) for line in (finding.value, finding.fix) if line)

@@ -18,6 +18,7 @@ from sil_cli.cli.options import (
     common,
 )
 from sil_cli.cli.session import Session, session
+from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,16 +153,16 @@ def _show(current: Session, result: EvaluateResult) -> None:
 
 
 def _show_targets(current: Session, result: TargetsResult) -> None:
-    table = Table(title=str(result.model), title_justify="left")
+    table = Table(title=escape(result.model), title_justify="left")
     table.add_column("target")
     ranks = [rank for rank in result.targets[0].cmc if rank <= SHOWN_RANK]
     for column in ("splits", "mAP", *(f"Rank-{rank}" for rank in ranks), "mINP"):
         table.add_column(column, justify="right", no_wrap=True)
     for target in result.targets:
         rates = [target.mAP, *(target.cmc[rank] for rank in ranks), target.mINP]
-        table.add_row(target.target, str(len(target.splits)), *(_spread(rate) for rate in rates))
+        table.add_row(escape(target.target), str(len(target.splits)), *(_spread(rate) for rate in rates))
     current.out.print(table)
-    current.out.print(f"In percent. Conditions: {_listed(result.conditions)}.", highlight=False, soft_wrap=True)
+    current.out.print(f"In percent. Conditions: {escape(_listed(result.conditions))}.", highlight=False, soft_wrap=True)
     current.out.print("± is the standard deviation over the splits (n − 1).", highlight=False, soft_wrap=True)
     files = ", ".join(str(target.results) for target in result.targets)
     current.next_command(f"Results in {files}.", "sil index-gallery")
@@ -173,7 +174,7 @@ def _spread(rate: Spread) -> str:
 
 
 def _scores(result: EvaluateResult) -> Table:
-    table = Table(title=f"{result.model} on {result.target}", title_justify="left")
+    table = Table(title=escape(f"{result.model} on {result.target}"), title_justify="left")
     table.add_column("")
     for column in ("mAP", *(f"Rank-{rank}" for rank in result.cmc), "mINP", "queries", "gallery"):
         table.add_column(column, justify="right")
@@ -204,7 +205,7 @@ def _lines(result: EvaluateResult) -> Iterator[str]:
                 f"TAR {100 * each.true_accept_rate:.1f}"
                 f"{' (measured on this very data set)' if result.calibration.made_on_target else ''}"
             )
-    listed = _listed(result.conditions)
+    listed = escape(_listed(result.conditions))
     yield f"In percent; from, to: 95 % intervals, bootstrap over queries. Conditions: {listed}."
 
 

@@ -20,6 +20,7 @@ from sil_cli.cli.options import (
     common,
 )
 from sil_cli.cli.session import Session, session
+from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
     from sil_cli.workflows.results import IndexResult
@@ -167,7 +168,7 @@ def command(
 
 
 def _show(current: Session, result: IndexResult) -> None:
-    table = Table(title=f"Gallery {result.gallery}", title_justify="left", show_header=False)
+    table = Table(title=f"Gallery {escape(result.gallery)}", title_justify="left", show_header=False)
     table.add_row("added, replaced, unchanged", f"{result.added:,}, {result.replaced:,}, {result.unchanged:,}")
     for name, count in (
         ("described anew", result.described),

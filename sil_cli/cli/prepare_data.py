@@ -12,6 +12,7 @@ from rich.table import Table
 
 from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
 from sil_cli.cli.session import Session, session
+from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
     from sil_cli.workflows.results import PreparedDataset, PrepareResult
@@ -144,7 +145,7 @@ def _show(current: Session, result: PrepareResult) -> None:
     for name in splits:
         for number, split in enumerate(_shown_splits(firsts[name])):
             cells = [_count_cell(firsts[name], split, what) for what in ("images", "identities", "cameras")]
-            several = f"{name}, first of {splits[name]} splits" if splits[name] > 1 else name
+            several = escape(f"{name}, first of {splits[name]} splits" if splits[name] > 1 else name)
             table.add_row(several if number == 0 else "", split, *cells)
         table.add_section()
     current.out.print(table)
@@ -154,7 +155,7 @@ def _show(current: Session, result: PrepareResult) -> None:
     for dataset in firsts.values():
         _show_skipped(current, dataset)
     if result.sheet:
-        current.out.print(f"Samples: {result.sheet}", highlight=False, soft_wrap=True)
+        current.out.print(f"Samples: {escape(result.sheet)}", highlight=False, soft_wrap=True)
     made, following = _next(result)
     current.next_command(made, following)
 
@@ -181,15 +182,17 @@ def _count_cell(dataset: PreparedDataset, split: str, what: str) -> str:
 def _show_skipped(current: Session, dataset: PreparedDataset) -> None:
     if not dataset.skipped:
         return
-    table = Table(title=f"Left out of {dataset.name}", title_justify="left")
+    table = Table(title=f"Left out of {escape(dataset.name)}", title_justify="left")
     table.add_column("file", overflow="fold")
     table.add_column("why")
     for skipped in dataset.skipped[:SHOWN_SKIPPED]:
-        table.add_row(skipped.path, skipped.reason)
+        table.add_row(escape(skipped.path), escape(skipped.reason))
     current.out.print(table)
     more = len(dataset.skipped) - SHOWN_SKIPPED
     if more > 0:
-        current.out.print(f"… and {more} more: all are named in {dataset.folder / 'dataset.json'}.", soft_wrap=True)
+        current.out.print(
+            escape(f"… and {more} more: all are named in {dataset.folder / 'dataset.json'}."), soft_wrap=True
+        )
 
 
 def _next(result: PrepareResult) -> tuple[str, str]:

@@ -6,9 +6,10 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from sil_cli.cli.terminal import escape, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,7 +112,7 @@ class _LineTask:
         return f"{self._label}: {self._done}{of_total} {self._unit}"
 
     def _print(self, line: str) -> None:
-        self._console.print(Text(line.rstrip()), highlight=False, soft_wrap=True)
+        self._console.print(Text(visible(line.rstrip())), highlight=False, soft_wrap=True)
 
 
 class _Rate:

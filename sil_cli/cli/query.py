@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from sil_cli.cli.filter_options import (
@@ -33,6 +32,7 @@ from sil_cli.cli.options import (
     common,
 )
 from sil_cli.cli.session import Session, session
+from sil_cli.cli.terminal import escape
 from sil_cli.errors import UsageError
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 
 from sil_cli.cli.progress import make_reporter
+from sil_cli.cli.terminal import Terminal, escape
 from sil_cli.errors import AlreadyToldError, InterruptedWorkError, SilError, UsageError
 from sil_cli.launch import ALONE, Launch, read_launch
 from sil_cli.runtime import SilentReporter
@@ -67,8 +67,8 @@ class Session:
     def __init__(self, common: Common, launch: Launch = ALONE) -> None:
         self.common = common
         self.launch = launch
-        self.messages = Console(stderr=True)
-        self.out = Console(quiet=common.as_json or not launch.is_first)
+        self.messages = Terminal(stderr=True)
+        self.out = Terminal(quiet=common.as_json or not launch.is_first)
         self.reporter: Reporter = make_reporter(self.messages) if launch.is_first else SilentReporter()
 
     def settings(self, flags: dict[str, Any], *, recipe: dict[str, Any] | None = None) -> Settings:
@@ -127,7 +127,8 @@ def session(common: Common, *, spreads: bool = False) -> Iterator[Session]:
         raise typer.Exit(1) from None
     except BaseException as error:
         if common.debug and not isinstance(error, InterruptedWorkError):
-            current.messages.print(escape("".join(traceback.format_exception(error))), highlight=False)
+            traced = "".join(traceback.format_exception(error))
+            current.messages.print(escape_markup(traced), highlight=False)
         told = as_sil_error(error)
         if isinstance(told, AlreadyToldError):
             raise typer.Exit(told.exit_code) from None

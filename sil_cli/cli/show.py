@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
 from sil_cli.cli.session import Session, session
+from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
     from sil_cli.workflows.show_results import DuplicateReport, ShownDataset, Spread, StyleGap
@@ -102,13 +102,13 @@ def command(
         if result.domain_gap is not None:
             _show_gap(current, "data sets", result.domain_gap)
         _show_duplicates(current, result.duplicates)
-        current.out.print(f"\nPeople × cameras: {escape(str(result.sheet))}", highlight=False, soft_wrap=True)
-        current.out.print(f"Styles: {escape(str(result.chart))}", highlight=False, soft_wrap=True)
+        current.out.print(f"\nPeople × cameras: {escape(result.sheet)}", highlight=False, soft_wrap=True)
+        current.out.print(f"Styles: {escape(result.chart)}", highlight=False, soft_wrap=True)
         current.finish(result)
 
 
 def _show_dataset(current: Session, dataset: ShownDataset) -> None:
-    current.out.print(f"\n[bold]{escape(dataset.name)}[/] ({escape(str(dataset.folder))})", soft_wrap=True)
+    current.out.print(f"\n[bold]{escape(dataset.name)}[/] ({escape(dataset.folder)})", soft_wrap=True)
     current.out.print(_counts(dataset))
     current.out.print(_spreads(dataset))
     current.out.print(_cameras(dataset))
@@ -210,8 +210,8 @@ def _show_duplicates(current: Session, report: DuplicateReport) -> None:
     for column in ("kind", "doubt", "pictures"):
         table.add_column(column, overflow="fold")
     for duplicate in report.doubtful[:SHOWN_DUPLICATES]:
-        shown = [f"{each.dataset}/{each.path} ({each.identity}, {each.split})" for each in duplicate.images]
-        table.add_row(duplicate.kind, "\n".join(duplicate.doubts), escape("\n".join(shown)))
+        shown = [escape(f"{each.dataset}/{each.path} ({each.identity}, {each.split})") for each in duplicate.images]
+        table.add_row(duplicate.kind, "\n".join(duplicate.doubts), "\n".join(shown))
     current.out.print(table)
     more = len(report.doubtful) - SHOWN_DUPLICATES
     if more > 0:

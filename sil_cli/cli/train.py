@@ -10,6 +10,7 @@ from rich.table import Table
 
 from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
 from sil_cli.cli.session import session
+from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
     from sil_cli.workflows.results import TrainResult
@@ -92,8 +93,8 @@ def command(
 
         result = train(flags, config, current.reporter, launch=current.launch)
         table = Table(title="Trained model", title_justify="left", show_header=False)
-        table.add_row("run", str(result.run))
-        table.add_row("learnt from", ", ".join(result.sources))
+        table.add_row("run", escape(result.run))
+        table.add_row("learnt from", escape(", ".join(result.sources)))
         table.add_row("recipe, method, style", f"{result.recipe}, {result.method}, {result.style}")
         table.add_row("epochs, iterations", f"{result.epochs}, {result.iterations:,}")
         table.add_row("loss, last epoch", f"{result.loss:.4f}")

@@ -217,6 +217,41 @@ class TestPage:
         assert "&lt;img src=x onerror=alert(1)&gt;.jpg" in page
 
 
+class TestNamesOfStrangers:
+    """What a terminal obeys, in names."""
+
+    NAME = "a\x1b[31m\nb[bold]\u202e:tv:\x9b.jpg"
+    SHOWN = r"a\x1b[31m\nb[bold]\u202e:tv:\x9b.jpg"
+
+    def test_are_shown_harmlessly_and_told_truly(self, pictures, here) -> None:
+        crops = here / "crops"
+        crops.mkdir()
+        shutil.copyfile(pictures[0], crops / self.NAME)
+        (crops / f"bad{self.NAME}").write_text("no picture")
+        model = ("--model", "gallery/model", "--gallery", "new")
+        told = sil("index-gallery", crops, *model)
+        assert told.code == 0, told.err
+        assert f"Not indexed: bad{self.SHOWN} (not an image)" in told.err
+        shown = sil("query", crops / self.NAME, "--gallery", "new", "--group", "identity", "--html", "p.html")
+        assert shown.code == 0, shown.err
+        (row,) = [line for line in shown.out.splitlines() if "1.0000" in line]
+        assert row.rstrip().endswith(self.SHOWN)
+        refused = sil("query", crops / f"bad{self.NAME}", "--gallery", "new")
+        assert f"bad{self.SHOWN} can't be used as a query" in refused.err
+        for outcome in (told, shown, refused):
+            assert not set("\x1b\x9b\u202e") & set(outcome.out + outcome.err)
+        document = ask(crops / self.NAME, "--gallery", "new")
+        assert document["matches"][0]["path"] == self.NAME
+
+    def test_that_are_not_utf8_are_shown(self, pictures, here) -> None:
+        name = os.fsdecode(b"a\xff.jpg")
+        shutil.copyfile(pictures[0], name)
+        with start_sil("query", name, cwd=here) as asked:
+            out, err = asked.communicate(timeout=60)
+        assert asked.returncode == 0, err
+        assert r"a\udcff.jpg" in out
+
+
 class TestBatch:
     def lines(self, text: str) -> list[dict]:
         return [json.loads(line) for line in text.splitlines()]

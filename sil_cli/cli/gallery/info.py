@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
 from rich.table import Table
 
 from sil_cli.cli.gallery.options import GalleryArgument
 from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, StoreOption, common
 from sil_cli.cli.session import session
+from sil_cli.cli.terminal import escape
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -33,7 +33,7 @@ def command(
         from sil_cli.workflows.gallery_care import gallery_info
 
         result = gallery_info(settings)
-        table = Table(title=f"Gallery {escape(str(result.gallery))}", title_justify="left", show_header=False)
+        table = Table(title=f"Gallery {escape(result.gallery)}", title_justify="left", show_header=False)
         table.add_row("entries", f"{result.entries:,}")
         if result.store is not None:
             table.add_row("store", escape(result.store))
@@ -49,6 +49,7 @@ def command(
             table.add_row("size", f"{result.bytes / 2**20:,.1f} MiB")
         table.add_row("model", result.model[:12])
         for removal in result.removals:
-            table.add_row("removed", f"{removal.time[:16].replace('T', ' ')}: {removal.count:,} by {removal.criterion}")
+            when = removal.time[:16].replace("T", " ")
+            table.add_row("removed", f"{when}: {removal.count:,} by {escape(removal.criterion)}")
         current.out.print(table)
         current.finish(result)

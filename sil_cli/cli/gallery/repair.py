@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from sil_cli.cli.gallery.options import GalleryArgument
 from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
 from sil_cli.cli.session import session
+from sil_cli.cli.terminal import escape
 
 EXAMPLES = """
 [bold]Examples[/]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from sil_cli.cli.gallery.options import GalleryArgument
 from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
 from sil_cli.cli.session import session
+from sil_cli.cli.terminal import escape
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -46,7 +46,7 @@ def command(
         from sil_cli.workflows.gallery_care import tune_gallery
 
         result = tune_gallery(settings, current.reporter, recall=recall, factories=tuple(index or ()))
-        table = Table(title=f"Gallery {escape(str(result.gallery))}", title_justify="left")
+        table = Table(title=f"Gallery {escape(result.gallery)}", title_justify="left")
         for column in ("index", "effort", "recall@10", "queries/s", "one query, ms", "against exact"):
             table.add_column(column, justify="left" if column == "index" else "right")
         for one in result.measured:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from sil_cli.cli.gallery.options import GalleryArgument
@@ -18,6 +17,7 @@ from sil_cli.cli.options import (
     common,
 )
 from sil_cli.cli.session import session
+from sil_cli.cli.terminal import escape
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -44,7 +44,7 @@ def command(
         from sil_cli.workflows.gallery_care import verify_gallery
 
         result = verify_gallery(settings, current.reporter)
-        table = Table(title=f"Gallery {escape(str(result.gallery))}", title_justify="left", show_header=False)
+        table = Table(title=f"Gallery {escape(result.gallery)}", title_justify="left", show_header=False)
         for check in result.checks:
             mark = "–" if not check.done else "[green]✓[/]" if check.ok else "[red]✗[/]"
             table.add_row(mark, check.name, escape(check.found))

@@ -1,0 +1,55 @@
+"""What the terminal is spared."""
+
+import io
+
+import pytest
+from rich.table import Table
+
+from sil_cli.cli.progress import make_reporter
+from sil_cli.cli.terminal import Terminal, escape, visible
+
+
+@pytest.fixture
+def terminal() -> Terminal:
+    return Terminal(file=io.StringIO(), width=60, force_terminal=True, color_system=None)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\x1b[31mb", r"a\x1b[31mb"),
+        ("a\nb\r\tc", r"a\nb\r\tc"),
+        ("\x07\x7f\x9b", r"\x07\x7f\x9b"),
+        ("\u202e\u2028", r"\u202e\u2028"),
+        ("\udcff", r"\udcff"),
+        ("Zoë \u200d 雪 C:\\x", "Zoë \u200d 雪 C:\\x"),
+    ],
+)
+def test_what_a_terminal_obeys_is_an_escape(terminal, text, shown) -> None:
+    assert visible(text) == shown
+    terminal.print(escape(f"{text}[bold]"))
+    assert terminal.file.getvalue() == f"{shown}[bold]\n"
+
+
+def test_what_nobody_escaped_can_do_no_more_than_end_a_line(terminal) -> None:
+    table = Table("a\x1b[2J", title="\x9bx")
+    table.add_row("one\x07\ntwo :tv:")
+    terminal.print(table)
+    printed = terminal.file.getvalue()
+    assert r"a\x1b[2J" in printed
+    assert r"\x9bx" in printed
+    assert "one\\x07" in printed
+    assert "two :tv:" in printed
+    assert not set("\x1b\x9b\x07") & set(printed)
+
+
+def test_notes_warnings_and_progress(terminal) -> None:
+    terminal.file.isatty = lambda: False
+    for reporter in (make_reporter(terminal), make_reporter(Terminal(file=terminal.file, force_terminal=False))):
+        reporter.note("x\x1b[31m\ny")
+        reporter.warn("x\x1b[31m\ny")
+    with reporter.task("of x\x1b[31m\ny", 1) as task:
+        task.advance()
+    printed = terminal.file.getvalue()
+    assert printed.count(r"x\x1b[31m\ny") == 5
+    assert "\x1b[31m" not in printed
