@@ -18,6 +18,7 @@ from sil_cli.errors import SilError
 if TYPE_CHECKING:
     import mmap
     from collections.abc import Iterator
+    from io import BufferedReader
 
 TEMPORARY_MARK = ".partial-"
 STAGING_MARK = ".staging-"
@@ -186,9 +187,24 @@ def sha256_of_bytes(content: bytes | mmap.mmap) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def open_file(path: Path) -> BufferedReader:
+    """Open a file to read its bytes, and nothing but a file: a pipe would block for ever, a device never end.
+
+    Raises:
+        OSError: It is missing, locked, or not a file.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a file", str(path))
+    return path.open("rb")
+
+
 def sha256_of_file(path: Path) -> str:
-    """The SHA-256 of a file's content as 64 hexadecimal digits."""
-    with path.open("rb") as stream:
+    """The SHA-256 of a file's content as 64 hexadecimal digits.
+
+    Raises:
+        OSError: It can't be read, or is not a file.
+    """
+    with open_file(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

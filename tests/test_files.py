@@ -15,6 +15,7 @@ from sil_cli.errors import SilError
 from sil_cli.files import (
     TEMPORARY_MARK,
     one_line,
+    open_file,
     read_json,
     remove_leftovers,
     sha256_of_bytes,
@@ -273,3 +274,12 @@ def test_a_link_in_a_folder_of_ours_is_replaced_and_not_followed(tmp_path):
     assert elsewhere.read_text() == "not ours"
     assert planted.read_bytes() == b"vectors"
     assert not planted.is_symlink()
+
+
+def test_only_files_are_opened_to_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero", "."):
+        for work in (open_file, sha256_of_file):
+            with pytest.raises(OSError, match="not a file"):
+                work(tmp_path / name)

@@ -8,7 +8,6 @@ decoder), and the size is read from the header before a pixel is decoded.
 from __future__ import annotations
 
 import contextlib
-import stat
 import warnings
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -23,7 +22,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from sil_cli.errors import DataError
-from sil_cli.files import one_line
+from sil_cli.files import one_line, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,9 +90,7 @@ def load_image(path: Path, *, max_pixels: int = MAX_PIXELS, box: Box | None = No
             one line.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block for ever
-            raise ImageError(path, "not a file")
-        stream = path.open("rb")
+        stream = open_file(path)
     except OSError as error:
         raise ImageError(path, one_line(error)) from error
     with stream:
@@ -116,9 +113,7 @@ def read_tags(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[dict[int, ob
         ImageError: The file is missing, no picture, or too large or too small; damaged tags are merely absent.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ImageError(path, "not a file")
-        stream = path.open("rb")
+        stream = open_file(path)
     except OSError as error:
         raise ImageError(path, one_line(error)) from error
     with stream:

@@ -7,7 +7,7 @@ import io
 from typing import TYPE_CHECKING
 
 from sil_cli.errors import DataError, nearest
-from sil_cli.files import one_line
+from sil_cli.files import one_line, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +27,8 @@ def read_rows(table: Path, check: Callable[[list[str]], None]) -> Iterator[tuple
         DataError: It can't be read, is not UTF-8, or has a quote left open.
     """
     try:
-        text = table.read_bytes().decode("utf-8-sig")
+        with open_file(table) as stream:
+            text = stream.read().decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"{table} can't be read: {one_line(error)}.", "Check the path.") from error
     except UnicodeDecodeError as error:

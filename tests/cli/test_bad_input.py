@@ -100,6 +100,12 @@ class TestPrepareData:
         (empty / "raw").mkdir()
         assert_told(sil("prepare-data", "folders", "raw"), 1, "no image in raw")
 
+    def test_a_folder_whose_table_is_a_pipe(self, empty) -> None:
+        (empty / "raw").mkdir()
+        os.mkfifo(empty / "raw/a.csv")
+        assert_told(sil("prepare-data", "csv", "raw"), 1, "a.csv can't be read: not a file")
+        assert_told(sil("prepare-data", "auto", "raw"), 1, "raw")
+
     def test_an_unknown_reader(self, empty) -> None:
         assert_told(sil("prepare-data", "market", "raw"), 2, "no reader 'market'", "market1501")
 
@@ -415,6 +421,13 @@ class TestQuery:
         huge_png(tmp_path / "huge.png")
         outcome = sil("query", tmp_path / name, "--sheet", tmp_path / "s.jpg")
         assert_told(outcome, 1, f"{name} can't be used as a query", "Give a picture")
+
+    @pytest.mark.parametrize("flags", [[], ["--box", "1,2,3,4"], ["--exclude-self"]])
+    def test_a_picture_that_is_a_pipe_or_a_device(self, in_world, tmp_path, flags) -> None:
+        os.mkfifo(tmp_path / "pipe.jpg")
+        for name in (tmp_path / "pipe.jpg", "/dev/zero"):
+            outcome = sil("query", name, "--sheet", tmp_path / "s.jpg", *flags)
+            assert_told(outcome, 1, f"{name} can't be used as a query: not a file", "Give a picture")
 
     def test_a_sheet_of_an_unknown_kind(self, in_world, tmp_path) -> None:
         crop(tmp_path / "a.png")

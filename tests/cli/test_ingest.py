@@ -277,6 +277,28 @@ class TestBadInput:
         assert document["total"] == 6
         assert [each["path"] for each in document["failed"]] == ["bad.png"]
 
+    def test_what_is_no_file_is_named_and_never_opened(self, work) -> None:
+        good = sorted(str(path) for path in Path("crops").iterdir())
+        os.mkfifo("crops/pipe.png")
+        Path("crops/zero.png").symlink_to("/dev/zero")
+        odd = ["crops/pipe.png", "crops/zero.png"]
+        failed = [{"path": path, "reason": "not a file"} for path in odd]
+        Path("list.txt").write_text("\n".join([*odd, *good]))
+        Path("crops.csv").write_text("\n".join(["path", *odd, *good]))
+        assert index("list.txt")["failed"] == failed
+        assert index("crops.csv", "--exif")["failed"] == failed
+        assert piped(Path("list.txt").read_bytes(), "index-gallery", "-", "--json").document["failed"] == failed
+        assert [each["path"] for each in index("crops")["failed"]] == ["pipe.png", "zero.png"]
+        assert index("crops/pipe.png", "list.txt")["failed"] == [
+            {"path": "pipe.png", "reason": "not a file"},
+            failed[1],
+        ]
+
+    @pytest.mark.parametrize("name", ["pipe.txt", "pipe.csv"])
+    def test_a_source_that_is_a_pipe(self, work, name) -> None:
+        os.mkfifo(name)
+        self.refused(1, name, "not a file", arguments=(name,))
+
     def test_corrupt_images_in_the_middle_of_many_cost_themselves_alone(self, work) -> None:
         good = sorted((work / "crops").glob("*.*"))[0]
         whole = good.read_bytes()

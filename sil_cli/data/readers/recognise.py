@@ -11,6 +11,7 @@ from sil_cli.data.readers.common import check_root, split_of
 from sil_cli.data.readers.csv_file import NEEDED
 from sil_cli.data.readers.layout import NEARBY, archives_in, child_folders, fits, folders_below, missing, sample_names
 from sil_cli.errors import DataError
+from sil_cli.files import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -127,8 +128,8 @@ def _own_images(root: Path) -> list[Recognised]:
 
 def _has_columns(table: Path) -> bool:
     try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            header = stream.readline(10_000)
+        with open_file(table) as stream:
+            header = stream.readline(10_000).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return False
     columns = next(csv.reader([header], delimiter=max(",;\t", key=header.count)), [])

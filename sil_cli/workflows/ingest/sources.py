@@ -12,7 +12,7 @@ from sil_cli.data.manifest import Dataset, is_dataset, load_dataset
 from sil_cli.data.tables import TABLE_SUFFIXES
 from sil_cli.data.walking import IMAGE_SUFFIXES, find_image_files
 from sil_cli.errors import DataError, UsageError
-from sil_cli.files import one_line
+from sil_cli.files import one_line, open_file
 from sil_cli.workflows.ingest.seen import SeenImage
 from sil_cli.workflows.ingest.streams import portions_of_lines
 from sil_cli.workflows.ingest.table import read_table
@@ -189,7 +189,8 @@ class SourceReader:
 
     def _list(self, listing: Path) -> Source:
         try:
-            content = listing.read_bytes()
+            with open_file(listing) as stream:
+                content = stream.read()
         except OSError as error:
             raise DataError(f"{listing} can't be read: {one_line(error)}.", "Check the path.") from error
         end = b"\0" if b"\0" in content else b"\n"
