@@ -54,7 +54,7 @@ def _checked_weights(folder: Path) -> ModelRecord:
 
 
 def _checked_export(path: Path, source: ModelRecord | None, engine: str | None) -> set[str]:
-    """The fingerprint of an export whose file is right; none of one that was made from other weights than those here."""
+    """The fingerprint of an export whose file is right; none of one made from other weights than those here."""
     export = read_export(path)
     if source is not None and export.model.fingerprint != source.fingerprint:
         return set()  # of other weights: it is never used, and told whenever the model is loaded
