@@ -102,7 +102,7 @@ def test_verify_embeds_a_sample_again(gallery, other_model) -> None:
     told(outcome, 1, "is damaged", f"put the right files back into {gallery / 'model'}", "sil gallery rebuild")
     assert "sil gallery repair" not in outcome.error
     again = sil("gallery", "verify", gallery, "--json").document
-    assert any("its model can't be used" in check["found"] for check in again["checks"])
+    assert any("its embeddings are of model" in check["found"] for check in again["checks"])
 
 
 def test_an_edited_fingerprint_is_found(gallery, other_model, in_world) -> None:
