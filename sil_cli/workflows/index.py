@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -108,7 +110,10 @@ def index_gallery(settings: Settings, reporter: Reporter, helpers: Helpers | Non
                 "Run the same command again to go on with the rest.",
             ) from None
     _refuse_nothing(run)
-    return _result(store, fixed, run, pruned, reader.doubts.tell(reporter))
+    moved = [_moved(source, paths, store) for source, paths in run.twice.items()]
+    for line in moved:
+        reporter.warn(line)
+    return _result(store, fixed, run, pruned, [*reader.doubts.tell(reporter), *moved])
 
 
 def _left_out(data_folder: Path) -> Path:
@@ -227,6 +232,16 @@ def keep_calibration(model: Path, folder: Path, fingerprint: str) -> None:
         )
     if read_calibration(folder / MODEL_FOLDER) != calibration:
         write_calibration(folder / MODEL_FOLDER, calibration)
+
+
+def _moved(source: str, paths: Sequence[str], store: GalleryStore) -> str:
+    """What is said of entries that a gallery holds twice, since it was moved away from its images or they from it."""
+    folder = os.path.normpath(store.folder / source)
+    remove = f"sil gallery remove --where {shlex.quote(f'source={source}')}{store.option()}"
+    return (
+        f"{len(paths):,} images are in the gallery twice now, such as {paths[0]}: their old entries are of {folder}, "
+        f"which is not there. If the gallery or its images were moved, `{remove}` removes the old ones."
+    )
 
 
 def _refuse_nothing(run: IndexRun) -> None:

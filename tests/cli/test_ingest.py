@@ -164,6 +164,24 @@ class TestSources:
         assert (document["pruned"], document["total"]) == (1, total - 1)
         assert index("set")["gone"] == []
 
+    @pytest.mark.parametrize("flags", [(), ("--tracklets", "folder")])
+    def test_a_gallery_that_was_moved_says_what_it_holds_twice(self, work, flags) -> None:
+        first = index("crops", *flags)
+        assert first["warnings"] == []
+        (work / "elsewhere").mkdir()
+        Path("gallery").rename("elsewhere/gallery")
+        where = ("--gallery", "elsewhere/gallery")
+        again = index("crops", *where, *flags)
+        assert (again["added"], again["total"]) == (first["total"], 2 * first["total"])
+        (warning,) = again["warnings"]
+        assert warning.startswith(f"{first['total']} images are in the gallery twice now, such as c")
+        assert "their old entries are of elsewhere/crops, which is not there" in warning
+        assert "`sil gallery remove --where source=../crops --gallery elsewhere/gallery`" in warning
+        removed = sil("gallery", "remove", "--where", "source=../crops", *where, "--yes", "--json").document
+        assert (removed["removed"], removed["entries"]) == (first["total"], first["total"])
+        last = index("crops", *where, *flags)
+        assert (last["unchanged"], last["warnings"]) == (first["total"], [])
+
     def test_pruning_touches_no_other_source(self, work) -> None:
         picture(work / "other/x.png", 60)
         index("crops", "other")

@@ -43,6 +43,10 @@ class Placing:
         """The folder that a source's paths are relative to."""
         return Path(os.path.normpath(self._gallery / source))
 
+    def lost_sources(self) -> list[str]:
+        """The sources whose folder is not there."""
+        return [source for root, source in self._roots.items() if not os.path.isdir(root)]  # noqa: PTH112
+
     def sources_around(self, folder: Path) -> list[str]:
         """The sources that may name images in `folder`: those above it and those below."""
         return [

@@ -54,6 +54,7 @@ class IndexRun:
         absorbed: Entries that became part of a tracklet, or were its earlier self.
         gone: Entries whose files are there no more.
         embedded: Images that went through the network.
+        twice: By source whose folder is not there, the paths of entries that this run stored anew from elsewhere.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class IndexRun:
         self.failed: list[FailedImage] = []
         self.added = self.replaced = self.unchanged = self.described = self.absorbed = self.embedded = 0
         self.gone: list[tuple[int, str]] = []
+        self.twice: dict[str, list[str]] = {}
         self._writer, self._reader, self._placing = writer, reader, placing
         self._engine, self._batch, self._embed_files = engine, batch, embed
         self._tracklets = reader.options.tracklets != "off"
@@ -97,6 +99,7 @@ class IndexRun:
             self._writer.describe(comparison.described)
         self.described += len(comparison.described)
         self.unchanged += comparison.unchanged
+        self._note_twice(comparison)
         self._embed(comparison, reporter)
 
     def sweep(self, folders: Sequence[Path]) -> None:
@@ -138,6 +141,16 @@ class IndexRun:
             return True
         return TRACKLET_IMAGES in entry.metadata and _sighting(entry) in self._sightings
 
+    def _note_twice(self, comparison: Comparison) -> None:
+        """Find what is held already from a source that has gone: sources are relative to a gallery, which may move."""
+        new = [subject.entry for subject in comparison.missing if subject.entry.key not in comparison.replaced]
+        lost = self._placing.lost_sources() if new else []
+        for source in lost:
+            held = self._writer.held([(source, entry.path, entry.box) for entry in new])
+            found = [entry.path for entry in new if _is_same(held.get((source, entry.path, entry.box)), entry)]
+            if found:
+                self.twice.setdefault(source, []).extend(found)
+
     def _embed(self, comparison: Comparison, reporter: Reporter) -> None:
         """Embed what is missing and add it, some at a time."""
         subjects = comparison.missing
@@ -177,6 +190,11 @@ class IndexRun:
     def _shown(self, path: Path) -> str:
         """A failed file as its source names it."""
         return self._names.get(path, str(path))
+
+
+def _is_same(held: tuple[int, GalleryEntry] | None, entry: GalleryEntry) -> bool:
+    """Whether an entry of another source is made of the same content; a tracklet's hash covers its source, too."""
+    return held is not None and (held[1].content_hash == entry.content_hash or TRACKLET_IMAGES in entry.metadata)
 
 
 def _sighting(entry: GalleryEntry) -> tuple[str, str | None, str | None, str]:
