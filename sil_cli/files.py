@@ -11,7 +11,7 @@ import shutil
 import stat
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard
 
 from sil_cli.errors import SilError
 
@@ -50,8 +50,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(stream.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if _is_unnamed_lack_of_room(error):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     sync_folder(path.parent)
 
@@ -77,6 +79,16 @@ def writing(path: Path) -> Iterator[BinaryIO]:
             yield stream
     except BrokenPipeError:
         raise SilError(f"Whoever read {path} has left.", "Start the reader and this command again.") from None
+    except OSError as error:
+        if _is_unnamed_lack_of_room(error):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def _is_unnamed_lack_of_room(error: BaseException) -> TypeGuard[OSError]:
+    """Whether a stream that was being written met its end: such errors don't say which one."""
+    room = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return isinstance(error, OSError) and error.errno in room and error.filename is None
 
 
 def _open_straight(path: Path) -> BinaryIO | None:
@@ -124,6 +136,12 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path` by `content`, whole or not at all."""
     with replacing(path) as stream:
         stream.write(content)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Replace `target` by the content of `source`, whole or not at all; a full disk is that of the target."""
+    with open_file(source) as content, writing(target) as stream:
+        shutil.copyfileobj(content, stream)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -219,6 +237,22 @@ def file_state(path: Path) -> str:
     """
     facts = path.stat()
     return f"{facts.st_ino} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
+
+
+def concerned(error: OSError) -> str:
+    """The path that an error is about, '' where it names none: of two, as in copying, the one written to.
+
+    A file or folder of ours that is yet to be renamed into place means nothing to the user: the folder around it is
+    named instead.
+    """
+    named = error.filename if error.filename2 is None else error.filename2
+    if not isinstance(named, str | bytes | os.PathLike):
+        return ""
+    path = Path(os.fsdecode(named))
+    for part in reversed([path, *path.parents]):
+        if part.name.startswith((TEMPORARY_MARK, STAGING_MARK)):
+            return str(part.parent)
+    return str(path)
 
 
 def one_line(error: BaseException) -> str:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import signal
 import socket
 import stat
@@ -13,7 +15,10 @@ import pytest
 
 from sil_cli.errors import SilError
 from sil_cli.files import (
+    STAGING_MARK,
     TEMPORARY_MARK,
+    concerned,
+    copy_file,
     one_line,
     open_file,
     read_json,
@@ -283,3 +288,39 @@ def test_only_files_are_opened_to_read(tmp_path):
         for work in (open_file, sha256_of_file):
             with pytest.raises(OSError, match="not a file"):
                 work(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("error", "place"),
+    [
+        (OSError(errno.ENOSPC, "full"), ""),
+        (OSError(errno.ENOSPC, "full", 3), ""),
+        (OSError(errno.EACCES, "no", b"a/x"), "a/x"),
+        (OSError(errno.ENOSPC, "full", "from/x", None, "to/x"), "to/x"),
+        (OSError(errno.ENOSPC, "full", "from/x", None, f"to/{STAGING_MARK}ab/deep/x"), "to"),
+        (OSError(errno.ENOSPC, "full", f"to/{TEMPORARY_MARK}ab.jpg", None, f"to/{TEMPORARY_MARK}cd/x"), "to"),
+    ],
+)
+def test_an_error_concerns_what_is_written_to_under_the_name_that_a_user_knows(error, place):
+    assert concerned(error) == place
+
+
+@pytest.mark.parametrize("written", [100, 3_000_000])
+def test_a_limit_on_file_sizes_is_met_by_the_target(tmp_path, written):
+    (tmp_path / "from").write_bytes(bytes(4_000_000))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (written, hard))
+    try:
+        with pytest.raises(OSError, match="too large") as caught:
+            copy_file(tmp_path / "from", tmp_path / "to")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.filename == str(tmp_path / "to")
+    assert names(tmp_path) == ["from"]
+
+
+def test_a_device_without_room_is_named(tmp_path):
+    (tmp_path / "full").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_bytes(tmp_path / "full", b"new")
+    assert caught.value.filename == str(tmp_path / "full")

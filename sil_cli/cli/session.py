@@ -17,6 +17,7 @@ from rich.markup import escape as escape_markup
 from sil_cli.cli.progress import make_reporter
 from sil_cli.cli.terminal import Terminal, escape
 from sil_cli.errors import AlreadyToldError, InterruptedWorkError, SilError, UsageError
+from sil_cli.files import concerned
 from sil_cli.launch import ALONE, Launch, read_launch
 from sil_cli.runtime import SilentReporter
 
@@ -33,6 +34,10 @@ INTERRUPTED = 130
 OS_ERRORS = {
     errno.ENOSPC: ("The disk is full", "Free some space and run the same command again; what was whole is kept."),
     errno.EDQUOT: ("The disk quota is used up", "Free some space and run the same command again."),
+    errno.EFBIG: (
+        "A file would be larger than the limit on file sizes or the file system allows",
+        "Raise the limit (`ulimit -f`), or choose a folder on another file system.",
+    ),
     errno.EACCES: ("There is no permission", "Choose another folder, or change its permissions."),
     errno.EPERM: ("There is no permission", "Choose another folder, or change its permissions."),
     errno.EROFS: ("The file system is read-only", "Choose a folder on another file system."),
@@ -168,8 +173,8 @@ def as_sil_error(error: BaseException) -> SilError:
         return InterruptedWorkError("Stopped.", "Run the same command again: what was whole is kept.")
     if isinstance(error, OSError) and error.errno is not None:
         what, fix = OS_ERRORS.get(error.errno, (error.strerror or "The system refused", "Check the path."))
-        at = f" ({error.filename})" if error.filename else ""
-        return SilError(f"{what}{at}.", fix)
+        place = concerned(error)
+        return SilError(f"{what} ({place})." if place else f"{what}.", fix)
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return SilError(
             "The memory is not enough.",

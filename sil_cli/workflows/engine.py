@@ -6,7 +6,7 @@ import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sil_cli.files import staging_folder, write_bytes
+from sil_cli.files import copy_file, staging_folder, write_bytes
 from sil_cli.models.choose import EngineWish, LoadedModel, find_model, load_engine
 from sil_cli.models.export_record import RECORD_FILES, read_export, read_graph
 from sil_cli.models.record import RECORD_FILE, WEIGHTS_FILE, read_record
@@ -102,7 +102,7 @@ def keep_model(loaded: LoadedModel, gallery: Path) -> None:
         with staging_folder(gallery) as staging:
             if loaded.files.folder is not None:
                 for name in (WEIGHTS_FILE, RECORD_FILE):
-                    shutil.copyfile(loaded.files.folder / name, staging / name)
+                    copy_file(loaded.files.folder / name, staging / name)
             _copy_export(loaded, staging)
             shutil.rmtree(kept, ignore_errors=True)
             staging.rename(kept)

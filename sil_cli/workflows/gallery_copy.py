@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sil_cli.errors import GalleryError, InterruptedWorkError, SilError, UsageError
-from sil_cli.files import staging_folder
+from sil_cli.files import copy_file, staging_folder
 from sil_cli.models.record import read_record
 from sil_cli.retrieval.stores import is_address, open_store
 from sil_cli.workflows.copy_results import CopyResult
@@ -106,7 +105,9 @@ def _copy_model(origin: Path, target: Path, reporter: Reporter) -> None:
             raise GalleryError(f"{target} keeps another model.", "Choose another folder with --gallery DIR.")
         return
     with staging_folder(target) as staging:
-        shutil.copytree(wanted, staging, dirs_exist_ok=True)
+        for file in wanted.iterdir():
+            if file.is_file():
+                copy_file(file, staging / file.name)
         staging.rename(kept)
 
 

@@ -405,6 +405,28 @@ class TestEvaluateAndGallery:
         outcome = sil("query", query, "--gallery", gallery, "--engine", "onnxruntime", "--sheet", tmp_path / "s.jpg")
         assert_told(outcome, 1, "damaged or was replaced")
 
+    @pytest.mark.parametrize(
+        ("number", "words"),
+        [
+            (errno.ENOSPC, ("The disk is full (", "Free some space")),
+            (errno.EFBIG, ("larger than the limit on file sizes or the file system allows (", "ulimit -f")),
+        ],
+    )
+    def test_no_room_for_the_model(self, in_world, tmp_path, monkeypatch, number, words) -> None:
+        real = os.fsync
+
+        def fail(handle: int) -> None:
+            if Path(f"/proc/self/fd/{handle}").readlink().suffix == ".safetensors":
+                raise OSError(number, os.strerror(number))
+            real(handle)
+
+        monkeypatch.setattr(os, "fsync", fail)
+        outcome = sil("index-gallery", "--gallery", tmp_path / "new")
+        assert_told(outcome, 1, *words, f"({tmp_path / 'new'}).")
+        monkeypatch.undo()
+        monkeypatch.chdir(in_world)
+        assert sil("index-gallery", "--gallery", tmp_path / "new").code == 0
+
     def test_a_folder_that_is_no_gallery(self, in_world, tmp_path) -> None:
         (tmp_path / "mine.txt").write_text("precious")
         assert_told(sil("index-gallery", "--gallery", tmp_path), 1, "not a gallery, and not empty")
