@@ -322,5 +322,5 @@ def test_a_limit_on_file_sizes_is_met_by_the_target(tmp_path, written):
 def test_a_device_without_room_is_named(tmp_path):
     (tmp_path / "full").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left") as caught:
-        write_bytes(tmp_path / "full", b"new")
+        put(tmp_path / "full", b"new")
     assert caught.value.filename == str(tmp_path / "full")
