@@ -8,7 +8,7 @@ source by source. Larger batches, fewer passes over the weights and one gradient
 from __future__ import annotations
 
 import contextlib
-from functools import cache
+from functools import cache, reduce
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -125,7 +125,12 @@ class _Stretches(torch.autograd.Function):
             )
         ]
         of_features, of_weight, of_bias = zip(*parts, strict=True)
-        return torch.cat(of_features), torch.stack(of_weight).sum(dim=0), torch.stack(of_bias).sum(dim=0), None
+        return torch.cat(of_features), _added_as_autograd_does(of_weight), _added_as_autograd_does(of_bias), None
+
+
+def _added_as_autograd_does(gradients: Sequence[Tensor]) -> Tensor:
+    """The sum, in the order in which a backward pass meets them: to the last bit, what calls one by one would give."""
+    return reduce(torch.add, reversed(gradients))
 
 
 def _grouped(norm: Any, features: Tensor, groups: int) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+from bisect import bisect_left
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -106,23 +107,16 @@ def _shortest_front(
         if 0 < waist.share <= LONGEST_FRONT
     ]
 
-    def measured(front: Float32Front) -> Agreement:
-        engine = OpenVinoEngine(record.model_copy(update={"float32_front": front}), graph, bfloat16=True)
+    @cache
+    def measured(place: int) -> Agreement:
+        engine = OpenVinoEngine(record.model_copy(update={"float32_front": fronts[place]}), graph, bfloat16=True)
         return _compared(OPENVINO_BFLOAT16, _embedded(engine, pixels), truth)
 
-    best = None
-    low, high = 0, len(fronts) - 1
-    place = high  # the longest first: mostly, where it is not enough, nothing is
-    while low <= high:
-        agreement = measured(fronts[place])
-        if agreement.min >= SAME_MODEL:
-            best, high = (fronts[place], agreement), place - 1
-        elif best is None:
-            return None
-        else:
-            low = place + 1
-        place = (low + high) // 2
-    return best
+    longest = len(fronts) - 1
+    if not fronts or measured(longest).min < SAME_MODEL:
+        return None
+    place = bisect_left(range(longest), SAME_MODEL, key=lambda place: measured(place).min)
+    return fronts[place], measured(place)
 
 
 def _compared(how: str, embeddings: np.ndarray, truth: np.ndarray) -> Agreement:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from export_records import export_record
 
 import sil_cli.models.choose as choose
 import sil_cli.models.engine as engines
@@ -24,17 +25,13 @@ MANY, FEW = 100_000, 1
 
 
 def export(precision: str = "float32", content: bytes = b"graph", **least: float) -> ExportRecord:
-    return ExportRecord(
+    return export_record(
+        MODEL.architecture,
         model=MODEL,
         precision=precision,
-        file="model.onnx",
         sha256=sha256_of_bytes(content),
-        opset=20,
-        crops=1,
-        measured_on="nothing",
         cpu=engines.cpu_kind(),
         agreement={how.replace("_", " "): Agreement(min=value, mean=value) for how, value in least.items()},
-        versions={},
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from export_records import export_record
 
 from sil_cli.errors import ModelError
 from sil_cli.models.embedder import Embedder
@@ -14,7 +15,7 @@ from sil_cli.models.export_record import ExportRecord
 from sil_cli.models.onnx_engine import OnnxRuntimeEngine
 from sil_cli.models.openvino_engine import OpenVinoEngine
 from sil_cli.models.quantize import quantize
-from sil_cli.models.record import Architecture, ModelRecord
+from sil_cli.models.record import Architecture
 from sil_cli.models.torch_engine import make_torch_engine
 
 SMALL = Architecture(backbone="resnet18", height=32, width=16, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
@@ -42,17 +43,7 @@ def pixels() -> np.ndarray:
 
 
 def record(precision: str = "float32") -> ExportRecord:
-    return ExportRecord(
-        model=ModelRecord(architecture=SMALL, dimension=512, fingerprint="f" * 64),
-        precision=precision,
-        file="model.onnx",
-        sha256="0" * 64,
-        opset=20,
-        crops=1,
-        measured_on="nothing",
-        agreement={},
-        versions={},
-    )
+    return export_record(SMALL, precision=precision)
 
 
 def by_hand(embedder: Embedder, pixels: np.ndarray) -> np.ndarray:

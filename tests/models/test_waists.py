@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from export_records import export_record
 from onnx import TensorProto, helper
 
 import sil_cli.models.openvino_engine as openvino_engine
@@ -13,25 +14,10 @@ from sil_cli.models.export import export_onnx
 from sil_cli.models.export_record import ExportRecord, Float32Front, described
 from sil_cli.models.onnx_engine import OnnxRuntimeEngine
 from sil_cli.models.openvino_engine import OpenVinoEngine
-from sil_cli.models.record import Architecture, ModelRecord
+from sil_cli.models.record import Architecture
 from sil_cli.models.waists import Waist, waists
 
 BACKBONES = ("resnet18", "osnet_x0_25", "vit_b_16", "timm:convnext_atto")
-
-
-def record(architecture: Architecture, dimension: int, front: Float32Front | None = None) -> ExportRecord:
-    return ExportRecord(
-        model=ModelRecord(architecture=architecture, dimension=dimension, fingerprint="f" * 64),
-        precision="float32",
-        file="model.onnx",
-        sha256="0" * 64,
-        opset=20,
-        crops=1,
-        measured_on="nothing",
-        agreement={},
-        float32_front=front,
-        versions={},
-    )
 
 
 @pytest.fixture(scope="module", params=BACKBONES)
@@ -41,7 +27,7 @@ def exported(request) -> tuple[ExportRecord, bytes]:
     torch.manual_seed(0)
     architecture = Architecture(backbone=request.param, height=64, width=32)
     embedder = Embedder(architecture).eval()
-    return record(architecture, embedder.dimension), export_onnx(embedder)
+    return export_record(architecture, embedder.dimension), export_onnx(embedder)
 
 
 def separates(graph: onnx.GraphProto, tensor: str) -> bool:
@@ -84,7 +70,7 @@ def test_the_parts_compute_what_the_whole_does_for_any_number_of_images(exported
     found = [waist for waist in waists(onnx.load_from_string(graph)) if 0 < waist.share < 1]
     for waist in (found[0], found[len(found) // 2], found[-1]):
         front = Float32Front(until=waist.name, share=waist.share)
-        engine = OpenVinoEngine(record(size, whole.model.dimension, front), graph, bfloat16=True)
+        engine = OpenVinoEngine(whole.model_copy(update={"float32_front": front}), graph, bfloat16=True)
         first = engine.embed(pixels[:3])
         np.testing.assert_allclose(first, expected[:3], rtol=0, atol=2e-5)
         np.testing.assert_allclose(engine.embed(pixels), expected, rtol=0, atol=2e-5)
@@ -129,7 +115,7 @@ def test_a_front_that_is_not_in_the_graph_is_told(exported) -> None:
     whole, graph = exported
     front = Float32Front(until="nowhere", share=0.1)
     with pytest.raises(ModelError, match="no tensor is called nowhere"):
-        OpenVinoEngine(record(whole.model.architecture, whole.model.dimension, front), graph, bfloat16=True)
+        OpenVinoEngine(whole.model_copy(update={"float32_front": front}), graph, bfloat16=True)
 
 
 def test_only_openvinos_bfloat16_has_a_front() -> None:

@@ -1,16 +1,17 @@
 """Which beginning of a network stays in float32, so that the rest agrees in bfloat16."""
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from export_records import export_record
 
 import sil_cli.workflows.agreement as workflow
 from sil_cli.errors import ModelError
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.export import export_onnx
-from sil_cli.models.export_record import ExportRecord
 from sil_cli.models.onnx_engine import OnnxRuntimeEngine
-from sil_cli.models.record import Architecture, ModelRecord
+from sil_cli.models.record import Architecture
 from sil_cli.models.waists import waists
 from sil_cli.runtime import SilentReporter
 
@@ -69,26 +70,10 @@ LOSS = angle_of(0.9999)
 """What is left of it must be at most this."""
 
 
-def draft() -> ExportRecord:
-    return ExportRecord(
-        model=ModelRecord(architecture=ARCHITECTURE, dimension=512, fingerprint="f" * 64),
-        precision="float32",
-        file="model.onnx",
-        sha256="0" * 64,
-        opset=20,
-        crops=40,
-        measured_on="noise",
-        agreement={},
-        versions={},
-    )
-
-
 @pytest.mark.parametrize("needed", [0.01, 0.1, 0.2, 0.26, 0.4, 0.44])
 def test_the_shortest_front_that_agrees_is_found(embedder, graph, pixels, made, monkeypatch, needed) -> None:
     monkeypatch.setattr(f"{__name__}.LOSS", angle_of(0.9999) / (1 - needed))
-    record = workflow.with_agreement(draft(), embedder, graph, pixels, SilentReporter())
-    import onnx
-
+    record = workflow.with_agreement(export_record(ARCHITECTURE), embedder, graph, pixels, SilentReporter())
     shares = [waist.share for waist in waists(onnx.load_from_string(graph)) if 0 < waist.share <= 0.5]
     assert record.float32_front is not None
     assert record.float32_front.share == min(share for share in shares if share >= needed)
@@ -101,7 +86,7 @@ def test_the_shortest_front_that_agrees_is_found(embedder, graph, pixels, made, 
 
 def test_where_the_longest_is_not_enough_no_other_is_tried(embedder, graph, pixels, made, monkeypatch) -> None:
     monkeypatch.setattr(f"{__name__}.LOSS", angle_of(0.99))
-    record = workflow.with_agreement(draft(), embedder, graph, pixels, SilentReporter())
+    record = workflow.with_agreement(export_record(ARCHITECTURE), embedder, graph, pixels, SilentReporter())
     assert record.float32_front is None
     assert record.agreement[HOW].min == pytest.approx(0.99, abs=1e-6)  # of the whole in bfloat16
     assert not record.agrees(HOW)
@@ -111,7 +96,7 @@ def test_where_the_longest_is_not_enough_no_other_is_tried(embedder, graph, pixe
 
 def test_what_agrees_needs_no_front(embedder, graph, pixels, made, monkeypatch) -> None:
     monkeypatch.setattr(f"{__name__}.LOSS", angle_of(0.99995))
-    record = workflow.with_agreement(draft(), embedder, graph, pixels, SilentReporter())
+    record = workflow.with_agreement(export_record(ARCHITECTURE), embedder, graph, pixels, SilentReporter())
     assert record.float32_front is None
     assert made == [0.0]
 
@@ -132,7 +117,7 @@ def test_a_front_that_fails_is_told(embedder, graph, pixels, made, monkeypatch) 
         return compared(how, embeddings, truth)
 
     monkeypatch.setattr(workflow, "_compared", fail)
-    record = workflow.with_agreement(draft(), embedder, graph, pixels, Told())
+    record = workflow.with_agreement(export_record(ARCHITECTURE), embedder, graph, pixels, Told())
     assert record.agreement[HOW].min == -1
     assert record.float32_front is None
     assert warnings == ["OpenVINO failed: a bad day. It is not used for this model."]
