@@ -10,7 +10,7 @@ import torch
 
 from sil_cli.models.arithmetic import keep_wrong_layers_in_float32
 from sil_cli.models.extract import embed_batches
-from sil_cli.models.small_maps import multiply_small_maps
+from sil_cli.models.products import multiply_where_quicker
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,7 +70,7 @@ def make_torch_engine(
     Layers that the CPU gets wrong in bfloat16 stay in float32.
     """
     if device.type == "cpu":
-        multiply_small_maps(embedder)
+        multiply_where_quicker(embedder)
         if bfloat16:
             keep_wrong_layers_in_float32(embedder, gradients=False)
     ready = embedder.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

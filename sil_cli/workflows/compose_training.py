@@ -16,8 +16,8 @@ from sil_cli.models.arithmetic import keep_wrong_layers_in_float32
 from sil_cli.models.compiled import compile_backbone, obstacle_to_compiling
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.precision import half_precision
+from sil_cli.models.products import multiply_where_quicker
 from sil_cli.models.record import Architecture
-from sil_cli.models.small_maps import multiply_small_maps
 from sil_cli.models.stylize import make_style
 from sil_cli.models.weights import load_pretrained
 from sil_cli.runtime import cpu_count, resolve_device
@@ -122,7 +122,7 @@ def compose(
     if fresh and ranks.is_first:
         load_pretrained(embedder, settings.model.weights)
     if device.type == "cpu":
-        multiply_small_maps(embedder)
+        multiply_where_quicker(embedder)
         if half_precision(settings.train.precision, device) == torch.bfloat16:
             _mend_bfloat16(embedder, reporter)
     compiled = _is_compiled(settings, embedder, device, reporter)

@@ -35,8 +35,8 @@ from sil_cli.models.arithmetic import keep_wrong_layers_in_float32
 from sil_cli.models.compiled import compile_backbone
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.heap import freed_memory_kept
+from sil_cli.models.products import multiply_where_quicker
 from sil_cli.models.record import IMAGENET_MEAN, IMAGENET_STD, Architecture
-from sil_cli.models.small_maps import multiply_small_maps
 from sil_cli.models.stylize import UniformBatchStyle
 from sil_cli.training.descent import Descent
 from sil_cli.training.memory import PrototypeMemory
@@ -168,7 +168,7 @@ class Ours:
         self.name = way.name
         self.network = data.network.ours(state)
         if data.device.type == "cpu":  # as training does
-            multiply_small_maps(self.network)
+            multiply_where_quicker(self.network)
             if way.bfloat16:
                 keep_wrong_layers_in_float32(self.network, gradients=True)
         self.network = self.network.to(data.device)

@@ -1,4 +1,4 @@
-"""Convolutions over few pixels as one matrix product: the same numbers, and only where they pay."""
+"""Convolutions as matrix products: the same numbers, and only where they pay."""
 
 import copy
 
@@ -10,8 +10,8 @@ from tiny_network import tiny_embedder
 from torch import nn
 
 from sil_cli.models.embedder import Embedder
+from sil_cli.models.products import LEAST_PIXELS, MOST_PIXELS, ProductConv2d, multiply_where_quicker
 from sil_cli.models.record import Architecture
-from sil_cli.models.small_maps import MOST_PIXELS, SmallMapConv2d, multiply_small_maps
 
 SIZES = st.integers(1, 5)
 
@@ -38,8 +38,8 @@ def test_result_and_gradients_are_those_of_the_convolution(kernel, stride, paddi
     layer = nn.Conv2d(2, 3, kernel, stride=stride, padding=padding, bias=bias).double()
     given_images = torch.randn(images, 2, *size, dtype=torch.float64)
     wanted = convolved(layer, given_images)
-    multiply_small_maps(layer)
-    assert type(layer) is SmallMapConv2d
+    multiply_where_quicker(layer)
+    assert type(layer) is ProductConv2d
     for mine, theirs in zip(convolved(layer, given_images), wanted, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
 
@@ -47,24 +47,79 @@ def test_result_and_gradients_are_those_of_the_convolution(kernel, stride, paddi
 @pytest.mark.parametrize(("height", "multiplied"), [(MOST_PIXELS, True), (MOST_PIXELS + 1, False)])
 def test_only_small_results_are_multiplied(height, multiplied, monkeypatch) -> None:
     layer = nn.Conv2d(2, 3, 3, padding=1)
-    multiply_small_maps(layer)
+    multiply_where_quicker(layer)
     convolutions = []
     monkeypatch.setattr(nn.Conv2d, "forward", lambda self, images: convolutions.append(images) or images)
     layer(torch.zeros(1, 2, height, 1))
     assert bool(convolutions) is not multiplied
 
 
+def pixelwise(size: tuple[int, int], stride: tuple[int, int], **how) -> tuple[nn.Conv2d, torch.Tensor]:
+    torch.manual_seed(0)
+    maps = torch.randn(2, 5, *size, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    return nn.Conv2d(5, 7, 1, stride=stride, **how).double(), maps
+
+
+@pytest.fixture
+def convolutions(monkeypatch) -> list[tuple[int, ...]]:
+    """What is convolved by torch, by the shapes of the maps."""
+    shapes: list[tuple[int, ...]] = []
+    usual = nn.Conv2d.forward
+    monkeypatch.setattr(nn.Conv2d, "forward", lambda self, maps: shapes.append(tuple(maps.shape)) or usual(self, maps))
+    return shapes
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (1, 3)])
+@pytest.mark.parametrize("size", [(16, 8), (33, 17), (35, 26)])
+def test_a_kernel_of_one_pixel_gives_the_same_as_a_product(size, stride, bias, monkeypatch, convolutions) -> None:
+    monkeypatch.setattr("sil_cli.models.products._in_bfloat16", lambda _: True)
+    monkeypatch.setattr("sil_cli.models.products.LEAST_PIXELS", MOST_PIXELS + 1)
+    layer, maps = pixelwise(size, stride, bias=bias)
+    wanted = convolved(layer, maps)
+    convolutions.clear()
+    multiply_where_quicker(layer)
+    found = convolved(layer, maps)
+    assert convolutions == []
+    for mine, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-11)
+    assert layer(maps).is_contiguous(memory_format=torch.channels_last)  # as the layers after it are quickest
+
+
+@pytest.mark.parametrize(
+    ("height", "dtype", "layout", "multiplied"),
+    [
+        (LEAST_PIXELS, torch.bfloat16, torch.channels_last, True),
+        (LEAST_PIXELS - 1, torch.bfloat16, torch.channels_last, False),
+        (LEAST_PIXELS, torch.float16, torch.channels_last, False),
+        (LEAST_PIXELS, None, torch.channels_last, False),
+        (LEAST_PIXELS, torch.bfloat16, torch.contiguous_format, False),
+    ],
+)
+def test_pixels_are_multiplied_in_bfloat16_where_there_are_many(height, dtype, layout, multiplied, convolutions):
+    layer, maps = pixelwise((height, 2), (1, 2))
+    layer, maps = layer.float(), maps.float().contiguous(memory_format=layout)
+    wanted = layer(maps)
+    convolutions.clear()
+    multiply_where_quicker(layer)
+    with torch.autocast("cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+        found = layer(maps)
+    assert bool(convolutions) is not multiplied
+    assert found.dtype == (dtype or torch.float32)
+    torch.testing.assert_close(found.float(), wanted, rtol=0.02, atol=0.02)
+
+
 @pytest.mark.parametrize("more", [{"groups": 2}, {"dilation": 2}, {"padding": "same"}, {"padding_mode": "reflect"}])
 def test_other_convolutions_are_left_alone(more) -> None:
     layer = nn.Conv2d(2, 2, 3, **{"padding": 1} | more)
-    multiply_small_maps(layer)
+    multiply_where_quicker(layer)
     assert type(layer) is nn.Conv2d
 
 
 def test_no_value_is_no_small_map() -> None:
     """What a convolution refuses stays refused, in its words."""
     layer = nn.Conv2d(2, 2, 5)
-    multiply_small_maps(layer)
+    multiply_where_quicker(layer)
     with pytest.raises(RuntimeError, match="Kernel size"):
         layer(torch.zeros(1, 2, 3, 3))
 
@@ -78,8 +133,8 @@ def test_a_whole_network_embeds_as_before(make) -> None:
     images = torch.rand(3, 3, embedder.architecture.height, embedder.architecture.width, dtype=torch.float64)
     wanted = embedder(images)
     names = list(embedder.state_dict())
-    multiply_small_maps(embedder)
-    assert any(isinstance(each, SmallMapConv2d) for each in embedder.modules())
+    multiply_where_quicker(embedder)
+    assert any(isinstance(each, ProductConv2d) for each in embedder.modules())
     assert list(embedder.state_dict()) == names
     torch.testing.assert_close(embedder(images), wanted, rtol=0, atol=1e-10)
     torch.testing.assert_close(copy.deepcopy(embedder)(images), wanted, rtol=0, atol=1e-10)
