@@ -110,6 +110,10 @@ class GalleryWriting(Protocol):
     """A gallery that is open for writing; see `writer.GalleryWriter`."""
 
     @property
+    def set_aside(self) -> Sequence[Path]:
+        """Where files of vectors are now that its database doesn't know."""
+
+    @property
     def dimension(self) -> int:
         """The embeddings' length."""
 

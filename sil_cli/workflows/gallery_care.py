@@ -26,7 +26,7 @@ from sil_cli.workflows.gallery_results import (
     TuneResult,
     VerifyResult,
 )
-from sil_cli.workflows.storage import gallery_store
+from sil_cli.workflows.storage import gallery_store, tell_set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -190,6 +190,7 @@ def remove_entries(
         )
     store = gallery_store(settings)
     with store.existing_writer() as writer:
+        tell_set_aside(writer, reporter)
         chosen = _ids_meant(writer, wanted, store.folder)
         missing = _not_found(writer, wanted, store.folder)
         if wanted and not chosen:
@@ -220,6 +221,7 @@ def tune_gallery(settings: Settings, reporter: Reporter, *, recall: float, facto
     """
     store = gallery_store(settings)
     with store.existing_writer() as writer:
+        tell_set_aside(writer, reporter)
         measured, chosen = writer.tune(reporter, recall=recall, factories=factories)
     exact = measured[0]
     return TuneResult(

@@ -23,7 +23,7 @@ from sil_cli.workflows.ingest.run import IndexRun
 from sil_cli.workflows.ingest.sources import STREAM, Source, SourceReader
 from sil_cli.workflows.locate import model_folder, target_folder
 from sil_cli.workflows.results import IndexResult
-from sil_cli.workflows.storage import gallery_store
+from sil_cli.workflows.storage import gallery_store, tell_set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -87,6 +87,7 @@ def index_gallery(settings: Settings, reporter: Reporter, helpers: Helpers | Non
     if helpers is not None:
         helpers.begin(model, len(known), loaded.engine)
     with store.writer(gallery_record(loaded)) as writer:
+        tell_set_aside(writer, reporter)
         if _belongs_to_another(folder, model):  # a folder beside another store: no writer has looked at it
             raise GalleryError(
                 f"{folder} keeps another model than that of {store.name}.", "Choose another folder with --gallery DIR."

@@ -186,6 +186,21 @@ def test_repair_sets_aside_and_compact_deletes_it(gallery) -> None:
     assert sil("gallery", "compact", gallery, "--json").document["set_aside_deleted"] == 0
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("index-gallery", "--model", "runs/001-ubs", "--gallery"), ("gallery", "remove", "--id", 1, "--yes", "--gallery")],
+)
+def test_whoever_writes_says_what_it_sets_aside(command, gallery) -> None:
+    (segment,) = (gallery / "vectors").iterdir()
+    for number in (77, 78):
+        shutil.copy(segment, gallery / "vectors" / f"segment-{number:06d}.faiss")
+    outcome = sil(*command, gallery)
+    assert outcome.code == 0
+    aside = gallery / "set-aside"
+    assert f"set aside: {aside / 'segment-000077.faiss'} and 1 more" in " ".join(outcome.error.split())
+    assert len(list(aside.iterdir())) == 2
+
+
 def test_repair_refuses_another_gallerys_database(gallery, in_world, tmp_path) -> None:
     other = tmp_path / "other"
     crops = sorted((in_world / first_query(in_world)).parent.glob("*.jpg"))[:2]

@@ -32,7 +32,7 @@ sil gallery export table.csv
 
 
 def command(
-    out: Annotated[Path, typer.Argument(metavar="FILE", help="A new .npz, .csv (with .npy beside) or .parquet file.")],
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="A .npz, .csv (with .npy beside) or .parquet file.")],
     camera: CameraOption = None,
     exclude_camera: ExcludeCameraOption = None,
     after: AfterOption = None,

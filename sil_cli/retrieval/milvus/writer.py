@@ -33,6 +33,7 @@ from sil_cli.retrieval.refusals import require_batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -63,6 +64,11 @@ class MilvusWriter:
 
     def __len__(self) -> int:
         return self._collection.count()
+
+    @property
+    def set_aside(self) -> Sequence[Path]:
+        """None: a server looks after its own files."""
+        return ()
 
     @property
     def model(self) -> Mapping[str, Any]:
