@@ -6,7 +6,8 @@
 2.14.1). The last stages of a ResNet at 64×32 have such maps.
 
 **Pixel by pixel**, a kernel of 1×1 in bfloat16: a whole training step of a ResNet-50 at 256×128 takes about 6 % less
-time there, kernels that have a stride less than half of theirs (docs/benchmarks.md).
+time there, kernels that have a stride less than half of theirs (docs/benchmarks.md). With few or odd numbers of
+channels, as MobileNet has them, nothing was gained.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ MOST_PIXELS = 8
 LEAST_PIXELS = 128
 """Of so many pixels and more what a kernel of 1×1 does is known to be quicker as a product."""
 
+CHANNELS = 64
+"""And of whole multiples of so many channels, both in and out."""
+
 
 class ProductConv2d(nn.Conv2d):
     """A convolution that is a matrix product where a CPU computes that more quickly."""
@@ -42,7 +46,7 @@ class ProductConv2d(nn.Conv2d):
         if window.pixels <= MOST_PIXELS and window.taps:
             found: Tensor = _Multiply.apply(input, self.weight, window)
             return found if self.bias is None else found + self.bias.to(found.dtype).view(-1, 1, 1)
-        if window.is_pixelwise and window.pixels >= LEAST_PIXELS and _lies_by_pixels(input) and _in_bfloat16(input):
+        if window.is_pixelwise and window.pixels >= LEAST_PIXELS and _suits_products(self, input):
             return _multiply_pixels(input, self)
         return super().forward(input)
 
@@ -54,13 +58,11 @@ def multiply_where_quicker(module: nn.Module) -> None:
             layer.__class__ = ProductConv2d
 
 
-def _lies_by_pixels(maps: Tensor) -> bool:
-    return maps.is_contiguous(memory_format=torch.channels_last)
-
-
-def _in_bfloat16(maps: Tensor) -> bool:
+def _suits_products(layer: nn.Conv2d, maps: Tensor) -> bool:
+    """Whether a kernel of 1×1 is a quick product of these maps: in bfloat16, and each pixel's channels lie together."""
     kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else maps.dtype
-    return kind == torch.bfloat16
+    wide = layer.in_channels % CHANNELS == layer.out_channels % CHANNELS == 0
+    return wide and kind == torch.bfloat16 and maps.is_contiguous(memory_format=torch.channels_last)
 
 
 def _multiply_pixels(maps: Tensor, layer: nn.Conv2d) -> Tensor:

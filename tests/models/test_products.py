@@ -10,7 +10,7 @@ from tiny_network import tiny_embedder
 from torch import nn
 
 from sil_cli.models.embedder import Embedder
-from sil_cli.models.products import LEAST_PIXELS, MOST_PIXELS, ProductConv2d, multiply_where_quicker
+from sil_cli.models.products import CHANNELS, LEAST_PIXELS, MOST_PIXELS, ProductConv2d, multiply_where_quicker
 from sil_cli.models.record import Architecture
 
 SIZES = st.integers(1, 5)
@@ -54,10 +54,12 @@ def test_only_small_results_are_multiplied(height, multiplied, monkeypatch) -> N
     assert bool(convolutions) is not multiplied
 
 
-def pixelwise(size: tuple[int, int], stride: tuple[int, int], **how) -> tuple[nn.Conv2d, torch.Tensor]:
+def pixelwise(
+    size: tuple[int, int], stride: tuple[int, int], channels: tuple[int, int] = (5, 7), **how
+) -> tuple[nn.Conv2d, torch.Tensor]:
     torch.manual_seed(0)
-    maps = torch.randn(2, 5, *size, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
-    return nn.Conv2d(5, 7, 1, stride=stride, **how).double(), maps
+    maps = torch.randn(2, channels[0], *size, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    return nn.Conv2d(*channels, 1, stride=stride, **how).double(), maps
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ def convolutions(monkeypatch) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize("stride", [(1, 1), (2, 2), (1, 3)])
 @pytest.mark.parametrize("size", [(16, 8), (33, 17), (35, 26)])
 def test_a_kernel_of_one_pixel_gives_the_same_as_a_product(size, stride, bias, monkeypatch, convolutions) -> None:
-    monkeypatch.setattr("sil_cli.models.products._in_bfloat16", lambda _: True)
+    monkeypatch.setattr("sil_cli.models.products._suits_products", lambda *_: True)
     monkeypatch.setattr("sil_cli.models.products.LEAST_PIXELS", MOST_PIXELS + 1)
     layer, maps = pixelwise(size, stride, bias=bias)
     wanted = convolved(layer, maps)
@@ -86,18 +88,23 @@ def test_a_kernel_of_one_pixel_gives_the_same_as_a_product(size, stride, bias, m
     assert layer(maps).is_contiguous(memory_format=torch.channels_last)  # as the layers after it are quickest
 
 
+WIDE = (CHANNELS, 2 * CHANNELS)
+
+
 @pytest.mark.parametrize(
-    ("height", "dtype", "layout", "multiplied"),
+    ("height", "channels", "dtype", "layout", "multiplied"),
     [
-        (LEAST_PIXELS, torch.bfloat16, torch.channels_last, True),
-        (LEAST_PIXELS - 1, torch.bfloat16, torch.channels_last, False),
-        (LEAST_PIXELS, torch.float16, torch.channels_last, False),
-        (LEAST_PIXELS, None, torch.channels_last, False),
-        (LEAST_PIXELS, torch.bfloat16, torch.contiguous_format, False),
+        (LEAST_PIXELS, WIDE, torch.bfloat16, torch.channels_last, True),
+        (LEAST_PIXELS - 1, WIDE, torch.bfloat16, torch.channels_last, False),
+        (LEAST_PIXELS, (CHANNELS // 2, CHANNELS), torch.bfloat16, torch.channels_last, False),
+        (LEAST_PIXELS, (CHANNELS, CHANNELS + 8), torch.bfloat16, torch.channels_last, False),
+        (LEAST_PIXELS, WIDE, torch.float16, torch.channels_last, False),
+        (LEAST_PIXELS, WIDE, None, torch.channels_last, False),
+        (LEAST_PIXELS, WIDE, torch.bfloat16, torch.contiguous_format, False),
     ],
 )
-def test_pixels_are_multiplied_in_bfloat16_where_there_are_many(height, dtype, layout, multiplied, convolutions):
-    layer, maps = pixelwise((height, 2), (1, 2))
+def test_pixels_are_multiplied_where_that_is_quicker(height, channels, dtype, layout, multiplied, convolutions) -> None:
+    layer, maps = pixelwise((height, 2), (1, 2), channels)
     layer, maps = layer.float(), maps.float().contiguous(memory_format=layout)
     wanted = layer(maps)
     convolutions.clear()
