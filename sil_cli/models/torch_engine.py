@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from sil_cli.models.arithmetic import keep_wrong_layers_in_float32
+from sil_cli.models.convolution_products import multiply_where_quicker
 from sil_cli.models.extract import embed_batches
-from sil_cli.models.products import multiply_where_quicker
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,9 +14,9 @@ from sil_cli.data.protocol import read_protocol
 from sil_cli.errors import DataError, UsageError
 from sil_cli.models.arithmetic import keep_wrong_layers_in_float32
 from sil_cli.models.compiled import compile_backbone, obstacle_to_compiling
+from sil_cli.models.convolution_products import multiply_where_quicker
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.precision import half_precision
-from sil_cli.models.products import multiply_where_quicker
 from sil_cli.models.record import Architecture
 from sil_cli.models.stylize import make_style
 from sil_cli.models.weights import load_pretrained

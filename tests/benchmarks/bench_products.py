@@ -1,4 +1,4 @@
-"""Time kernels of 1×1 as convolutions and as matrix products (`sil_cli/models/products.py`), in one run.
+"""Time kernels of 1×1 as convolutions and as matrix products (`sil_cli/models/convolution_products.py`), in one run.
 
     python tests/benchmarks/bench_products.py
     python tests/benchmarks/bench_products.py --images 192 --threads 1
@@ -17,9 +17,9 @@ from collections import Counter
 import torch
 from torch import nn
 
+from sil_cli.models.convolution_products import multiply_where_quicker
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.heap import freed_memory_kept
-from sil_cli.models.products import multiply_where_quicker
 from sil_cli.models.record import Architecture
 
 Kind = tuple[int, int, int, int, int]

@@ -33,9 +33,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sil_cli.models.arithmetic import keep_wrong_layers_in_float32
 from sil_cli.models.compiled import compile_backbone
+from sil_cli.models.convolution_products import multiply_where_quicker
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.heap import freed_memory_kept
-from sil_cli.models.products import multiply_where_quicker
 from sil_cli.models.record import IMAGENET_MEAN, IMAGENET_STD, Architecture
 from sil_cli.models.stylize import UniformBatchStyle
 from sil_cli.training.descent import Descent

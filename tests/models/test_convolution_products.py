@@ -9,8 +9,14 @@ from hypothesis import strategies as st
 from tiny_network import tiny_embedder
 from torch import nn
 
+from sil_cli.models.convolution_products import (
+    CHANNELS,
+    LEAST_PIXELS,
+    MOST_PIXELS,
+    ProductConv2d,
+    multiply_where_quicker,
+)
 from sil_cli.models.embedder import Embedder
-from sil_cli.models.products import CHANNELS, LEAST_PIXELS, MOST_PIXELS, ProductConv2d, multiply_where_quicker
 from sil_cli.models.record import Architecture
 
 SIZES = st.integers(1, 5)
@@ -75,8 +81,8 @@ def convolutions(monkeypatch) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize("stride", [(1, 1), (2, 2), (1, 3)])
 @pytest.mark.parametrize("size", [(16, 8), (33, 17), (35, 26)])
 def test_a_kernel_of_one_pixel_gives_the_same_as_a_product(size, stride, bias, monkeypatch, convolutions) -> None:
-    monkeypatch.setattr("sil_cli.models.products._suits_products", lambda *_: True)
-    monkeypatch.setattr("sil_cli.models.products.LEAST_PIXELS", MOST_PIXELS + 1)
+    monkeypatch.setattr("sil_cli.models.convolution_products._suits_products", lambda *_: True)
+    monkeypatch.setattr("sil_cli.models.convolution_products.LEAST_PIXELS", MOST_PIXELS + 1)
     layer, maps = pixelwise(size, stride, bias=bias)
     wanted = convolved(layer, maps)
     convolutions.clear()
