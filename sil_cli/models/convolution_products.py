@@ -6,8 +6,8 @@
 2.14.1). The last stages of a ResNet at 64×32 have such maps.
 
 **Pixel by pixel**, a kernel of 1×1 in bfloat16: a whole training step of a ResNet-50 at 256×128 takes about 6 % less
-time there, kernels that have a stride less than half of theirs (docs/benchmarks.md). With few or odd numbers of
-channels, as MobileNet has them, nothing was gained.
+time there, and kernels that have a stride half to two thirds of theirs (docs/benchmarks.md). With few or odd numbers
+of channels, as MobileNet has them, nothing was gained.
 """
 
 from __future__ import annotations
