@@ -28,6 +28,8 @@ sil train --recipe supervised --source data/market1501
 
 sil train --style none --set train.second_pass=false
 
+sil train --select held-out
+
 sil train --resume
 
 torchrun --nproc-per-node 4 -m sil_cli train --set train.batch_norm=synchronised
@@ -60,6 +62,14 @@ def command(
         Path | None, typer.Option("--run", metavar="DIR", help="The run folder; default: the next number in runs.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Same seed, same run.")] = None,
+    select: Annotated[
+        str | None,
+        typer.Option(
+            "--select",
+            metavar="last|held-out",
+            help="The epoch to keep: the last, or the best on the sources' held-out identities.",
+        ),
+    ] = None,
     tensorboard: Annotated[
         bool | None, typer.Option("--tensorboard", help="Write metrics for TensorBoard too.", show_default=False)
     ] = None,
@@ -81,6 +91,7 @@ def command(
                     "recipe": recipe,
                     "run": run,
                     "seed": seed,
+                    "select": select,
                     "tensorboard": tensorboard,
                     "resume": resume,
                 },

@@ -51,7 +51,7 @@ def calibrate(settings: Settings, reporter: Reporter) -> CalibrateResult:
         raise DataError(
             f"Everyone in {', '.join(dataset.name for dataset in datasets)} was learnt by {folder}, so a threshold "
             "measured on them would be too good.",
-            "Name a labelled data set with `sil calibrate --on DIR`, or train with --set train.select=held-out.",
+            "Name a labelled data set with `sil calibrate --on DIR`, or train with --select held-out.",
         )
     loaded = load(folder, settings, reporter, images=sum(len(records) for _, records in people), exact=True)
     scores = []

@@ -200,7 +200,7 @@ class TestTrain:
         assert not (small / "runs").exists()
 
     def test_held_out_selection_is_said(self, small) -> None:
-        document = sil("train", *self.flags("--set", "train.select=held-out", "--json")).document
+        document = sil("train", *self.flags("--select", "held-out", "--json")).document
         assert document["selected"].startswith("held-out: epoch ")
 
     def test_one_person_is_too_few(self, empty) -> None:

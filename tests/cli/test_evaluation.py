@@ -261,7 +261,7 @@ class TestCalibrate:
             update={"folder": str(folder), "manifest_sha256": only.info.manifest_sha256}
         )
         (run / "run.json").write_text(facts.model_copy(update={"sources": [changed]}).model_dump_json())
-        assert_told(sil("calibrate", "--model", run), 1, "was learnt by", "--on DIR", "train.select=held-out")
+        assert_told(sil("calibrate", "--model", run), 1, "was learnt by", "--on DIR", "--select held-out")
 
     def test_a_calibration_of_another_model_is_not_used(self, run) -> None:
         stale = Calibration(
