@@ -139,20 +139,27 @@ def command(
 
         result = evaluate_targets(settings, current.reporter)
         if isinstance(result, TargetsResult):
-            _show_targets(current, result)
+            _show_targets(current, result, settings.train.runs)
         else:
-            _show(current, result)
+            _show(current, result, settings.train.runs)
         current.finish(result)
 
 
-def _show(current: Session, result: EvaluateResult) -> None:
+def _show(current: Session, result: EvaluateResult, runs: Path) -> None:
     current.out.print(_scores(result))
     for line in _lines(result):
         current.out.print(line, highlight=False, soft_wrap=True)
-    current.next_command(f"Results in {result.results}.", "sil index-gallery" if result.fingerprint else None)
+    following = _index_with(result.model, runs) if result.fingerprint else None
+    current.next_command(f"Results in {result.results}.", following)
 
 
-def _show_targets(current: Session, result: TargetsResult) -> None:
+def _index_with(model: Path, runs: Path) -> str:
+    from sil_cli.workflows.locate import model_option
+
+    return f"sil index-gallery{model_option(model, runs)}"
+
+
+def _show_targets(current: Session, result: TargetsResult, runs: Path) -> None:
     table = Table(title=escape(result.model), title_justify="left")
     table.add_column("target")
     ranks = [rank for rank in result.targets[0].cmc if rank <= SHOWN_RANK]
@@ -165,7 +172,7 @@ def _show_targets(current: Session, result: TargetsResult) -> None:
     current.out.print(f"In percent. Conditions: {escape(_listed(result.conditions))}.", highlight=False, soft_wrap=True)
     current.out.print("± is the standard deviation over the splits (n − 1).", highlight=False, soft_wrap=True)
     files = ", ".join(str(target.results) for target in result.targets)
-    current.next_command(f"Results in {files}.", "sil index-gallery")
+    current.next_command(f"Results in {files}.", _index_with(result.model, runs))
 
 
 def _spread(rate: Spread) -> str:

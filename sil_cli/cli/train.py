@@ -99,7 +99,7 @@ def command(
                 "model": {"weights": weights},
             }
         )
-        current.settings(flags)  # wrong settings are told at once, before torch is loaded
+        settings = current.settings(flags)  # wrong settings are told at once, before torch is loaded
         from sil_cli.workflows.train import train
 
         result = train(flags, config, current.reporter, launch=current.launch)
@@ -113,11 +113,14 @@ def command(
         kept = f"{result.selected}, averaged weights" if result.weights == "averaged" else result.selected
         table.add_row("model kept", kept)
         current.out.print(table)
-        current.next_command(f"A model in {result.checkpoint}.", _next(result))
+        current.next_command(f"A model in {result.checkpoint}.", _next(result, settings.train.runs))
         current.finish(result)
 
 
-def _next(result: TrainResult) -> str:
+def _next(result: TrainResult, runs: Path) -> str:
+    from sil_cli.workflows.locate import model_option
+
+    command = f"sil evaluate{model_option(result.run, runs)}"
     if result.target is None:
-        return "sil evaluate --target DIR"
-    return "sil evaluate" if result.target.parent == Path("data") else f"sil evaluate --target {result.target}"
+        return f"{command} --target DIR"
+    return command if result.target.parent == Path("data") else f"{command} --target {result.target}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 from sil_cli.data.manifest import is_dataset, prepared_datasets
@@ -124,6 +125,12 @@ def model_folder(model: Path | None, runs: Path) -> Path:
             )
         raise ModelError(f"There is no trained model in {runs} yet.", "Train one with `sil train`.")
     return finished[-1]
+
+
+def model_option(model: Path, runs: Path) -> str:
+    """What a command must be told so that it takes this model: nothing, where it does so of itself."""
+    finished = [run for run in numbered_runs(runs) if is_finished(run)]
+    return "" if finished and finished[-1].resolve() == model.resolve() else f" --model {shlex.quote(str(model))}"
 
 
 def _how_to_name(flag: str, data_folder: Path) -> str:

@@ -186,7 +186,9 @@ def test_doctor_reports(in_world) -> None:
 
 def test_every_command_ends_with_the_next_one(in_world, tmp_path) -> None:
     assert "Next: sil train" in sil("prepare-data", *TINY_DATA_FLAGS).out
-    assert "Next: sil evaluate" in sil("train", *TINY_TRAIN_FLAGS, "--run", tmp_path / "r").out
-    assert "Next: sil index-gallery" in sil("evaluate", "--model", "runs/001-ubs").out
+    assert (
+        f"Next: sil evaluate --model {tmp_path / 'r'}\n" in sil("train", *TINY_TRAIN_FLAGS, "--run", tmp_path / "r").out
+    )
+    assert "Next: sil index-gallery\n" in sil("evaluate", "--model", "runs/001-ubs").out
     assert "Next: sil query data/" in sil("index-gallery", "--model", "runs/001-ubs").out
     assert "Contact sheet in" in sil("query", first_query(in_world), "--sheet", tmp_path / "s.jpg").out
