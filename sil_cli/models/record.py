@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,6 +18,13 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 WEIGHTS_FILE = "model.safetensors"
 RECORD_FILE = "model.json"
 OTHER_MODEL = "Point --model at a finished run, or train one with `sil train`."
+
+
+class Normalisation(NamedTuple):
+    """What images are normalised by: (value − mean) / std of each channel of RGB values in 0..1."""
+
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
 
 
 class Architecture(BaseModel):

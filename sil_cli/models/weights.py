@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # on damaged bytes the unpickler may raise anything
+        if "TorchScript" in str(error):
+            raise ModelError(
+                f"{path} is a TorchScript program, as OpenAI published CLIP; programs in files are not run here.",
+                "If you trust it, save torch.jit.load(FILE).state_dict() with safetensors, and name that file.",
+            ) from error
         raise ModelError(f"{path} can't be read as weights: it is damaged or holds other objects.", fix) from error
     state = _unwrapped(state)
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
@@ -111,7 +117,13 @@ def _of_imagenet(name: str) -> dict[str, Tensor]:
 def _of_timm(name: str) -> dict[str, Tensor]:
     import timm
 
-    state: dict[str, Tensor] = timm.create_model(name, pretrained=True, num_classes=0).state_dict()
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)  # offline it tells each of its twelve attempts
+    try:
+        state: dict[str, Tensor] = timm.create_model(name, pretrained=True, num_classes=0).state_dict()
+    finally:
+        hub.setLevel(level)
     return state
 
 

@@ -13,6 +13,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 TrainPrecision = Literal["auto", "float32", "bfloat16", "float16"]
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Deviation = Annotated[float, Field(gt=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Stages = Annotated[
     tuple[Positive, ...],

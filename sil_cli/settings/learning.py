@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from sil_cli.settings.fields import (
+    Deviation,
     Positive,
     Section,
     Share,
@@ -77,6 +78,12 @@ class ModelSettings(Section):
     neck: bool = Field(True, description="a batch norm without a shift before the embedding")
     dimension: int | None = Field(
         None, ge=8, le=65_536, description="length of an embedding, by a linear layer; default: the backbone's"
+    )
+    mean: tuple[Share, Share, Share] | None = Field(
+        None, description="subtracted from RGB values in 0..1; default: what the backbone's published weights want"
+    )
+    std: tuple[Deviation, Deviation, Deviation] | None = Field(
+        None, description="what they are divided by after that; default: what the backbone's published weights want"
     )
 
 

@@ -10,12 +10,13 @@ from pydantic import ValidationError
 from sil_cli.errors import ModelError
 from sil_cli.models.choose import NOWHERE, EngineWish, LoadedModel
 from sil_cli.models.embedder import Embedder
-from sil_cli.models.record import Architecture, ModelRecord, fingerprint_of
+from sil_cli.models.record import ModelRecord, fingerprint_of
 from sil_cli.models.torch_engine import make_torch_engine
 from sil_cli.runtime import resolve_device
-from sil_cli.settings import read_toml
+from sil_cli.settings import ModelSettings, read_toml
 from sil_cli.training.checkpoint import NAME, read_checkpoint
 from sil_cli.training.run_folder import SETTINGS_FILE
+from sil_cli.workflows.compose_training import architecture
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,16 +46,15 @@ def load_checkpoint_model(path: Path, wish: EngineWish, reporter: Reporter) -> L
     state = read_checkpoint(path)
     network = read_toml(path.parent / SETTINGS_FILE).get("model", {})
     try:
-        architecture = Architecture(
-            **{name: network[name] for name in network.keys() & Architecture.model_fields.keys()}
-        )
-        embedder = Embedder(architecture)
+        known = {name: network[name] for name in network.keys() & ModelSettings.model_fields.keys()}
+        as_trained = architecture(ModelSettings(**known))
+        embedder = Embedder(as_trained)
         embedder.load_state_dict(state.embedder)
     except (ValidationError, RuntimeError, TypeError) as error:
         raise ModelError(f"{path} does not fit the {SETTINGS_FILE} beside it.", fix) from error
     weights = {name: tensor.contiguous() for name, tensor in embedder.state_dict().items()}
-    fingerprint = fingerprint_of(architecture, safetensors.torch.save(weights))
+    fingerprint = fingerprint_of(as_trained, safetensors.torch.save(weights))
     engine = make_torch_engine(embedder, fingerprint, device=resolve_device(wish.device))
-    record = ModelRecord(architecture=architecture, dimension=embedder.dimension, fingerprint=fingerprint)
+    record = ModelRecord(architecture=as_trained, dimension=embedder.dimension, fingerprint=fingerprint)
     reporter.note(f"Embedding with {engine.name}, as after iteration {state.iteration} of an unfinished run.")
     return LoadedModel(engine, record, NOWHERE)

@@ -13,13 +13,14 @@ from sil_cli.data.pixels import open_pixels
 from sil_cli.data.protocol import read_protocol
 from sil_cli.errors import DataError, UsageError
 from sil_cli.models.arithmetic import keep_wrong_layers_in_float32
+from sil_cli.models.backbones import published_normalisation
 from sil_cli.models.compiled import compile_backbone, obstacle_to_compiling
 from sil_cli.models.convolution_products import multiply_where_quicker
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.precision import half_precision
 from sil_cli.models.record import Architecture
 from sil_cli.models.stylize import make_style
-from sil_cli.models.weights import load_pretrained
+from sil_cli.models.weights import IMAGENET, load_pretrained
 from sil_cli.runtime import cpu_count, resolve_device
 from sil_cli.training.interleaved import Interleaved
 from sil_cli.training.loop import LoopOptions, Training
@@ -120,6 +121,8 @@ def compose(
             f"Choose among 1 to {embedder.backbone.stages}.",
         )
     if fresh and ranks.is_first:
+        if settings.model.weights == IMAGENET:
+            reporter.note(f"Taking the published weights of {settings.model.backbone}; downloading, if not yet here.")
         load_pretrained(embedder, settings.model.weights)
     if device.type == "cpu":
         multiply_where_quicker(embedder)
@@ -162,8 +165,14 @@ def _mend_bfloat16(embedder: Embedder, reporter: Reporter) -> None:
 
 
 def architecture(model: ModelSettings) -> Architecture:
-    """What must be known to build the model that the settings ask for."""
-    return Architecture(**model.model_dump(exclude={"weights"}))
+    """What must be known to build the model that the settings ask for.
+
+    Raises:
+        UsageError: There is no such backbone, or timm is not installed.
+    """
+    published = published_normalisation(model.backbone)
+    named = model.model_dump(exclude={"weights", "mean", "std"})
+    return Architecture(**named, mean=model.mean or published.mean, std=model.std or published.std)
 
 
 def _refuse_contradictions(settings: Settings) -> None:

@@ -228,5 +228,10 @@ def test_a_size_that_patches_do_not_divide_is_refused():
         make_backbone("vit_b_16", height=60, width=32)
 
 
+def test_a_timm_model_that_fails_at_such_images_is_refused_when_it_is_built():
+    with pytest.raises(UsageError, match="divisible by patch size"):
+        make_backbone("timm:vit_small_patch16_dinov3", height=60, width=32)
+
+
 def test_every_name_is_of_one_family():
     assert len(set(NAMES)) == len(NAMES) == 2 * len(RESNETS) + len(OSNETS) + len(MOBILES) + 1

@@ -80,6 +80,15 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, capsys) -> None:
     assert "executed" not in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")
+def test_a_program_in_a_file_is_not_run(tmp_path) -> None:
+    network = torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2))
+    network.save(tmp_path / "clip.pt")
+    with pytest.raises(ModelError, match="TorchScript program") as raised:
+        loaded(str(tmp_path / "clip.pt"))
+    assert "state_dict()" in raised.value.fix
+
+
 def test_damaged_and_missing_files_are_told(tmp_path) -> None:
     for name in ("w.pth", "w.safetensors"):
         (tmp_path / name).write_bytes(b"not weights")

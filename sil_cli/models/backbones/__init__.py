@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Literal
 from sil_cli.models.backbones.names import IBN, OSNETS, TIMM, VIT, check_backbone
 from sil_cli.models.backbones.osnet import make_osnet
 from sil_cli.models.backbones.resnet import make_resnet
-from sil_cli.models.backbones.timm_net import TimmBackbone
+from sil_cli.models.backbones.timm_net import TimmBackbone, timm_normalisation
 from sil_cli.models.backbones.torchvision_nets import make_mobile
 from sil_cli.models.backbones.vit import StagedViT
+from sil_cli.models.record import Normalisation
 
 if TYPE_CHECKING:
     from sil_cli.models.backbones.staged import Backbone
@@ -45,3 +46,13 @@ def make_backbone(
     if name == VIT:
         return StagedViT(height=height, width=width)
     return make_mobile(name)
+
+
+def published_normalisation(name: str) -> Normalisation:
+    """What a backbone's published weights expect of images.
+
+    Raises:
+        UsageError: There is no backbone of this name, or timm is not installed.
+    """
+    check_backbone(name)
+    return timm_normalisation(name.removeprefix(TIMM)) if name.startswith(TIMM) else Normalisation()
