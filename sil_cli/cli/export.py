@@ -54,6 +54,7 @@ def command(
         )
         from sil_cli.models.export_record import described
         from sil_cli.workflows.export import export
+        from sil_cli.workflows.locate import model_option
 
         result = export(settings, current.reporter)
         table = Table(title=f"Cosine to torch float32 on {result.crops} crops", title_justify="left")
@@ -63,6 +64,7 @@ def command(
             table.add_row(described(how, result.float32_front), f"{agreement.min:.6f}", f"{agreement.mean:.6f}")
         current.out.print(table)
         size = f"{result.height}×{result.width}, {result.precision}, {result.bytes / 2**20:.0f} MiB"
-        following = "sil index-gallery" + (f" --model {result.file}" if result.precision == "int8" else "")
-        current.next_command(f"{result.file} ({size}).", following)
+        beside = result.precision == "float32" and result.file.parent.resolve() == result.model.resolve()
+        chosen = model_option(result.model if beside else result.file, settings.train.runs)
+        current.next_command(f"{result.file} ({size}).", f"sil index-gallery{chosen}")
         current.finish(result)
