@@ -153,10 +153,12 @@ def _show(current: Session, result: EvaluateResult, runs: Path) -> None:
     current.next_command(f"Results in {result.results}.", following)
 
 
-def _index_with(model: Path, runs: Path) -> str:
+def _index_with(model: Path, runs: Path) -> str | None:
+    """The command that fills a gallery by this model; None for a checkpoint, which no gallery takes."""
+    from sil_cli.workflows.engine import CHECKPOINT_SUFFIX
     from sil_cli.workflows.locate import model_option
 
-    return f"sil index-gallery{model_option(model, runs)}"
+    return None if model.suffix == CHECKPOINT_SUFFIX else f"sil index-gallery{model_option(model, runs)}"
 
 
 def _show_targets(current: Session, result: TargetsResult, runs: Path) -> None:

@@ -311,6 +311,7 @@ def test_a_checkpoint_is_the_model_as_it_was_then(in_world, tmp_path) -> None:
         (tmp_path / "run" / name).unlink()
     checkpoint = sorted((tmp_path / "run").glob("checkpoint-*.pt"))[-1]
     document = sil("evaluate", "--model", checkpoint, "--json").document
+    assert "Next: " not in sil("evaluate", "--model", checkpoint).out
     assert document["mAP"] == finished["mAP"]
     assert document["fingerprint"] == finished["fingerprint"]
     assert sil("evaluate", "--model", checkpoint, "--engine", "onnxruntime").code == 1
