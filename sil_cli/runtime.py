@@ -101,6 +101,19 @@ def stop_at_safe_point() -> Iterator[StopRequest]:
             signal.signal(each, handler)
 
 
+@contextlib.contextmanager
+def termination_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM interrupt as Ctrl-C does; by default a process dies of it without a word, its files left about."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def cpu_count() -> int:
     """The number of cores this process may use (its affinity, not the machine's size)."""
     if hasattr(os, "sched_getaffinity"):

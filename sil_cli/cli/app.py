@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from sil_cli import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 OVERVIEW = """
 Recognise a person across camera networks that the model has never seen.
@@ -45,6 +49,44 @@ GALLERY = "gallery"
 """The group of commands that look after a gallery."""
 
 
+class Program(TyperGroup):
+    """All commands. A command line that can't be read is told as every other error is."""
+
+    def main(self, args: Sequence[str] | None = None, **options: Any) -> Any:
+        """Read a command line and run it.
+
+        Raises:
+            SystemExit: With the exit code, as always when `standalone_mode` is on, which is the default.
+        """
+        if not options.pop("standalone_mode", True):
+            return super().main(args, standalone_mode=False, **options)
+        words = list(sys.argv[1:] if args is None else args)
+        try:
+            code = super().main(words, standalone_mode=False, **options)
+        except typer.TyperException as error:
+            _tell_of_usage(error, as_json="--json" in words)
+            code = error.exit_code
+        sys.exit(code or 0)
+
+
+def _tell_of_usage(error: typer.TyperException, *, as_json: bool) -> None:
+    from sil_cli.cli.session import tell
+    from sil_cli.cli.terminal import Terminal
+    from sil_cli.errors import UsageError
+
+    what = error.format_message().strip().replace("Value error, ", "")  # pydantic's mark, from within typer
+    if what:  # else there were no words at all, and the help has been shown
+        asked = " ".join(_names(getattr(error, "ctx", None)))
+        tell(UsageError(f"{what.rstrip('.')}.", f"See `{asked} --help`."), Terminal(stderr=True), as_json=as_json)
+
+
+def _names(context: Any) -> list[str]:
+    """The command that a context is of, from the program's name on."""
+    if context is None or context.parent is None:
+        return ["sil"]
+    return [*_names(context.parent), str(context.info_name)]
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         sys.stdout.write(f"sil {__version__}\n")
@@ -68,6 +110,7 @@ def make_app(asked: str | None = None) -> typer.Typer:
     """
     app = typer.Typer(
         name="sil",
+        cls=Program,
         help=OVERVIEW,
         no_args_is_help=True,
         rich_markup_mode="rich",

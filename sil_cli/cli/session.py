@@ -19,7 +19,7 @@ from sil_cli.cli.terminal import Terminal, escape
 from sil_cli.errors import AlreadyToldError, InterruptedWorkError, SilError, UsageError
 from sil_cli.files import concerned
 from sil_cli.launch import ALONE, Launch, read_launch
-from sil_cli.runtime import SilentReporter
+from sil_cli.runtime import SilentReporter, termination_as_interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,26 +128,44 @@ def session(common: Common, *, spreads: bool = False) -> Iterator[Session]:
         raise
     except BrokenPipeError:
         # Whoever read stdout has left (`sil query … | head`): nothing is left to say, and nobody to say it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        let_go_of_stdout()
         raise typer.Exit(1) from None
     except BaseException as error:
         if common.debug and not isinstance(error, InterruptedWorkError):
             traced = "".join(traceback.format_exception(error))
             current.messages.print(escape_markup(traced), highlight=False)
         told = as_sil_error(error)
-        if isinstance(told, AlreadyToldError):
-            raise typer.Exit(told.exit_code) from None
-        current.messages.print(f"[bold red]Error:[/bold red] {escape(told.what)}", highlight=False, soft_wrap=True)
-        current.messages.print(f"       {escape(told.fix)}", highlight=False, soft_wrap=True)
-        if common.as_json and current.launch.is_last:  # or else the one document is that of the next attempt
-            print_json({"error": {"what": told.what, "fix": told.fix, "exit_code": told.exit_code}})
+        if not isinstance(told, AlreadyToldError):
+            # Of several processes that will be started again, the one document is that of the last attempt.
+            tell(told, current.messages, as_json=common.as_json and current.launch.is_last)
         raise typer.Exit(told.exit_code) from None
+
+
+def tell(told: SilError, messages: Terminal, *, as_json: bool) -> None:
+    """Say what went wrong and what to do: two lines on stderr, and the one document where it was asked for.
+
+    What can't be said, because stderr or stdout is closed or full, is left unsaid.
+    """
+    with contextlib.suppress(OSError):
+        messages.print(f"[bold red]Error:[/bold red] {escape(told.what)}", highlight=False, soft_wrap=True)
+        messages.print(f"       {escape(told.fix)}", highlight=False, soft_wrap=True)
+    if as_json:
+        try:
+            print_json({"error": {"what": told.what, "fix": told.fix, "exit_code": told.exit_code}})
+        except OSError:
+            let_go_of_stdout()
+
+
+def let_go_of_stdout() -> None:
+    """Send what stdout still holds to nowhere: when the program ends Python would try, and fail, to write it."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _together(launch: Launch, *, spreads: bool) -> contextlib.AbstractContextManager[None]:
     """Around the work of a command in each of its processes."""
     if launch.count == 1:
-        return contextlib.nullcontext()
+        return termination_as_interrupt()
     if not spreads:
         if not launch.is_first:
             raise AlreadyToldError(UsageError.exit_code)
@@ -160,8 +178,15 @@ def _together(launch: Launch, *, spreads: bool) -> contextlib.AbstractContextMan
 
 
 def print_json(document: object) -> None:
-    """Write one JSON document to stdout."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write one JSON document to stdout, if that is open.
+
+    Halves of characters, which stand for bytes of names that are not UTF-8, are written as JSON's \\u escapes.
+    """
+    if sys.stdout is None:  # closed by whoever started the program
+        return
+    utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+    text = json.dumps(document, indent=2, ensure_ascii=not utf8, allow_nan=False)
+    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
     sys.stdout.flush()
 
 

@@ -38,6 +38,10 @@ class Terminal(Console):
         """Every text on its way out, be it printed or in a table; `escape` has done most of them before."""
         return super().render_str(_BUT_LINES.sub(_escaped, text), **options)
 
+    def on_broken_pipe(self) -> None:
+        """Tell the caller that nobody reads any more; rich itself would end the program here."""
+        raise BrokenPipeError
+
 
 def _escaped(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode("ascii")
