@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,19 +53,35 @@ GALLERY = "gallery"
 class Program(TyperGroup):
     """All commands. A command line that can't be read is told as every other error is."""
 
-    def main(self, args: Sequence[str] | None = None, **options: Any) -> Any:
-        """Read a command line and run it.
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Read a command line and run it, as typer does.
 
         Raises:
-            SystemExit: With the exit code, as always when `standalone_mode` is on, which is the default.
+            SystemExit: With the exit code, in `standalone_mode`.
         """
-        if not options.pop("standalone_mode", True):
-            return super().main(args, standalone_mode=False, **options)
-        words = list(sys.argv[1:] if args is None else args)
+        read = partial(
+            super().main,
+            args,
+            prog_name,
+            complete_var,
+            standalone_mode=False,
+            windows_expand_args=windows_expand_args,
+            **extra,
+        )
+        if not standalone_mode:
+            return read()
         try:
-            code = super().main(words, standalone_mode=False, **options)
+            code = read()
         except typer.TyperException as error:
-            _tell_of_usage(error, as_json="--json" in words)
+            _tell_of_usage(error, as_json="--json" in (sys.argv[1:] if args is None else args))
             code = error.exit_code
         sys.exit(code or 0)
 

@@ -180,7 +180,7 @@ def _together(launch: Launch, *, spreads: bool) -> contextlib.AbstractContextMan
 def print_json(document: object) -> None:
     """Write one JSON document to stdout, if that is open.
 
-    Halves of characters, which stand for bytes of names that are not UTF-8, are written as JSON's \\u escapes.
+    Halves of characters, which stand for bytes of names that are not UTF-8, are written as escapes of JSON.
     """
     if sys.stdout is None:  # closed by whoever started the program
         return

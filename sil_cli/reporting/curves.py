@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CURVES_FILE = "curves.png"
 TITLES = {
     "loss": "Loss",
     "learning_rate": "Learning rate",

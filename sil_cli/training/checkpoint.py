@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sil_cli.errors import ModelError
-from sil_cli.files import write_bytes
+from sil_cli.files import one_line, open_file, write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,6 +104,7 @@ def load_checkpoint(folder: Path, reporter: Reporter) -> TrainingState:
 
     Raises:
         ModelError: There is none, all are damaged, or it is of another format.
+        OSError: One can't be read; it may be whole, so nothing is deleted.
     """
     found = checkpoints(folder)
     if not found:
@@ -126,6 +127,7 @@ def read_checkpoint(path: Path) -> TrainingState:
 
     Raises:
         ModelError: It is damaged or of another format.
+        OSError: It can't be read.
     """
     content = _content(path)
     if content is None:
@@ -134,15 +136,23 @@ def read_checkpoint(path: Path) -> TrainingState:
 
 
 def _content(path: Path) -> dict[str, Any] | None:
+    """What a checkpoint holds; None where its bytes are damaged."""
+    with open_file(path) as stream:
+        content = stream.read()  # apart from unpickling: bytes that can't be read are no damaged bytes
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception:  # on damaged bytes the unpickler may raise anything
         return None
-    return content if isinstance(content, dict) and "format" in content else None
+    return loaded if isinstance(loaded, dict) and "format" in loaded else None
 
 
 def _state(content: dict[str, Any], path: Path) -> TrainingState:
     if content.pop("format") != FORMAT:
         raise ModelError(f"{path} was written by another version.", _ANEW)
-    selected = content.pop("selected")
-    return TrainingState(**content, selected=Selected(**selected) if selected else None)
+    try:
+        selected = content.pop("selected")
+        return TrainingState(**content, selected=Selected(**selected) if selected else None)
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{path} does not hold what a checkpoint does: {one_line(error)}.", _ANEW) from error

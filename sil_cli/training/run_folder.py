@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SETTINGS_FILE = "settings.toml"
 FACTS_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
+CURVES_FILE = "curves.png"
 
 
 class SourceFacts(BaseModel):

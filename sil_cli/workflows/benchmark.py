@@ -16,14 +16,15 @@ from sil_cli.evaluation.comparison import paired_difference
 from sil_cli.files import write_json, write_text
 from sil_cli.models.record import read_record
 from sil_cli.reporting.score_table import Score, ScoreRow, ScoreTable
-from sil_cli.settings import load_settings, merge, read_toml
+from sil_cli.settings import load_settings, merge
 from sil_cli.training.checkpoint import checkpoints
-from sil_cli.training.run_folder import FACTS_FILE, SETTINGS_FILE, read_facts
+from sil_cli.training.run_folder import FACTS_FILE, read_facts
 from sil_cli.workflows.benchmark_results import BenchmarkResult, Difference, MethodScores, RunScores
 from sil_cli.workflows.evaluate_targets import Spread, TargetScores, score_target, spread
 from sil_cli.workflows.locate import is_finished, split_folders
 from sil_cli.workflows.protocol import plan_of, prepare_protocol
-from sil_cli.workflows.train import refuse_other_data, refuse_other_settings, train
+from sil_cli.workflows.run_settings import SECTIONS, kept_settings, refuse_other_settings, settings_to_begin
+from sil_cli.workflows.train import refuse_other_data, train
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 SCORES_FILE = "scores.json"
 RECIPE_METHOD = "recipe"
 """What the one method is called where none is named: the recipe's own settings."""
+
+OF_THE_BENCHMARK = ("run", "sources", "seed", "resume")
+"""Settings of a training that a benchmark chooses for each of its own."""
 
 MEAN = "mean"
 """The column of the mean over all targets."""
@@ -63,9 +67,12 @@ def benchmark(flags: dict[str, Any], config: Path | None, reporter: Reporter) ->
     """Run a protocol; what is finished already is taken as it stands, so that a second call goes on.
 
     Raises:
-        UsageError: The protocol, a case or a method is unknown.
+        UsageError: The protocol, a case or a method is unknown, or an option is the benchmark's own to choose.
         SilError: A step of it failed, with what to do.
     """
+    for key in OF_THE_BENCHMARK:
+        if key in flags.get("train", {}):
+            raise UsageError(f"A benchmark sets train.{key} itself.", "Leave it out; seeds are named by --seeds.")
     settings = load_settings(flags=flags, config=config)
     name = settings.data.protocol
     if name is None:
@@ -116,7 +123,13 @@ def _run(job: Job, flags: dict[str, Any], config: Path | None, settings: Setting
         path.unlink(missing_ok=True)
     manifests = {target: _manifests(data / target) for target in job.protocol.targets}
     evaluated = settings.evaluate.model_dump(mode="json", exclude={"model", "target"})
-    key = {"fingerprint": read_record(job.run).fingerprint, "manifests": manifests, "evaluate": evaluated}
+    key = {
+        "fingerprint": read_record(job.run).fingerprint,
+        "manifests": manifests,
+        "evaluate": evaluated,
+        "rerank": settings.rerank.model_dump(mode="json") if settings.evaluate.rerank else None,
+        "inference": settings.inference.model_dump(mode="json"),
+    }
     known = _known(job.run / SCORES_FILE, key)
     if known is not None:
         return known
@@ -129,17 +142,26 @@ def _run(job: Job, flags: dict[str, Any], config: Path | None, settings: Setting
 
 def _train(job: Job, sources: list[Path], flags: dict[str, Any], config: Path | None, reporter: Reporter) -> None:
     """Train a job's model, or go on with it, unless it has finished; never take another run for it."""
-    wanted = merge(flags, dict(job.changes))  # the method's settings stand above all others
+    own = {"train": {"run": job.run, "sources": sources, "seed": job.seed}}
+    wanted = merge(merge(flags, dict(job.changes)), own)  # the method's settings stand above all others
     if not (job.run / FACTS_FILE).is_file():
-        own = {"train": {"run": job.run, "sources": sources, "seed": job.seed}}
-        train(merge(wanted, own), config, reporter, job.protocol)
+        train(wanted, config, reporter, job.protocol)
         return
-    now = load_settings(flags=wanted, config=config)
-    refuse_other_settings(wanted, now, read_toml(job.run / SETTINGS_FILE), job.run)
-    refuse_other_data([load_dataset(source) for source in sources], read_facts(job.run), job.run)
+    datasets = [load_dataset(source) for source in sources]
+    now, _ = settings_to_begin(wanted, config, datasets, job.protocol)
+    refuse_other_settings(_all_but_paths(now), now, kept_settings(job.run), job.run)
+    refuse_other_data(datasets, read_facts(job.run), job.run)
     if not is_finished(job.run):
-        of_this_machine = {key: flags[key] for key in ("device", "data") if key in flags}
+        of_this_machine = {section: values for section, values in flags.items() if section not in SECTIONS}
         train(of_this_machine | {"train": {"run": job.run, "resume": True}}, config, reporter)
+
+
+def _all_but_paths(settings: Settings) -> dict[str, Any]:
+    """All that a run must have begun with; of its sources the manifests are compared, of its recipe the settings."""
+    values = settings.model_dump(include=set(SECTIONS))
+    for key in ("sources", "recipe"):
+        del values["train"][key]
+    return values
 
 
 def _manifests(target: Path) -> list[str]:

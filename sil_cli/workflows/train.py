@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.data.protocol import Protocol, read_protocol
-from sil_cli.errors import DataError, ModelError, SilError, UsageError
+from sil_cli.errors import DataError, InterruptedWorkError, ModelError, SilError, UsageError
+from sil_cli.evaluation.calibration import CALIBRATION_FILE
 from sil_cli.files import one_line, remove_leftovers, write_bytes
 from sil_cli.launch import ALONE, Launch
 from sil_cli.locks import writer_lock
 from sil_cli.models.embedder import save_model
 from sil_cli.models.record import read_record
 from sil_cli.runtime import stop_at_safe_point
-from sil_cli.settings import load_settings, merge, read_recipe, read_toml
+from sil_cli.settings import load_settings
 from sil_cli.training.checkpoint import checkpoints, load_checkpoint
 from sil_cli.training.git_state import git_state
 from sil_cli.training.run_folder import (
+    CURVES_FILE,
     FACTS_FILE,
-    SETTINGS_FILE,
+    METRICS_FILE,
     RunFacts,
     SourceFacts,
     current_versions,
@@ -40,22 +42,16 @@ from sil_cli.workflows.locate import (
     source_folders,
 )
 from sil_cli.workflows.results import TrainResult
+from sil_cli.workflows.run_settings import kept_settings, settings_to_begin, settings_to_go_on, settings_to_keep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sil_cli.data.manifest import Dataset
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
     from sil_cli.training.checkpoint import TrainingState
     from sil_cli.training.loop import Training
-
-FREE_WHEN_RESUMING = {
-    "train": ("resume", "run", "runs", "tensorboard", "keep_checkpoints", "divergence"),
-}
-"""Settings that do not change what a run comes to."""
-
-GENERATED_RECIPE, PHOTOGRAPHS_RECIPE = "generated", "paper"
 
 
 def train(
@@ -67,8 +63,8 @@ def train(
 ) -> TrainResult:
     """Train a model, or go on with an unfinished run.
 
-    The recipe lies below the other origins of settings, and which one it is may depend on the data, so this
-    workflow resolves the settings itself.
+    Which settings a run has depends on its data, or on the run that is gone on with, so this workflow resolves them
+    itself.
 
     Args:
         flags: Nested values that the command line gave.
@@ -86,12 +82,10 @@ def train(
     reporter = company.reporter
     begun = company.decide(lambda: str(_begun(settings, company) or ""))
     if begun:
-        return _resume(Path(begun), settings, flags, config, company)
+        return _resume(Path(begun), flags, config, company)
     protocol = protocol or (None if settings.train.sources else read_protocol(settings.data.folder))
     datasets = load_sources(source_folders(settings.train.sources, settings.data.folder))
-    pinned = protocol.layer if protocol else {}
-    recipe = settings.train.recipe or pinned.get("train", {}).get("recipe") or choose_recipe(datasets)
-    settings = load_settings(flags=flags, config=config, recipe=merge(read_recipe(recipe), pinned))
+    settings, recipe = settings_to_begin(flags, config, datasets, protocol)
     agree_on(company, settings, datasets)
     if company.ranks.is_first:
         _refuse_to_write_over(settings.train.run)
@@ -102,7 +96,8 @@ def train(
     run = Path(company.decide(lambda: str(settings.train.run or new_run_folder(settings.train.runs, _label(settings)))))
     with _only_writer(run, company):
         if company.ranks.is_first:
-            write_settings(run, _kept_settings(settings, datasets, recipe))
+            _refuse_to_write_over(run)  # by another training, which began and ended while this one got ready
+            write_settings(run, settings_to_keep(settings, datasets, recipe))
             write_facts(run, _facts(settings, recipe, datasets, training, company.launch))
         training.share_state()
         training.start(reporter)
@@ -110,10 +105,14 @@ def train(
 
 
 def _refuse_to_write_over(run: Path | None) -> None:
-    if run is not None and (run / FACTS_FILE).exists():
+    if run is None or not run.is_dir():
+        return
+    if (run / FACTS_FILE).exists():
         raise UsageError(
             f"{run} already holds a run.", f"Go on with `sil train --resume --run {run}`, or name another."
         )
+    if is_finished(run) or checkpoints(run):
+        raise UsageError(f"{run} already holds a model.", "Name another folder with --run, or leave it out.")
 
 
 def _begun(settings: Settings, company: Company) -> Path | None:
@@ -121,11 +120,6 @@ def _begun(settings: Settings, company: Company) -> Path | None:
     if settings.train.resume:
         return settings.train.run or _newest_unfinished(settings.train.runs)
     return begun_by_this_launch(company, settings)
-
-
-def choose_recipe(datasets: list[Dataset]) -> str:
-    """The small recipe when every source is generated, the paper's when there is a photograph among them."""
-    return GENERATED_RECIPE if all(dataset.info.generated for dataset in datasets) else PHOTOGRAPHS_RECIPE
 
 
 def _label(settings: Settings) -> str:
@@ -137,20 +131,14 @@ def _label(settings: Settings) -> str:
     return settings.style.name
 
 
-def _resume(run: Path, settings: Settings, flags: dict[str, Any], config: Path | None, company: Company) -> TrainResult:
+def _resume(run: Path, flags: dict[str, Any], config: Path | None, company: Company) -> TrainResult:
     reporter = company.reporter
     if not (run / FACTS_FILE).is_file():
         raise UsageError(f"{run} holds no run to resume.", "Name a run folder with --run, or train without --resume.")
     facts = read_facts(run)
     if is_finished(run):
-        reporter.note(f"{run} has finished already; nothing is left to do.")
-        return _result(run, facts)
-    stored = read_toml(run / SETTINGS_FILE)
-    refuse_other_settings(flags, settings, stored, run)
-    free: dict[str, Any] = {key: flags[key] for key in ("device", "data") if key in flags}
-    given = flags.get("train", {})
-    free["train"] = {key: given[key] for key in FREE_WHEN_RESUMING["train"] if key in given}
-    settings = load_settings(flags=merge(stored, free), config=config)
+        return as_first(company, TrainResult, lambda: _complete(run, facts, flags, config, reporter))
+    settings = settings_to_go_on(kept_settings(run), flags, config, run=run)
     if settings.train.tensorboard:
         require_tensorboard()
     datasets = load_sources(list(settings.train.sources))
@@ -164,13 +152,41 @@ def _resume(run: Path, settings: Settings, flags: dict[str, Any], config: Path |
             settings, datasets, reporter, fresh=not has_begun, ranks=company.ranks, device=company.device
         )
         if state is not None:
-            training.restore(state)
+            _restore(training, state, run)
         training.share_state()
         if has_begun:
             reporter.note(f"Going on with {run} after iteration {training.iteration} of {training.total_iterations}.")
         else:
             training.start(reporter)
         return _finish(run, training, settings, company)
+
+
+def _complete(
+    run: Path, facts: RunFacts, flags: dict[str, Any], config: Path | None, reporter: Reporter
+) -> TrainResult:
+    """Make what a run lacks that was stopped after its model was kept: thresholds, and the picture of its curves."""
+    result = _result(run, facts)
+    has_curves, is_calibrated = (run / CURVES_FILE).is_file(), (run / CALIBRATION_FILE).is_file()
+    if has_curves and is_calibrated:
+        reporter.note(f"{run} has finished already; nothing is left to do.")
+        return result
+    settings = settings_to_go_on(kept_settings(run), flags, config, run=run)
+    reporter.note(f"The model in {run} is finished.")
+    if settings.train.calibrate and not is_calibrated:
+        calibrate_after_training(settings, run, reporter)
+    if not has_curves:
+        _draw_curves(run, reporter)
+    return result
+
+
+def _restore(training: Training, state: TrainingState, run: Path) -> None:
+    try:
+        training.restore(state)
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"The checkpoint in {run} does not fit the settings there: {one_line(error)}.",
+            "Start again without --resume, in a new run folder.",
+        ) from error
 
 
 def _last_state(run: Path, reporter: Reporter) -> TrainingState:
@@ -197,65 +213,40 @@ def _only_writer(run: Path, company: Company) -> Iterator[None]:
             stack.enter_context(held)
         if company.log is not None:
             stack.enter_context(company.log.opened(run))
-        yield
+        try:
+            yield
+        except KeyboardInterrupt:
+            if not (run / FACTS_FILE).exists():
+                raise
+            raise InterruptedWorkError("Stopped.", f"Go on with `sil train --resume --run {run}`.") from None
 
 
 def _newest_unfinished(runs: Path) -> Path:
     unfinished = [run for run in numbered_runs(runs) if not is_finished(run) and (run / FACTS_FILE).is_file()]
     if not unfinished:
-        raise UsageError(f"There is no unfinished run in {runs}.", "Name one with --run, or train without --resume.")
+        raise UsageError(
+            f"There is no unfinished numbered run in {runs}.", "Name one with --run DIR, or train without --resume."
+        )
     return unfinished[-1]
-
-
-def refuse_other_settings(given: Mapping[str, Any], settings: Settings, stored: Mapping[str, Any], run: Path) -> None:
-    """Refuse to take a run for what it is not.
-
-    Args:
-        given: Nested values that the command line gave; no others are looked at.
-        settings: What they were resolved to.
-        stored: The settings that the run began with.
-        run: Its folder.
-
-    Raises:
-        UsageError: A setting of the model, the style or the training has another value than the run began with.
-    """
-    for section in ("model", "style", "train", "supervised"):
-        for key in given.get(section, {}):
-            value = _plain(getattr(getattr(settings, section), key))
-            then = _plain(stored.get(section, {}).get(key))
-            if key not in FREE_WHEN_RESUMING.get(section, ()) and value != then:
-                raise UsageError(
-                    f"{run} began with {section}.{key} = {then}, not {value}.",
-                    "Leave that out to go on as it began, or train anew without --resume.",
-                )
 
 
 def refuse_other_data(datasets: Sequence[Dataset], facts: RunFacts, run: Path) -> None:
     """Refuse to go on with sources that have changed.
 
     Raises:
-        DataError: A source's manifest is not the one that the run began with.
+        DataError: A source's manifest is not the one that the run began with, or there are more or fewer sources.
     """
+    if len(datasets) != len(facts.sources):
+        raise DataError(
+            f"{run} began with {len(facts.sources)} sources, and its settings name {len(datasets)}.",
+            "Train anew in another folder.",
+        )
     for dataset, then in zip(datasets, facts.sources, strict=True):
         if dataset.info.manifest_sha256 != then.manifest_sha256:
             raise DataError(
                 f"{dataset.folder} is not the data that {run} began with (its manifest has changed).",
                 "Prepare it as it was, or train anew in another folder.",
             )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def _kept_settings(settings: Settings, datasets: list[Dataset], recipe: str) -> dict[str, Any]:
-    kept = settings.model_dump(mode="json", include={"device", "model", "style", "train", "supervised"})
-    kept["train"] |= {"sources": [str(dataset.folder) for dataset in datasets], "recipe": recipe}
-    for key in ("resume", "run"):
-        del kept["train"][key]
-    return kept
 
 
 def _facts(settings: Settings, recipe: str, datasets: list[Dataset], training: Training, launch: Launch) -> RunFacts:
@@ -318,7 +309,7 @@ def _keep(run: Path, training: Training, settings: Settings, reporter: Reporter)
     save_model(run, training.embedder)
     if settings.train.calibrate:
         calibrate_after_training(settings, run, reporter)
-    _draw_curves(run, training.history, reporter)
+    _draw_curves(run, reporter)
     return _result(run, facts)
 
 
@@ -343,12 +334,13 @@ def _metrics_writer(
             log.close()
 
 
-def _draw_curves(run: Path, history: list[dict[str, float]], reporter: Reporter) -> None:
+def _draw_curves(run: Path, reporter: Reporter) -> None:
     """Draw `curves.png`; the run is whole without it, so whatever goes wrong with it is only told."""
     try:
-        from sil_cli.reporting.curves import CURVES_FILE, curves_png
+        from sil_cli.reporting.curves import curves_png
+        from sil_cli.workflows.report_inputs import read_history
 
-        write_bytes(run / CURVES_FILE, curves_png(history))
+        write_bytes(run / CURVES_FILE, curves_png(read_history(run / METRICS_FILE)))
     except Exception as error:
         reporter.warn(f"{run} has no picture of its curves: {one_line(error)}.")
 

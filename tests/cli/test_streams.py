@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from commands import TINY_DATA_FLAGS, sil, start_sil
 
+FULL = Path("/dev/full")
 PROGRAM = [sys.executable, "-m", "sil_cli"]
 
 
@@ -63,9 +65,9 @@ def test_a_terminal_without_our_signs_still_gets_the_text() -> None:
     assert b"unexpected" not in done.stderr
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full on this system")
 def test_a_full_stdout_is_one_clear_error() -> None:
-    with open("/dev/full", "wb") as full:
+    with FULL.open("wb") as full:
         done = run("doctor", "--json", stdout=full)
     assert done.returncode == 1
     assert done.stderr.splitlines()[0] == b"Error: The disk is full."
@@ -73,9 +75,9 @@ def test_a_full_stdout_is_one_clear_error() -> None:
     assert b"Exception ignored" not in done.stderr
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full on this system")
 def test_a_full_stderr_does_not_cost_the_document() -> None:
-    with open("/dev/full", "wb") as full:
+    with FULL.open("wb") as full:
         done = subprocess.run(
             [*PROGRAM, "show", "nope", "--json"], stdout=subprocess.PIPE, stderr=full, check=False
         )  # fmt: skip
@@ -94,7 +96,7 @@ def test_a_closed_stdout_is_no_error_of_its_own() -> None:
 def test_a_table_whose_reader_has_left_says_nothing() -> None:
     read, write = os.pipe()
     os.close(read)
-    with open(write, "wb") as nobody:
+    with os.fdopen(write, "wb") as nobody:
         done = run("doctor", stdout=nobody)
     assert done.returncode == 1
     assert done.stderr == b""

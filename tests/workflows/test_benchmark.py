@@ -104,6 +104,64 @@ def test_a_finished_run_is_not_taken_for_another(finished):
     assert "train.temperature" in outcome.error
 
 
+@pytest.fixture
+def cases(finished, tmp_path, monkeypatch):
+    """A protocol of one's own, with a method of its own, that has run."""
+    folder, _ = finished
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(folder / "data")
+    write_protocol({"temperature": 0.06}, {"rho": 2.0, "clamp": True})
+    assert run_own().code == 0
+    return tmp_path
+
+
+def write_protocol(train, style) -> None:
+    import tomli_w
+
+    plan = {
+        "name": "Mine",
+        "generated": True,
+        "leave_one_out": True,
+        "settings": {"train": train},
+        "methods": {"mine": {"style": style}},
+    }
+    Path("mine.toml").write_text(tomli_w.dumps(plan))
+
+
+def run_own(*more):
+    return sil("benchmark", "mine.toml", *FLAGS, "--json", *more)
+
+
+def test_a_run_under_another_protocol_method_or_settings_file_is_refused(cases):
+    assert run_own().code == 0
+    write_protocol({"temperature": 0.07}, {"rho": 2.0, "clamp": True})
+    refused = run_own()
+    assert refused.code == 2
+    assert "train.temperature = 0.06" in refused.error
+    write_protocol({"temperature": 0.06}, {"rho": 2.0})
+    refused = run_own()
+    assert refused.code == 2
+    assert "style.clamp" in refused.error
+    write_protocol({"temperature": 0.06}, {"rho": 2.0, "clamp": True})
+    Path("sil.toml").write_text("[train]\nlearning_rate = 0.01\n")
+    refused = run_own()
+    assert refused.code == 2
+    assert "train.learning_rate" in refused.error
+
+
+def test_scores_of_another_reranking_are_not_taken(cases):
+    outcomes = [run_own("--set", "evaluate.rerank=true", "--set", f"rerank.k1={k1}") for k1 in (20, 3)]
+    shown = [outcome.document["runs"][0]["key"]["rerank"]["k1"] for outcome in outcomes]
+    assert shown == [20, 3]
+
+
+@pytest.mark.parametrize("key", ["seed=5", "resume=true", "run='x'"])
+def test_what_a_benchmark_chooses_itself_cannot_be_given(empty, key):
+    outcome = run("--set", f"train.{key}")
+    assert outcome.code == 2
+    assert "sets train." in outcome.error
+
+
 def test_it_goes_on_after_an_interruption(empty, monkeypatch):
     calls = []
     original = workflow.train
