@@ -1,4 +1,4 @@
-# `make demo` shows the whole path in a scratch folder; `make test` checks everything. Both set up what they need.
+# `make demo` shows the whole path in a scratch folder; `make test` checks all that is quick. Both set up what they need.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

@@ -9,27 +9,49 @@ from typing import TYPE_CHECKING, Any
 import typer.main
 
 from sil_cli.cli.app import make_app
+from sil_cli.cli.options import SHARED
 from sil_cli.settings import Section, Settings, read_recipe, recipe_names
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
 HERE = Path(__file__).parent
+TABLE = ("| argument | meaning |", "|---|---|")
+ABOUT_ALL = (
+    "A command ends with code 0 when it is done, 1 when it failed, 2 for wrong usage or settings, 130 when it was",
+    "stopped (Ctrl-C, SIGTERM). Errors are two lines on stderr: what is wrong, and what to do. With `--json` stdout holds",
+    'one JSON document, of an error too: `{"error": {"what": …, "fix": …, "exit_code": …}}`. Its rates are fractions,',
+    "where tables show percent.",
+    "",
+    "All commands take:",
+    "",
+)
 MARKUP = re.compile(r"\[/?[a-z ]*\]")
 
 
 def commands_page() -> str:
     """Every command with its arguments, options and examples."""
     program: Any = typer.main.get_command(make_app())
-    lines = ["# Commands", "", "Made by `make docs` from the program's own help.", ""]
-    for name, command in _flattened(program):
-        lines += [f"## sil {name}", "", command.help, "", "| argument | meaning |", "|---|---|"]
-        for parameter in command.params:
-            if parameter.name != "help":
-                lines.append(f"| `{_written(parameter)}` | {parameter.help} |")
-        examples = [line for line in MARKUP.sub("", command.epilog).splitlines() if line.startswith("sil ")]
+    commands = _flattened(program)
+    lines = ["# Commands", "", "Made by `make docs` from the program's own help.", "", *ABOUT_ALL, *TABLE]
+    lines += [_row(parameter) for parameter in commands[0][1].params if _is_shared(parameter)]
+    lines += ["", "`sil --version` prints the version, `sil --install-completion` lets the shell complete words.", ""]
+    for name, command in commands:
+        lines += [f"## sil {name}", "", command.help, "", *TABLE]
+        lines += [_row(parameter) for parameter in command.params if not _is_shared(parameter)]
+        examples = [line for line in MARKUP.sub("", command.epilog).splitlines() if line and line != "Examples"]
         lines += ["", "```", *examples, "```", ""]
     return "\n".join(lines)
+
+
+def _is_shared(parameter: Any) -> bool:
+    return parameter.name == "help" or getattr(parameter, "rich_help_panel", None) == SHARED
+
+
+def _row(parameter: Any) -> str:
+    panel = getattr(parameter, "rich_help_panel", None)
+    heading = f"*{panel}.* " if panel and panel != SHARED else ""
+    return f"| `{_written(parameter)}` | {heading}{parameter.help} |"
 
 
 def _flattened(group: Any, prefix: str = "") -> list[tuple[str, Any]]:
@@ -48,7 +70,22 @@ def settings_page() -> str:
         "# Settings",
         "",
         "Made by `make docs` from `sil_cli/settings/`. Strongest first: flags (`--set KEY=VALUE` reaches every key),",
-        "environment (`SIL_TRAIN__EPOCHS=5`), `sil.toml` or `--config FILE`, the recipe of `sil train`, the default.",
+        "environment (`SIL_TRAIN__EPOCHS=5`), `sil.toml` or `--config FILE`, the protocol, the recipe of `sil train`,",
+        "the default. A `sil.toml` in the working folder:",
+        "",
+        "```toml",
+        'device = "cpu"',
+        "",
+        "[train]",
+        "epochs = 20",
+        "milestones = [10, 15]",
+        "",
+        "[style]",
+        'name = "dbs"',
+        "```",
+        "",
+        'Values of `--set` are TOML too, or else plain text: `--set "train.milestones=[10, 15]"`,',
+        "`--set style.name=dbs`.",
         "",
         f"| key | default | {' | '.join(recipes)} | meaning |",
         "|---|---|" + "---|" * (len(recipes) + 1),
@@ -83,7 +120,9 @@ def _written(parameter: Any) -> str:
     option = str(parameter.opts[0])
     if not option.startswith("--"):
         return str(parameter.metavar).replace("|", "\\|")
-    return option if parameter.is_flag else f"{option} {parameter.metavar}".replace("|", "\\|")
+    if parameter.is_flag:
+        return "`, `".join([option, *parameter.secondary_opts])
+    return f"{option} {parameter.metavar}".replace("|", "\\|")
 
 
 def main() -> None:

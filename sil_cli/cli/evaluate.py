@@ -36,6 +36,7 @@ sil evaluate --model runs/001-ubs --target data/market1501
 sil evaluate --embeddings theirs.npz --metric euclidean
 
 sil evaluate --save-embeddings mine.npz
+
 sil evaluate --flip --rerank
 
 sil evaluate --model runs/001-ubs --model runs/002-dbs
@@ -84,10 +85,12 @@ def command(
         bool, typer.Option("--flip", help="Mean of each image and its mirror.", rich_help_panel=OPTIONS)
     ] = False,
     height: Annotated[
-        int | None, typer.Option("--height", help="Input height; default: as trained.", rich_help_panel=OPTIONS)
+        int | None,
+        typer.Option("--height", metavar="PIXELS", help="Input height; default: as trained.", rich_help_panel=OPTIONS),
     ] = None,
     width: Annotated[
-        int | None, typer.Option("--width", help="Input width; default: as trained.", rich_help_panel=OPTIONS)
+        int | None,
+        typer.Option("--width", metavar="PIXELS", help="Input width; default: as trained.", rich_help_panel=OPTIONS),
     ] = None,
     tracklets: Annotated[
         bool,

@@ -33,7 +33,7 @@ class ProjectionName(StrEnum):
 def command(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RUN", help="Run folders, side by side; default: the newest finished one."),
+        typer.Argument(metavar="[RUN...]", help="Run folders, side by side; default: the newest finished one."),
     ] = None,
     target: Annotated[
         str | None, typer.Option("--target", metavar="NAME", help="The data set that they were evaluated on.")

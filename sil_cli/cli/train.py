@@ -74,7 +74,12 @@ def command(
         bool | None, typer.Option("--tensorboard", help="Write metrics for TensorBoard too.", show_default=False)
     ] = None,
     resume: Annotated[
-        bool | None, typer.Option("--resume", help="Go on with an unfinished run.", show_default=False)
+        bool | None,
+        typer.Option(
+            "--resume",
+            help="Go on with the run that --run names; default: the newest unfinished one in runs.",
+            show_default=False,
+        ),
     ] = None,
     config: ConfigOption = None,
     device: DeviceOption = None,

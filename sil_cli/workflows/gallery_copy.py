@@ -45,6 +45,7 @@ def copy_gallery(settings: Settings, origin: str, target: str, reporter: Reporte
     source, to = _store(settings, origin), _store(settings, target)
     if source.name == to.name or (source.size() is not None and _same_folder(source, to)):
         raise UsageError(f"{source.name} would be copied onto itself.", "Name another target.")
+    _refuse_other_model(source.folder, to.folder)  # before a collection is made
     with source.open() as reader, to.writer(reader.model) as writer:
         _copy_model(source.folder, to.folder, reporter)
         copying = _Copying(reader, writer, _Moved(source.folder, to.folder))
@@ -101,14 +102,20 @@ def _copy_model(origin: Path, target: Path, reporter: Reporter) -> None:
         reporter.warn(f"{origin} has no model to copy: name it in queries with --model RUN.")
         return
     if kept.is_dir():
-        if kept.resolve() != wanted.resolve() and not _same_model(kept, wanted):
-            raise GalleryError(f"{target} keeps another model.", "Choose another folder with --gallery DIR.")
         return
     with staging_folder(target) as staging:
         for file in wanted.iterdir():
             if file.is_file():
                 copy_file(file, staging / file.name)
         staging.rename(kept)
+
+
+def _refuse_other_model(origin: Path, target: Path) -> None:
+    kept, wanted = target / MODEL_FOLDER, origin / MODEL_FOLDER
+    if kept.is_dir() and wanted.is_dir() and kept.resolve() != wanted.resolve() and not _same_model(kept, wanted):
+        raise GalleryError(
+            f"{target} keeps another model.", "Name another target, or for a collection another --gallery DIR."
+        )
 
 
 def _same_model(one: Path, other: Path) -> bool:

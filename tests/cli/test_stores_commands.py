@@ -123,6 +123,16 @@ def test_copying_there_and_back(where, store, tmp_path):
     assert sil("gallery", "copy", "nowhere", "elsewhere").code == 1
 
 
+def test_a_copy_beside_another_model_makes_nothing(store, tmp_path):
+    record = tmp_path / "w" / "other" / "model" / "model.json"
+    shutil.copytree("gallery/model", record.parent)
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"fingerprint": "f" * 64}))
+    refused = sil("gallery", "copy", "gallery", store, "--gallery", "other")
+    assert refused.code == 1
+    assert "other keeps another model" in refused.error
+    assert sil("gallery", "info", "gallery", "--store", store).code == 1
+
+
 @pytest.mark.parametrize("back", [False, True])
 def test_a_copy_that_stopped_goes_on(where, store, monkeypatch, back):
     """By Ctrl-C, in either direction."""

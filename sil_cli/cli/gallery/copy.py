@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sil_cli.cli.gallery.options import GalleryOption
 from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
 from sil_cli.cli.session import session
 
@@ -25,7 +25,10 @@ WHERE = "A gallery's folder, milvus://HOST:PORT/COLLECTION, or a Milvus Lite fil
 def command(
     origin: Annotated[str, typer.Argument(metavar="FROM", help=f"{WHERE}.")],
     target: Annotated[str, typer.Argument(metavar="TO", help="Likewise; made when missing.")],
-    gallery: GalleryOption = None,
+    gallery: Annotated[
+        Path | None,
+        typer.Option("--gallery", metavar="DIR", help="The folder that keeps a collection's model; default: gallery."),
+    ] = None,
     config: ConfigOption = None,
     device: DeviceOption = None,
     assignments: SetOption = None,

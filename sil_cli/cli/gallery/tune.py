@@ -26,7 +26,7 @@ sil gallery tune --index IVF4096,SQ8 --index HNSW32,SQ8
 def command(
     gallery: GalleryArgument = None,
     recall: Annotated[
-        float, typer.Option("--recall", metavar="R", min=0.0, max=1.0, help="The recall@10 that is wished.")
+        float, typer.Option("--recall", metavar="R", min=0.0, max=1.0, help="Recall@10 to reach.")
     ] = 0.99,
     index: Annotated[
         list[str] | None,
