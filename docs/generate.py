@@ -19,8 +19,8 @@ HERE = Path(__file__).parent
 TABLE = ("| argument | meaning |", "|---|---|")
 ABOUT_ALL = (
     "A command ends with code 0 when it is done, 1 when it failed, 2 for wrong usage or settings, 130 when it was",
-    "stopped (Ctrl-C, SIGTERM). Errors are two lines on stderr: what is wrong, and what to do. With `--json` stdout holds",
-    'one JSON document, of an error too: `{"error": {"what": …, "fix": …, "exit_code": …}}`. Its rates are fractions,',
+    "stopped (Ctrl-C, SIGTERM). Errors are two lines on stderr: what is wrong, and what to do. With `--json` stdout",
+    'holds one JSON document, of an error too: `{"error": {"what": …, "fix": …, "exit_code": …}}`. Its rates are fractions,',
     "where tables show percent.",
     "",
     "All commands take:",
