@@ -20,8 +20,8 @@ TABLE = ("| argument | meaning |", "|---|---|")
 ABOUT_ALL = (
     "A command ends with code 0 when it is done, 1 when it failed, 2 for wrong usage or settings, 130 when it was",
     "stopped (Ctrl-C, SIGTERM). Errors are two lines on stderr: what is wrong, and what to do. With `--json` stdout",
-    'holds one JSON document, of an error too: `{"error": {"what": …, "fix": …, "exit_code": …}}`. Its rates are fractions,',
-    "where tables show percent.",
+    "holds one JSON document. Its rates are fractions, where tables show percent. An error's document is",
+    '`{"error": {"what": …, "fix": …, "exit_code": …}}`.',
     "",
     "All commands take:",
     "",
