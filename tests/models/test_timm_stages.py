@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from sil_cli.errors import UsageError
+from sil_cli.models.backbones import timm_net
 from sil_cli.models.backbones.layouts import Layout, Surroundings, layout_of
 from sil_cli.models.backbones.timm_net import TimmBackbone
+from sil_cli.models.embedder import Embedder, load_model, save_model
+from sil_cli.models.record import Architecture
 
 timm = pytest.importorskip("timm")
 
@@ -59,6 +62,34 @@ def test_a_style_sees_all_patches_once_and_nothing_else(name: str, grids: list[t
         torch.testing.assert_close(styled, backbone(images))
     assert [tuple(shape[2:]) for shape in seen] == grids
     assert tuple(styled.shape) == (2, backbone.channels, *grids[-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "modules"),
+    [
+        ("resnet18", ["layer1", "layer2", "layer3", "layer4"]),
+        ("tresnet_m", ["body.layer1", "body.layer2", "body.layer3", "body.layer4"]),
+        ("mobilenetv4_conv_small", ["blocks.0", "blocks.1", "blocks.2", "blocks.4"]),
+        ("regnety_002", ["s1", "s2", "s3", "s4"]),
+        ("vit_tiny_patch16_224", ["blocks.2", "blocks.5", "blocks.8", "blocks.11"]),
+    ],
+)
+@torch.no_grad()
+def test_the_stem_is_no_stage(name: str, modules: list[str]) -> None:
+    backbone = build(name).eval()
+    passed: list[str] = []
+    for path in modules:
+        backbone.net.get_submodule(path).register_forward_hook(lambda *_, path=path: passed.append(path))
+
+    def style(features: torch.Tensor) -> torch.Tensor:
+        passed.append("style")
+        return features
+
+    assert backbone.stages == len(modules)
+    for stage in range(1, len(modules) + 1):
+        passed.clear()
+        backbone(torch.randn(1, 3, 64, 32), style=style, after_stages=(stage,))
+        assert passed == [*modules[:stage], "style", *modules[stage:]]
 
 
 def test_looking_at_a_model_leaves_it_and_the_random_state_as_they_were(monkeypatch) -> None:
@@ -132,3 +163,13 @@ def test_a_map_goes_back_to_where_it_was(layout: Layout, shape: tuple[int, ...])
     doubled = layout.with_map(output, found * 2)
     assert torch.equal(layout.map_in(doubled), found * 2)
     assert torch.equal(doubled[:, : layout.prefix], output[:, : layout.prefix])
+
+
+def test_a_model_stored_when_the_stem_was_a_stage_embeds_as_it_did(tmp_path, monkeypatch) -> None:
+    images = torch.rand(2, 3, 64, 32)
+    with monkeypatch.context() as then:
+        then.setattr(timm_net, "STEM_ENDS", 1)
+        stored = Embedder(Architecture(backbone="timm:mobilenetv3_small_050", height=64, width=32)).eval()
+        save_model(tmp_path, stored)
+    with torch.no_grad():
+        assert torch.equal(load_model(tmp_path)[0](images), stored(images))

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     Conversion = Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]]
 
 MOST_STAGES = 4
+STEM_ENDS = 4
+"""How many times smaller than the image maps are where stages begin, as those of a ResNet do. timm lists stems too."""
 POOLING = ("head.", "attn_pool.")
 """timm's pooling of a map, which is not used here. That of CLIP's ResNets has positions for one map's size."""
 
@@ -261,8 +263,10 @@ def _levels(net: Any) -> list[_Level]:
 
 
 def _spread(levels: list[_Level]) -> list[_Level]:
-    """At most four of the levels, evenly, the last among them."""
-    if len(levels) <= MOST_STAGES:
-        return levels
-    count = len(levels)
-    return [levels[(number * count) // MOST_STAGES - 1] for number in range(1, MOST_STAGES + 1)]
+    """At most four of the levels behind the stem, evenly, the last among them."""
+    coarse = [level for level in levels if level.reduction >= STEM_ENDS]
+    chosen = coarse or levels
+    count = len(chosen)
+    if count <= MOST_STAGES:
+        return chosen
+    return [chosen[(number * count) // MOST_STAGES - 1] for number in range(1, MOST_STAGES + 1)]
