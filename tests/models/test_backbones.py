@@ -12,7 +12,7 @@ from sil_cli.models.backbones import make_backbone
 from sil_cli.models.backbones.names import MOBILES, NAMES, OSNETS, RESNETS
 from sil_cli.models.backbones.osnet import OmniScaleBlock
 from sil_cli.models.backbones.resnet import InstanceBatchNorm
-from sil_cli.models.backbones.vit import resized_positions
+from sil_cli.models.backbones.vit import POSITIONS, StagedViT, resized_positions
 
 SMALL = ("resnet18", "resnet18-ibn-a", "osnet_x0_25", "mobilenet_v2", "efficientnet_b0")
 TIMM = ("timm:resnet18", "timm:convnext_atto", "timm:vit_tiny_patch16_224", "timm:mobilenetv3_small_050")
@@ -141,6 +141,15 @@ def test_positions_are_interpolated_and_the_class_token_is_kept():
     assert resized_positions(positions, (4, 4)) is positions
     constant = torch.full((1, 17, 2), 4.0)
     torch.testing.assert_close(resized_positions(constant, (8, 4)), torch.full((1, 33, 2), 4.0))
+
+
+def test_positions_in_whole_numbers_are_left_to_who_refuses_them():
+    backbone = StagedViT.__new__(StagedViT)  # without its 86 million parameters
+    nn.Module.__init__(backbone)
+    backbone.grid = (4, 2)
+    positions = torch.ones(1, 17, 2, dtype=torch.int8)
+    assert backbone.adapted({POSITIONS: positions})[POSITIONS] is positions
+    assert backbone.adapted({POSITIONS: positions.float()})[POSITIONS].shape == (1, 9, 2)
 
 
 def test_half_of_the_channels_are_normalised_for_each_image_alone():
