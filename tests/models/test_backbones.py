@@ -237,6 +237,16 @@ def test_a_size_that_patches_do_not_divide_is_refused():
         make_backbone("vit_b_16", height=60, width=32)
 
 
+@pytest.mark.parametrize("name", ["resnet18-ibn-a", "resnet50-ibn-a"])
+@torch.no_grad()
+def test_images_that_leave_an_instance_norm_one_pixel_are_refused(name):
+    with pytest.raises(UsageError, match="can't take images of 16×16"):
+        make_backbone(name, height=16, width=16)
+    for height, width in ((17, 16), (16, 17)):
+        smallest = make_backbone(name, height=height, width=width)
+        assert smallest(torch.randn(2, 3, height, width)).isfinite().all()
+
+
 def test_a_timm_model_that_fails_at_such_images_is_refused_when_it_is_built():
     with pytest.raises(UsageError, match="divisible by patch size"):
         make_backbone("timm:vit_small_patch16_dinov3", height=60, width=32)
