@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torchvision
@@ -13,6 +15,7 @@ from sil_cli.models.backbones.names import MOBILES, NAMES, OSNETS, RESNETS
 from sil_cli.models.backbones.osnet import OmniScaleBlock
 from sil_cli.models.backbones.resnet import InstanceBatchNorm
 from sil_cli.models.backbones.vit import POSITIONS, StagedViT, resized_positions
+from sil_cli.settings.learning import ModelSettings
 
 SMALL = ("resnet18", "resnet18-ibn-a", "osnet_x0_25", "mobilenet_v2", "efficientnet_b0")
 TIMM = ("timm:resnet18", "timm:convnext_atto", "timm:vit_tiny_patch16_224", "timm:mobilenetv3_small_050")
@@ -224,6 +227,17 @@ def test_last_stride_and_stem_are_settings_of_resnets():
         assert build("resnet18", last_stride=1)(images()).shape[2:] == (4, 2)
         assert build("resnet18", last_stride=2)(images()).shape[2:] == (2, 1)
     assert isinstance(build("resnet18", stem_relu=False).get_submodule("relu"), nn.Identity)
+
+
+@pytest.mark.parametrize("name", ["osnet_x0_25", "mobilenet_v2", "timm:resnet18"])
+@torch.no_grad()
+def test_other_backbones_have_neither_as_their_page_says(name):
+    torch.testing.assert_close(build(name, last_stride=2, stem_relu=False)(images()), build(name)(images()))
+    page = (Path(__file__).parents[2] / "docs" / "backbones.md").read_text(encoding="utf-8")
+    assert "`model.last_stride` and `model.stem_relu` concern the first two rows alone" in page
+    described = ModelSettings.model_fields
+    for setting in ("last_stride", "stem_relu"):
+        assert "other backbones, timm:resnet… too" in str(described[setting].description)
 
 
 @pytest.mark.parametrize("name", ["resnet51", "osnet", "timm:", "timm:no_such_net", "vgg16"])
