@@ -133,6 +133,7 @@ def _load_strictly(embedder: Embedder, state: dict[str, Tensor], source: str) ->
     parts = {key.partition(".")[0] for key in own}
     if parts == {"backbone"}:
         wanted = {key: value for key, value in wanted.items() if key.startswith("backbone.")}
+    _check_numbers(own, wanted, source)
     # Older files lack these counters, which no computation here reads.
     missing = sorted(key for key in wanted.keys() - own.keys() if not key.endswith("num_batches_tracked"))
     unknown = sorted(own.keys() - wanted.keys())
@@ -148,6 +149,28 @@ def _load_strictly(embedder: Embedder, state: dict[str, Tensor], source: str) ->
     embedder.load_state_dict(own, strict=False)
 
 
+def _check_numbers(own: dict[str, Tensor], wanted: dict[str, Tensor], source: str) -> None:
+    """Check that what becomes a floating parameter holds floating, finite numbers.
+
+    Raises:
+        ModelError: One doesn't; names the first.
+    """
+    for key, value in own.items():
+        if key not in wanted or not wanted[key].is_floating_point():
+            continue
+        if not value.is_floating_point():
+            kind = str(value.dtype).removeprefix("torch.")
+            raise ModelError(
+                f"{source} holds values of type {kind} for {key.removeprefix('backbone.')}, which is floating.",
+                "Give the weights as they were before quantisation.",
+            )
+        if not value.float().isfinite().all():  # as the parameters are; float8 can't be asked
+            raise ModelError(
+                f"{source} holds NaN or infinite values for {key.removeprefix('backbone.')}.",
+                "Give another file: the training that wrote this one had diverged, or the file is damaged.",
+            )
+
+
 def _sorted_out(embedder: Embedder, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A file's parameters under this program's names: `backbone.…`, `neck.…` and what else the model has."""
     plain = {_without(name, WRAPPERS): value for name, value in state.items()}
@@ -157,7 +180,7 @@ def _sorted_out(embedder: Embedder, state: dict[str, Tensor]) -> dict[str, Tenso
     rest = {name: value for name, value in plain.items() if not name.startswith(NECK_PREFIXES) and name not in others}
     if whole:  # beside its backbone such a file has classifiers, which are nobody's here
         rest = {name: value for name, value in rest.items() if not name.startswith(("classifier", "fc."))}
-    inner = {_without(name, BACKBONE_PREFIXES): value for name, value in rest.items()}
+    inner = {_without(name, (*BACKBONE_PREFIXES, *WRAPPERS)): value for name, value in rest.items()}
     timm_prefix = "net." if embedder.architecture.backbone.startswith(TIMM) else ""
     backbone = {f"backbone.{timm_prefix}{key}": value for key, value in embedder.backbone.adapted(inner).items()}
     return backbone | neck | others
@@ -171,5 +194,7 @@ def _unwrapped(content: Any) -> Any:
 
 
 def _without(name: str, prefixes: tuple[str, ...]) -> str:
-    """A name without the first of these prefixes that it begins with."""
-    return next((name.removeprefix(prefix) for prefix in prefixes if name.startswith(prefix)), name)
+    """A name without any of these prefixes, of which it may have several one after another."""
+    while name.startswith(prefixes):
+        name = next(name.removeprefix(prefix) for prefix in prefixes if name.startswith(prefix))
+    return name

@@ -72,8 +72,14 @@ class ModelSettings(Section):
     weights: str = Field("imagenet", description="`imagenet`, `none`, or a .safetensors/.pth file")
     height: int = Field(256, ge=16, le=1024, description="input height in pixels")
     width: int = Field(128, ge=16, le=1024, description="input width in pixels")
-    last_stride: Literal[1, 2] = Field(1, description="stride of the last stage")
-    stem_relu: bool = Field(True, description="ReLU after the first batch norm (the authors' class has none)")
+    last_stride: Literal[1, 2] = Field(
+        1, description="stride of the last stage of resnet…; other backbones, timm:resnet… too, keep their own"
+    )
+    stem_relu: bool = Field(
+        True,
+        description="ReLU after the first batch norm of resnet… (the authors' class has none); does nothing for other "
+        "backbones, timm:resnet… too",
+    )
     pooling: Literal["average", "gem"] = Field("average", description="how feature maps become vectors")
     neck: bool = Field(True, description="a batch norm without a shift before the embedding")
     dimension: int | None = Field(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torchvision
@@ -12,7 +14,8 @@ from sil_cli.models.backbones import make_backbone
 from sil_cli.models.backbones.names import MOBILES, NAMES, OSNETS, RESNETS
 from sil_cli.models.backbones.osnet import OmniScaleBlock
 from sil_cli.models.backbones.resnet import InstanceBatchNorm
-from sil_cli.models.backbones.vit import resized_positions
+from sil_cli.models.backbones.vit import POSITIONS, StagedViT, resized_positions
+from sil_cli.settings.learning import ModelSettings
 
 SMALL = ("resnet18", "resnet18-ibn-a", "osnet_x0_25", "mobilenet_v2", "efficientnet_b0")
 TIMM = ("timm:resnet18", "timm:convnext_atto", "timm:vit_tiny_patch16_224", "timm:mobilenetv3_small_050")
@@ -143,6 +146,15 @@ def test_positions_are_interpolated_and_the_class_token_is_kept():
     torch.testing.assert_close(resized_positions(constant, (8, 4)), torch.full((1, 33, 2), 4.0))
 
 
+def test_positions_in_whole_numbers_are_left_to_who_refuses_them():
+    backbone = StagedViT.__new__(StagedViT)  # without its 86 million parameters
+    nn.Module.__init__(backbone)
+    backbone.grid = (4, 2)
+    positions = torch.ones(1, 17, 2, dtype=torch.int8)
+    assert backbone.adapted({POSITIONS: positions})[POSITIONS] is positions
+    assert backbone.adapted({POSITIONS: positions.float()})[POSITIONS].shape == (1, 9, 2)
+
+
 def test_half_of_the_channels_are_normalised_for_each_image_alone():
     norm = InstanceBatchNorm(5)
     features = torch.randn(3, 5, 4, 2)
@@ -217,6 +229,17 @@ def test_last_stride_and_stem_are_settings_of_resnets():
     assert isinstance(build("resnet18", stem_relu=False).get_submodule("relu"), nn.Identity)
 
 
+@pytest.mark.parametrize("name", ["osnet_x0_25", "mobilenet_v2", "timm:resnet18"])
+@torch.no_grad()
+def test_other_backbones_have_neither_as_their_page_says(name):
+    torch.testing.assert_close(build(name, last_stride=2, stem_relu=False)(images()), build(name)(images()))
+    page = (Path(__file__).parents[2] / "docs" / "backbones.md").read_text(encoding="utf-8")
+    assert "`model.last_stride` and `model.stem_relu` concern the first two rows alone" in page
+    described = ModelSettings.model_fields
+    for setting in ("last_stride", "stem_relu"):
+        assert "other backbones, timm:resnet… too" in str(described[setting].description)
+
+
 @pytest.mark.parametrize("name", ["resnet51", "osnet", "timm:", "timm:no_such_net", "vgg16"])
 def test_an_unknown_name_is_refused(name):
     with pytest.raises(UsageError):
@@ -226,6 +249,16 @@ def test_an_unknown_name_is_refused(name):
 def test_a_size_that_patches_do_not_divide_is_refused():
     with pytest.raises(UsageError, match="can't take images"):
         make_backbone("vit_b_16", height=60, width=32)
+
+
+@pytest.mark.parametrize("name", ["resnet18-ibn-a", "resnet50-ibn-a"])
+@torch.no_grad()
+def test_images_that_leave_an_instance_norm_one_pixel_are_refused(name):
+    with pytest.raises(UsageError, match="can't take images of 16×16"):
+        make_backbone(name, height=16, width=16)
+    for height, width in ((17, 16), (16, 17)):
+        smallest = make_backbone(name, height=height, width=width)
+        assert smallest(torch.randn(2, 3, height, width)).isfinite().all()
 
 
 def test_a_timm_model_that_fails_at_such_images_is_refused_when_it_is_built():

@@ -43,6 +43,39 @@ def test_wrapped_and_prefixed_states_load(tmp_path, state) -> None:
     assert torch.equal(loaded(str(tmp_path / "w.pth")).conv1.weight, state["conv1.weight"])
 
 
+@pytest.mark.parametrize("wrapped", ["module.model.", "module.module.", "model.backbone.model.", "module.model.base."])
+def test_every_wrappers_prefix_goes(tmp_path, state, wrapped: str) -> None:
+    torch.save({f"{wrapped}{key}": value for key, value in state.items()}, tmp_path / "w.pth")
+    assert torch.equal(loaded(str(tmp_path / "w.pth")).conv1.weight, state["conv1.weight"])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300])
+def test_numbers_that_are_not_finite_are_refused(tmp_path, state, value: float) -> None:
+    state["fc.weight"].fill_(torch.nan)  # of the classifier, which is nobody's here
+    torch.save(state, tmp_path / "w.pth")
+    loaded(str(tmp_path / "w.pth"))
+    for key in ("layer2.0.bn1.running_var", "layer3.0.conv1.weight"):
+        state[key] = state[key].double()
+        state[key].view(-1)[3] = value
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=r"w.pth holds NaN or infinite values for layer2\.0\.bn1\.running_var\."):
+        loaded(str(tmp_path / "w.pth"))
+
+
+def test_whole_numbers_are_no_weights(tmp_path, state) -> None:
+    for key in ("layer2.0.conv1.weight", "layer3.0.conv1.weight"):
+        state[key] = (state[key] * 127).to(torch.int8)
+    safetensors.torch.save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match=r"values of type int8 for layer2\.0\.conv1\.weight"):
+        loaded(str(tmp_path / "w.safetensors"))
+
+
+def test_counters_may_be_floating(tmp_path, state) -> None:
+    floating = {key: value.double() for key, value in state.items()}
+    torch.save(floating, tmp_path / "w.pth")
+    assert torch.equal(loaded(str(tmp_path / "w.pth")).conv1.weight, state["conv1.weight"])
+
+
 def test_files_from_before_batch_counters_load(tmp_path, state) -> None:
     old = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     torch.save(old, tmp_path / "w.pth")
@@ -154,6 +187,15 @@ def test_a_model_of_this_program_loads_whole(tmp_path):
     trained = model(seed=7, pooling="gem", dimension=16)
     safetensors.torch.save_file(trained.state_dict(), tmp_path / "model.safetensors")
     fresh = model(seed=8, pooling="gem", dimension=16)
+    load_pretrained(fresh, str(tmp_path / "model.safetensors"))
+    for key, value in trained.state_dict().items():
+        assert torch.equal(fresh.state_dict()[key], value), key
+
+
+def test_a_timm_model_of_this_program_loads_whole(tmp_path):
+    trained = model("timm:resnet18", seed=7)
+    safetensors.torch.save_file(trained.state_dict(), tmp_path / "model.safetensors")
+    fresh = model("timm:resnet18", seed=8)
     load_pretrained(fresh, str(tmp_path / "model.safetensors"))
     for key, value in trained.state_dict().items():
         assert torch.equal(fresh.state_dict()[key], value), key

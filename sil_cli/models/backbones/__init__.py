@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sil_cli.models.backbones.names import IBN, OSNETS, TIMM, VIT, check_backbone
 from sil_cli.models.backbones.osnet import make_osnet
-from sil_cli.models.backbones.resnet import make_resnet
+from sil_cli.models.backbones.resnet import check_ibn_size, make_resnet
 from sil_cli.models.backbones.timm_net import TimmBackbone, timm_normalisation
 from sil_cli.models.backbones.torchvision_nets import make_mobile
 from sil_cli.models.backbones.vit import StagedViT
@@ -39,6 +39,8 @@ def make_backbone(
     check_backbone(name)
     if name.startswith(TIMM):
         return TimmBackbone(name.removeprefix(TIMM), height=height, width=width)
+    if name.endswith(IBN):
+        check_ibn_size(name, height, width)
     if name.startswith("resnet"):
         return make_resnet(name.removesuffix(IBN), ibn=name.endswith(IBN), last_stride=last_stride, stem_relu=stem_relu)
     if name in OSNETS:

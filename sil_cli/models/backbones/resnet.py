@@ -8,6 +8,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from sil_cli.errors import UsageError
 from sil_cli.models.backbones.staged import StagedChain
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 IBN_STAGES = STAGES[:3]
 """IBN-a leaves the last stage as it is: what appearance taught is to be kept there."""
+
+LAST_INSTANCE_NORM = 16
+"""How many times smaller than the image the map is that the last of the instance norms sees."""
 
 
 class InstanceBatchNorm(nn.Module):
@@ -63,6 +67,19 @@ def make_resnet(name: str, *, ibn: bool, last_stride: Literal[1, 2], stem_relu: 
         channels=channels,
         head_prefixes=("fc.", "classifier."),
     )
+
+
+def check_ibn_size(name: str, height: int, width: int) -> None:
+    """Check that every instance norm of an IBN-a form sees more than one pixel: of one alone nothing is left.
+
+    Raises:
+        UsageError: The images, of `height` and `width` in pixels, are too small.
+    """
+    if max(height, width) <= LAST_INSTANCE_NORM:
+        raise UsageError(
+            f"{name} can't take images of {height}×{width}: its third stage has one pixel left to normalise over.",
+            f"Choose model.height or model.width above {LAST_INSTANCE_NORM}: 256×128 is usual.",
+        )
 
 
 def _blocks(full: nn.Module, stages: Iterable[str]) -> Iterable[nn.Module]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from sil_cli.errors import ModelError, UsageError
 from sil_cli.files import one_line
+from sil_cli.models.backbones.layouts import Layout, Surroundings, layout_of
 from sil_cli.models.backbones.staged import Backbone
 from sil_cli.models.record import Normalisation
 
@@ -25,44 +26,72 @@ if TYPE_CHECKING:
     Conversion = Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]]
 
 MOST_STAGES = 4
+STEM_ENDS = 4
+"""How many times smaller than the image maps are where stages begin, as those of a ResNet do. timm lists stems too."""
 POOLING = ("head.", "attn_pool.")
 """timm's pooling of a map, which is not used here. That of CLIP's ResNets has positions for one map's size."""
 
 INSTALL = "Install it with `pip install sil-cli[timm]`."
+OTHERS = "Choose another backbone: resnet50, timm:convnext_tiny and timm:vit_small_patch16_224 are some."
+
+
+class _Level(NamedTuple):
+    """A place where timm says that features can be had: its module, their channels, and how many times smaller."""
+
+    module: str
+    channels: int
+    reduction: int
+
+
+class _Trial(NamedTuple):
+    """A model, the levels that become its stages, what each gave (once a call) for one image, and the result."""
+
+    net: Any
+    levels: list[_Level]
+    given: list[list[object]]
+    result: object
 
 
 class TimmBackbone(Backbone):
     """A timm model in at most four stages, which are those that timm itself lists; a style is hooked in behind them.
 
     Convolutional networks give maps (B, C, h, w) as they are; transformers' tokens are laid out as maps, class and
-    register tokens left aside.
+    register tokens left aside. What each stage gives is looked at when the model is built: one whose stages a style
+    could not see as whole maps, exactly once a pass, is refused.
     """
 
     def __init__(self, name: str, *, height: int, width: int) -> None:
         """Build it with random weights.
 
         Raises:
-            UsageError: timm is not installed, has no such model, or it can't take images of this size.
+            UsageError: timm is not installed, has no such model, it can't take images of this size, or its stages or
+                its result are no maps.
         """
         super().__init__()
-        self.net: Any = _create(name, height, width)
+        trial = _create(name, height, width)
+        self.net: Any = trial.net
         self._name = name
-        modules = [str(entry["module"]) for entry in self.net.feature_info]
-        self._stage_modules = _spread(modules)
-        self.stages = len(self._stage_modules)
+        self.stages = len(trial.levels)
         self.channels = int(self.net.num_features)
         self.head_prefixes = _classifiers(self.net)
-        self._prefix_tokens = int(getattr(self.net, "num_prefix_tokens", 0))
-        self._channels_last = getattr(self.net, "output_fmt", "NCHW") == "NHWC"
-        patches = getattr(self.net, "patch_embed", None)
-        self._grid: tuple[int, int] | None = getattr(patches, "grid_size", None)
+        self._stage_modules = tuple(level.module for level in trial.levels)
+        self._stage_layouts, self._layout = _layouts(
+            name,
+            trial,
+            Surroundings(
+                image=(height, width),
+                prefix_tokens=int(getattr(self.net, "num_prefix_tokens", 0)),
+                patches=getattr(getattr(self.net, "patch_embed", None), "grid_size", None),
+                channels_last=getattr(self.net, "output_fmt", "NCHW") == "NHWC",
+            ),
+        )
 
     def forward(
         self, images: Tensor, *, style: Stylisation | None = None, after_stages: Sequence[int] = (1,)
     ) -> Tensor:
         """Feature maps of images; see `Backbone.forward`."""
         with self._styled(style, after_stages):
-            return self._as_map(self.net.forward_features(images))
+            return self._layout.map_in(self.net.forward_features(images))
 
     def adapted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A published file's parameters under timm's names and for this image size, by timm's own conversion.
@@ -91,35 +120,26 @@ class TimmBackbone(Backbone):
         """Hook a style in behind some stages for as long as one forward pass takes."""
         handles: list[RemovableHandle] = []
         if style is not None:
-            for number, path in enumerate(self._stage_modules, start=1):
+            stages = zip(self._stage_modules, self._stage_layouts, strict=True)
+            for number, (path, layout) in enumerate(stages, start=1):
                 if number in after_stages:
                     module = self.net.get_submodule(path)
-                    handles.append(module.register_forward_hook(self._hook(style)))
+                    handles.append(module.register_forward_hook(_restyling(style, layout)))
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _hook(self, style: Stylisation) -> Any:
-        def restyle(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
-            del module, inputs
-            styled = style(self._as_map(output))
-            if output.ndim == 3:
-                tokens = styled.flatten(2).transpose(1, 2)
-                return output.clone().index_copy_(1, self._patch_positions(output), tokens)
-            return styled.permute(0, 2, 3, 1) if self._channels_last else styled
 
-        return restyle
+def _restyling(style: Stylisation, layout: Layout) -> Any:
+    """A hook that puts a style on what a module gives."""
 
-    def _patch_positions(self, tokens: Tensor) -> Tensor:
-        return torch.arange(self._prefix_tokens, tokens.shape[1], device=tokens.device)
+    def restyle(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        del module, inputs
+        return layout.with_map(output, style(layout.map_in(output)))
 
-    def _as_map(self, output: Tensor) -> Tensor:
-        if output.ndim == 4:
-            return output.permute(0, 3, 1, 2) if self._channels_last else output
-        patches = output[:, self._prefix_tokens :].transpose(1, 2)
-        return patches.reshape(*patches.shape[:2], *(self._grid or (-1, 1)))
+    return restyle
 
 
 def timm_normalisation(name: str) -> Normalisation:
@@ -147,13 +167,12 @@ def _timm_with(name: str) -> Any:
     return timm
 
 
-def _create(name: str, height: int, width: int) -> Any:
+def _create(name: str, height: int, width: int) -> _Trial:
     timm = _timm_with(name)
     choices: tuple[dict[str, Any], ...] = ({"img_size": (height, width)}, {})
     for options in choices:
         try:
-            net: Any = timm.create_model(name, pretrained=False, num_classes=0, **options)
-            _try(net, height, width)
+            trial = _try(timm.create_model(name, pretrained=False, num_classes=0, **options), height, width)
         except TypeError:  # convolutional networks take no size
             continue
         except (AssertionError, ValueError, RuntimeError) as error:
@@ -161,17 +180,65 @@ def _create(name: str, height: int, width: int) -> Any:
                 f"timm:{name} can't take images of {height}×{width}: {one_line(error)}.",
                 "Choose model.height and model.width that its patches or windows divide.",
             ) from error
-        if not getattr(net, "feature_info", None):
+        if not trial.levels:
             raise UsageError(f"timm:{name} does not list its stages.", "Choose a model that timm lists features of.")
-        return net
+        return trial
     raise UsageError(f"timm:{name} can't be built without a classifier.", "Choose another backbone.")
 
 
 @torch.no_grad()
-def _try(net: Any, height: int, width: int) -> None:
-    """Pass an image through: some models are built for any size, and fail at the first image of a wrong one."""
-    net.eval().forward_features(torch.zeros(1, 3, height, width))
-    net.train()
+def _try(net: Any, height: int, width: int) -> _Trial:
+    """Pass an image through: some models are built for any size, and fail at the first image of a wrong one.
+
+    The model's modes and torch's random state are afterwards what they were.
+    """
+    levels = _spread(_levels(net))
+    modes = {module: module.training for module in net.modules()}
+    modules = dict(net.named_modules())
+    given: list[list[object]] = [[] for _ in levels]
+    handles = [
+        modules[level.module].register_forward_hook(lambda module, inputs, output, kept=kept: kept.append(output))
+        for level, kept in zip(levels, given, strict=True)
+        if level.module in modules
+    ]
+    try:
+        with torch.random.fork_rng(devices=[]):
+            result = net.eval().forward_features(torch.zeros(1, 3, height, width))
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, training in modes.items():
+            module.training = training
+    return _Trial(net, levels, given, result)
+
+
+def _layouts(name: str, trial: _Trial, around: Surroundings) -> tuple[tuple[Layout, ...], Layout]:
+    """How each stage and the result of a model hold their maps.
+
+    Raises:
+        UsageError: One of them holds none, or a stage is not passed exactly once.
+    """
+    stages = []
+    for number, (level, given) in enumerate(zip(trial.levels, trial.given, strict=True), start=1):
+        layout = None
+        if len(given) == 1:
+            layout = layout_of(given[0], channels=level.channels, reduction=level.reduction, around=around)
+        if layout is None:
+            raise UsageError(
+                f"timm:{name} can't be taken in stages: "
+                f"stage {number} of it (timm's '{level.module}') gives no one map of {level.channels} channels.",
+                OTHERS,
+            )
+        stages.append(layout)
+    reduction = trial.levels[-1].reduction
+    layout = layout_of(trial.result, channels=int(trial.net.num_features), reduction=reduction, around=around)
+    if layout is None:
+        raise UsageError(
+            f"timm:{name} can't be used: its result is no map of {trial.net.num_features} channels, "
+            "or has tokens in it that are no patches.",
+            OTHERS,
+        )
+    return tuple(stages), layout
 
 
 def _conversion(name: str) -> Conversion:
@@ -189,9 +256,17 @@ def _classifiers(net: Any) -> tuple[str, ...]:
     return tuple(f"{name}." for name in ([named] if isinstance(named, str) else named))
 
 
-def _spread(modules: list[str]) -> list[str]:
-    """At most four of the modules, evenly, the last among them."""
-    if len(modules) <= MOST_STAGES:
-        return modules
-    count = len(modules)
-    return [modules[(number * count) // MOST_STAGES - 1] for number in range(1, MOST_STAGES + 1)]
+def _levels(net: Any) -> list[_Level]:
+    """Where timm says that features can be had: nowhere, for a few models."""
+    listed = getattr(net, "feature_info", None) or ()
+    return [_Level(str(each["module"]), int(each["num_chs"]), int(each["reduction"])) for each in listed]
+
+
+def _spread(levels: list[_Level]) -> list[_Level]:
+    """At most four of the levels behind the stem, evenly, the last among them."""
+    coarse = [level for level in levels if level.reduction >= STEM_ENDS]
+    chosen = coarse or levels
+    count = len(chosen)
+    if count <= MOST_STAGES:
+        return chosen
+    return [chosen[(number * count) // MOST_STAGES - 1] for number in range(1, MOST_STAGES + 1)]

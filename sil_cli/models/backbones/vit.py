@@ -71,7 +71,9 @@ class StagedViT(Backbone):
         """A published file's parameters, its positions interpolated to this image size."""
         adapted = super().adapted(state)
         positions = adapted.get(POSITIONS)
-        if positions is not None and positions.ndim == 3 and _is_square(positions.shape[1] - 1):
+        if positions is None or not positions.is_floating_point():  # whole numbers are refused by who loads them
+            return adapted
+        if positions.ndim == 3 and _is_square(positions.shape[1] - 1):
             adapted[POSITIONS] = resized_positions(positions, self.grid)
         return adapted
 
