@@ -53,6 +53,9 @@ def test_a_named_file_replaces_sil_toml(empty) -> None:
         ({"style": {"after_stages": []}}, "style.after_stages = .* is not valid .*at least 1 item"),
         ({"style": {"after_stages": [1, 0]}}, "style.after_stages = 0 is not valid .*greater than or equal to 1"),
         ({"train": 5}, "train = 5 is not valid"),
+        ({"train": {"seed": 10**20}}, "train.seed = .*less than 4294967296"),
+        ({"train": {"epochs": 10**20}}, "train.epochs = .*less than 2147483648"),
+        ({"distributed": {"timeout": 1e300}}, "distributed.timeout = .*less than or equal to"),
     ],
 )
 def test_wrong_flags_are_explained(empty, flags, told) -> None:
@@ -103,6 +106,18 @@ def test_assignments_are_toml_or_text() -> None:
 
 def test_merging_goes_table_by_table() -> None:
     assert merge({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"c": 4}}) == {"a": {"b": 1, "c": 4}, "d": 3}
+
+
+def test_every_whole_number_has_an_end() -> None:
+    """Beyond 64 bits torch, NumPy and SQLite fail, and in the middle of the work."""
+    unbounded = []
+    for section in Settings.model_fields.values():
+        for name, field in getattr(section.annotation, "model_fields", {}).items():
+            kinds = ("int", "Annotated[int", "tuple[int, ...]", "int | None")
+            written = str(field.annotation).replace("<class 'int'>", "int")
+            if written in kinds and not any(type(each).__name__ in ("Lt", "Le") for each in field.metadata):
+                unbounded.append(name)
+    assert unbounded == ["ids"]  # of a gallery, which says that it has none of this number
 
 
 def test_every_recipe_is_valid(empty) -> None:

@@ -14,7 +14,9 @@ TrainPrecision = Literal["auto", "float32", "bfloat16", "float16"]
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Deviation = Annotated[float, Field(gt=0.0, le=1.0)]
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, lt=2**31)]  # what torch, NumPy and SQLite count with has an end
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Stages = Annotated[
     tuple[Positive, ...],
     Field(min_length=1),
