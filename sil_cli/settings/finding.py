@@ -7,7 +7,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from sil_cli.settings.fields import Count, EngineName, Moment, Positive, Precision, Section, Seed, Share
+from sil_cli.settings.fields import (
+    Count,
+    EngineName,
+    FalseAcceptRate,
+    Moment,
+    Positive,
+    Precision,
+    Section,
+    Seed,
+    Share,
+)
 
 
 class InferenceSettings(Section):
@@ -70,8 +80,8 @@ class CalibrateSettings(Section):
     )
     images: int = Field(3000, ge=2, lt=2**31, description="at most so many images of each data set, whole people")
     seed: Seed = Field(0, description="draws the people where there are more")
-    match: Literal["1e-2", "1e-3", "1e-4"] = Field("1e-3", description="false accept rate from which on it is a match")
-    possible: Literal["1e-2", "1e-3", "1e-4"] = Field("1e-2", description="false accept rate of a possible match")
+    match: FalseAcceptRate = Field("1e-3", description="false accept rate from which on it is a match")
+    possible: FalseAcceptRate = Field("1e-2", description="false accept rate of a possible match")
 
 
 class BenchmarkSettings(Section):
