@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
 import stat
 import tempfile
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard
 
@@ -144,6 +146,27 @@ def copy_file(source: Path, target: Path) -> None:
         shutil.copyfileobj(content, stream)
 
 
+def read_bytes(path: Path) -> bytes:
+    """The content of a file, as `open_file` opens it: what a user or a stranger's folder names may be a pipe.
+
+    Raises:
+        OSError: It can't be read, or is not a file.
+    """
+    with open_file(path) as stream:
+        return stream.read()
+
+
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    """The text of a file, each of its line ends as a newline.
+
+    Raises:
+        OSError: It can't be read, or is not a file.
+        UnicodeDecodeError: It is not of this encoding.
+    """
+    with open_file(path) as stream, io.TextIOWrapper(stream, encoding=encoding) as text:
+        return text.read()
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text` in UTF-8, whole or not at all."""
     write_bytes(path, text.encode("utf-8"))
@@ -152,6 +175,30 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: object) -> None:
     """Replace `path` by an indented JSON document that ends in a newline; NaN is refused."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def parse_json(text: str) -> Any:
+    """Parse a JSON document that anybody may have written.
+
+    Raises:
+        ValueError: It is not JSON, is nested too deeply, or holds a number of too many digits.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse a TOML document that anybody may have written.
+
+    Raises:
+        ValueError: It is not TOML, is nested too deeply, or holds a number of too many digits.
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def read_json(path: Path, *, what: str, fix: str) -> Any:
@@ -166,10 +213,10 @@ def read_json(path: Path, *, what: str, fix: str) -> Any:
         SilError: The file is missing, unreadable or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(read_text(path))
     except FileNotFoundError:
         raise SilError(f"{path} is missing: it should hold {what}.", fix) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise SilError(f"{path} can't be read as {what}: {one_line(error)}.", fix) from error
 
 

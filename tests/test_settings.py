@@ -1,6 +1,7 @@
 """Where settings come from, and what is said of wrong ones."""
 
 import dataclasses
+import math
 
 import pytest
 from pydantic import BaseModel
@@ -53,6 +54,19 @@ def test_a_named_file_replaces_sil_toml(empty) -> None:
         ({"style": {"after_stages": []}}, "style.after_stages = .* is not valid .*at least 1 item"),
         ({"style": {"after_stages": [1, 0]}}, "style.after_stages = 0 is not valid .*greater than or equal to 1"),
         ({"train": 5}, "train = 5 is not valid"),
+        ({"train": {"learning_rate": math.inf}}, "train.learning_rate = inf is not valid .*finite"),
+        ({"style": {"rho": math.nan}}, "style.rho = nan is not valid .*finite"),
+        ({"supervised": {"margin": math.inf}}, "supervised.margin = inf is not valid .*finite"),
+        ({"query": {"min_score": math.nan}}, "query.min_score = nan is not valid .*finite"),
+        ({"train": {"epochs": True}}, "train.epochs = True is not valid .*a number, not true or false"),
+        ({"train": {"milestones": [1, False]}}, "train.milestones = .* is not valid .*a number, not true or false"),
+        ({"style": {"mix": True}}, "style.mix = True is not valid .*a number, not true or false"),
+        ({"style": {"after_stages": True}}, "style.after_stages = True is not valid .*a number, not true or false"),
+        ({"style": {"name": True}}, "style.name = True is not valid .*'none', 'mixstyle'"),
+        ({"calibrate": {"match": 0.5}}, "calibrate.match = 0.5 is not valid .*'1e-2', '1e-3' or '1e-4'"),
+        ({"train": {"seed": 10**20}}, "train.seed = .*less than 4294967296"),
+        ({"train": {"epochs": 10**20}}, "train.epochs = .*less than 2147483648"),
+        ({"distributed": {"timeout": 1e300}}, "distributed.timeout = .*less than or equal to"),
     ],
 )
 def test_wrong_flags_are_explained(empty, flags, told) -> None:
@@ -101,8 +115,32 @@ def test_assignments_are_toml_or_text() -> None:
             parse_assignment(wrong)
 
 
+@pytest.mark.parametrize("rate", ["1e-2", "1e-3", "1e-4", "'1e-4'", "0.01"])
+def test_rates_are_numbers_or_text(empty, rate) -> None:
+    settings = load_settings(flags=parse_assignment(f"calibrate.match={rate}"))
+    assert float(settings.calibrate.match) == float(rate.strip("'"))
+
+
+def test_an_assignment_is_of_one_key() -> None:
+    with pytest.raises(UsageError, match=r"--set train\.epochs holds more than one value"):
+        parse_assignment("train.epochs=2\ngarbage=1")
+    assert parse_assignment("train.epochs=2  # two\n") == {"train": {"epochs": 2}}
+
+
 def test_merging_goes_table_by_table() -> None:
     assert merge({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"c": 4}}) == {"a": {"b": 1, "c": 4}, "d": 3}
+
+
+def test_every_whole_number_has_an_end() -> None:
+    """Beyond 64 bits torch, NumPy and SQLite fail, and in the middle of the work."""
+    unbounded = []
+    for section in Settings.model_fields.values():
+        for name, field in getattr(section.annotation, "model_fields", {}).items():
+            kinds = ("int", "Annotated[int", "tuple[int, ...]", "int | None")
+            written = str(field.annotation).replace("<class 'int'>", "int")
+            if written in kinds and not any(type(each).__name__ in ("Lt", "Le") for each in field.metadata):
+                unbounded.append(name)
+    assert unbounded == ["ids"]  # of a gallery, which says that it has none of this number
 
 
 def test_every_recipe_is_valid(empty) -> None:

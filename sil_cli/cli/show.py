@@ -22,7 +22,7 @@ EXAMPLES = """
 
 sil show
 
-sil show data/market1501 --identities 12 --sheet market.jpg
+sil show data/market1501 --identities 12 --out market.jpg
 
 sil show data/market1501 data/msmt17 data/cuhk03 --split train
 

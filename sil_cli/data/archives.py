@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, TYPE_CHECKING
 
 from sil_cli.errors import DataError
-from sil_cli.files import one_line, staging_folder
+from sil_cli.files import one_line, open_file, parse_json, read_text, staging_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,7 +145,7 @@ class _Unpacking:
             self._untar()
 
     def _unzip(self) -> None:
-        with zipfile.ZipFile(self._archive) as archive:
+        with open_file(self._archive) as raw, zipfile.ZipFile(raw) as archive:
             members = archive.infolist()
             self._check(len(members), sum(member.file_size for member in members), self._size)
             for member in members:
@@ -165,7 +165,7 @@ class _Unpacking:
     def _untar(self) -> None:
         if self._archive.name.lower().endswith(".tar"):
             self._check(1, self._size, self._size)
-        with self._archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:*") as archive:
+        with open_file(self._archive) as raw, tarfile.open(fileobj=raw, mode="r:*") as archive:
             while (member := archive.next()) is not None:
                 self._count()
                 archive.members.clear()  # type: ignore[attr-defined]  # or all names would stay in memory
@@ -257,6 +257,6 @@ def _stem(archive: Path) -> str:
 def _sealed(folder: Path) -> object:
     """What `folder` was unpacked from; None when it wasn't."""
     try:
-        return json.loads((folder / _SEAL).read_text(encoding="utf-8"))
+        return parse_json(read_text(folder / _SEAL))
     except (OSError, ValueError):
         return None

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sil_cli.errors import DataError
-from sil_cli.files import read_json, sha256_of_bytes, write_bytes, write_json
+from sil_cli.files import one_line, read_bytes, read_json, sha256_of_bytes, write_bytes, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -240,9 +240,9 @@ def load_dataset(folder: Path) -> Dataset:
     except ValidationError as error:
         raise DataError(f"{folder / INFO_FILE} is not valid: {first_problem(error)}.", again) from error
     try:
-        content = (folder / MANIFEST_FILE).read_bytes()
+        content = read_bytes(folder / MANIFEST_FILE)
     except OSError as error:
-        raise DataError(f"{folder / MANIFEST_FILE} can't be read: {error.strerror}.", again) from error
+        raise DataError(f"{folder / MANIFEST_FILE} can't be read: {one_line(error)}.", again) from error
     if sha256_of_bytes(content) != info.manifest_sha256:
         raise DataError(
             f"{folder / MANIFEST_FILE} is not the file that prepare-data wrote (its checksum differs).", again

@@ -23,7 +23,7 @@ import numpy as np
 from sil_cli.data.images import quiet_decoders
 from sil_cli.data.parallel import CHUNK, map_in_order
 from sil_cli.errors import DataError
-from sil_cli.files import sync_folder, write_json, write_text
+from sil_cli.files import parse_json, read_text, sync_folder, write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -195,8 +195,8 @@ def _resume(work: Build, stream: BinaryIO) -> list[str]:
 def _noted_blocks(work: Build) -> list[str]:
     """The checksums in the journal; none when it is of other pictures. A line cut short ends it."""
     try:
-        lines = work.journal.read_text(encoding="utf-8").splitlines(keepends=True)
-        parsed = [json.loads(line) for line in lines if line.endswith("\n")]
+        lines = read_text(work.journal).splitlines(keepends=True)
+        parsed = [parse_json(line) for line in lines if line.endswith("\n")]
         if parsed[0] != {"facts": work.facts, "block_rows": work.block_rows}:
             return []
         return [str(line["sha256"]) for line in parsed[1:]]

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import time
 from typing import TYPE_CHECKING
 
 from sil_cli.data.pixel_build import BUILDING_SUFFIX, JOURNAL_SUFFIX, remove_unfinished
-from sil_cli.files import TEMPORARY_MARK
+from sil_cli.files import TEMPORARY_MARK, parse_json, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +75,7 @@ def _targets(folder: Path) -> Iterator[Path]:
 def _is_useless(note: Path, dataset: Dataset, *, own: bool) -> bool:
     """Whether a finished cache is this data set's and can't be used, or is forgotten."""
     try:
-        facts = json.loads(note.read_text(encoding="utf-8"))
+        facts = parse_json(read_text(note))
     except (OSError, ValueError):
         return False
     if not isinstance(facts, dict) or facts.get("domain") != dataset.name or "shape" not in facts:
@@ -97,7 +96,7 @@ def _remove_if_dead(target: Path, dataset: Dataset, *, own: bool) -> int:
     """Remove an unfinished cache that can't be gone on with and that nobody builds; returns the bytes freed."""
     journal, file = target.with_suffix(JOURNAL_SUFFIX), target.with_suffix(BUILDING_SUFFIX)
     try:
-        facts = json.loads(journal.read_text(encoding="utf-8").partition("\n")[0])["facts"]
+        facts = parse_json(read_text(journal).partition("\n")[0])["facts"]
         mine = facts["domain"] == dataset.name
         current = facts["manifest_sha256"] == dataset.info.manifest_sha256
     except (OSError, ValueError, LookupError, TypeError):

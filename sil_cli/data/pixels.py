@@ -7,7 +7,6 @@ nothing, shares its memory between processes, and gives the very pixels that `lo
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from sil_cli.data.pixel_build import Build, block_sha256, build, sample_sha256
 from sil_cli.data.pixel_prune import mark_used, prune
 from sil_cli.data.readers.common import slug
 from sil_cli.errors import DataError
-from sil_cli.files import one_line
+from sil_cli.files import one_line, open_file, parse_json, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,7 +142,8 @@ def _open(
 ) -> tuple[NDArray[np.uint8] | None, str | None]:
     """The mapped cache; or None and what is wrong with it, or None where there simply is none."""
     try:
-        noted = json.loads(target.with_suffix(".json").read_text(encoding="utf-8"))
+        noted = parse_json(read_text(target.with_suffix(".json")))
+        open_file(target).close()  # NumPy would wait for a pipe
         pixels = np.load(target, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         return None, None

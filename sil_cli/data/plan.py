@@ -25,7 +25,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -35,7 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from sil_cli.data.manifest import first_problem
 from sil_cli.data.protocol import Protocol, SourceSplits
 from sil_cli.errors import UsageError, did_you_mean
-from sil_cli.files import one_line
+from sil_cli.files import one_line, parse_toml, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -204,7 +203,7 @@ def read_plan(name: str, networks: Sequence[str]) -> tuple[ProtocolPlan, list[st
 
 def _read_file(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except FileNotFoundError:
         raise UsageError(
             f"There is no file {path}.", f"Check the path, or name one of {', '.join(protocol_names())}."
@@ -215,13 +214,13 @@ def _read_file(path: Path) -> str:
 
 def _parse(text: str, where: str, networks: Sequence[str]) -> ProtocolPlan:
     try:
-        plan = ProtocolPlan.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{where} is not TOML: {one_line(error)}.", "Correct the file.") from error
+        plan = ProtocolPlan.model_validate(parse_toml(text))
     except ValidationError as error:
         raise UsageError(
             f"{where} is not a protocol: {first_problem(error)}.", "docs/protocols.md shows how one is written."
         ) from error
+    except ValueError as error:
+        raise UsageError(f"{where} is not TOML: {one_line(error)}.", "Correct the file.") from error
     if not plan.generated:
         return plan
     return plan.model_copy(update={"datasets": {name: DatasetPlan(reader=GENERATED) for name in networks}})

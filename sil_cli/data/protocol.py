@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from typing import TYPE_CHECKING, Any, Literal
 
 import tomli_w
@@ -10,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sil_cli.data.manifest import first_problem
 from sil_cli.errors import DataError
-from sil_cli.files import one_line, write_text
+from sil_cli.files import one_line, parse_toml, read_text, write_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,10 +72,10 @@ def read_protocol(folder: Path) -> Protocol | None:
     path = folder / PROTOCOL_FILE
     fix = 'It should hold sources = ["a", "b"] and targets = ["c"]; correct it, or run `sil prepare-data` again.'
     try:
-        return Protocol.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return Protocol.model_validate(parse_toml(read_text(path)))
     except FileNotFoundError:
         return None
     except ValidationError as error:
         raise DataError(f"{path} is not valid: {first_problem(error)}.", fix) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} can't be read: {one_line(error)}.", fix) from error

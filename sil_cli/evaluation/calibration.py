@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sil_cli.data.manifest import first_problem
 from sil_cli.errors import ModelError
-from sil_cli.files import one_line, write_json
+from sil_cli.files import one_line, read_bytes, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +76,7 @@ def read_calibration(folder: Path) -> Calibration | None:
     """
     path = (folder.parent if folder.is_file() else folder) / CALIBRATION_FILE
     try:
-        return Calibration.model_validate_json(path.read_bytes())
+        return Calibration.model_validate_json(read_bytes(path))
     except (FileNotFoundError, NotADirectoryError):  # an export may be named by its file
         return None
     except (OSError, ValidationError) as error:

@@ -19,7 +19,7 @@ from sil_cli.data.manifest import ImageRecord, first_problem
 from sil_cli.errors import ModelError
 from sil_cli.evaluation.curves import RECALL_STEPS
 from sil_cli.evaluation.histograms import BINS, TOP
-from sil_cli.files import one_line, sha256_of_bytes, write_bytes, write_text
+from sil_cli.files import one_line, read_bytes, sha256_of_bytes, write_bytes, write_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,8 +156,8 @@ def read_details(folder: Path) -> Details:
     fix = "Run `sil evaluate` again to make it anew."
     path = folder / DETAILS_FILE
     try:
-        record = DetailsRecord.model_validate_json(path.read_bytes())
-        content = (folder / ARRAYS_FILE).read_bytes()
+        record = DetailsRecord.model_validate_json(read_bytes(path))
+        content = read_bytes(folder / ARRAYS_FILE)
     except FileNotFoundError as error:
         raise ModelError(f"{folder} has no details of its evaluation ({error.filename} is missing).", fix) from None
     except OSError as error:

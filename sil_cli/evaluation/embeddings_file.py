@@ -14,7 +14,7 @@ import numpy as np
 
 from sil_cli.errors import DataError, nearest
 from sil_cli.evaluation.pairs import EmbeddingSet
-from sil_cli.files import one_line, writing
+from sil_cli.files import one_line, open_file, writing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +49,7 @@ def read_embeddings(path: Path, *, mapped_from: int = MAPPED_FROM) -> tuple[Embe
         DataError: The file can't be read, holds pickled objects, or an array is missing or unfit.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_file(path) as file, zipfile.ZipFile(file) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             _check_keys(path, set(members))
             arrays = {

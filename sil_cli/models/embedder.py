@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sil_cli.errors import ModelError
-from sil_cli.files import write_bytes, write_json
+from sil_cli.files import read_bytes, write_bytes, write_json
 from sil_cli.models.backbones import make_backbone
 from sil_cli.models.pooling import AveragePooling, GeneralisedMeanPooling
 from sil_cli.models.record import (
@@ -123,7 +123,7 @@ def load_model(folder: Path) -> tuple[Embedder, ModelRecord]:
     again = OTHER_MODEL
     record = read_record(folder)
     try:
-        content = (folder / WEIGHTS_FILE).read_bytes()
+        content = read_bytes(folder / WEIGHTS_FILE)
         state = safetensors.torch.load(content)
     except (OSError, safetensors.SafetensorError) as error:
         raise ModelError(f"{folder / WEIGHTS_FILE} can't be read: it is missing or damaged.", again) from error

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sil_cli.errors import ModelError
-from sil_cli.files import one_line, read_json, sha256_of_bytes
+from sil_cli.files import one_line, read_bytes, read_json, sha256_of_bytes
 from sil_cli.models.engine import SAME_MODEL, cpu_kind
 from sil_cli.models.record import ModelRecord
 
@@ -173,7 +173,7 @@ def read_graph(path: Path, record: ExportRecord) -> bytes:
     """
     graph = path.parent / record.file
     try:
-        content = graph.read_bytes()
+        content = read_bytes(graph)
     except OSError as error:
         raise ModelError(f"{graph} can't be read: {one_line(error)}.", AGAIN) from error
     if sha256_of_bytes(content) != record.sha256:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sil_cli.errors import GalleryError
-from sil_cli.files import one_line
+from sil_cli.files import one_line, parse_json
 from sil_cli.retrieval import schema
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class Database:
 
     def __init__(self, folder: Path, *, write: bool) -> None:
         self.path = folder / DATABASE_FILE
+        if self.path.exists() and not self.path.is_file():  # SQLite would wait for whoever writes to a pipe
+            raise damaged(self.path, ValueError("not a file"))
         mode = "mode=rwc" if write else "mode=ro"
         if not write and not os.access(folder, os.W_OK) and not self.path.with_name(_LOG_FILE).exists():
             mode += "&immutable=1"  # a read-only medium, where SQLite can't make the files that readers share
@@ -98,7 +100,7 @@ class Database:
             GalleryError: It is newer than this program, or not there.
         """
         try:
-            made = int(json.loads(self._rows("SELECT value FROM meta WHERE key = 'format'")[0][0]))
+            made = int(parse_json(self._rows("SELECT value FROM meta WHERE key = 'format'")[0][0]))
         except (ValueError, IndexError, TypeError) as error:
             raise damaged(self.path, error) from error
         if not schema.OLDEST_FORMAT <= made <= schema.FORMAT:
@@ -123,7 +125,7 @@ class Database:
         """
         self.format()
         try:
-            meta = {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM meta")}
+            meta = {key: parse_json(value) for key, value in self._rows("SELECT key, value FROM meta")}
             model, index = meta["model"], meta["index"]
             complete = isinstance(model["fingerprint"], str) and isinstance(model["dimension"], int)
         except (ValueError, KeyError, TypeError) as error:

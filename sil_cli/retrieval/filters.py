@@ -87,7 +87,10 @@ class Filter:
             parts.append(part)
             values.extend(wanted)
 
-        columns = {"id": self.ids, "identity": self.identities, "camera": self.cameras, "domain": self.domains}
+        if self.ids:
+            possible = possible_ids(self.ids)
+            add(f"id IN ({_marks(possible)})", possible)
+        columns = {"identity": self.identities, "camera": self.cameras, "domain": self.domains}
         for column, listed in columns.items():
             if listed:
                 add(f"{column} IN ({_marks(listed)})", listed)
@@ -114,6 +117,11 @@ class Filter:
         for key, value in self.where:
             grouped.setdefault(key, []).append(value)
         return grouped
+
+
+def possible_ids(ids: Sequence[int]) -> list[int]:
+    """Those ids that an entry can have: stores number entries from 1, in 64 bits, and refuse to be asked for more."""
+    return [one for one in ids if 0 < one < 2**63]
 
 
 def _marks(values: Sequence[object]) -> str:

@@ -20,7 +20,7 @@ import faiss
 import numpy as np
 
 from sil_cli.errors import GalleryError
-from sil_cli.files import file_state, one_line, sha256_of_bytes, write_bytes
+from sil_cli.files import file_state, one_line, open_file, sha256_of_bytes, write_bytes
 from sil_cli.retrieval.products import best_products
 from sil_cli.runtime import cpu_count, map_threads
 
@@ -241,7 +241,7 @@ def map_file(path: Path) -> mmap.mmap | bytes:
         GalleryError: It can't be read.
     """
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             if not stream.seek(0, 2):
                 return b""  # nothing can't be mapped
             return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)

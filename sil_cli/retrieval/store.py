@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sil_cli.retrieval import schema
 from sil_cli.retrieval.database import DATABASE_FILE as DATABASE_FILE
 from sil_cli.retrieval.database import Database, damaged
-from sil_cli.retrieval.filters import COLUMNS
+from sil_cli.retrieval.filters import COLUMNS, possible_ids
 from sil_cli.retrieval.records import Box as Box
 from sil_cli.retrieval.records import GalleryEntry as GalleryEntry
 from sil_cli.retrieval.records import IndexRecord as IndexRecord
@@ -127,7 +127,7 @@ class Store(Database):
     def entries(self, ids: Sequence[int]) -> dict[int, GalleryEntry]:
         """The entries of the given ids; an unknown id is left out."""
         found: dict[int, GalleryEntry] = {}
-        for some in _portions(ids):
+        for some in _portions(possible_ids(ids)):
             found.update(self._entries(f"WHERE id IN ({_marks(some)})", *some))
         return found
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 StyleName = Literal["none", "mixstyle", "dsu", "efdmix", "dir-mixstyle", "batch-style", "dbs", "ubs"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -14,7 +17,9 @@ TrainPrecision = Literal["auto", "float32", "bfloat16", "float16"]
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Deviation = Annotated[float, Field(gt=0.0, le=1.0)]
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, lt=2**31)]  # what torch, NumPy and SQLite count with has an end
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Stages = Annotated[
     tuple[Positive, ...],
     Field(min_length=1),
@@ -43,7 +48,37 @@ def _iso_time(value: object) -> object:
 Moment = Annotated[datetime, BeforeValidator(_iso_time)]
 
 
-class Section(BaseModel):
-    """A group of settings: unknown keys are refused, values can't be changed afterwards."""
+def _rate_as_text(value: object) -> object:
+    """The text of a rate that was written as a number: TOML knows no other way to read 1e-3."""
+    return {0.01: "1e-2", 0.001: "1e-3", 0.0001: "1e-4"}.get(value, value) if isinstance(value, float) else value
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+FalseAcceptRate = Annotated[Literal["1e-2", "1e-3", "1e-4"], BeforeValidator(_rate_as_text)]
+
+
+class Section(BaseModel):
+    """A group of settings: unknown keys are refused, values can't be changed afterwards.
+
+    Numbers are finite, and no number is written as true or false, which pydantic takes for 1 and 0.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_booleans_for_numbers(cls, value: object, info: ValidationInfo) -> object:
+        given = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(each, bool) for each in given):
+            kinds = set(_plain_kinds(cls.model_fields[info.field_name or ""].annotation))
+            if bool not in kinds and kinds & {int, float}:
+                raise ValueError("write a number, not true or false")
+        return value
+
+
+def _plain_kinds(annotation: Any) -> Iterator[Any]:
+    """The types that an annotation is made of."""
+    inner = get_args(annotation)
+    if not inner:
+        yield annotation
+    for each in inner:
+        yield from _plain_kinds(each)

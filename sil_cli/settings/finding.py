@@ -7,7 +7,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from sil_cli.settings.fields import EngineName, Moment, Positive, Precision, Section, Share
+from sil_cli.settings.fields import (
+    Count,
+    EngineName,
+    FalseAcceptRate,
+    Moment,
+    Positive,
+    Precision,
+    Section,
+    Seed,
+    Share,
+)
 
 
 class InferenceSettings(Section):
@@ -48,8 +58,8 @@ class EvaluateSettings(Section):
     height: int | None = Field(None, ge=16, le=1024, description="input height; default: the trained one")
     width: int | None = Field(None, ge=16, le=1024, description="input width; default: the trained one")
     tracklets: bool = Field(False, description="the mean of the queries of one identity and camera is one query")
-    expand_queries: int = Field(0, ge=0, description="draw each query towards so many gallery images")
-    augment_gallery: int = Field(0, ge=0, description="draw each gallery image towards so many others")
+    expand_queries: Count = Field(0, description="draw each query towards so many gallery images")
+    augment_gallery: Count = Field(0, description="draw each gallery image towards so many others")
     expansion_alpha: float = Field(3.0, ge=0.0, description="of both: similarity^α is a neighbour's weight; 0: mean")
     rerank: bool = Field(False, description="re-rank by k-reciprocal encoding")
 
@@ -58,7 +68,7 @@ class CompareSettings(Section):
     """Comparing two models on one target."""
 
     target: str | None = Field(None, description="the target's name; default: the one that both were evaluated on")
-    changed: int = Field(5, ge=0, description="queries to name that got better most, and as many that got worse")
+    changed: Count = Field(5, description="queries to name that got better most, and as many that got worse")
 
 
 class CalibrateSettings(Section):
@@ -68,17 +78,17 @@ class CalibrateSettings(Section):
     on: Path | None = Field(
         None, description="a labelled, prepared data set; default: people of the sources not learnt"
     )
-    images: int = Field(3000, ge=2, description="at most so many images of each data set, whole people")
-    seed: int = Field(0, ge=0, description="draws the people where there are more")
-    match: Literal["1e-2", "1e-3", "1e-4"] = Field("1e-3", description="false accept rate from which on it is a match")
-    possible: Literal["1e-2", "1e-3", "1e-4"] = Field("1e-2", description="false accept rate of a possible match")
+    images: int = Field(3000, ge=2, lt=2**31, description="at most so many images of each data set, whole people")
+    seed: Seed = Field(0, description="draws the people where there are more")
+    match: FalseAcceptRate = Field("1e-3", description="false accept rate from which on it is a match")
+    possible: FalseAcceptRate = Field("1e-2", description="false accept rate of a possible match")
 
 
 class BenchmarkSettings(Section):
     """Running whole protocols."""
 
     methods: tuple[str, ...] = Field((), description="what to compare, the baseline first; default: the recipe")
-    seeds: tuple[int, ...] = Field((1,), min_length=1, description="every case is trained once with each")
+    seeds: tuple[Seed, ...] = Field((1,), min_length=1, description="every case is trained once with each")
     out: Path = Field(Path("benchmarks"), description="where runs and tables go")
 
 
@@ -153,7 +163,7 @@ class QuerySettings(Section):
     group: Literal["none", "identity", "camera"] = Field(
         "none", description="`identity`: the best of each; `camera`: the trail through cameras and time"
     )
-    gap: float = Field(60.0, ge=0.0, description="seconds without a picture after which a new sighting begins")
+    gap: float = Field(60.0, ge=0.0, le=1e9, description="seconds without a picture after which a new sighting begins")
     sheet: Path = Field(Path("matches.jpg"), description="where the contact sheet is written")
     rerank: bool = Field(False, description="re-rank the short list by k-reciprocal encoding")
     shortlist: Positive = Field(200, description="matches that are re-ranked among each other")
@@ -170,7 +180,7 @@ class ShowSettings(Section):
     sample: Positive = Field(
         200_000, description="pictures to open of each data set, drawn by the seed; all where it has no more"
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="draws the people on the sheet and the sample")
+    seed: Seed = Field(0, description="draws the people on the sheet and the sample")
     sheet: Path = Field(Path("show.jpg"), description="the contact sheet; the style chart lies beside it")
 
 

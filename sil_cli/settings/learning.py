@@ -8,9 +8,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from sil_cli.settings.fields import (
+    Count,
     Deviation,
     Positive,
     Section,
+    Seed,
     Share,
     Stages,
     StyleName,
@@ -29,7 +31,7 @@ class SyntheticSettings(Section):
     style_gap: float = Field(1.0, ge=0.0, le=2.0, description="strength of the networks' own styles; 0: none")
     height: int = Field(128, ge=32, le=512, description="pixels")
     width: int = Field(64, ge=16, le=512, description="pixels")
-    seed: int = Field(1, ge=0, lt=2**32, description="same seed, same bytes")
+    seed: Seed = Field(1, description="same seed, same bytes")
 
 
 class DataSettings(Section):
@@ -50,11 +52,11 @@ class DataSettings(Section):
         "train",
         description="where the raw data has no split: all to train, all to test, or half the people each",
     )
-    partition: int | None = Field(
-        None, ge=1, description="which split, from 1, where a data set has several; default: its first or usual one"
+    partition: Positive | None = Field(
+        None, description="which split, from 1, where a data set has several; default: its first or usual one"
     )
     labelled: bool | None = Field(None, description="reader `cuhk03`: the crops cut by hand, not the detector's")
-    seed: int = Field(0, ge=0, description="draws the splits that are random")
+    seed: Seed = Field(0, description="draws the splits that are random")
     strict: bool = Field(False, description="counts that are not the published ones are an error")
     force: bool = Field(False, description="replace data prepared with other options")
     max_megapixels: float = Field(50.0, gt=0, description="larger images are refused as possible bombs")
@@ -127,16 +129,16 @@ class TrainSettings(Section):
     )
     run: Path | None = Field(None, description="the run folder; default: the next number in `runs`")
     runs: Path = Field(Path("runs"), description="where numbered run folders are made")
-    seed: int = Field(1, ge=0, description="same seed, same run")
+    seed: Seed = Field(1, description="same seed, same run")
     epochs: Positive = Field(70, description="epochs")
     iterations: Positive = Field(200, description="iterations per epoch")
     identities: Positive = Field(16, description="P: identities per source and batch")
     instances: Positive = Field(4, description="K: images per identity and batch")
     learning_rate: float = Field(3.5e-4, gt=0.0, description="Adam's step size")
     weight_decay: float = Field(5e-4, ge=0.0, description="Adam's L2 penalty")
-    warmup_epochs: int = Field(10, ge=0, description="linear warm-up")
+    warmup_epochs: Count = Field(10, description="linear warm-up")
     warmup_factor: float = Field(0.1, gt=0.0, le=1.0, description="the step size's factor at the start")
-    milestones: tuple[int, ...] = Field((30, 50), description="epochs after which the step size falls")
+    milestones: tuple[Count, ...] = Field((30, 50), description="epochs after which the step size falls")
     decay: float = Field(0.1, gt=0.0, le=1.0, description="by this factor")
     temperature: float = Field(0.05, gt=0.0, description="τ of the loss")
     momentum: float = Field(0.2, ge=0.0, lt=1.0, description="m: weight of the old prototype")
@@ -149,7 +151,7 @@ class TrainSettings(Section):
         description="the second pass also moves batch norm's running statistics (as the authors' code does)",
     )
     flip: Share = Field(0.5, description="chance of a horizontal flip")
-    pad: int = Field(10, ge=0, description="pixels of padding before the random crop")
+    pad: int = Field(10, ge=0, le=1024, description="pixels of padding before the random crop")
     erasing: Share = Field(0.0, description="chance of random erasing")
     ema: float = Field(0.0, ge=0.0, lt=1.0, description="decay of a moving average of the weights, then kept; 0: none")
     precision: TrainPrecision = Field(
@@ -187,7 +189,7 @@ class DistributedSettings(Section):
     """Several processes, started by torchrun."""
 
     timeout: float = Field(
-        1800.0, gt=0.0, description="seconds that a process waits for another before it takes it for hung"
+        1800.0, gt=0.0, le=1e7, description="seconds that a process waits for another before it takes it for hung"
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from sil_cli.errors import UsageError, did_you_mean, nearest
-from sil_cli.files import one_line
+from sil_cli.files import one_line, parse_toml, read_text
 from sil_cli.settings.fields import Section
 from sil_cli.settings.tree import Settings
 
@@ -20,6 +20,8 @@ CONFIG_FILE = Path("sil.toml")
 ENVIRONMENT_PREFIX = "SIL_"
 NOT_SETTINGS = ("SIL_MILVUS_TOKEN", "SIL_TEST_MILVUS")
 """Variables of our own that no settings file may hold: a secret, and where tests find a server."""
+
+_LONGEST_SHOWN = 200  # characters of a wrong value
 
 
 def load_settings(
@@ -56,10 +58,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         UsageError: It is missing, unreadable or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_toml(read_text(path))
     except FileNotFoundError:
         raise UsageError(f"There is no file {path}.", "Check the path, or leave the option out.") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        fix = "Name a TOML file that may be read; a pipe or a device is none."
+        raise UsageError(f"{path} can't be read: {one_line(error)}.", fix) from error
+    except ValueError as error:
         raise UsageError(f"{path} can't be read: {one_line(error)}.", "Correct the file.") from error
 
 
@@ -93,14 +98,28 @@ def parse_assignment(text: str) -> dict[str, Any]:
     parts = key.strip().split(".")
     if not equals or not all(parts):
         raise UsageError(f"--set {text} is not KEY=VALUE.", "For example: --set train.epochs=5")
-    try:
-        value = tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = raw
+    value = _value(key.strip(), raw)
     for part in reversed(parts):
         value = {part: value}
     assert isinstance(value, dict)  # noqa: S101 - parts is never empty
     return value
+
+
+def _value(key: str, raw: str) -> Any:
+    """A value as TOML has it, or else as plain text.
+
+    Raises:
+        UsageError: It goes on after the value, is nested too deeply, or is a number of too many digits.
+    """
+    try:
+        table = parse_toml(f"value = {raw}")
+    except tomllib.TOMLDecodeError:
+        return raw
+    except ValueError as error:
+        raise UsageError(f"The value of --set {key} can't be read: {one_line(error)}.", "Correct the value.") from error
+    if len(table) > 1:  # a line break, as from a file that was pasted
+        raise UsageError(f"--set {key} holds more than one value.", "Say --set once for each key.")
+    return table["value"]
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -140,9 +159,10 @@ def _from_environment() -> dict[str, Any]:
 
     try:
         return EnvSettingsSource(Variables)()
-    except SettingsError as error:
+    except (SettingsError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else one_line(error)
         raise UsageError(
-            f"An environment variable can't be read: {one_line(error)}.",
+            f"An environment variable can't be read: {why}.",
             "Lists and tables are given as JSON, for example SIL_TRAIN__MILESTONES='[3, 5]'.",
         ) from error
 
@@ -177,7 +197,16 @@ def _explain(error: ValidationError, origins: dict[str, dict[str, Any]]) -> Usag
     message = ", or ".join(each[:1].lower() + each[1:] for each in said)
     choices = [word for each in same for word in re.findall(r"'([^']+)'", each.get("ctx", {}).get("expected", ""))]
     fix = did_you_mean(str(problem["input"]), choices) if choices else "Correct the value."
-    return UsageError(f"{key} = {problem['input']!r} is not valid (in {where}): {message}.", fix)
+    return UsageError(f"{key} = {_shown(problem['input'])} is not valid (in {where}): {message}.", fix)
+
+
+def _shown(value: object) -> str:
+    """A value as Python writes it, where that can be done, and not more of it than a line bears."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists of a thousand levels
+        return "…"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def _key_of(path: list[str]) -> str:

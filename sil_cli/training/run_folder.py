@@ -89,9 +89,9 @@ class RunFacts(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_an_earlier_version(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def _of_an_earlier_version(cls, values: Any) -> Any:
         """Runs that only said whether convolutions ran in bfloat16 are read, too."""
-        if "bfloat16" not in values:
+        if not isinstance(values, dict) or "bfloat16" not in values:
             return values
         rest = {key: value for key, value in values.items() if key != "bfloat16"}
         return rest | {"precision": "bfloat16" if values["bfloat16"] else "float32"}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import numpy as np
 
+from sil_cli.data.manifest import INFO_FILE, MANIFEST_FILE
 from sil_cli.data.parallel import one_ahead
 from sil_cli.errors import DataError, InterruptedWorkError, UsageError
 from sil_cli.files import writing
@@ -23,6 +24,7 @@ from sil_cli.workflows.embed import embed_files
 from sil_cli.workflows.ingest.options import ingest_options
 from sil_cli.workflows.ingest.sources import STREAM, SourceReader
 from sil_cli.workflows.listing import list_matches
+from sil_cli.workflows.outputs import refuse_overwriting
 from sil_cli.workflows.queries import Query, ids_to_exclude
 from sil_cli.workflows.query_results import BatchLine, BatchMatch, BatchResult
 from sil_cli.workflows.results import FailedImage
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from sil_cli.settings import Settings
     from sil_cli.workflows.embed import EmbeddedFiles
     from sil_cli.workflows.ingest.seen import SeenImage
+    from sil_cli.workflows.ingest.sources import Source
     from sil_cli.workflows.listing import Listed
     from sil_cli.workflows.search import Searching
 
@@ -53,7 +56,7 @@ def query_batch(settings: Settings, reporter: Reporter, out: TextIO) -> BatchRes
         out: Where lines go, unless `query.out` names a file.
 
     Raises:
-        UsageError: An option is named that makes no sense for many queries.
+        UsageError: An option is named that makes no sense for many queries, or an image would be overwritten.
         DataError: Not one image could be used.
         SilError: The source, the gallery or the model can't be used.
     """
@@ -61,7 +64,7 @@ def query_batch(settings: Settings, reporter: Reporter, out: TextIO) -> BatchRes
     assert source is not None  # noqa: S101 -- the caller asked for a batch
     _refuse_others(settings)
     reader = SourceReader(ingest_options(settings.gallery))
-    total, portions = _portions(source, reader, reporter)
+    total, portions = _portions(source, reader, reporter, settings.query.out)
     began = time.monotonic()
     with gallery_store(settings).open() as gallery:
         searching = prepare_search(settings, gallery, reporter)
@@ -115,19 +118,29 @@ def refuse_with_batch(name: str) -> NoReturn:
 
 
 def _portions(
-    source: Path, reader: SourceReader, reporter: Reporter
+    source: Path, reader: SourceReader, reporter: Reporter, out: Path | None
 ) -> tuple[int | None, Iterator[Sequence[SeenImage | FailedImage]]]:
-    """The number of queries where it is known, and the queries."""
+    """The number of queries where it is known, and the queries; none of them is the file that is written."""
     if source != STREAM:
-        items = reader.read(source, queries=True).items
-        return len(items), iter([items])
+        whole = reader.read(source, queries=True)
+        named = [source, source / MANIFEST_FILE, source / INFO_FILE]
+        refuse_overwriting(out, [*named, *(image.file for image in whole.images)], option="--out")
+        return len(whole.items), iter([whole.items])
+    refuse_overwriting(out, [Path("/dev/stdin")], option="--out")
     if sys.stdin.isatty():
         reporter.note("Type one path a line; end with Ctrl-D.")
-    portions = (each.items for each in reader.stream(sys.stdin.buffer, linger=_LINGER))
+    portions = _spared(reader.stream(sys.stdin.buffer, linger=_LINGER), out)
     first = next(portions, None)
     if first is None:
         raise DataError("No path came on stdin.", "Pipe one path a line into it: find crops | sil query --batch -")
     return None, chain([first], portions)
+
+
+def _spared(portions: Iterator[Source], out: Path | None) -> Iterator[Sequence[SeenImage | FailedImage]]:
+    """The items of a stream, each portion once none of it is the file that is written when all are answered."""
+    for portion in portions:
+        refuse_overwriting(out, [image.file for image in portion.images], option="--out")
+        yield portion.items
 
 
 @contextlib.contextmanager

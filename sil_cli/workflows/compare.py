@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from sil_cli.data.manifest import first_problem
 from sil_cli.errors import DataError, UsageError, did_you_mean
 from sil_cli.evaluation.bootstrap import bootstrap_mean, permutation_p
-from sil_cli.files import read_json
+from sil_cli.files import one_line, read_bytes, read_json
 from sil_cli.workflows.evaluation_results import (
     ChangedQuery,
     ComparedMetric,
@@ -158,13 +158,13 @@ def _load(path: Path) -> _Saved:
     lines_path = path.parent / QUERIES_FILE
     lines = []
     try:
-        for number, line in enumerate(lines_path.read_bytes().splitlines(), start=1):
+        for number, line in enumerate(read_bytes(lines_path).splitlines(), start=1):
             where = f"{lines_path}, line {number}"
             lines.append(QueryLine.model_validate_json(line))
     except ValidationError as error:
         raise DataError(f"{where}: {first_problem(error)}.", _AGAIN) from error
     except OSError as error:
-        raise DataError(f"{lines_path} can't be read: {error.strerror}.", _AGAIN) from error
+        raise DataError(f"{lines_path} can't be read: {one_line(error)}.", _AGAIN) from error
     scored = [line.average_precision for line in lines if line.average_precision is not None]
     if (len(scored), len(lines) - len(scored)) != (result.queries, result.dropped_queries):
         raise DataError(f"{lines_path} does not belong to {path}: it is of {len(scored)} queries.", _AGAIN)

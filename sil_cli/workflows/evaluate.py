@@ -12,10 +12,12 @@ from sil_cli.evaluation.details import write_details
 from sil_cli.evaluation.embeddings_file import read_embeddings, write_embeddings
 from sil_cli.evaluation.examine import Subject, examine
 from sil_cli.files import write_json
+from sil_cli.models.record import RECORD_FILE, WEIGHTS_FILE
 from sil_cli.training.run_folder import FACTS_FILE, RunFacts, read_facts
 from sil_cli.workflows.embed_sides import embed_by_all
 from sil_cli.workflows.evaluation_results import EvaluateResult
 from sil_cli.workflows.locate import SPLIT_NAME, model_folder, target_folder
+from sil_cli.workflows.outputs import files_of, refuse_overwriting
 from sil_cli.workflows.scoring import (
     QUERIES_FILE,
     RESULTS_FILE,
@@ -61,6 +63,8 @@ def evaluate(settings: Settings, reporter: Reporter, *, shared: SharedImages | N
     dataset = load_dataset(target_folder(settings.evaluate.target, settings.data.folder))
     query, gallery = both_splits(dataset)
     refuse_contradictions(settings.evaluate)
+    weights = [each / name for each in (folder, *settings.evaluate.fused) for name in (WEIGHTS_FILE, RECORD_FILE)]
+    refuse_overwriting(settings.evaluate.save_embeddings, [*weights, *files_of(dataset)], option="--save-embeddings")
     if shared is None:
         models = load_models([folder, *settings.evaluate.fused], settings, reporter, images=len(query) + len(gallery))
         query_side, gallery_side = (

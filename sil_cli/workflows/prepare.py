@@ -40,7 +40,7 @@ def prepare_data(settings: Settings, reporter: Reporter) -> PrepareResult:
     """Read or generate data, check every image, and write manifests.
 
     Raises:
-        UsageError: The reader is unknown or lacks its ROOT.
+        UsageError: The reader is unknown, lacks its ROOT, or takes no option of this kind.
         SilError: The data can't be read, or other data stands in the way.
     """
     data = settings.data
@@ -67,9 +67,21 @@ def _counts(reading: Reading, records: Sequence[ImageRecord]) -> Counts:
     return count(reading.name, reading.reader, reading.options, records, left_out=left_out)
 
 
-def _prepare_generated(data: DataSettings, reporter: Reporter) -> PrepareResult:
+def _refuse_options_of_readers(data: DataSettings) -> None:
+    """Refuse what only raw data has, as readers refuse what they don't take.
+
+    Raises:
+        UsageError: Such an option was given.
+    """
     if data.root is not None:
         raise UsageError("Generated data has no ROOT.", "Say where it goes with --out DIR.")
+    for option in ("name", "pattern", "split", "partition", "labelled", "strict"):
+        if getattr(data, option) != type(data).model_fields[option].default:
+            raise UsageError(f"Generated data takes no --{option}.", "Leave it out, or name a reader of raw data.")
+
+
+def _prepare_generated(data: DataSettings, reporter: Reporter) -> PrepareResult:
+    _refuse_options_of_readers(data)
     folder = data.out or data.folder
     options = SyntheticOptions(**data.synthetic.model_dump())
     standing = _standing(folder, options)

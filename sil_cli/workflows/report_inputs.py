@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from sil_cli.data.manifest import Dataset, first_problem, is_dataset, load_datas
 from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.evaluation.calibration import Calibration, read_calibration
 from sil_cli.evaluation.details import Details, read_details
-from sil_cli.files import read_json
+from sil_cli.files import parse_json, read_json
 from sil_cli.reporting.contact_sheet import IMAGE_SIZE
 from sil_cli.training.run_folder import FACTS_FILE, METRICS_FILE, SETTINGS_FILE, RunFacts, read_facts
 from sil_cli.workflows.scoring import RESULTS_FILE
@@ -208,8 +207,8 @@ def read_history(path: Path) -> list[dict[str, object]]:
     history: list[dict[str, object]] = []
     for number, line in enumerate((text or "").splitlines(), start=1):
         try:
-            facts = json.loads(line)
-        except json.JSONDecodeError:
+            facts = parse_json(line)
+        except ValueError:
             facts = None
         if not isinstance(facts, dict):
             raise SilError(f"{path}, line {number} is not what training wrote.", "Delete the file or the line.")

@@ -13,6 +13,7 @@ from sil_cli.workflows.engine import MODEL_FOLDER, load_for_gallery, require_nam
 from sil_cli.workflows.filtering import make_filter, warn_if_nothing_passes
 from sil_cli.workflows.ingest.times import find_zone
 from sil_cli.workflows.listing import Listed, Listing, Search, list_matches
+from sil_cli.workflows.outputs import refuse_overwriting
 from sil_cli.workflows.pictures import SHEET_FORMATS, Found, draw
 from sil_cli.workflows.queries import (
     KnownPerson,
@@ -56,13 +57,15 @@ def search(settings: Settings, reporter: Reporter) -> QueryResults:
     """Find the people of some pictures in a gallery, and draw what was found.
 
     Raises:
-        UsageError: No picture is named, or the contact sheet's file type is unknown.
+        UsageError: No picture is named, the contact sheet's file type is unknown, or a picture would be overwritten.
         SilError: The gallery or a picture can't be used, or they belong to different models.
     """
     wanted = settings.query
     queries = make_queries(wanted)
     if wanted.sheet.suffix.lower() not in SHEET_FORMATS:
         raise UsageError(f"A contact sheet can't be written as {wanted.sheet.name}.", "Name it .jpg, .png or .webp.")
+    for option, out in (("--sheet", wanted.sheet), ("--html", wanted.html)):
+        refuse_overwriting(out, wanted.images, option=option)
     find_zone(settings.gallery.timezone)
     if wanted.fuse and len(queries[0].pictures) + len(queries[0].ids) == 1:
         reporter.note("There is only one picture: nothing to fuse.")

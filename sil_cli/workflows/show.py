@@ -12,6 +12,7 @@ from sil_cli.data.measuring import measure
 from sil_cli.errors import DataError, UsageError
 from sil_cli.files import writing
 from sil_cli.runtime import cpu_count
+from sil_cli.workflows.outputs import files_of, refuse_overwriting
 from sil_cli.workflows.show_pictures import SHEET_FORMATS, draw_sheet, write_chart
 from sil_cli.workflows.show_report import Shown, describe, report_duplicates, style_gap
 from sil_cli.workflows.show_results import ShowResult
@@ -28,13 +29,17 @@ def show(settings: Settings, reporter: Reporter) -> ShowResult:
     """Look at prepared data sets: draw the sheet and the chart, measure and count.
 
     Raises:
-        UsageError: No data set is named and none is prepared, one is named twice, or a file type is unknown.
+        UsageError: No data set is named and none is prepared, one is named twice, a file type is unknown, or a
+            picture would be overwritten.
         DataError: A data set can't be used, or has no picture of the split.
     """
     options = settings.show
     if options.sheet.suffix.lower() not in SHEET_FORMATS:
         raise UsageError(f"A sheet can't be written as {options.sheet.name}.", "Name it .jpg, .png or .webp.")
     datasets = _load(options.datasets, settings.data.folder)
+    chart = options.sheet.with_name(f"{options.sheet.stem}-style.png")
+    for out in (options.sheet, chart):
+        refuse_overwriting(out, (path for dataset in datasets for path in files_of(dataset)), option="--out")
     shown = [_look(dataset, options, reporter) for dataset in datasets]
     records = [record for each in shown for record in each.measures.records]
     duplicates, complete = find_duplicates(
@@ -48,7 +53,6 @@ def show(settings: Settings, reporter: Reporter) -> ShowResult:
     sheet = draw_sheet(shown, identities=options.identities, seed=options.seed)
     with writing(options.sheet) as stream:
         sheet.save(stream, format=SHEET_FORMATS[options.sheet.suffix.lower()], quality=92)
-    chart = options.sheet.with_name(f"{options.sheet.stem}-style.png")
     write_chart(chart, shown, domain_gap if len(shown) > 1 else described[0].camera_gap)
     return ShowResult(
         datasets=described,

@@ -117,6 +117,23 @@ class TestPrepareData:
         assert_told(sil("prepare-data", "regex", "raw"), 2, "needs --pattern", "(?P<identity>")
         assert_told(sil("prepare-data", "folders", "raw", "--pattern", "x"), 2, "takes no --pattern")
 
+    @pytest.mark.parametrize(
+        "option",
+        [
+            ("--pattern", "((("),
+            ("--labelled",),
+            ("--partition", 3),
+            ("--strict",),
+            ("--split", "half"),
+            ("--name", "x"),
+        ],
+        ids=lambda option: option[0],
+    )
+    @pytest.mark.parametrize("generated", [("synthetic",), ("--protocol", "generated")], ids=["reader", "protocol"])
+    def test_options_of_readers_with_generated_data(self, empty, generated, option) -> None:
+        assert_told(sil("prepare-data", *generated, *option), 2, f"Generated data takes no {option[0]}.")
+        assert list(empty.iterdir()) == []
+
     def test_every_bad_file_is_named_and_the_good_ones_are_kept(self, empty) -> None:
         raw = people(empty / "raw", {"a": 3, "b": 1})
         (raw / "a/text.jpg").write_text("hello")

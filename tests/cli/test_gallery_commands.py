@@ -244,6 +244,7 @@ def test_remove_asks_and_compact_follows(gallery) -> None:
         (("--camera", "c77"), "no entry has camera c77; there are: c1, c2"),
         (("--path", "nothing/*"), "no entry has path nothing/*; "),
         (("--id", 9999), "no entry has id 9999"),
+        (("--id", 10**23), f"no entry has id {10**23}"),
         (("--where", "path=x"), "no entry has path x; "),
         (("--after", "2990-01-01"), "no entry of the gallery passes the filter (after 2990-01-01"),
         (("--camera", "c1", "--id", 9999), "no entry has id 9999"),

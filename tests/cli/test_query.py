@@ -372,6 +372,7 @@ class TestBadInput:
         [
             (2, ("No picture is named", "--id N"), ()),
             (1, ("has no entry 99999",), ("--id", "99999")),
+            (1, (f"has no entry {10**23}",), ("--id", str(10**23))),
             (2, ("is not LEFT,TOP,WIDTH,HEIGHT",), ("a.png", "--box", "1,2,3")),
             (2, ("is not LEFT,TOP,WIDTH,HEIGHT",), ("a.png", "--box", "1,2,3,0")),
             (2, ("A box was named, but no image",), ("--box", "1,2,3,4")),

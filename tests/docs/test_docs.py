@@ -2,9 +2,13 @@
 
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import typer.main
+
+from sil_cli.cli.app import make_app
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -20,6 +24,22 @@ def generator():
 @pytest.mark.parametrize(("name", "page"), [("commands.md", "commands_page"), ("settings.md", "settings_page")])
 def test_generated_pages_are_current(name: str, page: str) -> None:
     assert (ROOT / "docs" / name).read_text() == getattr(generator(), page)(), "run `make docs`"
+
+
+def examples() -> list[str]:
+    """Every command line that a command's help shows."""
+    epilogs = [command.epilog for _, command in generator()._flattened(typer.main.get_command(make_app()))]
+    return [line for epilog in epilogs for line in epilog.splitlines() if line.startswith("sil ")]
+
+
+@pytest.mark.parametrize("line", examples())
+def test_examples_are_what_the_program_takes(line: str) -> None:
+    """Parsed by the program's own parser, but not run."""
+    words = shlex.split(re.split(r"\s[|>&]+\s", line)[0])[1:]
+    command = typer.main.get_command(make_app())
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    command.make_context(command.name, words)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

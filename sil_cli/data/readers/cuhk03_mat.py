@@ -9,7 +9,7 @@ import numpy as np
 
 from sil_cli.data.readers.matlab import cell, open_v73
 from sil_cli.errors import DataError
-from sil_cli.files import one_line, staging_folder
+from sil_cli.files import one_line, parse_json, read_text, staging_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,6 +124,6 @@ def classic_test(mat: Path, partition: int) -> frozenset[tuple[int, int]]:
 def _sealed(folder: Path) -> object:
     """What the crops in `folder` were extracted from; None when they were not."""
     try:
-        return json.loads((folder / _SEAL).read_text(encoding="utf-8"))
+        return parse_json(read_text(folder / _SEAL))
     except (OSError, ValueError):
         return None

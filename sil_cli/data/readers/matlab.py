@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.errors import DataError
-from sil_cli.files import one_line
+from sil_cli.files import one_line, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ def load_v5(path: Path, *names: str) -> dict[str, Any]:
     """
     scipy_io = _needed("scipy.io", path)
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             found: dict[str, Any] = scipy_io.loadmat(stream, variable_names=list(names))
     except MemoryError:
         raise
@@ -61,7 +61,7 @@ def open_v73(path: Path, *names: str) -> Iterator[Any]:
     """
     h5py = _needed("h5py", path)
     try:
-        with h5py.File(path, "r") as file:
+        with open_file(path), h5py.File(path, "r") as file:
             for name in names:
                 if name not in file:
                     raise DataError(f"{path} has no variable '{name}': it is another file, or cut short.", _AGAIN)

@@ -12,7 +12,7 @@ from sil_cli.data.readers.layout import Layout, Sign, check_layout, has
 from sil_cli.data.reading import Reading
 from sil_cli.data.walking import find_image_files
 from sil_cli.errors import DataError
-from sil_cli.files import one_line
+from sil_cli.files import one_line, read_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,7 +114,7 @@ def read_msmt17(root: Path, *, name: str | None = None) -> Reading:
 def _read_list(path: Path, skipped: list[Skipped]) -> list[_Line]:
     """Parse one list; lines that make no sense are added to `skipped`."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} can't be read: {one_line(error)}.", "Unpack it again.") from error
     lines: list[_Line] = []

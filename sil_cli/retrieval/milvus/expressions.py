@@ -6,7 +6,7 @@ import json
 import sqlite3
 from typing import TYPE_CHECKING
 
-from sil_cli.retrieval.filters import COLUMNS
+from sil_cli.retrieval.filters import COLUMNS, possible_ids
 from sil_cli.retrieval.milvus.rows import INSTANT, METADATA, NO_TIME
 from sil_cli.retrieval.schema import instant_of
 
@@ -45,7 +45,8 @@ def expression(wanted: Filter) -> str:
 
 def among_ids(ids: Sequence[int]) -> str:
     """The condition of having one of some ids."""
-    return f"id in [{', '.join(map(str, ids))}]" if len(ids) else _NOTHING
+    possible = possible_ids(ids)
+    return f"id in [{', '.join(map(str, possible))}]" if possible else _NOTHING
 
 
 def both(one: str, other: str) -> str:
