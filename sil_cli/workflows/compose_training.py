@@ -22,6 +22,7 @@ from sil_cli.models.record import Architecture
 from sil_cli.models.stylize import make_style
 from sil_cli.models.weights import IMAGENET, load_pretrained
 from sil_cli.runtime import cpu_count, resolve_device
+from sil_cli.training.held_out import can_be_scored
 from sil_cli.training.interleaved import Interleaved
 from sil_cli.training.loop import LoopOptions, Training
 from sil_cli.training.prototypes import read_prototypes
@@ -130,6 +131,8 @@ def compose(
             _mend_bfloat16(embedder, reporter)
     compiled = _is_compiled(settings, embedder, device, reporter)
     sources = [_open_source(dataset, settings, reporter, ranks) for dataset in datasets]
+    if settings.train.select == "held-out":
+        _check_held_out(sources, reporter)
     method = _method(settings, embedder, sources, device, fresh=fresh)
     training = Training(embedder, sources, method, _loop_options(settings, device), device=device, ranks=ranks)
     if compiled:
@@ -211,6 +214,23 @@ def _open_source(dataset: Dataset, settings: Settings, reporter: Reporter, ranks
     _check_batches(source, settings, reporter)
     _check_parts(source, settings, ranks)
     return source
+
+
+def _check_held_out(sources: Sequence[Source], reporter: Reporter) -> None:
+    """Refuse to choose an epoch by scores that nothing can be told from, and warn where a source has none.
+
+    Raises:
+        UsageError: No source has a held-out identity with a match.
+    """
+    without = [source.name for source in sources if not can_be_scored(source)]
+    if len(without) == len(sources):
+        raise UsageError(
+            f"train.select = held-out can't choose an epoch: no identity held out of {', '.join(without)} has a match "
+            "by a second camera.",
+            "Keep the last epoch's model with --select last, or hold more identities out with train.held_out.",
+        )
+    for name in without:
+        reporter.warn(f"No identity held out of {name} has a match by a second camera: epochs are chosen without it.")
 
 
 def _check_parts(source: Source, settings: Settings, ranks: Ranks) -> None:
