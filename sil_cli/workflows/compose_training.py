@@ -51,30 +51,14 @@ def load_sources(folders: Sequence[Path]) -> list[Dataset]:
     """Load the data sets to learn from.
 
     Raises:
-        UsageError: Two have one name, or hold the same images.
-        DataError: One has no training images, or can't be read.
+        UsageError: Two have one name.
+        DataError: One can't be read.
     """
     datasets = [load_dataset(folder) for folder in folders]
     names = [dataset.name for dataset in datasets]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UsageError(f"Two sources are called {twice}.", "Prepare one of them under another --name.")
-    seen: dict[object, str] = {}
-    for dataset in datasets:
-        if not dataset.of_split("train"):
-            raise DataError(
-                f"{dataset.folder} has no training images.",
-                "Name another --source, or prepare it with --split train or --split half.",
-            )
-        root = dataset.root.resolve()
-        for record in dataset.of_split("train"):
-            owner = seen.setdefault((root, record.path, record.box), dataset.name)
-            if owner != dataset.name:
-                raise UsageError(
-                    f"{owner} and {dataset.name} share training images, {record.path} among them: the same people "
-                    "would be learnt as different ones.",
-                    "Name only one of the two as --source.",
-                )
     return datasets
 
 
@@ -112,6 +96,7 @@ def compose(
         SilError: The settings contradict each other or the data, or something can't be read.
     """
     _refuse_contradictions(settings)
+    _check_images(datasets, settings.train)
     device = device or resolve_device(settings.device)
     torch.manual_seed(settings.train.seed)
     embedder = Embedder(architecture(settings.model))
@@ -187,6 +172,32 @@ def _refuse_contradictions(settings: Settings) -> None:
             f"With {why} there is no second pass for style.name = {style.name}.",
             "Add --style none, or --set style.passes=first.",
         )
+
+
+def _check_images(datasets: Sequence[Dataset], train: TrainSettings) -> None:
+    """Refuse sources that nothing, or the same, would be learnt from.
+
+    Raises:
+        UsageError: Two hold the same images.
+        DataError: One has no image that is learnt from.
+    """
+    seen: dict[object, str] = {}
+    for dataset in datasets:
+        learnt = [record for record in dataset.records if is_learnt_from(record, train)]
+        if not learnt:
+            raise DataError(
+                f"{dataset.folder} has no training images.",
+                "Name another --source, or prepare it with --split train or --split half.",
+            )
+        root = dataset.root.resolve()
+        for record in learnt:
+            owner = seen.setdefault((root, record.path, record.box), dataset.name)
+            if owner != dataset.name:
+                raise UsageError(
+                    f"{owner} and {dataset.name} share training images, {record.path} among them: the same people "
+                    "would be learnt as different ones.",
+                    "Name only one of the two as --source.",
+                )
 
 
 def _open_source(dataset: Dataset, settings: Settings, reporter: Reporter, ranks: Ranks) -> Source:

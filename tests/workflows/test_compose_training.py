@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sil_cli.data.manifest import Dataset, ImageRecord, write_dataset
-from sil_cli.errors import UsageError
+from sil_cli.errors import DataError, UsageError
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import load_settings, merge
 from sil_cli.workflows.compose_training import compose, load_sources
@@ -80,3 +80,26 @@ def test_a_source_that_says_nothing_of_an_epoch_is_warned_of(tmp_path) -> None:
     composed(folders, HELD_OUT, listening)
     told = [text for text in listening.warnings if "held out" in text]
     assert told == ["No identity held out of one has a match by a second camera: epochs are chosen without it."]
+
+
+@pytest.mark.parametrize("splits", ["train", "train+test"])
+def test_the_same_people_learnt_as_different_ones_are_refused(tmp_path, splits) -> None:
+    sides: tuple[dict[str, Split], dict[str, Split]] = ({}, {})
+    for number, person in enumerate("abcd"):
+        for side in (0, 1):
+            sides[side][person] = "train" if number % 2 == side else "gallery"
+    folders = [people(tmp_path, name, side, images="both") for name, side in zip(("one", "two"), sides, strict=True)]
+    flags = {"train": {"source_splits": splits}}
+    if splits == "train":  # half of the people each
+        assert [source.identities for source in composed(folders, flags).sources] == [2, 2]
+        return
+    with pytest.raises(UsageError, match=r"one and two share training images, [abcd]-c0.png among them"):
+        composed(folders, flags)
+
+
+def test_a_source_with_nothing_but_a_test_is_learnt_from_where_tests_are(tmp_path) -> None:
+    tested = people(tmp_path, "tested", {"a": "gallery", "b": "query", "c": "gallery"})
+    with pytest.raises(DataError, match="has no training images"):
+        composed([tested], {})
+    (source,) = composed([tested], {"train": {"source_splits": "train+test"}}).sources
+    assert source.identity_names == ["a", "b", "c"]
