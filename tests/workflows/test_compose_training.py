@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sil_cli.data.manifest import Dataset, ImageRecord, write_dataset
 from sil_cli.errors import DataError, UsageError
 from sil_cli.runtime import SilentReporter
-from sil_cli.settings import load_settings, merge
+from sil_cli.settings import Settings, load_settings, merge
 from sil_cli.workflows.compose_training import compose, load_sources
 
 if TYPE_CHECKING:
@@ -103,3 +104,115 @@ def test_a_source_with_nothing_but_a_test_is_learnt_from_where_tests_are(tmp_pat
         composed([tested], {})
     (source,) = composed([tested], {"train": {"source_splits": "train+test"}}).sources
     assert source.identity_names == ["a", "b", "c"]
+
+
+ARRIVALS = {
+    "interleaved": [
+        ("model.last_stride", 2, "embedder.architecture.last_stride"),
+        ("model.stem_relu", False, "embedder.architecture.stem_relu"),
+        ("model.pooling", "gem", "embedder.architecture.pooling"),
+        ("model.neck", False, "embedder.architecture.neck"),
+        ("model.dimension", 24, "embedder.architecture.dimension"),
+        ("model.mean", (0.1, 0.2, 0.3), "embedder.architecture.mean"),
+        ("model.std", (0.4, 0.5, 0.6), "embedder.architecture.std"),
+        ("style.name", "dbs", "method.style.style.style.__class__.__name__", "DirichletBatchStyle"),
+        ("style.passes", "both", "method.options.style_in"),
+        ("style.after_stages", (2, 3), "method.options.after_stages"),
+        ("style.probability", 0.45, "method.style.probability"),
+        ("style.clamp", True, "method.style.style.__class__.__name__", "ClampedStyle"),
+        ("style.samples", 3, "method.style.style.style.dirichlet.samples"),
+        ("style.concentration", 0.15, "method.style.style.style.dirichlet.concentration"),
+        ("style.mix", 0.65, "method.style.style.style.mix"),
+        ("style.covariance", "diagonal", "method.style.style.style.batch.covariance"),
+        ("train.seed", 5, "options.seed"),
+        ("train.seed", 5, "method.seed"),
+        ("train.seed", 5, "sources.0.sampler._seed"),
+        ("train.epochs", 9, "options.epochs"),
+        ("train.iterations", 7, "options.iterations"),
+        ("train.identities", 3, "sources.0.sampler.identities_per_batch"),
+        ("train.instances", 2, "sources.0.sampler.instances"),
+        ("train.learning_rate", 0.002, "options.learning_rate"),
+        ("train.learning_rate", 0.002, "descent.optimizer.defaults.lr"),
+        ("train.weight_decay", 0.003, "options.weight_decay"),
+        ("train.weight_decay", 0.003, "descent.optimizer.defaults.weight_decay"),
+        ("train.warmup_epochs", 3, "options.warmup_epochs"),
+        ("train.warmup_factor", 0.4, "options.warmup_factor"),
+        ("train.milestones", (4, 6), "options.milestones"),
+        ("train.decay", 0.3, "options.decay"),
+        ("train.temperature", 0.11, "method.options.temperature"),
+        ("train.momentum", 0.7, "method.options.momentum"),
+        ("train.prototypes", "random", "method.prototypes"),
+        ("train.second_pass_statistics", False, "method.options.second_pass_statistics"),
+        ("train.flip", 0.25, "options.flip"),
+        ("train.pad", 4, "options.pad"),
+        ("train.erasing", 0.35, "options.erasing"),
+        ("train.ema", 0.9, "options.ema"),
+        ("train.precision", "float16", "options.half", torch.float16),
+        ("train.precision", "float16", "method.options.half", torch.float16),
+        ("train.batch_norm", "frozen", "options.batch_norm"),
+        ("train.select", "held-out", "options.select_held_out", True),
+        ("train.held_out", 0.5, "sources.0.identities", 4),
+        ("train.divergence", 5.0, "options.divergence"),
+        ("train.keep_checkpoints", 6, "options.keep_checkpoints"),
+    ],
+    "one pass": [
+        ("train.second_pass", False, "method.options.second_pass"),
+        ("style.passes", "first", "method.options.style_in"),
+        ("style.rho", 1.5, "method.style.rho"),
+    ],
+    "supervised": [
+        ("train.method", "supervised", "method.__class__.__name__", "Supervised"),
+        ("train.precision", "float16", "method.options.half", torch.float16),
+        ("style.name", "mixstyle", "method.options.style.__class__.__name__", "MixStyle"),
+        ("style.passes", "first", "method.options.style.__class__.__name__", "MixStyle"),
+        ("style.after_stages", (1, 4), "method.options.after_stages"),
+        ("style.alpha", 0.55, "method.options.style.alpha"),
+        ("supervised.label_smoothing", 0.2, "method.options.label_smoothing"),
+        ("supervised.margin", 0.8, "method.options.margin"),
+    ],
+}
+"""For each kind of training: a setting, a value that is not its default, and where in the training it arrives.
+
+The value arrives as it is, or as what stands behind the place.
+"""
+
+NOT_COMPOSED = {"sources", "source_splits", "protocol", "recipe", "run", "runs", "tensorboard", "calibrate", "resume"}
+NOT_COMPOSED |= {"compile"}  # tests/training/test_compiled.py
+
+
+@pytest.fixture(scope="module")
+def trainings(tmp_path_factory) -> dict[str, Training]:
+    """A training of each kind with all of its settings."""
+    source = people(tmp_path_factory.mktemp("data"), "one", dict.fromkeys("abcdefgh", "train"))
+    made = {}
+    for kind, rows in ARRIVALS.items():
+        flags: dict[str, dict[str, object]] = {}
+        for setting, value, *_ in rows:
+            section, _, key = setting.partition(".")
+            flags.setdefault(section, {})[key] = value
+        made[kind] = composed([source], flags)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("kind", "row"),
+    [pytest.param(kind, row, id=f"{kind}: {row[0]}, {row[2]}") for kind, rows in ARRIVALS.items() for row in rows],
+)
+def test_every_setting_arrives(trainings, kind, row) -> None:
+    setting, value, place, *expected = row
+    section, _, key = setting.partition(".")
+    assert getattr(getattr(Settings(), section), key) != value
+    found = trainings[kind]
+    for part in place.split("."):
+        if isinstance(found, list):
+            found = found[int(part)]
+        else:
+            found = found[part] if isinstance(found, dict) else getattr(found, part)
+    assert found == (expected[0] if expected else value)
+
+
+def test_no_setting_of_a_training_is_forgotten_above() -> None:
+    told = {row[0] for rows in ARRIVALS.values() for row in rows}
+    for section in ("train", "style", "supervised"):
+        for key in type(getattr(Settings(), section)).model_fields:
+            assert f"{section}.{key}" in told or (section == "train" and key in NOT_COMPOSED), key
