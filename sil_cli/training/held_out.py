@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sil_cli.evaluation.metrics import EmbeddingSet, mean_scores, score_queries
+from sil_cli.evaluation.metrics import mean_scores, score_queries
+from sil_cli.evaluation.pairs import EmbeddingSet, PairRules
 from sil_cli.evaluation.ranking import rank_matches
 from sil_cli.training.embed_rows import embed_rows
 from sil_cli.training.ranks import ALONE
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
     from sil_cli.training.sources import Source
 
 
+def can_be_scored(source: Source) -> bool:
+    """Whether any held-out image of the source has a match: one across cameras, or any other where none is known."""
+    everyone = _everyone(source, np.empty((len(source.held_out_rows), 0), dtype=np.float32))
+    rules = PairRules(everyone, everyone)
+    return any(len(rules.matches(image)) for image in range(len(everyone)))
+
+
 def held_out_map(
     embedder: Embedder,
     sources: Sequence[Source],
@@ -29,15 +37,15 @@ def held_out_map(
     half: torch.dtype | None,
     ranks: Ranks = ALONE,
 ) -> float:
-    """The mean over the sources of their held-out identities' mAP, 0..1.
+    """The mean over the sources that can be scored of their held-out identities' mAP, 0..1.
 
     Every held-out image is a query against all the others of its source; those of the query's identity and camera
     are ignored, so that a match is a match across cameras. A source whose held-out identities have no such match
-    counts as 0.
+    says nothing of the model and is left out; one at least must have some.
     """
     embedder.eval()
     scores = []
-    for source in sources:
+    for source in filter(can_be_scored, sources):
         rows = source.held_out_rows
         scores.append(
             _source_map(source, embed_rows(embedder, source.pixels, rows, device=device, half=half, ranks=ranks))
@@ -46,11 +54,15 @@ def held_out_map(
 
 
 def _source_map(source: Source, embeddings: np.ndarray) -> float:
-    everyone = EmbeddingSet(
+    everyone = _everyone(source, embeddings)
+    return mean_scores(score_queries(rank_matches(everyone, everyone))).mAP
+
+
+def _everyone(source: Source, embeddings: np.ndarray) -> EmbeddingSet:
+    """The held-out images as queries and gallery in one; each is named, so that none finds itself."""
+    return EmbeddingSet(
         embeddings=embeddings,
         identities=source.held_out_identities,
         cameras=source.held_out_cameras,
         keys=[str(row) for row in source.held_out_rows],
     )
-    scores = score_queries(rank_matches(everyone, everyone))
-    return mean_scores(scores).mAP if len(scores.queries) else 0.0

@@ -19,7 +19,7 @@ from sil_cli.models.synchronised_norm import synchronise_norms
 from sil_cli.training.augment import erase, flip_and_crop
 from sil_cli.training.checkpoint import Selected, TrainingState, from_bytes, save_checkpoint, to_bytes
 from sil_cli.training.descent import Descent
-from sil_cli.training.divergence import has_diverged
+from sil_cli.training.divergence import first_not_finite, has_diverged
 from sil_cli.training.held_out import held_out_map
 from sil_cli.training.prefetch import Ahead
 from sil_cli.training.ranks import ALONE
@@ -40,6 +40,12 @@ BatchNormMode = Literal["per-process", "synchronised", "frozen"]
 
 FUSED = ("cpu", "cuda")
 """Devices whose Adam updates all weights in one kernel; elsewhere torch chooses."""
+
+OVERFLOWED = (
+    "Try a smaller train.learning_rate or style.rho, a longer train.warmup_epochs, or --set train.precision=bfloat16 "
+    "or float32"
+)
+"""What to do where numbers are no numbers any more."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +188,8 @@ class Training:
 
         Raises:
             InterruptedWorkError: `stop` was requested; the checkpoint holds everything done.
-            SilError: The loss is no longer a number, or has diverged.
+            SilError: The loss or what is learnt is no longer a number, or the loss has diverged; the checkpoints
+                that are there stay.
         """
         if self.iteration == 0:
             self._save(folder)
@@ -202,12 +209,14 @@ class Training:
                 at = f"{epoch + 1}/{self.options.epochs}"
                 task.advance(epoch=at, loss=loss, images_per_second=self.images_per_second)
                 if self.iteration % self.options.iterations == 0:
+                    self._refuse_overflow()
                     self._end_epoch(epoch, reporter)
                     if self.ranks.is_first:
                         on_epoch(self.history)
                     self._save(folder)
                     self._stop_if_diverged(epoch)
                 if self.ranks.any(stop.requested) and self.iteration < self.total_iterations:
+                    self._refuse_overflow()
                     self._save(folder)
                     raise InterruptedWorkError(
                         f"Stopped after iteration {self.iteration} of {self.total_iterations}; nothing is lost.",
@@ -236,7 +245,7 @@ class Training:
         if not math.isfinite(loss):
             raise SilError(
                 f"The loss is no longer a number (iteration {self.iteration + 1}).",
-                "Try a smaller train.learning_rate, a longer train.warmup_epochs, or --set train.precision=float32.",
+                f"{OVERFLOWED}.",
             )
         return loss
 
@@ -255,6 +264,25 @@ class Training:
                 f"The loss diverges: {losses[-1]:.2f} after epoch {epoch + 1}, and {self.method.chance:.2f} is chance.",
                 "Try a smaller train.learning_rate, a longer train.warmup_epochs or a higher train.temperature; "
                 "train.divergence = 0 never stops.",
+            )
+
+    def _refuse_overflow(self) -> None:
+        """Keep what is no number out of the checkpoints and of the model that is kept.
+
+        The loss tells of the first pass only. What overflows in the second reaches prototypes and running statistics,
+        and neither need ever show in a loss. Looked at once an epoch, because it waits for the device.
+        """
+        learnt = {f"model {name}": tensor for name, tensor in self.embedder.state_dict().items()}
+        learnt |= {f"method {name}": tensor for name, tensor in self.method.state().items()}
+        if self.averaged is not None:
+            learnt |= {f"average {name}": tensor for name, tensor in self.kept.state_dict().items()}
+        found = first_not_finite(learnt)
+        if self.ranks.any(found is not None):  # asked of all, so that none waits for one that has stopped
+            raise SilError(
+                f"What is learnt is no longer all numbers (iteration {self.iteration}): "
+                f"{found or 'in another process'} has overflowed.",
+                f"{OVERFLOWED}, in a new run; the last checkpoint is good and stays, but --resume from it would come "
+                "to the same.",
             )
 
     def _save(self, folder: Path) -> None:

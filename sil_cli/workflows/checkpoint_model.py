@@ -1,4 +1,4 @@
-"""The model inside the checkpoint of an unfinished run, as it is after the last saved iteration."""
+"""The model inside the checkpoint of a run: the weights that the run would keep if it ended there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ from sil_cli.workflows.compose_training import architecture
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch import Tensor
+
     from sil_cli.runtime import Reporter
+    from sil_cli.training.checkpoint import TrainingState
+
+_OF_THE_MODEL = "module."
+"""What torch's `AveragedModel` puts before the names of the weights that it averages."""
 
 
 def load_checkpoint_model(path: Path, wish: EngineWish, reporter: Reporter) -> LoadedModel:
@@ -49,12 +55,24 @@ def load_checkpoint_model(path: Path, wish: EngineWish, reporter: Reporter) -> L
         known = {name: network[name] for name in network.keys() & ModelSettings.model_fields.keys()}
         as_trained = architecture(ModelSettings(**known))
         embedder = Embedder(as_trained)
-        embedder.load_state_dict(state.embedder)
+        embedder.load_state_dict(_kept_weights(state))
     except (ValidationError, RuntimeError, TypeError) as error:
         raise ModelError(f"{path} does not fit the {SETTINGS_FILE} beside it.", fix) from error
     weights = {name: tensor.contiguous() for name, tensor in embedder.state_dict().items()}
     fingerprint = fingerprint_of(as_trained, safetensors.torch.save(weights))
     engine = make_torch_engine(embedder, fingerprint, device=resolve_device(wish.device))
     record = ModelRecord(architecture=as_trained, dimension=embedder.dimension, fingerprint=fingerprint)
-    reporter.note(f"Embedding with {engine.name}, as after iteration {state.iteration} of an unfinished run.")
+    averaged = "" if state.averaged is None else ", averaged weights"
+    reporter.note(f"Embedding with {engine.name}, as after iteration {state.iteration} of an unfinished run{averaged}.")
     return LoadedModel(engine, record, NOWHERE)
+
+
+def _kept_weights(state: TrainingState) -> dict[str, Tensor]:
+    """The moving average where there is one, as a finished run keeps it; else the last iteration's weights."""
+    if state.averaged is None:
+        return state.embedder
+    return {
+        name.removeprefix(_OF_THE_MODEL): tensor
+        for name, tensor in state.averaged.items()
+        if name.startswith(_OF_THE_MODEL)
+    }

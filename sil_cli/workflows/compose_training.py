@@ -22,6 +22,7 @@ from sil_cli.models.record import Architecture
 from sil_cli.models.stylize import make_style
 from sil_cli.models.weights import IMAGENET, load_pretrained
 from sil_cli.runtime import cpu_count, resolve_device
+from sil_cli.training.held_out import can_be_scored
 from sil_cli.training.interleaved import Interleaved
 from sil_cli.training.loop import LoopOptions, Training
 from sil_cli.training.prototypes import read_prototypes
@@ -50,30 +51,14 @@ def load_sources(folders: Sequence[Path]) -> list[Dataset]:
     """Load the data sets to learn from.
 
     Raises:
-        UsageError: Two have one name, or hold the same images.
-        DataError: One has no training images, or can't be read.
+        UsageError: Two have one name.
+        DataError: One can't be read.
     """
     datasets = [load_dataset(folder) for folder in folders]
     names = [dataset.name for dataset in datasets]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UsageError(f"Two sources are called {twice}.", "Prepare one of them under another --name.")
-    seen: dict[object, str] = {}
-    for dataset in datasets:
-        if not dataset.of_split("train"):
-            raise DataError(
-                f"{dataset.folder} has no training images.",
-                "Name another --source, or prepare it with --split train or --split half.",
-            )
-        root = dataset.root.resolve()
-        for record in dataset.of_split("train"):
-            owner = seen.setdefault((root, record.path, record.box), dataset.name)
-            if owner != dataset.name:
-                raise UsageError(
-                    f"{owner} and {dataset.name} share training images, {record.path} among them: the same people "
-                    "would be learnt as different ones.",
-                    "Name only one of the two as --source.",
-                )
     return datasets
 
 
@@ -111,6 +96,7 @@ def compose(
         SilError: The settings contradict each other or the data, or something can't be read.
     """
     _refuse_contradictions(settings)
+    _check_images(datasets, settings.train)
     device = device or resolve_device(settings.device)
     torch.manual_seed(settings.train.seed)
     embedder = Embedder(architecture(settings.model))
@@ -130,6 +116,8 @@ def compose(
             _mend_bfloat16(embedder, reporter)
     compiled = _is_compiled(settings, embedder, device, reporter)
     sources = [_open_source(dataset, settings, reporter, ranks) for dataset in datasets]
+    if settings.train.select == "held-out":
+        _check_held_out(sources, reporter)
     method = _method(settings, embedder, sources, device, fresh=fresh)
     training = Training(embedder, sources, method, _loop_options(settings, device), device=device, ranks=ranks)
     if compiled:
@@ -186,6 +174,32 @@ def _refuse_contradictions(settings: Settings) -> None:
         )
 
 
+def _check_images(datasets: Sequence[Dataset], train: TrainSettings) -> None:
+    """Refuse sources that nothing, or the same, would be learnt from.
+
+    Raises:
+        UsageError: Two hold the same images.
+        DataError: One has no image that is learnt from.
+    """
+    seen: dict[object, str] = {}
+    for dataset in datasets:
+        learnt = [record for record in dataset.records if is_learnt_from(record, train)]
+        if not learnt:
+            raise DataError(
+                f"{dataset.folder} has no training images.",
+                "Name another --source, or prepare it with --split train or --split half.",
+            )
+        root = dataset.root.resolve()
+        for record in learnt:
+            owner = seen.setdefault((root, record.path, record.box), dataset.name)
+            if owner != dataset.name:
+                raise UsageError(
+                    f"{owner} and {dataset.name} share training images, {record.path} among them: the same people "
+                    "would be learnt as different ones.",
+                    "Name only one of the two as --source.",
+                )
+
+
 def _open_source(dataset: Dataset, settings: Settings, reporter: Reporter, ranks: Ranks) -> Source:
     train = settings.train
     positions = [position for position, record in enumerate(dataset.records) if is_learnt_from(record, train)]
@@ -211,6 +225,23 @@ def _open_source(dataset: Dataset, settings: Settings, reporter: Reporter, ranks
     _check_batches(source, settings, reporter)
     _check_parts(source, settings, ranks)
     return source
+
+
+def _check_held_out(sources: Sequence[Source], reporter: Reporter) -> None:
+    """Refuse to choose an epoch by scores that nothing can be told from, and warn where a source has none.
+
+    Raises:
+        UsageError: No source has a held-out identity with a match.
+    """
+    without = [source.name for source in sources if not can_be_scored(source)]
+    if len(without) == len(sources):
+        raise UsageError(
+            f"train.select = held-out can't choose an epoch: no identity held out of {', '.join(without)} has a match "
+            "by a second camera.",
+            "Keep the last epoch's model with --select last, or hold more identities out with train.held_out.",
+        )
+    for name in without:
+        reporter.warn(f"No identity held out of {name} has a match by a second camera: epochs are chosen without it.")
 
 
 def _check_parts(source: Source, settings: Settings, ranks: Ranks) -> None:

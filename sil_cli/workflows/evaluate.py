@@ -13,6 +13,7 @@ from sil_cli.evaluation.embeddings_file import read_embeddings, write_embeddings
 from sil_cli.evaluation.examine import Subject, examine
 from sil_cli.files import write_json
 from sil_cli.models.record import RECORD_FILE, WEIGHTS_FILE
+from sil_cli.training.checkpoint import NAME as CHECKPOINT_NAME
 from sil_cli.training.run_folder import FACTS_FILE, RunFacts, read_facts
 from sil_cli.workflows.embed_sides import embed_by_all
 from sil_cli.workflows.evaluation_results import EvaluateResult
@@ -232,7 +233,7 @@ def _about(models: Sequence[TestedModel], dataset: Dataset, settings: Settings) 
             for source in (each.sources if each else ())
         ),
         "conditions": {
-            "model": _each(_selection(one) for one in facts),
+            "model": _each(_selection(model.path, one) for model, one in zip(models, facts, strict=True)),
             "protocol": _each((one.protocol if one else None) or "none" for one in facts),
             "sources": _each(_sources(one) for one in facts),
             **conditions(models, settings),
@@ -264,8 +265,15 @@ def _subject(result: EvaluateResult, dataset: Dataset) -> Subject:
     )
 
 
-def _selection(facts: RunFacts | None) -> str:
-    if facts is None or facts.selected is None:
+def _selection(path: Path, facts: RunFacts | None) -> str:
+    """Which of a run's weights the model at `path` has."""
+    checkpoint = CHECKPOINT_NAME.fullmatch(path.name)
+    if facts is None or (checkpoint is None and facts.selected is None):
         return "unknown"
-    chosen = "last epoch" if facts.selected == "last" else f"chosen on held-out source identities, {facts.selected}"
+    if checkpoint is not None:  # whatever the run chose, once finished, is in its model and not here
+        chosen = f"checkpoint after iteration {int(checkpoint[1])}"
+    elif facts.selected == "last":
+        chosen = "last epoch"
+    else:
+        chosen = f"chosen on held-out source identities, {facts.selected}"
     return f"{chosen}, averaged weights" if facts.weights == "averaged" else chosen

@@ -1,8 +1,9 @@
-"""What counts as a diverged loss."""
+"""What counts as a diverged loss, and as a number."""
 
 import pytest
+import torch
 
-from sil_cli.training.divergence import has_diverged
+from sil_cli.training.divergence import first_not_finite, has_diverged
 
 
 @pytest.mark.parametrize(
@@ -22,3 +23,12 @@ from sil_cli.training.divergence import has_diverged
 def test_three_epochs_far_above_chance_that_do_not_fall(losses, expected) -> None:
     assert has_diverged(losses, chance=2.0, factor=2.0) is expected
     assert not has_diverged(losses, chance=2.0, factor=0.0)
+
+
+def test_the_first_tensor_that_is_not_finite_is_named() -> None:
+    whole = {"count": torch.tensor(3), "weight": torch.ones(2, 2), "empty": torch.ones(0)}
+    assert first_not_finite({}) is None
+    assert first_not_finite({"count": torch.tensor(3)}) is None
+    assert first_not_finite(whole) is None
+    broken = torch.tensor([1.0, float("inf")])
+    assert first_not_finite(whole | {"mean": broken, "later": broken * 0}) == "mean"

@@ -199,6 +199,47 @@ def test_a_loss_that_is_no_number_stops_with_what_to_try(tmp_path) -> None:
     assert "learning_rate" in caught.value.fix
 
 
+@pytest.mark.parametrize("what", ["model neck.running_var", "method 1", "average neck.weight"])
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_an_overflow_that_no_loss_shows_is_neither_saved_nor_kept(tmp_path, what, value) -> None:
+    training = make_training(ema=0.5, select_held_out=True)
+    training.start(SilentReporter())
+    part, _, name = what.partition(" ")
+    step = training.method.step
+
+    def overflowing(*arguments):
+        loss = step(*arguments)
+        if training.iteration == 5:  # the very last
+            states = {"model": training.embedder.state_dict(), "method": training.method.state()}
+            states["average"] = training.kept.state_dict()
+            states[part][name].view(-1)[-1] = value
+        return loss
+
+    training.method.step = overflowing
+    with pytest.raises(SilError, match=rf"iteration 6\): {what} has overflowed") as caught:
+        training.run(tmp_path, SilentReporter(), StopRequest(), ignore)
+    for advice in ("style.rho", "train.learning_rate", "train.precision=bfloat16 or float32", "checkpoint is good"):
+        assert advice in caught.value.fix
+    assert load_checkpoint(tmp_path, SilentReporter()).iteration == 3
+    assert len(training.history) == 1
+
+
+def test_an_overflow_is_not_saved_when_stopped_either(tmp_path) -> None:
+    training = make_training()
+    training.start(SilentReporter())
+    step = training.method.step
+
+    def overflowing(*arguments):
+        loss = step(*arguments)
+        training.embedder.neck.running_mean.fill_(float("inf"))
+        return loss
+
+    training.method.step = overflowing
+    with pytest.raises(SilError, match=r"iteration 1\): model neck.running_mean has overflowed"):
+        training.run(tmp_path, SilentReporter(), StopAfter(1), ignore)
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-0000000.pt"]
+
+
 def test_a_diverging_loss_stops_with_what_to_try(tmp_path) -> None:
     training = make_training(epochs=9, iterations=1, divergence=2.0)
     training.start(SilentReporter())

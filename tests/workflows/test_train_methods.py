@@ -48,3 +48,6 @@ def test_zero_shot_prototypes_and_averaged_weights(in_world, tmp_path) -> None:
     assert not torch.equal(kept["neck.weight"], state["embedder"]["neck.weight"])
     conditions = sil("evaluate", "--model", run, "--json").document["conditions"]
     assert conditions["model"] == "last epoch, averaged weights"
+    of_checkpoint = sil("evaluate", "--model", run / "checkpoint-0000002.pt", "--json").document
+    assert of_checkpoint["fingerprint"] == outcome.document["fingerprint"]
+    assert of_checkpoint["conditions"]["model"] == "checkpoint after iteration 2, averaged weights"
