@@ -63,7 +63,7 @@ def load_checkpoint_model(path: Path, wish: EngineWish, reporter: Reporter) -> L
     engine = make_torch_engine(embedder, fingerprint, device=resolve_device(wish.device))
     record = ModelRecord(architecture=as_trained, dimension=embedder.dimension, fingerprint=fingerprint)
     averaged = "" if state.averaged is None else ", averaged weights"
-    reporter.note(f"Embedding with {engine.name}, as after iteration {state.iteration} of an unfinished run{averaged}.")
+    reporter.note(f"Embedding with {engine.name}, as after iteration {state.iteration}{averaged}.")
     return LoadedModel(engine, record, NOWHERE)
 
 

@@ -199,18 +199,23 @@ def _score(
 def results_folder(models: Sequence[TestedModel], dataset: Dataset, settings: Settings) -> Path:
     """Where results go: by target, which may be one of several splits of a data set, and by what was done."""
     model = models[0]
-    # A quantised model's results must not replace its source's.
-    name = dataset.name if model.is_original else f"{dataset.name}-{model.engine.name.replace(' ', '-')}"
+    # The results of a quantised model must not replace its source's, nor those of a checkpoint the finished run's.
+    own = model.path.stem if _is_checkpoint(model) else "" if model.is_original else model.engine.name.replace(" ", "-")
+    name = f"{dataset.name}-{own}" if own else dataset.name
     folder = model.folder / "evaluation" / name
     if SPLIT_NAME.fullmatch(dataset.folder.name):
         folder /= dataset.folder.name
     return folder / variant(models, settings)
 
 
+def _is_checkpoint(model: TestedModel) -> bool:
+    return CHECKPOINT_NAME.fullmatch(model.path.name) is not None
+
+
 def _calibration(models: Sequence[TestedModel], settings: Settings, reporter: Reporter) -> Calibration | None:
     model = models[0]
     calibration = read_calibration(model.folder)
-    if calibration is None or variant(models, settings):
+    if calibration is None or variant(models, settings) or _is_checkpoint(model):
         return None  # thresholds hold for the scores that they were measured on
     if calibration.fingerprint != model.record.fingerprint:
         reporter.warn(

@@ -171,7 +171,7 @@ def _complete(
         reporter.note(f"{run} has finished already; nothing is left to do.")
         return result
     settings = settings_to_go_on(kept_settings(run), flags, config, run=run)
-    reporter.note(f"The model in {run} is finished.")
+    reporter.note(f"{run} has finished already; what it lacks is made now.")
     if settings.train.calibrate and not is_calibrated:
         calibrate_after_training(settings, run, reporter)
     if not has_curves:

@@ -71,7 +71,7 @@ class TestNothingThereYet:
         assert_told(sil("query", "a.png"), 1, "no gallery in gallery", "sil index-gallery")
 
     def test_resume(self, empty) -> None:
-        assert_told(sil("train", "--resume"), 2, "no unfinished run", "--run")
+        assert_told(sil("train", "--resume"), 2, "no unfinished numbered run", "--run")
 
 
 class TestSettings:

@@ -83,6 +83,18 @@ def test_a_finished_run_gets_what_it_lacks(world, stopped):
     assert made <= {path.name for path in stopped.iterdir()}
 
 
+def test_a_checkpoint_is_evaluated_beside_its_run(world, tmp_path, monkeypatch):
+    shutil.copytree(world, tmp_path / "w")
+    monkeypatch.chdir(tmp_path / "w")
+    (of_the_run,) = Path("runs/001-ubs/evaluation").glob("*/results.json")
+    before = of_the_run.read_bytes()
+    outcome = sil("evaluate", "--model", "runs/001-ubs/checkpoint-0000002.pt", "--json")
+    assert outcome.code == 0, outcome.err
+    assert of_the_run.read_bytes() == before
+    assert Path(outcome.document["results"]).parent.name == f"{of_the_run.parent.name}-checkpoint-0000002"
+    assert outcome.document["conditions"]["model"] == "checkpoint after iteration 2"
+
+
 def test_a_model_is_not_trained_over(world, empty):
     shutil.copytree(world / "runs/001-ubs", "imported")
     Path("imported/run.json").unlink()
