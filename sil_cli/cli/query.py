@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from sil_cli.cli.filter_options import (
     AfterOption,
@@ -38,6 +39,8 @@ from sil_cli.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from rich.console import JustifyMethod
+
     from sil_cli.settings import Settings
     from sil_cli.workflows.query_results import FoundMatch, FoundSighting, QueryResult
 
@@ -59,6 +62,12 @@ sil query person.jpg --exclude-camera c3 --after 2024-05-01 --where weather=rain
 CORRECT = {True: "[green]✓[/]", False: "[red]✗[/]", None: ""}
 SIGNS = {"match": "● match", "possible": "◐ possible", "no match": "○ no match", None: ""}
 MANY = "Many queries"
+NUMBERS = ("rank", "score", "best", "images", "entries", "id")
+FOLDED = ("path", "best image", "cameras", "identity", "camera")
+FOLDED_FROM = 12
+LEAST_OF_MATCHES = ("images", "time", "camera", " ", "identity", "decision")
+LEAST_OF_GROUPS = ("cameras", "entries", " ", "best image", "decision")
+LEAST_OF_TRAIL = ("note", "after", "for", "images", "decision")
 
 
 class Group(StrEnum):
@@ -248,7 +257,7 @@ def _show(current: Session, result: QueryResult, shown: Any) -> None:
         }
     else:
         columns = _columns(result.matches, shown)
-    _print_table(current, title, columns)
+    _print_table(current, title, columns, LEAST_OF_MATCHES if result.groups is None else LEAST_OF_GROUPS)
     if result.trail is not None:
         _print_trail(current, result, shown)
     current.out.print(f"  {escape(result.verdict)}", highlight=False, soft_wrap=True)
@@ -270,7 +279,7 @@ def _print_trail(current: Session, result: QueryResult, shown: Any) -> None:
         "decision": [SIGNS[one.decision] for one in trail],
         "note": ["elsewhere at once" if one.at_once else "" for one in trail],
     }
-    _print_table(current, "Path through the network", columns)
+    _print_table(current, "Path through the network", columns, LEAST_OF_TRAIL)
 
 
 def _length(sighting: FoundSighting) -> str:
@@ -282,17 +291,50 @@ def _length(sighting: FoundSighting) -> str:
     return duration((datetime.fromisoformat(sighting.end) - datetime.fromisoformat(sighting.start)).total_seconds())
 
 
-def _print_table(current: Session, title: str, columns: Mapping[str, Sequence[str]]) -> None:
-    """A table of the columns of which something is known."""
+def _print_table(current: Session, title: str, columns: Mapping[str, Sequence[str]], least: Sequence[str]) -> None:
+    """A table of the columns of which something is known; only names and paths are folded, and nothing is cut.
+
+    Args:
+        current: Says how wide the terminal is.
+        title: Above the table.
+        columns: Cells by the column's name.
+        least: Columns to leave out, the first ones first, until the terminal is wide enough for the rest.
+    """
     kept = {name: cells for name, cells in columns.items() if any(cells)}
+    widths = {name: _width(name, cells) for name, cells in kept.items()}
+    left_out = []
+    for name in least:
+        if _table_width(widths) <= current.out.width:
+            break
+        if name in kept:
+            left_out.append(name)
+            del kept[name], widths[name]
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    if _table_width(widths) > current.out.width:  # even so: better that the terminal breaks lines than that we cut them
+        table.width = _table_width(widths)
     for name in kept:
-        number = name in ("rank", "score", "best", "images", "entries", "id")
-        wide = name in ("path", "best image", "cameras")
-        table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=not wide)
+        justify: JustifyMethod = "right" if name in NUMBERS else "left"
+        if name in FOLDED:
+            table.add_column(name, justify=justify, overflow="fold")
+        else:
+            table.add_column(name, justify=justify, no_wrap=True, min_width=widths[name])
     for cells in zip(*kept.values(), strict=True):
         table.add_row(*cells)
-    current.out.print(table)
+    current.out.print(table, crop=False)
+    if left_out:
+        names = ", ".join(name.strip() or "whether it is right" for name in left_out)
+        current.out.print(f"  This terminal has no room for: {names}. --json has all.", highlight=False, soft_wrap=True)
+
+
+def _table_width(widths: Mapping[str, int]) -> int:
+    """The characters of a table's line: two blanks lie between columns, and one before them all."""
+    return sum(widths.values()) + 2 * len(widths) + 1
+
+
+def _width(name: str, cells: Sequence[str]) -> int:
+    """The characters that a column needs; of names and paths, so many that folding them makes sense."""
+    longest = max(len(name), *(Text.from_markup(cell, emoji=False).cell_len for cell in cells))
+    return min(longest, FOLDED_FROM) if name in FOLDED else longest
 
 
 def _columns(matches: list[FoundMatch], shown: Any) -> dict[str, list[str]]:

@@ -366,6 +366,38 @@ class TestBatch:
         assert piped(b"", "query", "--batch", "-").code == 1
 
 
+class TestNarrowTerminals:
+    @pytest.mark.parametrize("columns", [20, 40, 60, 80, 200])
+    @pytest.mark.parametrize("options", [(), ("--group", "identity"), ("--group", "camera")], ids=str)
+    def test_numbers_and_paths_are_whole(self, pictures, monkeypatch, columns, options) -> None:
+        query = ("query", pictures[0], "--top", 2, *options)
+        found = sil(*query, "--json").document
+        monkeypatch.setenv("COLUMNS", str(columns))
+        shown = sil(*query).out
+        rows = found["groups"] or found["matches"]
+        for row in rows:
+            line = next(line for line in shown.splitlines() if f"{row['score']:.4f}" in line.split())
+            assert line.split()[0] == str(row["rank"])
+            if not found["groups"]:
+                assert str(row["id"]) in line.split()
+        for sighting in found["trail"] or []:
+            lines = [line.split() for line in shown.splitlines() if line.split()[:1] == [sighting["camera"]]]
+            assert any(f"{sighting['score']:.4f}" in line for line in lines)
+        folded = "".join(line.split()[-1] for line in shown.splitlines() if line.strip())
+        assert found["groups"] or all(row["path"] in folded for row in rows)
+        if columns >= 40:
+            table = [line for line in shown.splitlines() if "│" in line or "─" in line or "0." in line]
+            assert max(map(len, table)) <= columns
+
+    def test_what_is_left_out_is_said(self, pictures, monkeypatch) -> None:
+        monkeypatch.setenv("COLUMNS", "40")
+        narrow = sil("query", pictures[0], "--top", 2)
+        assert "This terminal has no room for: time, camera, " in narrow.out
+        assert " camera " not in narrow.out.split("This terminal")[0]
+        monkeypatch.setenv("COLUMNS", "200")
+        assert "no room" not in sil("query", pictures[0], "--top", 2).out
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         ("code", "words", "arguments"),
