@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +16,7 @@ from sil_cli.cli.session import Session, session
 from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
+    from sil_cli.settings import DataSettings
     from sil_cli.workflows.results import PreparedDataset, PrepareResult
 
 EXAMPLES = """
@@ -59,7 +61,8 @@ def command(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where it goes; default: data/NAME.")] = None,
     name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="The data set's name; default: ROOT's.")
+        str | None,
+        typer.Option("--name", metavar="NAME", help="The data set's name; default: its own, or else ROOT's."),
     ] = None,
     pattern: Annotated[
         str | None,
@@ -130,11 +133,11 @@ def command(
             from sil_cli.workflows.prepare import prepare_data
 
         result = prepare_data(settings, current.reporter)
-        _show(current, result)
+        _show(current, result, settings.data)
         current.finish(result)
 
 
-def _show(current: Session, result: PrepareResult) -> None:
+def _show(current: Session, result: PrepareResult, asked: DataSettings) -> None:
     table = Table(title="Prepared data sets", title_justify="left")
     table.add_column("data set")
     table.add_column("split")
@@ -156,7 +159,7 @@ def _show(current: Session, result: PrepareResult) -> None:
         _show_skipped(current, dataset)
     if result.sheet:
         current.out.print(f"Samples: {escape(result.sheet)}", highlight=False, soft_wrap=True)
-    made, following = _next(result)
+    made, following = _next(result, asked)
     current.next_command(made, following)
 
 
@@ -195,14 +198,16 @@ def _show_skipped(current: Session, dataset: PreparedDataset) -> None:
         )
 
 
-def _next(result: PrepareResult) -> tuple[str, str]:
+def _next(result: PrepareResult, asked: DataSettings) -> tuple[str, str]:
     if result.protocol is not None:
         names = ", ".join(source.name for source in result.sources)
         left_out = ", ".join(target.name for target in result.targets)
         return f"{result.protocol}: learn from {names}; {left_out} left out.", "sil train"
     if result.target is None:
         if len(result.datasets) > 1:
-            return f"Prepared {len(result.datasets)} data sets for all cases of the protocol.", "sil benchmark"
+            words = [asked.protocol, asked.root] if asked.root else [asked.protocol]
+            command = f"sil benchmark {shlex.join(map(str, words))}"
+            return f"Prepared {len(result.datasets)} data sets for all cases of the protocol.", command
         (dataset,) = result.datasets
         made = f"Prepared {dataset.name} in {dataset.folder}."
         if dataset.splits["train"].images:

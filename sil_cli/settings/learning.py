@@ -46,7 +46,9 @@ class DataSettings(Section):
     protocol: str | None = Field(
         None, description="prepare what this protocol needs: `p1`, `p3-market1501`, … or a .toml file"
     )
-    name: str | None = Field(None, description="the domain's name; default: the raw folder's")
+    name: str | None = Field(
+        None, description="the domain's name; default: the data set's own, or else the raw folder's"
+    )
     pattern: str | None = Field(None, description="reader `regex`: named groups identity, camera, split, frame")
     split: Literal["train", "test", "half"] = Field(
         "train",

@@ -111,10 +111,11 @@ def refuse_with_batch(name: str) -> NoReturn:
     Raises:
         UsageError: Always.
     """
-    raise UsageError(
-        f"--batch and {name} don't go together.",
-        "Name all images in the batch; boxes go into a column of a .csv table.",
-    )
+    fixes = {
+        "an image": "Name all images in the batch.",
+        "--box": "Boxes go into a column of a .csv table: --batch TABLE.csv.",
+    }
+    raise UsageError(f"--batch and {name} don't go together.", fixes.get(name, "Leave one of them out."))
 
 
 def _portions(

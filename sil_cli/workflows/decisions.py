@@ -75,8 +75,9 @@ def verdict(calibration: Calibration | None, matches: Sequence[Match], at_least:
     if calibration is None:
         return NOT_CALIBRATED
     if not matches:
-        limit = "" if at_least is None else f" of {at_least:.3f} or more"
-        return f"No match: no gallery entry has a score{limit}."
+        if at_least is None:
+            return "No match: there is no gallery entry to compare with."
+        return f"No match: no gallery entry has a score of {at_least:.3f} or more."
     best = matches[0].score
     decision = calibration.decide(best)
     if decision == "match":

@@ -42,15 +42,16 @@ def prepare_protocol(settings: Settings, reporter: Reporter) -> PrepareResult:
     Where one case is meant, `protocol.toml` is written too, and `sil train` and `sil evaluate` follow it.
 
     Raises:
-        UsageError: The protocol or its ROOT is not usable.
+        UsageError: The protocol or its ROOT is not usable, or an option is given that it pins.
         DataError: A data set is missing below ROOT, or is not the one that is pinned.
     """
     name = settings.data.protocol
     if name is None:
         raise UsageError("No protocol is named.", "Say `sil prepare-data --protocol p3-market1501 ROOT`.")
     plan, cases = plan_of(name, settings.data)
+    _refuse_what_it_pins(settings.data)
     if plan.generated:
-        data = settings.data.model_copy(update={"reader": SYNTHETIC, "out": None})
+        data = settings.data.model_copy(update={"reader": SYNTHETIC})
         prepared = prepare_data(settings.model_copy(update={"data": data}), reporter).datasets
     else:
         prepared = _prepare_all(settings, plan, cases, reporter)
@@ -60,6 +61,15 @@ def prepare_protocol(settings: Settings, reporter: Reporter) -> PrepareResult:
     if read_protocol(settings.data.folder) != protocol:
         write_protocol(settings.data.folder, protocol)
     return _result(settings.data.folder, protocol, prepared)
+
+
+def _refuse_what_it_pins(data: DataSettings) -> None:
+    for option in ("out", "name", "pattern", "split", "partition", "labelled"):
+        if getattr(data, option) != type(data).model_fields[option].default:
+            raise UsageError(
+                f"A protocol says itself how its data sets are prepared, and takes no --{option}.",
+                "Choose where they go with --set data.folder=DIR." if option == "out" else "Leave it out.",
+            )
 
 
 def _result(folder: Path, protocol: Protocol, prepared: list[PreparedDataset]) -> PrepareResult:

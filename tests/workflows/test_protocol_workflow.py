@@ -157,6 +157,20 @@ def test_generated_networks_need_no_root(empty):
     assert outcome.document["sources"] == ["data/harbour", "data/atrium"]
 
 
+@pytest.mark.parametrize("option", ["--out=p", "--name=other", "--split=half", "--partition=2", "--labelled"])
+def test_what_a_protocol_pins_is_not_given_besides(empty, option):
+    outcome = sil("prepare-data", "--protocol", "generated-orchard", *TINY_DATA_FLAGS, option)
+    assert outcome.code == 2
+    assert option.partition("=")[0] in outcome.error
+    assert not any(empty.iterdir())
+
+
+def test_after_all_cases_comes_the_benchmark_of_this_protocol(empty):
+    outcome = sil("prepare-data", "--protocol", "generated", *TINY_DATA_FLAGS)
+    assert outcome.code == 0, outcome.err
+    assert "Next: sil benchmark generated\n" in outcome.out
+
+
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [

@@ -33,10 +33,11 @@ def command(
         from sil_cli.workflows.gallery_care import gallery_info
 
         result = gallery_info(settings)
-        table = Table(title=f"Gallery {escape(result.gallery)}", title_justify="left", show_header=False)
+        name = result.gallery if result.store is None else result.store
+        table = Table(title=f"Gallery {escape(name)}", title_justify="left", show_header=False)
         table.add_row("entries", f"{result.entries:,}")
         if result.store is not None:
-            table.add_row("store", escape(result.store))
+            table.add_row("model's folder", escape(result.gallery))
         if result.identities is not None and result.cameras is not None:
             table.add_row("identities, cameras", f"{result.identities:,}, {result.cameras:,}")
         if result.earliest is not None:
@@ -44,7 +45,9 @@ def command(
         if result.metadata:
             table.add_row("metadata", escape(", ".join(result.metadata)))
         table.add_row("index", f"{escape(result.index)} (wished: {escape(result.wished_index)})")
-        table.add_row("embeddings", f"{result.dimension} dimensions, {result.files} files")
+        table.add_row(
+            "embeddings", f"{result.dimension} dimensions, {result.files} {'file' if result.files == 1 else 'files'}"
+        )
         if result.bytes is not None:
             table.add_row("size", f"{result.bytes / 2**20:,.1f} MiB")
         table.add_row("model", result.model[:12])
