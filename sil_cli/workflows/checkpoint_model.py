@@ -1,4 +1,4 @@
-"""The model inside the checkpoint of a run: the weights that the run would keep if it ended there."""
+"""The model inside the checkpoint of a run: trained or averaged weights, as they are after the last saved iteration."""
 
 from __future__ import annotations
 
