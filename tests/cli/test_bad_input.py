@@ -131,7 +131,7 @@ class TestPrepareData:
     )
     @pytest.mark.parametrize("generated", [("synthetic",), ("--protocol", "generated")], ids=["reader", "protocol"])
     def test_options_of_readers_with_generated_data(self, empty, generated, option) -> None:
-        assert_told(sil("prepare-data", *generated, *option), 2, f"Generated data takes no {option[0]}.")
+        assert_told(sil("prepare-data", *generated, *option), 2, f"takes no {option[0]}.")
         assert list(empty.iterdir()) == []
 
     def test_every_bad_file_is_named_and_the_good_ones_are_kept(self, empty) -> None:

@@ -347,9 +347,10 @@ def test_a_run_is_not_lost_when_its_curves_can_not_be_drawn(tmp_path):
             warned.append(text)
 
     warned: list[str] = []
-    _draw_curves(tmp_path, [], Listener())
+    _draw_curves(tmp_path, Listener())
     assert len(warned) == 1
     assert "no picture of its curves" in warned[0]
     assert list(tmp_path.iterdir()) == []
-    _draw_curves(tmp_path, [{"epoch": 1, "loss": 2.0}], Listener())
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "loss": 2.0}\n')
+    _draw_curves(tmp_path, Listener())
     assert is_picture((tmp_path / "curves.png").read_bytes())
