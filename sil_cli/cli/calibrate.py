@@ -37,7 +37,7 @@ def command(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Measure from which score on two pictures show one person, on people the model never learnt."""
+    """Measure the score from which on two pictures count as one person, on people the model never learnt."""
     with session(common(config, device, assignments, as_json, debug)) as current:
         settings = current.settings({"calibrate": {"model": model, "on": on}})
         from sil_cli.workflows.calibrate import calibrate

@@ -71,7 +71,8 @@ def command(
         typer.Option("--embeddings", metavar="FILE.npz", help="Score these embeddings instead of a model."),
     ] = None,
     metric: Annotated[
-        str | None, typer.Option("--metric", metavar="cosine|euclidean", help="What is near; default: cosine.")
+        str | None,
+        typer.Option("--metric", metavar="cosine|euclidean", help="How embeddings are compared; default: cosine."),
     ] = None,
     save_embeddings: Annotated[
         Path | None,
@@ -101,13 +102,19 @@ def command(
     expand_queries: Annotated[
         int | None,
         typer.Option(
-            "--expand-queries", metavar="N", help="Draw queries to N gallery images.", rich_help_panel=OPTIONS
+            "--expand-queries",
+            metavar="N",
+            help="Query expansion with the N nearest gallery images.",
+            rich_help_panel=OPTIONS,
         ),
     ] = None,
     augment_gallery: Annotated[
         int | None,
         typer.Option(
-            "--augment-gallery", metavar="N", help="Draw gallery images to N others.", rich_help_panel=OPTIONS
+            "--augment-gallery",
+            metavar="N",
+            help="Augment each gallery image with its N nearest others.",
+            rich_help_panel=OPTIONS,
         ),
     ] = None,
     rerank: Annotated[

@@ -37,7 +37,7 @@ def command(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Make a model of a published checkpoint: torchvision's, IBN-Net's, torchreid's OSNet, the paper's authors'."""
+    """Turn a published checkpoint into a model: torchvision's, IBN-Net's, torchreid's OSNet, the paper's authors'."""
     with session(common(config, device, assignments, as_json, debug)) as current:
         settings = current.settings(
             {"model": {"weights": str(weights), "backbone": backbone, "height": height, "width": width}}

@@ -96,7 +96,8 @@ def command(
         Path | None, typer.Option("--gallery", metavar="DIR", help="The gallery; default: gallery.")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option("--model", metavar="RUN", help="Refuse any other model; default: the gallery's own.")
+        Path | None,
+        typer.Option("--model", metavar="RUN", help="Refuse the gallery unless this model made it; default: its own."),
     ] = None,
     top: Annotated[int | None, typer.Option("--top", metavar="K", help="Matches to list; default: 10.")] = None,
     everything: Annotated[

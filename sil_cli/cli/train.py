@@ -105,6 +105,10 @@ def command(
             }
         )
         settings = current.settings(flags)  # wrong settings are told at once, before torch is loaded
+        if settings.train.recipe is not None:
+            from sil_cli.settings import read_recipe
+
+            read_recipe(settings.train.recipe)
         from sil_cli.workflows.train import train
 
         result = train(flags, config, current.reporter, launch=current.launch)
