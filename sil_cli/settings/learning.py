@@ -179,7 +179,8 @@ class TrainSettings(Section):
     divergence: float = Field(
         2.0,
         ge=0.0,
-        description="stop when three epochs in a row have a loss above this multiple of chance that does not fall; 0: never",
+        description="stop when three epochs in a row have a loss above this multiple of chance that does not fall; "
+        "0: never",
     )
     keep_checkpoints: Positive = Field(2, description="checkpoints kept of an unfinished run, and after it")
     tensorboard: bool = Field(False, description="write the metrics for TensorBoard too")

@@ -62,7 +62,7 @@ def command(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Remove entries; `sil gallery compact` then deletes every trace of them. An entry goes only if it meets every condition given."""
+    """Remove entries; `sil gallery compact` then deletes every trace of them. What goes meets every condition given."""
     with session(common(config, device, assignments, as_json, debug)) as current:
         chosen = filter_flags(camera, exclude_camera, after, before, identity, where)
         settings = current.settings({"gallery": {"folder": gallery, "store": store}, "query": {"filter": chosen}})
