@@ -16,7 +16,6 @@ from sil_cli.settings import load_settings
 from sil_cli.workflows import benchmark as workflow
 from sil_cli.workflows.benchmark import chosen_methods, score_table
 
-pytestmark = pytest.mark.xdist_group("benchmark")  # one worker, so that what all of them look at is made once
 QUICK = [
     *TINY_TRAIN_FLAGS,
     *settings_flags({"train.epochs": 1, "train.iterations": 1, "train.milestones": [1], "train.calibrate": False}),
