@@ -13,14 +13,16 @@ import stat
 import tempfile
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard, TypeVar
 
 from sil_cli.errors import SilError
 
 if TYPE_CHECKING:
     import mmap
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from io import BufferedReader
+
+Parsed = TypeVar("Parsed")
 
 TEMPORARY_MARK = ".partial-"
 STAGING_MARK = ".staging-"
@@ -183,10 +185,7 @@ def parse_json(text: str) -> Any:
     Raises:
         ValueError: It is not JSON, is nested too deeply, or holds a number of too many digits.
     """
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    return _parsed(json.loads, text)
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -195,8 +194,12 @@ def parse_toml(text: str) -> dict[str, Any]:
     Raises:
         ValueError: It is not TOML, is nested too deeply, or holds a number of too many digits.
     """
+    return _parsed(tomllib.loads, text)
+
+
+def _parsed(parse: Callable[[str], Parsed], text: str) -> Parsed:
     try:
-        return tomllib.loads(text)
+        return parse(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 

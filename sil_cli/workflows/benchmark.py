@@ -149,7 +149,8 @@ def _train(job: Job, sources: list[Path], flags: dict[str, Any], config: Path | 
         return
     datasets = [load_dataset(source) for source in sources]
     now, _ = settings_to_begin(wanted, config, datasets, job.protocol)
-    refuse_other_settings(_all_but_paths(now), now, kept_settings(job.run), job.run)
+    fix = "Set it back to go on with these runs, or name another folder with --out DIR."
+    refuse_other_settings(_all_but_paths(now), now, kept_settings(job.run), job.run, fix)
     refuse_other_data(datasets, read_facts(job.run), job.run)
     if not is_finished(job.run):
         of_this_machine = {section: values for section, values in flags.items() if section not in SECTIONS}

@@ -103,7 +103,13 @@ def settings_to_go_on(kept: Mapping[str, Any], flags: Mapping[str, Any], config:
     return load_settings(flags=merge(own, free), config=config, recipe={"calibrate": kept.get("calibrate", {})})
 
 
-def refuse_other_settings(given: Mapping[str, Any], settings: Settings, kept: Mapping[str, Any], run: Path) -> None:
+def refuse_other_settings(
+    given: Mapping[str, Any],
+    settings: Settings,
+    kept: Mapping[str, Any],
+    run: Path,
+    fix: str = "Leave that out to go on as it began, or train anew without --resume.",
+) -> None:
     """Refuse to take a run for what it is not.
 
     Args:
@@ -111,6 +117,7 @@ def refuse_other_settings(given: Mapping[str, Any], settings: Settings, kept: Ma
         settings: What they were resolved to.
         kept: The settings that the run began with.
         run: Its folder.
+        fix: What the user can do.
 
     Raises:
         UsageError: A setting of the model, the style or the training has another value than the run began with.
@@ -120,10 +127,7 @@ def refuse_other_settings(given: Mapping[str, Any], settings: Settings, kept: Ma
             value = _plain(getattr(getattr(settings, section), key))
             then = _plain(kept.get(section, {}).get(key))
             if key not in FREE_WHEN_RESUMING.get(section, ()) and value != then:
-                raise UsageError(
-                    f"{run} began with {section}.{key} = {then}, not {value}.",
-                    "Leave that out to go on as it began, or train anew without --resume.",
-                )
+                raise UsageError(f"{run} began with {section}.{key} = {then}, not {value}.", fix)
 
 
 def _plain(value: Any) -> Any:

@@ -156,7 +156,6 @@ def test_ctrl_c_before_the_first_checkpoint_says_how_to_go_on(world, empty, monk
     outcome = sil("train", *TINY_TRAIN_FLAGS, "--source", world / "data/harbour", "--run", "early")
     assert outcome.code == 130
     assert "sil train --resume --run early" in outcome.error
-    monkeypatch.undo()
 
 
 def test_the_newest_unfinished_run_is_a_numbered_one(stopped):

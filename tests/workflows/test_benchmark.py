@@ -141,6 +141,7 @@ def test_a_run_under_another_protocol_method_or_settings_file_is_refused(cases):
     refused = run_own()
     assert refused.code == 2
     assert "train.temperature = 0.06" in refused.error
+    assert "--out DIR" in refused.error
     write_protocol({"temperature": 0.06}, {"rho": 2.0})
     refused = run_own()
     assert refused.code == 2
