@@ -1,19 +1,36 @@
-"""Write docs/commands.md and docs/settings.md from the program itself: `make docs`."""
+"""Write docs/commands.md, docs/settings.md and docs/json.md from the program itself: `make docs`."""
 
 from __future__ import annotations
 
+import inspect
 import re
+import types
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer.main
+from pydantic import BaseModel
 
 from sil_cli.cli.app import make_app
 from sil_cli.cli.options import SHARED
 from sil_cli.settings import Section, Settings, read_recipe, recipe_names
+from sil_cli.workflows import (
+    benchmark_results,
+    copy_results,
+    doctor,
+    evaluate_targets,
+    evaluation_results,
+    export_results,
+    gallery_results,
+    import_model,
+    query_results,
+    report_results,
+    results,
+    show_results,
+)
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    from collections.abc import Iterator
 
 HERE = Path(__file__).parent
 TABLE = ("| argument | meaning |", "|---|---|")
@@ -26,6 +43,41 @@ ABOUT_ALL = (
     "All commands take:",
     "",
 )
+DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
+    "prepare-data": (results.PrepareResult,),
+    "show": (show_results.ShowResult,),
+    "train": (results.TrainResult,),
+    "import-model": (import_model.ImportResult,),
+    "evaluate": (evaluation_results.EvaluateResult, evaluate_targets.TargetsResult),
+    "report": (report_results.ReportResult,),
+    "compare": (evaluation_results.CompareResult,),
+    "benchmark": (benchmark_results.BenchmarkResult,),
+    "calibrate": (evaluation_results.CalibrateResult,),
+    "export": (export_results.ExportResult,),
+    "index-gallery": (results.IndexResult,),
+    "query": (query_results.QueryResult, query_results.QueryResults, query_results.BatchResult),
+    "doctor": (doctor.Report,),
+    "gallery info": (gallery_results.GalleryInfoResult,),
+    "gallery verify": (gallery_results.VerifyResult,),
+    "gallery repair": (gallery_results.RepairResult,),
+    "gallery compact": (gallery_results.CompactResult,),
+    "gallery remove": (gallery_results.RemoveResult,),
+    "gallery export": (gallery_results.ExportResult,),
+    "gallery copy": (copy_results.CopyResult,),
+    "gallery rebuild": (gallery_results.RebuildResult,),
+    "gallery tune": (gallery_results.TuneResult,),
+}
+"""What each command prints with `--json`; of several documents which one it is depends on what was asked for."""
+
+JSON_TYPES = {
+    str: "string",
+    Path: "path",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    type(None): "null",
+    Any: "anything",
+}
 MARKUP = re.compile(r"\[/?[a-z ]*\]")
 
 
@@ -108,6 +160,90 @@ def _rows(model: type[BaseModel], prefix: str, recipes: dict[str, dict[str, Any]
     return rows
 
 
+def json_page() -> str:
+    """Every key of every document that `--json` prints."""
+    lines = ["# What `--json` prints", "", "Made by `make docs` from the classes that the program checks it by.", ""]
+    lines += [
+        "One document on stdout for each command. Keys are as jq takes them: `.matches[].score` is one for each match,",
+        "`{}` stands for keys that depend on the data. Rates, mAP and ranks are fractions, scores cosine similarities",
+        "in -1..1, times ISO 8601, lengths of time seconds. Later versions may add keys. The lines of",
+        "`sil query --batch` are in [query.md](query.md#many-queries-sil-query---batch-source), errors in",
+        "[commands.md](commands.md).",
+        "",
+    ]
+    described = {document: name for name, documents in DOCUMENTS.items() for document in documents}
+    for name, documents in DOCUMENTS.items():
+        lines += [f"## sil {name}", ""]
+        for document in documents:
+            lines += [_about(document), "", "| key | type | meaning |", "|---|---|---|"]
+            lines += [f"| `{key}` | {kind} | {meaning} |" for key, kind, meaning in _keys(document, "", described)]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _about(document: type[BaseModel]) -> str:
+    return str(inspect.getdoc(document)).partition("\n\n")[0].replace("\n", " ")
+
+
+def _keys(
+    document: type[BaseModel], prefix: str, described: dict[type[BaseModel], str]
+) -> Iterator[tuple[str, str, str]]:
+    """Key, type and meaning of all that a document holds, and what lies within it unless some command prints that."""
+    document.model_rebuild()
+    meanings = _meanings(document)
+    for name, field in document.model_fields.items():
+        key, within = f"{prefix}.{name}", list(_documents_within(field.annotation))
+        others = [f"What `sil {described[inner]}` prints." for _, inner in within if inner in described]
+        yield key, _kind(field.annotation), " ".join([*filter(None, [meanings.get(name)]), *others])
+        for steps, inner in within:
+            if inner not in described:
+                yield from _keys(inner, key + steps, described)
+
+
+def _meanings(document: type[BaseModel]) -> dict[str, str]:
+    """What the docstring's `Attributes` say, by key."""
+    _, _, attributes = str(inspect.getdoc(document)).partition("Attributes:\n")
+    found: dict[str, str] = {}
+    names: list[str] = []
+    text = ""
+    for line in attributes.splitlines():
+        if begins := re.match(r"    (\w+(?:, \w+)*): (.*)", line):
+            names, text = begins[1].split(", "), begins[2]
+        elif line.startswith("        "):
+            text += f" {line.strip()}"
+        found |= dict.fromkeys(names, text)
+    return {name: re.sub(r"\bNone\b", "`null`", text).replace("|", "\\|") for name, text in found.items()}
+
+
+def _kind(kind: Any) -> str:
+    """A type in the words of JSON."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _kind(arguments[0])
+    if origin in (Union, types.UnionType):
+        return " or ".join(_kind(each) for each in arguments)
+    if origin is Literal:
+        return " or ".join(f'`"{each}"`' if isinstance(each, str) else f"`{each}`" for each in arguments)
+    if origin is dict:
+        return f"object of {_kind(arguments[1])}"
+    if origin is tuple and Ellipsis not in arguments:
+        return f"array of {len(arguments)}, each {_kind(arguments[0])}"
+    if origin in (list, tuple):
+        return f"array of {_kind(arguments[0])}"
+    return "object" if isinstance(kind, type) and issubclass(kind, BaseModel) else JSON_TYPES[kind]
+
+
+def _documents_within(kind: Any) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Documents that a type holds, each with the steps that lead to it: `[]`, `.{}`."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield "", kind
+        return
+    origin = get_origin(kind)
+    step = {list: "[]", tuple: "[]", dict: ".{}"}.get(origin, "")
+    for each in get_args(kind):
+        yield from ((step + steps, document) for steps, document in _documents_within(each))
+
+
 def _shown(value: Any) -> str:
     if value is None:
         return ""
@@ -126,8 +262,9 @@ def _written(parameter: Any) -> str:
 
 
 def main() -> None:
-    """Write both pages."""
-    for name, page in (("commands.md", commands_page()), ("settings.md", settings_page())):
+    """Write all pages."""
+    pages = {"commands.md": commands_page(), "settings.md": settings_page(), "json.md": json_page()}
+    for name, page in pages.items():
         (HERE / name).write_text(page, encoding="utf-8")
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import json
+import operator
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 from sil_cli.cli.app import make_app
 
+ROOT = Path(__file__).parents[1]
 TINY_DATA = {
     "domains": 3,
     "train_identities": 4,
@@ -61,11 +66,29 @@ TINY_TRAIN_FLAGS = settings_flags(TINY_TRAIN)
 
 
 def sil(*arguments: object) -> Outcome:
-    """Run a command in this process."""
-    result = CliRunner().invoke(make_app(), [str(argument) for argument in arguments])
+    """Run a command in this process; what it prints with `--json` must be as docs/json.md has it."""
+    words = [str(argument) for argument in arguments]
+    result = CliRunner().invoke(make_app(), words)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
+    if "--json" in words and result.exit_code == 0:
+        _check_document(words, result.stdout)
     return Outcome(result.exit_code, result.stdout, result.stderr)
+
+
+@functools.cache
+def generator():
+    """What writes the pages that come from the program itself."""
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _check_document(words: list[str], printed: str) -> None:
+    name = " ".join(words[:2]) if words[0] == "gallery" else words[0]
+    documents = generator().DOCUMENTS[name]
+    TypeAdapter(functools.reduce(operator.or_, documents)).validate_json(printed)
 
 
 def start_sil(*arguments: object, cwd: Path, **options) -> subprocess.Popen[str]:

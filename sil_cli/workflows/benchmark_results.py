@@ -64,6 +64,10 @@ class BenchmarkResult(Result):
 
     Attributes:
         tables: The table as CSV, Markdown and LaTeX, published numbers below the measured ones.
+        methods: Means of each method.
+        differences: Of each method to the first one.
+        runs: The scores of every trained model.
+        results: The file with this document.
     """
 
     protocol: str

@@ -29,11 +29,11 @@ SPLITS_FILE = "splits.json"
 
 
 class Spread(Result):
-    """A rate over splits, in 0..1.
+    """A rate over splits, or over the seeds of a benchmark, in 0..1.
 
     Attributes:
-        mean: Over the splits.
-        deviation: Sample standard deviation (n − 1); None where there is one split.
+        mean: Over them.
+        deviation: Sample standard deviation (n − 1); None where there is one.
     """
 
     mean: float = Field(ge=0.0, le=1.0)

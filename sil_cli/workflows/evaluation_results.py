@@ -81,6 +81,10 @@ class EvaluateResult(Result):
         open_set: Verification and open-set identification.
         calibration: How the model's thresholds hold here; None where it has none.
         per_query: A file with one line a query.
+        mAP: Mean average precision.
+        cmc: By k, the share of queries with a true match among the first k (Rank-k).
+        mINP: Mean inverse negative penalty: how soon the last true match comes.
+        results: The file with this document.
     """
 
     format: Literal["sil-results"] = "sil-results"
@@ -180,7 +184,14 @@ class CompareResult(Result):
 
 
 class CalibrateResult(Result):
-    """The outcome of `sil calibrate`; what the file itself says, and where it is."""
+    """The outcome of `sil calibrate`; what the file itself says, and where it is.
+
+    Attributes:
+        thresholds: By false accept rate, the score from which on so few pairs of different people are accepted.
+        true_accept_rates: By false accept rate, the share of pairs of one person that are accepted.
+        match: A score from here on is a match.
+        possible: A score from here on is a possible one.
+    """
 
     model: Path
     calibration: Path

@@ -30,6 +30,10 @@ class GalleryInfoResult(Result):
         bytes: Of the whole folder; None where a server keeps the entries.
         cameras, identities, metadata: How many there are, and the names of further metadata; None where a collection
             is too large to be counted through.
+        entries: How many there are.
+        earliest, latest: Times of entries, ISO 8601; None where none is known.
+        model: The fingerprint of the model whose embeddings it holds.
+        removals: The log of what was removed.
     """
 
     gallery: Path

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 
 class ImportResult(Result):
-    """The outcome of `sil import-model`."""
+    """The outcome of `sil import-model`.
+
+    Attributes:
+        model: The folder that other commands take as the model.
+        weights: Where they came from.
+        dimension: Numbers in an embedding.
+        fingerprint: A hash of weights and preprocessing: equal ones embed alike.
+    """
 
     model: Path
     weights: str

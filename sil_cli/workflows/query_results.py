@@ -109,6 +109,10 @@ class QueryResult(Result):
         groups: By identity, where that was asked for.
         trail: By camera and time, where that was asked for.
         timezone: In which times are shown to people.
+        thresholds: What decisions follow; None where the model is not calibrated.
+        matches: The best first.
+        sheet: The contact sheet.
+        html: The page, where one was asked for.
     """
 
     image: Path
@@ -171,6 +175,8 @@ class BatchResult(Result):
 
     Attributes:
         out: The file of lines; None for standard output.
+        queries: Lines that were written.
+        failed: Those of them that say why an image could not be used.
     """
 
     gallery: Path

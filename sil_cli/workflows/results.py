@@ -39,6 +39,9 @@ class PreparedDataset(Result):
         unchanged: It stood already, made from the same options.
         published: Who published counts of it; None where nobody did.
         compared: Those counts beside what was found.
+        reader: The layout that it was read as.
+        splits: By `train`, `query` and `gallery`.
+        skipped: Files that were left out, and why.
     """
 
     name: str
@@ -81,6 +84,11 @@ class TrainResult(Result):
         images_per_second: Images with gradients, all sources together.
         selected: Which epoch's model was kept and why ("last", or "held-out: epoch 7").
         target: The data set that the protocol beside the sources leaves out; None where there is none.
+        run: The run folder, which other commands take as the model.
+        checkpoint: The model's weights.
+        style: How new feature statistics were drawn.
+        recipe: The settings that lay below all that was given.
+        fingerprint: A hash of weights and preprocessing: equal ones embed alike.
     """
 
     run: Path
@@ -123,6 +131,9 @@ class IndexResult(Result):
         example: An image worth querying with, where the data set has queries.
         calibrated: Whether the gallery's model comes with thresholds that decide.
         option: What names this gallery in another command.
+        total: Entries that the gallery holds now.
+        index: How it is searched.
+        model: The fingerprint of the model whose embeddings it holds.
     """
 
     gallery: Path

@@ -1,29 +1,28 @@
 """The documentation says what is true."""
 
-import importlib.util
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 import typer.main
+from commands import ROOT, generator
 
 from sil_cli.cli.app import make_app
 
-ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 
 
-def generator():
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize(("name", "page"), [("commands.md", "commands_page"), ("settings.md", "settings_page")])
+@pytest.mark.parametrize(
+    ("name", "page"), [("commands.md", "commands_page"), ("settings.md", "settings_page"), ("json.md", "json_page")]
+)
 def test_generated_pages_are_current(name: str, page: str) -> None:
     assert (ROOT / "docs" / name).read_text() == getattr(generator(), page)(), "run `make docs`"
+
+
+def test_the_documents_of_all_commands_are_described() -> None:
+    names = [name for name, _ in generator()._flattened(typer.main.get_command(make_app()))]
+    assert sorted(generator().DOCUMENTS) == sorted(names)
 
 
 def examples() -> list[str]:
