@@ -128,7 +128,7 @@ def _of_timm(name: str) -> dict[str, Tensor]:
 
 
 def _load_strictly(embedder: Embedder, state: dict[str, Tensor], source: str) -> None:
-    own = _sorted_out(embedder, state)
+    own = _sorted_out(embedder, state, source)
     wanted = embedder.state_dict()
     parts = {key.partition(".")[0] for key in own}
     if parts == {"backbone"}:
@@ -171,16 +171,21 @@ def _check_numbers(own: dict[str, Tensor], wanted: dict[str, Tensor], source: st
             )
 
 
-def _sorted_out(embedder: Embedder, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A file's parameters under this program's names: `backbone.…`, `neck.…` and what else the model has."""
-    plain = {_without(name, WRAPPERS): value for name, value in state.items()}
+def _sorted_out(embedder: Embedder, state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    """A file's parameters under this program's names: `backbone.…`, `neck.…` and what else the model has.
+
+    Raises:
+        ModelError: The file holds two parameters for one of them.
+    """
+    plain = _stripped(state, WRAPPERS, source)
     whole = any(name.startswith(NECK_PREFIXES) for name in plain)
-    neck = {f"neck.{_without(name, NECK_PREFIXES)}": plain[name] for name in plain if name.startswith(NECK_PREFIXES)}
+    necks = {name: value for name, value in plain.items() if name.startswith(NECK_PREFIXES)}
+    neck = {f"neck.{name}": value for name, value in _stripped(necks, NECK_PREFIXES, source).items()}
     others = {name: plain[name] for name in plain if name.startswith(("pool.", "projection."))}
     rest = {name: value for name, value in plain.items() if not name.startswith(NECK_PREFIXES) and name not in others}
     if whole:  # beside its backbone such a file has classifiers, which are nobody's here
         rest = {name: value for name, value in rest.items() if not name.startswith(("classifier", "fc."))}
-    inner = {_without(name, (*BACKBONE_PREFIXES, *WRAPPERS)): value for name, value in rest.items()}
+    inner = _stripped(rest, (*BACKBONE_PREFIXES, *WRAPPERS), source)
     timm_prefix = "net." if embedder.architecture.backbone.startswith(TIMM) else ""
     backbone = {f"backbone.{timm_prefix}{key}": value for key, value in embedder.backbone.adapted(inner).items()}
     return backbone | neck | others
@@ -191,6 +196,24 @@ def _unwrapped(content: Any) -> Any:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             return content[key]
     return content
+
+
+def _stripped(state: dict[str, Tensor], prefixes: tuple[str, ...], source: str) -> dict[str, Tensor]:
+    """The same parameters, their names without any of these prefixes.
+
+    Raises:
+        ModelError: Two names become one, as in a file of a network and of its moving average.
+    """
+    found: dict[str, tuple[str, Tensor]] = {}
+    for name, value in state.items():
+        short = _without(name, prefixes)
+        if short in found:
+            raise ModelError(
+                f"{source} holds {short} twice, as {found[short][0]} and as {name}.",
+                "Give a file that holds one network.",
+            )
+        found[short] = (name, value)
+    return {short: value for short, (_, value) in found.items()}
 
 
 def _without(name: str, prefixes: tuple[str, ...]) -> str:

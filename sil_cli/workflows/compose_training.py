@@ -107,6 +107,7 @@ def compose(
             f"Choose among 1 to {embedder.backbone.stages}.",
         )
     if fresh and ranks.is_first:
+        _warn_of_schedule(settings.train, reporter)
         if settings.model.weights == IMAGENET:
             reporter.note(f"Taking the published weights of {settings.model.backbone}; downloading, if not yet here.")
         load_pretrained(embedder, settings.model.weights)
@@ -171,6 +172,19 @@ def _refuse_contradictions(settings: Settings) -> None:
         raise UsageError(
             f"With {why} there is no second pass for style.name = {style.name}.",
             "Add --style none, or --set style.passes=first.",
+        )
+
+
+def _warn_of_schedule(train: TrainSettings, reporter: Reporter) -> None:
+    """Say what of the step size's schedule lies beyond the last epoch, as where only the epochs were made fewer."""
+    beyond = [milestone for milestone in sorted(train.milestones) if milestone >= train.epochs]
+    missed = [f"the warm-up of {train.warmup_epochs} does not end"] if train.warmup_epochs >= train.epochs else []
+    if beyond:
+        missed.append(f"the step size does not fall after epoch {', '.join(map(str, beyond))}")
+    if missed:
+        reporter.warn(
+            f"With train.epochs = {train.epochs} {', and '.join(missed)}: set train.warmup_epochs and train.milestones "
+            "to match."
         )
 
 

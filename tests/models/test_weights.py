@@ -49,6 +49,17 @@ def test_every_wrappers_prefix_goes(tmp_path, state, wrapped: str) -> None:
     assert torch.equal(loaded(str(tmp_path / "w.pth")).conv1.weight, state["conv1.weight"])
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [("", "module."), ("model.", "module."), ("base.", "backbone."), ("net.", "base.net.")]
+)
+def test_a_file_of_two_networks_is_refused(tmp_path, state, first: str, second: str) -> None:
+    both = {f"{first}{key}": value for key, value in state.items()}
+    both |= {f"{second}{key}": torch.zeros_like(value) for key, value in state.items()}
+    torch.save(both, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=rf"conv1.weight twice, as {first}conv1.weight and as {second}conv1.weight"):
+        loaded(str(tmp_path / "w.pth"))
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300])
 def test_numbers_that_are_not_finite_are_refused(tmp_path, state, value: float) -> None:
     state["fc.weight"].fill_(torch.nan)  # of the classifier, which is nobody's here

@@ -106,6 +106,28 @@ def test_a_source_with_nothing_but_a_test_is_learnt_from_where_tests_are(tmp_pat
     assert source.identity_names == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize(
+    ("schedule", "told"),
+    [
+        ({"epochs": 8, "warmup_epochs": 7, "milestones": [4, 7]}, []),
+        ({"epochs": 1, "warmup_epochs": 0, "milestones": []}, []),
+        (
+            {"epochs": 7, "warmup_epochs": 7, "milestones": [8, 7]},
+            [
+                "With train.epochs = 7 the warm-up of 7 does not end, and the step size does not fall after epoch "
+                "7, 8: set train.warmup_epochs and train.milestones to match."
+            ],
+        ),
+    ],
+)
+def test_a_schedule_beyond_the_last_epoch_is_told_once(tmp_path, schedule, told) -> None:
+    datasets = load_sources([people(tmp_path, name, TRAIN) for name in ("one", "two")])
+    for fresh, expected in ((True, told), (False, [])):
+        listening = Listening()
+        compose(load_settings(flags=merge(SMALL, {"train": schedule})), datasets, listening, fresh=fresh)
+        assert [text for text in listening.warnings if "epochs" in text] == expected
+
+
 ARRIVALS = {
     "interleaved": [
         ("model.last_stride", 2, "embedder.architecture.last_stride"),
