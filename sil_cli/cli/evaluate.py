@@ -221,15 +221,15 @@ def _lines(result: EvaluateResult) -> Iterator[str]:
         for name, each in (("match", result.calibration.match), ("possible", result.calibration.possible)):
             yield (
                 f"Calibrated '{name}' from {each.threshold:.3f} on: here FAR {each.false_accept_rate:.1e}, "
-                f"TAR {100 * each.true_accept_rate:.1f}"
+                f"TAR {_percent(each.true_accept_rate)}"
                 f"{' (measured on this very data set)' if result.calibration.made_on_target else ''}"
             )
     listed = escape(_listed(result.conditions))
-    yield f"In percent; from, to: 95 % intervals, bootstrap over queries. Conditions: {listed}."
+    yield f"The table in percent; from, to: 95 % intervals, bootstrap over queries. Conditions: {listed}."
 
 
 def _percent(rate: float | None) -> str:
-    return "too few" if rate is None else f"{100 * rate:.1f}"
+    return "too few" if rate is None else f"{100 * rate:.1f} %"
 
 
 def _listed(conditions: dict[str, str]) -> str:

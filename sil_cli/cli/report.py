@@ -36,7 +36,12 @@ def command(
         typer.Argument(metavar="[RUN...]", help="Run folders, side by side; default: the newest finished one."),
     ] = None,
     target: Annotated[
-        str | None, typer.Option("--target", metavar="NAME", help="The data set that they were evaluated on.")
+        str | None,
+        typer.Option(
+            "--target",
+            metavar="NAME",
+            help="The data set that they were evaluated on, or one of its splits or variants: viaduct/flip.",
+        ),
     ] = None,
     out: Annotated[
         Path | None,

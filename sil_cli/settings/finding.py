@@ -188,7 +188,10 @@ class ReportSettings(Section):
     """The page of pictures."""
 
     runs: tuple[Path, ...] = Field((), description="run folders; default: the newest finished one")
-    target: str | None = Field(None, description="a target's name; default: the one they were all evaluated on")
+    target: str | None = Field(
+        None,
+        description="a target's name, or of a folder within: viaduct/flip; default: the one they were all tested on",
+    )
     out: Path | None = Field(None, description="a folder or an .html file; default: `report` in the run folder")
     queries: int = Field(3, ge=1, le=20, description="best, typical and worst queries to show, so many of each")
     projection: Literal["auto", "pca", "tsne"] = Field(

@@ -112,7 +112,7 @@ class StyleSettings(Section):
         0.9, description="dbs: z, the weight of the Dirichlet part; `random`: uniform for each sample"
     )
     covariance: Literal["full", "diagonal"] = Field("full", description="batch-style, dbs: of the batch part")
-    clamp: bool = Field(False, description="clamp drawn γ at 0 (the authors do not)")
+    clamp: bool = Field(False, description="clamp drawn γ at 0 (the authors do not); efdmix draws none")
 
 
 class TrainSettings(Section):

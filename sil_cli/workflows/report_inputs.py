@@ -105,18 +105,14 @@ class RunInputs:
     calibration: Calibration | None
     images: Images
 
-    @property
-    def evaluation(self) -> Path:
-        """The folder of its evaluation."""
-        return self.folder / EVALUATION_FOLDER / self.scores.target
-
 
 def read_runs(folders: Sequence[Path], target: str | None, data_folder: Path) -> list[RunInputs]:
     """Read the runs of a report, all evaluated on one target.
 
     Args:
         folders: Run folders.
-        target: The name of the target, or None for the one that all of them were evaluated on.
+        target: The name of the target, or of the folder of one of its splits or variants (`viaduct/flip`); None for
+            the target that all of them were evaluated on.
         data_folder: Where prepared data sets are looked for besides where they were.
 
     Raises:
@@ -143,8 +139,16 @@ def evaluations(run: Path) -> list[str]:
     return sorted(child.name for child in folder.iterdir() if (child / RESULTS_FILE).is_file())
 
 
+def _all_evaluations(run: Path) -> list[str]:
+    """Those names, and those of the folders within: of a target's splits and of other ways of testing."""
+    folder = run / EVALUATION_FOLDER
+    found = sorted(path.parent.relative_to(folder) for path in folder.glob(f"**/{RESULTS_FILE}"))
+    return [path.as_posix() for path in found if path != Path()]
+
+
 def _common_target(folders: Sequence[Path], target: str | None) -> str:
-    targets = {folder: evaluations(folder) for folder in folders}
+    list_names = evaluations if target is None else _all_evaluations
+    targets = {folder: list_names(folder) for folder in folders}
     for folder, names in targets.items():
         if not folder.is_dir():
             raise ModelError(f"There is no run folder {folder}.", "Name a run that `sil train` made.")

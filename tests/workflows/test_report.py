@@ -299,6 +299,21 @@ def test_several_runs_stand_side_by_side(run, tmp_path):
     assert {"report-cmc.png", "report-scores-1.png", "report-scores-2.png", "report-map-identity-2.png"} <= names
 
 
+def test_splits_and_other_ways_of_testing_are_shown_by_the_names_of_their_folders(run, tmp_path):
+    shutil.copytree(run / "evaluation/target", tmp_path / "kept")
+    shutil.copytree(tmp_path / "kept", run / "evaluation/target/flip")
+    shutil.copytree(tmp_path / "kept", run / "evaluation/many/split-01")
+    results = run / "evaluation/many/split-01/results.json"
+    results.write_text(json.dumps(json.loads(results.read_text()) | {"mAP": 0.123}))
+    outcome = sil("report", run, "--target", "many/split-01", "--out", "split.html", "--json", *FAST)
+    assert outcome.code == 0, outcome.err
+    assert "12.3" in read_page(Path("split.html")).text
+    assert sil("report", run, *FAST).code == 0  # what else there is takes nothing from the plain evaluation
+    outcome = sil("report", run, "--target", "../001-a/evaluation/target", *FAST)
+    assert outcome.code == 1
+    assert "It was on: many/split-01, target, target/flip" in outcome.error
+
+
 def test_runs_that_can_not_be_shown_are_refused_in_words(run, tmp_path):
     def refused(*arguments, code=1):
         outcome = sil("report", *arguments, *FAST)
