@@ -107,7 +107,8 @@ def command(
         float | None, typer.Option("--min-score", metavar="COSINE", help="List no match below this score.")
     ] = None,
     exclude_self: Annotated[
-        bool | None, typer.Option("--exclude-self", help="Leave out gallery entries of the query's very file.")
+        bool | None,
+        typer.Option("--exclude-self", help="Leave out gallery entries of the query's very file, of any box."),
     ] = None,
     group: Annotated[
         Group | None,

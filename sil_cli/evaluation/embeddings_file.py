@@ -67,12 +67,13 @@ def read_embeddings(path: Path, *, mapped_from: int = MAPPED_FROM) -> tuple[Embe
     if version.shape != () or version.item() != VERSION:
         raise DataError(f"{path} is of version {version}; this program reads {VERSION}.", "Update this program.")
     sides = [_side(path, arrays, side) for side in SIDES]
-    kinds = [_kind(arrays[f"{side}_identities"]) for side in SIDES]
-    if kinds[0] != kinds[1]:
-        raise DataError(
-            f"{path}: query_identities are {kinds[0]} but gallery_identities are {kinds[1]}.",
-            "Write both alike, so that one person has one name.",
-        )
+    for what, one in (("identities", "person"), ("cameras", "camera"), ("paths", "image")):
+        kinds = [_kind(arrays[f"{side}_{what}"]) for side in SIDES if f"{side}_{what}" in arrays]
+        if len(set(kinds)) > 1:  # 1 is not "1": nobody would be found, or no image ignored
+            raise DataError(
+                f"{path}: query_{what} are {kinds[0]} but gallery_{what} are {kinds[1]}.",
+                f"Write both alike, so that one {one} has one name.",
+            )
     return sides[0], sides[1]
 
 

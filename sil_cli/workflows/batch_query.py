@@ -19,7 +19,7 @@ from sil_cli.data.parallel import one_ahead
 from sil_cli.errors import DataError, InterruptedWorkError, UsageError
 from sil_cli.files import writing
 from sil_cli.runtime import stop_at_safe_point
-from sil_cli.workflows.decisions import decide
+from sil_cli.workflows.decisions import decide, decide_on_best
 from sil_cli.workflows.embed import embed_files
 from sil_cli.workflows.ingest.options import ingest_options
 from sil_cli.workflows.ingest.sources import STREAM, SourceReader
@@ -224,12 +224,11 @@ class _Answering:
 
     def _line(self, image: SeenImage, listed: Listed) -> BatchLine:
         calibration = self._searching.calibration
-        best = listed.matches[0].score if listed.matches else float("nan")
         return BatchLine(
             image=self._shown(image),
             box=image.box,
             identity=image.identity,
-            decision=decide(calibration, best),
+            decision=decide_on_best(calibration, listed.matches),
             matches=[
                 BatchMatch(
                     rank=match.rank,

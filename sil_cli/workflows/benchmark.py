@@ -20,6 +20,7 @@ from sil_cli.settings import load_settings, merge
 from sil_cli.training.checkpoint import checkpoints
 from sil_cli.training.run_folder import FACTS_FILE, read_facts
 from sil_cli.workflows.benchmark_results import BenchmarkResult, Difference, MethodScores, RunScores
+from sil_cli.workflows.evaluate import TEST_SET
 from sil_cli.workflows.evaluate_targets import Spread, TargetScores, score_target, spread
 from sil_cli.workflows.locate import is_finished, split_folders
 from sil_cli.workflows.protocol import plan_of, prepare_protocol
@@ -268,7 +269,7 @@ def score_table(
 
 def _own_row(method: MethodScores, run: RunScores) -> ScoreRow:
     conditions = dict(run.targets[0].splits[0].conditions)
-    for of_the_case in ("sources", "protocol"):
+    for of_the_case in ("sources", "protocol", TEST_SET):
         conditions.pop(of_the_case, None)
     seeds = f"seeds: {', '.join(map(str, method.seeds))}"
     scores = {name: (_score(method.mAP[name]), _score(method.rank1[name])) for name in method.mAP}

@@ -63,6 +63,11 @@ def decide(calibration: Calibration | None, score: float) -> Decision | None:
     return None if calibration is None else calibration.decide(score)
 
 
+def decide_on_best(calibration: Calibration | None, matches: Sequence[Match]) -> Decision | None:
+    """What the highest score among matches means, which re-ranking may have put elsewhere than first."""
+    return decide(calibration, max((match.score for match in matches), default=float("nan")))
+
+
 def thresholds(calibration: Calibration | None) -> Thresholds | None:
     """The calibration as a result shows it."""
     if calibration is None:
@@ -78,7 +83,7 @@ def verdict(calibration: Calibration | None, matches: Sequence[Match], at_least:
         if at_least is None:
             return "No match: there is no gallery entry to compare with."
         return f"No match: no gallery entry has a score of {at_least:.3f} or more."
-    best = matches[0].score
+    best = max(match.score for match in matches)
     decision = calibration.decide(best)
     if decision == "match":
         count = sum(calibration.decide(match.score) == "match" for match in matches)

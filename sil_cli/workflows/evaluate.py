@@ -11,7 +11,7 @@ from sil_cli.evaluation.calibration import Calibration, read_calibration
 from sil_cli.evaluation.details import write_details
 from sil_cli.evaluation.embeddings_file import read_embeddings, write_embeddings
 from sil_cli.evaluation.examine import Subject, examine
-from sil_cli.files import write_json
+from sil_cli.files import read_bytes, write_json
 from sil_cli.models.record import RECORD_FILE, WEIGHTS_FILE
 from sil_cli.training.checkpoint import NAME as CHECKPOINT_NAME
 from sil_cli.training.run_folder import FACTS_FILE, RunFacts, read_facts
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
     from sil_cli.workflows.embed_sides import SharedImages
+
+TEST_SET = "test set"
+"""The condition that says which of a target's test sets it is."""
 
 
 def evaluate(settings: Settings, reporter: Reporter, *, shared: SharedImages | None = None) -> EvaluateResult:
@@ -178,6 +181,7 @@ def _score(
         results=folder / RESULTS_FILE,
         per_query=folder / QUERIES_FILE,
     )
+    _warn_of_replacing(result, reporter)
     write_per_query(folder, scored, query)
     if pictures is not None and len(query) == len(pictures[1]):  # a tracklet has no picture of its own
         dataset, *records = pictures
@@ -194,6 +198,20 @@ def _score(
             f"{' and others, see ' + str(result.per_query) if result.dropped_queries > 1 else ''}."
         )
     return result
+
+
+def _warn_of_replacing(result: EvaluateResult, reporter: Reporter) -> None:
+    """Say that results of another test set by the same name are replaced, as of another random split."""
+    try:
+        earlier = EvaluateResult.model_validate_json(read_bytes(result.results))
+    except (OSError, ValueError):  # none, or what no version of this program can use
+        return
+    if earlier.test_set != result.test_set:
+        of = f" ({earlier.conditions[TEST_SET]})" if TEST_SET in earlier.conditions else ""
+        reporter.warn(
+            f"{result.results} was of another test set called {result.target}{of} and is replaced: prepare each under "
+            "a --name of its own to keep both."
+        )
 
 
 def results_folder(models: Sequence[TestedModel], dataset: Dataset, settings: Settings) -> Path:
@@ -241,9 +259,18 @@ def _about(models: Sequence[TestedModel], dataset: Dataset, settings: Settings) 
             "model": _each(_selection(model.path, one) for model, one in zip(models, facts, strict=True)),
             "protocol": _each((one.protocol if one else None) or "none" for one in facts),
             "sources": _each(_sources(one) for one in facts),
+            **_test_set(dataset),
             **conditions(models, settings),
         },
     }
+
+
+def _test_set(dataset: Dataset) -> dict[str, str]:
+    """Which of the test sets it is that can be made of the target: one partition is not the mean of ten."""
+    chosen = {name: value for name, value in dataset.info.options.items() if value is not None}
+    if dataset.info.generated or not chosen:
+        return {}
+    return {TEST_SET: ", ".join(f"{name} {value}" for name, value in chosen.items())}
 
 
 def _each(values: Iterable[str]) -> str:

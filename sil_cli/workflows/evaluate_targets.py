@@ -12,7 +12,7 @@ from sil_cli.data.manifest import load_dataset
 from sil_cli.errors import UsageError
 from sil_cli.files import write_json
 from sil_cli.workflows.embed_sides import images_of_tests, share_images
-from sil_cli.workflows.evaluate import both_splits, evaluate
+from sil_cli.workflows.evaluate import TEST_SET, both_splits, evaluate
 from sil_cli.workflows.evaluation_results import EvaluateResult
 from sil_cli.workflows.locate import model_folder, split_folders, target_folders
 from sil_cli.workflows.results import Result
@@ -84,7 +84,8 @@ def evaluate_targets(settings: Settings, reporter: Reporter) -> EvaluateResult |
         raise UsageError("--save-embeddings writes one file, and there are several tests.", "Name one with --target.")
     scored = [score_target(settings, target, reporter) for target in targets]
     first = scored[0].splits[0]
-    return TargetsResult(model=first.model, fingerprint=first.fingerprint, targets=scored, conditions=first.conditions)
+    conditions = {name: value for name, value in first.conditions.items() if name != TEST_SET}  # each has its own
+    return TargetsResult(model=first.model, fingerprint=first.fingerprint, targets=scored, conditions=conditions)
 
 
 def score_target(settings: Settings, target: Path, reporter: Reporter) -> TargetScores:

@@ -139,12 +139,16 @@ def embed_queries(queries: Sequence[Query], gallery: GalleryReader, engine: Engi
 
 
 def ids_to_exclude(query: Query, gallery: GalleryReader, *, exclude_self: bool) -> frozenset[int]:
-    """The entries that a query mustn't find: those that it is, and where wished those of the very same picture."""
+    """The entries that a query mustn't find: those that it is, and where wished all that were cut from the same files.
+
+    Nobody stands in a picture twice, so other boxes of it are left out as well. Entries made of several images have no
+    file of their own, and stay.
+    """
     excluded = frozenset(query.ids)
     if exclude_self:
-        for path, box in query.pictures:
-            same = gallery.entries(sorted(gallery.ids_of_content(sha256_of_file(path))))
-            excluded |= {one for one, entry in same.items() if entry.box == box}
+        contents = {sha256_of_file(path) for path, _ in query.pictures}
+        contents |= {entry.content_hash for entry in gallery.entries(query.ids).values()}
+        excluded = excluded.union(*map(gallery.ids_of_content, contents))
     return excluded
 
 

@@ -103,7 +103,7 @@ class QueryResult(Result):
         query: The query in words.
         fused: How many pictures and entries the query is the mean of.
         identity: Whom it shows, where a prepared data set or the gallery knows.
-        decision: The best match's; None where the model is not calibrated.
+        decision: That of the highest score; None where the model is not calibrated.
         verdict: The decision as a sentence.
         reranking: How the matches were put in another order than that of their scores; None where they were not.
         groups: By identity, where that was asked for.

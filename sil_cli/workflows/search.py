@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from sil_cli.errors import GalleryError, UsageError
 from sil_cli.evaluation.calibration import Calibration
-from sil_cli.workflows.decisions import decide, find_calibration, threshold_of, thresholds, verdict
+from sil_cli.workflows.decisions import (
+    decide,
+    decide_on_best,
+    find_calibration,
+    threshold_of,
+    thresholds,
+    verdict,
+)
 from sil_cli.workflows.engine import MODEL_FOLDER, load_for_gallery, require_named_model
 from sil_cli.workflows.filtering import make_filter, warn_if_nothing_passes
 from sil_cli.workflows.ingest.times import find_zone
@@ -162,7 +169,7 @@ def _result(settings: Settings, searching: Searching, found: Found, listed: List
         gallery=folder,
         identity=found.person.identity,
         camera=found.person.camera,
-        decision=found.decisions[0] if found.decisions else decide(searching.calibration, float("nan")),
+        decision=decide_on_best(searching.calibration, found.matches),
         verdict=found.verdict,
         thresholds=thresholds(searching.calibration),
         reranking=_reranking(settings) if settings.query.rerank else None,

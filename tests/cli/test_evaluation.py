@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import TINY_TRAIN_FLAGS, Outcome, sil
+from data_set_trees import viper
 
 from sil_cli.data.manifest import load_dataset
 from sil_cli.evaluation.calibration import Calibration, read_calibration
@@ -71,6 +72,19 @@ def test_saved_embeddings_score_as_the_model_does(run, files) -> None:
     folder = Path(document["results"]).parent
     assert folder == files[0].with_name("mine-evaluation")
     assert {file.name for file in folder.iterdir()} == {"results.json", "queries.jsonl", "verification.json"}
+
+
+def test_which_random_split_it_was_is_said_and_none_replaces_another_in_silence(run, tmp_path) -> None:
+    viper(tmp_path / "raw")
+    told = []
+    for partition in (1, 2, 2):
+        prepared = tmp_path / f"half-{partition}"
+        outcome = sil("prepare-data", "viper", tmp_path / "raw", "--partition", partition, "--out", prepared)
+        assert outcome.code == 0, outcome.err
+        outcome = sil("evaluate", "--model", run, "--target", prepared, "--json")
+        assert outcome.document["conditions"]["test set"] == f"partition {partition}, seed 0"
+        told.append("was of another test set called viper (partition 1, seed 0) and is replaced" in outcome.error)
+    assert told == [False, True, False]
 
 
 def test_every_query_has_a_line_and_the_means_are_theirs(run, files) -> None:

@@ -127,6 +127,26 @@ class TestWhatIsSearchedFor:
         assert ask(inside)["matches"][0]["id"] == 2
         assert 2 not in scores(ask(inside, "--exclude-self", "--top", 999))
 
+    def test_boxes_and_copies_of_a_file_are_left_out_with_it(self, here) -> None:
+        data = sorted(Path("data").glob("*/images/gallery/*.jpg"))
+        one, other = (Path(name) for name in ("more/one.jpg", "more/other.jpg"))
+        one.parent.mkdir()
+        for name, content in ((one, data[0]), (other, data[0]), (Path("more/third.jpg"), data[1])):
+            shutil.copyfile(content, name)
+        boxes = ("more/one.jpg;0,0,20,40", "more/one.jpg;0,0,20,30", "more/third.jpg;0,0,20,40")
+        Path("boxes.csv").write_text("\n".join(["path;box", *boxes, ""]))
+        run = Path("gallery/model")
+        for source in ("more", "boxes.csv"):
+            outcome = sil("index-gallery", source, "--gallery", "mixed", "--model", run)
+            assert outcome.code == 0, outcome.err
+        where = ("--gallery", "mixed", "--top", 999)
+        with open_gallery(Path("mixed")) as gallery:
+            entries = gallery.entries(gallery.ids().tolist())
+        rest = {number for number, entry in entries.items() if Path(entry.path).name == "third.jpg"}
+        assert (len(entries), len(rest)) == (6, 2)
+        for query in ([one], [one, "--box", "0,0,20,30"], ["--id", min(set(entries) - rest)]):
+            assert set(scores(ask(*query, "--exclude-self", *where))) == rest
+
 
 class TestDecisions:
     def test_without_a_calibration_nothing_is_decided(self, pictures) -> None:
@@ -154,6 +174,23 @@ class TestDecisions:
         document = ask(pictures[0], "--all")
         assert (document["decision"], document["matches"]) == ("no match", [])
         assert "no match" in sil("query", pictures[0]).out
+
+    def test_the_highest_score_decides_wherever_reranking_puts_it(self, pictures) -> None:
+        for picture in pictures:
+            every = list(scores(ask(picture, "--rerank", "--top", 5)).values())
+            if every[0] < max(every):
+                break
+        else:
+            pytest.fail("re-ranking moves no best match")
+        calibrate(max(every) - 1e-5, min(every) - 0.1)  # other batches round otherwise
+        document = ask(picture, "--rerank", "--top", 5)
+        assert document["decision"] == "match"
+        assert document["verdict"].startswith("Match: 1 of 5 listed")
+        Path("names.txt").write_text(f"{picture}\n")
+        line = json.loads(sil("query", "--batch", "names.txt", "--rerank", "--top", 5).out)
+        assert line["decision"] == "match"
+        calibrate(1.0, min(every) - 0.1)
+        assert f"the best score, {max(every):.3f}, lies" in ask(picture, "--rerank", "--top", 5)["verdict"]
 
     def test_thresholds_of_another_model_are_refused(self, pictures) -> None:
         calibrate(0.5, 0.4, fingerprint="0" * 64)

@@ -159,6 +159,12 @@ def ragged():
         ({"query_identities": np.ones(4)}, "type float64", "whole numbers"),
         ({"query_identities": np.ones(5, int)}, "there are 4 query_embeddings", "same order"),
         ({"query_identities": np.array(list("abcd"))}, "query_identities are texts", "alike"),
+        ({"query_cameras": np.array(list("0011"))}, "query_cameras are texts but gallery_cameras are numbers", "alike"),
+        (
+            {"query_paths": np.arange(4), "gallery_paths": np.arange(12).astype(str)},
+            "query_paths are numbers but gallery_paths are texts",
+            "one image has one name",
+        ),
         ({"sil_format": np.array(2)}, "is of version 2", "Update"),
         ({"gallery_junk": np.array(["False"] * 12)}, "gallery_junk has type <U5", "booleans"),
         (

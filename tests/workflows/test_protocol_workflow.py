@@ -129,6 +129,10 @@ def test_a_users_protocol_from_raw_data_to_the_mean_over_its_splits(empty, monke
     assert document["conditions"]["sources"] == "first (train + test)"
     assert document["conditions"]["protocol"] == "ours"
     assert document["conditions"]["input"] == "32×16"
+    assert "test set" not in document["conditions"]
+    assert [split["conditions"]["test set"] for split in target["splits"]] == [
+        f"partition {number}, seed 5" for number in (1, 2, 3)
+    ]
     stored = json.loads((empty / "runs/001-ubs/evaluation/small/splits.json").read_text())
     assert stored["mAP"] == target["mAP"]
     assert (empty / "runs/001-ubs/evaluation/small/split-02/results.json").exists()
