@@ -62,7 +62,14 @@ TINY_TRAIN_FLAGS = settings_flags(TINY_TRAIN)
 
 def sil(*arguments: object) -> Outcome:
     """Run a command in this process."""
-    result = CliRunner().invoke(make_app(), [str(argument) for argument in arguments])
+    return piped(None, *arguments)
+
+
+def piped(content: bytes | None, *arguments: object) -> Outcome:
+    """The same, with something on stdin."""
+    given = [str(argument) for argument in arguments]
+    # As `main` does; to build all the other commands takes 0.1 s, and there are some thousand calls.
+    result = CliRunner().invoke(make_app(next(iter(given), None)), given, input=content)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Outcome(result.exit_code, result.stdout, result.stderr)
