@@ -67,8 +67,14 @@ TINY_TRAIN_FLAGS = settings_flags(TINY_TRAIN)
 
 def sil(*arguments: object) -> Outcome:
     """Run a command in this process; what it prints with `--json` must be as docs/json.md has it."""
+    return piped(None, *arguments)
+
+
+def piped(content: bytes | None, *arguments: object) -> Outcome:
+    """The same, with something on stdin."""
     words = [str(argument) for argument in arguments]
-    result = CliRunner().invoke(make_app(), words)
+    # As `main` does; to build all the other commands takes 0.1 s, and there are some thousand calls.
+    result = CliRunner().invoke(make_app(next(iter(words), None)), words, input=content)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     if "--json" in words and result.exit_code == 0:

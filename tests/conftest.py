@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,10 +24,26 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which data is prepared, a model trained and a gallery indexed; tests leave it as it is."""
-    folder = tmp_path_factory.mktemp("world")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
+    folder = tmp_path_factory.mktemp("world") / "world"
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        make_world(folder)
+        return folder
+    # Of several workers the first makes it, and each has a copy: commands that run in it write there, too.
+    shared = tmp_path_factory.getbasetemp().parent / "world"
+    with (shared.parent / "world.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.exists():
+            made = shared.with_name("world-in-the-making")
+            shutil.rmtree(made, ignore_errors=True)
+            make_world(made)
+            made.rename(shared)
+    shutil.copytree(shared, folder)
+    return folder
+
+
+def make_world(folder: Path) -> None:
+    folder.mkdir()
+    with contextlib.chdir(folder):
         for arguments in (
             ["prepare-data", *TINY_DATA_FLAGS],
             ["train", *TINY_TRAIN_FLAGS],
@@ -33,9 +52,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ):
             outcome = sil(*arguments)
             assert outcome.code == 0, outcome.err
-    finally:
-        os.chdir(before)
-    return folder
 
 
 @pytest.fixture

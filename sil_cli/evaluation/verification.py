@@ -9,6 +9,8 @@ in a neighbouring bin if its score lies within the product's rounding of an edge
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from math import floor
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -48,12 +50,12 @@ class PairScores:
     @property
     def same_pairs(self) -> int:
         """Number of pairs of one person."""
-        return int(self.same.sum())
+        return int(self._same_reaching[-1])
 
     @property
     def different_pairs(self) -> int:
         """Number of pairs of different people."""
-        return int(self.different.sum())
+        return int(self._different_reaching[-1])
 
     def __add__(self, other: Self) -> PairScores:
         """Both together; they must have the same bins."""
@@ -68,9 +70,9 @@ class PairScores:
         """
         if false_accept_rate * self.different_pairs < at_least:
             return None
-        reaching = np.cumsum(self.different[::-1])[::-1]
-        enough = np.flatnonzero(reaching <= false_accept_rate * self.different_pairs)
-        return self.low + self.width * float(enough[0] if len(enough) else BINS)
+        most = floor(false_accept_rate * self.different_pairs)
+        highest = int(np.searchsorted(self._different_reaching, most, side="right"))  # so many bins are above it
+        return self.low + self.width * float(BINS - highest)
 
     def accepted(self, threshold: float) -> tuple[float, float]:
         """Shares of (different, same) pairs whose score reaches a threshold: false and true accept rate.
@@ -79,7 +81,8 @@ class PairScores:
         """
         first = int(np.clip(np.ceil((threshold - self.low) / self.width - 1e-6), 0, BINS))
         return tuple(  # type: ignore[return-value]  # of two
-            float(counts[first:].sum() / max(1, counts.sum())) for counts in (self.different, self.same)
+            float((reaching[BINS - first - 1] if first < BINS else 0) / max(1, reaching[-1]))
+            for reaching in (self._different_reaching, self._same_reaching)
         )
 
     def coarse(self, bins: int) -> tuple[list[float], list[int], list[int]]:
@@ -100,6 +103,17 @@ class PairScores:
                 false, true = self.accepted(threshold)
                 reaching[false] = max(true, reaching.get(false, 0.0))
         return sorted(reaching.items())
+
+    # Summed up once: a curve asks for two hundred thresholds, of a million bins.
+    @cached_property
+    def _same_reaching(self) -> NDArray[np.int64]:
+        """Shape (BINS,), pairs of one person in the highest bin, in the two highest, and so on."""
+        return np.cumsum(self.same[::-1])
+
+    @cached_property
+    def _different_reaching(self) -> NDArray[np.int64]:
+        """The same of pairs of different people."""
+        return np.cumsum(self.different[::-1])
 
 
 def score_pairs(

@@ -10,20 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import Outcome, sil, start_sil
+from commands import piped, sil, start_sil
 from PIL import Image
-from typer.testing import CliRunner
 
-from sil_cli.cli.app import make_app
 from sil_cli.models.embedder import load_model, save_model
 from sil_cli.retrieval.gallery import open_gallery
-
-
-def piped(content: bytes, *arguments: object) -> Outcome:
-    result = CliRunner().invoke(make_app(), [str(each) for each in arguments], input=content)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return Outcome(result.exit_code, result.stdout, result.stderr)
 
 
 def picture(path: Path, seed: int = 0, **saved) -> Path:

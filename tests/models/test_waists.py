@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import torchvision
 from export_records import export_record
 from onnx import TensorProto, helper
 
@@ -20,13 +21,20 @@ from sil_cli.models.waists import Waist, waists
 BACKBONES = ("resnet18", "osnet_x0_25", "vit_b_16", "timm:convnext_atto")
 
 
+def shallow_vit(**options) -> torchvision.models.VisionTransformer:
+    """ViT-B/16 of four blocks, one for each stage: its twelve, which are all alike, take thrice the time."""
+    return torchvision.models.VisionTransformer(224, 16, 4, 12, 768, 3072)
+
+
 @pytest.fixture(scope="module", params=BACKBONES)
 def exported(request) -> tuple[ExportRecord, bytes]:
     if request.param.startswith("timm:"):
         pytest.importorskip("timm")
     torch.manual_seed(0)
     architecture = Architecture(backbone=request.param, height=64, width=32)
-    embedder = Embedder(architecture).eval()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torchvision.models, "vit_b_16", shallow_vit)
+        embedder = Embedder(architecture).eval()
     return export_record(architecture, embedder.dimension), export_onnx(embedder)
 
 

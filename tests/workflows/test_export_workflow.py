@@ -1,5 +1,6 @@
 """`sil export` and what follows from it: galleries that keep it, queries without torch, int8 as a model of its own."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import pytest
 from commands import sil
 
 import sil_cli.models.engine as engines
+import sil_cli.models.export as exporter
 import sil_cli.workflows.export as workflow
 from sil_cli.errors import ModelError
 from sil_cli.files import sha256_of_file
@@ -31,6 +33,28 @@ def target(world: Path) -> Path:
 
 def first_query(world: Path) -> Path:
     return sorted((target(world) / "images/query").glob("*.jpg"))[0]
+
+
+@pytest.fixture(scope="module")
+def graphs() -> dict[str, bytes]:
+    """What has been exported here, by the weights."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def _same_weights_exported_once(graphs, monkeypatch) -> None:
+    """Nearly all tests here export the world's model, which takes seconds; `test_export.py` tests the exporter."""
+    export = exporter.export_onnx
+
+    def export_once(embedder) -> bytes:
+        weights = hashlib.sha256(repr(embedder.architecture).encode())
+        for name, value in embedder.state_dict().items():
+            weights.update(name.encode() + value.numpy().tobytes())
+        if weights.hexdigest() not in graphs:
+            graphs[weights.hexdigest()] = export(embedder)
+        return graphs[weights.hexdigest()]
+
+    monkeypatch.setattr(exporter, "export_onnx", export_once)
 
 
 @pytest.fixture(scope="module")
