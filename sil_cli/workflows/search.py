@@ -88,7 +88,9 @@ def search(settings: Settings, reporter: Reporter) -> QueryResults:
         listed = list_matches(searching.search, embeddings, searching.listing, exclude)
         people = [whom_it_shows(query, gallery) for query in queries]
         found = [_found(settings, searching, *each) for each in zip(queries, people, listed, strict=True)]
-    shown = [entry_file(settings.gallery.folder, entry) for one in found for entry in (*one.entries, *one.matches)]
+    folder = settings.gallery.folder
+    shown = [entry_file(folder, entry) for one in found for entry in one.entries]
+    shown += [entry_file(folder, match) for one in found for match in one.matches]
     for option, out in outputs.items():  # a tracklet's picture is none that its entry's content would tell
         refuse_overwriting(out, shown, option=option)
     draw(found, settings, reporter)
