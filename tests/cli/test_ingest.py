@@ -127,6 +127,72 @@ class TestSources:
         assert counts(index(".")) == (0, 0, 0, 7, 0, 7)
         assert counts(index("more/new.png", "crops")) == (0, 0, 0, 7, 0, 7)
 
+    def test_one_image_is_one_entry_by_whatever_link(self, work) -> None:
+        Path("link").symlink_to("crops")
+        Path("tree/inner").mkdir(parents=True)
+        Path("tree/inner/out").symlink_to(work / "crops")
+        names = sorted(path.name for path in Path("crops").iterdir())
+        assert counts(index("crops")) == (6, 0, 0, 0, 0, 6)
+        for folder in ("link", work / "link", "tree/inner/out", "tree/inner/../../link"):
+            Path("list.txt").write_text("".join(f"{folder}/{name}\n" for name in names))
+            assert counts(index("list.txt")) == (0, 0, 0, 6, 0, 6)
+            assert counts(piped(Path("list.txt").read_bytes(), "index-gallery", "-", "--json").document)[3] == 6
+        Path("table.csv").write_text("path\n" + "".join(f"link/{name}\n" for name in names))
+        assert counts(index("table.csv")) == (0, 0, 0, 6, 0, 6)
+        assert counts(index("tree", f"link/{names[0]}")) == (0, 0, 0, 6, 0, 6)
+        crop = Path("crops") / names[0]
+        crop.unlink()
+        assert index("tree")["gone"] == [crop.name]
+
+    def test_links_that_lead_out_are_one_source_and_patterns_read_what_was_written(self, work) -> None:
+        picture(work / "disk/monday/a.png", 70)
+        picture(work / "disk/tuesday/b.png", 71)
+        Path("tree").mkdir()
+        Path("tree/c7").symlink_to(work / "disk")
+        index("tree", "--pattern", r"^(?P<camera>c\d)/")
+        found = entries()
+        assert {(entry.source, entry.camera) for entry in found.values()} == {("../disk", "c7")}
+        assert sorted(found) == ["monday/a.png", "tuesday/b.png"]
+        Path("disk/tuesday/b.png").unlink()
+        assert index("tree")["gone"] == ["tuesday/b.png"]
+
+    def test_images_that_moved_behind_a_link_are_where_they_were(self, work) -> None:
+        index("crops")
+        Path("crops").rename("elsewhere")
+        Path("crops").symlink_to("elsewhere")
+        assert counts(index("crops")) == (0, 0, 0, 6, 0, 6)
+
+    def test_dots_behind_a_link_lead_where_the_system_goes(self, work) -> None:
+        right, wrong = picture(work / "real/sub/0009.png", 80), picture(work / "0009.png", 81)
+        Path("real/sub/deep").mkdir()
+        Path("lnk").symlink_to("real/sub/deep")
+        Path("list.txt").write_text("lnk/../0009.png\n")
+        index("list.txt")
+        assert list(entries()) == ["real/sub/0009.png"]
+        assert piped(b"lnk/../0009.png\n", "index-gallery", "-", "--json").document["unchanged"] == 1
+        lines = piped(b"lnk/../0009.png\n", "query", "--batch", "-", "--exclude-self").out
+        assert json.loads(lines)["image"] == str(right.relative_to(work))
+        assert json.loads(lines)["matches"] == []
+        assert right.read_bytes() != wrong.read_bytes()
+
+    def test_a_linked_image_keeps_its_own_name(self, work) -> None:
+        Path("list.txt").write_text("best.png\n")
+        Path("best.png").symlink_to(next(Path("crops").iterdir()))
+        index("best.png")
+        assert counts(index("list.txt")) == (0, 0, 0, 1, 0, 1)
+        assert list(entries()) == ["best.png"]
+
+    def test_a_name_that_no_gallery_can_hold_is_refused_from_everywhere(self, work) -> None:
+        odd = picture(work / "crops" / "e\\back.png", 90)
+        Path("list.txt").write_text(f"crops/{odd.name}\ncrops/c0_20240531T120000_p0.png\n")
+        reason = "a name that can't be stored: rename it in UTF-8 without backslashes"
+        below = [{"path": f"crops/{odd.name}", "reason": reason}]
+        alone = [{"path": odd.name, "reason": reason}]
+        assert index("crops")["failed"] == alone
+        assert index("list.txt")["failed"] == below
+        assert piped(Path("list.txt").read_bytes(), "index-gallery", "-", "--json").document["failed"] == below
+        assert index(odd, "list.txt")["failed"] == [*alone, *below]
+
     def test_streams_and_folders_together(self, work) -> None:
         picture(work / "elsewhere/x.png", 60)
         outcome = piped(b"elsewhere/x.png\0missing.png\0", "index-gallery", "crops", "-", "--json")
