@@ -77,6 +77,33 @@ class TestKnowing:
         assert counts(index("crops")) == (0, 0, 0, 6, 0, 6)
         assert {entry.camera for entry in entries().values()} == {"c0", "c1"}
 
+    def test_a_later_run_corrects_an_earlier_one(self, work) -> None:
+        for weather in ("rain", "sun"):
+            (work / "crops.csv").write_text(f"path,weather\n{next((work / 'crops').iterdir())},{weather}\n")
+            index("crops.csv")
+        assert [dict(entry.metadata) for entry in entries().values()] == [{"weather": "sun"}]
+
+    def test_a_changed_image_keeps_what_the_run_does_not_say(self, work) -> None:
+        names = sorted(str(path) for path in Path("crops").iterdir())[:2]
+        lines = "".join(f"{name},p1,c1,2024-05-31T12:00:00Z,rain,hat\n" for name in names)
+        (work / "crops.csv").write_text(f"path,identity,camera,time,weather,wears\n{lines}")
+        index("crops.csv")
+        picture(Path(names[0]), 70)
+        (work / "weather.csv").write_text(f"path,weather\n{names[0]},sun\n")
+        document = index("crops", "weather.csv")
+        assert counts(document) == (4, 1, 0, 1, 0, 6)
+        changed, kept = (entries()[name] for name in names)
+        assert changed.metadata == {"weather": "sun", "wears": "hat"}
+        assert (changed.identity, changed.camera, changed.time) == ("p1", "c1", kept.time)
+        assert document["warnings"] == [
+            f"1 changed images keep the identity or time that this run doesn't say, such as {names[0]}."
+        ]
+        picture(Path(names[0]), 71)
+        (work / "crops.csv").write_text(f"path,identity,time\n{names[0]},p2,2024-05-31T13:00:00Z\n")
+        document = index("crops.csv")
+        assert (document["replaced"], document["warnings"]) == (1, [])
+        assert entries()[names[0]].identity == "p2"
+
     def test_time_and_camera_from_exif(self, work) -> None:
         exif = Image.Exif()
         exif[272] = "Model X\0"
@@ -338,7 +365,25 @@ class TestTracklets:
         document = index("crops", *self.FLAGS)
         assert [each["path"] for each in document["failed"]] == ["c0_20240531T120002_p2.png"]
         assert sorted(entry.metadata["tracklet_images"] for entry in entries().values()) == ["2", "3"]
-        assert counts(index("crops", *self.FLAGS)) == (0, 0, 0, 2, 0, 2)
+        again = index("crops", *self.FLAGS)
+        assert counts(again) == (0, 0, 0, 2, 0, 2)
+        assert again["failed"] == document["failed"]
+        assert again["embedded"] == 0
+
+    def test_one_that_changes_keeps_what_the_run_does_not_say(self, work) -> None:
+        lines = "".join(f"crops/{path.name},one,p1\n" for path in sorted((work / "crops").iterdir()))
+        (work / "who.csv").write_text(f"path,tracklet,identity\n{lines}")
+        index("crops", "who.csv", "--tracklets", "named")
+        (before,) = entries().values()
+        picture(work / "crops" / sorted((work / "crops").iterdir())[0].name, 70)
+        (work / "crops.csv").write_text("path,tracklet\n" + lines.replace(",p1", ""))
+        assert counts(index("crops.csv", "--tracklets", "named")) == (0, 1, 0, 0, 0, 1)
+        (after,) = entries().values()
+        assert (after.identity, after.metadata) == ("p1", before.metadata)
+        assert after.content_hash != before.content_hash
+        # Single images are something else than the tracklet by whose middle one it was named.
+        index("crops")
+        assert all(not entry.metadata for entry in entries().values())
 
     def test_without_any_name_of_a_tracklet(self, work) -> None:
         outcome = sil("index-gallery", "crops", "--tracklets", "named")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from sil_cli.workflows.embed import embed_files
-from sil_cli.workflows.ingest.comparing import Comparison, examine, merged
+from sil_cli.workflows.ingest.comparing import Comparison, examine, merged, unreadable_images
 from sil_cli.workflows.ingest.placing import settled
 from sil_cli.workflows.ingest.subjects import TRACKLET, TRACKLET_IMAGES, Subject, gather_embeddings, make_subjects
 from sil_cli.workflows.results import FailedImage
@@ -107,6 +107,10 @@ class IndexRun:
             self._writer.describe(comparison.described)
         self.described += len(comparison.described)
         self.unchanged += comparison.unchanged
+        for path in comparison.assumed:
+            self._reader.doubts.add("changed images keep the identity or time that this run doesn't say", path)
+        unread = unreadable_images(comparison.partial)
+        self.failed += [FailedImage(path=self._shown(path), reason=reason) for path, reason in unread]
         self._note_twice(comparison)
         self._embed(comparison, reporter)
 
