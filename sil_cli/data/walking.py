@@ -13,6 +13,7 @@ from sil_cli.files import one_line
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".gif"})
 CACHE_TAG = "CACHEDIR.TAG"
 """A folder that holds this file is a cache and not data (https://bford.info/cachedir)."""
+UNSTORABLE = "a name that can't be stored: rename it in UTF-8 without backslashes"
 
 _IGNORED = frozenset({"thumbs.db", "desktop.ini", MANIFEST_FILE, INFO_FILE})
 
@@ -84,7 +85,7 @@ def _take(entry: os.DirEntry[str], path: str, start: Path, seen: set[Path], foun
                 seen.add(real)
                 return real
         elif _printable(path) != path or "\\" in path:
-            problem = "a name that can't be stored: rename it in UTF-8 without backslashes"
+            problem = UNSTORABLE
         elif Path(entry.name).suffix.lower() not in IMAGE_SUFFIXES:
             problem = "not an image by its name"
         elif not entry.is_file():

@@ -18,6 +18,15 @@ def is_address(text: str) -> bool:
     return "://" in text or text.endswith(LITE_SUFFIX)
 
 
+def address_file(text: str) -> Path | None:
+    """The file of Milvus Lite that an address names; None where the store is a server.
+
+    Raises:
+        UsageError: It is no address.
+    """
+    return parse_address(text).file
+
+
 def open_store(folder: Path, address: str | None, *, patience: float) -> GalleryStore:
     """The store at an address; nothing is read or connected to yet.
 

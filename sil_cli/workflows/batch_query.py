@@ -24,7 +24,7 @@ from sil_cli.workflows.embed import embed_files
 from sil_cli.workflows.ingest.options import ingest_options
 from sil_cli.workflows.ingest.sources import STREAM, SourceReader
 from sil_cli.workflows.listing import list_matches
-from sil_cli.workflows.outputs import refuse_overwriting
+from sil_cli.workflows.outputs import refuse_harming_gallery, refuse_overwriting, refuse_overwriting_entries
 from sil_cli.workflows.queries import Query, ids_to_exclude
 from sil_cli.workflows.query_results import BatchLine, BatchMatch, BatchResult
 from sil_cli.workflows.results import FailedImage
@@ -63,10 +63,12 @@ def query_batch(settings: Settings, reporter: Reporter, out: TextIO) -> BatchRes
     source = settings.query.batch
     assert source is not None  # noqa: S101 -- the caller asked for a batch
     _refuse_others(settings)
+    refuse_harming_gallery(settings.query.out, settings, option="--out")
     reader = SourceReader(ingest_options(settings.gallery))
     total, portions = _portions(source, reader, reporter, settings.query.out)
     began = time.monotonic()
     with gallery_store(settings).open() as gallery:
+        refuse_overwriting_entries(settings.query.out, gallery, option="--out")
         searching = prepare_search(settings, gallery, reporter)
         engine = load_own_engine(settings, gallery, reporter, images=None)
         answering = _Answering(searching, engine, settings)

@@ -20,7 +20,12 @@ from sil_cli.workflows.engine import MODEL_FOLDER, load_for_gallery, require_nam
 from sil_cli.workflows.filtering import make_filter, warn_if_nothing_passes
 from sil_cli.workflows.ingest.times import find_zone
 from sil_cli.workflows.listing import Listed, Listing, Search, list_matches
-from sil_cli.workflows.outputs import refuse_overwriting
+from sil_cli.workflows.outputs import (
+    entry_file,
+    refuse_harming_gallery,
+    refuse_overwriting,
+    refuse_overwriting_entries,
+)
 from sil_cli.workflows.pictures import SHEET_FORMATS, Found, draw
 from sil_cli.workflows.queries import (
     KnownPerson,
@@ -71,12 +76,16 @@ def search(settings: Settings, reporter: Reporter) -> QueryResults:
     queries = make_queries(wanted)
     if wanted.sheet.suffix.lower() not in SHEET_FORMATS:
         raise UsageError(f"A contact sheet can't be written as {wanted.sheet.name}.", "Name it .jpg, .png or .webp.")
-    for option, out in (("--sheet", wanted.sheet), ("--html", wanted.html)):
+    outputs = {"--sheet": wanted.sheet, "--html": wanted.html}
+    for option, out in outputs.items():
         refuse_overwriting(out, wanted.images, option=option)
+        refuse_harming_gallery(out, settings, option=option)
     find_zone(settings.gallery.timezone)
     if wanted.fuse and len(queries[0].pictures) + len(queries[0].ids) == 1:
         reporter.note("There is only one picture: nothing to fuse.")
     with gallery_store(settings).open() as gallery:
+        for option, out in outputs.items():
+            refuse_overwriting_entries(out, gallery, option=option)
         require_ids(queries, gallery)
         searching = prepare_search(settings, gallery, reporter)
         pictures = sum(len(query.pictures) for query in queries)
@@ -86,6 +95,11 @@ def search(settings: Settings, reporter: Reporter) -> QueryResults:
         listed = list_matches(searching.search, embeddings, searching.listing, exclude)
         people = [whom_it_shows(query, gallery) for query in queries]
         found = [_found(settings, searching, *each) for each in zip(queries, people, listed, strict=True)]
+    folder = settings.gallery.folder
+    shown = [entry_file(folder, entry) for one in found for entry in one.entries]
+    shown += [entry_file(folder, match) for one in found for match in one.matches]
+    for option, out in outputs.items():  # a tracklet's picture is none that its entry's content would tell
+        refuse_overwriting(out, shown, option=option)
     draw(found, settings, reporter)
     results = [_result(settings, searching, one, each) for one, each in zip(found, listed, strict=True)]
     return QueryResults(queries=results)

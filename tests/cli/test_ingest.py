@@ -68,6 +68,33 @@ class TestKnowing:
         assert counts(index("crops")) == (0, 0, 0, 6, 0, 6)
         assert {entry.camera for entry in entries().values()} == {"c0", "c1"}
 
+    def test_a_later_run_corrects_an_earlier_one(self, work) -> None:
+        for weather in ("rain", "sun"):
+            (work / "crops.csv").write_text(f"path,weather\n{next((work / 'crops').iterdir())},{weather}\n")
+            index("crops.csv")
+        assert [dict(entry.metadata) for entry in entries().values()] == [{"weather": "sun"}]
+
+    def test_a_changed_image_keeps_what_the_run_does_not_say(self, work) -> None:
+        names = sorted(str(path) for path in Path("crops").iterdir())[:2]
+        lines = "".join(f"{name},p1,c1,2024-05-31T12:00:00Z,rain,hat\n" for name in names)
+        (work / "crops.csv").write_text(f"path,identity,camera,time,weather,wears\n{lines}")
+        index("crops.csv")
+        picture(Path(names[0]), 70)
+        (work / "weather.csv").write_text(f"path,weather\n{names[0]},sun\n")
+        document = index("crops", "weather.csv")
+        assert counts(document) == (4, 1, 0, 1, 0, 6)
+        changed, kept = (entries()[name] for name in names)
+        assert changed.metadata == {"weather": "sun", "wears": "hat"}
+        assert (changed.identity, changed.camera, changed.time) == ("p1", "c1", kept.time)
+        assert document["warnings"] == [
+            f"1 changed images keep the identity or time that this run doesn't say, such as {names[0]}."
+        ]
+        picture(Path(names[0]), 71)
+        (work / "crops.csv").write_text(f"path,identity,time\n{names[0]},p2,2024-05-31T13:00:00Z\n")
+        document = index("crops.csv")
+        assert (document["replaced"], document["warnings"]) == (1, [])
+        assert entries()[names[0]].identity == "p2"
+
     def test_time_and_camera_from_exif(self, work) -> None:
         exif = Image.Exif()
         exif[272] = "Model X\0"
@@ -117,6 +144,72 @@ class TestSources:
         assert counts(index("list.txt")) == (1, 0, 0, 1, 0, 7)
         assert counts(index(".")) == (0, 0, 0, 7, 0, 7)
         assert counts(index("more/new.png", "crops")) == (0, 0, 0, 7, 0, 7)
+
+    def test_one_image_is_one_entry_by_whatever_link(self, work) -> None:
+        Path("link").symlink_to("crops")
+        Path("tree/inner").mkdir(parents=True)
+        Path("tree/inner/out").symlink_to(work / "crops")
+        names = sorted(path.name for path in Path("crops").iterdir())
+        assert counts(index("crops")) == (6, 0, 0, 0, 0, 6)
+        for folder in ("link", work / "link", "tree/inner/out", "tree/inner/../../link"):
+            Path("list.txt").write_text("".join(f"{folder}/{name}\n" for name in names))
+            assert counts(index("list.txt")) == (0, 0, 0, 6, 0, 6)
+            assert counts(piped(Path("list.txt").read_bytes(), "index-gallery", "-", "--json").document)[3] == 6
+        Path("table.csv").write_text("path\n" + "".join(f"link/{name}\n" for name in names))
+        assert counts(index("table.csv")) == (0, 0, 0, 6, 0, 6)
+        assert counts(index("tree", f"link/{names[0]}")) == (0, 0, 0, 6, 0, 6)
+        crop = Path("crops") / names[0]
+        crop.unlink()
+        assert index("tree")["gone"] == [crop.name]
+
+    def test_links_that_lead_out_are_one_source_and_patterns_read_what_was_written(self, work) -> None:
+        picture(work / "disk/monday/a.png", 70)
+        picture(work / "disk/tuesday/b.png", 71)
+        Path("tree").mkdir()
+        Path("tree/c7").symlink_to(work / "disk")
+        index("tree", "--pattern", r"^(?P<camera>c\d)/")
+        found = entries()
+        assert {(entry.source, entry.camera) for entry in found.values()} == {("../disk", "c7")}
+        assert sorted(found) == ["monday/a.png", "tuesday/b.png"]
+        Path("disk/tuesday/b.png").unlink()
+        assert index("tree")["gone"] == ["tuesday/b.png"]
+
+    def test_images_that_moved_behind_a_link_are_where_they_were(self, work) -> None:
+        index("crops")
+        Path("crops").rename("elsewhere")
+        Path("crops").symlink_to("elsewhere")
+        assert counts(index("crops")) == (0, 0, 0, 6, 0, 6)
+
+    def test_dots_behind_a_link_lead_where_the_system_goes(self, work) -> None:
+        right, wrong = picture(work / "real/sub/0009.png", 80), picture(work / "0009.png", 81)
+        Path("real/sub/deep").mkdir()
+        Path("lnk").symlink_to("real/sub/deep")
+        Path("list.txt").write_text("lnk/../0009.png\n")
+        index("list.txt")
+        assert list(entries()) == ["real/sub/0009.png"]
+        assert piped(b"lnk/../0009.png\n", "index-gallery", "-", "--json").document["unchanged"] == 1
+        lines = piped(b"lnk/../0009.png\n", "query", "--batch", "-", "--exclude-self").out
+        assert json.loads(lines)["image"] == str(right.relative_to(work))
+        assert json.loads(lines)["matches"] == []
+        assert right.read_bytes() != wrong.read_bytes()
+
+    def test_a_linked_image_keeps_its_own_name(self, work) -> None:
+        Path("list.txt").write_text("best.png\n")
+        Path("best.png").symlink_to(next(Path("crops").iterdir()))
+        index("best.png")
+        assert counts(index("list.txt")) == (0, 0, 0, 1, 0, 1)
+        assert list(entries()) == ["best.png"]
+
+    def test_a_name_that_no_gallery_can_hold_is_refused_from_everywhere(self, work) -> None:
+        odd = picture(work / "crops" / "e\\back.png", 90)
+        Path("list.txt").write_text(f"crops/{odd.name}\ncrops/c0_20240531T120000_p0.png\n")
+        reason = "a name that can't be stored: rename it in UTF-8 without backslashes"
+        below = [{"path": f"crops/{odd.name}", "reason": reason}]
+        alone = [{"path": odd.name, "reason": reason}]
+        assert index("crops")["failed"] == alone
+        assert index("list.txt")["failed"] == below
+        assert piped(Path("list.txt").read_bytes(), "index-gallery", "-", "--json").document["failed"] == below
+        assert index(odd, "list.txt")["failed"] == [*alone, *below]
 
     def test_streams_and_folders_together(self, work) -> None:
         picture(work / "elsewhere/x.png", 60)
@@ -263,7 +356,25 @@ class TestTracklets:
         document = index("crops", *self.FLAGS)
         assert [each["path"] for each in document["failed"]] == ["c0_20240531T120002_p2.png"]
         assert sorted(entry.metadata["tracklet_images"] for entry in entries().values()) == ["2", "3"]
-        assert counts(index("crops", *self.FLAGS)) == (0, 0, 0, 2, 0, 2)
+        again = index("crops", *self.FLAGS)
+        assert counts(again) == (0, 0, 0, 2, 0, 2)
+        assert again["failed"] == document["failed"]
+        assert again["embedded"] == 0
+
+    def test_one_that_changes_keeps_what_the_run_does_not_say(self, work) -> None:
+        lines = "".join(f"crops/{path.name},one,p1\n" for path in sorted((work / "crops").iterdir()))
+        (work / "who.csv").write_text(f"path,tracklet,identity\n{lines}")
+        index("crops", "who.csv", "--tracklets", "named")
+        (before,) = entries().values()
+        picture(work / "crops" / sorted((work / "crops").iterdir())[0].name, 70)
+        (work / "crops.csv").write_text("path,tracklet\n" + lines.replace(",p1", ""))
+        assert counts(index("crops.csv", "--tracklets", "named")) == (0, 1, 0, 0, 0, 1)
+        (after,) = entries().values()
+        assert (after.identity, after.metadata) == ("p1", before.metadata)
+        assert after.content_hash != before.content_hash
+        # Single images are something else than the tracklet by whose middle one it was named.
+        index("crops")
+        assert all(not entry.metadata for entry in entries().values())
 
     def test_without_any_name_of_a_tracklet(self, work) -> None:
         outcome = sil("index-gallery", "crops", "--tracklets", "named")

@@ -89,6 +89,73 @@ def test_answers_may_lie_among_the_pictures(photograph) -> None:
     assert sil("query", "--batch", ".", "--out", "lines.jsonl").code == 0
 
 
+@pytest.mark.parametrize("name", ["gallery.sqlite", "model/model.safetensors", "new.jpg", "sheet.jpg"])
+def test_nothing_is_written_into_the_gallery(photograph, in_world, name) -> None:
+    gallery = in_world / "gallery"
+    out = gallery / name
+    if name == "sheet.jpg":
+        out = Path(name)
+        out.symlink_to(gallery / "gallery.sqlite")
+    before = {path: path.read_bytes() for path in gallery.rglob("*") if path.is_file()}
+    for command, option in (
+        (("query", photograph, "--sheet", "other.jpg", "--html", out), "--html"),
+        (("query", "--batch", photograph, "--out", out), "--out"),
+        *([(("query", photograph, "--sheet", out), "--sheet")] if out.suffix == ".jpg" else []),
+    ):
+        outcome = sil(*command)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert f"{option} {out} would be written into the gallery, {gallery}" in outcome.error
+        assert f"Name another file with {option} FILE" in outcome.error
+    assert {path: path.read_bytes() for path in gallery.rglob("*") if path.is_file()} == before
+
+
+def test_nothing_is_written_into_a_named_model_or_over_a_local_store(photograph, in_world) -> None:
+    (run,) = (in_world / "runs").iterdir()
+    before = (run / "model.safetensors").read_bytes()
+    outcome = sil("query", photograph, "--model", run, "--sheet", "other.jpg", "--html", run / "model.safetensors")
+    assert outcome.code == 2
+    assert f"would be written into the model, {run}" in outcome.error
+    assert (run / "model.safetensors").read_bytes() == before
+    Path("people.db").write_bytes(b"entries")
+    outcome = sil("query", photograph, "--store", "people.db", "--sheet", "other.jpg", "--html", "people.db")
+    assert outcome.code == 2
+    assert "would be written into the gallery's store, people.db" in outcome.error
+    assert Path("people.db").read_bytes() == b"entries"
+
+
+def test_what_is_found_does_not_replace_the_gallerys_images(photograph, in_world) -> None:
+    crop = sorted((in_world / "data").glob("*/images/gallery/*.jpg"))[0]
+    Path("link.jpg").symlink_to(crop)
+    before = crop.read_bytes()
+    for command, option in (
+        (("query", photograph, "--top", 1, "--sheet", crop), "--sheet"),
+        (("query", photograph, "--top", 1, "--sheet", "link.jpg"), "--sheet"),
+        (("query", photograph, "--sheet", "other.jpg", "--html", crop), "--html"),
+        (("query", "--batch", photograph, "--out", crop), "--out"),
+    ):
+        outcome = sil(*command)
+        assert outcome.code == 2, outcome.err
+        assert f"{option} {command[-1]} would be written over {in_world}" in outcome.error
+        assert "which is to be read" in outcome.error
+        assert crop.read_bytes() == before
+    assert not Path("other.jpg").exists()
+
+
+def test_a_match_is_not_replaced_where_its_content_is_not_known(photograph, in_world) -> None:
+    crop = sorted((in_world / "data").glob("*/images/gallery/*.jpg"))[0]
+    shutil.copytree(crop.parent, "crops")
+    (run,) = (in_world / "runs").iterdir()
+    known = ("--gallery", "own")
+    assert sil("index-gallery", "crops", *known, "--model", run, "--tracklets", "folder").code == 0
+    match = sil("query", photograph, *known, "--sheet", "other.jpg", "--json").document["matches"][0]
+    shown = Path("own") / match["source"] / match["path"]
+    before = shown.read_bytes()
+    outcome = sil("query", photograph, *known, "--sheet", shown)
+    assert outcome.code == 2
+    assert f"would be written over {shown}" in outcome.error
+    assert shown.read_bytes() == before
+
+
 def test_a_sheet_is_no_picture_of_its_data_set(in_world, tmp_path) -> None:
     picture = next((in_world / "data").glob("*/images/query/*.jpg"))
     folder = tmp_path / "data"

@@ -67,3 +67,12 @@ def test_query_re_ranks_and_says_so(in_world, tmp_path) -> None:
     assert {match["id"] for match in short["matches"]} == {match["id"] for match in plain["matches"]}
     assert "Scores are cosines" in sil(*ask, "--rerank").out
     assert sil(*ask, "--rerank", "--set", "query.shortlist=0").code == 2
+
+
+def test_what_is_filtered_out_is_not_re_ranked(in_world, tmp_path) -> None:
+    picture = sorted(Path("data").glob("*/images/query/*.jpg"))[0]
+    ask = ["query", picture, "--rerank", "--top", 100, "--sheet", tmp_path / "sheet.jpg", "--json"]
+    cameras = {match["camera"] for match in sil(*ask).document["matches"]}
+    left_out = sorted(cameras)[0]
+    found = sil(*ask, "--exclude-camera", left_out).document["matches"]
+    assert {match["camera"] for match in found} == cameras - {left_out} != set()

@@ -59,6 +59,12 @@ class TestSightings:
         assert told(found) == [("a", [1, 2])]
         assert found[0].images == 13
 
+    def test_what_lies_within_a_tracklet_does_not_shorten_it(self) -> None:
+        known = {"tracklet_images": "12", "tracklet_end": (NOON + timedelta(seconds=60)).isoformat()}
+        found = find_sightings([match(1, "a", 0, metadata=known), match(2, "a", 10), match(3, "a", 100)], gap=60)
+        assert told(found) == [("a", [1, 2, 3])]
+        assert found[0].end == NOON + timedelta(seconds=100)
+
     def test_times_of_any_zone_are_in_one_order(self) -> None:
         tokyo = match(1, "a", None, time=datetime(2024, 5, 31, 21, 1, tzinfo=timezone(timedelta(hours=9))))
         naive = match(2, "b", None, time=datetime(2024, 5, 31, 12, 2))

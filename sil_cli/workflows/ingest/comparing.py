@@ -7,14 +7,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sil_cli.data.exif import Shot, read_shot
-from sil_cli.data.images import ImageError, quiet_decoders
+from sil_cli.data.images import ImageError, load_image, quiet_decoders
 from sil_cli.data.parallel import map_in_order
 from sil_cli.files import one_line, sha256_of_file
 from sil_cli.runtime import cpu_count
 from sil_cli.workflows.ingest.subjects import TRACKLET_IMAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from sil_cli.data.images import Box
     from sil_cli.retrieval.interface import GalleryWriting
@@ -80,6 +81,17 @@ def examine(
     return complete, hashes, failed
 
 
+def unreadable_images(subjects: Iterable[Subject]) -> Iterator[tuple[Path, str]]:
+    """The images of these subjects that can't be read, each with the reason."""
+    with quiet_decoders():
+        for subject in subjects:
+            for path, box in subject.files:
+                try:
+                    load_image(path, box=box)
+                except ImageError as error:
+                    yield path, error.reason
+
+
 class Comparison:
     """How subjects stand to what a gallery holds.
 
@@ -88,6 +100,8 @@ class Comparison:
         replaced: Of these the entries that the gallery holds with other content.
         unchanged: The number held as they are.
         described: Entries, by id, of which more or something else is known now; their vectors stay.
+        assumed: Paths of replaced entries that keep an identity or a time which the run doesn't say.
+        partial: Tracklets held as they are, some of whose images could not be read when they were embedded.
     """
 
     def __init__(self, subjects: Sequence[Subject], writer: GalleryWriting) -> None:
@@ -95,6 +109,8 @@ class Comparison:
         self.replaced: set[tuple[str, str, Box | None]] = set()
         self.unchanged = 0
         self.described: dict[int, GalleryEntry] = {}
+        self.assumed: list[str] = []
+        self.partial: list[Subject] = []
         held = writer.held([subject.entry.key for subject in subjects])
         for subject in subjects:
             key = subject.entry.key
@@ -103,26 +119,46 @@ class Comparison:
                 continue
             identifier, entry = held[key]
             if entry.content_hash != subject.entry.content_hash:
-                self.missing.append(subject)
-                self.replaced.add(key)
+                self._replace(subject, entry)
                 continue
-            told = told_anew(entry, subject.entry)
+            told = _told_anew(entry, subject.entry)
+            if _images(entry) != _images(subject.entry):
+                self.partial.append(subject)
             if told == entry:
                 self.unchanged += 1
             else:
                 self.described[identifier] = told
 
+    def _replace(self, subject: Subject, held: GalleryEntry) -> None:
+        """Embed a subject anew, as the same image or tracklet: its name is all that an entry can be known again by."""
+        found = subject.entry
+        if (_images(held) is None) == (_images(found) is None):
+            subject = replace(subject, entry=_filled(found, held))
+            if (subject.entry.identity, subject.entry.time) != (found.identity, found.time):
+                self.assumed.append(found.path)
+        self.missing.append(subject)
+        self.replaced.add(found.key)
 
-def told_anew(held: GalleryEntry, found: GalleryEntry) -> GalleryEntry:
-    """The held entry with what is known now; what nobody says any more stays as it was."""
-    metadata = {**held.metadata, **found.metadata}
-    if TRACKLET_IMAGES in held.metadata:
-        metadata[TRACKLET_IMAGES] = held.metadata[TRACKLET_IMAGES]  # images that could not be read do not count
+
+def _images(entry: GalleryEntry) -> str | None:
+    """The number of images of a tracklet, as its entry says it; None of a single image."""
+    return entry.metadata.get(TRACKLET_IMAGES)
+
+
+def _told_anew(held: GalleryEntry, found: GalleryEntry) -> GalleryEntry:
+    """The held entry with what is known now."""
+    told = _filled(found, held)
+    images = _images(held)  # images that could not be read do not count
+    return told if images is None else replace(told, metadata={**told.metadata, TRACKLET_IMAGES: images})
+
+
+def _filled(found: GalleryEntry, held: GalleryEntry) -> GalleryEntry:
+    """What is found, with what was known before; what nobody says any more stays as it was."""
     return replace(
-        held,
+        found,
         identity=found.identity if found.identity is not None else held.identity,
         camera=found.camera if found.camera is not None else held.camera,
         time=found.time if found.time is not None else held.time,
         domain=found.domain if found.domain is not None else held.domain,
-        metadata=metadata,
+        metadata={**held.metadata, **found.metadata},
     )

@@ -8,13 +8,38 @@ knows is always named by that source, by the innermost where they are nested.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sil_cli.workflows.ingest.seen import SeenImage
+
+
+def settled(images: Sequence[SeenImage]) -> list[SeenImage]:
+    """The images by the real folders in which they lie; their files, which may be links, keep their own names.
+
+    What a link shows that leads out of an image's root is below a root of its own: the folder that the link leads to.
+    """
+    real = cache(os.path.realpath)  # for these images alone: a link may lead elsewhere while a stream goes on
+
+    def one(image: SeenImage) -> SeenImage:
+        folder, name = os.path.split(os.path.join(image.root, image.path))  # noqa: PTH118 -- several times faster
+        there = real(folder)
+        if there == folder:
+            return image
+        root = there
+        if Path(there).is_relative_to(image.root):
+            root = str(image.root)
+        else:
+            while real(os.path.dirname(folder)) == os.path.dirname(root):  # noqa: PTH120
+                folder, root = os.path.dirname(folder), os.path.dirname(root)  # noqa: PTH120
+        return replace(image, root=Path(root), path=Path(there, name).relative_to(root).as_posix())
+
+    return [one(image) for image in images]
 
 
 class Placing:
@@ -27,12 +52,12 @@ class Placing:
 
     def __init__(self, gallery: Path, sources: Iterable[str]) -> None:
         self._gallery = gallery.resolve()
-        self._roots = {os.path.normpath(self._gallery / source): source for source in sources}
+        self._roots = {os.path.realpath(self._gallery / source): source for source in sources}
         self._of_folder: dict[str, str] = {}
 
     def place(self, image: SeenImage) -> tuple[str, str]:
-        """Source and path of an image; its own root becomes a source where no known one holds it."""
-        whole = os.path.normpath(image.file)
+        """Source and path of an image, one of `settled`; its root becomes a source where no known one holds it."""
+        whole = str(image.file)
         folder = os.path.dirname(whole)  # noqa: PTH120 -- called for every image: text is several times faster
         root = self._of_folder.get(folder)
         if root is None:
@@ -40,8 +65,8 @@ class Placing:
         return self._roots[root], os.path.relpath(whole, root) if root != folder else whole[len(folder) + 1 :]
 
     def root_of(self, source: str) -> Path:
-        """The folder that a source's paths are relative to."""
-        return Path(os.path.normpath(self._gallery / source))
+        """The folder that a source's paths are relative to, with links followed."""
+        return Path(os.path.realpath(self._gallery / source))
 
     def lost_sources(self) -> list[str]:
         """The sources whose folder is not there."""

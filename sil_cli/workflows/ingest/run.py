@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from contextlib import closing
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from sil_cli.workflows.embed import embed_files
-from sil_cli.workflows.ingest.comparing import Comparison, examine, merged
+from sil_cli.workflows.ingest.comparing import Comparison, examine, merged, unreadable_images
+from sil_cli.workflows.ingest.placing import settled
 from sil_cli.workflows.ingest.subjects import TRACKLET, TRACKLET_IMAGES, Subject, gather_embeddings, make_subjects
 from sil_cli.workflows.results import FailedImage
 
@@ -77,6 +79,7 @@ class IndexRun:
         self._parts: set[tuple[str, str, Box | None]] = set()
         self._sightings: set[tuple[str, str | None, str | None, str]] = set()
         self._names: dict[Path, str] = {}
+        self._elsewhere: defaultdict[Path, set[Path]] = defaultdict(set)
         self._commits = 0
 
     @property
@@ -86,19 +89,28 @@ class IndexRun:
 
     def take(self, images: Sequence[SeenImage], reporter: Reporter) -> None:
         """Bring the gallery up to date with these images, wherever they come from."""
-        wanted = merged(images)
+        self._names.clear()
+        real = settled(images)
+        for named, image in zip(images, real, strict=True):
+            self._names.setdefault(image.file, named.path)
+            if image.root != named.root:
+                self._elsewhere[named.root].add(image.root)
+        wanted = merged(real)
         with reporter.task("Looking for what is new", len(wanted), "images") as task:
             complete, hashes, unreadable = examine(wanted, self._reader, task)
-        self.failed += [FailedImage(path=image.path, reason=reason) for image, reason in unreadable]
+        self.failed += [FailedImage(path=self._shown(image.file), reason=reason) for image, reason in unreadable]
         subjects = make_subjects(complete, hashes, self._placing, tracklets=self._tracklets)
         for subject in subjects:
             self._remember(subject)
-        self._names = {image.file: image.path for image in complete}
         comparison = Comparison(subjects, self._writer)
         if comparison.described:
             self._writer.describe(comparison.described)
         self.described += len(comparison.described)
         self.unchanged += comparison.unchanged
+        for path in comparison.assumed:
+            self._reader.doubts.add("changed images keep the identity or time that this run doesn't say", path)
+        unread = unreadable_images(comparison.partial)
+        self.failed += [FailedImage(path=self._shown(path), reason=reason) for path, reason in unread]
         self._note_twice(comparison)
         self._embed(comparison, reporter)
 
@@ -106,10 +118,12 @@ class IndexRun:
         """Find entries that became parts of tracklets, which are removed, and those whose files have gone.
 
         Args:
-            folders: Resolved; all images of these have been taken.
+            folders: Resolved; all images of these have been taken. Folders to which links in them lead are looked at,
+                too.
         """
         absorbed: list[int] = []
-        for folder in folders:
+        linked = {there for folder in folders for there in self._elsewhere.get(folder, ())}
+        for folder in [*folders, *sorted(linked.difference(folders))]:
             for source in self._placing.sources_around(folder):
                 root = self._placing.root_of(source)
                 for identifier, entry in self._writer.entries_of(source):

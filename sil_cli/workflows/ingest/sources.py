@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from sil_cli.data.manifest import Dataset, is_dataset, load_dataset
 from sil_cli.data.tables import TABLE_SUFFIXES
-from sil_cli.data.walking import IMAGE_SUFFIXES, find_image_files
+from sil_cli.data.walking import IMAGE_SUFFIXES, UNSTORABLE, find_image_files
 from sil_cli.errors import DataError, UsageError
 from sil_cli.files import one_line, open_file
 from sil_cli.workflows.ingest.seen import SeenImage
@@ -19,7 +20,7 @@ from sil_cli.workflows.ingest.table import read_table
 from sil_cli.workflows.results import FailedImage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
     from sil_cli.data.images import Box
@@ -123,8 +124,8 @@ class SourceReader:
         if suffix in LIST_SUFFIXES:
             return self._list(source)
         if suffix in IMAGE_SUFFIXES:
-            whole = source.resolve()
-            return Source([self._complete(SeenImage(whole.parent, whole.name), {})])
+            folder = source.parent.resolve()
+            return Source([self._chosen(source.name, folder, os.path.realpath)])
         raise UsageError(
             f"{source} is a file, but neither a table (.csv), a list of paths (.txt) nor an image.",
             "Name the folder that holds the images, or a prepared data set.",
@@ -202,18 +203,26 @@ class SourceReader:
     def _paths(self, lines: list[bytes]) -> Source:
         """Paths that the user chose: any file may be meant."""
         base = (self.options.root or Path.cwd()).resolve()
+        real = cache(os.path.realpath)  # for these lines alone: a link may lead elsewhere while a stream goes on
         source = Source()
         for line in lines:
             try:
-                whole = os.path.normpath(base / line.decode("utf-8"))
+                source.items.append(self._chosen(line.decode("utf-8"), base, real))
             except UnicodeDecodeError:
                 shown = line.decode("utf-8", "backslashreplace")[:_LONGEST_SHOWN]
                 source.items.append(FailedImage(path=shown, reason="a name that is not UTF-8"))
-                continue
-            inside = Path(whole).is_relative_to(base)
-            root = base if inside else Path(whole).parent
-            source.items.append(self._complete(SeenImage(root, os.path.relpath(whole, root)), {}))
         return source
+
+    def _chosen(self, written: str, base: Path, real: Callable[[str], str]) -> SeenImage | FailedImage:
+        """An image that the user chose, by the name that it was given where that says where it lies below `base`."""
+        file = base / written
+        if ".." in file.parts or not file.is_relative_to(base):  # behind a link, `..` is not what stands before it
+            file = Path(real(str(file.parent)), file.name)
+        root = base if file.is_relative_to(base) else file.parent
+        path = file.relative_to(root).as_posix()
+        if "\\" in path:
+            return FailedImage(path=path, reason=UNSTORABLE)
+        return self._complete(SeenImage(root, path), {})
 
     def _complete(self, image: SeenImage, said: Mapping[str, str]) -> SeenImage:
         """Add what the source says in words, then what only the path says."""
