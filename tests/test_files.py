@@ -73,6 +73,25 @@ def test_the_old_file_stands_until_the_block_ends(tmp_path):
     assert path.read_text() == "new"
 
 
+def test_what_is_replaced_outlives_a_power_cut(tmp_path, monkeypatch):
+    """Content reaches the disk before the name does; else a cut between them leaves an empty file, or the old name."""
+    done = []
+    sync, rename = os.fsync, os.replace
+
+    def synced(handle):
+        done.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        sync(handle)
+
+    def renamed(source, target, **facts):
+        done.append(f"rename to {Path(target).name}")
+        rename(source, target, **facts)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    write_bytes(tmp_path / "x.txt", b"new")
+    assert done == ["file", "rename to x.txt", "folder"]
+
+
 def test_a_kill_leaves_the_old_file(tmp_path):
     path = tmp_path / "x.txt"
     path.write_text("old")

@@ -59,16 +59,25 @@ def bootstrap_mean(
         ]
     )
     below = (np.count_nonzero(means < mean) + np.count_nonzero(means == mean) / 2) / resamples
-    normal = NormalDist()
-    bias = normal.inv_cdf(min(max(below, 0.5 / resamples), 1 - 0.5 / resamples))
+    bias = NormalDist().inv_cdf(min(max(below, 0.5 / resamples), 1 - 0.5 / resamples))
     centred = values - mean
     acceleration = float((centred**3).sum() / (6 * (centred**2).sum() ** 1.5))
-    levels = []
-    for level in ((1 - confidence) / 2, (1 + confidence) / 2):
-        shifted = bias + normal.inv_cdf(level)
-        levels.append(normal.cdf(bias + shifted / (1 - acceleration * shifted)))
-    low, high = np.quantile(means, levels)
+    ends = ((1 - confidence) / 2, (1 + confidence) / 2)
+    low, high = np.quantile(means, [corrected_level(level, bias, acceleration) for level in ends])
     return MeanInterval(mean, float(min(low, mean)), float(max(high, mean)))
+
+
+def corrected_level(level: float, bias: float, acceleration: float) -> float:
+    """The level of the resampled means that takes the place of a plain percentile's: Φ(z0 + z / (1 - a·z)).
+
+    Args:
+        level: Of the plain percentile, between 0 and 1; z is its normal quantile plus z0.
+        bias: z0.
+        acceleration: a.
+    """
+    normal = NormalDist()
+    shifted = bias + normal.inv_cdf(level)
+    return normal.cdf(bias + shifted / (1 - acceleration * shifted))
 
 
 def permutation_p(differences: NDArray[np.floating], *, permutations: int = PERMUTATIONS, seed: int = 0) -> float:

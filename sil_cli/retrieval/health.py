@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from sil_cli.errors import GalleryError
-from sil_cli.files import file_state, sha256_of_bytes, sha256_of_file
+from sil_cli.files import file_state, one_line, sha256_of_bytes
 from sil_cli.retrieval.gallery import bring_up_to_date
 from sil_cli.retrieval.places import SET_ASIDE_FOLDER, VECTOR_FOLDER
 from sil_cli.retrieval.schema import FORMAT
@@ -17,6 +17,7 @@ from sil_cli.retrieval.set_aside import files_aside, knows_none, put_aside
 from sil_cli.retrieval.store import Store
 
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _NORM_ERROR = 1e-3
 _ROWS_AT_ONCE = 16_384
+_MISSING = "it is missing"
 
 
 @dataclass(frozen=True)
@@ -65,17 +67,31 @@ class Examined:
     seen: str = ""
 
 
-def examine_segment(folder: Path, store: Store, record: SegmentRecord, dimension: int) -> Examined:
+class _Opened(NamedTuple):
+    """A file as it was when it was opened: a map of it outlives its deletion.
+
+    Attributes:
+        path: Where it was.
+        content: Mapped; None where that failed.
+        problem: Why it failed; '' where it didn't.
+        seen: The file's state before.
+    """
+
+    path: Path
+    content: mmap.mmap | bytes | None
+    problem: str = ""
+    seen: str = ""
+
+
+def _examine(opened: _Opened, store: Store, record: SegmentRecord, dimension: int) -> Examined:
     """Read a file of vectors whole: its layout, checksum, ids and vectors."""
-    path = folder / VECTOR_FOLDER / record.name
+    content = opened.content
+    if content is None:
+        return Examined(opened.problem)
     try:
-        seen = file_state(path)
-        content = map_file(path)
-        check_layout(path, content, record.count, dimension)
-    except FileNotFoundError:
-        return Examined("it is missing")
+        check_layout(opened.path, content, record.count, dimension)
     except GalleryError as error:
-        return Examined(error.what.removeprefix(f"{path} "))
+        return Examined(error.what.removeprefix(f"{opened.path} "))
     sha256 = sha256_of_bytes(content)
     segment = Segment.mapped(content, record.count, dimension)
     wanted = store.ids(record.number)
@@ -89,7 +105,7 @@ def examine_segment(folder: Path, store: Store, record: SegmentRecord, dimension
             bad_ids.append(identifier)
             why.append("no vector" if row < 0 else "two vectors" if doubled else "a vector that isn't of length 1")
     dead = len(ids) - int(np.count_nonzero(np.isin(ids, wanted)))
-    return Examined(None, sha256 != record.sha256, bad_ids, why, dead, sha256, seen)
+    return Examined(None, sha256 != record.sha256, bad_ids, why, dead, sha256, opened.seen)
 
 
 def check_files(folder: Path) -> list[Check]:
@@ -104,27 +120,73 @@ def check_files(folder: Path) -> list[Check]:
             store.close()
             bring_up_to_date(folder)
             store = Store(folder, write=False)
-        store.snapshot()
+        named = _open_named(folder, store)
+        segments, index = named.segments, named.index
         dimension = int(store.meta()["model"]["dimension"])
         problems = store.problems()
         checks = [Check("database", not problems, problems[0] if problems else "sound")]
-        segments = store.segments()
-        examined = [examine_segment(folder, store, record, dimension) for record in segments]
+        examined = [_examine(named.files.pop(each.name), store, each, dimension) for each in segments]
         checks += [_segment_check(record, one) for record, one in zip(segments, examined, strict=True)]
         checks.append(_entries_check(store.count(), segments, examined))
-        if knows_none(folder, segments):
+        # A file that was read and is right says whose the database is, also where a writer has merged it away since.
+        right = any(one.problem is None and not one.edited for one in examined)
+        if not right and knows_none(folder, segments):
+            store.snapshot()
+            if (store.segments(), store.index()) != (segments, index):
+                return check_files(folder)  # a writer's new files look like another gallery's to the old snapshot
             found = f"none in {VECTOR_FOLDER}/ is known to {store.path.name}, most likely another gallery's"
             checks.append(Check("files", False, found))
         aside = files_aside(folder)
         if aside:
             found = f"{len(aside):,} in {SET_ASIDE_FOLDER}/, not looked at; `sil gallery compact` deletes them"
             checks.append(Check("set aside", True, found, done=False))
-        index = store.index()
         if index is not None:
-            checks.append(_index_check(folder, index))
+            checks.append(_index_check(named.files.pop(index.name), index))
         return checks
     finally:
         store.close()
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What the database names at one moment.
+
+    Attributes:
+        segments: The files of vectors.
+        index: The approximate index.
+        files: All of these files, by their names.
+    """
+
+    segments: list[SegmentRecord]
+    index: IndexRecord | None
+    files: dict[str, _Opened]
+
+
+def _open_named(folder: Path, store: Store) -> _Named:
+    """Take a snapshot, and open all that it names at once: a writer may merge files away while they are read.
+
+    Where some are gone already, the snapshot is taken anew; what a newer one still names is really missing.
+    """
+    gone: set[str] = set()
+    while True:
+        store.snapshot()
+        segments, index = store.segments(), store.index()
+        names = [one.name for one in segments] + ([] if index is None else [index.name])
+        files = {name: _open(folder / VECTOR_FOLDER / name) for name in names}
+        before, gone = gone, {name for name, one in files.items() if one.problem == _MISSING}
+        if not gone or gone & before:
+            return _Named(segments, index, files)
+
+
+def _open(path: Path) -> _Opened:
+    try:
+        seen = file_state(path)
+        return _Opened(path, map_file(path), seen=seen)
+    except FileNotFoundError:
+        return _Opened(path, None, _MISSING)
+    except (GalleryError, OSError) as error:
+        text = error.what if isinstance(error, GalleryError) else f"can't be read: {one_line(error)}."
+        return _Opened(path, None, text.removeprefix(f"{path} "))
 
 
 @dataclass
@@ -168,7 +230,7 @@ def repair_files(folder: Path, store: Store, *, trust: bool) -> Repaired:
             )
     dimension = int(store.meta()["model"]["dimension"])
     for record in store.segments():
-        examined = examine_segment(folder, store, record, dimension)
+        examined = _examine(_open(folder / VECTOR_FOLDER / record.name), store, record, dimension)
         if examined.problem is not None or (examined.edited and not trust):
             # First aside, then forgotten: a kill between leaves a file missing, which the next repair finds.
             _set_aside(folder, record.name, repaired)
@@ -176,7 +238,7 @@ def repair_files(folder: Path, store: Store, *, trust: bool) -> Repaired:
         elif examined.edited or examined.bad_ids:
             _accept_segment(store, record, examined, repaired)
     index = store.index()
-    if index is not None and not _index_check(folder, index).ok:
+    if index is not None and not _index_check(_open(folder / VECTOR_FOLDER / index.name), index).ok:
         _set_aside(folder, index.name, repaired)
         with store.transaction():
             store.replace_index(None)
@@ -243,11 +305,10 @@ def _entries_check(count: int, segments: Sequence[SegmentRecord], examined: Sequ
     return Check("entries", True, f"{count:,}, each with a vector" if count else "none")
 
 
-def _index_check(folder: Path, record: IndexRecord) -> Check:
-    try:
-        right = sha256_of_file(folder / VECTOR_FOLDER / record.name) == record.sha256
-    except OSError:
+def _index_check(opened: _Opened, record: IndexRecord) -> Check:
+    if opened.content is None:
         return Check(record.name, False, "it is missing or can't be read")
+    right = sha256_of_bytes(opened.content) == record.sha256
     found = f"{record.factory}, checksum right" if right else "its checksum is not the one recorded"
     return Check(record.name, right, found)
 

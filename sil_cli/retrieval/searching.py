@@ -32,13 +32,21 @@ INDEX_SHARE = 0.4
 """An index is asked under a filter only while this share of its vectors passes.
 
 Among a share s of the vectors the k best lie 1/s as far down the index's list, so it must be asked for as much
-more; twice, to see whether looking further still changes the answer. An exact scan of the kept vectors costs s times
-a whole one. With an index 20 times as quick as a whole scan the two meet at s = √(3/20).
+more, and once again for four times that, to see whether looking further still changes the answer. An exact scan of
+the kept vectors costs s times a whole one. With an index 30 times as quick as a whole scan the two meet at s = √(5/30).
 """
 
 _SPARE = 8  # candidates fetched beyond the wanted ones, so that a tie at the cut is seen
 _PAIRS_AT_ONCE = 2_048  # vectors copied together to be scored exactly
 _PROPOSALS = 4  # candidates asked of an index for each wanted one, which its coarser codes may have misplaced
+_FURTHER = 4
+"""Times the effort and the candidates of a second look under a filter.
+
+A graph with twice the effort missed 1.5 % of the best of people whom a filter removed, with this one
+0.2 %. With twice the candidates codes of 8 bytes missed 1.2 %, with this many 0.2 %.
+"""
+
+_PROPOSED_AT_ONCE = 2**22  # candidates of all queries together, the second time
 
 
 def plan_search(kept: int, total: int, *, index: bool, takes_filter: bool) -> Plan:
@@ -162,17 +170,22 @@ class Searcher:
         allowed: NDArray[np.int64] | None,
         exclude: Sequence[Set[int]],
     ) -> list[Ranked]:
-        """Through the index where that is sure to give enough; under a filter, also where more effort changes nothing.
+        """Through the index where that is sure to give enough and, under a filter, where a second look changes nothing.
 
-        A filter may keep none of the vectors near a query although it keeps most of all others. The index then finds
-        what is far away, and only looking further can tell; such queries are searched exactly.
+        A filter may keep none of the vectors near a query although it keeps most of all others. What is left lies far
+        away, where the index looks less, and lies close together, where its codes tell less apart. So the second time
+        it looks further and proposes more; queries whose answer changes are searched exactly.
         """
         effort = round(self.effort / share)
         found = self._proposed(queries, k, effort, allowed, exclude)
         enough = [len(one) >= min(k, len(self) - len(unwanted)) for one, unwanted in zip(found, exclude, strict=True)]
         if allowed is not None:
             enough = [len(one) >= k for one in found]
-            more = self._proposed(queries, k, 2 * effort, allowed, exclude)
+            more: list[Ranked] = []
+            at_once = max(1, _PROPOSED_AT_ONCE // (_FURTHER * _proposals(k, exclude)))
+            for start in range(0, len(queries), at_once):
+                part = slice(start, start + at_once)
+                more += self._proposed(queries[part], k, _FURTHER * effort, allowed, exclude[part], wider=_FURTHER)
             enough = [good and one == other for good, one, other in zip(enough, found, more, strict=True)]
         doubtful = np.flatnonzero(~np.array(enough, dtype=np.bool_)).tolist()
         if doubtful:
@@ -188,11 +201,13 @@ class Searcher:
         effort: int,
         allowed: NDArray[np.int64] | None,
         exclude: Sequence[Set[int]],
+        *,
+        wider: int = 1,
     ) -> list[Ranked]:
         assert self._index is not None  # noqa: S101 - the plan says so
-        wanted = _PROPOSALS * (k + max(map(len, exclude), default=0)) + _SPARE
+        wanted = wider * _proposals(k, exclude)
         keep = self._alive if allowed is None else _as_mask(allowed)
-        proposed = self._index.search(queries, wanted, effort, keep)
+        proposed = self._index.search(queries, min(wanted, len(self._index)), effort, keep)
         newest = _candidates(self._scope(self._newer, allowed), queries, wanted)
         return self._ranked(queries, np.concatenate([proposed, newest], axis=1), exclude, k)
 
@@ -245,6 +260,11 @@ class _Part(NamedTuple):
     segment: Segment
     keep: NDArray[np.bool_] | None
     living: int  # rows to keep
+
+
+def _proposals(k: int, exclude: Sequence[Set[int]]) -> int:
+    """How many candidates an index is asked for, at first, to find each query's best k."""
+    return _PROPOSALS * (k + max(map(len, exclude), default=0)) + _SPARE
 
 
 def _part(segment: Segment, keep: NDArray[np.bool_] | None) -> _Part:

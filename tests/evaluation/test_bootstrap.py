@@ -4,8 +4,9 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from sil_cli.evaluation.bootstrap import bootstrap_mean, permutation_p
+from sil_cli.evaluation.bootstrap import bootstrap_mean, corrected_level, permutation_p
 
 
 @pytest.mark.parametrize("population", ["share", "skewed", "even"])
@@ -38,6 +39,34 @@ def test_many_queries_are_resampled_in_portions_with_the_same_result(monkeypatch
     monkeypatch.setattr("sil_cli.evaluation.bootstrap._VALUES_AT_A_TIME", 1)
     in_portions = bootstrap_mean(values, resamples=100), permutation_p(values - 0.48, permutations=200)
     assert in_portions == whole
+
+
+def test_an_interval_of_skewed_values_is_that_of_scipy():
+    """The ends lie on either side of where they would without the acceleration, or with its sign turned."""
+    values = np.concatenate([np.ones(28), np.linspace(0.05, 0.3, 12)])
+    found = bootstrap_mean(values, resamples=50_000)
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=50_000, method="BCa", rng=1).confidence_interval
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("level", "bias", "acceleration", "expected"),
+    [
+        (0.025, 0.0, 0.0, 0.025),
+        (0.5, 0.1, 0.0, 0.5792597),  # Phi(2 z0)
+        (0.975, 0.2, 0.0, 0.9908616),  # Phi(2 z0 + 1.9599640)
+        (0.975, 0.2, 0.1, 0.9984369),  # Phi(0.2 + 2.1599640 / (1 - 0.2159964))
+        (0.025, -0.1, 0.05, 0.0245568),  # Phi(-0.1 - 2.0599640 / (1 + 0.1029982))
+    ],
+)
+def test_levels_follow_efrons_formula(level, bias, acceleration, expected):
+    assert corrected_level(level, bias, acceleration) == pytest.approx(expected, abs=1e-6)
+
+
+def test_means_that_equal_the_samples_count_half():
+    """Of 20 queries many resamples have just as many right: counted on one side they would shift both ends."""
+    found = bootstrap_mean(np.repeat([1.0, 0.0], [15, 5]))
+    assert (found.low, found.high) == pytest.approx((0.55, 0.9), abs=1e-9)
 
 
 @pytest.mark.parametrize("values", [np.array([0.25]), np.ones(7)])

@@ -15,6 +15,7 @@ from sil_cli.retrieval.filters import Filter
 from sil_cli.retrieval.gallery import open_gallery
 from sil_cli.retrieval.health import check_files
 from sil_cli.retrieval.segments import write_segment
+from sil_cli.retrieval.store import Store
 from sil_cli.retrieval.tuning import refresh_index
 from sil_cli.retrieval.writer import existing_writer, gallery_writer
 
@@ -101,6 +102,65 @@ def test_a_broken_file_is_found_and_its_entries_are_the_only_ones_lost(folder, d
     with open_gallery(folder) as gallery:
         assert len(gallery.search(vectors(1), 99)[0]) == 20
     assert not path_of(folder).exists()
+
+
+@pytest.mark.parametrize("moment", ["problems", "index"])  # what verify asks after it took its snapshot, and before
+def test_a_sound_gallery_stays_sound_while_a_writer_merges_its_files(folder, monkeypatch, moment):
+    with existing_writer(folder) as writer:
+        refresh_index(writer, Notes(), wished="IVF2,SQ8")
+
+    def index_more():
+        with gallery_writer(folder, MODEL) as writer:
+            writer.add([entry(100)], vectors(1, seed=100))
+            writer.finish()
+            refresh_index(writer, Notes(), wished="IVF3,SQ8")
+
+    before = set(files_of(folder))
+    meanwhile(monkeypatch, moment, index_more)
+    checks = check_files(folder)
+    assert not before & set(files_of(folder))
+    assert [check for check in checks if not check.ok] == []
+    names = [check.name for check in checks]
+    assert set(names) >= (before if moment == "problems" else set(files_of(folder)))
+
+
+def test_an_empty_gallery_is_its_own_while_its_first_vectors_come(tmp_path, monkeypatch):
+    folder = make_gallery(tmp_path / "g", 0)
+
+    def index_first():
+        with gallery_writer(folder, MODEL) as writer:
+            writer.add([entry(1)], vectors(1))
+
+    meanwhile(monkeypatch, "problems", index_first)
+    checks = check_files(folder)
+    assert [check for check in checks if not check.ok] == []
+    assert checks[-1].found == "1, each with a vector"
+
+
+def test_a_missing_file_is_told_while_a_writer_adds(folder, monkeypatch):
+    path_of(folder).unlink()
+
+    def index_more():
+        with gallery_writer(folder, MODEL) as writer:
+            writer.add([entry(100)], vectors(1, seed=100))
+
+    meanwhile(monkeypatch, "index", index_more)
+    found = wrong(folder)
+    assert found["segment-000002.faiss"] == "it is missing"
+    assert found["entries"] == "31, but only 21 with a sound vector"
+
+
+def meanwhile(monkeypatch, moment, work):
+    """Do some work when a store is first asked for something."""
+    asked = getattr(Store, moment)
+
+    def first(store):
+        monkeypatch.setattr(Store, moment, asked)
+        answer = asked(store)
+        work()
+        return answer
+
+    monkeypatch.setattr(Store, moment, first)
 
 
 def test_an_edited_file_is_lost_or_trusted(folder):

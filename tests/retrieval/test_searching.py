@@ -8,6 +8,7 @@ from clusters import clustered
 
 from sil_cli.retrieval import searching
 from sil_cli.retrieval.approximate import ApproximateIndex
+from sil_cli.retrieval.distance import unit_rows
 from sil_cli.retrieval.searching import GATHERED_ROWS, INDEX_SHARE, Searcher, plan_search
 from sil_cli.retrieval.segments import Segment
 from sil_cli.retrieval.tuning import Bench, least_effort
@@ -88,6 +89,49 @@ def test_a_filter_that_takes_away_what_is_near(searcher, data):
     for camera in (0, 1):
         allowed = np.flatnonzero(where != camera) + 1
         assert recall(ids_of(searcher.search(queries, K, allowed, NONE)), truth(data, allowed)) >= 0.99
+
+
+@pytest.mark.parametrize("factory", ["IVF16,PQ16x4fs", "PCA32,HNSW32,SQ8", "HNSW32,SQ8"])
+def test_a_query_whose_person_is_filtered_out_is_answered_as_well_as_others(factory):
+    """What is left lies farther away than the index looks by itself, and closer together than its codes tell apart."""
+    rng = np.random.default_rng(0)
+    centres, who, asked = (
+        rng.standard_normal((600, 64)),
+        rng.integers(600, size=12_000),
+        rng.integers(600, size=800),
+    )
+    rows, queries = (
+        unit_rows((centres[each] + 0.6 * rng.standard_normal((len(each), 64))).astype(np.float32))
+        for each in (who, asked)
+    )
+    ids = np.arange(1, 12_001)
+    held, rest = np.arange(0, 12_000, 20), np.setdiff1d(np.arange(12_000), np.arange(0, 12_000, 20))
+    index = ApproximateIndex.build(factory, rows[rest], [(ids[rest], rows[rest])])
+    bench = Bench(Searcher([(Segment(ids, rows), None)]), held=ids[held])
+    tuned = Searcher([(Segment(ids[rest], rows[rest]), None)], index, last_id=12_000)
+    effort, reported = least_effort(bench, tuned, index.efforts, 0.99)
+    assert reported >= 0.99
+    index.add(ids[held], rows[held])
+    searcher = Searcher([(Segment(ids, rows), None)], index, last_id=12_000, effort=effort)
+    for people in (300, 480):
+        allowed, gone = ids[who < people], queries[asked >= people]
+        assert len(allowed) > INDEX_SHARE * 12_000
+        nobody = [frozenset()] * len(gone)
+        expected = ids_of(searcher.search(gone, K, allowed, nobody, exact=True))
+        assert recall(ids_of(searcher.search(gone, K, allowed, nobody)), expected) >= 0.99
+
+
+def test_the_second_look_at_many_candidates_is_taken_in_parts(data, monkeypatch):
+    rows, ids = data[0][:3000], np.arange(1, 3001)
+    index = ApproximateIndex.build("IVF8,PQ8x4fs", rows, [(ids, rows)])
+    searcher = Searcher([(Segment(ids, rows), None)], index, last_id=3000, effort=4)
+    monkeypatch.setattr(searching, "GATHERED_ROWS", 300)
+    whole = searcher.search(data[3], K, ids[::2], NONE)
+    own, asked = index.search, []
+    monkeypatch.setattr(index, "search", lambda *given: asked.append((len(given[0]), given[1])) or own(*given))
+    monkeypatch.setattr(searching, "_PROPOSED_AT_ONCE", 4_000)
+    assert searcher.search(data[3], K, ids[::2], NONE) == whole
+    assert asked == [(64, 48), *[(4_000 // 192, 192)] * 3, (4, 192)]
 
 
 def test_the_recall_measured_with_what_was_held_out_is_that_of_new_queries(data):
