@@ -83,6 +83,18 @@ def test_a_source_that_says_nothing_of_an_epoch_is_warned_of(tmp_path) -> None:
     assert told == ["No identity held out of one has a match by a second camera: epochs are chosen without it."]
 
 
+@pytest.mark.parametrize(
+    ("able", "precision", "warned"), [(False, "bfloat16", 1), (True, "bfloat16", 0), (False, "auto", 0)]
+)
+def test_a_cpu_that_emulates_bfloat16_is_warned_of(tmp_path, monkeypatch, able, precision, warned) -> None:
+    monkeypatch.setattr("sil_cli.models.precision._cpu_multiplies_bfloat16", lambda: able)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr("sil_cli.workflows.compose_training.keep_wrong_layers_in_float32", lambda *_, **__: [])
+    listening = Listening()
+    composed([people(tmp_path, "one", TRAIN)], {"train": {"precision": precision}}, listening)
+    assert sum("emulates bfloat16" in text for text in listening.warnings) == warned
+
+
 @pytest.mark.parametrize("splits", ["train", "train+test"])
 def test_the_same_people_learnt_as_different_ones_are_refused(tmp_path, splits) -> None:
     sides: tuple[dict[str, Split], dict[str, Split]] = ({}, {})
