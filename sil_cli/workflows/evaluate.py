@@ -181,7 +181,8 @@ def _score(
         results=folder / RESULTS_FILE,
         per_query=folder / QUERIES_FILE,
     )
-    _warn_of_replacing(result, reporter)
+    if manifest is not None:
+        _warn_of_replacing(result, reporter)
     write_per_query(folder, scored, query)
     if pictures is not None and len(query) == len(pictures[1]):  # a tracklet has no picture of its own
         dataset, *records = pictures

@@ -108,9 +108,12 @@ def test_every_query_has_a_line_and_the_means_are_theirs(run, files) -> None:
 
 def test_queries_without_a_match_are_counted_and_named(files, tmp_path) -> None:
     arrays = load(files[0])
+    np.savez(tmp_path / "e.npz", **arrays)
+    assert sil("evaluate", "--embeddings", tmp_path / "e.npz").code == 0
     arrays["query_identities"][0] = "none"
     np.savez(tmp_path / "e.npz", **arrays)
     outcome = sil("evaluate", "--embeddings", tmp_path / "e.npz", "--json")
+    assert "is replaced" not in outcome.error  # whoever wrote the file anew knows
     assert outcome.document["dropped_queries"] == 1
     assert arrays["query_paths"][0] in outcome.error
     first = json.loads(Path(outcome.document["per_query"]).read_text().splitlines()[0])
