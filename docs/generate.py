@@ -11,23 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 import typer.main
 from pydantic import BaseModel
 
+from sil_cli import doctor, results
+from sil_cli.benchmark import results as benchmark_results
 from sil_cli.cli.app import make_app
 from sil_cli.cli.options import SHARED
+from sil_cli.evaluation import evaluate_targets, evaluation_results
+from sil_cli.gallery import copy_results
+from sil_cli.gallery import results as gallery_results
+from sil_cli.models import export_results, import_model
+from sil_cli.query import query_results
+from sil_cli.report import report_results, show_results
 from sil_cli.settings import Section, Settings, read_recipe, recipe_names
-from sil_cli.workflows import (
-    benchmark_results,
-    copy_results,
-    doctor,
-    evaluate_targets,
-    evaluation_results,
-    export_results,
-    gallery_results,
-    import_model,
-    query_results,
-    report_results,
-    results,
-    show_results,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

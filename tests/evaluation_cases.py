@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from sil_cli.evaluation.pairs import EmbeddingSet
-from sil_cli.retrieval.distance import unit_rows
+from sil_cli.similarity.distance import unit_rows
 
 
 def slow_score(metric: str, left: np.ndarray, right: np.ndarray) -> float:

@@ -15,8 +15,8 @@ import sys
 import numpy as np
 
 from sil_cli.__main__ import main
-from sil_cli.workflows import embed_together
-from sil_cli.workflows.ingest import run
+from sil_cli.gallery import embed_together
+from sil_cli.gallery.ingest import run
 
 COMMIT = 8
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}

@@ -14,15 +14,15 @@ from sil_cli.data.archives import unpacked
 from sil_cli.data.manifest import INFO_FILE, MANIFEST_FILE, load_dataset
 from sil_cli.data.plan import read_plan
 from sil_cli.data.protocol import PROTOCOL_FILE, read_protocol
+from sil_cli.defaults import RECORD_FILE
 from sil_cli.errors import SilError
 from sil_cli.evaluation.calibration import CALIBRATION_FILE, read_calibration
-from sil_cli.evaluation.details import ARRAYS_FILE, DETAILS_FILE, read_details
 from sil_cli.evaluation.embeddings_file import read_embeddings
+from sil_cli.evaluation.report_files import ARRAYS_FILE, DETAILS_FILE, read_details
 from sil_cli.files import parse_json, parse_toml, read_bytes, read_json, read_text
+from sil_cli.gallery.database import DATABASE_FILE, Database
+from sil_cli.gallery.segments import map_file
 from sil_cli.models.embedder import WEIGHTS_FILE, load_model
-from sil_cli.models.record import RECORD_FILE
-from sil_cli.retrieval.database import DATABASE_FILE, Database
-from sil_cli.retrieval.segments import map_file
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import load_settings, parse_assignment
 

@@ -6,7 +6,6 @@ import math
 import pytest
 from pydantic import BaseModel
 
-from sil_cli.data.synthetic.options import SyntheticOptions
 from sil_cli.errors import UsageError
 from sil_cli.settings import (
     Section,
@@ -19,6 +18,7 @@ from sil_cli.settings import (
     read_recipe,
     recipe_names,
 )
+from sil_cli.synthetic.options import SyntheticOptions
 
 
 def test_flags_over_environment_over_file_over_recipe_over_defaults(empty, monkeypatch) -> None:

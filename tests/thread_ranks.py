@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sil_cli.training.ranks import Ranks
+from sil_cli.distributed.process_group import Ranks
 
 SECONDS = 60
 

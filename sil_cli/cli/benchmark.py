@@ -13,8 +13,8 @@ from sil_cli.cli.session import Session, session
 from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
-    from sil_cli.workflows.benchmark_results import BenchmarkResult
-    from sil_cli.workflows.evaluate_targets import Spread
+    from sil_cli.benchmark.results import BenchmarkResult
+    from sil_cli.evaluation.evaluate_targets import Spread
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -72,7 +72,7 @@ def command(
             }
         )
         current.settings(flags)  # wrong settings are told at once, before torch is loaded
-        from sil_cli.workflows.benchmark import benchmark
+        from sil_cli.benchmark.run import benchmark
 
         result = benchmark(flags, config, current.reporter)
         _show(current, result)

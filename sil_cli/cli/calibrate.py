@@ -40,7 +40,7 @@ def command(
     """Measure the score from which on two pictures count as one person, on people the model never learnt."""
     with session(common(config, device, assignments, as_json, debug)) as current:
         settings = current.settings({"calibrate": {"model": model, "on": on}})
-        from sil_cli.workflows.calibrate import calibrate
+        from sil_cli.evaluation.calibrate import calibrate
 
         result = calibrate(settings, current.reporter)
         table = Table(title=f"Thresholds of {escape(result.model)}", title_justify="left")

@@ -13,7 +13,7 @@ from sil_cli.cli.session import session
 from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
-    from sil_cli.workflows.evaluation_results import CompareResult
+    from sil_cli.evaluation.evaluation_results import CompareResult
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -44,7 +44,7 @@ def command(
     """Compare two models on the same test, query by query."""
     with session(common(config, device, assignments, as_json, debug)) as current:
         settings = current.settings({"compare": {"target": target, "changed": changed}})
-        from sil_cli.workflows.compare import compare
+        from sil_cli.evaluation.compare import compare
 
         result = compare(settings, first, second)
         current.out.print(_scores(result))

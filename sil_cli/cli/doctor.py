@@ -11,7 +11,7 @@ from sil_cli.cli.session import session
 from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
-    from sil_cli.workflows.doctor import Finding
+    from sil_cli.doctor import Finding
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -33,7 +33,7 @@ def command(
     """Print versions, device and threads, and what is missing."""
     with session(common(config, device, assignments, as_json, debug)) as current:
         settings = current.settings({})
-        from sil_cli.workflows.doctor import examine
+        from sil_cli.doctor import examine
 
         report = examine(settings)
         table = Table(title="sil doctor", title_justify="left", show_header=False)

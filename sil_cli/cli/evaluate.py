@@ -23,8 +23,8 @@ from sil_cli.cli.terminal import escape
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sil_cli.workflows.evaluate_targets import Spread, TargetsResult
-    from sil_cli.workflows.evaluation_results import EvaluateResult
+    from sil_cli.evaluation.evaluate_targets import Spread, TargetsResult
+    from sil_cli.evaluation.evaluation_results import EvaluateResult
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -145,7 +145,7 @@ def command(
             "rerank": rerank or None,
         }
         settings = current.settings({"evaluate": flags, "inference": {"engine": engine}})
-        from sil_cli.workflows.evaluate_targets import TargetsResult, evaluate_targets
+        from sil_cli.evaluation.evaluate_targets import TargetsResult, evaluate_targets
 
         result = evaluate_targets(settings, current.reporter)
         if isinstance(result, TargetsResult):
@@ -165,8 +165,8 @@ def _show(current: Session, result: EvaluateResult, runs: Path) -> None:
 
 def _index_with(model: Path, runs: Path) -> str | None:
     """The command that fills a gallery by this model; None for a checkpoint, which no gallery takes."""
-    from sil_cli.workflows.engine import CHECKPOINT_SUFFIX
-    from sil_cli.workflows.locate import model_option
+    from sil_cli.defaults import model_option
+    from sil_cli.models.load import CHECKPOINT_SUFFIX
 
     return None if model.suffix == CHECKPOINT_SUFFIX else f"sil index-gallery{model_option(model, runs)}"
 

@@ -52,9 +52,9 @@ def command(
         settings = current.settings(
             {"export": {"model": model, "out": out, "int8": int8, "calibrate_on": calibrate_on}}
         )
+        from sil_cli.defaults import model_option
+        from sil_cli.models.export_command import export
         from sil_cli.models.export_record import described
-        from sil_cli.workflows.export import export
-        from sil_cli.workflows.locate import model_option
 
         result = export(settings, current.reporter)
         table = Table(title=f"Cosine to torch float32 on {result.crops} crops", title_justify="left")

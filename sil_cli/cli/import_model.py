@@ -42,7 +42,7 @@ def command(
         settings = current.settings(
             {"model": {"weights": str(weights), "backbone": backbone, "height": height, "width": width}}
         )
-        from sil_cli.workflows.import_model import import_model
+        from sil_cli.models.import_model import import_model
 
         result = import_model(settings, out)
         current.next_command(

@@ -23,7 +23,7 @@ from sil_cli.cli.session import Session, session
 from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
-    from sil_cli.workflows.results import IndexResult
+    from sil_cli.results import IndexResult
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -154,7 +154,7 @@ def command(
     }
     with session(common(config, device, assignments, as_json, debug), spreads=True) as current:
         settings = current.settings({"gallery": flags, "inference": {"engine": engine}})
-        from sil_cli.workflows.index import index_in_company
+        from sil_cli.gallery.index import index_in_company
 
         result = index_in_company(settings, current.reporter, current.launch)
         if result is None:  # the first process tells

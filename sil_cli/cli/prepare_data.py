@@ -16,8 +16,8 @@ from sil_cli.cli.session import Session, session
 from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
+    from sil_cli.results import PreparedDataset, PrepareResult
     from sil_cli.settings import DataSettings
-    from sil_cli.workflows.results import PreparedDataset, PrepareResult
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -128,9 +128,9 @@ def command(
             }
         )
         if settings.data.protocol is not None:
-            from sil_cli.workflows.protocol import prepare_protocol as prepare_data
+            from sil_cli.preparation.prepare_protocol import prepare_protocol as prepare_data
         else:
-            from sil_cli.workflows.prepare import prepare_data
+            from sil_cli.preparation.prepare import prepare_data
 
         result = prepare_data(settings, current.reporter)
         _show(current, result, settings.data)

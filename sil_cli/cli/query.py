@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
     from rich.console import JustifyMethod
 
+    from sil_cli.query.query_results import FoundMatch, FoundSighting, QueryResult
     from sil_cli.settings import Settings
-    from sil_cli.workflows.query_results import FoundMatch, FoundSighting, QueryResult
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -192,7 +192,7 @@ def command(
                 "--all and --top don't go together.", "The best K from a score on are --min-score S with --top K."
             )
         if settings.query.batch is not None:
-            from sil_cli.workflows.batch_query import refuse_with_batch
+            from sil_cli.query.batch_query import refuse_with_batch
 
             if sheet is not None:  # the settings always name one
                 refuse_with_batch("--sheet")
@@ -202,8 +202,8 @@ def command(
 
 
 def _few(current: Session, settings: Settings) -> None:
-    from sil_cli.workflows.ingest.times import find_zone
-    from sil_cli.workflows.search import search
+    from sil_cli.gallery.ingest.times import find_zone
+    from sil_cli.query.search import search
 
     if settings.query.out is not None:
         raise UsageError("--out is where --batch writes.", "Say --html FILE or --sheet FILE, or --json for a document.")
@@ -226,7 +226,7 @@ def _few(current: Session, settings: Settings) -> None:
 
 
 def _batch(current: Session, settings: Settings) -> None:
-    from sil_cli.workflows.batch_query import query_batch
+    from sil_cli.query.batch_query import query_batch
 
     if current.common.as_json and settings.query.out is None:
         raise UsageError(
@@ -268,7 +268,7 @@ def _show(current: Session, result: QueryResult, shown: Any) -> None:
 
 
 def _print_trail(current: Session, result: QueryResult, shown: Any) -> None:
-    from sil_cli.reporting.trail import duration
+    from sil_cli.report.trajectory import duration
 
     trail = result.trail or []
     columns = {
@@ -286,7 +286,7 @@ def _print_trail(current: Session, result: QueryResult, shown: Any) -> None:
 
 def _length(sighting: FoundSighting) -> str:
     """How long a sighting lasts; nothing for a single moment."""
-    from sil_cli.reporting.trail import duration
+    from sil_cli.report.trajectory import duration
 
     if sighting.start is None or sighting.end is None or sighting.start == sighting.end:
         return ""

@@ -77,7 +77,7 @@ def command(
             "similarity_maps": similarity_maps,
         }
         settings = current.settings({"report": flags})
-        from sil_cli.workflows.report import report
+        from sil_cli.report.report import report
 
         result = report(settings, current.reporter)
         size = f"{result.page_bytes / 1e6:.1f} MB"

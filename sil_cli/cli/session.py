@@ -16,9 +16,9 @@ from rich.markup import escape as escape_markup
 
 from sil_cli.cli.progress import make_reporter
 from sil_cli.cli.terminal import Terminal, escape
+from sil_cli.distributed.launch import ALONE, Launch, read_launch
 from sil_cli.errors import AlreadyToldError, InterruptedWorkError, SilError, UsageError
 from sil_cli.files import concerned
-from sil_cli.launch import ALONE, Launch, read_launch
 from sil_cli.runtime import SilentReporter, termination_as_interrupt
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _together(launch: Launch, *, spreads: bool) -> contextlib.AbstractContextMan
         raise UsageError(
             "torchrun can run `sil train` and `sil index-gallery` only.", "Run this command without torchrun."
         )
-    from sil_cli.workflows.together import one_voice
+    from sil_cli.distributed.command import one_voice
 
     return one_voice(launch)
 

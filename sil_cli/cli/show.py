@@ -15,7 +15,7 @@ from sil_cli.cli.session import Session, session
 from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
-    from sil_cli.workflows.show_results import DuplicateReport, ShownDataset, Spread, StyleGap
+    from sil_cli.report.show_results import DuplicateReport, ShownDataset, Spread, StyleGap
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -94,7 +94,7 @@ def command(
                 }
             }
         )
-        from sil_cli.workflows.show import show
+        from sil_cli.report.show import show
 
         result = show(settings, current.reporter)
         for dataset in result.datasets:

@@ -13,7 +13,7 @@ from sil_cli.cli.session import session
 from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
-    from sil_cli.workflows.results import TrainResult
+    from sil_cli.results import TrainResult
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -109,7 +109,7 @@ def command(
             from sil_cli.settings import read_recipe
 
             read_recipe(settings.train.recipe)
-        from sil_cli.workflows.train import train
+        from sil_cli.training.train import train
 
         result = train(flags, config, current.reporter, launch=current.launch)
         table = Table(title="Trained model", title_justify="left", show_header=False)
@@ -127,7 +127,7 @@ def command(
 
 
 def _next(result: TrainResult, runs: Path) -> str:
-    from sil_cli.workflows.locate import model_option
+    from sil_cli.defaults import model_option
 
     command = f"sil evaluate{model_option(result.run, runs)}"
     if result.target is None:

@@ -23,7 +23,7 @@ from sil_cli.errors import DataError
 from sil_cli.files import one_line, read_bytes, read_json, sha256_of_bytes, write_bytes, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 Split = Literal["train", "query", "gallery"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -142,6 +142,11 @@ class Dataset:
     def image_path(self, record: ImageRecord) -> Path:
         """Where a record's image lies."""
         return self.root / record.path
+
+    def files(self) -> Iterator[Path]:
+        """Its files, the images wherever they lie."""
+        yield from (self.folder / name for name in (MANIFEST_FILE, INFO_FILE))
+        yield from (self.image_path(record) for record in self.records)
 
 
 def count_splits(records: Iterable[ImageRecord]) -> dict[Split, SplitCounts]:

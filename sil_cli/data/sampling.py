@@ -10,7 +10,7 @@ import numpy as np
 from sil_cli.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -128,3 +128,19 @@ def _codes(names: Sequence[str]) -> NDArray[np.int64]:
     """Number the distinct names in sorted order."""
     numbers = {name: number for number, name in enumerate(sorted(set(names)))}
     return np.array([numbers[name] for name in names], dtype=np.int64)
+
+
+def held_out_identities(identities: Iterable[str], share: float, seed: int) -> frozenset[str]:
+    """Which of a training split's identities are kept from training; their order doesn't matter.
+
+    Args:
+        identities: All usable ones: distractors and junk are left out.
+        share: How many, at least one where it is above 0.
+        seed: That of the training.
+    """
+    if share <= 0.0:
+        return frozenset()
+    everyone = sorted(set(identities))
+    count = max(1, round(share * len(everyone)))
+    chosen = np.random.default_rng(seed).permutation(len(everyone))[:count]
+    return frozenset(everyone[index] for index in chosen)

@@ -11,8 +11,8 @@ from sil_cli.evaluation.metrics import score_queries
 from sil_cli.evaluation.pairs import EmbeddingSet
 from sil_cli.evaluation.ranking import rank_matches
 from sil_cli.evaluation.streaming import CHUNK_BYTES
-from sil_cli.retrieval.distance import cosines, product_margin, unit_rows
 from sil_cli.runtime import SilentReporter
+from sil_cli.similarity.distance import cosines, product_margin, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence

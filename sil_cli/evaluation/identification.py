@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from sil_cli.evaluation.pairs import EmbeddingSet
     from sil_cli.evaluation.streaming import Chunk, RetrievalTest
-    from sil_cli.retrieval.scoring import Metric
     from sil_cli.runtime import Reporter
+    from sil_cli.similarity.scoring import Metric
 
 STRANGERS_SHARE = 0.5
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sil_cli.retrieval.scoring import Metric
     from sil_cli.runtime import Reporter
+    from sil_cli.similarity.scoring import Metric
 
 __all__ = ["EmbeddingSet", "QueryScores", "RetrievalScores", "evaluate", "mean_scores", "score_queries"]
 

@@ -3,7 +3,7 @@
 The number of true matches of a query is small, so a match's rank is found by counting: one more than the valid gallery
 images that score higher. The gallery streams past in blocks. Scores come from a matrix product in the embeddings' own
 precision; wherever one is too near a match's exact score to be told apart by it, the pair is scored again in float64
-(`sil_cli.retrieval.scoring`). Therefore:
+(`sil_cli.similarity.scoring`). Therefore:
 
 - the order is that of the exact scores, whatever the blocks, the BLAS library or the number of threads;
 - equal embeddings tie exactly, and ties stand in gallery order;
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sil_cli.evaluation.streaming import Chunk, RetrievalTest
-    from sil_cli.retrieval.scoring import Metric
     from sil_cli.runtime import Reporter
+    from sil_cli.similarity.scoring import Metric
 
 __all__ = ["EmbeddingSet", "MatchRanks", "rank_matches"]
 

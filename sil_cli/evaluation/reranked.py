@@ -14,9 +14,9 @@ import numpy as np
 from sil_cli.evaluation.pairs import PairRules, check_sides
 from sil_cli.evaluation.ranking import MatchRanks
 from sil_cli.evaluation.streaming import CHUNK_BYTES
-from sil_cli.retrieval.distance import unit_rows
-from sil_cli.retrieval.rerank import K1, K2, WEIGHT, KReciprocalDistances
 from sil_cli.runtime import SilentReporter
+from sil_cli.similarity.distance import unit_rows
+from sil_cli.similarity.rerank import K1, K2, WEIGHT, KReciprocalDistances
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

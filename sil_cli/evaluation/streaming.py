@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from sil_cli.evaluation.pairs import PairRules, check_sides
-from sil_cli.retrieval.scoring import make_scorer
 from sil_cli.runtime import SilentReporter, map_threads, threads
+from sil_cli.similarity.scoring import make_scorer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sil_cli.evaluation.pairs import EmbeddingSet
-    from sil_cli.retrieval.scoring import Metric, Operand, Scorer
     from sil_cli.runtime import Reporter
+    from sil_cli.similarity.scoring import Metric, Operand, Scorer
 
 CHUNK_BYTES = 2**27  # of scores held at a time, and of gallery rows
 _TILE_BYTES = 2**20  # of scores shown at a time: half of a core's cache

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from sil_cli.evaluation.pairs import EmbeddingSet
     from sil_cli.evaluation.streaming import Chunk, RetrievalTest
-    from sil_cli.retrieval.scoring import Metric
     from sil_cli.runtime import Reporter
+    from sil_cli.similarity.scoring import Metric
 
 FALSE_ACCEPT_RATES = {"1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}
 BINS = 2**20

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from sil_cli.defaults import RECORD_FILE
 from sil_cli.errors import ModelError, UsageError
 from sil_cli.models.engine import Engine, EngineName, PrecisionName, is_installed, require_library
 from sil_cli.models.export_record import (
@@ -17,7 +18,7 @@ from sil_cli.models.export_record import (
     read_graph,
     record_of_graph,
 )
-from sil_cli.models.record import OTHER_MODEL, RECORD_FILE, WEIGHTS_FILE, ModelRecord, read_record
+from sil_cli.models.record import OTHER_MODEL, WEIGHTS_FILE, ModelRecord, read_record
 from sil_cli.runtime import DeviceName, may_have_accelerator, resolve_device
 
 if TYPE_CHECKING:

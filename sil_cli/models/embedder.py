@@ -10,23 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sil_cli.defaults import RECORD_FILE
 from sil_cli.errors import ModelError
 from sil_cli.files import read_bytes, write_bytes, write_json
-from sil_cli.models.backbones import make_backbone
+from sil_cli.models.backbones import make_backbone, published_normalisation
 from sil_cli.models.pooling import AveragePooling, GeneralisedMeanPooling
-from sil_cli.models.record import (
-    OTHER_MODEL,
-    RECORD_FILE,
-    WEIGHTS_FILE,
-    Architecture,
-    ModelRecord,
-    fingerprint_of,
-    read_record,
-)
+from sil_cli.models.record import OTHER_MODEL, WEIGHTS_FILE, Architecture, ModelRecord, fingerprint_of, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from sil_cli.settings import ModelSettings
 
 
 class Embedder(nn.Module):
@@ -135,3 +130,14 @@ def load_model(folder: Path) -> tuple[Embedder, ModelRecord]:
     except RuntimeError as error:
         raise ModelError(f"{folder / WEIGHTS_FILE} does not fit its own {RECORD_FILE}.", again) from error
     return embedder.eval(), record
+
+
+def architecture(model: ModelSettings) -> Architecture:
+    """What must be known to build the model that the settings ask for.
+
+    Raises:
+        UsageError: There is no such backbone, or timm is not installed.
+    """
+    published = published_normalisation(model.backbone)
+    named = model.model_dump(exclude={"weights", "mean", "std"})
+    return Architecture(**named, mean=model.mean or published.mean, std=model.std or published.std)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sil_cli.defaults import RECORD_FILE
 from sil_cli.errors import ModelError
 from sil_cli.files import read_json, sha256_of_bytes
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 WEIGHTS_FILE = "model.safetensors"
-RECORD_FILE = "model.json"
 OTHER_MODEL = "Point --model at a finished run, or train one with `sil train`."
 
 

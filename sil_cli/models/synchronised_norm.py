@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sil_cli.collectives import gather
+from sil_cli.distributed.collectives import gather
 from sil_cli.errors import UsageError
 from sil_cli.models.precision import widened
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from sil_cli.models.parts import UNDIVIDED, Part
+from sil_cli.distributed.batch_shard import UNDIVIDED, Part
 from sil_cli.models.transfer import to_device
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from sil_cli.distributed.process_group import shares
 from sil_cli.models.extract import embed_batches
-from sil_cli.training.ranks import shares
 from sil_cli.training.sources import pixel_batches
 
 if TYPE_CHECKING:
+    from sil_cli.distributed.process_group import Ranks
     from sil_cli.models.embedder import Embedder
     from sil_cli.runtime import Task
-    from sil_cli.training.ranks import Ranks
 
 BATCH = 128
 

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sil_cli.distributed.process_group import ALONE
 from sil_cli.evaluation.metrics import mean_scores, score_queries
 from sil_cli.evaluation.pairs import EmbeddingSet, PairRules
 from sil_cli.evaluation.ranking import rank_matches
 from sil_cli.training.embed_rows import embed_rows
-from sil_cli.training.ranks import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
 
+    from sil_cli.distributed.process_group import Ranks
     from sil_cli.models.embedder import Embedder
-    from sil_cli.training.ranks import Ranks
     from sil_cli.training.sources import Source
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sil_cli.training.memory import PrototypeMemory
+from sil_cli.distributed.process_group import ALONE
+from sil_cli.training.prototype_memory import PrototypeMemory
 from sil_cli.training.prototypes import centroids, random_directions
-from sil_cli.training.ranks import ALONE
 from sil_cli.training.step import StepOptions, interleaved_step
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from sil_cli.distributed.process_group import Ranks
     from sil_cli.models.embedder import Embedder
-    from sil_cli.models.stylize import Style
+    from sil_cli.models.styles import Style
     from sil_cli.runtime import Reporter
-    from sil_cli.training.descent import Descent
-    from sil_cli.training.ranks import Ranks
+    from sil_cli.training.optimizer_step import Descent
     from sil_cli.training.sources import Source
     from sil_cli.training.step import Batch
 

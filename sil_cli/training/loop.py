@@ -12,17 +12,17 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from sil_cli.distributed.process_group import ALONE
 from sil_cli.errors import InterruptedWorkError, SilError
 from sil_cli.models.extract import to_images
-from sil_cli.models.heap import freed_memory_kept
+from sil_cli.models.malloc_settings import freed_memory_kept
 from sil_cli.models.synchronised_norm import synchronise_norms
+from sil_cli.runs.checkpoint import Selected, TrainingState, from_bytes, save_checkpoint, to_bytes
 from sil_cli.training.augment import erase, flip_and_crop
-from sil_cli.training.checkpoint import Selected, TrainingState, from_bytes, save_checkpoint, to_bytes
-from sil_cli.training.descent import Descent
 from sil_cli.training.divergence import first_not_finite, has_diverged
 from sil_cli.training.held_out import held_out_map
+from sil_cli.training.optimizer_step import Descent
 from sil_cli.training.prefetch import Ahead
-from sil_cli.training.ranks import ALONE
 from sil_cli.training.schedule import learning_rate
 from sil_cli.training.step import Batch
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from sil_cli.distributed.process_group import Ranks
     from sil_cli.models.embedder import Embedder
     from sil_cli.runtime import Reporter, StopRequest
     from sil_cli.training.method import Method
-    from sil_cli.training.ranks import Ranks
     from sil_cli.training.sources import Source
 
 BatchNormMode = Literal["per-process", "synchronised", "frozen"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from sil_cli.training.ranks import ALONE
+from sil_cli.distributed.process_group import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
+    from sil_cli.distributed.process_group import Ranks
     from sil_cli.models.embedder import Embedder
     from sil_cli.runtime import Reporter
-    from sil_cli.training.descent import Descent
-    from sil_cli.training.ranks import Ranks
+    from sil_cli.training.optimizer_step import Descent
     from sil_cli.training.sources import Source
     from sil_cli.training.step import Batch
 

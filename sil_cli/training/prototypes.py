@@ -10,9 +10,9 @@ import safetensors.torch
 import torch
 from torch.nn import functional as F
 
+from sil_cli.distributed.process_group import ALONE
 from sil_cli.errors import DataError, UsageError
 from sil_cli.training.embed_rows import embed_rows
-from sil_cli.training.ranks import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from sil_cli.distributed.process_group import Ranks
     from sil_cli.models.embedder import Embedder
     from sil_cli.runtime import Task
-    from sil_cli.training.ranks import Ranks
     from sil_cli.training.sources import Source
 
 

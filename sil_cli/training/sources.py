@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sil_cli.data.sampling import IdentitySampler
+from sil_cli.data.sampling import IdentitySampler, held_out_identities
+from sil_cli.distributed.batch_shard import UNDIVIDED, Part
 from sil_cli.errors import DataError
-from sil_cli.models.parts import UNDIVIDED, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from sil_cli.data.manifest import ImageRecord
 
@@ -112,19 +112,3 @@ def make_source(
         held_out_identities=[record.identity for _, record in held],
         held_out_cameras=[record.camera for _, record in held],
     )
-
-
-def held_out_identities(identities: Iterable[str], share: float, seed: int) -> frozenset[str]:
-    """Which of a training split's identities are kept from training; their order doesn't matter.
-
-    Args:
-        identities: All usable ones: distractors and junk are left out.
-        share: How many, at least one where it is above 0.
-        seed: That of the training.
-    """
-    if share <= 0.0:
-        return frozenset()
-    everyone = sorted(set(identities))
-    count = max(1, round(share * len(everyone)))
-    chosen = np.random.default_rng(seed).permutation(len(everyone))[:count]
-    return frozenset(everyone[index] for index in chosen)

@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sil_cli.models.parts import UNDIVIDED, Part
+from sil_cli.distributed.batch_shard import UNDIVIDED, Part
 from sil_cli.models.precision import autocast
 from sil_cli.models.transfer import to_device
-from sil_cli.training.apart import norms_apart
+from sil_cli.training.per_domain_norm import norms_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from sil_cli.models.embedder import Embedder
-    from sil_cli.models.stylize import Style
-    from sil_cli.training.descent import Descent
-    from sil_cli.training.memory import PrototypeMemory
+    from sil_cli.models.styles import Style
+    from sil_cli.training.optimizer_step import Descent
+    from sil_cli.training.prototype_memory import PrototypeMemory
 
 StyledPass = Literal["first", "second", "both"]
 

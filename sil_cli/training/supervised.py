@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sil_cli.models.parts import UNDIVIDED, Part
+from sil_cli.distributed.batch_shard import UNDIVIDED, Part
+from sil_cli.distributed.process_group import ALONE
 from sil_cli.models.precision import autocast
 from sil_cli.models.transfer import to_device
-from sil_cli.training.ranks import ALONE
 from sil_cli.training.step import Batch, own_labels
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from sil_cli.distributed.process_group import Ranks
     from sil_cli.models.embedder import Embedder
-    from sil_cli.models.stylize import Style
+    from sil_cli.models.styles import Style
     from sil_cli.runtime import Reporter
-    from sil_cli.training.descent import Descent
-    from sil_cli.training.ranks import Ranks
+    from sil_cli.training.optimizer_step import Descent
     from sil_cli.training.sources import Source
 
 Margin = float | Literal["soft"]

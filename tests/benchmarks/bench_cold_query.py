@@ -24,20 +24,20 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "retrieval"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from clusters import clustered
 
 from sil_cli.data.images import load_image, resize_to
-from sil_cli.data.synthetic.generate import generate_domains
-from sil_cli.data.synthetic.options import SyntheticOptions
-from sil_cli.retrieval.gallery import open_gallery
-from sil_cli.retrieval.store import GalleryEntry
-from sil_cli.retrieval.tuning import refresh_index
-from sil_cli.retrieval.writer import gallery_writer
+from sil_cli.gallery.index import index_gallery
+from sil_cli.gallery.kept_model import load_for_gallery
+from sil_cli.gallery.reader import open_gallery
+from sil_cli.gallery.store import GalleryEntry
+from sil_cli.gallery.tuning import refresh_index
+from sil_cli.gallery.writer import gallery_writer
 from sil_cli.runtime import SilentReporter, cpu_count
 from sil_cli.settings import load_settings
-from sil_cli.workflows.engine import load_for_gallery
-from sil_cli.workflows.index import index_gallery
+from sil_cli.synthetic.generate import generate_domains
+from sil_cli.synthetic.options import SyntheticOptions
 
 PORTION = 16_384
 

@@ -21,9 +21,9 @@ import numpy as np
 from bench_metrics import SIZES, make_case
 
 from sil_cli.data.manifest import ImageRecord
-from sil_cli.evaluation.details import write_details
-from sil_cli.evaluation.examine import PAIRS, Subject, examine
 from sil_cli.evaluation.ranking import EmbeddingSet, rank_matches
+from sil_cli.evaluation.report_data import PAIRS, Subject, examine
+from sil_cli.evaluation.report_files import write_details
 
 
 def records(side: EmbeddingSet, split: str) -> list[ImageRecord]:

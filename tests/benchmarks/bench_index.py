@@ -23,15 +23,15 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "retrieval"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from clusters import clustered
 from galleries import Notes
 
-from sil_cli.retrieval.approximate import cells_factory, graph_factory
-from sil_cli.retrieval.gallery import open_gallery
-from sil_cli.retrieval.searching import Searcher
-from sil_cli.retrieval.store import GalleryEntry
-from sil_cli.retrieval.writer import existing_writer, gallery_writer
+from sil_cli.gallery.approximate import cells_factory, graph_factory
+from sil_cli.gallery.reader import open_gallery
+from sil_cli.gallery.store import GalleryEntry
+from sil_cli.gallery.vector_search import Searcher
+from sil_cli.gallery.writer import existing_writer, gallery_writer
 
 BATCH = 16_384
 DEPTH = 10

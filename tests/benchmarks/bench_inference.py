@@ -30,11 +30,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from sil_cli.data.synthetic.generate import generate_domains
-from sil_cli.data.synthetic.options import SyntheticOptions
+from sil_cli.gallery.index import index_gallery
 from sil_cli.models.embedder import Embedder, load_model, save_model
 from sil_cli.models.engine import SAME_MODEL, thread_count
 from sil_cli.models.export import export_onnx
+from sil_cli.models.export_crops import crops_of, given_crops
 from sil_cli.models.export_record import ExportRecord
 from sil_cli.models.onnx_engine import OnnxRuntimeEngine
 from sil_cli.models.openvino_engine import OpenVinoEngine
@@ -43,8 +43,8 @@ from sil_cli.models.record import Architecture, ModelRecord
 from sil_cli.models.torch_engine import make_torch_engine
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import load_settings
-from sil_cli.workflows.export_crops import crops_of, given_crops
-from sil_cli.workflows.index import index_gallery
+from sil_cli.synthetic.generate import generate_domains
+from sil_cli.synthetic.options import SyntheticOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,14 +20,14 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "retrieval"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from clusters import clustered
 
-from sil_cli.retrieval.filters import Filter
-from sil_cli.retrieval.gallery import open_gallery
-from sil_cli.retrieval.health import check_files
-from sil_cli.retrieval.store import GalleryEntry
-from sil_cli.retrieval.writer import existing_writer
+from sil_cli.gallery.filters import Filter
+from sil_cli.gallery.health import check_files
+from sil_cli.gallery.reader import open_gallery
+from sil_cli.gallery.store import GalleryEntry
+from sil_cli.gallery.writer import existing_writer
 
 BATCH = 1024
 

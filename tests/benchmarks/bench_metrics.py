@@ -21,8 +21,8 @@ import numpy as np
 from sklearn.metrics import average_precision_score
 
 from sil_cli.evaluation.metrics import EmbeddingSet, evaluate
+from sil_cli.evaluation.scoring import score_sides
 from sil_cli.runtime import SilentReporter
-from sil_cli.workflows.scoring import score_sides
 
 SIZES = {  # queries, gallery images, identities, cameras
     "small": (500, 3000, 150, 6),

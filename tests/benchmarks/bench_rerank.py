@@ -19,9 +19,9 @@ import numpy as np
 from bench_metrics import SIZES, make_case
 from dense_rerank import dense_k_reciprocal, squared_by_product
 
-from sil_cli.retrieval.distance import unit_rows
-from sil_cli.retrieval.rerank import KReciprocalDistances
 from sil_cli.runtime import SilentReporter, cpu_count
+from sil_cli.similarity.distance import unit_rows
+from sil_cli.similarity.rerank import KReciprocalDistances
 
 CHUNK = 256
 

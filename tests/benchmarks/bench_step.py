@@ -35,12 +35,12 @@ from sil_cli.models.arithmetic import keep_wrong_layers_in_float32
 from sil_cli.models.compiled import compile_backbone
 from sil_cli.models.convolution_products import multiply_where_quicker
 from sil_cli.models.embedder import Embedder
-from sil_cli.models.heap import freed_memory_kept
+from sil_cli.models.malloc_settings import freed_memory_kept
 from sil_cli.models.precision import wants_bfloat16
 from sil_cli.models.record import IMAGENET_MEAN, IMAGENET_STD, Architecture
-from sil_cli.models.stylize import UniformBatchStyle
-from sil_cli.training.descent import Descent
-from sil_cli.training.memory import PrototypeMemory
+from sil_cli.models.styles import UniformBatchStyle
+from sil_cli.training.optimizer_step import Descent
+from sil_cli.training.prototype_memory import PrototypeMemory
 from sil_cli.training.step import Batch, StepOptions, interleaved_step
 
 IDENTITIES = 700

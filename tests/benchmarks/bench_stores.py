@@ -23,13 +23,12 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parents[1] / "retrieval"))
 from clusters import clustered
 from milvus_server import MilvusServer
 
-from sil_cli.retrieval.filters import Filter
-from sil_cli.retrieval.records import GalleryEntry
-from sil_cli.retrieval.stores import open_store
+from sil_cli.gallery.filters import Filter
+from sil_cli.gallery.records import GalleryEntry
+from sil_cli.gallery.stores import open_store
 
 BATCH, K = 1024, 10
 SHARES = {"all": 1.0, "half": 0.5, "tenth": 0.1, "percent": 0.01, "permille": 0.001}

@@ -1,6 +1,6 @@
 """k-reciprocal re-ranking as it is usually computed: dense N×N arrays, one image after another.
 
-The oracle of tests/retrieval/test_rerank.py and the baseline of bench_rerank.py.
+The oracle of tests/similarity/test_rerank.py and the baseline of bench_rerank.py.
 """
 
 from __future__ import annotations

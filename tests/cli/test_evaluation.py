@@ -14,7 +14,7 @@ from data_set_trees import viper
 
 from sil_cli.data.manifest import load_dataset
 from sil_cli.evaluation.calibration import Calibration, read_calibration
-from sil_cli.training.run_folder import read_facts
+from sil_cli.runs.run_folder import read_facts
 
 
 def assert_told(outcome: Outcome, code: int, *words: str) -> None:
@@ -226,7 +226,7 @@ class TestCalibrate:
             if path.is_dir() and path.name not in {source.name for source in read_facts(run).sources}
         )
         assert_told(sil("calibrate", "--model", run, "--on", target), 1, "too few for a threshold", "1,000 pairs")
-        monkeypatch.setattr("sil_cli.workflows.calibrate.FEWEST_PAIRS", 1)  # the tiny world has some 400 pairs
+        monkeypatch.setattr("sil_cli.evaluation.calibrate.FEWEST_PAIRS", 1)  # the tiny world has some 400 pairs
         outcome = sil("calibrate", "--model", run, "--on", target, "--json")
         made = read_calibration(run)
         assert made.fingerprint == json.loads((run / "model.json").read_text())["fingerprint"]
@@ -236,7 +236,7 @@ class TestCalibrate:
         assert checked["match"]["threshold"] == made.match
 
     def test_people_who_were_learnt_are_never_among_them(self, run) -> None:
-        from sil_cli.workflows.calibrate import _not_learnt
+        from sil_cli.evaluation.calibrate import _not_learnt
 
         facts = read_facts(run)
         dataset = load_dataset(Path(facts.sources[0].folder))
@@ -247,7 +247,7 @@ class TestCalibrate:
         assert not any(record.distractor or record.junk for record in kept)
 
     def test_people_held_out_of_training_are_among_them(self, in_world, tmp_path) -> None:
-        from sil_cli.workflows.calibrate import _not_learnt
+        from sil_cli.evaluation.calibrate import _not_learnt
 
         run = tmp_path / "held"
         flags = ["--set", "train.select=held-out", "--set", "train.held_out=0.5", "--set", "train.calibrate=false"]

@@ -20,9 +20,8 @@ import pytest
 from commands import sil
 
 from sil_cli.cli.gallery import remove
+from sil_cli.gallery import filtering, vector_files
 from sil_cli.models.embedder import load_model, save_model
-from sil_cli.retrieval import vector_files
-from sil_cli.workflows import filtering
 
 COMMANDS = ("info", "verify", "repair", "compact", "remove", "export", "rebuild", "tune")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from commands import TINY_TRAIN_FLAGS, sil
 
-from sil_cli.training import checkpoint
+from sil_cli.runs import checkpoint
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 from commands import piped, sil, start_sil
 from PIL import Image
 
+from sil_cli.gallery.reader import open_gallery
 from sil_cli.models.embedder import load_model, save_model
-from sil_cli.retrieval.gallery import open_gallery
 
 
 def picture(path: Path, seed: int = 0, **saved) -> Path:
@@ -449,7 +449,7 @@ class TestBadInput:
         def interrupted(*_, **__) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("sil_cli.retrieval.tuning.refresh_index", interrupted)
+        monkeypatch.setattr("sil_cli.gallery.tuning.refresh_index", interrupted)
         outcome = sil("index-gallery", "crops")
         assert outcome.code == 130
         assert "Stopped with 6 images in gallery; all of them can be searched." in outcome.error

@@ -14,8 +14,8 @@ import pytest
 from commands import piped, sil, start_sil
 from PIL import Image
 
-from sil_cli.retrieval.gallery import open_gallery
-from sil_cli.retrieval.writer import gallery_writer
+from sil_cli.gallery.reader import open_gallery
+from sil_cli.gallery.writer import gallery_writer
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from commands import sil
 
 KILLED = """
 import os
-from sil_cli.workflows import gallery_copy
+from sil_cli.gallery import copying as gallery_copy
 real, portions = gallery_copy._Copying.copy, []
 def copy(self, ids):
     if len(portions) == 2:
@@ -136,7 +136,7 @@ def test_a_copy_beside_another_model_makes_nothing(store, tmp_path):
 @pytest.mark.parametrize("back", [False, True])
 def test_a_copy_that_stopped_goes_on(where, store, monkeypatch, back):
     """By Ctrl-C, in either direction."""
-    from sil_cli.workflows import gallery_copy
+    from sil_cli.gallery import copying as gallery_copy
 
     ends = ["gallery", store]
     if back:

@@ -13,7 +13,7 @@ from odd_process import COMMIT
 from PIL import Image
 from torchrun import end, errors_in, only_error_in, start_torchrun, wait_for
 
-from sil_cli.retrieval.stores import open_store
+from sil_cli.gallery.stores import open_store
 
 IMAGES = 45
 BATCH = 4

@@ -11,13 +11,13 @@ import pytest
 from sil_cli.data.manifest import ImageRecord
 from sil_cli.errors import ModelError
 from sil_cli.evaluation.curves import cmc_curve, precision_recall_curve
-from sil_cli.evaluation.details import ARRAYS_FILE, DETAILS_FILE, read_details, write_details
-from sil_cli.evaluation.examine import Subject, examine, notable, sample_identities
 from sil_cli.evaluation.histograms import BINS, CAMERAS, TOP, camera_pairs, study_pairs
 from sil_cli.evaluation.metrics import EmbeddingSet, score_queries
 from sil_cli.evaluation.ranking import rank_matches
+from sil_cli.evaluation.report_data import Subject, examine, notable, sample_identities
+from sil_cli.evaluation.report_files import ARRAYS_FILE, DETAILS_FILE, read_details, write_details
 from sil_cli.files import sha256_of_file
-from sil_cli.retrieval.distance import unit_rows
+from sil_cli.similarity.distance import unit_rows
 
 SUBJECT = Subject("f" * 64, "target", "data/target", "../../data/target", "0" * 64, generated=True)
 
@@ -182,8 +182,8 @@ def test_positions_point_to_the_right_images():
 
 
 def test_a_large_target_is_seen_through_a_seeded_sample(monkeypatch):
-    monkeypatch.setattr("sil_cli.evaluation.examine.FEWEST_QUERIES", 5)
-    monkeypatch.setattr("sil_cli.evaluation.examine.NOTABLE", 2)
+    monkeypatch.setattr("sil_cli.evaluation.report_data.FEWEST_QUERIES", 5)
+    monkeypatch.setattr("sil_cli.evaluation.report_data.NOTABLE", 2)
     query, gallery = make_sides(4, queries=60)
     one, again, other = (examined(query, gallery, pairs=20 * len(gallery), seed=seed) for seed in (1, 1, 2))
     assert one.record == again.record

@@ -258,7 +258,7 @@ def test_ten_million_gallery_rows_are_streamed(tmp_path):
                  query_embeddings=query, query_identities=np.arange(5))
         del raw, people, noise
         resource.setrlimit(resource.RLIMIT_DATA, (3 * 2**29, 3 * 2**29))
-        from sil_cli.workflows.scoring import score_sides
+        from sil_cli.evaluation.scoring import score_sides
         scored = score_sides(*read_embeddings(path), metric="cosine", reporter=SilentReporter())
         assert scored.means.gallery == count
         assert scored.means.cmc[10] > 0.5

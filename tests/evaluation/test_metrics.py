@@ -20,8 +20,8 @@ from sil_cli.evaluation.metrics import (
 )
 from sil_cli.evaluation.ranking import MatchRanks, rank_matches
 from sil_cli.evaluation.streaming import make_test, run_test
-from sil_cli.retrieval.distance import unit_rows
-from sil_cli.retrieval.scoring import CosineScorer
+from sil_cli.similarity.distance import unit_rows
+from sil_cli.similarity.scoring import CosineScorer
 
 
 def oracle(query: EmbeddingSet, gallery: EmbeddingSet, metric: str):

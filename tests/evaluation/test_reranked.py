@@ -12,7 +12,7 @@ from sil_cli.errors import DataError
 from sil_cli.evaluation.metrics import EmbeddingSet, mean_scores, score_queries
 from sil_cli.evaluation.ranking import rank_matches
 from sil_cli.evaluation.reranked import rank_reranked
-from sil_cli.retrieval.distance import unit_rows
+from sil_cli.similarity.distance import unit_rows
 
 
 def side(seed: int, count: int, *, junk: bool, dtype=np.float32) -> EmbeddingSet:

@@ -13,10 +13,10 @@ from sil_cli.models.backbones.staged import StagedChain
 from sil_cli.models.compiled import obstacle_to_compiling
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.record import Architecture
-from sil_cli.models.stylize import UniformBatchStyle
-from sil_cli.training.apart import norms_apart
-from sil_cli.training.descent import Descent
-from sil_cli.training.memory import PrototypeMemory
+from sil_cli.models.styles import UniformBatchStyle
+from sil_cli.training.optimizer_step import Descent
+from sil_cli.training.per_domain_norm import norms_apart
+from sil_cli.training.prototype_memory import PrototypeMemory
 from sil_cli.training.step import Batch, StepOptions, interleaved_step
 
 EAGER = {"backend": "aot_eager"}

@@ -15,13 +15,13 @@ from sil_cli.errors import InterruptedWorkError
 from sil_cli.models.compiled import compile_backbone, obstacle_to_compiling
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.record import Architecture
-from sil_cli.models.stylize import StyleName, UniformBatchStyle, make_style
+from sil_cli.models.styles import StyleName, UniformBatchStyle, make_style
+from sil_cli.runs.checkpoint import load_checkpoint
 from sil_cli.runtime import SilentReporter
-from sil_cli.training.checkpoint import load_checkpoint
-from sil_cli.training.descent import Descent
 from sil_cli.training.interleaved import Interleaved
 from sil_cli.training.loop import Training
-from sil_cli.training.memory import PrototypeMemory
+from sil_cli.training.optimizer_step import Descent
+from sil_cli.training.prototype_memory import PrototypeMemory
 from sil_cli.training.step import Batch, StepOptions, interleaved_step
 from sil_cli.training.supervised import SupervisedOptions, supervised_step
 

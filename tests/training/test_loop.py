@@ -10,9 +10,9 @@ from tiny_network import tiny_embedder
 
 from sil_cli.data.manifest import ImageRecord
 from sil_cli.errors import InterruptedWorkError, ModelError, SilError
-from sil_cli.models.stylize import UniformBatchStyle
+from sil_cli.models.styles import UniformBatchStyle
+from sil_cli.runs.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from sil_cli.runtime import SilentReporter, StopRequest
-from sil_cli.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from sil_cli.training.held_out import held_out_map
 from sil_cli.training.interleaved import Interleaved
 from sil_cli.training.loop import LoopOptions, Training

@@ -12,9 +12,9 @@ import pytest
 import torch
 from tiny_network import DIMENSION, tiny_embedder
 
-from sil_cli.models.stylize import StyleName, make_style
-from sil_cli.training.descent import Descent
-from sil_cli.training.memory import PrototypeMemory
+from sil_cli.models.styles import StyleName, make_style
+from sil_cli.training.optimizer_step import Descent
+from sil_cli.training.prototype_memory import PrototypeMemory
 from sil_cli.training.step import Batch, StepOptions, interleaved_step
 from sil_cli.training.supervised import SupervisedOptions, supervised_step
 

@@ -10,9 +10,9 @@ from tiny_network import tiny_embedder
 
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.record import Architecture
-from sil_cli.models.stylize import OwnStyle, UniformBatchStyle, make_style
-from sil_cli.training.descent import Descent
-from sil_cli.training.memory import PrototypeMemory
+from sil_cli.models.styles import OwnStyle, UniformBatchStyle, make_style
+from sil_cli.training.optimizer_step import Descent
+from sil_cli.training.prototype_memory import PrototypeMemory
 from sil_cli.training.step import Batch, StepOptions, interleaved_step
 
 TEMPERATURE, MOMENTUM, RATE, DECAY = 0.05, 0.2, 3.5e-4, 5e-4

@@ -8,9 +8,9 @@ from tiny_network import DIMENSION, tiny_embedder
 
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.record import IMAGENET_MEAN, IMAGENET_STD, Architecture
-from sil_cli.models.stylize import UniformBatchStyle
-from sil_cli.training.descent import Descent
-from sil_cli.training.memory import PrototypeMemory
+from sil_cli.models.styles import UniformBatchStyle
+from sil_cli.training.optimizer_step import Descent
+from sil_cli.training.prototype_memory import PrototypeMemory
 from sil_cli.training.step import Batch, StepOptions, interleaved_step
 
 RATE, DECAY, IDENTITIES = 3.5e-4, 5e-4, 5

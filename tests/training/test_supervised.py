@@ -7,8 +7,8 @@ import pytest
 import torch
 from tiny_network import tiny_embedder
 
-from sil_cli.models.stylize import UniformBatchStyle
-from sil_cli.training.descent import Descent
+from sil_cli.models.styles import UniformBatchStyle
+from sil_cli.training.optimizer_step import Descent
 from sil_cli.training.step import Batch
 from sil_cli.training.supervised import Supervised, SupervisedOptions, batch_hard_triplet_loss, supervised_step
 

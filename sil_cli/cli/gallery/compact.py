@@ -27,7 +27,7 @@ def command(
     """Merge a gallery's files, and delete every trace of what was removed, and what `repair` set aside."""
     with session(common(config, device, assignments, as_json, debug)) as current:
         settings = current.settings({"gallery": {"folder": gallery, "store": store}})
-        from sil_cli.workflows.gallery_care import compact_gallery
+        from sil_cli.gallery.care import compact_gallery
 
         result = compact_gallery(settings, current.reporter)
         sizes = ""

@@ -38,7 +38,7 @@ def command(
     """Copy a gallery from one store to another; goes on where it was stopped, and checks what arrived."""
     with session(common(config, device, assignments, as_json, debug)) as current:
         settings = current.settings({"gallery": {"folder": gallery}})
-        from sil_cli.workflows.gallery_copy import copy_gallery
+        from sil_cli.gallery.copying import copy_gallery
 
         result = copy_gallery(settings, origin, target, current.reporter)
         current.next_command(

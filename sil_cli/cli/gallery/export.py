@@ -51,7 +51,7 @@ def command(
     with session(common(config, device, assignments, as_json, debug)) as current:
         chosen = filter_flags(camera, exclude_camera, after, before, identity, where)
         settings = current.settings({"gallery": {"folder": gallery, "store": store}, "query": {"filter": chosen}})
-        from sil_cli.workflows.gallery_export import export_gallery
+        from sil_cli.gallery.export import export_gallery
 
         result = export_gallery(settings, out, current.reporter)
         files = " and ".join(str(path) for path in result.files)

@@ -30,7 +30,7 @@ def command(
     """Say what a gallery holds, how it is searched, and what was removed from it."""
     with session(common(config, device, assignments, as_json, debug)) as current:
         settings = current.settings({"gallery": {"folder": gallery, "store": store}})
-        from sil_cli.workflows.gallery_care import gallery_info
+        from sil_cli.gallery.care import gallery_info
 
         result = gallery_info(settings)
         name = result.gallery if result.store is None else result.store

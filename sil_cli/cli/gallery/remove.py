@@ -66,7 +66,7 @@ def command(
     with session(common(config, device, assignments, as_json, debug)) as current:
         chosen = filter_flags(camera, exclude_camera, after, before, identity, where)
         settings = current.settings({"gallery": {"folder": gallery, "store": store}, "query": {"filter": chosen}})
-        from sil_cli.workflows.gallery_care import remove_entries
+        from sil_cli.gallery.care import remove_entries
 
         result = remove_entries(
             settings,

@@ -36,7 +36,7 @@ def command(
     """Drop what is broken in a gallery, keep all else, and say exactly what is lost and how to bring it back."""
     with session(common(config, device, assignments, as_json, debug)) as current:
         settings = current.settings({"gallery": {"folder": gallery}})
-        from sil_cli.workflows.gallery_care import repair_gallery
+        from sil_cli.gallery.care import repair_gallery
 
         result = repair_gallery(settings, current.reporter, trust=trust)
         for name, what in result.files.items():

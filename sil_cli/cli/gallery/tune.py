@@ -43,7 +43,7 @@ def command(
     """Measure recall and time of indexes on the gallery's own vectors, and keep the quickest that is good enough."""
     with session(common(config, device, assignments, as_json, debug)) as current:
         settings = current.settings({"gallery": {"folder": gallery}})
-        from sil_cli.workflows.gallery_care import tune_gallery
+        from sil_cli.gallery.care import tune_gallery
 
         result = tune_gallery(settings, current.reporter, recall=recall, factories=tuple(index or ()))
         table = Table(title=f"Gallery {escape(result.gallery)}", title_justify="left")

@@ -41,7 +41,7 @@ def command(
     """Prove that a gallery is whole: checksums, one vector an entry, a sample embedded again. Code 1 if it isn't."""
     with session(common(config, device, assignments, as_json, debug)) as current:
         settings = current.settings({"gallery": {"folder": gallery, "store": store}, "inference": {"engine": engine}})
-        from sil_cli.workflows.gallery_care import verify_gallery
+        from sil_cli.gallery.care import verify_gallery
 
         result = verify_gallery(settings, current.reporter)
         table = Table(title=f"Gallery {escape(result.gallery)}", title_justify="left", show_header=False)

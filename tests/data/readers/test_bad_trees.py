@@ -21,10 +21,10 @@ from sil_cli.data.published import publication
 from sil_cli.data.readers import READERS
 from sil_cli.data.readers.recognise import recognise
 from sil_cli.errors import DataError
+from sil_cli.preparation.prepare import prepare_data
+from sil_cli.preparation.read_raw import read_raw
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import DataSettings, Settings
-from sil_cli.workflows.prepare import prepare_data
-from sil_cli.workflows.read_raw import read_raw
 
 NAMES = [
     f"{person}/{person}_c{camera}_{n}.jpg" for person in ("anna", "ben", "cleo") for camera in (1, 2) for n in (1, 2)

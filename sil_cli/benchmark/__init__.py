@@ -1,0 +1,1 @@
+"""Benchmark: a whole protocol of trainings and evaluations in one table."""

@@ -1,0 +1,287 @@
+"""`sil benchmark`: prepare, train and evaluate every case of a protocol, and set the table beside the published one."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from sil_cli.benchmark.results import BenchmarkResult, Difference, MethodScores, RunScores
+from sil_cli.data.manifest import load_dataset
+from sil_cli.data.published_results import published_results
+from sil_cli.defaults import is_finished, split_folders
+from sil_cli.errors import InterruptedWorkError, UsageError, did_you_mean
+from sil_cli.evaluation.comparison import paired_difference
+from sil_cli.evaluation.evaluate import TEST_SET
+from sil_cli.evaluation.evaluate_targets import Spread, TargetScores, score_target, spread
+from sil_cli.files import write_json, write_text
+from sil_cli.models.record import read_record
+from sil_cli.preparation.prepare_protocol import plan_of, prepare_protocol
+from sil_cli.report.score_table import Score, ScoreRow, ScoreTable
+from sil_cli.runs.checkpoint import checkpoints
+from sil_cli.runs.run_folder import FACTS_FILE, read_facts
+from sil_cli.settings import load_settings, merge
+from sil_cli.training.run_settings import SECTIONS, kept_settings, refuse_other_settings, settings_to_begin
+from sil_cli.training.train import refuse_other_data, train
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from sil_cli.data.plan import ProtocolPlan
+    from sil_cli.data.protocol import Protocol
+    from sil_cli.runtime import Reporter
+    from sil_cli.settings import Settings
+
+SCORES_FILE = "scores.json"
+RECIPE_METHOD = "recipe"
+"""What the one method is called where none is named: the recipe's own settings."""
+
+OF_THE_BENCHMARK = ("run", "sources", "seed", "resume")
+"""Settings of a training that a benchmark chooses for each of its own."""
+
+MEAN = "mean"
+"""The column of the mean over all targets."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training of a benchmark, and what it is tested on.
+
+    Attributes:
+        run: Its run folder.
+        changes: The method's settings.
+    """
+
+    method: str
+    case: str
+    seed: int
+    run: Path
+    protocol: Protocol
+    changes: Mapping[str, Any]
+
+
+def benchmark(flags: dict[str, Any], config: Path | None, reporter: Reporter) -> BenchmarkResult:
+    """Run a protocol; what is finished already is taken as it stands, so that a second call goes on.
+
+    Raises:
+        UsageError: The protocol, a case or a method is unknown, or an option is the benchmark's own to choose.
+        SilError: A step of it failed, with what to do.
+    """
+    for key in OF_THE_BENCHMARK:
+        if key in flags.get("train", {}):
+            raise UsageError(f"A benchmark sets train.{key} itself.", "Leave it out; seeds are named by --seeds.")
+    settings = load_settings(flags=flags, config=config)
+    name = settings.data.protocol
+    if name is None:
+        raise UsageError("No protocol is named.", "Say `sil benchmark generated`, or `sil benchmark p3 ROOT`.")
+    plan, cases = plan_of(name, settings.data)
+    methods = chosen_methods(plan, settings.benchmark.methods)
+    prepare_protocol(settings, reporter)
+    folder = settings.benchmark.out / name.removesuffix(".toml").rpartition("/")[2]
+    jobs = [
+        Job(method, case, seed, folder / method / case / f"seed-{seed}", plan.protocol(case), changes)
+        for seed in settings.benchmark.seeds
+        for case in cases
+        for method, changes in methods.items()
+    ]
+    runs = []
+    try:
+        for number, job in enumerate(jobs, start=1):
+            reporter.note(f"Run {number} of {len(jobs)}: {job.method}, {job.case} left out, seed {job.seed}.")
+            runs.append(_run(job, flags, config, settings, reporter))
+    except (InterruptedWorkError, KeyboardInterrupt):
+        raise InterruptedWorkError(
+            f"Stopped in run {len(runs) + 1} of {len(jobs)}; what is done is kept in {folder}.",
+            "Run the same command again to go on.",
+        ) from None
+    return _finish(folder, plan, runs, reporter)
+
+
+def chosen_methods(plan: ProtocolPlan, wanted: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The settings of each method to compare, in the order in which they are named.
+
+    Raises:
+        UsageError: One is unknown.
+    """
+    text = (resources.files("sil_cli") / "comparison" / "methods.toml").read_text(encoding="utf-8")
+    known: dict[str, dict[str, Any]] = tomllib.loads(text) | plan.methods
+    names = list(wanted or plan.methods)
+    for name in names:
+        if name not in known:
+            raise UsageError(f"There is no method '{name}'.", did_you_mean(name, known))
+    return {name: known[name] for name in names} or {RECIPE_METHOD: {}}
+
+
+def _run(job: Job, flags: dict[str, Any], config: Path | None, settings: Settings, reporter: Reporter) -> RunScores:
+    """Train and test one job, as far as that is not done yet."""
+    data = settings.data.folder
+    _train(job, [data / source for source in job.protocol.sources], flags, config, reporter)
+    for path in checkpoints(job.run):  # of a run that has finished: with hundreds of runs they would fill the disk
+        path.unlink(missing_ok=True)
+    manifests = {target: _manifests(data / target) for target in job.protocol.targets}
+    evaluated = settings.evaluate.model_dump(mode="json", exclude={"model", "target"})
+    key = {
+        "fingerprint": read_record(job.run).fingerprint,
+        "manifests": manifests,
+        "evaluate": evaluated,
+        "rerank": settings.rerank.model_dump(mode="json") if settings.evaluate.rerank else None,
+        "inference": settings.inference.model_dump(mode="json"),
+    }
+    known = _known(job.run / SCORES_FILE, key)
+    if known is not None:
+        return known
+    model = settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update={"model": job.run})})
+    targets = [score_target(model, data / target, reporter) for target in job.protocol.targets]
+    scores = RunScores(method=job.method, case=job.case, seed=job.seed, run=job.run, key=key, targets=targets)
+    write_json(job.run / SCORES_FILE, scores.model_dump(mode="json"))
+    return scores
+
+
+def _train(job: Job, sources: list[Path], flags: dict[str, Any], config: Path | None, reporter: Reporter) -> None:
+    """Train a job's model, or go on with it, unless it has finished; never take another run for it."""
+    own = {"train": {"run": job.run, "sources": sources, "seed": job.seed}}
+    wanted = merge(merge(flags, dict(job.changes)), own)  # the method's settings stand above all others
+    if not (job.run / FACTS_FILE).is_file():
+        train(wanted, config, reporter, job.protocol)
+        return
+    datasets = [load_dataset(source) for source in sources]
+    now, _ = settings_to_begin(wanted, config, datasets, job.protocol)
+    fix = "Set it back to go on with these runs, or name another folder with --out DIR."
+    refuse_other_settings(_all_but_paths(now), now, kept_settings(job.run), job.run, fix)
+    refuse_other_data(datasets, read_facts(job.run), job.run)
+    if not is_finished(job.run):
+        of_this_machine = {section: values for section, values in flags.items() if section not in SECTIONS}
+        train(of_this_machine | {"train": {"run": job.run, "resume": True}}, config, reporter)
+
+
+def _all_but_paths(settings: Settings) -> dict[str, Any]:
+    """All that a run must have begun with; of its sources the manifests are compared, of its recipe the settings."""
+    values = settings.model_dump(include=set(SECTIONS))
+    for key in ("sources", "recipe"):
+        del values["train"][key]
+    return values
+
+
+def _manifests(target: Path) -> list[str]:
+    return [load_dataset(folder).info.manifest_sha256 for folder in split_folders(target) or [target]]
+
+
+def _known(path: Path, key: dict[str, Any]) -> RunScores | None:
+    """The scores of an earlier call, if they are of the same model, data and conditions."""
+    try:
+        scores = RunScores.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    return scores if scores.key == key else None
+
+
+def _finish(folder: Path, plan: ProtocolPlan, runs: list[RunScores], reporter: Reporter) -> BenchmarkResult:
+    """Average, compare and write the tables."""
+    targets = list(dict.fromkeys(target.target for run in runs for target in run.targets))
+    methods = [_method_scores(name, runs) for name in dict.fromkeys(run.method for run in runs)]
+    table = score_table(plan, targets, methods, runs)
+    files = {"csv": table.as_csv(), "md": table.as_markdown(), "tex": table.as_latex()}
+    for suffix, text in files.items():
+        write_text(folder / f"table.{suffix}", text)
+    result = BenchmarkResult(
+        protocol=plan.name,
+        folder=folder,
+        targets=targets,
+        methods=methods,
+        differences=_differences(runs),
+        runs=runs,
+        tables=[folder / f"table.{suffix}" for suffix in files],
+        results=folder / "results.json",
+    )
+    write_json(result.results, result.model_dump(mode="json"))
+    if any(split.trained_on_target for run in runs for target in run.targets for split in target.splits):
+        reporter.warn("A model was trained on its target: these numbers do not show generalisation.")
+    return result
+
+
+def _method_scores(method: str, runs: Sequence[RunScores]) -> MethodScores:
+    """Means over the seeds, by target and over all targets."""
+    own = [run for run in runs if run.method == method]
+    by_target: dict[str, list[TargetScores]] = {}
+    for run in own:
+        for target in run.targets:
+            by_target.setdefault(target.target, []).append(target)
+    seeds = list(dict.fromkeys(run.seed for run in own))
+    per_seed = [[target for run in own if run.seed == seed for target in run.targets] for seed in seeds]
+    return MethodScores(
+        method=method,
+        seeds=seeds,
+        mAP={name: spread([each.mAP.mean for each in scores]) for name, scores in by_target.items()},
+        rank1={name: spread([each.cmc[1].mean for each in scores]) for name, scores in by_target.items()},
+        mean_mAP=spread([sum(each.mAP.mean for each in scores) / len(scores) for scores in per_seed]),
+        mean_rank1=spread([sum(each.cmc[1].mean for each in scores) / len(scores) for scores in per_seed]),
+    )
+
+
+def _differences(runs: Sequence[RunScores]) -> list[Difference]:
+    """Every method against the first, paired by target and seed."""
+    names = list(dict.fromkeys(run.method for run in runs))
+    values: dict[str, dict[tuple[int, str], tuple[float, float]]] = {name: {} for name in names}
+    for run in runs:
+        for target in run.targets:
+            values[run.method][run.seed, target.target] = (target.mAP.mean, target.cmc[1].mean)
+    baseline = names[0]
+    differences = []
+    for name in names[1:]:
+        pairs = sorted(values[name].keys() & values[baseline].keys())
+        for at, metric in enumerate(("mAP", "rank1")):
+            found = paired_difference(
+                [values[name][pair][at] for pair in pairs], [values[baseline][pair][at] for pair in pairs]
+            )
+            differences.append(
+                Difference(
+                    method=name,
+                    baseline=baseline,
+                    metric=metric,
+                    mean=found.mean,
+                    low=found.low,
+                    high=found.high,
+                    pairs=found.pairs,
+                )
+            )
+    return differences
+
+
+def score_table(
+    plan: ProtocolPlan, targets: Sequence[str], methods: Sequence[MethodScores], runs: Sequence[RunScores]
+) -> ScoreTable:
+    """What was measured here, and below it what others report for the same protocol and targets."""
+    rows = [_own_row(method, next(run for run in runs if run.method == method.method)) for method in methods]
+    reported: dict[tuple[str, str, str, str], dict[str, tuple[Score, Score]]] = {}
+    for each in published_results(plan.name):
+        if each.target in targets:
+            named = f"{each.method}, {each.backbone}" if each.backbone != each.method else each.method
+            key = (named, each.source, each.conditions, each.protocol)
+            reported.setdefault(key, {})[each.target] = (Score(each.mAP), Score(each.rank1))
+    rows += [ScoreRow(method, source, scores, note) for (method, source, note, _), scores in reported.items()]
+    columns = (*targets, MEAN) if len(targets) > 1 else tuple(targets)
+    return ScoreTable(f"{plan.name}: {plan.about}".removesuffix(": "), columns, tuple(rows))
+
+
+def _own_row(method: MethodScores, run: RunScores) -> ScoreRow:
+    conditions = dict(run.targets[0].splits[0].conditions)
+    for of_the_case in ("sources", "protocol", TEST_SET):
+        conditions.pop(of_the_case, None)
+    seeds = f"seeds: {', '.join(map(str, method.seeds))}"
+    scores = {name: (_score(method.mAP[name]), _score(method.rank1[name])) for name in method.mAP}
+    if len(scores) > 1:
+        scores[MEAN] = (_score(method.mean_mAP), _score(method.mean_rank1))
+    return ScoreRow(
+        method=method.method,
+        source="measured",
+        scores=scores,
+        conditions="; ".join([*(f"{name}: {value}" for name, value in conditions.items()), seeds]),
+    )
+
+
+def _score(rate: Spread) -> Score:
+    return Score(100 * rate.mean, None if rate.deviation is None else 100 * rate.deviation)

@@ -1,0 +1,183 @@
+"""`sil calibrate`: from which score on two pictures show one person, measured on people the model never learnt."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sil_cli.data.manifest import Dataset, ImageRecord, load_dataset
+from sil_cli.data.sampling import held_out_identities
+from sil_cli.defaults import model_folder
+from sil_cli.errors import DataError, InterruptedWorkError, SilError, UsageError
+from sil_cli.evaluation.calibration import CALIBRATION_FILE, Calibration, write_calibration
+from sil_cli.evaluation.embed_sides import embed_side
+from sil_cli.evaluation.evaluation_results import CalibrateResult
+from sil_cli.evaluation.verification import FALSE_ACCEPT_RATES, PairScores, score_pairs
+from sil_cli.files import one_line
+from sil_cli.models.load import load
+from sil_cli.runs.run_folder import FACTS_FILE, SETTINGS_FILE, RunFacts, read_facts
+from sil_cli.settings import read_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sil_cli.runtime import Reporter
+    from sil_cli.settings import Settings
+
+FEWEST_PAIRS = 10  # different pairs that must make up a rate, for its threshold to mean anything
+
+
+def calibrate(settings: Settings, reporter: Reporter) -> CalibrateResult:
+    """Measure thresholds and write `calibration.json` beside the model.
+
+    The people are those of the data set that is named, or else those of the run's sources that it did not learn:
+    identities that it held out, and the sources' query and gallery splits. Nobody who was learnt is ever among them.
+
+    Raises:
+        SilError: There is no model, nobody to calibrate on, or too few.
+    """
+    folder = model_folder(settings.calibrate.model, settings.train.runs)
+    facts = read_facts(folder) if (folder / FACTS_FILE).is_file() else None
+    datasets = _datasets(settings.calibrate.on, folder, facts, reporter)
+    people = [
+        (dataset, _draw(_not_learnt(dataset, folder, facts), settings.calibrate.images, settings.calibrate.seed))
+        for dataset in datasets
+    ]
+    people = [(dataset, records) for dataset, records in people if len({each.identity for each in records}) > 1]
+    if not people:
+        raise DataError(
+            f"Everyone in {', '.join(dataset.name for dataset in datasets)} was learnt by {folder}, so a threshold "
+            "measured on them would be too good.",
+            "Name a labelled data set with `sil calibrate --on DIR`, or train with --select held-out.",
+        )
+    loaded = load(folder, settings, reporter, images=sum(len(records) for _, records in people), exact=True)
+    scores = []
+    for dataset, records in people:
+        side = embed_side(dataset, records, dataset.name, loaded.engine, settings.evaluate.batch, reporter)
+        scores.append(score_pairs(side, side, reporter=reporter))
+    pairs = scores[0]
+    for more in scores[1:]:
+        pairs += more
+    calibration = make_calibration(
+        pairs,
+        fingerprint=loaded.engine.fingerprint,
+        made_on=_in_words(people),
+        manifests=tuple(dataset.info.manifest_sha256 for dataset, _ in people),
+        match=settings.calibrate.match,
+        possible=settings.calibrate.possible,
+    )
+    write_calibration(folder, calibration)
+    return CalibrateResult(
+        model=folder,
+        calibration=folder / CALIBRATION_FILE,
+        true_accept_rates={name: pairs.accepted(each)[1] for name, each in calibration.thresholds.items()},
+        **calibration.model_dump(
+            include={"made_on", "same_pairs", "different_pairs", "thresholds", "match", "possible"}
+        ),
+    )
+
+
+def calibrate_after_training(settings: Settings, run: Path, reporter: Reporter) -> None:
+    """Calibrate a run that has just finished, where its sources hold people that it did not learn.
+
+    Raises:
+        InterruptedWorkError: Ctrl-C; the run itself is finished.
+    """
+    wanted = settings.calibrate.model_copy(update={"model": run, "on": None})
+    try:
+        result = calibrate(settings.model_copy(update={"calibrate": wanted}), reporter)
+    except (SilError, OSError) as error:
+        reporter.note(f"No thresholds were measured: {error.what if isinstance(error, SilError) else one_line(error)}")
+    except KeyboardInterrupt:
+        raise InterruptedWorkError(
+            f"Stopped while measuring thresholds. The model in {run} is finished.",
+            f"Measure them with `sil calibrate --model {run}`.",
+        ) from None
+    else:
+        reporter.note(f"Thresholds measured on {result.made_on}.")
+
+
+def make_calibration(
+    pairs: PairScores, *, fingerprint: str, made_on: str, manifests: tuple[str, ...], match: str, possible: str
+) -> Calibration:
+    """Thresholds from scores of labelled pairs, each pair counted in both directions.
+
+    A rate that the pairs can't support falls back to the finest one that they can.
+
+    Raises:
+        DataError: The pairs support no rate at all, or none is of one person.
+    """
+    found = {name: pairs.threshold(rate, at_least=2 * FEWEST_PAIRS) for name, rate in FALSE_ACCEPT_RATES.items()}
+    thresholds = {name: each for name, each in found.items() if each is not None}
+    if not thresholds or not pairs.same_pairs:
+        raise DataError(
+            f"{made_on} give {pairs.same_pairs // 2} pairs of one person across cameras and "
+            f"{pairs.different_pairs // 2} of different people: too few for a threshold.",
+            f"It takes {FEWEST_PAIRS * 100:,} pairs of different people; name a larger data set with --on DIR.",
+        )
+    finest = list(thresholds)[-1]
+    chosen = {thresholds.get(match, thresholds[finest]), thresholds.get(possible, thresholds[finest])}
+    return Calibration(
+        fingerprint=fingerprint,
+        made_on=made_on,
+        same_pairs=pairs.same_pairs // 2,
+        different_pairs=pairs.different_pairs // 2,
+        thresholds=thresholds,
+        match=max(chosen),
+        possible=min(chosen),
+        manifests=manifests,
+    )
+
+
+def _datasets(on: Path | None, folder: Path, facts: RunFacts | None, reporter: Reporter) -> list[Dataset]:
+    if on is not None:
+        return [load_dataset(on)]
+    if facts is None:
+        raise UsageError(f"{folder} does not say what it learnt from.", "Name a data set with --on DIR.")
+    datasets = []
+    for source in facts.sources:
+        try:
+            dataset = load_dataset(Path(source.folder))
+        except SilError as error:
+            reporter.warn(f"The source {source.name} can't be used: {error.what}")
+            continue
+        if dataset.info.manifest_sha256 != source.manifest_sha256:
+            reporter.warn(f"The source {source.name} has been prepared anew since, and is left out.")
+            continue
+        datasets.append(dataset)
+    if not datasets:
+        raise UsageError(f"None of the sources of {folder} is there any more.", "Name a data set with --on DIR.")
+    return datasets
+
+
+def _not_learnt(dataset: Dataset, folder: Path, facts: RunFacts | None) -> list[ImageRecord]:
+    """The images of known people whom the run didn't learn; all of them where it didn't learn from the data set."""
+    usable = [record for record in dataset.records if not (record.distractor or record.junk)]
+    if facts is None or all(source.manifest_sha256 != dataset.info.manifest_sha256 for source in facts.sources):
+        return usable
+    train = read_toml(folder / SETTINGS_FILE)["train"]
+    everything = train.get("source_splits") == "train+test"
+    there = {record.identity for record in usable if everything or record.split == "train"}
+    share = train["held_out"] if train["select"] == "held-out" else 0.0
+    learnt = there - held_out_identities(there, share, train["seed"])
+    return [record for record in usable if record.identity not in learnt]
+
+
+def _draw(records: Sequence[ImageRecord], most: int, seed: int) -> list[ImageRecord]:
+    """Whole people in a seeded order until there are so many images, in the manifest's order."""
+    names = sorted({record.identity for record in records})
+    counts = Counter(record.identity for record in records)
+    order = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
+    room = np.cumsum([counts[name] for name in order]) <= most
+    kept = {name for name, fits in zip(order, room.tolist(), strict=True) if fits}
+    return [record for record in records if record.identity in kept]
+
+
+def _in_words(people: Sequence[tuple[Dataset, list[ImageRecord]]]) -> str:
+    return "; ".join(
+        f"{len(records):,} images of {len({each.identity for each in records}):,} people of {dataset.name}"
+        for dataset, records in people
+    )

@@ -1,0 +1,184 @@
+"""`sil compare`: two models on the same test, query by query, from their saved results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import ValidationError
+
+from sil_cli.data.manifest import first_problem
+from sil_cli.errors import DataError, UsageError, did_you_mean
+from sil_cli.evaluation.bootstrap import bootstrap_mean, permutation_p
+from sil_cli.evaluation.evaluation_results import (
+    ChangedQuery,
+    ComparedMetric,
+    CompareResult,
+    EvaluateResult,
+    Interval,
+    QueryLine,
+)
+from sil_cli.evaluation.scoring import QUERIES_FILE, RESULTS_FILE
+from sil_cli.files import one_line, read_bytes, read_json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sil_cli.settings import Settings
+
+_AGAIN = "Run `sil evaluate` again with this version."
+_ROUNDING = 1e-9  # between a mean and the same mean summed in another order
+
+
+@dataclass(frozen=True)
+class _Saved:
+    result: EvaluateResult
+    lines: list[QueryLine]
+
+    def values(self) -> dict[str, NDArray[np.float64]]:
+        """Each metric's value for each query that has a match."""
+        scored = [line for line in self.lines if line.matches]
+        return {
+            "mAP": np.array([line.average_precision for line in scored], dtype=np.float64),
+            "Rank-1": np.array([line.first_match == 1 for line in scored], dtype=np.float64),
+            "mINP": np.array([line.inverse_negative_penalty for line in scored], dtype=np.float64),
+        }
+
+
+def compare(settings: Settings, first: Path, second: Path) -> CompareResult:
+    """Compare the second model with the first on one test.
+
+    Args:
+        settings: `compare.target` and `compare.changed` are used.
+        first: A run folder, a folder with results, or a results file.
+        second: Likewise.
+
+    Raises:
+        SilError: Results are missing, damaged, of another version or of another test.
+    """
+    there = [_results_of(path) for path in (first, second)]
+    target = settings.compare.target or _common_target(first, second, *there)
+    for path, results in zip((first, second), there, strict=True):
+        if target not in results:
+            raise UsageError(f"{path} was not evaluated on {target}.", did_you_mean(target, results))
+    one, other = (_load(results[target]) for results in there)
+    if not _same_test(one.result, other.result):
+        raise DataError(
+            f"{one.result.results} and {other.result.results} are not of the same test: their queries or galleries "
+            f"differ ({one.result.queries} and {other.result.queries} queries, {one.result.gallery} and "
+            f"{other.result.gallery} gallery images).",
+            "Evaluate both models on the same prepared data set, then compare again.",
+        )
+    return _compared(one, other, settings.compare.changed)
+
+
+def _same_test(one: EvaluateResult, other: EvaluateResult) -> bool:
+    """Labels and names are equal, and so are the manifests where both are known."""
+    manifests = {one.manifest_sha256, other.manifest_sha256} - {None}
+    return one.test_set == other.test_set and len(manifests) < 2
+
+
+def _compared(one: _Saved, other: _Saved, changed: int) -> CompareResult:
+    values, others = one.values(), other.values()
+    metrics = {name: _metric(values[name], others[name]) for name in values}
+    gains = others["mAP"] - values["mAP"]
+    order = np.argsort(-gains, kind="stable")
+    most = [at for at in order[:changed] if gains[at] > 0] + [at for at in order[::-1][:changed] if gains[at] < 0]
+    scored = [line for line in one.lines if line.matches]
+    conditions = [saved.result.conditions for saved in (one, other)]
+    return CompareResult(
+        first=one.result.model,
+        second=other.result.model,
+        target=one.result.target,
+        queries=len(scored),
+        different_conditions={
+            name: (conditions[0].get(name), conditions[1].get(name))
+            for name in dict.fromkeys([*conditions[0], *conditions[1]])
+            if conditions[0].get(name) != conditions[1].get(name)
+        },
+        metrics=metrics,
+        better=int((gains > 0).sum()),
+        worse=int((gains < 0).sum()),
+        equal=int((gains == 0).sum()),
+        changed_most=[
+            ChangedQuery(
+                **scored[at].model_dump(include={"query", "path", "identity", "camera"}),
+                first=float(values["mAP"][at]),
+                second=float(others["mAP"][at]),
+            )
+            for at in most
+        ],
+    )
+
+
+def _metric(values: NDArray[np.float64], others: NDArray[np.float64]) -> ComparedMetric:
+    differences = others - values
+    found = bootstrap_mean(differences)
+    return ComparedMetric(
+        first=float(values.mean()),
+        second=float(others.mean()),
+        difference=found.mean,
+        interval=Interval(low=found.low, high=found.high),
+        p=permutation_p(differences),
+    )
+
+
+def _results_of(path: Path) -> dict[str, Path]:
+    """The results files at a path, by target: of a run folder, of a folder with results, or the file itself."""
+    if path.is_file():
+        return {_load_result(path).target: path}
+    if (path / RESULTS_FILE).is_file():
+        return {_load_result(path / RESULTS_FILE).target: path / RESULTS_FILE}
+    found = {file.parent.name: file for file in sorted(path.glob(f"evaluation/*/{RESULTS_FILE}"))}
+    if not found:
+        raise UsageError(f"There are no results in {path}.", f"Run `sil evaluate --model {path}` first.")
+    return found
+
+
+def _common_target(first: Path, second: Path, one: dict[str, Path], other: dict[str, Path]) -> str:
+    alone = len(one) == len(other) == 1 and not one.keys() & other.keys()
+    if alone and _same_test(_load_result(*one.values()), _load_result(*other.values())):
+        # Names may differ where the test is the same, as of embeddings from a file; the labels decide.
+        other |= dict(zip(one, other.values(), strict=True))
+    common = sorted(one.keys() & other.keys())
+    if not common:
+        raise UsageError(
+            f"{first} was evaluated on {', '.join(one)}, but {second} on {', '.join(other)}.",
+            "Evaluate both on the same target with `sil evaluate --model RUN --target DIR`.",
+        )
+    if len(common) > 1:
+        raise UsageError(f"Both were evaluated on several targets: {', '.join(common)}.", "Choose one with --target.")
+    return common[0]
+
+
+def _load(path: Path) -> _Saved:
+    result = _load_result(path)
+    lines_path = path.parent / QUERIES_FILE
+    lines = []
+    try:
+        for number, line in enumerate(read_bytes(lines_path).splitlines(), start=1):
+            where = f"{lines_path}, line {number}"
+            lines.append(QueryLine.model_validate_json(line))
+    except ValidationError as error:
+        raise DataError(f"{where}: {first_problem(error)}.", _AGAIN) from error
+    except OSError as error:
+        raise DataError(f"{lines_path} can't be read: {one_line(error)}.", _AGAIN) from error
+    scored = [line.average_precision for line in lines if line.average_precision is not None]
+    if (len(scored), len(lines) - len(scored)) != (result.queries, result.dropped_queries):
+        raise DataError(f"{lines_path} does not belong to {path}: it is of {len(scored)} queries.", _AGAIN)
+    if abs(np.mean(scored) - result.mAP) > _ROUNDING:  # an evaluation was stopped between the two files
+        raise DataError(f"{lines_path} does not belong to {path}: its mAP is {np.mean(scored):.6f}.", _AGAIN)
+    return _Saved(result, lines)
+
+
+def _load_result(path: Path) -> EvaluateResult:
+    raw = read_json(path, what="results of `sil evaluate`", fix=_AGAIN)
+    version = raw.get("version") if isinstance(raw, dict) else None
+    if version != 1:
+        raise DataError(f"{path} holds results of another version ({version or 'before the first'}).", _AGAIN)
+    try:
+        return EvaluateResult.model_validate(raw)
+    except ValidationError as error:
+        raise DataError(f"{path} holds no results: {first_problem(error)}.", _AGAIN) from error

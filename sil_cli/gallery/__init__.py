@@ -1,0 +1,1 @@
+"""The gallery: a database of embeddings, filled from images, looked after, and searched."""

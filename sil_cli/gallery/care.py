@@ -1,0 +1,306 @@
+"""`sil gallery info`, `verify`, `repair`, `compact`, `remove` and `tune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sil_cli.errors import GalleryError, SilError, UsageError
+from sil_cli.gallery.disk_paths import with_disk_paths
+from sil_cli.gallery.embed_again import embed_again, find_again
+from sil_cli.gallery.filtering import make_filter, unknown_values, why_nothing_passes
+from sil_cli.gallery.filters import Filter
+from sil_cli.gallery.kept_model import MODEL_FOLDER, load_for_gallery, wrong_with_model
+from sil_cli.gallery.results import (
+    CheckResult,
+    CompactResult,
+    GalleryInfoResult,
+    LostEntry,
+    MeasuredIndex,
+    RemovalRecord,
+    RemoveResult,
+    RepairResult,
+    TuneResult,
+    VerifyResult,
+)
+from sil_cli.gallery.schema import FORMAT
+from sil_cli.gallery.set_aside import files_aside
+from sil_cli.gallery.storage import gallery_store, tell_set_aside
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sil_cli.gallery.interface import GalleryReader, GalleryWriting
+    from sil_cli.gallery.store import GalleryEntry
+    from sil_cli.gallery.tuning import Measured
+    from sil_cli.runtime import Reporter
+    from sil_cli.settings import Settings
+
+SAMPLE = 16
+SAMPLE_CHECK = "sample embedded again"
+SAME = 0.999
+"""Cosine from which on two embeddings of one image are the same; batches and threads change less."""
+
+
+def gallery_info(settings: Settings) -> GalleryInfoResult:
+    """What a gallery is.
+
+    Raises:
+        GalleryError: There is none, or it is damaged.
+    """
+    store = gallery_store(settings)
+    with store.open() as gallery:
+        info, summary = gallery.info(), gallery.summary()
+        removals = [RemovalRecord(time=time, count=count, criterion=why) for time, count, why in gallery.removals()]
+    return GalleryInfoResult(
+        gallery=store.folder,
+        store=settings.gallery.store,
+        format=FORMAT,
+        entries=info.count,
+        dimension=info.dimension,
+        index=info.index,
+        wished_index=summary.wished_index,
+        files=info.segments,
+        bytes=store.size(),
+        cameras=summary.cameras,
+        identities=summary.identities,
+        metadata=summary.metadata,
+        earliest=summary.earliest,
+        latest=summary.latest,
+        model=info.model["fingerprint"],
+        removals=removals,
+    )
+
+
+def verify_gallery(settings: Settings, reporter: Reporter) -> VerifyResult:
+    """Check everything that the gallery says of itself, and embed a sample of its images again.
+
+    Raises:
+        GalleryError: There is no gallery, or its database can't be read at all.
+    """
+    store = gallery_store(settings)
+    with reporter.task("Checking the store", None):
+        checks = [CheckResult(name=one.name, ok=one.ok, found=one.found, done=one.done) for one in store.check()]
+    advice: list[str] = []
+    if all(check.ok for check in checks):
+        with store.open() as gallery:
+            found = wrong_with_model(store.folder / MODEL_FOLDER, gallery.model)
+            checks.append(CheckResult(name="model", ok=found is None, found=found or "its files are those recorded"))
+            checks.append(
+                _sample_check(gallery, settings, reporter) if found is None else _not_done("its model is not right")
+            )
+        if not all(check.ok for check in checks):
+            advice.append(
+                f"put the right files back into {store.folder / MODEL_FOLDER}, "
+                f"or embed the images again with `sil gallery rebuild {store.folder} --model RUN`"
+            )
+    else:
+        checks.append(_not_done("the store is not right, as said above"))
+        advice.append(
+            f"`sil gallery repair {store.folder}` keeps the rest"
+            if settings.gallery.store is None
+            else "remove the entries that are wrong by --id, and index their images again"
+        )
+    return VerifyResult(gallery=store.folder, ok=all(check.ok for check in checks), checks=checks, advice=advice)
+
+
+def repair_gallery(settings: Settings, reporter: Reporter, *, trust: bool) -> RepairResult:
+    """Drop what is broken, keep all else, and say exactly what is lost; files of vectors are set aside, not deleted.
+
+    Raises:
+        GalleryError: There is no gallery, its database can't be mended, or most likely is another gallery's.
+    """
+    store = gallery_store(settings)
+    folder = store.folder
+    with store.existing_writer() as writer:
+        repaired = writer.repair(trust=trust)
+        writer.finish()
+        if repaired.dropped_index:
+            writer.refresh_index(reporter)
+        entries = len(writer)
+    lost = [lost_entry(identifier, entry, reason) for identifier, entry, reason in repaired.lost]
+    sources = sorted({one.source for one in lost})
+    return RepairResult(
+        gallery=folder,
+        files=dict(repaired.files),
+        set_aside=repaired.set_aside,
+        lost=lost,
+        again=[f"sil index-gallery {Path(folder, source).resolve()} --gallery {folder}" for source in sources],
+        index_rebuilt=repaired.dropped_index,
+        database_mended=repaired.mended_database,
+        entries=entries,
+    )
+
+
+def compact_gallery(settings: Settings, reporter: Reporter) -> CompactResult:
+    """Merge files, and delete every trace of removed entries.
+
+    Raises:
+        GalleryError: There is no gallery, or it is damaged.
+    """
+    store = gallery_store(settings)
+    with store.existing_writer() as writer:
+        before, aside = store.size(), len(files_aside(store.folder))
+        complete = writer.compact()
+        if len(writer):
+            writer.refresh_index(reporter)
+        entries = len(writer)
+    if not complete:
+        reporter.warn("Something still reads an older state of the gallery: run `sil gallery compact` again later.")
+    return CompactResult(
+        gallery=store.folder,
+        entries=entries,
+        bytes_before=before,
+        bytes_after=store.size(),
+        set_aside_deleted=aside,
+        complete=complete,
+    )
+
+
+def remove_entries(
+    settings: Settings,
+    reporter: Reporter,
+    *,
+    paths: tuple[str, ...],
+    ids: tuple[int, ...],
+    everything: bool,
+    confirm: Callable[[int, int], bool],
+) -> RemoveResult:
+    """Remove the entries that pass a filter.
+
+    Args:
+        settings: With the filter and the gallery.
+        reporter: Is told what was named and is not there, where something else is.
+        paths: Patterns of paths below their sources, or of paths on the disk, besides the filter's own fields.
+        ids: Ids, likewise.
+        everything: No filter is meant.
+        confirm: Asked with the number to remove and the number of all.
+
+    Raises:
+        UsageError: Nothing says what to remove, or a filter is given together with `everything`.
+        GalleryError: There is no gallery, it is damaged, or nothing in it is what was named.
+        SilError: `confirm` says no.
+    """
+    wanted = make_filter(settings, paths=paths, ids=ids)
+    if bool(wanted) == everything:
+        raise UsageError(
+            "Nothing says what to remove." if not everything else "--all was given together with a filter.",
+            "Say --id, --identity, --path, --camera, --after, --before or --where, or --all for everything.",
+        )
+    store = gallery_store(settings)
+    with store.existing_writer() as writer:
+        tell_set_aside(writer, reporter)
+        chosen = _ids_meant(writer, wanted, store.folder)
+        missing = _not_found(writer, wanted, store.folder)
+        if wanted and not chosen:
+            with store.open() as gallery:
+                why = why_nothing_passes(gallery, wanted, missing)
+            raise GalleryError(
+                f"Nothing was removed: {why}.",
+                f"Check how it is written; `sil gallery export list.csv{store.option()}` lists all entries.",
+            )
+        told = [f"{key} {value}" for key, values in missing.items() for value in values]
+        if told:
+            reporter.warn(f"Not found in the gallery: {', '.join(told)}.")
+        removed = 0
+        if chosen:
+            if not confirm(len(chosen), len(writer)):
+                raise SilError(
+                    "Nothing was removed: the answer was not yes.", "Run it again and answer y, or say --yes."
+                )
+            removed = writer.remove(chosen, ", ".join(wanted.kinds) or "everything")
+        return RemoveResult(gallery=store.folder, removed=removed, not_found=told, entries=len(writer))
+
+
+def tune_gallery(settings: Settings, reporter: Reporter, *, recall: float, factories: tuple[str, ...]) -> TuneResult:
+    """Measure ways of searching, and keep the quickest with the wished recall.
+
+    Raises:
+        GalleryError: There is no gallery, it is empty, or FAISS can't make one of the indexes.
+    """
+    store = gallery_store(settings)
+    with store.existing_writer() as writer:
+        tell_set_aside(writer, reporter)
+        measured, chosen = writer.tune(reporter, recall=recall, factories=factories)
+    exact = measured[0]
+    return TuneResult(
+        gallery=store.folder,
+        wished_recall=recall,
+        measured=[_measured(one, exact) for one in measured],
+        chosen=_measured(chosen, exact),
+    )
+
+
+def lost_entry(identifier: int, entry: GalleryEntry, reason: str) -> LostEntry:
+    """An entry with what happened to it."""
+    return LostEntry(id=identifier, source=entry.source, path=entry.path, reason=reason)
+
+
+def _ids_meant(writer: GalleryWriting, wanted: Filter, folder: Path) -> list[int]:
+    """The ids of all entries that pass a filter, whose paths may be those of files on the disk; ascending."""
+    meant = with_disk_paths(wanted, folder, writer.sources())
+    return sorted({one for each in meant for one in writer.ids_passing(each).tolist()})
+
+
+def _not_found(writer: GalleryWriting, wanted: Filter, folder: Path) -> dict[str, list[str]]:
+    """The values that a filter asks for and no entry has, by what they would be.
+
+    An erasure that misses one of several people by a slip of the pen must not look as if it were done.
+    """
+
+    def count(asked: Filter) -> int:
+        return len(_ids_meant(writer, asked, folder))
+
+    held = writer.entries(wanted.ids)
+    missing = unknown_values(count, wanted)
+    missing["id"] = [str(one) for one in wanted.ids if one not in held]
+    missing["path"] = missing.get("path", []) + [one for one in wanted.paths if not count(Filter(paths=(one,)))]
+    return {key: values for key, values in missing.items() if values}
+
+
+def _measured(one: Measured, exact: Measured) -> MeasuredIndex:
+    return MeasuredIndex(
+        index=one.factory,
+        effort=one.effort,
+        recall=one.recall,
+        queries_per_second=1 / one.batch_seconds,
+        milliseconds=1000 * one.single_seconds,
+        speedup=exact.batch_seconds / one.batch_seconds,
+    )
+
+
+def _sample_check(gallery: GalleryReader, settings: Settings, reporter: Reporter) -> CheckResult:
+    """Embed some images again and compare; what isn't there or has changed since is left out and counted."""
+    name = SAMPLE_CHECK
+    chosen = gallery.sample(SAMPLE)
+    if not chosen:
+        return _not_done("the gallery is empty")
+    recorded = gallery.entries(chosen)
+    found = find_again(gallery, chosen).subjects
+    usable = {one: each for one, each in found.items() if each.entry.content_hash == recorded[one].content_hash}
+    if not usable:
+        return _not_done("none of the sampled images is there unchanged")
+    images = sum(len(subject.files) for subject in usable.values())
+    try:
+        engine = load_for_gallery(gallery.folder / MODEL_FOLDER, settings, gallery, reporter, images=images)
+    except UsageError as error:  # of what is installed here, or was asked for: nothing is wrong with the gallery
+        return _not_done(error.what)
+    except SilError as error:
+        return CheckResult(name=name, ok=False, found=f"its model can't be used: {error.what}")
+    with reporter.task("Embedding a sample again", None):
+        again = embed_again(engine, usable, batch=settings.gallery.batch)
+    ids = list(again.subjects)
+    cosines = (again.embeddings * gallery.vectors(ids)).sum(axis=1)
+    left_out = len(chosen) - len(ids)
+    where = f"; {left_out} of {len(chosen)} are gone or changed" if left_out else ""
+    if len(ids) and not cosines.min() >= SAME:
+        worst = ids[int(cosines.argmin())]
+        return CheckResult(name=name, ok=False, found=f"entry {worst} has cosine {cosines.min():.4f} with its image")
+    if not len(ids):
+        return _not_done("none of the sampled images can be read")
+    return CheckResult(name=name, ok=True, found=f"{len(ids)} entries, least cosine {cosines.min():.6f}{where}")
+
+
+def _not_done(why: str) -> CheckResult:
+    """The sample was not embedded."""
+    return CheckResult(name=SAMPLE_CHECK, ok=True, found=f"not done: {why}", done=False)

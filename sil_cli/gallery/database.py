@@ -1,0 +1,192 @@
+"""The SQLite file of a gallery: opening it, transactions and snapshots, its version, and its upkeep.
+
+The journal is SQLite's write-ahead log: readers see the last finished transaction and are never blocked by a
+writer, nor it by them, which a rollback journal can't offer. Its price is that the folder must be on a local
+disk. `synchronous=FULL` flushes the log at every commit, so a finished batch survives a power cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sil_cli.errors import GalleryError
+from sil_cli.files import one_line, parse_json
+from sil_cli.gallery import schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+DATABASE_FILE = "gallery.sqlite"
+_LOG_FILE = f"{DATABASE_FILE}-wal"
+_PATIENCE = 30  # seconds to wait for somebody else's lock
+
+
+class Database:
+    """The open database of one gallery, whatever its tables hold."""
+
+    def __init__(self, folder: Path, *, write: bool) -> None:
+        self.path = folder / DATABASE_FILE
+        if self.path.exists() and not self.path.is_file():  # SQLite would wait for whoever writes to a pipe
+            raise damaged(self.path, ValueError("not a file"))
+        mode = "mode=rwc" if write else "mode=ro"
+        if not write and not os.access(folder, os.W_OK) and not self.path.with_name(_LOG_FILE).exists():
+            mode += "&immutable=1"  # a read-only medium, where SQLite can't make the files that readers share
+        with self._understood():
+            address = f"{self.path.resolve().as_uri()}?{mode}"
+            self._connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=_PATIENCE)
+            try:
+                self._set_up(write)
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _set_up(self, write: bool) -> None:
+        self._connection.execute("PRAGMA trusted_schema = OFF")
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        if write:
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("PRAGMA secure_delete = ON")  # removed people leave no trace
+
+    def close(self) -> None:
+        """Close the database, which ends a snapshot."""
+        self._connection.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All changes of the block, or none."""
+        with self._understood():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def snapshot(self) -> None:
+        """From here on, see the gallery as it is now, whatever a writer does (until the next snapshot)."""
+        with self._understood():
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._connection.execute("BEGIN")
+
+    def is_made(self) -> bool:
+        """Whether the database has been set up."""
+        return bool(self._rows("SELECT 1 FROM sqlite_master WHERE name = 'meta'"))
+
+    def make(self, model: dict[str, Any], index: str) -> None:
+        """Set up an empty database, in one transaction."""
+        meta = {"format": schema.FORMAT, "model": model, "index": index}
+        with self.transaction():
+            schema.create(self._connection)
+            values = [(key, json.dumps(value, allow_nan=False)) for key, value in meta.items()]
+            self._connection.executemany("INSERT INTO meta VALUES (?, ?)", values)
+
+    def format(self) -> int:
+        """The version of the tables.
+
+        Raises:
+            GalleryError: It is newer than this program, or not there.
+        """
+        try:
+            made = int(parse_json(self._rows("SELECT value FROM meta WHERE key = 'format'")[0][0]))
+        except (ValueError, IndexError, TypeError) as error:
+            raise damaged(self.path, error) from error
+        if not schema.OLDEST_FORMAT <= made <= schema.FORMAT:
+            raise GalleryError(
+                f"{self.path} is a gallery of format {made}; this version reads up to format {schema.FORMAT}.",
+                "Use the version of sil that made it, or index the images anew with --gallery DIR.",
+            )
+        return made
+
+    def migrate(self) -> None:
+        """Bring tables of an older version up to date, in one transaction; call it as the only writer."""
+        made = self.format()
+        if made < schema.FORMAT:
+            with self.transaction():
+                schema.migrate(self._connection, made)
+
+    def meta(self) -> dict[str, Any]:
+        """`model` and `index` (the wished kind) as they were recorded.
+
+        Raises:
+            GalleryError: They are missing, or of another version.
+        """
+        self.format()
+        try:
+            meta = {key: parse_json(value) for key, value in self._rows("SELECT key, value FROM meta")}
+            model, index = meta["model"], meta["index"]
+            complete = isinstance(model["fingerprint"], str) and isinstance(model["dimension"], int)
+        except (ValueError, KeyError, TypeError) as error:
+            raise damaged(self.path, error) from error
+        if not complete or not isinstance(index, str) or model["dimension"] < 1:
+            raise damaged(self.path, ValueError("the record of its model is incomplete"))
+        return meta
+
+    def choose_index(self, wished: str) -> None:
+        """Remember which kind of index is wished (within a transaction)."""
+        self._connection.execute("UPDATE meta SET value = ? WHERE key = 'index'", (json.dumps(wished),))
+
+    def problems(self) -> list[str]:
+        """What SQLite finds wrong with the database; nothing where it is sound."""
+        found = [str(row[0]) for row in self._rows("PRAGMA integrity_check")]
+        return [one for one in found if one != "ok"] + [
+            f"a row of {row[0]} belongs to no row of {row[2]}" for row in self._rows("PRAGMA foreign_key_check")
+        ]
+
+    def reindex(self) -> None:
+        """Build SQLite's own indexes anew, which mends them where the tables are sound."""
+        self._rows("REINDEX")
+
+    def shrink(self) -> bool:
+        """Rewrite the database without the traces of what was deleted.
+
+        Returns:
+            Whether the log is empty now; a reader that still looks at an older state keeps it from that.
+        """
+        self._rows("VACUUM")
+        self._rows("PRAGMA busy_timeout = 500")  # a reader may stay for hours
+        busy = self._rows("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]
+        self._rows(f"PRAGMA busy_timeout = {1000 * _PATIENCE}")
+        return not busy
+
+    def _ids(self, query: str, *values: object) -> NDArray[np.int64]:
+        with self._understood():
+            cursor = self._connection.execute(query, values)
+            return np.fromiter((row[0] for row in cursor), dtype=np.int64)
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
+        with self._understood():
+            return self._connection.execute(query, values).fetchall()
+
+    @contextlib.contextmanager
+    def _understood(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            text = one_line(error)
+            if "full" in text or "disk I/O" in text:
+                raise GalleryError(
+                    f"{self.path} can't be written: {text}.",
+                    "Free some space and run the same again: finished batches are kept.",
+                ) from error
+            raise damaged(self.path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> GalleryError:
+    """What to raise where the database can't be read as it should."""
+    return GalleryError(
+        f"{path} can't be used: {one_line(error)}.",
+        "Check that it is a gallery's file and may be read, or index the images anew with --gallery DIR.",
+    )

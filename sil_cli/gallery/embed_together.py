@@ -1,0 +1,161 @@
+"""Embedding image files by several processes: the first says what to embed, each embeds its share, the first stores.
+
+The first process alone knows the gallery; it sends the others lists of files, and gets embeddings back. So no image
+is embedded twice or left out whatever the number of processes, and a run that was stopped goes on with another number.
+Batches are cut as one process would cut them, so that each image passes through the network in the same company.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from sil_cli.distributed.command import agree
+from sil_cli.distributed.process_group import shares
+from sil_cli.models.embed import EmbeddedFiles, embed_files
+from sil_cli.models.load import load
+from sil_cli.runs.run_folder import current_versions
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    from sil_cli.distributed.process_group import Ranks
+    from sil_cli.models.embed import ImageFile
+    from sil_cli.models.engine import Engine
+    from sil_cli.runtime import Reporter, Task
+    from sil_cli.settings import Settings
+
+BATCHES_EACH = 8
+"""Batches that each process gets at a time: enough for decoding to run ahead, few enough to lose with a kill."""
+
+STILL_WAITING = 4
+"""The first process is heard of so many times before the others would take it for hung."""
+
+
+class Helpers:
+    """The other processes, as the first one sees them.
+
+    Args:
+        ranks: All of them.
+        timeout: Seconds after which they take the first one for hung.
+    """
+
+    def __init__(self, ranks: Ranks, *, timeout: float) -> None:
+        self._ranks = ranks
+        self._pause = timeout / STILL_WAITING
+        self._said = time.monotonic()
+
+    def begin(self, model: Path, images: int, engine: Engine) -> None:
+        """Have the others load the model, and compare what they loaded.
+
+        Raises:
+            UsageError: One of them computes something else.
+        """
+        self._say({"model": str(model), "images": images})
+        _agree_on(self._ranks, engine)
+
+    def embed(self, engine: Engine, files: Sequence[ImageFile], *, batch: int) -> Generator[EmbeddedFiles, None, None]:
+        """As `embed_files`, the network's work shared out."""
+        block = BATCHES_EACH * batch * self._ranks.count
+        for start in range(0, len(files), block):
+            now = files[start : start + block]
+            self._say({"batch": batch, "files": [[str(path), box] for path, box in now]})
+            yield from _embed_share(self._ranks, engine, now, batch, start)
+
+    def end(self) -> None:
+        """Let the others go."""
+        self._say({"end": True})
+
+    def reporter(self, reporter: Reporter) -> Reporter:
+        """The reporter, with word to the others now and then while long work of the first process makes progress."""
+        return _Heard(reporter, self._say_still_here)
+
+    def _say_still_here(self) -> None:
+        if time.monotonic() - self._said >= self._pause:
+            self._say({})
+
+    def _say(self, job: dict[str, Any]) -> None:
+        self._ranks.from_first(json.dumps(job).encode)
+        self._said = time.monotonic()
+
+
+def help_to_embed(settings: Settings, ranks: Ranks, reporter: Reporter) -> None:
+    """Be one of the others: embed what the first process asks for, until it has enough.
+
+    Raises:
+        SilError: The model can't be loaded here, or is another than the first process's.
+    """
+    engine: Engine | None = None
+    while True:
+        job = json.loads(ranks.from_first(bytes))
+        if "end" in job:
+            return
+        if "model" in job:
+            engine = load(Path(job["model"]), settings, reporter, images=job["images"]).engine
+            _agree_on(ranks, engine)
+        elif "files" in job:
+            assert engine is not None  # noqa: S101 - the first process begins with the model
+            files = [(Path(path), tuple(box) if box is not None else None) for path, box in job["files"]]
+            list(_embed_share(ranks, engine, files, job["batch"], 0))
+
+
+def _agree_on(ranks: Ranks, engine: Engine) -> None:
+    facts = {"the engine": engine.name, "the model": engine.fingerprint}
+    facts |= {f"the version of {name}": version for name, version in current_versions().items()}
+    agree(ranks, facts, fix="Give all of them the same model, packages and engine.")
+
+
+def _embed_share(
+    ranks: Ranks, engine: Engine, files: Sequence[ImageFile], batch: int, offset: int
+) -> Iterator[EmbeddedFiles]:
+    """Embed this process's batches of some files; all processes get all parts, in order."""
+    edges = np.minimum(shares(-(-len(files) // batch), ranks.count) * batch, len(files))
+    first, last = (int(edge) for edge in edges[ranks.number : ranks.number + 2])
+    own = list(embed_files(engine, files[first:last], batch=batch)) if last > first else []
+    told = [
+        {"positions": [first + each for each in part.positions], "failed": [[str(p), why] for p, why in part.failed]}
+        for part in own
+    ]
+    everyone = [json.loads(text) for text in ranks.texts(json.dumps(told))]
+    rows = [np.empty((0, engine.dimension), dtype=np.float32), *(part.embeddings for part in own)]
+    lengths = [sum(len(part["positions"]) for part in parts) for parts in everyone]
+    embeddings = ranks.gather_rows(torch.from_numpy(np.concatenate(rows)), lengths).numpy()
+    done = 0
+    for part in (part for parts in everyone for part in parts):
+        count = len(part["positions"])
+        yield EmbeddedFiles(
+            positions=[offset + each for each in part["positions"]],
+            embeddings=embeddings[done : done + count],
+            failed=[(Path(path), why) for path, why in part["failed"]],
+        )
+        done += count
+
+
+class _Heard:
+    """A reporter whose progress is heard elsewhere too."""
+
+    def __init__(self, reporter: Reporter, say: Any) -> None:
+        self._reporter = reporter
+        self._say = say
+        self.note = reporter.note
+        self.warn = reporter.warn
+
+    @contextlib.contextmanager
+    def task(self, label: str, total: int | None, unit: str = "") -> Iterator[Task]:
+        with self._reporter.task(label, total, unit) as task:
+            yield _HeardTask(task, self._say)
+
+
+class _HeardTask:
+    def __init__(self, task: Task, say: Any) -> None:
+        self._task, self._say = task, say
+
+    def advance(self, count: int = 1, **facts: float | str) -> None:
+        self._task.advance(count, **facts)
+        self._say()

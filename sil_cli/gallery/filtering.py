@@ -1,0 +1,110 @@
+"""From what the user says of entries to a `Filter`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sil_cli.errors import UsageError, nearest
+from sil_cli.gallery.filters import Filter
+from sil_cli.gallery.ingest.times import find_zone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime, tzinfo
+
+    from sil_cli.gallery.interface import GalleryReader
+    from sil_cli.runtime import Reporter
+    from sil_cli.settings import Settings
+
+_NAMED = 12
+_COMPARED = 10_000
+"""Values among which the nearest to an unknown one is looked for."""
+
+
+def make_filter(settings: Settings, *, paths: tuple[str, ...] = (), ids: tuple[int, ...] = ()) -> Filter:
+    """The filter that `query.filter` describes; times that don't say their zone are of `gallery.timezone`.
+
+    Raises:
+        UsageError: A part of `where` is not KEY=VALUE, the span of time is empty, or there is no such zone.
+    """
+    chosen = settings.query.filter
+    zone = find_zone(settings.gallery.timezone)
+    wanted = Filter(
+        cameras=chosen.camera,
+        excluded_cameras=chosen.exclude_camera,
+        after=_in_zone(chosen.after, zone),
+        before=_in_zone(chosen.before, zone),
+        identities=chosen.identity,
+        paths=paths,
+        ids=ids,
+        where=tuple(_pair(text) for text in chosen.where),
+    )
+    if wanted.after and wanted.before and wanted.after >= wanted.before:
+        raise UsageError(
+            f"No time lies after {wanted.after.isoformat()} and before {wanted.before.isoformat()}.",
+            "Swap --after and --before."
+            if wanted.after > wanted.before
+            else "--after takes in its own moment and --before doesn't: for a day, name the next one as --before.",
+        )
+    return wanted
+
+
+def warn_if_nothing_passes(gallery: GalleryReader, wanted: Filter, reporter: Reporter) -> None:
+    """Say so when no entry passes a filter, and what entries there are."""
+    if not wanted or gallery.count_passing(wanted):
+        return
+    why = why_nothing_passes(gallery, wanted, unknown_values(gallery.count_passing, wanted))
+    reporter.warn(f"{why[0].upper()}{why[1:]}.")
+
+
+def unknown_values(count: Callable[[Filter], int], wanted: Filter) -> dict[str, list[str]]:
+    """The values that a filter asks for and no entry has, by what they would be: `{"camera": ["c77"]}`.
+
+    Args:
+        count: How many entries pass a filter.
+        wanted: The filter.
+    """
+    asked = [("identity", one) for one in wanted.identities] + [("camera", one) for one in wanted.cameras]
+    missing: dict[str, list[str]] = {}
+    for key, value in (*asked, *wanted.where):
+        if not count(Filter(where=((key, value),))):
+            missing.setdefault(key, []).append(value)
+    return missing
+
+
+def why_nothing_passes(gallery: GalleryReader, wanted: Filter, missing: Mapping[str, Sequence[str]]) -> str:
+    """Why no entry passes a filter, and what entries there are, as the end of a sentence.
+
+    Args:
+        gallery: Knows what its entries have.
+        wanted: The filter.
+        missing: What of it no entry has (see `unknown_values`); the first kind is told of.
+    """
+    for key, values in missing.items():
+        return f"no entry has {key} {' or '.join(values)}{_what_there_is(gallery, key, values[0])}"
+    return f"no entry of the gallery passes the filter ({wanted})"
+
+
+def _what_there_is(gallery: GalleryReader, key: str, value: str) -> str:
+    """The values that entries have: all of a few, or the nearest and the first ones of many."""
+    if key == "id":
+        return ""
+    known = gallery.known_values(key, _COMPARED)
+    if len(known) <= _NAMED:
+        return f"; there are: {', '.join(known) or 'none'}"
+    near = nearest(value, known)
+    return f"; {f'the nearest is {near}; ' if near else ''}there are: {', '.join(known[:_NAMED])}, …"
+
+
+def _in_zone(moment: datetime | None, zone: tzinfo | None) -> datetime | None:
+    """A moment that says its zone; `zone` None is that of this machine."""
+    if moment is None or moment.tzinfo is not None:
+        return moment
+    return moment.replace(tzinfo=zone) if zone is not None else moment.astimezone()
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--where {text} is not KEY=VALUE.", "For example: --where weather=rain")
+    return key.strip(), value

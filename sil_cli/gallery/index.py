@@ -1,0 +1,284 @@
+"""`sil index-gallery`: from crops, wherever they are named, to a searchable gallery."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from sil_cli.data.manifest import prepared_datasets
+from sil_cli.defaults import RECORD_FILE, model_folder, target_folder
+from sil_cli.errors import DataError, GalleryError, InterruptedWorkError, ModelError, UsageError
+from sil_cli.evaluation.calibration import CALIBRATION_FILE, read_calibration, write_calibration
+from sil_cli.gallery.ingest.options import ingest_options
+from sil_cli.gallery.ingest.run import IndexRun
+from sil_cli.gallery.ingest.source_paths import Placing
+from sil_cli.gallery.ingest.sources import STREAM, Source, SourceReader
+from sil_cli.gallery.kept_model import MODEL_FOLDER, gallery_record, keep_model
+from sil_cli.gallery.storage import gallery_store, tell_set_aside
+from sil_cli.models.choose import NOWHERE
+from sil_cli.models.embed import embed_files
+from sil_cli.models.export_command import export_if_possible
+from sil_cli.models.load import load
+from sil_cli.models.record import read_record
+from sil_cli.results import IndexResult
+from sil_cli.runtime import SilentReporter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from sil_cli.distributed.launch import Launch
+    from sil_cli.gallery.embed_together import Helpers
+    from sil_cli.gallery.interface import GalleryStore
+    from sil_cli.models.choose import LoadedModel
+    from sil_cli.runtime import Reporter
+    from sil_cli.settings import Settings
+
+_LINGER = 2.0
+"""Seconds that a path of a stream waits for others: a slow stream can be searched soon, a fast one is quick."""
+
+
+def index_in_company(settings: Settings, reporter: Reporter, launch: Launch) -> IndexResult | None:
+    """`index_gallery` by all processes of a launch; the result is that of the first, and None in the others.
+
+    Raises:
+        SilError: As of `index_gallery`, or the processes can't be joined.
+    """
+    if launch.count == 1:
+        return index_gallery(settings, reporter)
+    from sil_cli.distributed.command import connect
+    from sil_cli.gallery.embed_together import Helpers, help_to_embed
+
+    ranks, _ = connect(launch, settings.device, timeout=settings.distributed.timeout)
+    if not ranks.is_first:
+        help_to_embed(settings, ranks, reporter)
+        return None
+    helpers = Helpers(ranks, timeout=settings.distributed.timeout)
+    return index_gallery(settings, helpers.reporter(reporter), helpers)
+
+
+def index_gallery(settings: Settings, reporter: Reporter, helpers: Helpers | None = None) -> IndexResult:
+    """Embed what the gallery does not hold yet, and store it.
+
+    Args:
+        settings: All settings.
+        reporter: Shows progress.
+        helpers: Other processes that share in the embedding; they are let go when it is done.
+
+    Raises:
+        SilError: There are no images or no model, or the gallery belongs to another model or writer.
+    """
+    wanted = settings.gallery.images or (_left_out(settings.data.folder),)
+    reader = SourceReader(ingest_options(settings.gallery))
+    fixed, stream = _read(wanted, reader, reporter)
+    _check_words(settings, reader, fixed, bool(stream))
+    model = model_folder(settings.gallery.model, settings.train.runs)
+    store = gallery_store(settings)
+    folder = store.folder
+    known = [(image.file, image.box) for source in fixed for image in source.images]
+    if settings.gallery.export and not _belongs_to_another(folder, model):
+        export_if_possible(model, known, reporter)
+    loaded = load(model, settings, reporter, images=len(known))
+    require_finished(loaded, model)
+    if settings.gallery.index is not None:
+        store.require_index(settings.gallery.index, loaded.engine.dimension)
+    if helpers is not None:
+        helpers.begin(model, len(known), loaded.engine)
+    with store.writer(gallery_record(loaded)) as writer:
+        tell_set_aside(writer, reporter)
+        if _belongs_to_another(folder, model):  # a folder beside another store: no writer has looked at it
+            raise GalleryError(
+                f"{folder} keeps another model than that of {store.name}.", "Choose another folder with --gallery DIR."
+            )
+        keep_model(loaded, folder)
+        keep_calibration(model, folder, loaded.record.fingerprint)
+        placing = Placing(folder, writer.sources())
+        embed = embed_files if helpers is None else helpers.embed
+        run = IndexRun(writer, reader, placing, loaded.engine, settings.gallery.batch, embed)
+        try:
+            _take_all(run, fixed, stream, reporter)
+            run.sweep([source.folder for source in fixed if source.folder is not None])
+            pruned = run.prune() if settings.gallery.prune else 0
+            if helpers is not None:
+                helpers.end()
+            writer.finish()
+            writer.refresh_index(reporter, wished=settings.gallery.index)
+        except KeyboardInterrupt:
+            raise InterruptedWorkError(
+                f"Stopped with {len(writer):,} images in {store.name}; all of them can be searched.",
+                "Run the same command again to go on with the rest.",
+            ) from None
+    _refuse_nothing(run)
+    moved = [_moved(source, paths, store) for source, paths in run.twice.items()]
+    for line in moved:
+        reporter.warn(line)
+    return _result(store, fixed, run, pruned, [*reader.doubts.tell(reporter), *moved])
+
+
+def _left_out(data_folder: Path) -> Path:
+    """The data set that is indexed where no images are named.
+
+    Raises:
+        UsageError: No protocol leaves one out.
+    """
+    try:
+        return target_folder(None, data_folder)
+    except UsageError as error:
+        there = [str(path) for path in prepared_datasets(data_folder)]
+        example = there[0] if there else "CROPS"
+        raise UsageError(
+            "There are no images to index.",
+            f"Name files, folders, tables or data sets: `sil index-gallery {example}`"
+            + ("." if there else "; or run `sil prepare-data` first."),
+        ) from error
+
+
+def _belongs_to_another(gallery: Path, model: Path) -> bool:
+    """Whether the gallery keeps another model, and will refuse this one."""
+    if not all((folder / RECORD_FILE).is_file() for folder in (gallery / MODEL_FOLDER, model)):
+        return False
+    return read_record(gallery / MODEL_FOLDER) != read_record(model)
+
+
+def _read(
+    wanted: Sequence[Path], reader: SourceReader, reporter: Reporter
+) -> tuple[list[Source], Iterator[Source] | None]:
+    """The sources that are there, read; and the stream, where it is one of them, with its first portion at hand."""
+    if list(wanted).count(STREAM) > 1:
+        raise UsageError("The stream - is named twice.", "Name it once.")
+    fixed = [reader.read(source) for source in wanted if source != STREAM]
+    if STREAM not in wanted:
+        return fixed, None
+    if sys.stdin.isatty():
+        reporter.note("Type one path a line; end with Ctrl-D.")
+    portions = reader.stream(sys.stdin.buffer, linger=_LINGER)
+    first = next(portions, None)
+    if first is None:
+        if not fixed:
+            raise DataError("No path came on stdin.", "Pipe one path a line into it: find crops -name '*.jpg' | sil …")
+        return fixed, None
+    if reader.options.tracklets == "off":
+        return fixed, chain([first], portions)
+    # A sighting can only be averaged when all of its images are known, so the stream is read to its end.
+    return [*fixed, first, *portions], None
+
+
+def _check_words(settings: Settings, reader: SourceReader, fixed: Sequence[Source], stream: bool) -> None:
+    """Refuse options that have no effect at all on what was read."""
+    images = [image for source in fixed for image in source.images]
+    doubts = reader.doubts
+    unmatched = next((count for kind, count in doubts.counts.items() if "pattern" in kind), 0)
+    if images and unmatched == doubts.read:
+        raise UsageError(
+            f"The pattern {settings.gallery.pattern!r} matches none of {unmatched:,} names, such as {images[0].path}.",
+            "It is searched in paths relative to their source; try it on this one.",
+        )
+    if stream or not images:
+        return
+    unread = next((kind for kind in doubts.counts if "times" in kind), None)
+    if unread is not None and all(image.time is None for image in images):
+        raise UsageError(
+            f"No time can be read: the first is {doubts.examples[unread]}.",
+            "Say how times are written, for example --time-format %d.%m.%Y-%H%M%S.",
+        )
+    if reader.options.tracklets == "named" and all(image.tracklet is None for image in images):
+        raise UsageError(
+            "No image has the name of a tracklet.",
+            "Give one by a column tracklet or a group (?P<tracklet>…), or say --tracklets folder.",
+        )
+
+
+def _take_all(run: IndexRun, fixed: Sequence[Source], stream: Iterator[Source] | None, reporter: Reporter) -> None:
+    for source in fixed:
+        run.failed += source.failed
+    images = [image for source in fixed for image in source.images]
+    if images:
+        run.take(images, reporter)
+    if stream is None:
+        return
+    with reporter.task("Indexing what comes on stdin", None, "images") as task:
+        for source in stream:
+            run.failed += source.failed
+            run.take(source.images, SilentReporter())
+            task.advance(len(source.images))
+
+
+def require_finished(loaded: LoadedModel, model: Path) -> None:
+    """Refuse a model that was made up from a checkpoint: there are no files of it to keep with a gallery.
+
+    Raises:
+        ModelError: It is one.
+    """
+    if loaded.files == NOWHERE:
+        raise ModelError(
+            f"{model} can't be kept with a gallery: its run is not finished.", "Finish it with `sil train --resume`."
+        )
+
+
+def keep_calibration(model: Path, folder: Path, fingerprint: str) -> None:
+    """Copy the model's thresholds beside the gallery's copy of it; newer ones replace older ones.
+
+    Raises:
+        GalleryError: They were measured on another model.
+    """
+    calibration = read_calibration(model)
+    if calibration is None:
+        return
+    if calibration.fingerprint != fingerprint:
+        raise GalleryError(
+            f"{model / CALIBRATION_FILE} was measured on model {calibration.fingerprint[:12]}, not on this one.",
+            "Run `sil calibrate` again, or delete the file.",
+        )
+    if read_calibration(folder / MODEL_FOLDER) != calibration:
+        write_calibration(folder / MODEL_FOLDER, calibration)
+
+
+def _moved(source: str, paths: Sequence[str], store: GalleryStore) -> str:
+    """What is said of entries that a gallery holds twice, since it was moved away from its images or they from it."""
+    folder = os.path.normpath(store.folder / source)
+    remove = f"sil gallery remove --where {shlex.quote(f'source={source}')}{store.option()}"
+    return (
+        f"{len(paths):,} images are in the gallery twice now, such as {paths[0]}: their old entries are of {folder}, "
+        f"which is not there. If the gallery or its images were moved, `{remove}` removes the old ones."
+    )
+
+
+def _refuse_nothing(run: IndexRun) -> None:
+    if run.failed and not run.taken:
+        first = run.failed[0]
+        raise DataError(
+            f"None of {len(run.failed):,} images can be used; the first is {first.path} ({first.reason}).",
+            "Check that these are the right paths; what the gallery held before, it holds still.",
+        )
+
+
+def _result(
+    store: GalleryStore, fixed: Sequence[Source], run: IndexRun, pruned: int, warnings: list[str]
+) -> IndexResult:
+    with store.open() as gallery:
+        info = gallery.info()
+    datasets = [source.dataset for source in fixed if source.dataset is not None]
+    examples = [dataset.image_path(record) for dataset in datasets for record in dataset.of_split("query")[:1]]
+    return IndexResult(
+        gallery=store.folder,
+        option=store.option(),
+        added=run.added,
+        unchanged=run.unchanged,
+        replaced=run.replaced,
+        described=run.described,
+        absorbed=run.absorbed,
+        embedded=run.embedded,
+        failed=run.failed,
+        gone=[path for _, path in run.gone],
+        pruned=pruned,
+        warnings=warnings,
+        total=info.count,
+        dimension=info.dimension,
+        index=info.index,
+        model=info.model["fingerprint"],
+        example=examples[0] if examples else None,
+        calibrated=(store.folder / MODEL_FOLDER / CALIBRATION_FILE).is_file(),
+    )

@@ -1,0 +1,149 @@
+"""The copy of its model that a gallery keeps: made, loaded and checked. Needs no torch where there is an export."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from sil_cli.defaults import RECORD_FILE
+from sil_cli.errors import SilError
+from sil_cli.files import copy_file, one_line, staging_folder, write_bytes
+from sil_cli.models.choose import LoadedModel, find_model, load_engine
+from sil_cli.models.export_record import RECORD_FILES, read_export, read_graph
+from sil_cli.models.load import engine_request
+from sil_cli.models.record import WEIGHTS_FILE, ModelRecord, fingerprint_of, read_record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from sil_cli.gallery.interface import GalleryReader
+    from sil_cli.models.engine import Engine
+    from sil_cli.runtime import Reporter
+    from sil_cli.settings import Settings
+
+
+MODEL_FOLDER = "model"
+
+
+def load_for_gallery(
+    path: Path, settings: Settings, gallery: GalleryReader, reporter: Reporter, *, images: int | None
+) -> Engine:
+    """Load the model of a gallery's queries, with the engine that the gallery is bound to where it is quantised.
+
+    Raises:
+        GalleryError: The gallery was made by another model.
+        SilError: There is no such model, or it can't be used like that.
+    """
+    wish = engine_request(settings, images)
+    bound = gallery.model.get("engine")
+    if bound is not None and wish.engine == "auto":
+        wish = replace(wish, engine=bound)
+    loaded = load_engine(path, wish, reporter)
+    gallery.require_model(loaded.engine.fingerprint)
+    return loaded.engine
+
+
+def require_named_model(path: Path, gallery: GalleryReader) -> None:
+    """Refuse a model that is named for a gallery of another one by its record, before anything else of it is looked at.
+
+    Raises:
+        GalleryError: The gallery was made by another model.
+        SilError: There is no such model, or its record is damaged.
+    """
+    files = find_model(path)
+    if files.folder is not None:
+        gallery.require_model(read_record(files.folder).fingerprint)
+    elif files.export is not None:
+        gallery.require_model(read_export(files.export).fingerprint_with(gallery.model.get("engine") or "auto"))
+
+
+def gallery_record(loaded: LoadedModel) -> dict[str, Any]:
+    """What a gallery remembers of its model; the engine too, where other engines compute something else."""
+    record = loaded.record.model_dump(mode="json")
+    if loaded.engine.fingerprint == loaded.record.fingerprint:
+        return record
+    return record | {"fingerprint": loaded.engine.fingerprint, "engine": loaded.engine.name.split()[0]}
+
+
+def keep_model(loaded: LoadedModel, gallery: Path) -> None:
+    """Copy the model into the gallery, so that it can be queried wherever it goes, and its export with it.
+
+    A gallery that has its model already gets the export that it lacks.
+
+    Raises:
+        SilError: A file is damaged.
+        OSError: The gallery can't be written.
+    """
+    kept = gallery / MODEL_FOLDER
+    if not kept.is_dir() or not any((kept / name).is_file() for name in (RECORD_FILE, *RECORD_FILES.values())):
+        with staging_folder(gallery) as staging:
+            if loaded.files.folder is not None:
+                for name in (WEIGHTS_FILE, RECORD_FILE):
+                    copy_file(loaded.files.folder / name, staging / name)
+            _copy_export(loaded, staging)
+            shutil.rmtree(kept, ignore_errors=True)
+            staging.rename(kept)
+    else:
+        _copy_export(loaded, kept)
+
+
+def _copy_export(loaded: LoadedModel, folder: Path) -> None:
+    """Copy graph and record, the record last, so that it never names a file that is not there."""
+    if loaded.files.export is None:
+        return
+    export = read_export(loaded.files.export)
+    to = folder / RECORD_FILES[export.precision]
+    if to.is_file() and read_export(to) == export:
+        return
+    write_bytes(folder / export.file, read_graph(loaded.files.export, export))
+    write_bytes(to, loaded.files.export.read_bytes())
+
+
+def wrong_with_model(folder: Path, recorded: Mapping[str, Any]) -> str | None:
+    """What is wrong with the files of a gallery's model, None where they are those that the gallery records.
+
+    Args:
+        folder: Holds weights with their record, an export with its record, or both.
+        recorded: The gallery's record of its model.
+    """
+    try:
+        record = _checked_weights(folder) if (folder / RECORD_FILE).is_file() else None
+        known = {record.fingerprint} if record is not None else set()
+        for name in RECORD_FILES.values():
+            if (folder / name).is_file():
+                known |= _checked_export(folder / name, record, recorded.get("engine"))
+    except (_WrongError, SilError) as error:
+        return f"its model can't be used: {error.what if isinstance(error, SilError) else error}"
+    except OSError as error:
+        return f"its model can't be read: {one_line(error)}"
+    if not known:
+        return f"its model can't be used: {folder} holds neither {RECORD_FILE} nor an export"
+    if recorded["fingerprint"] not in known:
+        return f"its embeddings are of model {recorded['fingerprint'][:12]}, but {folder} holds {min(known)[:12]}"
+    return None
+
+
+class _WrongError(Exception):
+    """Files don't belong together."""
+
+
+def _checked_weights(folder: Path) -> ModelRecord:
+    """The record of weights, which are those that its fingerprint names."""
+    record = read_record(folder)
+    weights = folder / WEIGHTS_FILE
+    if not weights.is_file():
+        raise _WrongError(f"{weights} is missing")
+    if fingerprint_of(record.architecture, weights.read_bytes()) != record.fingerprint:
+        raise _WrongError(f"{weights} is not the file whose fingerprint {RECORD_FILE} names")
+    return record
+
+
+def _checked_export(path: Path, source: ModelRecord | None, engine: str | None) -> set[str]:
+    """The fingerprint of an export whose file is right; none of one made from other weights than those here."""
+    export = read_export(path)
+    if source is not None and export.model.fingerprint != source.fingerprint:
+        return set()  # of other weights: it is never used, and told whenever the model is loaded
+    read_graph(path, export)
+    return {export.fingerprint_with(engine) if engine is not None else export.model.fingerprint}

@@ -1,0 +1,68 @@
+"""The gallery of one machine: a folder with SQLite and FAISS files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sil_cli.gallery.health import check_files
+from sil_cli.gallery.reader import open_gallery
+from sil_cli.gallery.rebuild import rebuilding
+from sil_cli.gallery.tuning import require_factory
+from sil_cli.gallery.writer import existing_writer, gallery_writer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from sil_cli.gallery.health import Check
+    from sil_cli.gallery.reader import Gallery
+    from sil_cli.gallery.rebuild import Rebuild
+    from sil_cli.gallery.writer import GalleryWriter
+
+
+class LocalStore:
+    """A folder that holds a gallery, or may come to hold one; a `GalleryStore`.
+
+    Attributes:
+        folder: It.
+        name: What messages call it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = str(folder)
+
+    def open(self) -> Gallery:
+        """As `open_gallery`."""
+        return open_gallery(self.folder)
+
+    def writer(self, model: Mapping[str, Any]) -> AbstractContextManager[GalleryWriter]:
+        """As `gallery_writer`."""
+        return gallery_writer(self.folder, model)
+
+    def existing_writer(self) -> AbstractContextManager[GalleryWriter]:
+        """As `existing_writer`."""
+        return existing_writer(self.folder)
+
+    def rebuilding(self, model: Mapping[str, Any]) -> AbstractContextManager[Rebuild]:
+        """As `rebuilding`."""
+        return rebuilding(self.folder, model)
+
+    def require_index(self, wished: str, dimension: int) -> None:
+        """As `require_factory`."""
+        require_factory(wished, dimension)
+
+    def check(self) -> list[Check]:
+        """As `check_files`."""
+        if not self.folder.exists():
+            open_gallery(self.folder)  # says what is missing
+        return check_files(self.folder)
+
+    def size(self) -> int:
+        """The size of all files in the folder and below."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
+    def option(self) -> str:
+        """`--gallery FOLDER`, or nothing for the default folder."""
+        return "" if self.name == "gallery" else f" --gallery {self.folder}"

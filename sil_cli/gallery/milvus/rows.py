@@ -1,0 +1,160 @@
+"""What a row of a collection is, and how an entry becomes one and comes back.
+
+Milvus 2.3 has no empty fields, so an unknown text is '' and an unknown time `NO_TIME`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sil_cli.errors import GalleryError
+from sil_cli.gallery.records import GalleryEntry
+from sil_cli.gallery.schema import instant_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sil_cli.gallery.interface import EntryKey
+    from sil_cli.gallery.records import Box, Member
+
+FORMAT = 1
+ID_BITS = 53
+"""Of an id: as many as a float64 and any reader of JSON keeps."""
+
+NO_TIME = -1e15
+TEXTS = {
+    "source": 4096,
+    "path": 4096,
+    "box": 128,
+    "content_hash": 128,
+    "identity": 1024,
+    "camera": 1024,
+    "domain": 1024,
+    "time": 64,
+    "members": 65_535,
+}
+"""The fields of text, and the bytes that they hold at most."""
+
+VECTOR, METADATA, INSTANT = "vector", "metadata", "instant"
+KEY_FIELDS = ("source", "path", "box")
+ENTRY_FIELDS = (*(name for name in TEXTS if name != "members"), METADATA)
+_PLAIN_MEMBERS = 32_768
+_MOST_JSON = 65_000
+
+
+def candidate_ids(key: EntryKey) -> tuple[int, int]:
+    """The two ids that an entry may have: both follow from its key alone, so that adding it twice makes one row.
+
+    The second is for the rare case that another key has the first: at 10^9 entries about 55 pairs are expected
+    (n² / 2^54), and a pair that shares both with probability 10^-5.
+    """
+    digest = hashlib.sha256(json.dumps(key, ensure_ascii=True).encode()).digest()
+    first, second = (int.from_bytes(digest[start : start + 8]) >> (64 - ID_BITS) for start in (0, 8))
+    return first or 1, second or 1
+
+
+def make_row(
+    identifier: int, entry: GalleryEntry, vector: NDArray[np.float32], members: Sequence[Member] | str = ()
+) -> dict[str, Any]:
+    """A row.
+
+    Args:
+        identifier: Its id.
+        entry: What is known of it.
+        vector: Shape (D,), of unit length.
+        members: The images that it is the mean of, or their text as it was read.
+
+    Raises:
+        GalleryError: A text is longer than a field of Milvus.
+    """
+    texts = {
+        "source": entry.source,
+        "path": entry.path,
+        "box": text_of_box(entry.box),
+        "content_hash": entry.content_hash,
+        "identity": entry.identity or "",
+        "camera": entry.camera or "",
+        "domain": entry.domain or "",
+        "time": entry.time.isoformat() if entry.time else "",
+        "members": members if isinstance(members, str) else text_of_members(members),
+    }
+    metadata = dict(entry.metadata)
+    lengths = {name: (len(text.encode()), TEXTS[name]) for name, text in texts.items()}
+    lengths[METADATA] = (len(json.dumps(metadata).encode()), _MOST_JSON)
+    for name, (length, most) in lengths.items():
+        if length > most:
+            raise GalleryError(
+                f"The {name} of '{entry.path[:200]}' takes {length:,} bytes; Milvus holds {most:,}.",
+                "Shorten it, or keep it in a local gallery.",
+            )
+    instant = instant_of(entry.time) if entry.time else NO_TIME
+    return {"id": identifier, VECTOR: vector, INSTANT: instant, METADATA: metadata, **texts}
+
+
+def entry_of(row: Mapping[str, Any]) -> GalleryEntry:
+    """The entry in a row that has the ENTRY_FIELDS.
+
+    Raises:
+        GalleryError: A stranger wrote it.
+    """
+    try:
+        return GalleryEntry(
+            path=row["path"],
+            content_hash=row["content_hash"],
+            source=row["source"],
+            identity=row["identity"] or None,
+            camera=row["camera"] or None,
+            time=datetime.fromisoformat(row["time"]) if row["time"] else None,
+            domain=row["domain"] or None,
+            box=_box_of(row["box"]),
+            metadata={str(key): str(value) for key, value in row[METADATA].items()},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise GalleryError(
+            f"The collection's row {row.get('id')} is none of a gallery.", "Check it with `sil gallery verify`."
+        ) from error
+
+
+def key_of(row: Mapping[str, Any]) -> EntryKey:
+    """The key of a row that has the KEY_FIELDS."""
+    return row["source"], row["path"], _box_of(row["box"])
+
+
+def text_of_box(box: Box | None) -> str:
+    """A box as it is stored."""
+    return "" if box is None else json.dumps(box)
+
+
+def text_of_members(members: Sequence[Member]) -> str:
+    """The images of a tracklet as they are stored: JSON, deflated where it is long."""
+    if not members:
+        return ""
+    text = json.dumps(members, ensure_ascii=False)
+    if len(text.encode()) <= _PLAIN_MEMBERS:
+        return text
+    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+
+
+def members_of(text: str) -> list[Member]:
+    """The images of a tracklet; none for an entry of one image."""
+    if not text:
+        return []
+    # Deflated, no text that we wrote is more than a hundred times as long: a bomb is cut off.
+    plain = text if text.startswith("[") else _inflated(text)
+    return [(source, path, tuple(box) if box else None) for source, path, box in json.loads(plain)]
+
+
+def _inflated(text: str) -> str:
+    return zlib.decompressobj().decompress(base64.b64decode(text), 100 * TEXTS["members"]).decode()
+
+
+def _box_of(text: str) -> Box | None:
+    return tuple(json.loads(text)) if text else None

@@ -1,0 +1,112 @@
+"""`sil gallery rebuild`: embed a gallery's images by another model, and put the result in its place in one step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sil_cli.defaults import model_folder
+from sil_cli.errors import GalleryError, InterruptedWorkError
+from sil_cli.gallery.care import lost_entry
+from sil_cli.gallery.embed_again import embed_again, find_again
+from sil_cli.gallery.index import keep_calibration, require_finished
+from sil_cli.gallery.ingest.run import COMMIT_IMAGES
+from sil_cli.gallery.kept_model import gallery_record, keep_model
+from sil_cli.gallery.results import LostEntry, RebuildResult
+from sil_cli.gallery.storage import gallery_store
+from sil_cli.models.export_command import export_if_possible
+from sil_cli.models.load import load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sil_cli.data.images import Box
+    from sil_cli.gallery.interface import GalleryReader, Rebuilding
+    from sil_cli.models.engine import Engine
+    from sil_cli.runtime import Reporter
+    from sil_cli.settings import Settings
+
+SHOWN_GONE = 3
+COMPARED_ON = 256
+"""Entries whose images an export is compared on; those that can't be read are passed over."""
+
+
+def rebuild_gallery(settings: Settings, reporter: Reporter, *, drop_missing: bool) -> RebuildResult:
+    """Embed every image again; searching goes on in the old gallery until the new one takes its place.
+
+    Raises:
+        GalleryError: Images are gone and `drop_missing` is false: the old gallery stays, what was embedded is kept.
+        InterruptedWorkError: Ctrl-C; the same command goes on where it stopped.
+        SilError: There is no gallery or no model, or the gallery is being written.
+    """
+    store = gallery_store(settings)
+    model = model_folder(settings.gallery.model, settings.train.runs)
+    with store.open() as gallery:
+        count, known = len(gallery), _some_images(gallery)
+    if settings.gallery.export and known:
+        export_if_possible(model, known, reporter)
+    loaded = load(model, settings, reporter, images=count)
+    require_finished(loaded, model)
+    record = gallery_record(loaded)
+    with store.rebuilding(record) as rebuild:
+        keep_model(loaded, rebuild.folder)
+        keep_calibration(model, rebuild.folder, loaded.record.fingerprint)
+        try:
+            embedded, gone = _embed_all(rebuild, loaded.engine, settings.gallery.batch, reporter)
+        except KeyboardInterrupt:
+            raise InterruptedWorkError(
+                f"Stopped with {len(rebuild.new):,} of {len(rebuild.old):,} embedded; {store.name} is as it was.",
+                "Run the same command again to go on with the rest.",
+            ) from None
+        if gone and not drop_missing:
+            shown = [f"{one.path} ({one.reason})" for one in gone[:SHOWN_GONE]]
+            names = ", ".join(shown + ["…"] * (len(gone) > SHOWN_GONE))
+            raise GalleryError(
+                f"{len(gone):,} images of {store.name} can't be embedded again: {names}.",
+                "Bring them back, or leave them out with --drop-missing; all others are embedded already.",
+            )
+        rebuild.new.refresh_index(reporter, wished=rebuild.old.summary().wished_index)
+        old_model, total = str(rebuild.old.model["fingerprint"]), len(rebuild.new)
+        rebuild.swap()
+    with store.open() as gallery:
+        index = gallery.info().index
+    return RebuildResult(
+        gallery=store.folder,
+        entries=total,
+        embedded=embedded,
+        dropped=gone,
+        old_model=old_model,
+        model=record["fingerprint"],
+        index=index,
+    )
+
+
+def _some_images(gallery: GalleryReader) -> list[tuple[Path, Box | None]]:
+    """The image files of some entries, with their boxes."""
+    entries = gallery.entries(gallery.sample(COMPARED_ON)).values()
+    return [(gallery.folder / one.source / one.path, one.box) for one in entries]
+
+
+def _embed_all(rebuild: Rebuilding, engine: Engine, batch: int, reporter: Reporter) -> tuple[int, list[LostEntry]]:
+    """Embed what the new gallery lacks, a commit at a time; returns how many, and what can't be embedded."""
+    ids = rebuild.to_do()
+    gone: list[LostEntry] = []
+    embedded = 0
+    with reporter.task("Embedding again", len(ids), "entries") as task:
+        for start in range(0, len(ids), COMMIT_IMAGES):
+            some = ids[start : start + COMMIT_IMAGES].tolist()
+            found = find_again(rebuild.old, some)
+            again = embed_again(engine, found.subjects, batch=batch)
+            if again.subjects:
+                subjects = again.subjects.values()
+                rebuild.add(
+                    list(again.subjects),
+                    [subject.entry for subject in subjects],
+                    again.embeddings,
+                    [subject.members if subject.tracklet else () for subject in subjects],
+                )
+            embedded += len(again.subjects)
+            reasons = found.lost | again.failed
+            entries = rebuild.old.entries(list(reasons))
+            gone += [lost_entry(one, entries[one], reasons[one]) for one in sorted(reasons)]
+            task.advance(len(some))
+    return embedded, gone

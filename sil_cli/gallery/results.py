@@ -1,0 +1,188 @@
+"""What the commands of `sil gallery` return: the documents that `--json` prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sil_cli.results import Result
+
+
+class RemovalRecord(Result):
+    """One removal in a gallery's log; who was removed is not in it.
+
+    Attributes:
+        criterion: The kinds of what the entries were chosen by, such as `camera, before`.
+    """
+
+    time: str
+    count: int
+    criterion: str
+
+
+class GalleryInfoResult(Result):
+    """The outcome of `sil gallery info`.
+
+    Attributes:
+        index: How it is searched, and what was measured of that.
+        wished_index: `auto`, `exact`, or FAISS's name of the index that was asked for.
+        files: Files of vectors.
+        store: Where the entries are when not in the folder.
+        bytes: Of the whole folder; None where a server keeps the entries.
+        cameras, identities, metadata: How many there are, and the names of further metadata; None where a collection
+            is too large to be counted through.
+        entries: How many there are.
+        earliest, latest: Times of entries, ISO 8601; None where none is known.
+        model: The fingerprint of the model whose embeddings it holds.
+        removals: The log of what was removed.
+    """
+
+    gallery: Path
+    store: str | None = None
+    format: int
+    entries: int
+    dimension: int
+    index: str
+    wished_index: str
+    files: int
+    bytes: int | None
+    cameras: int | None
+    identities: int | None
+    metadata: list[str]
+    earliest: str | None
+    latest: str | None
+    model: str
+    removals: list[RemovalRecord]
+
+
+class CheckResult(Result):
+    """One thing that was looked at; `found` is one line.
+
+    Attributes:
+        done: False where it wasn't looked at after all, for the reason that `found` says; `ok` means nothing then.
+    """
+
+    name: str
+    ok: bool
+    found: str
+    done: bool = True
+
+
+class VerifyResult(Result):
+    """The outcome of `sil gallery verify`.
+
+    Attributes:
+        ok: No check found anything wrong.
+        advice: What helps against what is wrong.
+    """
+
+    gallery: Path
+    ok: bool
+    checks: list[CheckResult]
+    advice: list[str]
+
+
+class LostEntry(Result):
+    """An entry that `repair` had to drop, or that `rebuild` can't embed."""
+
+    id: int
+    source: str
+    path: str
+    reason: str
+
+
+class RepairResult(Result):
+    """The outcome of `sil gallery repair`.
+
+    Attributes:
+        files: Each file that was dropped or accepted, with what happened to it.
+        set_aside: Where files are now that were dropped, or that the database doesn't know; `compact` deletes them.
+        lost: Entries that are gone.
+        again: The commands that bring them back, where their images are still there.
+    """
+
+    gallery: Path
+    files: dict[str, str]
+    set_aside: list[Path]
+    lost: list[LostEntry]
+    again: list[str]
+    index_rebuilt: bool
+    database_mended: bool
+    entries: int
+
+
+class CompactResult(Result):
+    """The outcome of `sil gallery compact`.
+
+    Attributes:
+        set_aside_deleted: How many files, set aside earlier, were deleted.
+        complete: No trace of removed entries is left; false while a reader holds on to an older state.
+    """
+
+    gallery: Path
+    entries: int
+    bytes_before: int | None
+    bytes_after: int | None
+    set_aside_deleted: int
+    complete: bool
+
+
+class RemoveResult(Result):
+    """The outcome of `sil gallery remove`; `not_found` is what was named and no entry is, such as `id 3`."""
+
+    gallery: Path
+    removed: int
+    not_found: list[str]
+    entries: int
+
+
+class ExportResult(Result):
+    """The outcome of `sil gallery export`; `files` are those that were written."""
+
+    gallery: Path
+    entries: int
+    files: list[Path]
+
+
+class RebuildResult(Result):
+    """The outcome of `sil gallery rebuild`.
+
+    Attributes:
+        embedded: In this run; others had been done before it was interrupted.
+        dropped: Entries that could not be embedded and were left out, as was asked for.
+    """
+
+    gallery: Path
+    entries: int
+    embedded: int
+    dropped: list[LostEntry]
+    old_model: str
+    model: str
+    index: str
+
+
+class MeasuredIndex(Result):
+    """One way of searching.
+
+    Attributes:
+        effort: nprobe or efSearch; 0 for neither.
+        recall: recall@10 against exact search.
+        queries_per_second: 64 at once.
+        milliseconds: For one query on its own.
+        speedup: Of many queries, against exact search.
+    """
+
+    index: str
+    effort: int
+    recall: float
+    queries_per_second: float
+    milliseconds: float
+    speedup: float
+
+
+class TuneResult(Result):
+    """The outcome of `sil gallery tune`; `chosen` is what the gallery uses from now on."""
+
+    gallery: Path
+    wished_recall: float
+    measured: list[MeasuredIndex]
+    chosen: MeasuredIndex

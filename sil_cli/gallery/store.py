@@ -1,0 +1,318 @@
+"""The gallery's metadata in SQLite: what each vector shows, and which files of vectors count.
+
+The database decides what is in the gallery: a file of vectors that no row of `segments` names doesn't exist,
+a vector whose id no row of `entries` has is dead. One transaction therefore moves both together.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sil_cli.gallery import schema
+from sil_cli.gallery.database import DATABASE_FILE as DATABASE_FILE
+from sil_cli.gallery.database import Database, damaged
+from sil_cli.gallery.filters import COLUMNS, possible_ids
+from sil_cli.gallery.records import Box as Box
+from sil_cli.gallery.records import GalleryEntry as GalleryEntry
+from sil_cli.gallery.records import IndexRecord as IndexRecord
+from sil_cli.gallery.records import Member as Member
+from sil_cli.gallery.records import SegmentRecord as SegmentRecord
+from sil_cli.gallery.records import index_name as index_name
+from sil_cli.gallery.records import segment_name as segment_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sil_cli.gallery.filters import Filter
+
+_FILE_NAME = re.compile(r"(segment|index)-\d{6,}\.faiss")
+_IN_ONE_QUERY = 500
+_ENTRY_COLUMNS = "id, path, content_hash, source, identity, camera, time, domain, box"
+
+
+class Store(Database):
+    """The open database of one gallery: its tables."""
+
+    def segments(self) -> list[SegmentRecord]:
+        """All files of vectors, oldest first."""
+        rows = self._rows(
+            "SELECT number, name, sha256, seen, count,"
+            " (SELECT COUNT(*) FROM entries WHERE segment = number) FROM segments ORDER BY number"
+        )
+        segments = [SegmentRecord(*row) for row in rows]
+        for one in segments:
+            self._check_name(one.name)
+        return segments
+
+    def index(self) -> IndexRecord | None:
+        """The approximate index, where there is one."""
+        columns = "name, sha256, seen, factory, count, last_id, effort, recall"
+        rows = self._rows(f"SELECT {columns} FROM indexes ORDER BY number DESC LIMIT 1")  # noqa: S608
+        if not rows:
+            return None
+        self._check_name(rows[0][0])
+        return IndexRecord(*rows[0])
+
+    def replace_index(self, record: IndexRecord | None) -> None:
+        """Make another approximate index count, or none (within a transaction)."""
+        self._connection.execute("DELETE FROM indexes")
+        if record is not None:
+            names = [each.name for each in fields(record)]
+            marks = ", ".join("?" * len(names))
+            values = [getattr(record, name) for name in names]
+            self._connection.execute(f"INSERT INTO indexes ({', '.join(names)}) VALUES ({marks})", values)  # noqa: S608
+
+    def mark_seen(self, name: str, sha256: str, seen: str) -> None:
+        """Say that a file has this checksum in this state (within a transaction)."""
+        for table in ("segments", "indexes"):
+            change = f"UPDATE {table} SET sha256 = ?, seen = ? WHERE name = ?"  # noqa: S608
+            self._connection.execute(change, (sha256, seen, name))
+
+    def _check_name(self, name: str) -> None:
+        if not _FILE_NAME.fullmatch(name):
+            raise damaged(self.path, ValueError(f"'{name}' is no name of a segment"))
+
+    def count(self) -> int:
+        """The number of entries."""
+        return int(self._rows("SELECT COUNT(*) FROM entries")[0][0])
+
+    def count_up_to(self, last_id: int) -> int:
+        """The number of entries with an id up to this one."""
+        return int(self._rows("SELECT COUNT(*) FROM entries WHERE id <= ?", last_id)[0][0])
+
+    def ids(self, segment: int) -> NDArray[np.int64]:
+        """The ids of a segment's living vectors, ascending."""
+        return self._ids("SELECT id FROM entries WHERE segment = ? ORDER BY id", segment)
+
+    def spans_exactly(self, segment: int, ids: NDArray[np.int64]) -> bool:
+        """Whether a segment's entries reach from the first to the last of these ids; quick, and no proof."""
+        row = self._rows("SELECT MIN(id), MAX(id) FROM entries WHERE segment = ?", segment)[0]
+        return len(ids) > 0 and tuple(row) == (int(ids.min()), int(ids.max()))
+
+    def ids_matching(self, wanted: Filter) -> NDArray[np.int64]:
+        """The ids of all entries that pass a filter, ascending."""
+        condition, values = wanted.condition()
+        return self._ids(f"SELECT id FROM entries WHERE {condition} ORDER BY id", *values)  # noqa: S608
+
+    def known_values(self, key: str, limit: int) -> list[str]:
+        """Values that entries have for a column or a key of metadata, for messages."""
+        if key in COLUMNS:
+            query = f"SELECT DISTINCT {key} FROM entries WHERE {key} IS NOT NULL ORDER BY 1 LIMIT ?"  # noqa: S608
+            return [row[0] for row in self._rows(query, limit)]
+        query = "SELECT DISTINCT value FROM metadata WHERE key = ? ORDER BY 1 LIMIT ?"
+        return [row[0] for row in self._rows(query, key, limit)]
+
+    def extent(self) -> tuple[int, int, str | None, str | None]:
+        """How many cameras and identities there are, and the first and the last time."""
+        cameras, identities = self._rows("SELECT COUNT(DISTINCT camera), COUNT(DISTINCT identity) FROM entries")[0]
+        order = "SELECT time FROM entries WHERE instant IS NOT NULL ORDER BY instant"
+        first, last = self._rows(f"{order} LIMIT 1"), self._rows(f"{order} DESC LIMIT 1")
+        return cameras, identities, first[0][0] if first else None, last[0][0] if last else None
+
+    def metadata_keys(self) -> list[str]:
+        """The names under which entries have metadata of their own."""
+        return [row[0] for row in self._rows("SELECT DISTINCT key FROM metadata ORDER BY 1")]
+
+    def ids_of_content(self, content_hash: str) -> frozenset[int]:
+        """The ids of all entries made from a file with this SHA-256."""
+        return frozenset(row[0] for row in self._rows("SELECT id FROM entries WHERE content_hash = ?", content_hash))
+
+    def entries(self, ids: Sequence[int]) -> dict[int, GalleryEntry]:
+        """The entries of the given ids; an unknown id is left out."""
+        found: dict[int, GalleryEntry] = {}
+        for some in _portions(possible_ids(ids)):
+            found.update(self._entries(f"WHERE id IN ({_marks(some)})", *some))
+        return found
+
+    def entries_at(self, source: str, paths: Sequence[str]) -> dict[int, GalleryEntry]:
+        """The entries of these image files of `source`, by id."""
+        found: dict[int, GalleryEntry] = {}
+        for some in _portions(paths):
+            found.update(self._entries(f"WHERE source = ? AND path IN ({_marks(some)})", source, *some))
+        return found
+
+    def entries_of(self, source: str) -> Iterator[tuple[int, GalleryEntry]]:
+        """All entries of a source with their ids, ascending, read some at a time."""
+        last = 0
+        while found := self._entries("WHERE source = ? AND id > ? ORDER BY id LIMIT ?", source, last, _IN_ONE_QUERY):
+            yield from found.items()
+            last = max(found)
+
+    def sources(self) -> list[str]:
+        """The folders and data sets that entries came from."""
+        return [row[0] for row in self._rows("SELECT DISTINCT source FROM entries ORDER BY source")]
+
+    def _entries(self, which: str, *values: object) -> dict[int, GalleryEntry]:
+        """Entries by id, in the order of the query; `which` is the rest of one that gives a portion of rows at most."""
+        rows = self._rows(f"SELECT {_ENTRY_COLUMNS} FROM entries {which}", *values)  # noqa: S608
+        metadata: dict[int, dict[str, str]] = {row[0]: {} for row in rows}
+        for some in _portions(list(metadata)):
+            wanted = f"SELECT entry, key, value FROM metadata WHERE entry IN ({_marks(some)})"  # noqa: S608
+            for entry, key, value in self._rows(wanted, *some):
+                metadata[entry][key] = value
+        return {row[0]: self._entry(row, metadata[row[0]]) for row in rows}
+
+    def _entry(self, row: tuple[Any, ...], metadata: dict[str, str]) -> GalleryEntry:
+        path, content_hash, source, identity, camera = row[1:6]
+        try:
+            time = datetime.fromisoformat(row[6]) if row[6] is not None else None
+            box = _box_of(row[8])
+        except ValueError as error:
+            raise damaged(self.path, error) from error
+        return GalleryEntry(path, content_hash, source, identity, camera, time, row[7], box, metadata)
+
+    def known(self, source: str, paths: Sequence[str]) -> dict[tuple[str, Box | None], str]:
+        """The content hashes of those images of `source` that are in the gallery, by path and box."""
+        found: dict[tuple[str, Box | None], str] = {}
+        for some in _portions(paths):
+            query = f"SELECT path, box, content_hash FROM entries WHERE source = ? AND path IN ({_marks(some)})"  # noqa: S608
+            for path, box, content_hash in self._rows(query, source, *some):
+                found[path, _box_of(box)] = content_hash
+        return found
+
+    def next_numbers(self) -> tuple[int, int]:
+        """The id that the next entry gets, and the number of the next segment; neither was ever used."""
+        used: dict[str, int] = dict(self._rows("SELECT name, seq FROM sqlite_sequence"))
+        return used.get("entries", 0) + 1, used.get("segments", 0) + 1
+
+    def next_index_number(self) -> int:
+        """The number of the next approximate index."""
+        rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'indexes'")
+        return int(rows[0][0]) + 1 if rows else 1
+
+    def use_up_ids(self, last: int) -> None:
+        """Never give an id up to `last` to a new entry (within a transaction)."""
+        used = max(last, self.next_numbers()[0] - 1)
+        self._connection.execute("DELETE FROM sqlite_sequence WHERE name = 'entries'")
+        self._connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('entries', ?)", (used,))
+
+    def insert_segment(self, number: int, sha256: str, seen: str, count: int) -> None:
+        """Make a file of vectors count (within a transaction)."""
+        row = (number, segment_name(number), sha256, count, seen)
+        self._connection.execute("INSERT INTO segments (number, name, sha256, count, seen) VALUES (?, ?, ?, ?, ?)", row)
+
+    def members(self, ids: Sequence[int]) -> dict[int, list[Member]]:
+        """The images of which entries are the mean, in order; entries of one image are left out."""
+        found: dict[int, list[Member]] = {}
+        for some in _portions(ids):
+            wanted = f"SELECT entry, source, path, box FROM members WHERE entry IN ({_marks(some)})"  # noqa: S608
+            for entry, source, path, box in self._rows(f"{wanted} ORDER BY entry, position", *some):
+                found.setdefault(entry, []).append((source, path, _box_of(box)))
+        return found
+
+    def insert_members(self, members: Mapping[int, Sequence[Member]]) -> None:
+        """Say of which images entries are the mean (within a transaction)."""
+        rows = [
+            (entry, position, source, path, _text_of(box))
+            for entry, images in members.items()
+            for position, (source, path, box) in enumerate(images)
+        ]
+        self._connection.executemany("INSERT INTO members VALUES (?, ?, ?, ?, ?)", rows)
+
+    def insert_entries(self, ids: Sequence[int], entries: Sequence[GalleryEntry], segment: int) -> None:
+        """Add entries; one of the same key is replaced (within a transaction)."""
+        rows = [
+            (
+                identifier,
+                entry.source,
+                entry.path,
+                _text_of(entry.box),
+                entry.identity,
+                entry.camera,
+                entry.time.isoformat() if entry.time else None,
+                entry.domain,
+                entry.content_hash,
+                segment,
+                _instant_of(entry),
+            )
+            for identifier, entry in zip(ids, entries, strict=True)
+        ]
+        keys = [row[1:4] for row in rows]
+        self._connection.executemany("DELETE FROM entries WHERE (source, path, box) = (?, ?, ?)", keys)
+        self._connection.executemany(f"INSERT INTO entries VALUES ({', '.join('?' * 11)})", rows)  # noqa: S608
+        self._insert_metadata(zip(ids, entries, strict=True))
+
+    def delete_paths(self, source: str, paths: Sequence[str]) -> int:
+        """Delete the entries of these image files, however many boxes each (within a transaction)."""
+        pairs = [(source, path) for path in paths]
+        before = self._connection.total_changes
+        self._connection.executemany("DELETE FROM entries WHERE source = ? AND path = ?", pairs)
+        return self._connection.total_changes - before
+
+    def delete_ids(self, ids: Sequence[int]) -> int:
+        """Delete entries (within a transaction); returns how many there were."""
+        before = self.count()
+        self._connection.executemany("DELETE FROM entries WHERE id = ?", [(one,) for one in ids])
+        return before - self.count()
+
+    def describe_entries(self, entries: Mapping[int, GalleryEntry]) -> None:
+        """Write anew what is known of images whose vectors stay (within a transaction)."""
+        rows = [
+            (
+                entry.identity,
+                entry.camera,
+                entry.time.isoformat() if entry.time else None,
+                _instant_of(entry),
+                entry.domain,
+                identifier,
+            )
+            for identifier, entry in entries.items()
+        ]
+        statement = "UPDATE entries SET (identity, camera, time, instant, domain) = (?, ?, ?, ?, ?) WHERE id = ?"
+        self._connection.executemany(statement, rows)
+        self._connection.executemany("DELETE FROM metadata WHERE entry = ?", [(one,) for one in entries])
+        self._insert_metadata(entries.items())
+
+    def _insert_metadata(self, entries: Iterable[tuple[int, GalleryEntry]]) -> None:
+        rows = [(identifier, *pair) for identifier, entry in entries for pair in entry.metadata.items()]
+        self._connection.executemany("INSERT INTO metadata VALUES (?, ?, ?)", rows)
+
+    def log_removal(self, time: datetime, count: int, criterion: str) -> None:
+        """Note that entries were removed, without saying which (within a transaction)."""
+        row = (time.isoformat(timespec="seconds"), count, criterion)
+        self._connection.execute("INSERT INTO removals VALUES (?, ?, ?)", row)
+
+    def removals(self) -> list[tuple[str, int, str]]:
+        """Time, count and kinds of criteria of all removals, oldest first."""
+        return self._rows("SELECT time, count, criterion FROM removals ORDER BY rowid")
+
+    def replace_removals(self, removals: Sequence[tuple[str, int, str]]) -> None:
+        """Put another log of removals in the place of this one (within a transaction)."""
+        self._connection.execute("DELETE FROM removals")
+        self._connection.executemany("INSERT INTO removals VALUES (?, ?, ?)", removals)
+
+    def move_entries(self, ids: Sequence[int], segment: int) -> None:
+        """Say that these vectors now lie in another segment (within a transaction)."""
+        pairs = [(segment, identifier) for identifier in ids]
+        self._connection.executemany("UPDATE entries SET segment = ? WHERE id = ?", pairs)
+
+    def delete_segments(self, numbers: Sequence[int]) -> None:
+        """Forget files of vectors that no entry needs (within a transaction)."""
+        self._connection.executemany("DELETE FROM segments WHERE number = ?", [(one,) for one in numbers])
+
+
+def _text_of(box: Box | None) -> str:
+    return "" if box is None else json.dumps(box)
+
+
+def _box_of(text: str) -> Box | None:
+    return tuple(json.loads(text)) if text else None
+
+
+def _instant_of(entry: GalleryEntry) -> float | None:
+    return schema.instant_of(entry.time) if entry.time else None
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _portions(values: Sequence[Any]) -> list[Sequence[Any]]:
+    return [values[start : start + _IN_ONE_QUERY] for start in range(0, len(values), _IN_ONE_QUERY)]

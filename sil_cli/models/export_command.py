@@ -1,0 +1,222 @@
+"""`sil export`: from a trained model to an ONNX file that needs no torch, compared with it on crops."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sil_cli import __version__
+from sil_cli.defaults import RECORD_FILE, model_folder
+from sil_cli.errors import ModelError, SilError, UsageError
+from sil_cli.files import one_line, sha256_of_bytes, write_bytes, write_json
+from sil_cli.models.agreement import with_agreement
+from sil_cli.models.engine import EXTRAS, SAME_MODEL, cpu_kind, is_installed
+from sil_cli.models.export_crops import Crops, crops_of, drawn_crops, given_crops
+from sil_cli.models.export_record import (
+    GRAPH_FILES,
+    GRAPH_SUFFIX,
+    RECORD_FILES,
+    Agreement,
+    ExportPrecision,
+    ExportRecord,
+    export_beside,
+    read_export,
+)
+from sil_cli.models.export_results import ExportResult
+from sil_cli.models.record import ModelRecord, read_record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sil_cli.data.images import Box
+    from sil_cli.models.embedder import Embedder
+    from sil_cli.runtime import Reporter
+    from sil_cli.settings import Settings
+
+TOOLS = ("onnx", "onnxscript", "onnxruntime")
+POOR_AGREEMENT = 0.98
+
+
+def export(settings: Settings, reporter: Reporter) -> ExportResult:
+    """Export a model, compare it with torch, and write the ONNX file and its record.
+
+    Raises:
+        UsageError: A package is missing, or no crops are named to calibrate int8 on.
+        ModelError: There is no model, or the export gives other embeddings.
+        SilError: The crops can't be used.
+    """
+    require_tools()
+    wanted = settings.export
+    folder = model_folder(wanted.model, settings.train.runs)
+    precision: ExportPrecision = "int8" if wanted.int8 else "float32"
+    if wanted.int8 and wanted.calibrate_on is None:
+        raise UsageError(
+            "int8 needs crops to calibrate on.", "Name crops like those to be searched: --calibrate-on IMAGES|DATASET."
+        )
+    graph, record = _destination(wanted.out or folder, precision)
+    from sil_cli.models.embedder import load_model
+
+    embedder, source = load_model(folder)
+    size = source.architecture
+    if wanted.calibrate_on is not None:
+        crops = given_crops(wanted.calibrate_on, size.height, size.width, reporter)
+    else:
+        crops = drawn_crops(size.height, size.width, reporter)
+    made = make_export(embedder, source, crops, precision, (graph, record), reporter)
+    return ExportResult(
+        model=folder,
+        file=graph,
+        record=record,
+        bytes=graph.stat().st_size,
+        precision=precision,
+        fingerprint=source.fingerprint,
+        opset=made.opset,
+        height=size.height,
+        width=size.width,
+        crops=made.crops,
+        measured_on=made.measured_on,
+        agreement=made.agreement,
+        float32_front=made.float32_front,
+    )
+
+
+def make_export(
+    embedder: Embedder,
+    source: ModelRecord,
+    crops: Crops,
+    precision: ExportPrecision,
+    paths: tuple[Path, Path],
+    reporter: Reporter,
+) -> ExportRecord:
+    """Export an embedder that is on the CPU in eval mode, and write it once it has proved to agree with torch.
+
+    Args:
+        embedder: The model.
+        source: Its record.
+        crops: What it is compared, and for int8 calibrated, on.
+        precision: Of the exported network.
+        paths: Of the ONNX file and of its record.
+        reporter: Is told how far it is.
+
+    Raises:
+        ModelError: In float32, a cosine between its embeddings and torch's is below `SAME_MODEL`.
+        OSError: The files can't be written.
+    """
+    graph_path, record_path = paths
+    from sil_cli.models.export import OPSET, export_onnx
+
+    with reporter.task("Exporting", None) as task:
+        content = export_onnx(embedder)
+        task.advance()
+        if precision == "int8":
+            from sil_cli.models.quantize import quantize
+
+            content = quantize(content, crops.calibration)
+            task.advance()
+    draft = ExportRecord(
+        model=source,
+        precision=precision,
+        file=graph_path.name,
+        sha256=sha256_of_bytes(content),
+        opset=OPSET,
+        crops=len(crops.pixels),
+        measured_on=crops.described,
+        agreement={},
+        cpu=cpu_kind(),
+        versions=_versions(),
+    )
+    record = with_agreement(draft, embedder, content, crops.pixels, reporter)
+    _refuse_disagreement(record.agreement, precision, reporter)
+    write_bytes(graph_path, content)
+    write_json(record_path, record.model_dump(mode="json"))
+    return record
+
+
+def export_if_possible(model: Path, files: Sequence[tuple[Path, Box | None]], reporter: Reporter) -> None:
+    """Give a run the export that it lacks, so that everything after starts at once; without the packages, nothing.
+
+    An export that fails is told, and never stops what it was meant to speed up.
+
+    Args:
+        model: What was named as the model; only a run folder can be given an export.
+        files: Image files with their boxes, to compare embeddings on.
+        reporter: Is told how far it is.
+    """
+    if not (model / RECORD_FILE).is_file() or not all(is_installed(name) for name in TOOLS):
+        return
+    if _has_export(model):
+        return
+    from sil_cli.models.embedder import load_model
+
+    embedder, source = load_model(model)
+    size = source.architecture
+    try:
+        crops = crops_of(files, size.height, size.width, reporter, called="images of the gallery")
+        paths = (model / GRAPH_FILES["float32"], model / RECORD_FILES["float32"])
+        made = make_export(embedder, source, crops, "float32", paths, reporter)
+    except (SilError, OSError) as error:
+        why = error.what if isinstance(error, SilError) else f"{one_line(error)}."
+        reporter.warn(f"The model was not exported: {why} It works all the same, with torch.")
+        return
+    least = made.agreement["onnxruntime float32"].min
+    reporter.note(
+        f"Exported the model to {paths[0]}, for quick starts: its smallest cosine to torch's embeddings is {least:.7f}."
+    )
+
+
+def _has_export(model: Path) -> bool:
+    path = export_beside(model)
+    try:
+        return path is not None and read_export(path).model == read_record(model)
+    except SilError:
+        return False  # damaged or of another version: made anew
+
+
+def require_tools() -> None:
+    """Refuse to export without the packages for it.
+
+    Raises:
+        UsageError: Names those that are missing.
+    """
+    missing = [name for name in TOOLS if not is_installed(name)]
+    if missing:
+        raise UsageError(
+            f"Exporting needs {' and '.join(missing)}, not installed here.",
+            f'Install them with `pip install "sil-cli[{EXTRAS["onnxruntime"]}]"`.',
+        )
+
+
+def _destination(out: Path, precision: ExportPrecision) -> tuple[Path, Path]:
+    """Where the ONNX file and its record go: into a folder by their usual names, or to the file that is named."""
+    is_file = out.suffix == GRAPH_SUFFIX
+    folder = out.parent if is_file else out
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file, not a folder.", f"Name a folder, or a file that ends in {GRAPH_SUFFIX}.")
+    graph = out if is_file else out / GRAPH_FILES[precision]
+    record = folder / RECORD_FILES[precision]
+    if record.is_file() and (other := read_export(record).file) != graph.name:
+        raise UsageError(
+            f"{record} belongs to {other}, and a folder has one record of each precision.", "Choose another --out."
+        )
+    return graph, record
+
+
+def _refuse_disagreement(agreement: dict[str, Agreement], precision: ExportPrecision, reporter: Reporter) -> None:
+    first = agreement[f"onnxruntime {precision}"]
+    if precision == "float32" and first.min < SAME_MODEL:
+        raise ModelError(
+            f"The export gives other embeddings than torch: a cosine of {first.min:.6f} where {SAME_MODEL} is needed.",
+            "Nothing was written. Use --engine torch with this model.",
+        )
+    if precision == "int8" and first.mean < POOR_AGREEMENT:
+        reporter.warn(
+            f"int8 changes this model's embeddings much (mean cosine {first.mean:.4f}): compare `sil evaluate` of both."
+        )
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", *TOOLS, "openvino")
+    versions = {name: metadata.version(name) for name in packages if is_installed(name)}
+    return {"python": platform.python_version(), "sil": __version__, **versions}

@@ -1,0 +1,1 @@
+"""Preparation: from raw images, or from nothing, to prepared data sets."""

@@ -1,0 +1,199 @@
+"""`sil prepare-data`: from raw images, or from nothing, to prepared data sets."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sil_cli.data.images import load_image
+from sil_cli.data.manifest import MANIFEST_FILE, Dataset, ImageRecord, is_dataset, load_dataset
+from sil_cli.data.prepare import prepare
+from sil_cli.data.protocol import PROTOCOL_FILE, Protocol, read_protocol, write_protocol
+from sil_cli.data.published import publication
+from sil_cli.errors import SilError, UsageError
+from sil_cli.files import staging_folder, writing
+from sil_cli.preparation.published_counts import Counts, check_counts, count
+from sil_cli.preparation.read_raw import SYNTHETIC, read_raw
+from sil_cli.report.samples import sample_sheet
+from sil_cli.results import ComparedCount, PreparedDataset, PrepareResult
+from sil_cli.runtime import cpu_count
+from sil_cli.synthetic.generate import READER_VERSION, domain_names, generate_domains
+from sil_cli.synthetic.options import SyntheticOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sil_cli.data.reading import Reading
+    from sil_cli.runtime import Reporter
+    from sil_cli.settings import DataSettings, Settings
+
+SHEET_FILE = "samples.jpg"
+SHEET_COLUMNS = 12
+SHEET_ROWS = 8
+MEGA = 1_000_000
+
+SheetRow = tuple[str, Dataset, list[ImageRecord]]
+
+
+def prepare_data(settings: Settings, reporter: Reporter) -> PrepareResult:
+    """Read or generate data, check every image, and write manifests.
+
+    Raises:
+        UsageError: The reader is unknown, lacks its ROOT, or takes no option of this kind.
+        SilError: The data can't be read, or other data stands in the way.
+    """
+    data = settings.data
+    if data.reader == SYNTHETIC:
+        return _prepare_generated(data, reporter)
+    reading = read_raw(data, reporter)
+    folder = data.out or data.folder / reading.name
+    _refuse_other(folder, reading.reader, reading.options, force=data.force)
+    dataset = prepare(
+        reading,
+        folder,
+        reporter=reporter,
+        workers=cpu_count(),
+        max_pixels=_max_pixels(data),
+        accept=lambda records: check_counts(_counts(reading, records), reporter, strict=data.strict),
+    )
+    sheet = _write_sheet(folder / SHEET_FILE, _identity_rows(dataset))
+    counts = _counts(reading, dataset.records)
+    return PrepareResult(datasets=[described(dataset, compared=counts.compared)], sheet=sheet, sources=[], target=None)
+
+
+def _counts(reading: Reading, records: Sequence[ImageRecord]) -> Counts:
+    left_out = len(reading.records) - len(records)
+    return count(reading.name, reading.reader, reading.options, records, left_out=left_out)
+
+
+def _refuse_options_of_readers(data: DataSettings) -> None:
+    """Refuse what only raw data has, as readers refuse what they don't take.
+
+    Raises:
+        UsageError: Such an option was given.
+    """
+    if data.root is not None:
+        raise UsageError("Generated data has no ROOT.", "Say where it goes with --out DIR.")
+    for option in ("name", "pattern", "split", "partition", "labelled", "strict"):
+        if getattr(data, option) != type(data).model_fields[option].default:
+            raise UsageError(f"Generated data takes no --{option}.", "Leave it out, or name a reader of raw data.")
+
+
+def _prepare_generated(data: DataSettings, reporter: Reporter) -> PrepareResult:
+    _refuse_options_of_readers(data)
+    folder = data.out or data.folder
+    options = SyntheticOptions(**data.synthetic.model_dump())
+    standing = _standing(folder, options)
+    if standing:
+        reporter.note("The same generated networks stand here already; they are kept.")
+        return _generated_result(folder, standing, unchanged=True)
+    names = _generate(folder, options, data, reporter)
+    protocol = Protocol(sources=tuple(names[:-1] or names), targets=(names[-1],))
+    write_protocol(folder, protocol)
+    datasets = [load_dataset(folder / name) for name in names]
+    _write_sheet(folder / SHEET_FILE, [(dataset.name, dataset, _spread(dataset)) for dataset in datasets])
+    return _generated_result(folder, datasets, unchanged=False)
+
+
+def _standing(folder: Path, options: SyntheticOptions) -> list[Dataset]:
+    """The generated data sets in `folder` if they are complete and were made with these options."""
+    protocol = read_protocol(folder) if (folder / PROTOCOL_FILE).exists() else None
+    if protocol is None:
+        return []
+    names = list(dict.fromkeys([*protocol.sources, *protocol.targets]))
+    if not all(is_dataset(folder / name) for name in names):
+        return []
+    datasets = [load_dataset(folder / name) for name in names]
+    same = all(
+        dataset.info.options == options.as_dict() and dataset.info.reader_version == READER_VERSION
+        for dataset in datasets
+    )
+    return datasets if same and len(names) == options.domains else []
+
+
+def _generate(folder: Path, options: SyntheticOptions, data: DataSettings, reporter: Reporter) -> list[str]:
+    """Draw all networks aside, then move them into place; returns their names."""
+    names = domain_names(options.domains)
+    for name in names:
+        _refuse_other(folder / name, SYNTHETIC, options.as_dict(), force=data.force)
+    with staging_folder(folder) as staging:
+        for reading in generate_domains(staging, options, reporter, workers=cpu_count()):
+            prepare(reading, staging / reading.name, reporter=reporter, workers=cpu_count())
+        for name in names:
+            if (folder / name).exists():
+                shutil.rmtree(folder / name)
+            (staging / name).rename(folder / name)
+    return names
+
+
+def _refuse_other(folder: Path, reader: str, options: dict[str, Any], *, force: bool) -> None:
+    """Never replace what is no data set, nor, unless told to, a data set that was made otherwise."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not is_dataset(folder):
+        raise SilError(f"{folder} is in the way: it holds something else.", "Choose another place with --out DIR.")
+    if force:
+        return
+    info = load_dataset(folder).info
+    if info.reader != reader or info.options != options:
+        raise SilError(
+            f"{folder} holds data that was prepared otherwise (reader {info.reader}).",
+            "Choose another place with --out DIR, or replace it with --force.",
+        )
+
+
+def _generated_result(folder: Path, datasets: list[Dataset], *, unchanged: bool) -> PrepareResult:
+    sheet = folder / SHEET_FILE
+    return PrepareResult(
+        datasets=[described(dataset, unchanged=unchanged) for dataset in datasets],
+        sheet=sheet if sheet.exists() else None,
+        sources=[dataset.folder for dataset in datasets[:-1] or datasets],
+        target=datasets[-1].folder,
+    )
+
+
+def described(dataset: Dataset, *, unchanged: bool = False, compared: Sequence[ComparedCount] = ()) -> PreparedDataset:
+    """A prepared data set as results tell of it."""
+    published = publication(dataset.info.reader, dataset.info.options)
+    return PreparedDataset(
+        name=dataset.name,
+        reader=dataset.info.reader,
+        folder=dataset.folder,
+        manifest=dataset.folder / MANIFEST_FILE,
+        splits=dataset.info.splits,
+        skipped=dataset.info.skipped,
+        unchanged=unchanged,
+        published=published.source if published else None,
+        compared=list(compared),
+    )
+
+
+def _spread(dataset: Dataset) -> list[ImageRecord]:
+    """Records of different identities, evenly over the data set."""
+    firsts = {record.identity: record for record in dataset.records}
+    return list(firsts.values())[:: max(1, len(firsts) // SHEET_COLUMNS)][:SHEET_COLUMNS]
+
+
+def _identity_rows(dataset: Dataset) -> list[SheetRow]:
+    """A row an identity, for the identities with most images."""
+    images: dict[str, list[ImageRecord]] = {}
+    for record in dataset.records:
+        if not record.distractor:
+            images.setdefault(record.identity, []).append(record)
+    most = sorted(images.items(), key=lambda item: -len(item[1]))[:SHEET_ROWS]
+    return [(identity, dataset, records[:SHEET_COLUMNS]) for identity, records in most]
+
+
+def _write_sheet(path: Path, rows: list[SheetRow]) -> Path:
+    pictures = [
+        (label, [load_image(dataset.image_path(record), box=record.box) for record in records])
+        for label, dataset, records in rows
+    ]
+    with writing(path) as stream:
+        sample_sheet(pictures).save(stream, format="JPEG", quality=90)
+    return path
+
+
+def _max_pixels(data: DataSettings) -> int:
+    return int(data.max_megapixels * MEGA)

@@ -1,0 +1,258 @@
+"""`sil query --batch`: many queries, one JSON line each, in the order of the input and with bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import time
+from contextlib import closing
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TextIO
+
+import numpy as np
+
+from sil_cli.data.manifest import INFO_FILE, MANIFEST_FILE
+from sil_cli.data.parallel import one_ahead
+from sil_cli.errors import DataError, InterruptedWorkError, UsageError
+from sil_cli.files import writing
+from sil_cli.gallery.ingest.options import ingest_options
+from sil_cli.gallery.ingest.sources import STREAM, SourceReader
+from sil_cli.gallery.output_checks import refuse_harming_gallery, refuse_overwriting_entries
+from sil_cli.gallery.storage import gallery_store
+from sil_cli.models.embed import embed_files
+from sil_cli.output_checks import refuse_overwriting
+from sil_cli.query.decisions import decide, decide_on_best
+from sil_cli.query.queries import Query, ids_to_exclude
+from sil_cli.query.query_results import BatchLine, BatchMatch, BatchResult
+from sil_cli.query.result_limits import list_matches
+from sil_cli.query.search import load_own_engine, prepare_search
+from sil_cli.results import FailedImage
+from sil_cli.runtime import stop_at_safe_point
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    from sil_cli.gallery.ingest.ingested_image import SeenImage
+    from sil_cli.gallery.ingest.sources import Source
+    from sil_cli.models.embed import EmbeddedFiles
+    from sil_cli.models.engine import Engine
+    from sil_cli.query.result_limits import Listed
+    from sil_cli.query.search import Searching
+    from sil_cli.runtime import Reporter, Task
+    from sil_cli.settings import Settings
+
+_LINGER = 0.05
+"""Seconds that a path of a stream waits for others."""
+
+
+def query_batch(settings: Settings, reporter: Reporter, out: TextIO) -> BatchResult:
+    """Answer every image of a source by one JSON line; one that can't be used gets a line that says why.
+
+    Args:
+        settings: `query.batch` names the source.
+        reporter: Is told the progress.
+        out: Where lines go, unless `query.out` names a file.
+
+    Raises:
+        UsageError: An option is named that makes no sense for many queries, or an image would be overwritten.
+        DataError: Not one image could be used.
+        SilError: The source, the gallery or the model can't be used.
+    """
+    source = settings.query.batch
+    assert source is not None  # noqa: S101 -- the caller asked for a batch
+    _refuse_others(settings)
+    refuse_harming_gallery(settings.query.out, settings, option="--out")
+    reader = SourceReader(ingest_options(settings.gallery))
+    total, portions = _portions(source, reader, reporter, settings.query.out)
+    began = time.monotonic()
+    with gallery_store(settings).open() as gallery:
+        refuse_overwriting_entries(settings.query.out, gallery, option="--out")
+        searching = prepare_search(settings, gallery, reporter)
+        engine = load_own_engine(settings, gallery, reporter, images=None)
+        answering = _Answering(searching, engine, settings)
+        try:
+            with reporter.task("Querying", total, "images") as task, _lines_to(settings.query.out, out) as stream:
+                for items in portions:
+                    answering.answer(items, stream, task)
+        except KeyboardInterrupt:
+            kept = "their lines are whole" if settings.query.out is None else f"{settings.query.out} was not written"
+            raise InterruptedWorkError(
+                f"Stopped after {answering.done:,} queries; {kept}.", "Run the same command again."
+            ) from None
+    reader.doubts.tell(reporter)
+    if answering.failed == answering.done:
+        raise DataError(f"Not one of {answering.done:,} images could be used.", "Their lines say why.")
+    return BatchResult(
+        gallery=settings.gallery.folder,
+        queries=answering.done,
+        failed=answering.failed,
+        seconds=round(time.monotonic() - began, 3),
+        out=settings.query.out,
+    )
+
+
+def _refuse_others(settings: Settings) -> None:
+    wanted = settings.query
+    for name, given in (
+        ("an image", bool(wanted.images)),
+        ("--id", bool(wanted.ids)),
+        ("--box", bool(wanted.boxes)),
+        ("--fuse", wanted.fuse),
+        ("--group", wanted.group != "none"),
+        ("--html", wanted.html is not None),
+    ):
+        if given:
+            refuse_with_batch(name)
+
+
+def refuse_with_batch(name: str) -> NoReturn:
+    """Refuse an option that makes no sense for many queries.
+
+    Raises:
+        UsageError: Always.
+    """
+    fixes = {
+        "an image": "Name all images in the batch.",
+        "--box": "Boxes go into a column of a .csv table: --batch TABLE.csv.",
+    }
+    raise UsageError(f"--batch and {name} don't go together.", fixes.get(name, "Leave one of them out."))
+
+
+def _portions(
+    source: Path, reader: SourceReader, reporter: Reporter, out: Path | None
+) -> tuple[int | None, Iterator[Sequence[SeenImage | FailedImage]]]:
+    """The number of queries where it is known, and the queries; none of them is the file that is written."""
+    if source != STREAM:
+        whole = reader.read(source, queries=True)
+        named = [source, source / MANIFEST_FILE, source / INFO_FILE]
+        refuse_overwriting(out, [*named, *(image.file for image in whole.images)], option="--out")
+        return len(whole.items), iter([whole.items])
+    refuse_overwriting(out, [Path("/dev/stdin")], option="--out")
+    if sys.stdin.isatty():
+        reporter.note("Type one path a line; end with Ctrl-D.")
+    portions = _spared(reader.stream(sys.stdin.buffer, linger=_LINGER), out)
+    first = next(portions, None)
+    if first is None:
+        raise DataError("No path came on stdin.", "Pipe one path a line into it: find crops | sil query --batch -")
+    return None, chain([first], portions)
+
+
+def _spared(portions: Iterator[Source], out: Path | None) -> Iterator[Sequence[SeenImage | FailedImage]]:
+    """The items of a stream, each portion once none of it is the file that is written when all are answered."""
+    for portion in portions:
+        refuse_overwriting(out, [image.file for image in portion.images], option="--out")
+        yield portion.items
+
+
+@contextlib.contextmanager
+def _lines_to(path: Path | None, out: TextIO) -> Iterator[TextIO]:
+    """Where lines go: a file that is whole or absent, or `out`."""
+    if path is None:
+        yield out
+        return
+    with writing(path) as binary:
+        text = io.TextIOWrapper(binary, encoding="utf-8", newline="\n")
+        yield text
+        text.flush()
+        text.detach()
+
+
+class _Answering:
+    """Answers one portion of images after another.
+
+    Attributes:
+        done: Lines written.
+        failed: Those of them that say why an image could not be used.
+    """
+
+    def __init__(self, searching: Searching, engine: Engine, settings: Settings) -> None:
+        self.done = self.failed = 0
+        self._searching, self._engine = searching, engine
+        self._batch = settings.gallery.batch
+        self._exclude_self = settings.query.exclude_self
+        self._here = f"{Path.cwd()}{os.sep}"
+
+    def answer(self, items: Sequence[SeenImage | FailedImage], stream: TextIO, task: Task) -> None:
+        """Write one line for each item, in order."""
+        answers = self._answers([item for item in items if not isinstance(item, FailedImage)])
+        with closing(answers):
+            lines = (_error_line(item) if isinstance(item, FailedImage) else next(answers) for item in items)
+            while some := list(islice(lines, self._batch)):
+                self._write(some, stream)
+                task.advance(len(some))
+
+    def _write(self, lines: Sequence[BatchLine], stream: TextIO) -> None:
+        """Write lines and count them: Ctrl-C comes before both or after both."""
+        text = "".join(f"{line.model_dump_json()}\n" for line in lines)
+        with stop_at_safe_point() as stop:
+            stream.write(text)
+            stream.flush()
+            self.done += len(lines)
+            self.failed += sum(line.error is not None for line in lines)
+        if stop.requested:
+            raise KeyboardInterrupt
+
+    def _answers(self, images: Sequence[SeenImage]) -> Generator[BatchLine, None, None]:
+        """The lines of images, worked out one batch after another; the next one is embedded meanwhile."""
+        files = [(image.file, image.box) for image in images]
+        start = 0
+        with closing(one_ahead(embed_files(self._engine, files, batch=self._batch))) as parts:
+            for part in parts:
+                count = len(part.positions) + len(part.failed)
+                yield from self._lines(images[start : start + count], start, part)
+                start += count
+
+    def _lines(self, images: Sequence[SeenImage], start: int, part: EmbeddedFiles) -> Iterator[BatchLine]:
+        """One line for each image of a part, those that failed among the others."""
+        good = [position - start for position in part.positions]
+        answers: dict[int, Listed] = {}
+        if good:
+            gallery = self._searching.gallery
+            queries = [Query(((images[at].file, images[at].box),)) for at in good]
+            exclude = [ids_to_exclude(query, gallery, exclude_self=self._exclude_self) for query in queries]
+            listed = list_matches(self._searching.search, np.asarray(part.embeddings), self._searching.listing, exclude)
+            answers = dict(zip(good, listed, strict=True))
+        reasons = iter(part.failed)
+        for at, image in enumerate(images):
+            if at in answers:
+                yield self._line(image, answers[at])
+            else:
+                reason = next(reasons)[1]
+                yield BatchLine(
+                    image=self._shown(image), box=image.box, identity=image.identity, matches=[], error=reason
+                )
+
+    def _line(self, image: SeenImage, listed: Listed) -> BatchLine:
+        calibration = self._searching.calibration
+        return BatchLine(
+            image=self._shown(image),
+            box=image.box,
+            identity=image.identity,
+            decision=decide_on_best(calibration, listed.matches),
+            matches=[
+                BatchMatch(
+                    rank=match.rank,
+                    score=match.score,
+                    decision=decide(calibration, match.score),
+                    id=match.id,
+                    path=match.path,
+                    source=match.source,
+                    identity=match.identity,
+                    camera=match.camera,
+                    time=match.time.isoformat() if match.time else None,
+                )
+                for match in listed.matches
+            ],
+        )
+
+    def _shown(self, image: SeenImage) -> str:
+        """The image's path from the working folder, or a whole one where it lies elsewhere."""
+        whole = str(image.file)
+        return whole.removeprefix(self._here).replace(os.sep, "/") if whole.startswith(self._here) else whole
+
+
+def _error_line(item: FailedImage) -> BatchLine:
+    return BatchLine(image=item.path, matches=[], error=item.reason)

@@ -1,0 +1,186 @@
+"""What `sil query` returns: the documents that `--json` prints, and the lines of `--batch`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sil_cli.evaluation.calibration import Decision
+from sil_cli.results import Result
+
+
+class FoundMatch(Result):
+    """One gallery entry that was found.
+
+    Attributes:
+        score: Cosine similarity, -1..1.
+        decision: What the score means; None where the model is not calibrated.
+        path: Of the image, relative to `source`.
+        source: The folder that it came from, relative to the gallery's.
+        time: ISO 8601, in UTC.
+        images: Of how many images of one sighting the entry is the mean.
+        metadata: Whatever else the gallery knows.
+        correct: Whether it shows the query's identity; None where either is unknown.
+    """
+
+    rank: int
+    score: float
+    decision: Decision | None = None
+    path: str
+    source: str = ""
+    identity: str | None
+    camera: str | None
+    domain: str | None = None
+    time: str | None
+    box: tuple[int, int, int, int] | None = None
+    images: int = 1
+    metadata: dict[str, str]
+    id: int
+    correct: bool | None
+
+
+class FoundGroup(Result):
+    """The entries of one identity, by their best.
+
+    Attributes:
+        best: The id of the best match.
+        entries: How many were seen; all there are where the whole gallery was listed.
+        cameras: Where they were taken.
+    """
+
+    rank: int
+    identity: str | None
+    domain: str | None
+    score: float
+    decision: Decision | None
+    best: int
+    entries: int
+    cameras: list[str]
+
+
+class FoundSighting(Result):
+    """Matches of one camera without a longer pause: one station of a person's path.
+
+    Attributes:
+        start: ISO 8601, in UTC; None where times are unknown.
+        end: Of the last image.
+        seconds_after: Since the sighting before ended; negative where they overlap.
+        images: How many images it is made of.
+        score: The best match's.
+        ids: The matches, in the order of time.
+        at_once: Another camera saw the person in the same span of time: views that overlap, or a wrong match.
+    """
+
+    camera: str
+    start: str | None
+    end: str | None
+    seconds_after: float | None
+    images: int
+    score: float
+    decision: Decision | None
+    ids: list[int]
+    at_once: bool
+
+
+class Thresholds(Result):
+    """The calibration that decisions follow.
+
+    Attributes:
+        match: A score from here on is a match.
+        possible: A score from here on is a possible one.
+        made_on: What it was measured on.
+    """
+
+    match: float
+    possible: float
+    made_on: str
+
+
+class QueryResult(Result):
+    """The outcome of `sil query` for one person.
+
+    Attributes:
+        image: The first picture; of an entry its image.
+        query: The query in words.
+        fused: How many pictures and entries the query is the mean of.
+        identity: Whom it shows, where a prepared data set or the gallery knows.
+        decision: That of the highest score; None where the model is not calibrated.
+        verdict: The decision as a sentence.
+        reranking: How the matches were put in another order than that of their scores; None where they were not.
+        groups: By identity, where that was asked for.
+        trail: By camera and time, where that was asked for.
+        timezone: In which times are shown to people.
+        thresholds: What decisions follow; None where the model is not calibrated.
+        matches: The best first.
+        sheet: The contact sheet.
+        html: The page, where one was asked for.
+    """
+
+    image: Path
+    query: str
+    fused: int = 1
+    gallery: Path
+    identity: str | None
+    camera: str | None
+    decision: Decision | None = None
+    verdict: str = ""
+    thresholds: Thresholds | None = None
+    reranking: str | None = None
+    matches: list[FoundMatch]
+    groups: list[FoundGroup] | None = None
+    trail: list[FoundSighting] | None = None
+    timezone: str = "UTC"
+    sheet: Path
+    html: Path | None = None
+
+
+class QueryResults(Result):
+    """The outcome of `sil query` for several people."""
+
+    queries: list[QueryResult]
+
+
+class BatchMatch(Result):
+    """One match in a line of `--batch`."""
+
+    rank: int
+    score: float
+    decision: Decision | None
+    id: int
+    path: str
+    source: str
+    identity: str | None
+    camera: str | None
+    time: str | None
+
+
+class BatchLine(Result):
+    """One line of `--batch`: a query in the order of the input.
+
+    Attributes:
+        image: The picture, as a path from the working folder or absolute.
+        identity: Whom it shows, where the source says so.
+        error: Why the picture could not be used; then there are no matches.
+    """
+
+    image: str
+    box: tuple[int, int, int, int] | None = None
+    identity: str | None = None
+    decision: Decision | None = None
+    matches: list[BatchMatch]
+    error: str | None = None
+
+
+class BatchResult(Result):
+    """The outcome of `sil query --batch`.
+
+    Attributes:
+        out: The file of lines; None for standard output.
+        queries: Lines that were written.
+        failed: Those of them that say why an image could not be used.
+    """
+
+    gallery: Path
+    queries: int
+    failed: int
+    seconds: float
+    out: Path | None

@@ -1,0 +1,1 @@
+"""Report: pictures and pages, drawn from saved results alone."""

@@ -1,1 +1,0 @@
-"""Reporting: contact sheets and tables, made from saved results alone."""

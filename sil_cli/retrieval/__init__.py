@@ -1,1 +1,0 @@
-"""Retrieval: distances and the gallery."""

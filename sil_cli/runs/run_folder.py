@@ -1,0 +1,145 @@
+"""A run's folder: what was asked for, what happened, and the model that came of it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import tomli_w
+import torch
+import torchvision
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+import sil_cli
+from sil_cli.errors import ModelError
+from sil_cli.files import read_json, write_json, write_text
+from sil_cli.runs.git_state import GitState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SETTINGS_FILE = "settings.toml"
+FACTS_FILE = "run.json"
+METRICS_FILE = "metrics.jsonl"
+CURVES_FILE = "curves.png"
+
+
+class SourceFacts(BaseModel):
+    """A source as it was when the run began.
+
+    Attributes:
+        manifest_sha256: Its manifest's checksum; resuming with other data is refused.
+        images: Images trained on.
+        identities: Identities trained on.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    folder: str
+    manifest_sha256: str
+    images: int
+    identities: int
+
+
+class RunFacts(BaseModel):
+    """What `run.json` says.
+
+    Attributes:
+        recipe: The recipe that settings started from.
+        method: `interleaved`, or `supervised`.
+        source_splits: What of the sources was learnt from, `train` or `train+test`.
+        protocol: The protocol that pinned settings, where there was one.
+        device: Where it ran, as torch names it.
+        precision: What convolutions ran in.
+        versions: Of Python, this program, torch, torchvision and NumPy.
+        git: The repository that the run was started in; None where there is none.
+        processes: How many shared the training when it began.
+        launch: The launch that began it, told by torchrun, so that a restart of it finds the run again.
+        weights: `trained`, or `averaged` where the moving average is what is kept.
+        loss: Mean of the last epoch, once finished.
+        images_per_second: Over the whole run, once finished.
+        selected: Which epoch's model was kept, once finished.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int = 1
+    recipe: str
+    method: str = "interleaved"
+    sources: list[SourceFacts]
+    source_splits: str = "train"
+    protocol: str | None = None
+    style: str
+    seed: int
+    epochs: int
+    iterations: int
+    device: str
+    precision: str = "float32"
+    versions: dict[str, str]
+    git: GitState | None = None
+    processes: int = 1
+    launch: str | None = None
+    weights: Literal["trained", "averaged"] = "trained"
+    loss: float | None = None
+    images_per_second: float | None = None
+    selected: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, values: Any) -> Any:
+        """Runs that only said whether convolutions ran in bfloat16 are read, too."""
+        if not isinstance(values, dict) or "bfloat16" not in values:
+            return values
+        rest = {key: value for key, value in values.items() if key != "bfloat16"}
+        return rest | {"precision": "bfloat16" if values["bfloat16"] else "float32"}
+
+
+def current_versions() -> dict[str, str]:
+    """The versions that a run's numbers depend on."""
+    return {
+        "python": platform.python_version(),
+        "sil": sil_cli.__version__,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def write_settings(folder: Path, values: dict[str, Any]) -> None:
+    """Write `settings.toml`; values that are None are left out, as TOML has none."""
+    write_text(folder / SETTINGS_FILE, tomli_w.dumps(_without_none(values)))
+
+
+def write_facts(folder: Path, facts: RunFacts) -> None:
+    """Write `run.json`."""
+    write_json(folder / FACTS_FILE, facts.model_dump(mode="json"))
+
+
+def read_facts(folder: Path) -> RunFacts:
+    """Read `run.json`.
+
+    Raises:
+        ModelError: It is not one that this version reads.
+        SilError: It is missing or damaged.
+    """
+    fix = "Train anew in another run folder."
+    try:
+        return RunFacts.model_validate(read_json(folder / FACTS_FILE, what="a run's facts", fix=fix))
+    except ValidationError as error:
+        raise ModelError(f"{folder / FACTS_FILE} is not one that this version reads.", fix) from error
+
+
+def write_metrics(folder: Path, history: list[dict[str, float]]) -> None:
+    """Replace `metrics.jsonl` by one line an epoch."""
+    write_text(folder / METRICS_FILE, "".join(json.dumps(facts, allow_nan=False) + "\n" for facts in history))
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_none(value) if isinstance(value, dict) else value
+        for key, value in values.items()
+        if value is not None
+    }

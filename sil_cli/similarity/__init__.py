@@ -1,0 +1,1 @@
+"""Similarity: cosines, top-k, re-ranking and expansion; arrays in, arrays out."""

@@ -1,0 +1,214 @@
+"""Draws a person in a pose, part by part from the far side to the near."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from sil_cli.synthetic.body import HEAD, Limb, Place, Pose, Skeleton, View, pose_body
+from sil_cli.synthetic.carried import carried_parts
+from sil_cli.synthetic.fabric import Array
+from sil_cli.synthetic.head import head_parts
+from sil_cli.synthetic.identity import Person
+from sil_cli.synthetic.outfit import Outfit, flat
+from sil_cli.synthetic.parts import Part
+from sil_cli.synthetic.tube import Light, Tube, draw_tube
+
+# Torso half-widths from the neck's root to the hips, in body heights.
+_TORSO_WIDE = (
+    0.034, 0.074, 0.103, 0.112, 0.112, 0.109, 0.105, 0.101, 0.097, 0.094, 0.092, 0.092, 0.094, 0.097, 0.100, 0.101,
+    0.100,
+)  # fmt: skip
+_TORSO_DEEP = (
+    0.034, 0.046, 0.056, 0.063, 0.068, 0.070, 0.070, 0.068, 0.066, 0.064, 0.064, 0.066, 0.069, 0.072, 0.074, 0.074,
+    0.072,
+)  # fmt: skip
+_TROUSERS = {"slim": (0.056, 0.030, 0.027), "straight": (0.058, 0.042, 0.040), "wide": (0.062, 0.056, 0.062)}
+_BARE_LEG = (0.052, 0.034, 0.022)
+_SKIRTS = {"skirt": (0.20, 0.125), "maxi": (0.42, 0.15), "coat": (0.22, 0.128), "dress": (0.24, 0.135)}
+# Layers, so that cloth hangs over cloth whatever the depth: legs, then skirt, then torso, then head.
+_LEGS, _SKIRT, _TORSO, _NECK = -3.0, -2.0, 0.0, 0.02
+
+
+def draw_person(canvas: Array, person: Person, outfit: Outfit, pose: Pose, view: View, light: Light) -> None:
+    """Paint a person over `canvas` (height, width, 3) in place."""
+    skeleton = pose_body(person, pose)
+    parts = [
+        *_legs(person, outfit, skeleton, view),
+        *_skirt(person, outfit, skeleton, pose, view),
+        *_torso(person, outfit, skeleton, view),
+        *_arms(person, outfit, skeleton, view),
+        *head_parts(person, outfit, skeleton, pose.look, view),
+        *carried_parts(person, skeleton, view),
+    ]
+    for part in sorted(parts, key=lambda part: part.layer):
+        draw_tube(canvas, part.tube, light)
+
+
+def _bone(
+    view: View, start: Place, end: Place, halves: tuple[float, ...], texture: Array, rows: tuple[float, float]
+) -> Tube:
+    scaled = tuple(half * view.scale for half in halves)
+    return Tube(view.point(start), view.point(end), scaled, texture, view.turn, caps=(scaled[0], scaled[-1]), rows=rows)
+
+
+def _along(start: Place, end: Place, share: float) -> Place:
+    return (
+        start[0] + share * (end[0] - start[0]),
+        start[1] + share * (end[1] - start[1]),
+        start[2] + share * (end[2] - start[2]),
+    )
+
+
+def _foot(person: Person, leg: Limb, view: View, layer: float) -> list[Part]:
+    left, up, front = leg.end
+    slope = max(-0.05, min(0.06, 0.5 * (up - 0.05)))
+    heel = (left, up - 0.018, front - 0.014)
+    toe = (left * 1.15, max(up - 0.022 - slope, 0.012), front + 0.075)
+    low_heel, low_toe = (heel[0], heel[1] - 0.007, heel[2]), (toe[0], toe[1] - 0.006, toe[2])
+    shoe = [
+        Part(layer + 0.001, _bone(view, low_heel, low_toe, (0.019, 0.018), flat(person.sole), (0, 1))),
+        Part(layer + 0.002, _bone(view, heel, toe, (0.021, 0.017), flat(person.shoe), (0, 1))),
+    ]
+    if person.boots:
+        top = _along(leg.end, leg.middle, 0.42)
+        shoe.append(Part(layer + 0.0035, _bone(view, top, leg.end, (0.037, 0.028), flat(person.shoe, 0.95), (0, 1))))
+    return shoe
+
+
+def _legs(person: Person, outfit: Outfit, skeleton: Skeleton, view: View) -> list[Part]:
+    stout = 0.55 + 0.45 * person.build
+    parts: list[Part] = []
+    for leg in skeleton.legs:
+        layer = _LEGS + view.depth(_along(leg.middle, leg.end, 0.5))
+        parts += _foot(person, leg, view, layer)
+        bare = person.lower in ("shorts", "skirt", "maxi")
+        thigh, knee, ankle = (stout * half for half in _TROUSERS.get(person.lower, _BARE_LEG))
+        cloth = outfit.skin if bare else outfit.leg
+        shin_caps = _bone(view, leg.middle, leg.end, (knee, (knee + ankle) / 2 * 1.04, ankle), cloth, (0.5, 1.0))
+        if not bare:  # trousers are cut off flat above the shoe
+            shin_caps = Tube(
+                shin_caps.start, shin_caps.end, shin_caps.halves, cloth, view.turn, (shin_caps.caps[0], 1.0), (0.5, 1.0)
+            )
+        parts.append(Part(layer + 0.003, shin_caps))
+        parts.append(Part(layer + 0.004, _bone(view, leg.upper, leg.middle, (thigh, knee), cloth, (0.0, 0.5))))
+        if person.lower == "shorts":
+            hem = _along(leg.upper, leg.middle, 0.85)
+            wide = tuple(half * view.scale * stout for half in (0.058, 0.056, 0.057))
+            shorts = Tube(
+                view.point(leg.upper), view.point(hem), wide, outfit.leg, view.turn, (wide[0], 1.5), (0.0, 0.5)
+            )
+            parts.append(Part(layer + 0.005, shorts))
+    return parts
+
+
+def _skirt(person: Person, outfit: Outfit, skeleton: Skeleton, pose: Pose, view: View) -> list[Part]:
+    over = person.upper if person.upper in _SKIRTS else None
+    parts: list[Part] = []
+    for layer, kind in ((_SKIRT, person.lower if person.lower in _SKIRTS and not over else None), (_SKIRT + 0.5, over)):
+        if kind is None:
+            continue
+        length, hem = _SKIRTS[kind]
+        swing = length * math.sin(min(pose.stride, 0.4)) * 0.55
+        top = (0.0, skeleton.hips[1] + 0.03, 0.0)
+        end = (0.0, top[1] - length, 0.0)
+        waist = view.half(_TORSO_WIDE[-1] * person.build * person.hips, _TORSO_DEEP[-1] * person.build)
+        low = view.half(hem * person.build * 0.9, 0.7 * hem * person.build + swing)
+        halves = tuple(float(half) for half in np.linspace(waist * 1.02, low, 6))
+        parts.append(Part(layer, Tube(view.point(top), view.point(end), halves, outfit.skirt, view.turn, (0, 2.0))))
+    return parts
+
+
+def _torso(person: Person, outfit: Outfit, skeleton: Skeleton, view: View) -> list[Part]:
+    count = len(_TORSO_WIDE)
+    bulk = 1.06 if person.upper in ("hoodie", "jacket", "coat") else 1.0
+    halves = []
+    for index in range(count):
+        share = index / (count - 1)
+        frame = person.shoulders * (1 - share) + person.hips * share
+        build = (0.55 + 0.45 * person.build) if share < 0.2 else person.build
+        belly = 1 + max(0.0, person.build - 1.05) * math.sin(math.pi * share) * 0.6
+        halves.append(view.half(_TORSO_WIDE[index] * frame * build * bulk, _TORSO_DEEP[index] * build * belly * bulk))
+    low = (0.0, skeleton.hips[1] - 0.025, 0.0)
+    torso = Tube(
+        view.point(skeleton.neck), view.point(low), tuple(halves), outfit.torso, view.turn, (0.0, halves[-1] * 0.12)
+    )
+    throat = (0.0, skeleton.crown[1] - 0.8 * HEAD * person.head, 0.006)
+    root = (0.0, skeleton.neck[1] - 0.012, 0.0)
+    parts = [
+        Part(_TORSO, torso),
+        Part(_NECK, _bone(view, throat, root, (0.030, 0.032), outfit.skin * np.float32(0.86), (0, 1))),
+    ]
+    if person.scarf:
+        top = (0.0, skeleton.neck[1] + 0.018, 0.0)
+        wrap = _bone(view, top, root, (0.046, 0.054), flat(person.colours.extra), (0, 1))
+        parts.append(Part(_NECK + 0.004, wrap))
+        tail = (0.02, skeleton.neck[1] - 0.15, 0.075)
+        hang = _bone(
+            view, (0.015, skeleton.neck[1] - 0.01, 0.05), tail, (0.02, 0.024), flat(person.colours.extra, 0.92), (0, 1)
+        )
+        if view.depth(tail) > 0:
+            parts.append(Part(_NECK + 0.003, hang))
+    elif person.upper == "hoodie":
+        hood = _bone(
+            view, (0.0, skeleton.neck[1] - 0.004, -0.05), (0.0, skeleton.neck[1] - 0.036, -0.062), (0.052, 0.05),
+            flat(person.colours.main, 0.82), (0, 1),
+        )  # fmt: skip
+        parts.append(Part(0.4 if view.depth((0, 0, -1)) > 0 else -0.5, hood))
+    return parts
+
+
+def _arms(person: Person, outfit: Outfit, skeleton: Skeleton, view: View) -> list[Part]:
+    stout = 0.6 + 0.4 * person.build
+    bulk = {"jacket": 1.18, "coat": 1.22, "hoodie": 1.2, "shirt": 1.05}.get(person.upper, 1.0)
+    parts: list[Part] = []
+    for arm in skeleton.arms:
+        depth = view.depth(_along(arm.upper, arm.end, 0.6))
+        layer = depth if depth < -0.045 else max(depth, 0.001)
+        hand = _along(arm.middle, arm.end, 1.2)
+        shoulder, elbow, wrist = (stout * half for half in (0.036, 0.028, 0.021))
+        parts += [
+            Part(layer, _bone(view, arm.end, hand, (0.021, 0.019), outfit.skin, (0, 1))),
+            Part(layer + 0.001, _bone(view, arm.middle, arm.end, (elbow, wrist), outfit.skin, (0, 1))),
+            Part(layer + 0.002, _bone(view, arm.upper, arm.middle, (shoulder, elbow), outfit.skin, (0, 1))),
+        ]
+        if person.sleeve > 0.03:
+            parts += _sleeves(arm, person.sleeve, bulk * stout, outfit, view, layer + 0.003)
+    return parts
+
+
+def _sleeves(arm: Limb, reach: float, width: float, outfit: Outfit, view: View, layer: float) -> list[Part]:
+    """What covers the arm, from the shoulder down to `reach` of its length."""
+    parts = []
+    upper = min(reach / 0.53, 1.0)
+    if reach > 0.53:
+        end = _along(arm.middle, arm.end, (reach - 0.53) / 0.47)
+        lower = _bone(view, arm.middle, end, (0.033 * width, 0.027 * width), outfit.sleeve, (0.53, reach))
+        lower = Tube(lower.start, lower.end, lower.halves, lower.texture, lower.turn, (lower.caps[0], 1.0), lower.rows)
+        parts.append(Part(layer, lower))
+    end = _along(arm.upper, arm.middle, upper)
+    sleeve = _bone(
+        view,
+        arm.upper,
+        end,
+        (0.022 + 0.015 * width, 0.036 * width, 0.033 * width),
+        outfit.sleeve,
+        (0.0, min(reach, 0.53)),
+    )
+    tail = sleeve.caps[1] if upper == 1.0 else 1.0
+    parts.append(
+        Part(
+            layer + 0.001,
+            Tube(
+                sleeve.start,
+                sleeve.end,
+                sleeve.halves,
+                sleeve.texture,
+                sleeve.turn,
+                (sleeve.caps[0], tail),
+                sleeve.rows,
+            ),
+        )
+    )
+    return parts

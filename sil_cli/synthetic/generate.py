@@ -1,0 +1,214 @@
+"""Generates camera networks: plans who is seen where and when, then draws the images on several processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from sil_cli.data.manifest import ImageRecord, Split
+from sil_cli.data.reading import Reading
+from sil_cli.errors import DataError
+from sil_cli.runtime import stop_at_safe_point
+from sil_cli.synthetic.options import SyntheticOptions
+from sil_cli.synthetic.seeds import Purpose, stream
+from sil_cli.synthetic.shot import model_of, take_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sil_cli.runtime import Reporter, Task
+
+READER = "synthetic"
+READER_VERSION = 1
+_SITTINGS_AHEAD = 8  # per worker: enough that none waits for work
+NAMES = (
+    "harbour", "orchard", "atrium", "viaduct", "lido", "citadel",
+    "arcade", "meadow", "quayside", "foundry", "belvedere", "terminus",
+)  # fmt: skip
+
+_DISTRACTORS_PER_TEST = 0.15  # people who are in the gallery only
+_MISSED = 0.15  # the chance that a camera never sees a person
+_FIRST_DAY = datetime(2024, 3, 4, 7, 30, tzinfo=UTC)
+_FRAMES_PER_SECOND = 25
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One image to draw: by which camera, which of that camera's images, and where it goes."""
+
+    camera: int
+    number: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """All images of one person: the piece of work that one process does at a time."""
+
+    options: SyntheticOptions
+    folder: Path
+    domain: int
+    person: int
+    shots: tuple[Shot, ...]
+
+
+def domain_names(count: int) -> list[str]:
+    """The names of the first `count` networks."""
+    return [
+        NAMES[index] if index < len(NAMES) else f"{NAMES[index % len(NAMES)]}{index // len(NAMES) + 1}"
+        for index in range(count)
+    ]
+
+
+def generate_domains(folder: Path, options: SyntheticOptions, reporter: Reporter, *, workers: int) -> list[Reading]:
+    """Draw camera networks into `folder`, one sub-folder each.
+
+    The same options give the same bytes, whatever the number of workers. Images are written one by one: a folder
+    whose drawing was interrupted holds whole images, but not all of them.
+
+    Args:
+        folder: Where `<domain>/images/<split>/<identity>_<camera>_<n>.jpg` go; made when missing.
+        options: What to draw.
+        reporter: Told of each image drawn.
+        workers: The number of processes; 1 draws in this one.
+
+    Returns:
+        One reading per network, in order.
+
+    Raises:
+        OSError: The folder can't be written, or the disk is full.
+        DataError: A process that draws was killed.
+    """
+    readings, sittings = [], []
+    for domain, name in enumerate(domain_names(options.domains)):
+        records, work = _plan(folder / name, options, domain, name)
+        readings.append(
+            Reading(
+                name=name,
+                reader=READER,
+                reader_version=READER_VERSION,
+                root=folder / name,
+                records=records,
+                options=options.as_dict(),
+                generated=True,
+            )
+        )
+        sittings += work
+        for split in ("train", "query", "gallery"):
+            (folder / name / "images" / split).mkdir(parents=True, exist_ok=True)
+    total = sum(len(reading.records) for reading in readings)
+    with reporter.task("Drawing people", total, "images") as task:
+        if workers <= 1:
+            for sitting in sittings:
+                task.advance(draw_sitting(sitting))
+        else:
+            _draw_on(workers, sittings, task)
+    return readings
+
+
+def _draw_on(workers: int, sittings: list[Sitting], task: Task) -> None:
+    """Draw on several processes; whatever goes wrong, Ctrl-C included, none of them is left running.
+
+    Ctrl-C waits for the sitting that ends next: an exception that strikes inside the pool, as it starts a process
+    or hands out work, can leave it waiting for ever. Few sittings are handed out at a time, because some Python
+    releases let a pool lock up under many thousands.
+    """
+    pool = ProcessPoolExecutor(
+        min(workers, len(sittings)), mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+    )
+    with stop_at_safe_point() as stop:
+        try:
+            waiting = iter(sittings)
+            drawing = {pool.submit(draw_sitting, sitting) for sitting in islice(waiting, workers * _SITTINGS_AHEAD)}
+            while drawing:
+                done, drawing = wait(drawing, return_when=FIRST_COMPLETED)
+                for each in done:
+                    task.advance(each.result())
+                if stop.requested:
+                    raise KeyboardInterrupt
+                drawing |= {pool.submit(draw_sitting, sitting) for sitting in islice(waiting, len(done))}
+        except BrokenProcessPool as error:
+            raise DataError(
+                "A process that draws images was killed (perhaps the memory ran out).", "Try again with one worker."
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and end when it is gone (a killed parent closes nothing)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def draw_sitting(sitting: Sitting) -> int:
+    """Draw and write all images of one person; returns how many."""
+    model = model_of(sitting.options, sitting.domain, sitting.person)
+    for shot in sitting.shots:
+        content = take_image(sitting.options, sitting.domain, shot.camera, sitting.person, shot.number, model)
+        (sitting.folder / shot.path).write_bytes(content)
+    return len(sitting.shots)
+
+
+def _plan(folder: Path, options: SyntheticOptions, domain: int, name: str) -> tuple[list[ImageRecord], list[Sitting]]:
+    """All records of one network and the work that makes them true."""
+    tests = options.test_identities
+    distractors = round(tests * _DISTRACTORS_PER_TEST)
+    records: list[ImageRecord] = []
+    sittings = []
+    for person in range(options.train_identities + tests + distractors):
+        is_test = options.train_identities <= person < options.train_identities + tests
+        is_distractor = person >= options.train_identities + tests
+        shots = []
+        for camera, number, time, frame in _route(options, domain, person):
+            split: Split = "gallery" if is_distractor or (is_test and number > 0) else "query" if is_test else "train"
+            path = f"images/{split}/{person + 1:04d}_c{camera + 1}_{number + 1:02d}.jpg"
+            shots.append(Shot(camera, number, path))
+            records.append(
+                ImageRecord(
+                    path=path,
+                    identity=f"{person + 1:04d}",
+                    camera=f"c{camera + 1}",
+                    split=split,
+                    domain=name,
+                    time=time,
+                    frame=frame,
+                    distractor=is_distractor,
+                )
+            )
+        sittings.append(Sitting(options, folder, domain, person, tuple(shots)))
+    return sorted(records, key=lambda record: record.path), sittings
+
+
+def _route(options: SyntheticOptions, domain: int, person: int) -> Iterator[tuple[int, int, datetime, int]]:
+    """Camera, image number, time and frame of each image of a person, along their way through the network.
+
+    Everybody passes at least two cameras, each once, a minute or so apart.
+    """
+    rng = stream(Purpose.ROUTE, options.seed, domain, person)
+    way = rng.permutation(options.cameras)
+    passed = [int(camera) for at, camera in enumerate(way) if at < 2 or rng.random() >= _MISSED]
+    seconds = float(rng.uniform(0, 10 * 3600))
+    for camera in passed:
+        seconds += float(rng.uniform(20, 180))
+        moment = seconds
+        for number in range(options.images_per_camera):
+            frame = round(moment * _FRAMES_PER_SECOND)
+            yield camera, number, _FIRST_DAY + timedelta(seconds=frame / _FRAMES_PER_SECOND), frame
+            moment += float(rng.uniform(0.4, 1.6))

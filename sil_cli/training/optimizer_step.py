@@ -1,0 +1,67 @@
+"""One step down a loss: gradients, what processes add up of them, and the optimiser."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sil_cli.distributed.process_group import ALONE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sil_cli.distributed.process_group import Ranks
+
+
+class Descent:
+    """An optimiser, and all that stands between a loss and its step.
+
+    Float16 has no room for small gradients. The loss is then multiplied by a factor before the backward pass, and its
+    gradients are divided by it after; a step whose gradients overflowed is left out, and the factor halved
+    (Micikevicius et al., "Mixed Precision Training", ICLR 2018). Nothing of that waits for a GPU with fused Adam.
+
+    Attributes:
+        optimizer: Over the weights that are learnt.
+    """
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, *, half: torch.dtype | None = None, ranks: Ranks = ALONE
+    ) -> None:
+        """Put them together.
+
+        Args:
+            optimizer: As the attribute.
+            half: What convolutions are computed in, None for full precision; float16 makes the loss be scaled.
+            ranks: The processes that share a batch.
+        """
+        device = optimizer.param_groups[0]["params"][0].device.type
+        self.optimizer = optimizer
+        self._ranks = ranks
+        self._scaler = torch.amp.GradScaler(device) if half == torch.float16 else None
+
+    def step(self, loss: Tensor) -> Tensor:
+        """One step of the optimiser down the sum over the processes of their losses; returns that sum, detached."""
+        self.optimizer.zero_grad(set_to_none=True)
+        scaled = loss if self._scaler is None else self._scaler.scale(loss)
+        scaled.backward()  # type: ignore[no-untyped-call]
+        self._ranks.sum_gradients(each for group in self.optimizer.param_groups for each in group["params"])
+        if self._scaler is None:
+            self.optimizer.step()
+        else:  # an overflow in one process is one in the sum, so that all of them leave the step out
+            self._scaler.step(self.optimizer)
+            self._scaler.update()
+        return self._ranks.sum(loss.detach())
+
+    def state(self) -> dict[str, Any]:
+        """All that it must be given back to go on."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self._scaler.state_dict() if self._scaler is not None else {},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a saved state."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self._scaler is not None:
+            self._scaler.load_state_dict(state["scaler"])

@@ -1,0 +1,368 @@
+"""`sil train`: from prepared sources to a finished run folder."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sil_cli.data.protocol import Protocol, read_protocol
+from sil_cli.defaults import (
+    is_finished,
+    left_out_beside,
+    new_run_folder,
+    numbered_runs,
+    source_folders,
+)
+from sil_cli.distributed.launch import ALONE, Launch
+from sil_cli.errors import DataError, InterruptedWorkError, ModelError, SilError, UsageError
+from sil_cli.evaluation.calibrate import calibrate_after_training
+from sil_cli.evaluation.calibration import CALIBRATION_FILE
+from sil_cli.files import one_line, remove_leftovers, write_bytes
+from sil_cli.locks import writer_lock
+from sil_cli.models.embedder import save_model
+from sil_cli.models.record import read_record
+from sil_cli.results import TrainResult
+from sil_cli.runs.checkpoint import checkpoints, load_checkpoint
+from sil_cli.runs.git_state import git_state
+from sil_cli.runs.run_folder import (
+    CURVES_FILE,
+    FACTS_FILE,
+    METRICS_FILE,
+    RunFacts,
+    SourceFacts,
+    current_versions,
+    read_facts,
+    write_facts,
+    write_metrics,
+    write_settings,
+)
+from sil_cli.runtime import stop_at_safe_point
+from sil_cli.settings import load_settings
+from sil_cli.training.company import Company, agree_on, as_first, begun_by_this_launch, meet
+from sil_cli.training.compose_training import compose, load_sources, warn_of_targets
+from sil_cli.training.run_settings import kept_settings, settings_to_begin, settings_to_go_on, settings_to_keep
+from sil_cli.training.tensorboard import TensorBoardLog, require_tensorboard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from sil_cli.data.manifest import Dataset
+    from sil_cli.runs.checkpoint import TrainingState
+    from sil_cli.runtime import Reporter
+    from sil_cli.settings import Settings
+    from sil_cli.training.loop import Training
+
+
+def train(
+    flags: dict[str, Any],
+    config: Path | None,
+    reporter: Reporter,
+    protocol: Protocol | None = None,
+    launch: Launch = ALONE,
+) -> TrainResult:
+    """Train a model, or go on with an unfinished run.
+
+    Which settings a run has depends on its data, or on the run that is gone on with, so this workflow resolves them
+    itself.
+
+    Args:
+        flags: Nested values that the command line gave.
+        config: The settings file, or None for `sil.toml`.
+        reporter: Shows progress.
+        protocol: What pins settings above the recipe; None: the one in the data folder, unless sources are named.
+        launch: The processes that share the training, where torchrun started several. All of them return the same;
+            a restart of theirs goes on with the run that they began.
+
+    Raises:
+        SilError: Anything that keeps it from finishing, with what to do.
+    """
+    settings = load_settings(flags=flags, config=config)
+    company = meet(settings, launch, reporter)
+    reporter = company.reporter
+    begun = company.decide(lambda: str(_begun(settings, company) or ""))
+    if begun:
+        return _resume(Path(begun), flags, config, company)
+    protocol = protocol or (None if settings.train.sources else read_protocol(settings.data.folder))
+    datasets = load_sources(source_folders(settings.train.sources, settings.data.folder))
+    settings, recipe = settings_to_begin(flags, config, datasets, protocol)
+    agree_on(company, settings, datasets)
+    if company.ranks.is_first:
+        _refuse_to_write_over(settings.train.run)
+    if settings.train.tensorboard:
+        require_tensorboard()
+    warn_of_targets(datasets, reporter)
+    training = compose(settings, datasets, reporter, fresh=True, ranks=company.ranks, device=company.device)
+    run = Path(company.decide(lambda: str(settings.train.run or new_run_folder(settings.train.runs, _label(settings)))))
+    with _only_writer(run, company):
+        if company.ranks.is_first:
+            _refuse_to_write_over(run)  # by another training, which began and ended while this one got ready
+            write_settings(run, settings_to_keep(settings, datasets, recipe))
+            write_facts(run, _facts(settings, recipe, datasets, training, company.launch))
+        training.share_state()
+        training.start(reporter)
+        return _finish(run, training, settings, company)
+
+
+def _refuse_to_write_over(run: Path | None) -> None:
+    if run is None or not run.is_dir():
+        return
+    if (run / FACTS_FILE).exists():
+        raise UsageError(
+            f"{run} already holds a run.", f"Go on with `sil train --resume --run {run}`, or name another."
+        )
+    if is_finished(run) or checkpoints(run):
+        raise UsageError(f"{run} already holds a model.", "Name another folder with --run, or leave it out.")
+
+
+def _begun(settings: Settings, company: Company) -> Path | None:
+    """The run to go on with, where one is to be gone on with."""
+    if settings.train.resume:
+        return settings.train.run or _newest_unfinished(settings.train.runs)
+    return begun_by_this_launch(company, settings)
+
+
+def _label(settings: Settings) -> str:
+    """What a run folder is called after its number."""
+    if settings.train.method == "supervised":
+        return "supervised"
+    if not settings.train.second_pass:
+        return "fb" if settings.style.name == "none" else f"fb-{settings.style.name}"
+    return settings.style.name
+
+
+def _resume(run: Path, flags: dict[str, Any], config: Path | None, company: Company) -> TrainResult:
+    reporter = company.reporter
+    if not (run / FACTS_FILE).is_file():
+        raise UsageError(f"{run} holds no run to resume.", "Name a run folder with --run, or train without --resume.")
+    facts = read_facts(run)
+    if is_finished(run):
+        return as_first(company, TrainResult, lambda: _complete(run, facts, flags, config, reporter))
+    settings = settings_to_go_on(kept_settings(run), flags, config, run=run)
+    if settings.train.tensorboard:
+        require_tensorboard()
+    datasets = load_sources(list(settings.train.sources))
+    refuse_other_data(datasets, facts, run)
+    agree_on(company, settings, datasets)
+    _warn_of_other_versions(facts, run, reporter)
+    with _only_writer(run, company):
+        has_begun = bool(company.decide(lambda: "yes" if checkpoints(run) else ""))
+        state = _last_state(run, reporter) if company.ranks.is_first and has_begun else None
+        training = compose(
+            settings, datasets, reporter, fresh=not has_begun, ranks=company.ranks, device=company.device
+        )
+        if state is not None:
+            _restore(training, state, run)
+        training.share_state()
+        if has_begun:
+            reporter.note(f"Going on with {run} after iteration {training.iteration} of {training.total_iterations}.")
+        else:
+            training.start(reporter)
+        return _finish(run, training, settings, company)
+
+
+def _complete(
+    run: Path, facts: RunFacts, flags: dict[str, Any], config: Path | None, reporter: Reporter
+) -> TrainResult:
+    """Make what a run lacks that was stopped after its model was kept: thresholds, and the picture of its curves."""
+    result = _result(run, facts)
+    has_curves, is_calibrated = (run / CURVES_FILE).is_file(), (run / CALIBRATION_FILE).is_file()
+    if has_curves and is_calibrated:
+        reporter.note(f"{run} has finished already; nothing is left to do.")
+        return result
+    settings = settings_to_go_on(kept_settings(run), flags, config, run=run)
+    reporter.note(f"{run} has finished already; what it lacks is made now.")
+    if settings.train.calibrate and not is_calibrated:
+        calibrate_after_training(settings, run, reporter)
+    if not has_curves:
+        _draw_curves(run, reporter)
+    return result
+
+
+def _restore(training: Training, state: TrainingState, run: Path) -> None:
+    try:
+        training.restore(state)
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"The checkpoint in {run} does not fit the settings there: {one_line(error)}.",
+            "Start again without --resume, in a new run folder.",
+        ) from error
+
+
+def _last_state(run: Path, reporter: Reporter) -> TrainingState:
+    remove_leftovers(run)
+    return load_checkpoint(run, reporter)
+
+
+def _warn_of_other_versions(facts: RunFacts, run: Path, reporter: Reporter) -> None:
+    now = current_versions()
+    other = [f"{name} {then} (now {now.get(name)})" for name, then in facts.versions.items() if now.get(name) != then]
+    if other:
+        reporter.warn(f"{run} began with {', '.join(other)}: its numbers may differ from those of one unbroken run.")
+
+
+@contextlib.contextmanager
+def _only_writer(run: Path, company: Company) -> Iterator[None]:
+    """Lock the run's folder, in the first process; each of several keeps its log there."""
+    run.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        if company.ranks.is_first:
+            held = writer_lock(
+                run, while_held="Wait until it is done.", elsewhere="Choose another folder with --run DIR."
+            )
+            stack.enter_context(held)
+        if company.log is not None:
+            stack.enter_context(company.log.opened(run))
+        try:
+            yield
+        except KeyboardInterrupt:
+            if not (run / FACTS_FILE).exists():
+                raise
+            raise InterruptedWorkError("Stopped.", f"Go on with `sil train --resume --run {run}`.") from None
+
+
+def _newest_unfinished(runs: Path) -> Path:
+    unfinished = [run for run in numbered_runs(runs) if not is_finished(run) and (run / FACTS_FILE).is_file()]
+    if not unfinished:
+        raise UsageError(
+            f"There is no unfinished numbered run in {runs}.", "Name one with --run DIR, or train without --resume."
+        )
+    return unfinished[-1]
+
+
+def refuse_other_data(datasets: Sequence[Dataset], facts: RunFacts, run: Path) -> None:
+    """Refuse to go on with sources that have changed.
+
+    Raises:
+        DataError: A source's manifest is not the one that the run began with, or there are more or fewer sources.
+    """
+    if len(datasets) != len(facts.sources):
+        raise DataError(
+            f"{run} began with {len(facts.sources)} sources, and its settings name {len(datasets)}.",
+            "Train anew in another folder.",
+        )
+    for dataset, then in zip(datasets, facts.sources, strict=True):
+        if dataset.info.manifest_sha256 != then.manifest_sha256:
+            raise DataError(
+                f"{dataset.folder} is not the data that {run} began with (its manifest has changed).",
+                "Prepare it as it was, or train anew in another folder.",
+            )
+
+
+def _facts(settings: Settings, recipe: str, datasets: list[Dataset], training: Training, launch: Launch) -> RunFacts:
+    return RunFacts(
+        recipe=recipe,
+        method=settings.train.method,
+        sources=[
+            SourceFacts(
+                name=dataset.name,
+                folder=str(dataset.folder),
+                manifest_sha256=dataset.info.manifest_sha256,
+                images=len(source.rows),
+                identities=source.identities,
+            )
+            for dataset, source in zip(datasets, training.sources, strict=True)
+        ],
+        source_splits=settings.train.source_splits,
+        protocol=settings.train.protocol,
+        style=settings.style.name,
+        seed=settings.train.seed,
+        epochs=settings.train.epochs,
+        iterations=training.total_iterations,
+        device=str(training.device),
+        precision=str(training.options.half or "float32").removeprefix("torch."),
+        versions=current_versions(),
+        git=git_state(Path.cwd()),
+        processes=launch.count,
+        launch=launch.name or None,
+        weights="trained" if training.averaged is None else "averaged",
+    )
+
+
+def _finish(run: Path, training: Training, settings: Settings, company: Company) -> TrainResult:
+    reporter = company.reporter
+    tensorboard = settings.train.tensorboard and company.ranks.is_first
+    with _metrics_writer(run, training, tensorboard=tensorboard) as write, stop_at_safe_point() as stop:
+        try:
+            training.run(run, reporter, stop, write)
+        except OSError as error:
+            raise SilError(
+                f"{run} can't be written: {one_line(error)}.",
+                f"Make room there, or see to its permissions, and go on with `sil train --resume --run {run}`.",
+            ) from error
+    return as_first(company, TrainResult, lambda: _keep(run, training, settings, reporter))
+
+
+def _keep(run: Path, training: Training, settings: Settings, reporter: Reporter) -> TrainResult:
+    """Write the finished model and what is known of it."""
+    epoch, state = training.selected_state()
+    training.embedder.load_state_dict(state)
+    facts = read_facts(run).model_copy(
+        update={
+            "loss": training.history[-1]["loss"],
+            "images_per_second": round(training.images_per_second, 1),
+            "selected": f"held-out: epoch {epoch}" if training.options.select_held_out else "last",
+        }
+    )
+    # The model's record is what makes a run finished, so it is written after the facts are complete.
+    write_facts(run, facts)
+    save_model(run, training.embedder)
+    if settings.train.calibrate:
+        calibrate_after_training(settings, run, reporter)
+    _draw_curves(run, reporter)
+    return _result(run, facts)
+
+
+@contextlib.contextmanager
+def _metrics_writer(
+    run: Path, training: Training, *, tensorboard: bool
+) -> Iterator[Callable[[list[dict[str, float]]], None]]:
+    """Yield what writes the history after every epoch, beginning with what a checkpoint brought."""
+    log = TensorBoardLog(run) if tensorboard else None
+
+    def write(history: list[dict[str, float]]) -> None:
+        write_metrics(run, history)
+        if log is not None:
+            log.write(history)
+
+    try:
+        if training.history and training.ranks.is_first:
+            write(training.history)
+        yield write
+    finally:
+        if log is not None:
+            log.close()
+
+
+def _draw_curves(run: Path, reporter: Reporter) -> None:
+    """Draw `curves.png`; the run is whole without it, so whatever goes wrong with it is only told."""
+    try:
+        from sil_cli.report.curves import curves_png
+        from sil_cli.report.report_inputs import read_history
+
+        write_bytes(run / CURVES_FILE, curves_png(read_history(run / METRICS_FILE)))
+    except Exception as error:
+        reporter.warn(f"{run} has no picture of its curves: {one_line(error)}.")
+
+
+def _result(run: Path, facts: RunFacts) -> TrainResult:
+    if facts.loss is None or facts.images_per_second is None or facts.selected is None:
+        raise ModelError(
+            f"{run / FACTS_FILE} says that the run has not finished.", "Resume it with `sil train --resume`."
+        )
+    return TrainResult(
+        run=run,
+        checkpoint=run / "model.safetensors",
+        sources=[source.name for source in facts.sources],
+        method=facts.method,
+        style=facts.style,
+        recipe=facts.recipe,
+        epochs=facts.epochs,
+        iterations=facts.iterations,
+        loss=facts.loss,
+        images_per_second=facts.images_per_second,
+        selected=facts.selected,
+        weights=facts.weights,
+        fingerprint=read_record(run).fingerprint,
+        target=left_out_beside([Path(source.folder) for source in facts.sources]),
+    )

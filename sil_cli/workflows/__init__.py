@@ -1,1 +1,0 @@
-"""The composition root: prepare, train, evaluate, index and search, from Settings to results."""

@@ -1,0 +1,124 @@
+"""Short trainings that several processes share; torchrun starts this file, and each process writes what it came to."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from tiny_network import tiny_embedder
+
+from sil_cli.data.manifest import ImageRecord
+from sil_cli.distributed.process_group import ConnectedRanks, Ranks
+from sil_cli.models.styles import OccasionalStyle, make_style
+from sil_cli.runtime import SilentReporter, StopRequest
+from sil_cli.training.interleaved import Interleaved
+from sil_cli.training.loop import LoopOptions, Training
+from sil_cli.training.sources import make_source
+from sil_cli.training.step import StepOptions
+from sil_cli.training.supervised import Supervised, SupervisedOptions
+
+CPU = torch.device("cpu")
+OPTIONS = LoopOptions(
+    epochs=2,
+    iterations=1,
+    seed=1,
+    learning_rate=1e-3,
+    weight_decay=5e-4,
+    warmup_epochs=1,
+    warmup_factor=0.1,
+    milestones=(1,),
+    decay=0.1,
+    flip=0.5,
+    pad=2,
+    batch_norm="synchronised",
+)
+STYLES = ("none", "mixstyle", "dsu", "efdmix", "dir-mixstyle", "batch-style", "dbs", "ubs")
+PARAMETERS = {"alpha": 0.1, "rho": 3.0, "samples": 2, "concentration": 0.1, "mix": "random", "covariance": "full"}
+VARIATIONS: dict[str, dict] = {
+    **{f"style {name}": {"style": name} for name in STYLES if name != "efdmix"},
+    # Sorting is not continuous: in black borders values are equal but for the last digit, and swap places with it.
+    "style efdmix": {"style": "efdmix", "pad": 0},
+    "averaged, erased, chosen": {"style": "dbs", "ema": 0.9, "erasing": 0.5, "select_held_out": True},
+    "both passes": {"style": "dsu", "style_in": "both", "after_stages": (1, 3)},
+    "sometimes": {"style": "ubs", "probability": 0.5},
+    "statistics kept still": {"style": "ubs", "second_pass_statistics": False},
+    "FB": {"style": "none", "second_pass": False},
+    "frozen": {"style": "ubs", "batch_norm": "frozen"},
+    "supervised": {"style": "mixstyle", "method": "supervised", "margin": 0.3},
+    "supervised, soft, frozen": {"style": "none", "method": "supervised", "margin": "soft", "batch_norm": "frozen"},
+}
+"""Those that come to the same with any number of processes."""
+
+OWN_STATISTICS = {"style": "ubs", "batch_norm": "per-process"}
+
+
+def make_training(ranks: Ranks, style: str, method: str = "interleaved", **more) -> Training:
+    """In float64, where the order of a sum shows in the last digits only."""
+    step = {key: more.pop(key) for key in list(more) if key in StepOptions.__dataclass_fields__}
+    margin, probability = more.pop("margin", None), more.pop("probability", 1.0)
+    options = LoopOptions(**vars(OPTIONS) | more)
+    sources = list(make_sources(0.2 if options.select_held_out else 0.0))
+    embedder = tiny_embedder().double()
+    drawn = make_style(style, **PARAMETERS, clamp=False, probability=1.0)
+    if probability < 1.0:
+        drawn = OccasionalStyle(drawn, probability)
+    if method == "supervised":
+        counts = [source.identities for source in sources]
+        chosen = Supervised(counts, embedder.dimension, SupervisedOptions(margin=margin, style=drawn), device=CPU)
+        chosen.classifier.double()
+    else:
+        chosen = Interleaved(drawn, StepOptions(**step), device=CPU, seed=1)
+    return Training(embedder, sources, chosen, options, device=CPU, ranks=ranks)
+
+
+def make_sources(held_out: float):
+    rng = np.random.default_rng(3)
+    for name, identities in (("north", 5), ("south", 7)):
+        records = [
+            ImageRecord(path=f"{n}.jpg", identity=f"p{n // 5}", camera=f"c{n % 2}", split="train", domain=name)
+            for n in range(5 * identities)
+        ]
+        pixels = rng.integers(0, 256, size=(len(records), 32, 16, 3), dtype=np.uint8)
+        yield make_source(name, records, pixels, identities_per_batch=4, instances=3, seed=1, held_out=held_out)
+
+
+def outcome(training: Training, folder: Path) -> dict[str, torch.Tensor]:
+    """All that a training comes to."""
+    torch.manual_seed(training.ranks.number)  # nothing may depend on it
+    training.share_state()
+    training.start(SilentReporter())
+    if isinstance(training.method, Interleaved):
+        for memory in training.method.memories:
+            memory.prototypes = memory.prototypes.double()
+    return finish(training, folder)
+
+
+def finish(training: Training, folder: Path) -> dict[str, torch.Tensor]:
+    """The same of one that has begun."""
+    training.run(folder, SilentReporter(), StopRequest(), lambda history: None)
+    _, kept = training.selected_state()
+    state = {f"model {name}": value for name, value in training.embedder.state_dict().items()}
+    state |= {f"kept {name}": value for name, value in kept.items()}
+    state |= {f"method {name}": value for name, value in training.method.state().items()}
+    figures = [[facts["loss"], facts.get("held_out_mAP", 0.0)] for facts in training.history]
+    return {name: value.double().clone() for name, value in (state | {"history": torch.tensor(figures)}).items()}
+
+
+def main(folder: Path, names: list[str]) -> None:
+    torch.distributed.init_process_group("gloo")
+    ranks = ConnectedRanks(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    found = {}
+    for name in names:
+        variation = VARIATIONS.get(name, OWN_STATISTICS)
+        run = folder / f"{ranks.count}-{name}"
+        if ranks.is_first:
+            run.mkdir()
+        found[name] = outcome(make_training(ranks, **variation), run)
+    torch.save(found, folder / f"rank-{ranks.number}.pt")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,167 @@
+"""Processes agree, and speak with one voice; each is played in turn, with a real store between them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from torch.distributed import HashStore
+
+from sil_cli.distributed import command as together
+from sil_cli.distributed.collectives import LostProcessError
+from sil_cli.distributed.command import _as_told, agree
+from sil_cli.distributed.launch import Launch
+from sil_cli.distributed.log import RankLog
+from sil_cli.distributed.process_group import Ranks
+from sil_cli.errors import AlreadyToldError, InterruptedWorkError, SilError, UsageError
+from sil_cli.runtime import SilentReporter
+
+
+class Played(Ranks):
+    """Two processes, of which the other says what it is told to."""
+
+    def __init__(self, other: dict[str, object]) -> None:
+        self.other = other
+
+    def texts(self, text: str) -> list[str]:
+        return [json.dumps(self.other), text]
+
+
+def test_processes_that_agree_go_on() -> None:
+    agree(Played({"train.seed": 1, "sources": ["a"]}), {"sources": ["a"], "train.seed": 1}, fix="-")
+
+
+@pytest.mark.parametrize(
+    ("mine", "told"),
+    [
+        ({"train.seed": 2}, "train.seed = 2 (there 1)"),
+        ({"the version of torch": "2.6"}, "the version of torch = 2.6 (there 2.7)"),
+        ({"more": "x"}, "more = x (there None)"),
+        ({"train.seed": 3, "sources": ["b"]}, "sources = ['b'] (there ['a']), train.seed = 3 (there 1)"),
+    ],
+)
+def test_what_differs_is_named(mine, told) -> None:
+    first = {"train.seed": 1, "sources": ["a"], "the version of torch": "2.7"}
+    with pytest.raises(UsageError) as caught:
+        agree(Played(first), first | mine, fix="Do so.")
+    assert caught.value.what == f"Process 1 does not agree with process 0: {told}."
+
+
+@pytest.fixture
+def store(monkeypatch) -> HashStore:
+    monkeypatch.setattr(together, "FIRST_SPEAKS", 0.0)
+    monkeypatch.setattr(together, "LAST_WORDS", 0.0)
+    monkeypatch.setattr(together, "STOPPING", 0.1)
+    return HashStore()
+
+
+def process(number: int) -> Launch:
+    return Launch(number=number, count=3)
+
+
+def test_an_error_that_all_have_is_told_once(store) -> None:
+    error = UsageError("Wrong.", "Right it.")
+    assert _as_told(error, process(0), store) is error
+    for other in (1, 2):
+        told = _as_told(UsageError("Wrong.", "Right it."), process(other), store)
+        assert isinstance(told, AlreadyToldError)
+        assert told.exit_code == 2
+
+
+def test_an_error_of_one_says_whose_and_the_others_are_quiet(store) -> None:
+    told = _as_told(UsageError("No GPU.", "Look."), process(2), store)
+    assert isinstance(told, SilError)
+    assert told.what.startswith("No GPU. (process 2 of 3, on ")
+    assert told.exit_code == 2
+    for other in (0, 1):
+        quiet = _as_told(LostProcessError("Gone.", "-"), process(other), store)
+        assert isinstance(quiet, AlreadyToldError)
+        assert quiet.exit_code == 1
+
+
+def test_a_process_that_was_killed_is_named_by_one_of_those_left(store) -> None:
+    store.set("here/2", "yes")
+    while_cleaning_up = RuntimeError("closed")
+    while_cleaning_up.__context__ = LostProcessError("Gone.", "-")
+    told = _as_told(while_cleaning_up, process(0), store)
+    assert isinstance(told, SilError)
+    assert told.what.startswith("Process 1 of 3 has ended or does not answer")
+    assert isinstance(_as_told(LostProcessError("Gone.", "-"), process(2), store), AlreadyToldError)
+
+
+def test_a_stop_is_no_ones_fault(store) -> None:
+    stopped = InterruptedWorkError("Stopped.", "Go on.")
+    assert _as_told(stopped, process(1), store) is stopped
+    assert _as_told(KeyboardInterrupt(), process(0), store).exit_code == 130
+
+
+@pytest.mark.parametrize("error", [InterruptedWorkError("Stopped.", "Go on."), KeyboardInterrupt()])
+def test_whoever_torchrun_stops_because_another_was_killed_names_it(store, monkeypatch, error) -> None:
+    monkeypatch.setattr(together, "_say_here", lambda store, launch, _: store.set(f"here/{launch.number}", "") or True)
+    store.set("here/2", "yes")
+    told = _as_told(error, process(0), store)
+    assert isinstance(told, SilError)
+    assert told.what.startswith("Process 1 of 3 has ended or does not answer")
+    assert told.exit_code == 1
+
+
+def test_all_that_are_stopped_together_are_stopped(store, monkeypatch) -> None:
+    monkeypatch.setattr(together, "_say_here", lambda store, launch, _: store.set(f"here/{launch.number}", "") or True)
+    store.set("here/1", "yes")
+    store.set("here/2", "yes")
+    stopped = InterruptedWorkError("Stopped.", "Go on.")
+    assert _as_told(stopped, process(0), store) is stopped
+
+
+def test_every_process_keeps_a_log(tmp_path) -> None:
+    class Heard(SilentReporter):
+        notes: tuple[str, ...] = ()
+
+        def note(self, text: str) -> None:
+            self.notes += (text,)
+
+    heard = Heard()
+    log = RankLog(3, heard)
+    log.note("before the folder is known")
+
+    def fail() -> None:
+        with log.opened(tmp_path), log.task("Training", 9, "iterations") as task:
+            task.advance(2, loss=0.5)
+            raise SilError("It broke.", "Mend it.") from OSError("the cable")
+
+    with pytest.raises(SilError, match="It broke"):
+        fail()
+    lines = [line.partition(" ")[2] for line in (tmp_path / "logs/rank-3.log").read_text().splitlines()]
+    assert lines[0].startswith("process 3 is ")
+    assert lines[1:] == [
+        "before the folder is known",
+        "Training: begun, 9 iterations",
+        "ended by SilError: It broke. Mend it",
+        "because of OSError: the cable",
+    ]
+    assert heard.notes == ("before the folder is known",)
+
+
+STOPPED = """
+import signal
+from torch.distributed import HashStore
+from sil_cli.errors import SilError
+from sil_cli.distributed.launch import Launch
+from sil_cli.distributed import command as together
+
+store = HashStore()
+together.STOPPING = 0.1
+together._meet = lambda launch: store
+together._say_here = lambda *_: store.set("here/0", "yes") is None
+try:
+    with together.one_voice(Launch(number=0, count=2)):
+        signal.raise_signal(signal.SIGTERM)
+except SilError as error:
+    print(error.what)
+"""
+
+
+def test_a_process_that_is_stopped_at_any_moment_still_says_who_is_missing() -> None:
+    """torchrun sends SIGTERM to those that are left; by default a process dies of it without a word."""
+    told = subprocess.run([sys.executable, "-c", STOPPED], capture_output=True, text=True, check=False)
+    assert told.stdout.startswith("Process 1 of 2 has ended"), (told.returncode, told.stderr)

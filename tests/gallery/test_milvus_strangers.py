@@ -1,0 +1,148 @@
+"""What lies in Milvus under a gallery's name and is none, or half of one: refused by name, and left as it is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import numpy as np
+import pytest
+from galleries import MODEL, entry, vectors
+
+from sil_cli.errors import GalleryError
+from sil_cli.gallery.milvus.address import parse_address
+from sil_cli.gallery.milvus.connection import Connection
+from sil_cli.gallery.milvus.writer import MilvusWriter
+
+pytestmark = pytest.mark.parametrize("place", ["lite", pytest.param("server", marks=pytest.mark.slow)], indirect=True)
+
+
+@contextlib.contextmanager
+def connected(place):
+    """A connection beside the store's, and the gallery's name; a Lite file serves one at a time."""
+    address = parse_address(place.address("gallery"))
+    connection = Connection(address, patience=60)
+    try:
+        yield connection, address.collection
+    finally:
+        connection.close()
+
+
+def make_stranger(connection, name):
+    """A collection of somebody else, with two rows."""
+    connection.call("create_collection", name, dimension=4, auto_id=False, consistency_level="Strong")
+    connection.call("insert", name, [{"id": one, "vector": [1.0, 0.0, 0.0, float(one)]} for one in (1, 2)])
+
+
+def rows_of(connection, name):
+    connection.call("load_collection", name)
+    found = connection.call("query", name, filter="id > 0", output_fields=["count(*)"], consistency_level="Strong")
+    return found[0]["count(*)"]
+
+
+def require_refused(place, match):
+    with pytest.raises(GalleryError, match=match) as caught:
+        place.store().open()
+    with pytest.raises(GalleryError, match=match), place.store().writer(MODEL):
+        pass
+    return caught.value
+
+
+def filled(place, count=3):
+    store = place.store()
+    with store.writer(MODEL) as writer:
+        writer.add([entry(one) for one in range(count)], vectors(count))
+    return store
+
+
+def test_a_collection_of_somebody_else(place):
+    with connected(place) as (connection, name):
+        make_stranger(connection, name)
+    refused = require_refused(place, "is a collection of something else")
+    assert "this one is left as it is" in refused.fix
+    with connected(place) as (connection, name):
+        assert rows_of(connection, name) == 2
+
+
+def test_an_alias_of_somebody_else(place):
+    with connected(place) as (connection, name):
+        make_stranger(connection, f"other_{name}")
+        connection.call("create_alias", f"other_{name}", name)
+    require_refused(place, "is an alias of something else")
+    with connected(place) as (connection, name):
+        assert rows_of(connection, name) == 2
+
+
+def test_a_strangers_collection_where_the_first_generation_would_lie(place):
+    """Nothing is found under the gallery's own name, so a writer would make one, and delete what is in its way."""
+    with connected(place) as (connection, name):
+        make_stranger(connection, f"{name}_001")
+    with pytest.raises(GalleryError, match="_001 is none of a gallery"), place.store().writer(MODEL):
+        pass
+    with connected(place) as (connection, name):
+        assert rows_of(connection, f"{name}_001") == 2
+
+
+def test_a_gallery_that_lost_its_alias_is_not_overwritten(place):
+    filled(place)
+    with connected(place) as (connection, name):
+        connection.call("drop_alias", name)
+    with pytest.raises(GalleryError, match=r"holds a gallery that .* doesn't lead to"), place.store().writer(MODEL):
+        pass
+    with connected(place) as (connection, name):
+        connection.call("create_alias", f"{name}_001", name)
+    with place.store().open() as gallery:
+        assert len(gallery) == 3
+
+
+def test_what_a_kill_left_before_the_alias_is_made_anew(place):
+    with place.store().writer(MODEL):
+        pass
+    with connected(place) as (connection, name):
+        connection.call("drop_alias", name)
+    with filled(place).open() as gallery:
+        assert len(gallery) == 3
+
+
+def change_record(place, **changes):
+    with connected(place) as (connection, name):
+        record = {"format": 1, "model": dict(MODEL)} | changes
+        row = {"id": "gallery", "kind": "gallery", "value": json.dumps(record), "vector": [0.0, 1.0]}
+        connection.call("upsert", f"{name}_001_catalogue", [row])
+
+
+def test_a_newer_format(place):
+    filled(place)
+    change_record(place, format=99)
+    assert "version of sil" in require_refused(place, "format 99; this version reads format 1").fix
+
+
+def test_a_record_that_names_another_dimension(place):
+    filled(place)
+    change_record(place, model={**MODEL, "dimension": 16})
+    require_refused(place, "its vectors have 8 dimensions, its model 16")
+
+
+def test_a_lost_catalogue(place):
+    filled(place)
+    with connected(place) as (connection, name):
+        connection.call("drop_collection", f"{name}_001_catalogue")
+    require_refused(place, "_001 is none of a gallery")
+
+
+def test_what_comes_in_from_elsewhere_during_a_rebuild_stops_it(place):
+    """Another machine adds while this one embeds anew: the rebuilt gallery doesn't take over without it."""
+    other = {**MODEL, "fingerprint": "fedcba9876543210" * 4}
+    store = filled(place)
+    with store.rebuilding(other) as rebuild:
+        ids = rebuild.to_do().tolist()
+        entries = rebuild.old.entries(ids)
+        rebuild.add(ids, [entries[one] for one in ids], vectors(3, seed=5), [()] * 3)
+        elsewhere = MilvusWriter(rebuild.old.generation)  # a writer that no lock of this folder holds back
+        elsewhere.add([entry(7)], vectors(1, seed=6))
+        with pytest.raises(GalleryError, match=r"1 entries came into .* while it was rebuilt"):
+            rebuild.swap()
+    with store.open() as gallery:
+        assert gallery.model["fingerprint"] == MODEL["fingerprint"]
+        assert len(gallery) == 4
+        np.testing.assert_allclose(np.linalg.norm(gallery.vectors(gallery.ids().tolist()), axis=1), 1, atol=1e-6)

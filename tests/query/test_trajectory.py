@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+
+import numpy as np
+import pytest
+
+from sil_cli.gallery.reader import Match
+from sil_cli.query.result_limits import Listing, list_matches
+from sil_cli.query.trajectory import find_sightings
+
+NOON = datetime(2024, 5, 31, 12, tzinfo=UTC)
+
+
+def match(rank: int, camera: str | None, seconds: float | None, **known) -> Match:
+    time = None if seconds is None else NOON + timedelta(seconds=seconds)
+    values = {"score": 1 - rank / 100, "id": rank, "path": f"{rank}.jpg", "source": "s", "identity": None}
+    return Match(**{**values, "rank": rank, "camera": camera, "time": time, "domain": None, "box": None, **known})
+
+
+def told(sightings):
+    return [(one.camera, [each.id for each in one.matches]) for one in sightings]
+
+
+class TestSightings:
+    def test_a_pause_or_another_camera_begins_a_new_one(self) -> None:
+        matches = [match(1, "a", 0), match(2, "b", 100), match(3, "a", 50), match(4, "a", 300), match(5, "a", 20)]
+        found = find_sightings(matches, gap=60)
+        assert told(found) == [("a", [1, 5, 3]), ("b", [2]), ("a", [4])]
+        assert [one.after and one.after.total_seconds() for one in found] == [None, 50, 200]
+        assert found[0].best.id == 1
+        assert not any(one.at_once for one in found)
+        assert told(find_sightings(matches, gap=10)) == [("a", [1]), ("a", [5]), ("a", [3]), ("b", [2]), ("a", [4])]
+
+    def test_a_pause_of_exactly_the_gap_is_none(self) -> None:
+        assert len(find_sightings([match(1, "a", 0), match(2, "a", 60)], gap=60)) == 1
+        assert len(find_sightings([match(1, "a", 0), match(2, "a", 60.001)], gap=60)) == 2
+
+    def test_what_has_no_time_comes_last_and_joins_nothing(self) -> None:
+        matches = [match(1, "b", None), match(2, "a", None), match(3, None, 5), match(4, "b", None)]
+        found = find_sightings(matches, gap=60)
+        assert told(found) == [("unknown camera", [3]), ("a", [2]), ("b", [1, 4])]
+        assert found[1].start is None
+
+    def test_two_cameras_at_once_are_marked(self) -> None:
+        matches = [match(1, "a", 0), match(2, "a", 40), match(3, "b", 20), match(4, "b", 500)]
+        found = find_sightings(matches, gap=60)
+        assert [one.at_once for one in found] == [True, True, False]
+        assert found[1].after == timedelta(seconds=-20)
+
+    def test_cameras_of_several_networks_are_told_apart(self) -> None:
+        matches = [match(1, "c1", 0, domain="x"), match(2, "c1", 1, domain="y")]
+        assert told(find_sightings(matches, gap=60)) == [("x/c1", [1]), ("y/c1", [2])]
+
+    def test_tracklets_last_until_their_last_image(self) -> None:
+        known = {"tracklet_images": "12", "tracklet_end": (NOON + timedelta(seconds=55)).isoformat()}
+        found = find_sightings([match(1, "a", 0, metadata=known), match(2, "a", 100)], gap=60)
+        assert told(found) == [("a", [1, 2])]
+        assert found[0].images == 13
+
+    def test_what_lies_within_a_tracklet_does_not_shorten_it(self) -> None:
+        known = {"tracklet_images": "12", "tracklet_end": (NOON + timedelta(seconds=60)).isoformat()}
+        found = find_sightings([match(1, "a", 0, metadata=known), match(2, "a", 10), match(3, "a", 100)], gap=60)
+        assert told(found) == [("a", [1, 2, 3])]
+        assert found[0].end == NOON + timedelta(seconds=100)
+
+    def test_times_of_any_zone_are_in_one_order(self) -> None:
+        tokyo = match(1, "a", None, time=datetime(2024, 5, 31, 21, 1, tzinfo=timezone(timedelta(hours=9))))
+        naive = match(2, "b", None, time=datetime(2024, 5, 31, 12, 2))
+        assert told(find_sightings([naive, tokyo], gap=1)) == [("a", [1]), ("b", [2])]
+
+    def test_nothing_is_no_path(self) -> None:
+        assert find_sightings([], gap=60) == []
+
+
+class FakeSearch:
+    """A search over known scores, which counts what is asked of it."""
+
+    def __init__(self, scores: np.ndarray, people: list[str | None]) -> None:
+        self.scores, self.people = scores, people
+        self.asked: list[int] = []
+
+    def __call__(self, embeddings, k, *, exclude=None):
+        self.asked.append(k)
+        found = []
+        for row, unwanted in zip(embeddings[:, 0].astype(int), exclude, strict=True):
+            order = [at for at in np.argsort(-self.scores[row], kind="stable") if at not in unwanted][:k]
+            found.append(
+                [
+                    replace(
+                        match(rank, f"c{at % 3}", None), id=at, score=self.scores[row, at], identity=self.people[at]
+                    )
+                    for rank, at in enumerate(order, start=1)
+                ]
+            )
+        return found
+
+
+class TestListing:
+    @pytest.fixture
+    def fake(self) -> FakeSearch:
+        rng = np.random.default_rng(3)
+        people = [None if number % 10 == 0 else f"p{number % 40}" for number in range(900)]
+        return FakeSearch(rng.uniform(-1, 1, size=(3, 900)), people)
+
+    def listed(self, fake: FakeSearch, listing: Listing, exclude=frozenset()):
+        return list_matches(fake, np.arange(3.0)[:, None], listing, [exclude] * 3)
+
+    def test_the_best_k_ask_once(self, fake) -> None:
+        found = self.listed(fake, Listing(top=7))
+        assert fake.asked == [7]
+        assert [[one.id for one in each.matches] for each in found] == np.argsort(-fake.scores)[:, :7].tolist()
+
+    @pytest.mark.parametrize("at_least", [0.99, 0.5, -0.2, -2.0])
+    def test_all_from_a_score_on_is_all(self, fake, at_least) -> None:
+        for row, each in enumerate(self.listed(fake, Listing(top=None, at_least=at_least))):
+            assert [one.score for one in each.matches] == sorted(
+                (score for score in fake.scores[row] if score >= at_least), reverse=True
+            )
+            assert [one.rank for one in each.matches] == list(range(1, len(each.matches) + 1))
+
+    def test_the_best_of_each_identity(self, fake) -> None:
+        for row, each in enumerate(self.listed(fake, Listing(top=30, by_identity=True))):
+            seen: dict[object, int] = {}
+            for at in np.argsort(-fake.scores[row]):
+                seen.setdefault(fake.people[at] or int(at), int(at))
+            assert [one.id for one in each.matches] == list(seen.values())[:30]
+
+    def test_every_identity_where_no_number_is_wanted(self, fake) -> None:
+        (first, *_) = self.listed(fake, Listing(top=None, by_identity=True))
+        labelled = [each for each in first.matches if each.identity is not None]
+        assert len(labelled) == 36
+        assert sum(first.entries) == 900
+        assert set(map(tuple, first.cameras)) <= {("c0",), ("c1",), ("c2",), ("c0", "c1", "c2")}
+
+    def test_what_is_excluded_is_not_listed(self, fake) -> None:
+        best = int(np.argmax(fake.scores[0]))
+        (first, *_) = self.listed(fake, Listing(top=None, at_least=0.0), exclude=frozenset({best}))
+        assert best not in {one.id for one in first.matches}

@@ -1,0 +1,76 @@
+"""Who shares a training: how many are too many, and which run a restart takes up."""
+
+import pytest
+import torch
+from commands import TINY_TRAIN
+
+from sil_cli.defaults import source_folders
+from sil_cli.distributed.launch import Launch
+from sil_cli.distributed.process_group import ALONE, ConnectedRanks
+from sil_cli.errors import UsageError
+from sil_cli.runs.run_folder import read_facts, write_facts
+from sil_cli.runtime import SilentReporter
+from sil_cli.settings import load_settings
+from sil_cli.training.company import Company, begun_by_this_launch
+from sil_cli.training.compose_training import compose, load_sources
+
+
+def settings_of(**train):
+    nested: dict[str, dict[str, object]] = {"train": {}, "model": {"backbone": "resnet18", "weights": "none"}}
+    for key, value in TINY_TRAIN.items():
+        section, _, name = key.partition(".")
+        nested[section][name] = value
+    nested["train"] |= train
+    return load_settings(flags=nested)
+
+
+@pytest.mark.parametrize(
+    ("count", "train", "told"),
+    [
+        (5, {"identities": 4}, "There are 5 processes, but a batch of harbour has 4 identities"),
+        (3, {}, "There are 3 processes, but a batch of harbour has 2 identities"),
+        (2, {"instances": 1}, "With 2 processes one of them has a single image of harbour in a batch"),
+    ],
+)
+def test_too_many_processes_are_refused(in_world, count, train, told) -> None:
+    settings = settings_of(**train)
+    datasets = load_sources(source_folders((), settings.data.folder))
+    with pytest.raises(UsageError) as caught:
+        compose(settings, datasets, SilentReporter(), fresh=False, ranks=ConnectedRanks(0, count))
+    assert told in caught.value.what
+    assert "Start" in caught.value.fix
+
+
+def test_a_single_image_each_will_do_where_norms_are_synchronised(in_world) -> None:
+    settings = settings_of(instances=1, batch_norm="synchronised")
+    datasets = load_sources(source_folders((), settings.data.folder))
+    training = compose(settings, datasets, SilentReporter(), fresh=False, ranks=ConnectedRanks(0, 2))
+    assert training.images_per_iteration == 4
+
+
+def test_a_restart_finds_the_run_that_its_launch_began(world, tmp_path) -> None:
+    facts = read_facts(world / "runs/001-ubs")
+
+    def run(name: str, launch: str | None, *, finished: bool = False) -> None:
+        (tmp_path / name).mkdir()
+        write_facts(tmp_path / name, facts.model_copy(update={"launch": launch}))
+        if finished:
+            (tmp_path / name / "model.json").write_text("{}")
+
+    def begun(attempt: int, name: str = "job", **train):
+        launch = Launch(attempt=attempt, name=name)
+        company = Company(launch, ALONE, torch.device("cpu"), None, SilentReporter())
+        return begun_by_this_launch(company, load_settings(flags={"train": {"runs": tmp_path, **train}}))
+
+    run("001-ubs", "older", finished=True)
+    run("002-ubs", None)
+    assert begun(1) is None  # it died before it began
+    assert begun(1, name="older") == tmp_path / "001-ubs"  # one died when all was done: not to be trained again
+    run("003-ubs", "job")
+    run("004-ubs", "another")
+    (tmp_path / "005-ubs").mkdir()
+    assert begun(0) is None
+    assert begun(1) == begun(2) == tmp_path / "003-ubs"
+    assert begun(1, name="another") == tmp_path / "004-ubs"
+    assert begun(1, run=tmp_path / "002-ubs") == tmp_path / "002-ubs"
+    assert begun(1, run=tmp_path / "006") is None
