@@ -23,10 +23,10 @@ SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 
 def failing(embed, number: int, after: int):
-    """`embed_files` that sends its own process a signal in the place of one more batch."""
+    """`embed_batches` that sends its own process a signal in the place of one more batch."""
     done = 0
 
-    def embed_files(*arguments, **options):
+    def embed_batches(*arguments, **options):
         nonlocal done
         for part in embed(*arguments, **options):
             if done == after:
@@ -34,13 +34,13 @@ def failing(embed, number: int, after: int):
             done += 1
             yield part
 
-    return embed_files
+    return embed_batches
 
 
 def be_odd(what: str) -> None:
     kind, _, after = what.partition(":")
     if kind in SIGNALS and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
-        embed_together.embed_files = failing(embed_together.embed_files, SIGNALS[kind], int(after))
+        embed_together.embed_batches = failing(embed_together.embed_batches, SIGNALS[kind], int(after))
     elif kind == "package":
         np.__version__ = "2.0.9"  # some packages read it
 

@@ -22,7 +22,7 @@ from sil_cli.evaluation.report_files import ARRAYS_FILE, DETAILS_FILE, read_deta
 from sil_cli.files import parse_json, parse_toml, read_bytes, read_json, read_text
 from sil_cli.gallery.database import DATABASE_FILE, Database
 from sil_cli.gallery.segments import map_file
-from sil_cli.models.embedder import WEIGHTS_FILE, load_model
+from sil_cli.models.embedder import WEIGHTS_FILE, load_embedder
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import load_settings, parse_assignment
 
@@ -121,7 +121,7 @@ def test_pipes_in_data_sets_models_and_results(in_world, tmp_path) -> None:
         [
             (target, MANIFEST_FILE, load_dataset),
             (results, ARRAYS_FILE, read_details),
-            (run, WEIGHTS_FILE, load_model),
+            (run, WEIGHTS_FILE, load_embedder),
         ]
     ):
         with pytest.raises(SilError, match=name.replace(".", r"\.") if name == WEIGHTS_FILE else "not a file"):

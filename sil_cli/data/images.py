@@ -94,16 +94,28 @@ def load_image(path: Path, *, max_pixels: int = MAX_PIXELS, box: Box | None = No
     except OSError as error:
         raise ImageError(path, one_line(error)) from error
     with stream:
-        image = _open(path, stream, max_pixels)
-        try:
-            image.load()
-            _turn_upright(image)
-            rgb = _to_rgb(image)
-        except MemoryError:
-            raise
-        except Exception as error:  # on hostile bytes a decoder may raise anything
-            raise ImageError(path, _why(error)) from error
+        rgb = upright_rgb(_open(path, stream, max_pixels), path)
     return rgb if box is None else _cut(path, rgb, box)
+
+
+def upright_rgb(image: Image.Image, path: Path) -> Image.Image:
+    """Decode a PIL image fully, upright, as 8-bit RGB; as `load_image`, of an image that is open already.
+
+    Args:
+        image: Is changed in place.
+        path: What an error calls it.
+
+    Raises:
+        ImageError: It is damaged, cut short, or of an unsupported kind.
+    """
+    try:
+        image.load()
+        _turn_upright(image)
+        return _to_rgb(image)
+    except MemoryError:
+        raise
+    except Exception as error:  # on hostile bytes a decoder may raise anything
+        raise ImageError(path, _why(error)) from error
 
 
 def read_tags(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[dict[int, object], dict[int, object]]:

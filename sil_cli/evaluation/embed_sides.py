@@ -10,7 +10,7 @@ import numpy as np
 from sil_cli.errors import DataError
 from sil_cli.evaluation.inference_options import TestedModel, fuse
 from sil_cli.evaluation.pairs import EmbeddingSet
-from sil_cli.models.embed import embed_files
+from sil_cli.models.embed import embed_batches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +100,7 @@ def _embed(
     """Embed images in order; with `flip`, as the mean of each and its mirror."""
     embeddings = []
     with reporter.task(label, len(files), "images") as task:
-        for part in embed_files(engine, files, batch=batch, flip=flip):
+        for part in embed_batches(engine, files, batch=batch, flip=flip):
             if part.failed:
                 path, reason = part.failed[0]
                 raise DataError(f"{path}: {reason}.", "Prepare the data set again: its images have changed.")

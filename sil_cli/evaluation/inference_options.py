@@ -15,7 +15,7 @@ import numpy as np
 from sil_cli.errors import UsageError
 from sil_cli.evaluation.reranked import rank_reranked
 from sil_cli.models.backbones.names import TIMM, VIT
-from sil_cli.models.embedder import load_model
+from sil_cli.models.embedder import load_embedder
 from sil_cli.models.load import load
 from sil_cli.models.torch_engine import make_torch_engine
 from sil_cli.runtime import resolve_device
@@ -96,7 +96,7 @@ def load_models(paths: Sequence[Path], settings: Settings, reporter: Reporter, *
 
 def _at_another_size(path: Path, settings: Settings) -> TestedModel:
     """A model computed by torch at another size than its own: exports have theirs fixed."""
-    embedder, record = load_model(path)
+    embedder, record = load_embedder(path)
     trained = record.architecture
     if trained.backbone == VIT or trained.backbone.startswith(TIMM):
         raise UsageError(

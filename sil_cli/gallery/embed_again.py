@@ -10,7 +10,7 @@ import numpy as np
 
 from sil_cli.files import one_line, sha256_of_file
 from sil_cli.gallery.ingest.entry_candidates import Subject, gather_embeddings, tracklet_hash
-from sil_cli.models.embed import embed_files
+from sil_cli.models.embed import embed_batches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,7 +81,7 @@ def embed_again(engine: Engine, subjects: Mapping[int, Subject], *, batch: int) 
     done: dict[int, Subject] = {}
     rows: list[np.ndarray] = [np.empty((0, engine.dimension), dtype=np.float32)]
     reasons: dict[object, str] = {}
-    with closing(embed_files(engine, files, batch=batch)) as parts:
+    with closing(embed_batches(engine, files, batch=batch)) as parts:
         for complete, part in gather_embeddings(list(subjects.values()), parts):
             reasons.update(part.failed)
             for subject, embedding in complete:

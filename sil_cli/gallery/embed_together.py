@@ -18,7 +18,7 @@ import torch
 
 from sil_cli.distributed.command import agree
 from sil_cli.distributed.process_group import shares
-from sil_cli.models.embed import EmbeddedFiles, embed_files
+from sil_cli.models.embed import EmbeddedBatch, embed_batches
 from sil_cli.models.load import load
 from sil_cli.runs.run_folder import current_versions
 
@@ -60,8 +60,8 @@ class Helpers:
         self._say({"model": str(model), "images": images})
         _agree_on(self._ranks, engine)
 
-    def embed(self, engine: Engine, files: Sequence[ImageFile], *, batch: int) -> Generator[EmbeddedFiles, None, None]:
-        """As `embed_files`, the network's work shared out."""
+    def embed(self, engine: Engine, files: Sequence[ImageFile], *, batch: int) -> Generator[EmbeddedBatch, None, None]:
+        """As `embed_batches`, the network's work shared out."""
         block = BATCHES_EACH * batch * self._ranks.count
         for start in range(0, len(files), block):
             now = files[start : start + block]
@@ -113,11 +113,11 @@ def _agree_on(ranks: Ranks, engine: Engine) -> None:
 
 def _embed_share(
     ranks: Ranks, engine: Engine, files: Sequence[ImageFile], batch: int, offset: int
-) -> Iterator[EmbeddedFiles]:
+) -> Iterator[EmbeddedBatch]:
     """Embed this process's batches of some files; all processes get all parts, in order."""
     edges = np.minimum(shares(-(-len(files) // batch), ranks.count) * batch, len(files))
     first, last = (int(edge) for edge in edges[ranks.number : ranks.number + 2])
-    own = list(embed_files(engine, files[first:last], batch=batch)) if last > first else []
+    own = list(embed_batches(engine, files[first:last], batch=batch)) if last > first else []
     told = [
         {"positions": [first + each for each in part.positions], "failed": [[str(p), why] for p, why in part.failed]}
         for part in own
@@ -129,7 +129,7 @@ def _embed_share(
     done = 0
     for part in (part for parts in everyone for part in parts):
         count = len(part["positions"])
-        yield EmbeddedFiles(
+        yield EmbeddedBatch(
             positions=[offset + each for each in part["positions"]],
             embeddings=embeddings[done : done + count],
             failed=[(Path(path), why) for path, why in part["failed"]],

@@ -18,10 +18,10 @@ from sil_cli.gallery.ingest.source_paths import Placing
 from sil_cli.gallery.ingest.sources import STREAM, Source, SourceReader
 from sil_cli.gallery.kept_model import MODEL_FOLDER, gallery_record, keep_model
 from sil_cli.gallery.storage import gallery_store, tell_set_aside
-from sil_cli.models.choose import NOWHERE
-from sil_cli.models.embed import embed_files
+from sil_cli.models.embed import embed_batches
 from sil_cli.models.export_command import export_if_possible
 from sil_cli.models.load import load
+from sil_cli.models.model import ModelFiles
 from sil_cli.models.record import read_record
 from sil_cli.results import IndexResult
 from sil_cli.runtime import SilentReporter
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sil_cli.distributed.launch import Launch
     from sil_cli.gallery.embed_together import Helpers
     from sil_cli.gallery.interface import GalleryStore
-    from sil_cli.models.choose import LoadedModel
+    from sil_cli.models.model import Model
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
@@ -96,7 +96,7 @@ def index_gallery(settings: Settings, reporter: Reporter, helpers: Helpers | Non
         keep_model(loaded, folder)
         keep_calibration(model, folder, loaded.record.fingerprint)
         placing = Placing(folder, writer.sources())
-        embed = embed_files if helpers is None else helpers.embed
+        embed = embed_batches if helpers is None else helpers.embed
         run = IndexRun(writer, reader, placing, loaded.engine, settings.gallery.batch, embed)
         try:
             _take_all(run, fixed, stream, reporter)
@@ -206,13 +206,13 @@ def _take_all(run: IndexRun, fixed: Sequence[Source], stream: Iterator[Source] |
             task.advance(len(source.images))
 
 
-def require_finished(loaded: LoadedModel, model: Path) -> None:
+def require_finished(loaded: Model, model: Path) -> None:
     """Refuse a model that was made up from a checkpoint: there are no files of it to keep with a gallery.
 
     Raises:
         ModelError: It is one.
     """
-    if loaded.files == NOWHERE:
+    if loaded.files == ModelFiles():
         raise ModelError(
             f"{model} can't be kept with a gallery: its run is not finished.", "Finish it with `sil train --resume`."
         )

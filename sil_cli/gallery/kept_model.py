@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from sil_cli.defaults import RECORD_FILE
 from sil_cli.errors import SilError
 from sil_cli.files import copy_file, one_line, staging_folder, write_bytes
-from sil_cli.models.choose import LoadedModel, find_model, load_engine
+from sil_cli.models.choose import load_engine
 from sil_cli.models.export_record import RECORD_FILES, read_export, read_graph
 from sil_cli.models.load import engine_request
+from sil_cli.models.model import Model, find_model
 from sil_cli.models.record import WEIGHTS_FILE, ModelRecord, fingerprint_of, read_record
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def require_named_model(path: Path, gallery: GalleryReader) -> None:
         gallery.require_model(read_export(files.export).fingerprint_with(gallery.model.get("engine") or "auto"))
 
 
-def gallery_record(loaded: LoadedModel) -> dict[str, Any]:
+def gallery_record(loaded: Model) -> dict[str, Any]:
     """What a gallery remembers of its model; the engine too, where other engines compute something else."""
     record = loaded.record.model_dump(mode="json")
     if loaded.engine.fingerprint == loaded.record.fingerprint:
@@ -67,7 +68,7 @@ def gallery_record(loaded: LoadedModel) -> dict[str, Any]:
     return record | {"fingerprint": loaded.engine.fingerprint, "engine": loaded.engine.name.split()[0]}
 
 
-def keep_model(loaded: LoadedModel, gallery: Path) -> None:
+def keep_model(loaded: Model, gallery: Path) -> None:
     """Copy the model into the gallery, so that it can be queried wherever it goes, and its export with it.
 
     A gallery that has its model already gets the export that it lacks.
@@ -89,7 +90,7 @@ def keep_model(loaded: LoadedModel, gallery: Path) -> None:
         _copy_export(loaded, kept)
 
 
-def _copy_export(loaded: LoadedModel, folder: Path) -> None:
+def _copy_export(loaded: Model, folder: Path) -> None:
     """Copy graph and record, the record last, so that it never names a file that is not there."""
     if loaded.files.export is None:
         return

@@ -90,25 +90,29 @@ class Embedder(nn.Module):
         return pooled
 
 
+def state_record(embedder: Embedder) -> tuple[ModelRecord, bytes]:
+    """The record of an embedder as it is, and the content of its weights file."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in embedder.state_dict().items()}
+    content = safetensors.torch.save(state)
+    fingerprint = fingerprint_of(embedder.architecture, content)
+    return ModelRecord(
+        architecture=embedder.architecture, dimension=embedder.dimension, fingerprint=fingerprint
+    ), content
+
+
 def save_model(folder: Path, embedder: Embedder) -> ModelRecord:
     """Write `model.safetensors`, then `model.json`, each whole or not at all.
 
     Raises:
         OSError: The folder can't be written.
     """
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in embedder.state_dict().items()}
-    content = safetensors.torch.save(state)
-    record = ModelRecord(
-        architecture=embedder.architecture,
-        dimension=embedder.dimension,
-        fingerprint=fingerprint_of(embedder.architecture, content),
-    )
+    record, content = state_record(embedder)
     write_bytes(folder / WEIGHTS_FILE, content)
     write_json(folder / RECORD_FILE, record.model_dump(mode="json"))
     return record
 
 
-def load_model(folder: Path) -> tuple[Embedder, ModelRecord]:
+def load_embedder(folder: Path) -> tuple[Embedder, ModelRecord]:
     """Load the model in `folder`, in eval mode on the CPU.
 
     Raises:

@@ -56,9 +56,9 @@ def export(settings: Settings, reporter: Reporter) -> ExportResult:
             "int8 needs crops to calibrate on.", "Name crops like those to be searched: --calibrate-on IMAGES|DATASET."
         )
     graph, record = _destination(wanted.out or folder, precision)
-    from sil_cli.models.embedder import load_model
+    from sil_cli.models.embedder import load_embedder
 
-    embedder, source = load_model(folder)
+    embedder, source = load_embedder(folder)
     size = source.architecture
     if wanted.calibrate_on is not None:
         crops = given_crops(wanted.calibrate_on, size.height, size.width, reporter)
@@ -148,9 +148,9 @@ def export_if_possible(model: Path, files: Sequence[tuple[Path, Box | None]], re
         return
     if _has_export(model):
         return
-    from sil_cli.models.embedder import load_model
+    from sil_cli.models.embedder import load_embedder
 
-    embedder, source = load_model(model)
+    embedder, source = load_embedder(model)
     size = source.architecture
     try:
         crops = crops_of(files, size.height, size.width, reporter, called="images of the gallery")

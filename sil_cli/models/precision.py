@@ -1,10 +1,15 @@
-"""Which arithmetic a device is good at."""
+"""Which arithmetic a device is good at, and how values get to it."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 
 def wants_bfloat16(precision: Literal["auto", "float32", "bfloat16"], device: torch.device) -> bool:
@@ -37,9 +42,25 @@ def autocast(device: torch.device, half: torch.dtype | None) -> torch.autocast:
     return torch.autocast(device.type, dtype=half or torch.bfloat16, enabled=half is not None)
 
 
-def widened(values: torch.Tensor) -> torch.Tensor:
+def widened(values: Tensor) -> Tensor:
     """Values in float32 or wider: half precision is too narrow for statistics."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Values on a device; they may still be on their way.
+
+    CUDA copies memory that is not pinned only after everything that was asked of it before, and the CPU waits for that:
+    a step would stop in its middle.
+    """
+    if device.type != "cuda" or values.device.type != "cpu":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
+
+
+def to_images(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """uint8 pixels (B, H, W, 3) as a uint8 tensor (B, 3, H, W) on `device`, channels last in memory."""
+    return to_device(torch.from_numpy(np.ascontiguousarray(pixels)), device).permute(0, 3, 1, 2)
 
 
 def _cpu_multiplies_bfloat16() -> bool:

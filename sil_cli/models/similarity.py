@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from sil_cli.errors import ModelError
-from sil_cli.models.extract import to_images
+from sil_cli.models.precision import to_images
 
 if TYPE_CHECKING:
     import numpy as np

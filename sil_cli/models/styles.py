@@ -20,8 +20,7 @@ import numpy as np
 import torch
 
 from sil_cli.distributed.batch_shard import UNDIVIDED, Part
-from sil_cli.models.precision import widened
-from sil_cli.models.transfer import to_device
+from sil_cli.models.precision import to_device, widened
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ import torch
 
 from sil_cli.models.arithmetic import keep_wrong_layers_in_float32
 from sil_cli.models.convolution_products import multiply_where_quicker
-from sil_cli.models.extract import embed_batches
+from sil_cli.models.precision import autocast, to_images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,9 +57,7 @@ class TorchEngine:
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed RGB pixels (B, height, width, 3) as unit rows (B, dimension)."""
-        half = torch.bfloat16 if self.bfloat16 else None
-        (embeddings,) = embed_batches(self.embedder, [pixels], device=self.device, half=half)
-        return embeddings
+        return embed_pixels(self.embedder, pixels, device=self.device, half=torch.bfloat16 if self.bfloat16 else None)
 
 
 def make_torch_engine(
@@ -75,3 +73,24 @@ def make_torch_engine(
             keep_wrong_layers_in_float32(embedder, gradients=False)
     ready = embedder.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return TorchEngine(ready, fingerprint, device, bfloat16)
+
+
+@torch.inference_mode()
+def embed_pixels(
+    embedder: Embedder, pixels: NDArray[np.uint8], *, device: torch.device, half: torch.dtype | None = None
+) -> NDArray[np.float32]:
+    """Embed pixels (B, height, width, 3) with a model that is in eval mode and on `device`.
+
+    Args:
+        embedder: The model.
+        pixels: RGB.
+        device: Where the model is.
+        half: What convolutions are computed in; None for float32.
+
+    Returns:
+        (B, dimension), rows of unit length.
+    """
+    with autocast(device, half):
+        embeddings = embedder(to_images(pixels, device))
+    found: NDArray[np.float32] = embeddings.float().cpu().numpy()
+    return found

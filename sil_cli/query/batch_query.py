@@ -22,7 +22,7 @@ from sil_cli.gallery.ingest.options import ingest_options
 from sil_cli.gallery.ingest.sources import STREAM, SourceReader
 from sil_cli.gallery.output_checks import refuse_harming_gallery, refuse_overwriting_entries
 from sil_cli.gallery.storage import gallery_store
-from sil_cli.models.embed import embed_files
+from sil_cli.models.embed import embed_batches
 from sil_cli.output_checks import refuse_overwriting
 from sil_cli.query.decisions import decide, decide_on_best
 from sil_cli.query.queries import Query, ids_to_exclude
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from sil_cli.gallery.ingest.ingested_image import SeenImage
     from sil_cli.gallery.ingest.sources import Source
-    from sil_cli.models.embed import EmbeddedFiles
+    from sil_cli.models.embed import EmbeddedBatch
     from sil_cli.models.engine import Engine
     from sil_cli.query.result_limits import Listed
     from sil_cli.query.search import Searching
@@ -199,13 +199,13 @@ class _Answering:
         """The lines of images, worked out one batch after another; the next one is embedded meanwhile."""
         files = [(image.file, image.box) for image in images]
         start = 0
-        with closing(one_ahead(embed_files(self._engine, files, batch=self._batch))) as parts:
+        with closing(one_ahead(embed_batches(self._engine, files, batch=self._batch))) as parts:
             for part in parts:
                 count = len(part.positions) + len(part.failed)
                 yield from self._lines(images[start : start + count], start, part)
                 start += count
 
-    def _lines(self, images: Sequence[SeenImage], start: int, part: EmbeddedFiles) -> Iterator[BatchLine]:
+    def _lines(self, images: Sequence[SeenImage], start: int, part: EmbeddedBatch) -> Iterator[BatchLine]:
         """One line for each image of a part, those that failed among the others."""
         good = [position - start for position in part.positions]
         answers: dict[int, Listed] = {}

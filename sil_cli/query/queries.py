@@ -13,7 +13,7 @@ from sil_cli.errors import DataError, GalleryError, SilError, UsageError
 from sil_cli.files import sha256_of_file
 from sil_cli.gallery.ingest.entry_candidates import mean_direction
 from sil_cli.gallery.ingest.ingested_image import parse_box
-from sil_cli.models.embed import embed_files
+from sil_cli.models.embed import embed_batches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,7 +124,7 @@ def embed_queries(queries: Sequence[Query], gallery: GalleryReader, engine: Engi
     files = [picture for query in queries for picture in query.pictures]
     parts = [gallery.vectors([])]
     if files and engine is not None:
-        for part in embed_files(engine, files, batch=batch):
+        for part in embed_batches(engine, files, batch=batch):
             if part.failed:
                 path, reason = part.failed[0]
                 raise DataError(f"{path} can't be used as a query: {reason}.", "Give a picture of one person.")

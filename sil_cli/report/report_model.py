@@ -11,8 +11,8 @@ import numpy as np
 from sil_cli.data.images import ImageError, load_image, quiet_decoders, resize_to
 from sil_cli.data.manifest import is_dataset, load_dataset
 from sil_cli.errors import ModelError
-from sil_cli.models.embed import embed_files
-from sil_cli.models.embedder import load_model
+from sil_cli.models.embed import embed_batches
+from sil_cli.models.embedder import load_embedder
 from sil_cli.models.similarity import local_embeddings, similarity_map
 from sil_cli.models.torch_engine import make_torch_engine
 
@@ -54,7 +54,7 @@ def open_model(run: RunInputs, device: torch.device) -> Embedder:
     Raises:
         SilError: It is no longer in the run folder.
     """
-    embedder, record = load_model(run.folder)
+    embedder, record = load_embedder(run.folder)
     if record.fingerprint != run.scores.fingerprint:
         raise ModelError(
             f"{run.folder} holds another model than the one evaluated.", f"Run `sil evaluate --model {run.folder}`."
@@ -113,7 +113,7 @@ def source_embeddings(
         rows = np.sort(rng.choice(len(records), min(count, len(records)), replace=False))
         files = [(dataset.image_path(records[row]), records[row].box) for row in rows]
         engine = make_torch_engine(embedder, run.scores.fingerprint or "", device=device)
-        parts = list(embed_files(engine, files, batch=BATCH))
+        parts = list(embed_batches(engine, files, batch=BATCH))
         embedded[source.name] = np.concatenate([part.embeddings for part in parts])
     return embedded
 

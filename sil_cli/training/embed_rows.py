@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from sil_cli.distributed.process_group import shares
-from sil_cli.models.extract import embed_batches
+from sil_cli.models.torch_engine import embed_pixels
 from sil_cli.training.sources import pixel_batches
 
 if TYPE_CHECKING:
@@ -46,10 +46,10 @@ def embed_rows(
     edges = np.minimum(shares(-(-len(rows) // BATCH), ranks.count) * BATCH, len(rows))
     own = rows[edges[ranks.number] : edges[ranks.number + 1]]
     parts = [np.empty((0, embedder.dimension), dtype=np.float32)]
-    for part in embed_batches(embedder, pixel_batches(pixels, own, BATCH), device=device, half=half):
-        parts.append(part)
+    for batch in pixel_batches(pixels, own, BATCH):
+        parts.append(embed_pixels(embedder, batch, device=device, half=half))
         if task is not None:
-            task.advance(len(part))
+            task.advance(len(batch))
     everyone = ranks.gather_rows(torch.from_numpy(np.concatenate(parts)), np.diff(edges).tolist())
     if task is not None:
         task.advance(len(rows) - len(own))

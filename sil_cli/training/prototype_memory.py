@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sil_cli.models.transfer import to_device
+from sil_cli.models.precision import to_device
 
 
 class PrototypeMemory:

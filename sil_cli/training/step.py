@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sil_cli.distributed.batch_shard import UNDIVIDED, Part
-from sil_cli.models.precision import autocast
-from sil_cli.models.transfer import to_device
+from sil_cli.models.precision import autocast, to_device
 from sil_cli.training.per_domain_norm import norms_apart
 
 if TYPE_CHECKING:

@@ -16,8 +16,7 @@ from torch.nn import functional as F
 
 from sil_cli.distributed.batch_shard import UNDIVIDED, Part
 from sil_cli.distributed.process_group import ALONE
-from sil_cli.models.precision import autocast
-from sil_cli.models.transfer import to_device
+from sil_cli.models.precision import autocast, to_device
 from sil_cli.training.step import Batch, own_labels
 
 if TYPE_CHECKING:

@@ -30,8 +30,7 @@ from sil_cli.data.images import load_image, resize_to
 from sil_cli.data.manifest import ImageRecord, write_dataset
 from sil_cli.data.pixels import open_pixels
 from sil_cli.models.embedder import Embedder
-from sil_cli.models.extract import to_images
-from sil_cli.models.precision import autocast
+from sil_cli.models.precision import autocast, to_images
 from sil_cli.models.record import IMAGENET_MEAN, IMAGENET_STD, Architecture
 from sil_cli.runtime import SilentReporter, cpu_count
 from sil_cli.training.augment import flip_and_crop

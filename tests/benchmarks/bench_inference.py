@@ -31,7 +31,7 @@ import torch
 from torch import nn
 
 from sil_cli.gallery.index import index_gallery
-from sil_cli.models.embedder import Embedder, load_model, save_model
+from sil_cli.models.embedder import Embedder, load_embedder, save_model
 from sil_cli.models.engine import SAME_MODEL, thread_count
 from sil_cli.models.export import export_onnx
 from sil_cli.models.export_crops import crops_of, given_crops
@@ -170,14 +170,14 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, {thread_count()} of {os.cpu_count()} threads")
     with tempfile.TemporaryDirectory() as name:
         drawn = drawn_images(Path(name, "drawn"), arguments.people)
-        size = load_model(arguments.model)[1].architecture if arguments.model else None
+        size = load_embedder(arguments.model)[1].architecture if arguments.model else None
         height, width = (size.height, size.width) if size else (256, 128)
         if arguments.images:
             crops = given_crops(arguments.images, height, width, SilentReporter()).calibration
         else:
             files = [(path, None) for path in drawn]
             crops = crops_of(files, height, width, SilentReporter(), called="drawn").calibration
-        model = load_model(arguments.model)[0] if arguments.model else random_resnet50(crops)
+        model = load_embedder(arguments.model)[0] if arguments.model else random_resnet50(crops)
         split = len(crops) // 2  # calibrated on one half, compared on the other
         batches = [crops[split:][: arguments.batch]] * arguments.batches
         eager = Eager(model)

@@ -21,7 +21,7 @@ from commands import sil
 
 from sil_cli.cli.gallery import remove
 from sil_cli.gallery import filtering, vector_files
-from sil_cli.models.embedder import load_model, save_model
+from sil_cli.models.embedder import load_embedder, save_model
 
 COMMANDS = ("info", "verify", "repair", "compact", "remove", "export", "rebuild", "tune")
 
@@ -46,7 +46,7 @@ def _source(connection) -> str:
 def other_model(in_world, tmp_path):
     """The world's model, a little changed."""
     folder = tmp_path / "other"
-    embedder, _ = load_model(in_world / "runs/001-ubs")
+    embedder, _ = load_embedder(in_world / "runs/001-ubs")
     embedder.neck.weight.data *= 1.5
     embedder.neck.running_mean += 0.1
     save_model(folder, embedder)

@@ -14,7 +14,7 @@ from commands import piped, sil, start_sil
 from PIL import Image
 
 from sil_cli.gallery.reader import open_gallery
-from sil_cli.models.embedder import load_model, save_model
+from sil_cli.models.embedder import load_embedder, save_model
 
 
 def picture(path: Path, seed: int = 0, **saved) -> Path:
@@ -318,7 +318,7 @@ class TestTracklets:
     def test_are_checked_rebuilt_and_removed_with_all_their_images(self, work, world) -> None:
         index("crops", *self.FLAGS)
         other = work / "other"
-        embedder, _ = load_model(world / "runs/001-ubs")
+        embedder, _ = load_embedder(world / "runs/001-ubs")
         embedder.neck.weight.data *= 1.5
         embedder.neck.running_mean += 0.1
         save_model(other, embedder)

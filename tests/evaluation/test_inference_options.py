@@ -15,8 +15,8 @@ from PIL import Image, ImageOps
 
 from sil_cli.evaluation.inference_options import average_tracklets, fuse, prepare_sides, unusable_for_expansion
 from sil_cli.evaluation.pairs import EmbeddingSet
-from sil_cli.models.embed import embed_files
-from sil_cli.models.embedder import load_model, save_model
+from sil_cli.models.embed import embed_batches
+from sil_cli.models.embedder import load_embedder, save_model
 from sil_cli.models.torch_engine import make_torch_engine
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import EvaluateSettings
@@ -88,15 +88,15 @@ def test_no_identity_is_looked_at_and_junk_takes_no_part(options) -> None:
 
 
 def test_flip_is_the_mean_of_image_and_mirror(in_world, tmp_path) -> None:
-    embedder, record = load_model(Path(RUN))
+    embedder, record = load_embedder(Path(RUN))
     size = (record.architecture.width, record.architecture.height)
     picture = Image.effect_noise(size, 90).convert("RGB")
     files = [(tmp_path / name, None) for name in ("one.png", "mirror.png")]
     for (path, _), image in zip(files, (picture, ImageOps.mirror(picture)), strict=True):
         image.save(path)
     engine = make_torch_engine(embedder, record.fingerprint, device=torch.device("cpu"))
-    (plain,) = embed_files(engine, files, batch=2)
-    (flipped,) = embed_files(engine, files, batch=2, flip=True)
+    (plain,) = embed_batches(engine, files, batch=2)
+    (flipped,) = embed_batches(engine, files, batch=2, flip=True)
     mean = plain.embeddings.mean(axis=0)
     assert not np.allclose(plain.embeddings[0], plain.embeddings[1])
     for row in flipped.embeddings:
@@ -130,7 +130,7 @@ def test_each_option_is_named_in_the_result_and_has_a_folder(in_world, flags, co
 def test_models_are_fused(in_world, tmp_path) -> None:
     other = tmp_path / "other"
     other.mkdir()
-    embedder, record = load_model(Path(RUN))
+    embedder, record = load_embedder(Path(RUN))
     with torch.no_grad():
         embedder.neck.weight[::2] = 0.1
     save_model(other, embedder)

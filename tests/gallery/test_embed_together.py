@@ -10,7 +10,7 @@ from thread_ranks import in_threads
 from sil_cli.errors import UsageError
 from sil_cli.gallery import embed_together
 from sil_cli.gallery.embed_together import Helpers, help_to_embed
-from sil_cli.models.embed import embed_files
+from sil_cli.models.embed import embed_batches
 from sil_cli.runtime import SilentReporter
 
 BATCH = 2
@@ -55,7 +55,7 @@ def test_shared_out_equals_alone(files, monkeypatch, count, taken) -> None:
     monkeypatch.setattr(embed_together, "BATCHES_EACH", 3)  # several rounds
     wanted = files[:taken]
     engines = [Engine() for _ in range(count)]
-    expected = plain(embed_files(Engine(), wanted, batch=BATCH))
+    expected = plain(embed_batches(Engine(), wanted, batch=BATCH))
 
     def work(ranks):
         engine = engines[ranks.number]

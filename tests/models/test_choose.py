@@ -13,7 +13,7 @@ import sil_cli.models.choose as choose
 import sil_cli.models.engine as engines
 from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.files import sha256_of_bytes
-from sil_cli.models.choose import EngineWish, ModelFiles, _quickest, _wants_bfloat16, find_model, load_engine
+from sil_cli.models.choose import EngineRequest, ModelFiles, _quickest, _wants_bfloat16, find_model, load_engine
 from sil_cli.models.export_record import Agreement, ExportRecord, read_export
 from sil_cli.models.record import Architecture, ModelRecord
 from sil_cli.runtime import SilentReporter
@@ -86,31 +86,31 @@ AGREES, DIFFERS = {"openvino_bfloat16": 0.99995}, {"openvino_bfloat16": 0.9998}
 )
 def test_auto_on_a_cpu(machine, packages, agreement, images, expected) -> None:
     machine(*packages)
-    assert _quickest(RUN, export(**agreement), EngineWish(images=images)) == expected
+    assert _quickest(RUN, export(**agreement), EngineRequest(images=images)) == expected
 
 
 def test_auto_takes_torch_without_an_export(machine) -> None:
     machine("onnxruntime", "openvino")
-    assert _quickest(RUN, None, EngineWish()) == "torch"
+    assert _quickest(RUN, None, EngineRequest()) == "torch"
 
 
 def test_auto_and_accelerators(machine) -> None:
     machine("onnxruntime", "openvino", accelerator=True)
-    assert _quickest(RUN, export(**AGREES), EngineWish(images=MANY)) == "torch"
-    assert _quickest(RUN, export(**AGREES), EngineWish(images=FEW)) == "onnxruntime"
-    assert _quickest(RUN, export(**AGREES), EngineWish(images=MANY, device="cpu")) == "openvino"
-    assert _quickest(RUN, export(**AGREES), EngineWish(images=FEW, device="cuda")) == "torch"
-    assert _quickest(ALONE, export(**AGREES), EngineWish(images=MANY)) == "openvino"
+    assert _quickest(RUN, export(**AGREES), EngineRequest(images=MANY)) == "torch"
+    assert _quickest(RUN, export(**AGREES), EngineRequest(images=FEW)) == "onnxruntime"
+    assert _quickest(RUN, export(**AGREES), EngineRequest(images=MANY, device="cpu")) == "openvino"
+    assert _quickest(RUN, export(**AGREES), EngineRequest(images=FEW, device="cuda")) == "torch"
+    assert _quickest(ALONE, export(**AGREES), EngineRequest(images=MANY)) == "openvino"
 
 
 def test_bfloat16_only_where_it_was_measured_to_agree() -> None:
-    assert _wants_bfloat16("openvino", export(**AGREES), EngineWish())
-    assert not _wants_bfloat16("openvino", export(**DIFFERS), EngineWish())
-    assert not _wants_bfloat16("openvino", export(**AGREES), EngineWish(precision="float32"))
-    assert not _wants_bfloat16("torch", None, EngineWish())
+    assert _wants_bfloat16("openvino", export(**AGREES), EngineRequest())
+    assert not _wants_bfloat16("openvino", export(**DIFFERS), EngineRequest())
+    assert not _wants_bfloat16("openvino", export(**AGREES), EngineRequest(precision="float32"))
+    assert not _wants_bfloat16("torch", None, EngineRequest())
     for record in (export(**DIFFERS), export(), None):
         with pytest.raises(ModelError, match="not the same model"):
-            _wants_bfloat16("openvino", record, EngineWish(precision="bfloat16"))
+            _wants_bfloat16("openvino", record, EngineRequest(precision="bfloat16"))
 
 
 WRONG = {"onnxruntime_float32": 1.0, "openvino_float32": 0.91, "openvino_bfloat16": -1.0}
@@ -118,13 +118,13 @@ WRONG = {"onnxruntime_float32": 1.0, "openvino_float32": 0.91, "openvino_bfloat1
 
 def test_an_engine_that_was_measured_to_be_wrong_is_not_taken(machine, tmp_path) -> None:
     machine("onnxruntime", "openvino")
-    assert _quickest(RUN, export(**WRONG), EngineWish(images=MANY)) == "onnxruntime"
+    assert _quickest(RUN, export(**WRONG), EngineRequest(images=MANY)) == "onnxruntime"
     machine("openvino")
-    assert _quickest(RUN, export(**WRONG), EngineWish(images=MANY)) == "torch"
+    assert _quickest(RUN, export(**WRONG), EngineRequest(images=MANY)) == "torch"
     path = write_export(tmp_path, export(**WRONG))
     for engine in ("openvino", "auto"):
         with pytest.raises(ModelError, match=r"openvino float32 is not the same model.* 0\.91000") as caught:
-            load_engine(path, EngineWish(engine=engine), SilentReporter())
+            load_engine(path, EngineRequest(engine=engine), SilentReporter())
         assert "another --engine" in caught.value.fix
 
 
@@ -133,10 +133,10 @@ def test_what_was_measured_on_another_kind_of_cpu_is_not_trusted(machine) -> Non
     machine("onnxruntime", "openvino")
     for cpu in ("", "x86_64 avx2"):
         elsewhere = export(**AGREES).model_copy(update={"cpu": cpu})
-        assert _quickest(RUN, elsewhere, EngineWish(images=MANY)) == "onnxruntime"
-        assert not _wants_bfloat16("openvino", elsewhere, EngineWish())
+        assert _quickest(RUN, elsewhere, EngineRequest(images=MANY)) == "onnxruntime"
+        assert not _wants_bfloat16("openvino", elsewhere, EngineRequest())
         with pytest.raises(ModelError, match="not compared with torch on this kind of CPU"):
-            _wants_bfloat16("openvino", elsewhere, EngineWish(precision="bfloat16"))
+            _wants_bfloat16("openvino", elsewhere, EngineRequest(precision="bfloat16"))
         assert not export(**WRONG).model_copy(update={"cpu": cpu}).differs("openvino float32")
 
 
@@ -162,7 +162,7 @@ def test_a_missing_library_says_how_to_install_it(machine, tmp_path) -> None:
     path = write_export(tmp_path, export())
     for engine in ("onnxruntime", "openvino", "auto"):
         with pytest.raises(UsageError, match="is not installed") as caught:
-            load_engine(path, EngineWish(engine=engine), SilentReporter())
+            load_engine(path, EngineRequest(engine=engine), SilentReporter())
         assert "pip install" in caught.value.fix
 
 
@@ -202,7 +202,7 @@ def test_a_damaged_record_is_told(tmp_path, content) -> None:
     path = write_export(tmp_path, export())
     path.write_text(content)
     with pytest.raises(SilError, match=r"export\.json"):
-        load_engine(path, EngineWish(), SilentReporter())
+        load_engine(path, EngineRequest(), SilentReporter())
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
@@ -211,10 +211,10 @@ def test_a_graph_is_compared_with_its_checksum_before_it_is_parsed(tmp_path, mon
     for module in ("onnx_engine.OnnxRuntimeEngine", "openvino_engine.OpenVinoEngine"):
         monkeypatch.setattr(f"sil_cli.models.{module}", lambda *_, **__: pytest.fail("it was parsed"))
     with pytest.raises(ModelError, match="damaged or was replaced"):
-        load_engine(path, EngineWish(engine=engine), SilentReporter())
+        load_engine(path, EngineRequest(engine=engine), SilentReporter())
     (tmp_path / "model.onnx").unlink()
     with pytest.raises(ModelError, match="can't be read"):
-        load_engine(path, EngineWish(engine=engine), SilentReporter())
+        load_engine(path, EngineRequest(engine=engine), SilentReporter())
 
 
 @pytest.mark.parametrize(("images", "few"), [(1, True), (8, True), (9, False), (MANY, False), (None, False)])
@@ -224,13 +224,13 @@ def test_a_few_images_are_embedded_with_a_quick_start(tmp_path, monkeypatch, ima
         "sil_cli.models.onnx_engine.OnnxRuntimeEngine",
         lambda record, graph, **options: made.append(options) or SimpleNamespace(name="it"),
     )
-    load_engine(write_export(tmp_path, export()), EngineWish(engine="onnxruntime", images=images), SilentReporter())
+    load_engine(write_export(tmp_path, export()), EngineRequest(engine="onnxruntime", images=images), SilentReporter())
     assert made == [{"few": few}]
 
 
 def test_torch_cannot_run_an_export(tmp_path) -> None:
     with pytest.raises(ModelError, match="torch can't run"):
-        load_engine(write_export(tmp_path, export()), EngineWish(engine="torch"), SilentReporter())
+        load_engine(write_export(tmp_path, export()), EngineRequest(engine="torch"), SilentReporter())
 
 
 @pytest.fixture
@@ -247,7 +247,7 @@ def test_all_engines_of_a_run_are_one_model(run) -> None:
     rows = []
     for engine in ("torch", "onnxruntime", "openvino"):
         reporter = Hearing()
-        loaded = load_engine(run, EngineWish(engine=engine, precision="float32"), reporter)
+        loaded = load_engine(run, EngineRequest(engine=engine, precision="float32"), reporter)
         assert reporter.heard == [f"Embedding with {engine} float32."]
         assert loaded.engine.fingerprint == loaded.record.fingerprint
         rows.append(loaded.engine.embed(pixels))
@@ -260,29 +260,29 @@ def test_a_stale_export_is_not_used(run) -> None:
     record["model"]["fingerprint"] = "b" * 64
     (run / "export.json").write_text(json.dumps(record))
     reporter = Hearing()
-    loaded = load_engine(run, EngineWish(images=FEW), reporter)
+    loaded = load_engine(run, EngineRequest(images=FEW), reporter)
     assert loaded.engine.name.startswith("torch")
     assert loaded.files.export is None
     assert "exported from other weights" in reporter.heard[0]
     with pytest.raises(ModelError, match="exported from other weights"):
-        load_engine(run, EngineWish(engine="onnxruntime"), SilentReporter())
+        load_engine(run, EngineRequest(engine="onnxruntime"), SilentReporter())
 
 
 def test_a_damaged_export_beside_weights_is_not_used(run) -> None:
     content = (run / "model.onnx").read_bytes()
     (run / "model.onnx").write_bytes(content[: len(content) // 2])
     reporter = Hearing()
-    assert load_engine(run, EngineWish(images=FEW), reporter).engine.name.startswith("torch")
+    assert load_engine(run, EngineRequest(images=FEW), reporter).engine.name.startswith("torch")
     assert "is damaged" in reporter.heard[0]
 
 
 def test_an_engine_without_an_export_says_how_to_make_one(run) -> None:
     (run / "export.json").unlink()
     with pytest.raises(ModelError, match="no export for onnxruntime") as caught:
-        load_engine(run, EngineWish(engine="onnxruntime"), SilentReporter())
+        load_engine(run, EngineRequest(engine="onnxruntime"), SilentReporter())
     assert "sil export --model" in caught.value.fix
 
 
 def test_an_export_does_not_run_on_an_accelerator(run) -> None:
     with pytest.raises(UsageError, match="runs on the CPU"):
-        load_engine(run, EngineWish(engine="onnxruntime", device="cuda"), SilentReporter())
+        load_engine(run, EngineRequest(engine="onnxruntime", device="cuda"), SilentReporter())

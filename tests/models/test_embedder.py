@@ -8,7 +8,7 @@ import torch
 import torchvision
 
 from sil_cli.errors import ModelError, SilError
-from sil_cli.models.embedder import Embedder, load_model, save_model
+from sil_cli.models.embedder import Embedder, load_embedder, save_model
 from sil_cli.models.pooling import GeneralisedMeanPooling
 from sil_cli.models.record import Architecture, read_record
 
@@ -87,7 +87,7 @@ def test_the_necks_bias_is_frozen(embedder: Embedder) -> None:
 
 def test_a_saved_model_comes_back_the_same(tmp_path, embedder: Embedder) -> None:
     record = save_model(tmp_path, embedder)
-    loaded, again = load_model(tmp_path)
+    loaded, again = load_embedder(tmp_path)
     images = torch.rand(2, 3, 32, 16)
     assert torch.equal(loaded(images), embedder.eval()(images))
     assert again == record
@@ -108,16 +108,16 @@ def test_the_fingerprint_follows_weights_and_preprocessing(tmp_path, embedder: E
 
 def test_missing_and_damaged_models_are_told(tmp_path, embedder: Embedder) -> None:
     with pytest.raises(ModelError, match="no finished model"):
-        load_model(tmp_path)
+        load_embedder(tmp_path)
     save_model(tmp_path, embedder)
     weights = tmp_path / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:1000])
     with pytest.raises(ModelError, match="damaged"):
-        load_model(tmp_path)
+        load_embedder(tmp_path)
     weights.write_bytes(whole[:-4] + b"\0\0\1\1")
     with pytest.raises(ModelError, match="does not belong"):
-        load_model(tmp_path)
+        load_embedder(tmp_path)
     (tmp_path / "model.json").write_text("{")
     with pytest.raises(SilError, match="can't be read"):
         read_record(tmp_path)
@@ -153,7 +153,7 @@ def test_pooling_neck_and_size_are_settings(tmp_path):
     assert embedder.dimension == 24
     record = save_model(tmp_path, embedder)
     assert record.dimension == 24
-    again, _ = load_model(tmp_path)
+    again, _ = load_embedder(tmp_path)
     torch.testing.assert_close(again(images), embedder(images))
 
 

@@ -316,10 +316,10 @@ def test_an_engine_that_fails_is_told_and_counts_as_another_model(in_world, tmp_
 
 
 def test_a_disagreeing_export_leaves_nothing_behind(in_world, tmp_path, monkeypatch) -> None:
-    from sil_cli.models.embedder import Embedder, load_model
+    from sil_cli.models.embedder import Embedder, load_embedder
     from sil_cli.models.export import export_onnx
 
-    embedder, _ = load_model(RUN)
+    embedder, _ = load_embedder(RUN)
     other = export_onnx(Embedder(embedder.architecture).eval())  # random weights
     monkeypatch.setattr("sil_cli.models.export.export_onnx", lambda _: other)
     outcome = sil("export", "--out", tmp_path / "out")

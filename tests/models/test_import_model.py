@@ -10,7 +10,7 @@ import torch
 import torchvision
 from commands import sil
 
-from sil_cli.models.embedder import load_model
+from sil_cli.models.embedder import load_embedder
 
 SIZE = ("--backbone", "resnet18", "--height", 32, "--width", 16)
 
@@ -31,7 +31,7 @@ def test_it_can_be_evaluated_and_indexed(in_world, authors, tmp_path):
     path, state = authors
     outcome = sil("import-model", path, "--out", tmp_path / "model", *SIZE, "--json")
     assert outcome.code == 0, outcome.err
-    embedder, record = load_model(tmp_path / "model")
+    embedder, record = load_embedder(tmp_path / "model")
     assert outcome.document["fingerprint"] == record.fingerprint
     np.testing.assert_array_equal(embedder.backbone.conv1.weight.detach(), state["conv1.weight"])
     scored = sil("evaluate", "--model", tmp_path / "model", "--json")

@@ -9,8 +9,8 @@ from torch import nn
 
 from sil_cli.errors import ModelError
 from sil_cli.models.embedder import Architecture, Embedder
-from sil_cli.models.extract import embed_batches
 from sil_cli.models.similarity import local_embeddings, similarity_map
+from sil_cli.models.torch_engine import embed_pixels
 
 CPU = torch.device("cpu")
 
@@ -35,7 +35,7 @@ def pixels() -> np.ndarray:
 
 def test_places_sum_to_the_embedding_and_maps_to_the_cosine(embedder, pixels):
     local = local_embeddings(embedder, pixels, device=CPU)
-    (embeddings,) = embed_batches(embedder, [pixels], device=CPU)
+    embeddings = embed_pixels(embedder, pixels, device=CPU)
     assert local.shape == (3, 4, 2, 512)
     assert local.sum(axis=(1, 2)) == pytest.approx(embeddings, abs=1e-5)
     for one in range(3):

@@ -9,7 +9,7 @@ from sil_cli.errors import UsageError
 from sil_cli.models.backbones import timm_net
 from sil_cli.models.backbones.layouts import Layout, Surroundings, layout_of
 from sil_cli.models.backbones.timm_net import TimmBackbone
-from sil_cli.models.embedder import Embedder, load_model, save_model
+from sil_cli.models.embedder import Embedder, load_embedder, save_model
 from sil_cli.models.record import Architecture
 
 timm = pytest.importorskip("timm")
@@ -172,4 +172,4 @@ def test_a_model_stored_when_the_stem_was_a_stage_embeds_as_it_did(tmp_path, mon
         stored = Embedder(Architecture(backbone="timm:mobilenetv3_small_050", height=64, width=32)).eval()
         save_model(tmp_path, stored)
     with torch.no_grad():
-        assert torch.equal(load_model(tmp_path)[0](images), stored(images))
+        assert torch.equal(load_embedder(tmp_path)[0](images), stored(images))

@@ -114,9 +114,9 @@ def test_a_users_protocol_from_raw_data_to_the_mean_over_its_splits(empty, monke
     assert run["sources"][0]["identities"] == len({record.identity for record in learnt})
 
     embedded = []
-    embed = embed_sides.embed_files
+    embed = embed_sides.embed_batches
     monkeypatch.setattr(
-        embed_sides, "embed_files", lambda engine, files, **how: embedded.extend(files) or embed(engine, files, **how)
+        embed_sides, "embed_batches", lambda engine, files, **how: embedded.extend(files) or embed(engine, files, **how)
     )
     document = sil("evaluate", "--json").document
     tested = [(split.of_split("query"), split.of_split("gallery")) for split in splits]

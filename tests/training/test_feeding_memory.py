@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sil_cli.data.manifest import ImageRecord
-from sil_cli.models.extract import to_images
+from sil_cli.models.precision import to_images
 from sil_cli.training.augment import flip_and_crop
 from sil_cli.training.prefetch import Ahead
 from sil_cli.training.sources import make_source

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sil_cli.gallery.ingest.ingested_image import SeenImage
     from sil_cli.gallery.ingest.source_paths import Placing
     from sil_cli.gallery.store import Member
-    from sil_cli.models.embed import EmbeddedFiles, ImageFile
+    from sil_cli.models.embed import EmbeddedBatch, ImageFile
 
 TRACKLET, TRACKLET_IMAGES, TRACKLET_END = "tracklet", "tracklet_images", "tracklet_end"
 """What an entry's metadata says of a tracklet: its name, of how many images it is the mean, and the last one's time."""
@@ -136,13 +136,13 @@ def mean_direction(embeddings: np.ndarray) -> np.ndarray:
 
 
 def gather_embeddings(
-    subjects: Sequence[Subject], parts: Iterable[EmbeddedFiles]
-) -> Iterator[tuple[list[tuple[Subject, np.ndarray]], EmbeddedFiles]]:
+    subjects: Sequence[Subject], parts: Iterable[EmbeddedBatch]
+) -> Iterator[tuple[list[tuple[Subject, np.ndarray]], EmbeddedBatch]]:
     """Bring the embeddings of all subjects' files back to the subjects.
 
     Args:
         subjects: In the order in which their files, one after another, were embedded.
-        parts: What `embed_files` made of these files.
+        parts: What `embed_batches` made of these files.
 
     Yields:
         For each part the subjects that it completes, each with its embedding of shape (D,), and the part itself. Files

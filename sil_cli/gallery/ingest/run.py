@@ -11,7 +11,7 @@ import numpy as np
 from sil_cli.gallery.ingest.comparing import Comparison, examine, merged, unreadable_images
 from sil_cli.gallery.ingest.entry_candidates import TRACKLET, TRACKLET_IMAGES, Subject, gather_embeddings, make_subjects
 from sil_cli.gallery.ingest.source_paths import settled
-from sil_cli.models.embed import embed_files
+from sil_cli.models.embed import embed_batches
 from sil_cli.results import FailedImage
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sil_cli.gallery.ingest.sources import SourceReader
     from sil_cli.gallery.interface import GalleryWriting
     from sil_cli.gallery.store import GalleryEntry
-    from sil_cli.models.embed import EmbeddedFiles, ImageFile
+    from sil_cli.models.embed import EmbeddedBatch, ImageFile
     from sil_cli.models.engine import Engine
     from sil_cli.runtime import Reporter
 
@@ -39,9 +39,9 @@ class Embed(Protocol):
     """How image files become embeddings."""
 
     def __call__(
-        self, engine: Engine, files: Sequence[ImageFile], *, batch: int
-    ) -> Generator[EmbeddedFiles, None, None]:
-        """As `embed_files` does it."""
+        self, engine: Engine, files: Sequence[ImageFile], /, *, batch: int
+    ) -> Generator[EmbeddedBatch, None, None]:
+        """As `embed_batches` does it."""
 
 
 class IndexRun:
@@ -66,7 +66,7 @@ class IndexRun:
         placing: Placing,
         engine: Engine,
         batch: int,
-        embed: Embed = embed_files,
+        embed: Embed = embed_batches,
     ) -> None:
         self.failed: list[FailedImage] = []
         self.added = self.replaced = self.unchanged = self.described = self.absorbed = self.embedded = 0

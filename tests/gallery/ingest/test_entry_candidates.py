@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sil_cli.gallery.ingest.entry_candidates import TRACKLET_IMAGES, gather_embeddings, make_subjects, mean_direction
 from sil_cli.gallery.ingest.ingested_image import SeenImage, parse_box
 from sil_cli.gallery.ingest.source_paths import Placing
-from sil_cli.models.embed import EmbeddedFiles
+from sil_cli.models.embed import EmbeddedBatch
 
 ROOT = Path("/data/crops")
 NOON = datetime(2024, 5, 31, 12, tzinfo=UTC)
@@ -80,7 +80,7 @@ def test_embeddings_come_back_to_their_subjects(sizes, batch, data):
         span = range(start, min(start + batch, len(files)))
         good = [at for at in span if at not in bad]
         failed = [(files[at][0], "damaged") for at in span if at in bad]
-        parts.append(EmbeddedFiles(good, rows[good], failed))
+        parts.append(EmbeddedBatch(good, rows[good], failed))
     found = [each for done, _ in gather_embeddings(subjects, parts) for each in done]
     expected = []
     for number, subject in enumerate(subjects):
