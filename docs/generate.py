@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 import types
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer.main
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from sil_cli import doctor, results
 from sil_cli.benchmark import results as benchmark_results
@@ -70,6 +74,7 @@ JSON_TYPES = {
     float: "number",
     bool: "boolean",
     type(None): "null",
+    datetime: "string",
     Any: "anything",
 }
 MARKUP = re.compile(r"\[/?[a-z ]*\]")
@@ -175,26 +180,37 @@ def json_page() -> str:
     return "\n".join(lines)
 
 
-def _about(document: type[BaseModel]) -> str:
+def _about(document: type) -> str:
     return str(inspect.getdoc(document)).partition("\n\n")[0].replace("\n", " ")
 
 
-def _keys(
-    document: type[BaseModel], prefix: str, described: dict[type[BaseModel], str]
-) -> Iterator[tuple[str, str, str]]:
+def _keys(document: type, prefix: str, described: dict[type, str]) -> Iterator[tuple[str, str, str]]:
     """Key, type and meaning of all that a document holds, and what lies within it unless some command prints that."""
-    document.model_rebuild()
     meanings = _meanings(document)
-    for name, field in document.model_fields.items():
-        key, within = f"{prefix}.{name}", list(_documents_within(field.annotation))
+    for name, annotation in _fields(document).items():
+        key, within = f"{prefix}.{name}", list(_documents_within(annotation))
         others = [f"What `sil {described[inner]}` prints." for _, inner in within if inner in described]
-        yield key, _kind(field.annotation), " ".join([*filter(None, [meanings.get(name)]), *others])
+        yield key, _kind(annotation), " ".join([*filter(None, [meanings.get(name)]), *others])
         for steps, inner in within:
             if inner not in described:
                 yield from _keys(inner, key + steps, described)
 
 
-def _meanings(document: type[BaseModel]) -> dict[str, str]:
+def _fields(document: type) -> dict[str, Any]:
+    """The types of a document's keys: those of a model, or of a dataclass without what it keeps to itself."""
+    if issubclass(document, BaseModel):
+        document.model_rebuild()
+        return {name: field.annotation for name, field in document.model_fields.items()}
+    hints = get_type_hints(document, include_extras=True)
+    kinds = {field.name: hints[field.name] for field in dataclasses.fields(document)}
+    return {name: kind for name, kind in kinds.items() if not _is_excluded(kind)}
+
+
+def _is_excluded(kind: Any) -> bool:
+    return any(isinstance(each, FieldInfo) and each.exclude for each in getattr(kind, "__metadata__", ()))
+
+
+def _meanings(document: type) -> dict[str, str]:
     """What the docstring's `Attributes` say, by key."""
     _, _, attributes = str(inspect.getdoc(document)).partition("Attributes:\n")
     found: dict[str, str] = {}
@@ -218,22 +234,26 @@ def _kind(kind: Any) -> str:
         return " or ".join(_kind(each) for each in arguments)
     if origin is Literal:
         return " or ".join(f'`"{each}"`' if isinstance(each, str) else f"`{each}`" for each in arguments)
-    if origin is dict:
+    if origin in (dict, Mapping):
         return f"object of {_kind(arguments[1])}"
     if origin is tuple and Ellipsis not in arguments:
         return f"array of {len(arguments)}, each {_kind(arguments[0])}"
     if origin in (list, tuple):
         return f"array of {_kind(arguments[0])}"
-    return "object" if isinstance(kind, type) and issubclass(kind, BaseModel) else JSON_TYPES[kind]
+    return "object" if _is_document(kind) else JSON_TYPES[kind]
 
 
-def _documents_within(kind: Any) -> Iterator[tuple[str, type[BaseModel]]]:
+def _is_document(kind: Any) -> bool:
+    return isinstance(kind, type) and (issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind))
+
+
+def _documents_within(kind: Any) -> Iterator[tuple[str, type]]:
     """Documents that a type holds, each with the steps that lead to it: `[]`, `.{}`."""
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
+    if _is_document(kind):
         yield "", kind
         return
     origin = get_origin(kind)
-    step = {list: "[]", tuple: "[]", dict: ".{}"}.get(origin, "")
+    step = {list: "[]", tuple: "[]", dict: ".{}", Mapping: ".{}"}.get(origin, "")
     for each in get_args(kind):
         yield from ((step + steps, document) for steps, document in _documents_within(each))
 

@@ -30,8 +30,8 @@ from sil_cli.gallery.storage import gallery_store, tell_set_aside
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sil_cli.gallery.interface import GalleryReader, GalleryWriting
-    from sil_cli.gallery.store import GalleryEntry
+    from sil_cli.gallery.entry import GalleryEntry
+    from sil_cli.gallery.interface import Gallery, GalleryWriter
     from sil_cli.gallery.tuning import Measured
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
@@ -236,13 +236,13 @@ def lost_entry(identifier: int, entry: GalleryEntry, reason: str) -> LostEntry:
     return LostEntry(id=identifier, source=entry.source, path=entry.path, reason=reason)
 
 
-def _ids_meant(writer: GalleryWriting, wanted: Filter, folder: Path) -> list[int]:
+def _ids_meant(writer: GalleryWriter, wanted: Filter, folder: Path) -> list[int]:
     """The ids of all entries that pass a filter, whose paths may be those of files on the disk; ascending."""
     meant = with_disk_paths(wanted, folder, writer.sources())
     return sorted({one for each in meant for one in writer.ids_passing(each).tolist()})
 
 
-def _not_found(writer: GalleryWriting, wanted: Filter, folder: Path) -> dict[str, list[str]]:
+def _not_found(writer: GalleryWriter, wanted: Filter, folder: Path) -> dict[str, list[str]]:
     """The values that a filter asks for and no entry has, by what they would be.
 
     An erasure that misses one of several people by a slip of the pen must not look as if it were done.
@@ -269,7 +269,7 @@ def _measured(one: Measured, exact: Measured) -> MeasuredIndex:
     )
 
 
-def _sample_check(gallery: GalleryReader, settings: Settings, reporter: Reporter) -> CheckResult:
+def _sample_check(gallery: Gallery, settings: Settings, reporter: Reporter) -> CheckResult:
     """Embed some images again and compare; what isn't there or has changed since is left out and counted."""
     name = SAMPLE_CHECK
     chosen = gallery.sample(SAMPLE)

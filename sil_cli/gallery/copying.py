@@ -18,8 +18,8 @@ from sil_cli.gallery.stores import is_address, open_store
 from sil_cli.models.record import read_record
 
 if TYPE_CHECKING:
-    from sil_cli.gallery.interface import GalleryReader, GalleryStore, GalleryWriting
-    from sil_cli.gallery.records import GalleryEntry, Member
+    from sil_cli.gallery.entry import GalleryEntry, Member
+    from sil_cli.gallery.interface import Gallery, GalleryStore, GalleryWriter
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
@@ -153,7 +153,7 @@ class _Copying:
         checked: Those whose vector and description were compared afterwards.
     """
 
-    def __init__(self, reader: GalleryReader, writer: GalleryWriting, moved: _Moved) -> None:
+    def __init__(self, reader: Gallery, writer: GalleryWriter, moved: _Moved) -> None:
         self.copied = self.there = self.checked = 0
         self._reader, self._writer, self._moved = reader, writer, moved
 

@@ -32,15 +32,15 @@ def with_disk_paths(wanted: Filter, gallery: Path, sources: Sequence[str]) -> li
         return alternatives
     placing = Placing(gallery, sources)
     whole = sorted({pattern for path in wanted.paths for pattern in _whole_patterns(path)})
-    others = tuple((key, value) for key, value in wanted.where if key != "source")
-    named = {value for key, value in wanted.where if key == "source"}
+    others = tuple((key, value) for key, value in wanted.metadata if key != "source")
+    named = {value for key, value in wanted.metadata if key == "source"}
     for source in sources:
         if named and source not in named:
             continue
         root = os.path.join(placing.root_of(source), "")  # noqa: PTH118 -- with a slash at its end
         below = tuple(dict.fromkeys(rest for pattern in whole for rest in _below(pattern, root)))
         if below:
-            alternatives.append(replace(wanted, paths=below, where=(*others, ("source", source))))
+            alternatives.append(replace(wanted, paths=below, metadata=(*others, ("source", source))))
     return alternatives
 
 

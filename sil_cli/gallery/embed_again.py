@@ -15,7 +15,7 @@ from sil_cli.models.embed import embed_batches
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sil_cli.gallery.interface import GalleryReader
+    from sil_cli.gallery.interface import Gallery
     from sil_cli.models.engine import Engine
 
 
@@ -47,7 +47,7 @@ class EmbeddedAgain:
     failed: dict[int, str]
 
 
-def find_again(gallery: GalleryReader, ids: Sequence[int]) -> FoundAgain:
+def find_again(gallery: Gallery, ids: Sequence[int]) -> FoundAgain:
     """The images of entries: one each, or all of a tracklet."""
     members = gallery.members(ids)
     found = FoundAgain({}, {})

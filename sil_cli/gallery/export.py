@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from sil_cli.gallery.interface import GalleryReader
+    from sil_cli.gallery.interface import Gallery
     from sil_cli.runtime import Reporter, Task
     from sil_cli.settings import Settings
 
@@ -61,7 +61,7 @@ def export_gallery(settings: Settings, out: Path, reporter: Reporter) -> ExportR
 class _Export:
     """What is exported, some at a time: a gallery may be larger than the memory."""
 
-    def __init__(self, gallery: GalleryReader, ids: np.ndarray) -> None:
+    def __init__(self, gallery: Gallery, ids: np.ndarray) -> None:
         self.gallery = gallery
         self.ids = ids
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime, tzinfo
 
-    from sil_cli.gallery.interface import GalleryReader
+    from sil_cli.gallery.interface import Gallery
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
@@ -37,7 +37,7 @@ def make_filter(settings: Settings, *, paths: tuple[str, ...] = (), ids: tuple[i
         identities=chosen.identity,
         paths=paths,
         ids=ids,
-        where=tuple(_pair(text) for text in chosen.where),
+        metadata=tuple(_pair(text) for text in chosen.where),
     )
     if wanted.after and wanted.before and wanted.after >= wanted.before:
         raise UsageError(
@@ -49,7 +49,7 @@ def make_filter(settings: Settings, *, paths: tuple[str, ...] = (), ids: tuple[i
     return wanted
 
 
-def warn_if_nothing_passes(gallery: GalleryReader, wanted: Filter, reporter: Reporter) -> None:
+def warn_if_nothing_passes(gallery: Gallery, wanted: Filter, reporter: Reporter) -> None:
     """Say so when no entry passes a filter, and what entries there are."""
     if not wanted or gallery.count_passing(wanted):
         return
@@ -66,13 +66,13 @@ def unknown_values(count: Callable[[Filter], int], wanted: Filter) -> dict[str, 
     """
     asked = [("identity", one) for one in wanted.identities] + [("camera", one) for one in wanted.cameras]
     missing: dict[str, list[str]] = {}
-    for key, value in (*asked, *wanted.where):
-        if not count(Filter(where=((key, value),))):
+    for key, value in (*asked, *wanted.metadata):
+        if not count(Filter(metadata=((key, value),))):
             missing.setdefault(key, []).append(value)
     return missing
 
 
-def why_nothing_passes(gallery: GalleryReader, wanted: Filter, missing: Mapping[str, Sequence[str]]) -> str:
+def why_nothing_passes(gallery: Gallery, wanted: Filter, missing: Mapping[str, Sequence[str]]) -> str:
     """Why no entry passes a filter, and what entries there are, as the end of a sentence.
 
     Args:
@@ -85,7 +85,7 @@ def why_nothing_passes(gallery: GalleryReader, wanted: Filter, missing: Mapping[
     return f"no entry of the gallery passes the filter ({wanted})"
 
 
-def _what_there_is(gallery: GalleryReader, key: str, value: str) -> str:
+def _what_there_is(gallery: Gallery, key: str, value: str) -> str:
     """The values that entries have: all of a few, or the nearest and the first ones of many."""
     if key == "id":
         return ""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 COLUMNS = ("identity", "camera", "domain", "source", "path")
-"""What `where` may name besides an entry's own metadata."""
+"""What `metadata` may name besides an entry's own metadata."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Filter:
         paths: Its path, or that of an image of its tracklet, matches one of these patterns of SQLite's GLOB
             (`*`, `?`, `[a-z]`; `*` also crosses `/`).
         ids: It is one of these.
-        where: Pairs (key, value) of metadata, or of the COLUMNS; of several values of one key any will do.
+        metadata: Pairs (key, value) of metadata, or of the COLUMNS; of several values of one key any will do.
     """
 
     cameras: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Filter:
     domains: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     ids: tuple[int, ...] = ()
-    where: tuple[tuple[str, str], ...] = ()
+    metadata: tuple[tuple[str, str], ...] = ()
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ class Filter:
             "after": self.after,
             "before": self.before,
             "domain": self.domains,
-            "metadata": self.where,
+            "metadata": self.metadata,
         }
         return tuple(kind for kind, wanted in kinds.items() if wanted)
 
@@ -114,7 +114,7 @@ class Filter:
 
     def _grouped(self) -> dict[str, list[str]]:
         grouped: dict[str, list[str]] = {}
-        for key, value in self.where:
+        for key, value in self.metadata:
             grouped.setdefault(key, []).append(value)
         return grouped
 

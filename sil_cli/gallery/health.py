@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sil_cli.gallery.store import GalleryEntry, IndexRecord, SegmentRecord
+    from sil_cli.gallery.entry import GalleryEntry
+    from sil_cli.gallery.records import IndexRecord, SegmentRecord
 
 _NORM_ERROR = 1e-3
 _ROWS_AT_ONCE = 16_384

@@ -16,18 +16,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from sil_cli.gallery.entry import EntryKey, GalleryEntry, Match, Member
     from sil_cli.gallery.filters import Filter
     from sil_cli.gallery.health import Check, Repaired
-    from sil_cli.gallery.reader import GalleryInfo, GallerySummary, Match
-    from sil_cli.gallery.records import Box, GalleryEntry, Member
+    from sil_cli.gallery.reader import GalleryInfo, GallerySummary
     from sil_cli.gallery.tuning import Measured
     from sil_cli.runtime import Reporter
 
-EntryKey = tuple[str, str, "Box | None"]
-"""Source, path and box: what no two entries of a gallery share."""
 
-
-class GalleryReader(Protocol):
+class Gallery(Protocol):
     """A gallery that is open for searching; see `gallery.Gallery`, whose promises all stores keep.
 
     Attributes:
@@ -96,9 +93,9 @@ class GalleryReader(Protocol):
     def search(
         self,
         embeddings: NDArray[np.floating],
-        k: int,
+        k: int = 10,
         *,
-        only: Filter | None = None,
+        where: Filter | None = None,
         allowed: Collection[int] | None = None,
         exclude: Sequence[Set[int]] | None = None,
         exact: bool = False,
@@ -106,7 +103,7 @@ class GalleryReader(Protocol):
         """Find the k most similar gallery images of each query."""
 
 
-class GalleryWriting(Protocol):
+class GalleryWriter(Protocol):
     """A gallery that is open for writing; see `writer.GalleryWriter`."""
 
     @property
@@ -184,11 +181,11 @@ class Rebuilding(Protocol):
     folder: Path
 
     @property
-    def old(self) -> GalleryReader:
+    def old(self) -> Gallery:
         """The gallery as it is."""
 
     @property
-    def new(self) -> GalleryWriting:
+    def new(self) -> GalleryWriter:
         """What is embedded anew so far."""
 
     def to_do(self) -> NDArray[np.int64]:
@@ -211,28 +208,28 @@ class GalleryStore(Protocol):
     """A place that holds a gallery, or may come to hold one.
 
     Attributes:
-        folder: As of `GalleryReader`.
+        folder: As of `Gallery`.
         name: What messages call it.
     """
 
     folder: Path
     name: str
 
-    def open(self) -> GalleryReader:
+    def open(self) -> Gallery:
         """Open the gallery for searching.
 
         Raises:
             GalleryError: There is none, it can't be reached, or it is damaged.
         """
 
-    def writer(self, model: Mapping[str, Any]) -> AbstractContextManager[GalleryWriting]:
+    def writer(self, model: Mapping[str, Any]) -> AbstractContextManager[GalleryWriter]:
         """Open the gallery for writing, or make it, for this model.
 
         Raises:
             SilError: It belongs to another model, another process writes to it, or it can't be written.
         """
 
-    def existing_writer(self) -> AbstractContextManager[GalleryWriting]:
+    def existing_writer(self) -> AbstractContextManager[GalleryWriter]:
         """Open a gallery that is there for writing, whatever its model."""
 
     def rebuilding(self, model: Mapping[str, Any]) -> AbstractContextManager[Rebuilding]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from sil_cli.gallery.interface import GalleryReader
+    from sil_cli.gallery.interface import Gallery
     from sil_cli.models.engine import Engine
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
@@ -29,7 +29,7 @@ MODEL_FOLDER = "model"
 
 
 def load_for_gallery(
-    path: Path, settings: Settings, gallery: GalleryReader, reporter: Reporter, *, images: int | None
+    path: Path, settings: Settings, gallery: Gallery, reporter: Reporter, *, images: int | None
 ) -> Engine:
     """Load the model of a gallery's queries, with the engine that the gallery is bound to where it is quantised.
 
@@ -46,7 +46,7 @@ def load_for_gallery(
     return loaded.engine
 
 
-def require_named_model(path: Path, gallery: GalleryReader) -> None:
+def require_named_model(path: Path, gallery: Gallery) -> None:
     """Refuse a model that is named for a gallery of another one by its record, before anything else of it is looked at.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.gallery.health import check_files
-from sil_cli.gallery.reader import open_gallery
+from sil_cli.gallery.reader import open_local
 from sil_cli.gallery.rebuild import rebuilding
 from sil_cli.gallery.tuning import require_factory
 from sil_cli.gallery.writer import existing_writer, gallery_writer
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sil_cli.gallery.health import Check
-    from sil_cli.gallery.reader import Gallery
-    from sil_cli.gallery.rebuild import Rebuild
-    from sil_cli.gallery.writer import GalleryWriter
+    from sil_cli.gallery.reader import LocalGallery
+    from sil_cli.gallery.rebuild import LocalRebuild
+    from sil_cli.gallery.writer import LocalWriter
 
 
 class LocalStore:
@@ -33,19 +33,19 @@ class LocalStore:
         self.folder = folder
         self.name = str(folder)
 
-    def open(self) -> Gallery:
-        """As `open_gallery`."""
-        return open_gallery(self.folder)
+    def open(self) -> LocalGallery:
+        """As `open_local`."""
+        return open_local(self.folder)
 
-    def writer(self, model: Mapping[str, Any]) -> AbstractContextManager[GalleryWriter]:
+    def writer(self, model: Mapping[str, Any]) -> AbstractContextManager[LocalWriter]:
         """As `gallery_writer`."""
         return gallery_writer(self.folder, model)
 
-    def existing_writer(self) -> AbstractContextManager[GalleryWriter]:
+    def existing_writer(self) -> AbstractContextManager[LocalWriter]:
         """As `existing_writer`."""
         return existing_writer(self.folder)
 
-    def rebuilding(self, model: Mapping[str, Any]) -> AbstractContextManager[Rebuild]:
+    def rebuilding(self, model: Mapping[str, Any]) -> AbstractContextManager[LocalRebuild]:
         """As `rebuilding`."""
         return rebuilding(self.folder, model)
 
@@ -56,7 +56,7 @@ class LocalStore:
     def check(self) -> list[Check]:
         """As `check_files`."""
         if not self.folder.exists():
-            open_gallery(self.folder)  # says what is missing
+            open_local(self.folder)  # says what is missing
         return check_files(self.folder)
 
     def size(self) -> int:

@@ -13,9 +13,8 @@ from sil_cli.gallery.stores import address_file
 from sil_cli.output_checks import refuse_overwriting, state_of
 
 if TYPE_CHECKING:
-    from sil_cli.gallery.interface import GalleryReader
-    from sil_cli.gallery.reader import Match
-    from sil_cli.gallery.store import GalleryEntry
+    from sil_cli.gallery.entry import GalleryEntry, Match
+    from sil_cli.gallery.interface import Gallery
     from sil_cli.settings import Settings
 
 
@@ -46,7 +45,7 @@ def refuse_harming_gallery(out: Path | None, settings: Settings, *, option: str)
             )
 
 
-def refuse_overwriting_entries(out: Path | None, gallery: GalleryReader, *, option: str) -> None:
+def refuse_overwriting_entries(out: Path | None, gallery: Gallery, *, option: str) -> None:
     """Refuse an output that is an image of the gallery, whether or not a query finds it.
 
     Raises:

@@ -4,64 +4,39 @@
     vectors/segment-*.faiss   the embeddings (see `segments`)
     writer.lock               held by the one writer (see `lock`)
 
-A `Gallery` is a snapshot: it goes on showing what was there when it was opened, whatever a writer does.
+A `LocalGallery` is a snapshot: it goes on showing what was there when it was opened, whatever a writer does.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
 from sil_cli.errors import GalleryError, did_you_mean
+from sil_cli.gallery.entry import GalleryEntry, make_match
 from sil_cli.gallery.filters import COLUMNS
 from sil_cli.gallery.loading import load
 from sil_cli.gallery.schema import FORMAT
 from sil_cli.gallery.segments import INDEX_KIND, MAKE_ANEW
-from sil_cli.gallery.store import DATABASE_FILE, GalleryEntry, Store
+from sil_cli.gallery.store import DATABASE_FILE, Store
 from sil_cli.locks import writer_lock
 from sil_cli.similarity.distance import unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence, Set
-    from datetime import datetime
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from sil_cli.gallery.entry import Match, Member
     from sil_cli.gallery.filters import Filter
-    from sil_cli.gallery.store import Box, IndexRecord, Member
+    from sil_cli.gallery.records import IndexRecord
     from sil_cli.gallery.vector_search import Ranked
 
 _QUERIES_AT_ONCE = 256  # a matrix product of fewer takes hardly less time
 _MATCHES_AT_ONCE = 2**22
-
-
-@dataclass(frozen=True)
-class Match:
-    """One gallery image that was found; what is unknown is None.
-
-    Attributes:
-        rank: From 1.
-        score: Cosine similarity, in -1..1.
-        id: The entry's number in this gallery; never used for another one.
-        path: Of the image, relative to `source`.
-        source: The folder or data set that it came from.
-        metadata: Anything else that is known, by name.
-    """
-
-    rank: int
-    score: float
-    id: int
-    path: str
-    source: str
-    identity: str | None
-    camera: str | None
-    time: datetime | None
-    domain: str | None
-    box: Box | None
-    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,7 +68,7 @@ class GallerySummary:
     metadata: list[str]
 
 
-class Gallery:
+class LocalGallery:
     """An open gallery, to search in; use `open_gallery` to get one.
 
     Attributes:
@@ -213,9 +188,9 @@ class Gallery:
     def search(
         self,
         embeddings: NDArray[np.floating],
-        k: int,
+        k: int = 10,
         *,
-        only: Filter | None = None,
+        where: Filter | None = None,
         allowed: Collection[int] | None = None,
         exclude: Sequence[Set[int]] | None = None,
         exact: bool = False,
@@ -229,7 +204,7 @@ class Gallery:
         Args:
             embeddings: Shape (Q, D), of any length but zero.
             k: At least 1; fewer matches come back only where fewer exist.
-            only: What the entries that may be found must fulfil; None for all.
+            where: What the entries that may be found must fulfil; None for all.
             allowed: Search these ids only; None for all.
             exclude: For each query the ids that it mustn't find.
             exact: Leave an approximate index out.
@@ -244,7 +219,7 @@ class Gallery:
         """
         self._check(embeddings, k)
         units = unit_rows(embeddings.astype(np.float32, copy=False), what="query")
-        known = self._allowed(only, allowed)
+        known = self._allowed(where, allowed)
         excluded = exclude if exclude is not None else [frozenset[int]()] * len(units)
         found: list[Ranked] = []
         at_once = max(1, min(_QUERIES_AT_ONCE, _MATCHES_AT_ONCE // min(k, len(self))))
@@ -260,11 +235,11 @@ class Gallery:
         except KeyError as error:
             raise GalleryError(f"{self.folder} has a vector {error} without an entry.", MAKE_ANEW) from None
 
-    def _allowed(self, only: Filter | None, allowed: Collection[int] | None) -> NDArray[np.int64] | None:
+    def _allowed(self, where: Filter | None, allowed: Collection[int] | None) -> NDArray[np.int64] | None:
         """The living ids that may be found; None for all."""
-        if not only and allowed is None:
+        if not where and allowed is None:
             return None
-        ids = self.ids_passing(only) if only else self._searcher.ids()
+        ids = self.ids_passing(where) if where else self._searcher.ids()
         if allowed is None:
             return ids
         return np.intersect1d(ids, np.fromiter(allowed, dtype=np.int64, count=len(allowed)))
@@ -283,7 +258,7 @@ class Gallery:
             )
 
 
-def open_gallery(folder: Path) -> Gallery:
+def open_local(folder: Path) -> LocalGallery:
     """Open a gallery for searching; a writer may be at work in it. One of an older version is brought up to date.
 
     Raises:
@@ -303,7 +278,7 @@ def open_gallery(folder: Path) -> Gallery:
                 store.close()
                 bring_up_to_date(folder)
                 store = Store(folder, write=False)
-            return Gallery(folder, store)
+            return LocalGallery(folder, store)
         except BaseException as error:
             store.close()
             # A rebuilt gallery may have taken the folder's place in this moment: look at that one.
@@ -338,7 +313,7 @@ class KnowsKeys(Protocol):
 
 def require_known_keys(store: KnowsKeys, wanted: Filter) -> None:
     """Raise a GalleryError if a filter asks for metadata of a name that no entry has."""
-    unknown = [key for key, _ in wanted.where if key not in COLUMNS]
+    unknown = [key for key, _ in wanted.metadata if key not in COLUMNS]
     if not unknown:
         return
     known = [*COLUMNS, *store.metadata_keys()]
@@ -371,20 +346,3 @@ def require_same_model(name: object, folder: Path, model: Mapping[str, Any], fin
             f"Use the gallery's own model with --model {folder / 'model'}, embed its images anew with "
             f"`sil gallery rebuild {folder}{store} --model NEW`, or use a new folder with --gallery DIR.",
         )
-
-
-def make_match(rank: int, score: float, identifier: int, entry: GalleryEntry) -> Match:
-    """A match of an entry."""
-    return Match(
-        rank=rank,
-        score=min(1.0, max(-1.0, score)),
-        id=identifier,
-        path=entry.path,
-        source=entry.source,
-        identity=entry.identity,
-        camera=entry.camera,
-        time=entry.time,
-        domain=entry.domain,
-        box=entry.box,
-        metadata=entry.metadata,
-    )

@@ -19,7 +19,7 @@ import numpy as np
 from sil_cli.errors import GalleryError, SilError
 from sil_cli.files import STAGING_MARK, TEMPORARY_MARK, sync_folder, write_text
 from sil_cli.gallery.paths import SUPERSEDED_MARK, VECTOR_FOLDER, delete_superseded, rebuilding_folder
-from sil_cli.gallery.reader import open_gallery
+from sil_cli.gallery.reader import open_local
 from sil_cli.gallery.store import DATABASE_FILE
 from sil_cli.gallery.writer import existing_writer, gallery_writer
 from sil_cli.locks import LOCK_FILE
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sil_cli.gallery.reader import Gallery
-    from sil_cli.gallery.records import GalleryEntry, Member
-    from sil_cli.gallery.writer import GalleryWriter
+    from sil_cli.gallery.entry import GalleryEntry, Member
+    from sil_cli.gallery.reader import LocalGallery
+    from sil_cli.gallery.writer import LocalWriter
 
 _AT_CWD = {"linux": -100, "darwin": -2}
 _OURS = (DATABASE_FILE, VECTOR_FOLDER, LOCK_FILE, SUPERSEDED_MARK, STAGING_MARK, TEMPORARY_MARK)
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
 
 
-class Rebuild:
+class LocalRebuild:
     """An old gallery and the new one that grows beside it; use `rebuilding` to get one.
 
     Attributes:
@@ -49,7 +49,7 @@ class Rebuild:
         swapped: Whether the new one has taken the old one's place.
     """
 
-    def __init__(self, old: Gallery, new: GalleryWriter, folder: Path) -> None:
+    def __init__(self, old: LocalGallery, new: LocalWriter, folder: Path) -> None:
         self.old = old
         self.new = new
         self.folder = folder
@@ -89,7 +89,7 @@ class Rebuild:
 
 
 @contextlib.contextmanager
-def rebuilding(folder: Path, model: Mapping[str, Any]) -> Iterator[Rebuild]:
+def rebuilding(folder: Path, model: Mapping[str, Any]) -> Iterator[LocalRebuild]:
     """Open a gallery to embed it anew by another model; goes on with what an earlier attempt has done.
 
     Entries keep their ids. What an attempt with yet another model left is thrown away.
@@ -101,8 +101,8 @@ def rebuilding(folder: Path, model: Mapping[str, Any]) -> Iterator[Rebuild]:
     with existing_writer(folder):  # held throughout: what is indexed meanwhile would be lost
         if beside.exists() and not _is_of(beside, model["fingerprint"]):
             shutil.rmtree(beside, ignore_errors=True)
-        with open_gallery(folder) as old, gallery_writer(beside, model) as new:
-            rebuild = Rebuild(old, new, beside)
+        with open_local(folder) as old, gallery_writer(beside, model) as new:
+            rebuild = LocalRebuild(old, new, beside)
             gone = np.setdiff1d(new.ids(), old.ids())  # removed or replaced since the earlier attempt
             if len(gone):
                 new.remove(gone.tolist(), "gone before the rebuild")
@@ -113,7 +113,7 @@ def rebuilding(folder: Path, model: Mapping[str, Any]) -> Iterator[Rebuild]:
 
 def _is_of(folder: Path, fingerprint: str) -> bool:
     try:
-        with open_gallery(folder) as gallery:
+        with open_local(folder) as gallery:
             return bool(gallery.model["fingerprint"] == fingerprint)
     except SilError:
         return False

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sil_cli.data.images import Box
-    from sil_cli.gallery.interface import GalleryReader, Rebuilding
+    from sil_cli.gallery.interface import Gallery, Rebuilding
     from sil_cli.models.engine import Engine
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
@@ -80,7 +80,7 @@ def rebuild_gallery(settings: Settings, reporter: Reporter, *, drop_missing: boo
     )
 
 
-def _some_images(gallery: GalleryReader) -> list[tuple[Path, Box | None]]:
+def _some_images(gallery: Gallery) -> list[tuple[Path, Box | None]]:
     """The image files of some entries, with their boxes."""
     entries = gallery.entries(gallery.sample(COMPARED_ON)).values()
     return [(gallery.folder / one.source / one.path, one.box) for one in entries]

@@ -1,49 +1,8 @@
-"""What a gallery's database says of an image, of a file of vectors, and of the approximate index."""
+"""What a gallery's database says of a file of vectors, and of the approximate index."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
-
-Box = tuple[int, int, int, int]
-Member = tuple[str, str, Box | None]
-"""Source, path and box of one image of a tracklet."""
-
-
-@dataclass(frozen=True)
-class GalleryEntry:
-    """What is known of one image of the gallery; `source`, `path` and `box` together name it.
-
-    Attributes:
-        path: Of the image file, relative to `source`.
-        content_hash: SHA-256 of the image file.
-        source: The folder or data set that it came from.
-        identity: The person, None where unknown.
-        camera: The camera, None where unknown.
-        time: When it was taken, None where unknown.
-        domain: The camera network, None where unknown.
-        box: (left, top, width, height) in pixels that was cut out, None for the whole image.
-        metadata: Anything else that is known, by name; searches can filter by it.
-    """
-
-    path: str
-    content_hash: str
-    source: str
-    identity: str | None = None
-    camera: str | None = None
-    time: datetime | None = None
-    domain: str | None = None
-    box: Box | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def key(self) -> tuple[str, str, Box | None]:
-        """What no two entries share."""
-        return self.source, self.path, self.box
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)

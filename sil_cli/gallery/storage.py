@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sil_cli.gallery.stores import open_store
 
 if TYPE_CHECKING:
-    from sil_cli.gallery.interface import GalleryStore, GalleryWriting
+    from sil_cli.gallery.interface import GalleryStore, GalleryWriter
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
@@ -22,7 +22,7 @@ def gallery_store(settings: Settings) -> GalleryStore:
     return open_store(wanted.folder, wanted.store, patience=wanted.patience)
 
 
-def tell_set_aside(writer: GalleryWriting, reporter: Reporter) -> None:
+def tell_set_aside(writer: GalleryWriter, reporter: Reporter) -> None:
     """Say which files a writer found among a gallery's vectors that its database knows nothing of."""
     moved = writer.set_aside
     if moved:

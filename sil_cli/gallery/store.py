@@ -12,17 +12,13 @@ from dataclasses import fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from sil_cli.data.images import Box
 from sil_cli.gallery import schema
 from sil_cli.gallery.database import DATABASE_FILE as DATABASE_FILE
 from sil_cli.gallery.database import Database, damaged
+from sil_cli.gallery.entry import GalleryEntry, Member
 from sil_cli.gallery.filters import COLUMNS, possible_ids
-from sil_cli.gallery.records import Box as Box
-from sil_cli.gallery.records import GalleryEntry as GalleryEntry
-from sil_cli.gallery.records import IndexRecord as IndexRecord
-from sil_cli.gallery.records import Member as Member
-from sil_cli.gallery.records import SegmentRecord as SegmentRecord
-from sil_cli.gallery.records import index_name as index_name
-from sil_cli.gallery.records import segment_name as segment_name
+from sil_cli.gallery.records import IndexRecord, SegmentRecord, segment_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

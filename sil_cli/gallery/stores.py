@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sil_cli.gallery.local import LocalStore
 from sil_cli.gallery.milvus.address import LITE_SUFFIX, parse_address
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from sil_cli.gallery.interface import GalleryStore
+    from sil_cli.gallery.interface import Gallery, GalleryStore
 
 
 def is_address(text: str) -> bool:
@@ -43,3 +42,18 @@ def open_store(folder: Path, address: str | None, *, patience: float) -> Gallery
     from sil_cli.gallery.milvus.store import MilvusStore
 
     return MilvusStore(folder, parse_address(address), patience=patience)
+
+
+def open_gallery(folder: Path | str = "gallery", *, store: str | None = None, patience: float = 120.0) -> Gallery:
+    """Open a gallery for searching; use it in a `with` statement. A writer may be at work in it meanwhile.
+
+    Args:
+        folder: The gallery's folder.
+        store: Where its entries are when not in the folder: `milvus://HOST:PORT/COLLECTION`, or a Milvus Lite file.
+        patience: Seconds to go on trying while a Milvus server doesn't answer.
+
+    Raises:
+        GalleryError: There is no gallery, it is damaged, of a newer version, or it can't be reached.
+        UsageError: The store's address is none, or the packages for it are not installed.
+    """
+    return open_store(Path(folder), store, patience=patience).open()

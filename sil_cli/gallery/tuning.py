@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sil_cli.gallery.store import IndexRecord
+    from sil_cli.gallery.records import IndexRecord
     from sil_cli.gallery.vector_search import Ranked
-    from sil_cli.gallery.writer import GalleryWriter
+    from sil_cli.gallery.writer import LocalWriter
     from sil_cli.runtime import Reporter, Task
 
 EXACT = "exact"
@@ -173,7 +173,7 @@ def least_effort(bench: Bench, searcher: Searcher, efforts: Sequence[int], wishe
     return efforts[low], known[low] if low in known else bench.recall(searcher)
 
 
-def refresh_index(writer: GalleryWriter, reporter: Reporter, *, wished: str | None = None) -> None:
+def refresh_index(writer: LocalWriter, reporter: Reporter, *, wished: str | None = None) -> None:
     """Give the gallery the index that it should have, where it hasn't; say what was chosen.
 
     Args:
@@ -209,7 +209,7 @@ def refresh_index(writer: GalleryWriter, reporter: Reporter, *, wished: str | No
         reporter.warn(f"{factory} finds less than {WISHED_RECALL:.0%} of the true best; see `sil gallery tune`.")
 
 
-def _held_out(writer: GalleryWriter) -> NDArray[np.int64]:
+def _held_out(writer: LocalWriter) -> NDArray[np.int64]:
     """Ids of the vectors that are kept from an index until it is measured; of a tiny gallery none."""
     everyone = writer.searcher(None).ids()
     count = min(_SAMPLE, len(everyone) // _HELD_SHARE)
@@ -217,7 +217,7 @@ def _held_out(writer: GalleryWriter) -> NDArray[np.int64]:
 
 
 def _built_and_measured(
-    writer: GalleryWriter, factory: str, bench: Bench, held: NDArray[np.int64], wished: float, reporter: Reporter
+    writer: LocalWriter, factory: str, bench: Bench, held: NDArray[np.int64], wished: float, reporter: Reporter
 ) -> tuple[ApproximateIndex, Measured]:
     """An index of all living vectors, tuned and measured by `bench` before it was given those that were held out.
 
@@ -233,7 +233,7 @@ def _built_and_measured(
 
 
 def build_index(
-    writer: GalleryWriter, factory: str, reporter: Reporter, *, without: NDArray[np.int64]
+    writer: LocalWriter, factory: str, reporter: Reporter, *, without: NDArray[np.int64]
 ) -> ApproximateIndex:
     """Train and fill an index of all living vectors but those `without` which it shall be; it doesn't count yet.
 
@@ -255,7 +255,7 @@ def require_factory(wished: str, dimension: int) -> None:
 
 
 def tune(
-    writer: GalleryWriter, reporter: Reporter, *, recall: float, factories: Sequence[str]
+    writer: LocalWriter, reporter: Reporter, *, recall: float, factories: Sequence[str]
 ) -> tuple[list[Measured], Measured]:
     """Measure exact search and some indexes at their least sufficient effort, and keep the quickest of them.
 
@@ -292,7 +292,7 @@ def tune(
     return measured, best
 
 
-def _suitable(writer: GalleryWriter) -> list[str]:
+def _suitable(writer: LocalWriter) -> list[str]:
     current = writer.index()
     found = [current.factory] if current else []
     if len(writer) >= _FEWEST:
@@ -300,13 +300,13 @@ def _suitable(writer: GalleryWriter) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _sample(writer: GalleryWriter) -> NDArray[np.float32]:
+def _sample(writer: LocalWriter) -> NDArray[np.float32]:
     """Some of the gallery's vectors, to see in how many directions they vary."""
     searcher = writer.searcher(None)
     return searcher.vectors(np.sort(np.random.default_rng(0).permutation(searcher.ids())[:_SAMPLE]))
 
 
-def _is_fresh(writer: GalleryWriter, current: IndexRecord, wished: str) -> bool:
+def _is_fresh(writer: LocalWriter, current: IndexRecord, wished: str) -> bool:
     """Whether the gallery's index is of the wished kind, and most of it and of the gallery are the same."""
     count = len(writer)
     held = writer.count_up_to(current.last_id)

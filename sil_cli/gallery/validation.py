@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sil_cli.gallery.store import GalleryEntry, Member
+    from sil_cli.gallery.entry import GalleryEntry, Member
 
 
 def require_batch(

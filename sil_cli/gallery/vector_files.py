@@ -11,9 +11,10 @@ from sil_cli.errors import GalleryError
 from sil_cli.files import TEMPORARY_MARK, one_line, sync_folder
 from sil_cli.gallery.loading import read_index, read_living
 from sil_cli.gallery.paths import VECTOR_FOLDER
+from sil_cli.gallery.records import IndexRecord, SegmentRecord, index_name, segment_name
 from sil_cli.gallery.segments import MAKE_ANEW, Segment, write_segment
 from sil_cli.gallery.set_aside import mark_of, put_aside, require_own, unexplained
-from sil_cli.gallery.store import IndexRecord, SegmentRecord, Store, index_name, segment_name
+from sil_cli.gallery.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -37,16 +37,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from sil_cli.data.images import Box
     from sil_cli.gallery.approximate import ApproximateIndex
+    from sil_cli.gallery.entry import EntryKey, GalleryEntry, Member
     from sil_cli.gallery.health import Repaired
-    from sil_cli.gallery.interface import EntryKey
-    from sil_cli.gallery.store import Box, GalleryEntry, IndexRecord, Member
+    from sil_cli.gallery.records import IndexRecord
     from sil_cli.gallery.tuning import Measured
     from sil_cli.runtime import Reporter
 
 
 @contextlib.contextmanager
-def gallery_writer(folder: Path, model: Mapping[str, Any]) -> Iterator[GalleryWriter]:
+def gallery_writer(folder: Path, model: Mapping[str, Any]) -> Iterator[LocalWriter]:
     """Open a gallery for writing, or make it, as its only writer.
 
     Args:
@@ -65,13 +66,13 @@ def gallery_writer(folder: Path, model: Mapping[str, Any]) -> Iterator[GalleryWr
             require_own(folder, [])
             store.make(dict(model), AUTOMATIC)
         require_same_model(folder, folder, store.meta()["model"], model["fingerprint"])
-        writer = GalleryWriter(folder, store)
+        writer = LocalWriter(folder, store)
         writer.delete_leftovers()
         yield writer
 
 
 @contextlib.contextmanager
-def existing_writer(folder: Path) -> Iterator[GalleryWriter]:
+def existing_writer(folder: Path) -> Iterator[LocalWriter]:
     """Open a gallery that is there for writing, whatever its model, as its only writer.
 
     Raises:
@@ -81,7 +82,7 @@ def existing_writer(folder: Path) -> Iterator[GalleryWriter]:
         raise GalleryError(f"There is no gallery in {folder}.", "Make one with `sil index-gallery IMAGES`.")
     with _locked(folder) as store:
         store.migrate()
-        writer = GalleryWriter(folder, store)
+        writer = LocalWriter(folder, store)
         writer.delete_leftovers()
         yield writer
 
@@ -101,7 +102,7 @@ def _locked(folder: Path) -> Iterator[Store]:
             store.close()
 
 
-class GalleryWriter:
+class LocalWriter:
     """Adds to, replaces in and removes from a gallery; use `gallery_writer` to get one.
 
     Attributes:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from sil_cli.gallery.reader import Match
+    from sil_cli.gallery.entry import Match
 
 NOT_CALIBRATED = (
     "No decision: the model is not calibrated. Scores put matches in order, but don't say whether any is this person."

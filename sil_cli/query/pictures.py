@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from sil_cli.evaluation.calibration import Decision
-    from sil_cli.gallery.reader import Match
-    from sil_cli.gallery.store import GalleryEntry
+    from sil_cli.gallery.entry import GalleryEntry, Match
     from sil_cli.query.queries import KnownPerson, Query
     from sil_cli.query.trajectory import Sighting
     from sil_cli.runtime import Reporter

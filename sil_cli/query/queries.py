@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sil_cli.data.images import Box
-    from sil_cli.gallery.interface import GalleryReader
+    from sil_cli.gallery.interface import Gallery
     from sil_cli.models.embed import ImageFile
     from sil_cli.models.engine import Engine
     from sil_cli.settings import QuerySettings
@@ -93,7 +93,7 @@ def _box(text: str) -> Box:
         ) from error
 
 
-def require_ids(queries: Sequence[Query], gallery: GalleryReader) -> None:
+def require_ids(queries: Sequence[Query], gallery: Gallery) -> None:
     """Refuse ids that the gallery doesn't have.
 
     Raises:
@@ -109,7 +109,7 @@ def require_ids(queries: Sequence[Query], gallery: GalleryReader) -> None:
             )
 
 
-def embed_queries(queries: Sequence[Query], gallery: GalleryReader, engine: Engine | None, batch: int) -> np.ndarray:
+def embed_queries(queries: Sequence[Query], gallery: Gallery, engine: Engine | None, batch: int) -> np.ndarray:
     """One embedding for each query, shape (Q, D): stored ones of entries, computed ones of pictures, or their mean.
 
     Args:
@@ -138,7 +138,7 @@ def embed_queries(queries: Sequence[Query], gallery: GalleryReader, engine: Engi
     )
 
 
-def ids_to_exclude(query: Query, gallery: GalleryReader, *, exclude_self: bool) -> frozenset[int]:
+def ids_to_exclude(query: Query, gallery: Gallery, *, exclude_self: bool) -> frozenset[int]:
     """The entries that a query mustn't find: those that it is, and where wished all that were cut from the same files.
 
     Nobody stands in a picture twice, so other boxes of it are left out as well. Entries made of several images have no
@@ -152,7 +152,7 @@ def ids_to_exclude(query: Query, gallery: GalleryReader, *, exclude_self: bool) 
     return excluded
 
 
-def whom_it_shows(query: Query, gallery: GalleryReader) -> KnownPerson:
+def whom_it_shows(query: Query, gallery: Gallery) -> KnownPerson:
     """The person of a query, where its pictures and entries are known and agree."""
     people = {_in_dataset(path) for path, box in query.pictures if box is None}
     people |= {KnownPerson() for _, box in query.pictures if box is not None}

@@ -13,9 +13,9 @@ from sil_cli.similarity.rerank import KReciprocalDistances
 if TYPE_CHECKING:
     from collections.abc import Sequence, Set
 
+    from sil_cli.gallery.entry import Match
     from sil_cli.gallery.filters import Filter
-    from sil_cli.gallery.interface import GalleryReader
-    from sil_cli.gallery.reader import Match
+    from sil_cli.gallery.interface import Gallery
     from sil_cli.settings import RerankSettings
 
 
@@ -33,7 +33,7 @@ class RerankedSearch:
         only: What the entries that may be found must fulfil; None for all.
     """
 
-    gallery: GalleryReader
+    gallery: Gallery
     shortlist: int
     options: RerankSettings
     only: Filter | None = None
@@ -52,7 +52,7 @@ class RerankedSearch:
         Raises:
             SilError: As `Gallery.search`, or an option of re-ranking is out of range.
         """
-        found = self.gallery.search(embeddings, max(k, self.shortlist), only=self.only, exclude=exclude)
+        found = self.gallery.search(embeddings, max(k, self.shortlist), where=self.only, exclude=exclude)
         units = unit_rows(embeddings.astype(np.float32, copy=False), what="query")
         return [self._reranked(unit, matches) for unit, matches in zip(units, found, strict=True)]
 

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence, Set
 
-    from sil_cli.gallery.reader import Match
+    from sil_cli.gallery.entry import Match
 
 FIRST_FETCH = 64
 _GROWTH = 4

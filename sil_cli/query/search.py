@@ -41,8 +41,8 @@ from sil_cli.query.result_limits import Listed, Listing, Search, list_matches
 from sil_cli.query.trajectory import Sighting, find_sightings, images_of
 
 if TYPE_CHECKING:
-    from sil_cli.gallery.interface import GalleryReader
-    from sil_cli.gallery.reader import Match
+    from sil_cli.gallery.entry import Match
+    from sil_cli.gallery.interface import Gallery
     from sil_cli.models.engine import Engine
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
@@ -59,7 +59,7 @@ class Searching:
         listing: Which matches are listed.
     """
 
-    gallery: GalleryReader
+    gallery: Gallery
     search: Search
     calibration: Calibration | None
     listing: Listing
@@ -105,7 +105,7 @@ def search(settings: Settings, reporter: Reporter) -> QueryResults:
     return QueryResults(queries=results)
 
 
-def prepare_search(settings: Settings, gallery: GalleryReader, reporter: Reporter) -> Searching:
+def prepare_search(settings: Settings, gallery: Gallery, reporter: Reporter) -> Searching:
     """How an open gallery is searched, and which of its matches are listed; says so when no entry passes the filter.
 
     Raises:
@@ -124,7 +124,7 @@ def prepare_search(settings: Settings, gallery: GalleryReader, reporter: Reporte
     )
     only = make_filter(settings)
     warn_if_nothing_passes(gallery, only, reporter)
-    search: Search = partial(gallery.search, only=only)
+    search: Search = partial(gallery.search, where=only)
     if wanted.rerank:
         from sil_cli.query.rerank_shortlist import RerankedSearch  # brings scipy, which other queries go without
 
@@ -132,7 +132,7 @@ def prepare_search(settings: Settings, gallery: GalleryReader, reporter: Reporte
     return Searching(gallery, search, calibration, listing)
 
 
-def load_own_engine(settings: Settings, gallery: GalleryReader, reporter: Reporter, *, images: int | None) -> Engine:
+def load_own_engine(settings: Settings, gallery: Gallery, reporter: Reporter, *, images: int | None) -> Engine:
     """The gallery's own model, or the one that is named, ready to embed.
 
     Raises:

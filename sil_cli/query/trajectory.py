@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sil_cli.gallery.ingest.entry_candidates import TRACKLET_END, TRACKLET_IMAGES
+from sil_cli.gallery.entry import TRACKLET_END, TRACKLET_IMAGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sil_cli.gallery.reader import Match
+    from sil_cli.gallery.entry import Match
 
 UNKNOWN_CAMERA = "unknown camera"
 

@@ -28,10 +28,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from clusters import clustered
 
 from sil_cli.data.images import load_image, resize_to
+from sil_cli.gallery.entry import GalleryEntry
 from sil_cli.gallery.index import index_gallery
 from sil_cli.gallery.kept_model import load_for_gallery
-from sil_cli.gallery.reader import open_gallery
-from sil_cli.gallery.store import GalleryEntry
+from sil_cli.gallery.stores import open_gallery
 from sil_cli.gallery.tuning import refresh_index
 from sil_cli.gallery.writer import gallery_writer
 from sil_cli.runtime import SilentReporter, cpu_count

@@ -28,8 +28,8 @@ from clusters import clustered
 from galleries import Notes
 
 from sil_cli.gallery.approximate import cells_factory, graph_factory
-from sil_cli.gallery.reader import open_gallery
-from sil_cli.gallery.store import GalleryEntry
+from sil_cli.gallery.entry import GalleryEntry
+from sil_cli.gallery.stores import open_gallery
 from sil_cli.gallery.vector_search import Searcher
 from sil_cli.gallery.writer import existing_writer, gallery_writer
 

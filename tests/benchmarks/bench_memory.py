@@ -23,10 +23,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from clusters import clustered
 
+from sil_cli.gallery.entry import GalleryEntry
 from sil_cli.gallery.filters import Filter
 from sil_cli.gallery.health import check_files
-from sil_cli.gallery.reader import open_gallery
-from sil_cli.gallery.store import GalleryEntry
+from sil_cli.gallery.stores import open_gallery
 from sil_cli.gallery.writer import existing_writer
 
 BATCH = 1024
@@ -73,7 +73,7 @@ def main() -> None:
             told("256 queries", lambda: gallery.search(queries, 10))
             told("256 exact queries", lambda: gallery.search(queries, 10, exact=True))
             for wanted in (Filter(identities=("p17",)), Filter(cameras=("c3",)), Filter(excluded_cameras=("c3",))):
-                told(f"one query, {wanted}", lambda wanted=wanted: gallery.search(queries[:1], 10, only=wanted))
+                told(f"one query, {wanted}", lambda wanted=wanted: gallery.search(queries[:1], 10, where=wanted))
         rows = np.random.default_rng(0).standard_normal((BATCH, dimension)).astype(np.float32)
         entries = [GalleryEntry(f"new-{number}.jpg", "h", "generated") for number in range(BATCH)]
         with existing_writer(copy) as writer:

@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from clusters import clustered
 from milvus_server import MilvusServer
 
+from sil_cli.gallery.entry import GalleryEntry
 from sil_cli.gallery.filters import Filter
-from sil_cli.gallery.records import GalleryEntry
 from sil_cli.gallery.stores import open_store
 
 BATCH, K = 1024, 10
@@ -113,12 +113,12 @@ def measure(store, rows, ranks, queries, truth, index):
         facts["open"] = time.perf_counter() - start
         print(f"    {gallery.info().index}")
         for name, share in SHARES.items():
-            only = Filter(where=((name, "yes"),)) if share < 1 else None
-            gallery.search(queries[:1], K, only=only)
+            only = Filter(metadata=((name, "yes"),)) if share < 1 else None
+            gallery.search(queries[:1], K, where=only)
             times, hits, total = [], 0, 0
             for query, row in zip(queries, truth, strict=True):
                 start = time.perf_counter()
-                (matches,) = gallery.search(query[None], K, only=only)
+                (matches,) = gallery.search(query[None], K, where=only)
                 times.append(time.perf_counter() - start)
                 kept = np.flatnonzero(ranks < share * count) if only else np.arange(count)
                 best = {f"{one:012d}" for one in kept[np.argsort(-row[kept])[:K]]}

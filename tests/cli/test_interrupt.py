@@ -14,7 +14,7 @@ from commands import TINY_DATA_FLAGS, TINY_TRAIN_FLAGS, sil, start_sil
 
 from sil_cli.errors import GalleryError
 from sil_cli.files import TEMPORARY_MARK
-from sil_cli.gallery.reader import open_gallery
+from sil_cli.gallery.stores import open_gallery
 
 # Checkpoints of the smallest network take 2 MB each, not 134: how a training is stopped has nothing to do with it.
 LONGER = ["--set", "train.epochs=4", "--set", "train.iterations=4", "--set", "model.backbone=osnet_x0_25"]

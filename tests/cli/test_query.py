@@ -14,7 +14,7 @@ import pytest
 from commands import piped, sil, start_sil
 from PIL import Image
 
-from sil_cli.gallery.reader import open_gallery
+from sil_cli.gallery.stores import open_gallery
 from sil_cli.gallery.writer import gallery_writer
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from sil_cli.gallery.entry import GalleryEntry
 from sil_cli.gallery.filters import Filter
-from sil_cli.gallery.store import GalleryEntry
 from sil_cli.gallery.tuning import refresh_index
-from sil_cli.gallery.writer import GalleryWriter, gallery_writer
+from sil_cli.gallery.writer import LocalWriter, gallery_writer
 from sil_cli.runtime import SilentReporter
 
 MODEL = {"fingerprint": "ab" * 32, "dimension": 16}
@@ -44,7 +44,7 @@ def expected_after(steps: int) -> dict[int, int]:
     return state
 
 
-def take_step(writer: GalleryWriter, step: int) -> None:
+def take_step(writer: LocalWriter, step: int) -> None:
     paths = step_paths(step)
     if step % 20 == 7:
         writer.remove_paths("source", [f"{path}.jpg" for path in paths])

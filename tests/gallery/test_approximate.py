@@ -17,7 +17,7 @@ from sil_cli.gallery.approximate import (
     plain_index,
     training_size,
 )
-from sil_cli.gallery.reader import open_gallery
+from sil_cli.gallery.stores import open_gallery
 from sil_cli.gallery.tuning import refresh_index, tune
 from sil_cli.gallery.writer import existing_writer
 from sil_cli.similarity.distance import unit_rows

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from sil_cli.errors import GalleryError
 from sil_cli.gallery.filters import Filter
-from sil_cli.gallery.reader import open_gallery
 from sil_cli.gallery.schema import instant_of
+from sil_cli.gallery.stores import open_gallery
 from sil_cli.gallery.writer import existing_writer
 
 EVERYONE = {number + 1: described(number) for number in range(30)}
@@ -26,7 +26,7 @@ FILTERS = st.builds(
     domains=st.sampled_from([(), ("airport",), ("airport", "station")]),
     paths=st.sampled_from([(), ("1*.jpg",), ("1*", "?.jpg")]),
     ids=st.sampled_from([(), (3, 4, 5, 99)]),
-    where=st.lists(
+    metadata=st.lists(
         st.sampled_from([("weather", "rain"), ("weather", "sun"), ("floor", "0"), ("camera", "c1"), ("source", "x")]),
         max_size=2,
     ).map(tuple),
@@ -46,7 +46,7 @@ def passes(identifier, one, wanted: Filter) -> bool:
         return one.metadata.get(key, getattr(one, key, None))
 
     groups = {}
-    for key, value in wanted.where:
+    for key, value in wanted.metadata:
         groups.setdefault(key, set()).add(value)
     return (
         (not wanted.cameras or one.camera in wanted.cameras)
@@ -72,14 +72,14 @@ def test_a_filter_keeps_what_it_says(gallery, wanted):
 @given(wanted=FILTERS, k=st.integers(1, 12))
 def test_a_filtered_search_is_the_whole_search_filtered(gallery, wanted, k):
     everything = gallery.search(vectors(2, seed=3), 30)
-    for matches, complete in zip(gallery.search(vectors(2, seed=3), k, only=wanted), everything, strict=True):
+    for matches, complete in zip(gallery.search(vectors(2, seed=3), k, where=wanted), everything, strict=True):
         kept = [match.id for match in complete if passes(match.id, EVERYONE[match.id], wanted)]
         assert [match.id for match in matches] == kept[:k]
         assert [match.rank for match in matches] == list(range(1, len(matches) + 1))
 
 
 def test_a_filter_and_allowed_ids_must_both_hold(gallery):
-    found = gallery.search(vectors(1), 30, only=Filter(cameras=("c1",)), allowed=[2, 3, 5])
+    found = gallery.search(vectors(1), 30, where=Filter(cameras=("c1",)), allowed=[2, 3, 5])
     assert {match.id for match in found[0]} == {2, 5}
 
 
@@ -99,8 +99,8 @@ def test_metadata_goes_with_its_entry(tmp_path):
 
 def test_unknown_metadata_is_named(gallery):
     with pytest.raises(GalleryError, match=r"no entry.*'wether'.*Did you mean 'weather'\?".replace("no", "No", 1)):
-        gallery.search(vectors(1), 3, only=Filter(where=(("wether", "rain"),)))
-    assert gallery.search(vectors(1), 3, only=Filter(where=(("weather", "hail"),))) == [[]]
+        gallery.search(vectors(1), 3, where=Filter(metadata=(("wether", "rain"),)))
+    assert gallery.search(vectors(1), 3, where=Filter(metadata=(("weather", "hail"),))) == [[]]
 
 
 def test_times_mean_the_same_in_every_zone():
@@ -109,7 +109,7 @@ def test_times_mean_the_same_in_every_zone():
 
 
 def test_a_filter_in_words_and_by_its_kinds():
-    wanted = Filter(cameras=("c1", "c2"), before=START, where=(("weather", "rain"), ("weather", "sun")))
+    wanted = Filter(cameras=("c1", "c2"), before=START, metadata=(("weather", "rain"), ("weather", "sun")))
     assert str(wanted) == "camera c1 or c2, before 2024-05-01T00:00:00+00:00, weather rain or sun"
     assert wanted.kinds == ("camera", "before", "metadata")
     assert wanted
@@ -122,7 +122,7 @@ def test_a_filter_in_words_and_by_its_kinds():
         Filter(cameras=("c1",)),
         Filter(identities=("p1",)),
         Filter(after=START, before=START + timedelta(hours=1)),
-        Filter(where=(("weather", "rain"),)),
+        Filter(metadata=(("weather", "rain"),)),
         Filter(ids=(1, 2)),
     ],
 )

@@ -13,8 +13,8 @@ from galleries import MODEL, entry, vectors
 from sil_cli.errors import SilError
 from sil_cli.gallery.filters import Filter
 from sil_cli.gallery.health import check_files
-from sil_cli.gallery.reader import open_gallery
 from sil_cli.gallery.segments import write_segment
+from sil_cli.gallery.stores import open_gallery
 from sil_cli.gallery.writer import gallery_writer
 from sil_cli.locks import writer_lock
 from sil_cli.similarity.distance import unit_rows
@@ -84,7 +84,7 @@ def test_a_reader_brings_it_up_to_date(first):
 def test_so_does_a_writer(first):
     with gallery_writer(first, MODEL) as writer:
         writer.add([entry(9, metadata={"a": "b"})], vectors(1, seed=4))
-        assert writer.ids_passing(Filter(where=(("a", "b"),))).tolist() == [5]
+        assert writer.ids_passing(Filter(metadata=(("a", "b"),))).tolist() == [5]
         writer.remove([5], "id")
     with open_gallery(first) as gallery:
         assert len(gallery) == 4

@@ -17,8 +17,8 @@ from sil_cli.errors import DataError, GalleryError, SilError
 from sil_cli.gallery import loading as loading_module
 from sil_cli.gallery import segments as segments_module
 from sil_cli.gallery import vector_files
-from sil_cli.gallery.reader import open_gallery
-from sil_cli.gallery.store import GalleryEntry
+from sil_cli.gallery.entry import GalleryEntry
+from sil_cli.gallery.stores import open_gallery
 from sil_cli.gallery.writer import gallery_writer
 from sil_cli.similarity.distance import unit_rows
 

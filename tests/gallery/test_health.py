@@ -12,9 +12,9 @@ from sil_cli.errors import GalleryError
 from sil_cli.gallery import segments as segments_module
 from sil_cli.gallery.filters import Filter
 from sil_cli.gallery.health import check_files
-from sil_cli.gallery.reader import open_gallery
 from sil_cli.gallery.segments import write_segment
 from sil_cli.gallery.store import Store
+from sil_cli.gallery.stores import open_gallery
 from sil_cli.gallery.tuning import refresh_index
 from sil_cli.gallery.writer import existing_writer, gallery_writer
 from sil_cli.similarity.distance import unit_rows
@@ -430,7 +430,7 @@ def test_removed_people_leave_no_trace_after_compact(tmp_path):
     units = unit_rows(vectors(30))
     with existing_writer(folder) as writer:
         refresh_index(writer, Notes(), wished="Flat")  # holds the vectors as they are
-        gone = writer.ids_passing(Filter(where=((f"{secret}-key", secret),))).tolist()
+        gone = writer.ids_passing(Filter(metadata=((f"{secret}-key", secret),))).tolist()
         assert gone == list(range(1, 31, 3))
         assert sum(units[0].tobytes() in content for content in bytes_of(folder).values()) == 2
         assert writer.remove(gone, "metadata") == 10

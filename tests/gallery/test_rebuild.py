@@ -9,8 +9,8 @@ from sil_cli.gallery import reader as gallery_module
 from sil_cli.gallery import rebuild as rebuild_module
 from sil_cli.gallery.health import check_files
 from sil_cli.gallery.paths import rebuilding_folder
-from sil_cli.gallery.reader import open_gallery
 from sil_cli.gallery.rebuild import rebuilding
+from sil_cli.gallery.stores import open_gallery
 from sil_cli.gallery.writer import existing_writer, gallery_writer
 
 NEW = {"fingerprint": "f" * 64, "dimension": 12}

@@ -32,11 +32,11 @@ FILTERS = [
     Filter(domains=("station",)),
     Filter(paths=("1*.jpg",)),
     Filter(paths=("?.jpg", "2[0-3].jpg"), excluded_cameras=("c2",)),
-    Filter(where=(("weather", "rain"),)),
-    Filter(where=(("weather", "rain"), ("weather", "sun"), ("floor", "0"))),
-    Filter(where=(("weather", 'r"a\\in'),)),
-    Filter(where=(("camera", "c1"), ("source", "photos"))),
-    Filter(where=(("source", "elsewhere"),)),
+    Filter(metadata=(("weather", "rain"),)),
+    Filter(metadata=(("weather", "rain"), ("weather", "sun"), ("floor", "0"))),
+    Filter(metadata=(("weather", 'r"a\\in'),)),
+    Filter(metadata=(("camera", "c1"), ("source", "photos"))),
+    Filter(metadata=(("source", "elsewhere"),)),
 ]
 
 
@@ -95,7 +95,7 @@ def test_what_goes_in_comes_out(place):
         assert gallery.entries([77, ids["1.jpg"]]).keys() == {ids["1.jpg"]}
         with pytest.raises(GalleryError, match="has no entry 77"):
             gallery.vectors([77])
-        assert len(gallery.search(rows, 1, only=Filter(where=(("k 'e\"y", 'v"\\a'),)))[0]) == 1
+        assert len(gallery.search(rows, 1, where=Filter(metadata=(("k 'e\"y", 'v"\\a'),)))[0]) == 1
 
 
 def test_a_tracklet_of_thousands_of_images_comes_back(place):
@@ -149,10 +149,10 @@ def test_a_filter_keeps_what_it_says(place):
             passing = set(gallery.ids_passing(wanted).tolist())
             assert {path for path in ids if ids[path] in passing} == expected, wanted
             assert gallery.count_passing(wanted) == len(expected)
-            for matches, everything in zip(gallery.search(queries, 4, only=wanted), complete, strict=True):
+            for matches, everything in zip(gallery.search(queries, 4, where=wanted), complete, strict=True):
                 assert [one.path for one in matches] == [one.path for one in everything if one.path in expected][:4]
         with pytest.raises(GalleryError, match=r"No entry of the gallery has metadata 'wether'.*weather"):
-            gallery.search(queries, 4, only=Filter(where=(("wether", "rain"),)))
+            gallery.search(queries, 4, where=Filter(metadata=(("wether", "rain"),)))
 
 
 @pytest.mark.parametrize("index", ["exact", "IVF32,Flat", "IVF32,SQ8"])
@@ -181,8 +181,8 @@ def test_filters_keep_their_promise_at_every_selectivity(place, index):
     scores = (queries / np.linalg.norm(queries, axis=1, keepdims=True)) @ units.T
     with store.open() as gallery:
         for name, most in [*shares.items(), (None, count)]:
-            only = Filter(where=((name, "yes"),)) if name else None
-            found = gallery.search(queries, k, only=only)
+            only = Filter(metadata=((name, "yes"),)) if name else None
+            found = gallery.search(queries, k, where=only)
             assert {len(matches) for matches in found} == {min(k, most)}, name
             kept = np.flatnonzero(ranks < most)
             hits = 0
@@ -229,7 +229,7 @@ def test_describing_anew_keeps_the_vector(place):
     with store.open() as gallery:
         assert gallery.entries([identifier]) == {identifier: told}
         assert gallery.search(vectors(30)[6:7], 1)[0][0].id == identifier
-        assert gallery.count_passing(Filter(where=(("new", "yes"),))) == 1
+        assert gallery.count_passing(Filter(metadata=(("new", "yes"),))) == 1
 
 
 def test_another_model_or_dimension_is_refused(place):

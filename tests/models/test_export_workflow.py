@@ -17,7 +17,7 @@ import sil_cli.models.export as exporter
 import sil_cli.models.export_command as workflow
 from sil_cli.errors import ModelError
 from sil_cli.files import sha256_of_file
-from sil_cli.gallery.reader import open_gallery
+from sil_cli.gallery.stores import open_gallery
 from sil_cli.models.export_command import _refuse_disagreement
 from sil_cli.models.export_record import Agreement, read_export
 from sil_cli.runtime import SilentReporter

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.dense_rerank import dense_k_reciprocal, squared_by_differences
 from commands import sil
 
-from sil_cli.gallery.reader import open_gallery
+from sil_cli.gallery.stores import open_gallery
 from sil_cli.query.rerank_shortlist import RerankedSearch
 from sil_cli.settings import RerankSettings
 

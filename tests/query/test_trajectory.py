@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import numpy as np
 import pytest
 
-from sil_cli.gallery.reader import Match
+from sil_cli.gallery.entry import Match
 from sil_cli.query.result_limits import Listing, list_matches
 from sil_cli.query.trajectory import find_sightings
 

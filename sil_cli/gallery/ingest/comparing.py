@@ -10,7 +10,7 @@ from sil_cli.data.exif import Shot, read_shot
 from sil_cli.data.images import ImageError, load_image, quiet_decoders
 from sil_cli.data.parallel import map_in_order
 from sil_cli.files import one_line, sha256_of_file
-from sil_cli.gallery.ingest.entry_candidates import TRACKLET_IMAGES
+from sil_cli.gallery.entry import TRACKLET_IMAGES
 from sil_cli.runtime import cpu_count
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sil_cli.data.images import Box
+    from sil_cli.gallery.entry import GalleryEntry
     from sil_cli.gallery.ingest.entry_candidates import Subject
     from sil_cli.gallery.ingest.ingested_image import SeenImage
     from sil_cli.gallery.ingest.sources import SourceReader
-    from sil_cli.gallery.interface import GalleryWriting
-    from sil_cli.gallery.store import GalleryEntry
+    from sil_cli.gallery.interface import GalleryWriter
     from sil_cli.runtime import Task
 
 Hashes = dict[tuple[str, "Box | None"], str]
@@ -104,7 +104,7 @@ class Comparison:
         partial: Tracklets held as they are, some of whose images could not be read when they were embedded.
     """
 
-    def __init__(self, subjects: Sequence[Subject], writer: GalleryWriting) -> None:
+    def __init__(self, subjects: Sequence[Subject], writer: GalleryWriter) -> None:
         self.missing: list[Subject] = []
         self.replaced: set[tuple[str, str, Box | None]] = set()
         self.unchanged = 0

@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sil_cli.files import sha256_of_bytes
-from sil_cli.gallery.store import GalleryEntry
+from sil_cli.gallery.entry import TRACKLET, TRACKLET_END, TRACKLET_IMAGES, GalleryEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from sil_cli.data.images import Box
+    from sil_cli.gallery.entry import Member
     from sil_cli.gallery.ingest.ingested_image import SeenImage
     from sil_cli.gallery.ingest.source_paths import Placing
-    from sil_cli.gallery.store import Member
     from sil_cli.models.embed import EmbeddedBatch, ImageFile
-
-TRACKLET, TRACKLET_IMAGES, TRACKLET_END = "tracklet", "tracklet_images", "tracklet_end"
-"""What an entry's metadata says of a tracklet: its name, of how many images it is the mean, and the last one's time."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from sil_cli.gallery.entry import TRACKLET, TRACKLET_IMAGES
 from sil_cli.gallery.ingest.comparing import Comparison, examine, merged, unreadable_images
-from sil_cli.gallery.ingest.entry_candidates import TRACKLET, TRACKLET_IMAGES, Subject, gather_embeddings, make_subjects
+from sil_cli.gallery.ingest.entry_candidates import Subject, gather_embeddings, make_subjects
 from sil_cli.gallery.ingest.source_paths import settled
 from sil_cli.models.embed import embed_batches
 from sil_cli.results import FailedImage
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sil_cli.data.images import Box
+    from sil_cli.gallery.entry import GalleryEntry
     from sil_cli.gallery.ingest.ingested_image import SeenImage
     from sil_cli.gallery.ingest.source_paths import Placing
     from sil_cli.gallery.ingest.sources import SourceReader
-    from sil_cli.gallery.interface import GalleryWriting
-    from sil_cli.gallery.store import GalleryEntry
+    from sil_cli.gallery.interface import GalleryWriter
     from sil_cli.models.embed import EmbeddedBatch, ImageFile
     from sil_cli.models.engine import Engine
     from sil_cli.runtime import Reporter
@@ -61,7 +62,7 @@ class IndexRun:
 
     def __init__(
         self,
-        writer: GalleryWriting,
+        writer: GalleryWriter,
         reader: SourceReader,
         placing: Placing,
         engine: Engine,

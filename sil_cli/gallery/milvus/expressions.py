@@ -34,7 +34,7 @@ def expression(wanted: Filter) -> str:
     if wanted.before is not None:
         parts.append(f"({INSTANT} > {NO_TIME / 2!r} and {INSTANT} < {instant_of(wanted.before)!r})")
     grouped: dict[str, list[str]] = {}
-    for key, value in wanted.where:
+    for key, value in wanted.metadata:
         grouped.setdefault(key, []).append(value)
     for key, values in grouped.items():
         named = f"{METADATA}[{json.dumps(key, ensure_ascii=False)}]"

@@ -7,17 +7,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from sil_cli.errors import GalleryError
+from sil_cli.gallery.entry import make_match
 from sil_cli.gallery.filters import Filter
 from sil_cli.gallery.milvus.expressions import EVERYTHING, PathPatterns, both, equal, expression
 from sil_cli.gallery.milvus.rows import ENTRY_FIELDS, INSTANT, METADATA, NO_TIME, VECTOR, entry_of, members_of
 from sil_cli.gallery.milvus.searching import MilvusSearcher, sample_ids, search_among
-from sil_cli.gallery.reader import (
-    GalleryInfo,
-    GallerySummary,
-    make_match,
-    require_known_keys,
-    require_same_model,
-)
+from sil_cli.gallery.reader import GalleryInfo, GallerySummary, require_known_keys, require_same_model
 from sil_cli.similarity.distance import unit_rows
 
 if TYPE_CHECKING:
@@ -27,10 +22,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from sil_cli.gallery.entry import GalleryEntry, Match, Member
     from sil_cli.gallery.milvus.generation import Generation
     from sil_cli.gallery.milvus.indexes import IndexKind
-    from sil_cli.gallery.reader import Match
-    from sil_cli.gallery.records import GalleryEntry, Member
     from sil_cli.gallery.vector_search import Ranked
 
 COUNTED_UP_TO = 1_000_000
@@ -175,9 +169,9 @@ class MilvusGallery:
     def search(
         self,
         embeddings: NDArray[np.floating],
-        k: int,
+        k: int = 10,
         *,
-        only: Filter | None = None,
+        where: Filter | None = None,
         allowed: AnyCollection[int] | None = None,
         exclude: Sequence[Set[int]] | None = None,
         exact: bool = False,
@@ -185,7 +179,7 @@ class MilvusGallery:
         """Find the k most similar gallery images of each query; see `gallery.Gallery.search`."""
         self._check(embeddings, k)
         units = unit_rows(embeddings.astype(np.float32, copy=False), what="query")
-        condition, ids = self._scope(only, allowed)
+        condition, ids = self._scope(where, allowed)
         excluded = exclude if exclude is not None else [frozenset[int]()] * len(units)
         found: list[Ranked] = []
         for start in range(0, len(units), _QUERIES_AT_ONCE):
@@ -203,14 +197,14 @@ class MilvusGallery:
             for ranked in found
         ]
 
-    def _scope(self, only: Filter | None, allowed: AnyCollection[int] | None) -> tuple[str, NDArray[np.int64] | None]:
+    def _scope(self, where: Filter | None, allowed: AnyCollection[int] | None) -> tuple[str, NDArray[np.int64] | None]:
         """What may be found: a condition, or ids where a condition can't say it."""
-        if not only and allowed is None:
+        if not where and allowed is None:
             return EVERYTHING, None
-        if only and allowed is None and not only.paths:
-            require_known_keys(self.generation, only)
-            return expression(only), None
-        ids = self.ids_passing(only) if only else self.ids()
+        if where and allowed is None and not where.paths:
+            require_known_keys(self.generation, where)
+            return expression(where), None
+        ids = self.ids_passing(where) if where else self.ids()
         if allowed is not None:
             ids = np.intersect1d(ids, np.fromiter(allowed, dtype=np.int64, count=len(allowed)))
         return EVERYTHING, ids

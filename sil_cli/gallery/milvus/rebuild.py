@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from sil_cli.gallery.entry import GalleryEntry, Member
     from sil_cli.gallery.milvus.generation import Generation
     from sil_cli.gallery.milvus.reader import MilvusGallery
     from sil_cli.gallery.milvus.writer import MilvusWriter
-    from sil_cli.gallery.records import GalleryEntry, Member
 
 _MODEL = "model"
 _WAITS_FOR = "collection"

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.errors import GalleryError
-from sil_cli.gallery.records import GalleryEntry
+from sil_cli.gallery.entry import GalleryEntry
 from sil_cli.gallery.schema import instant_of
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sil_cli.gallery.interface import EntryKey
-    from sil_cli.gallery.records import Box, Member
+    from sil_cli.data.images import Box
+    from sil_cli.gallery.entry import EntryKey, Member
 
 FORMAT = 1
 ID_BITS = 53

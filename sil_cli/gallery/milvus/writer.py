@@ -37,10 +37,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from sil_cli.gallery.entry import EntryKey, GalleryEntry, Member
     from sil_cli.gallery.health import Repaired
-    from sil_cli.gallery.interface import EntryKey
     from sil_cli.gallery.milvus.generation import Generation
-    from sil_cli.gallery.records import GalleryEntry, Member
     from sil_cli.gallery.tuning import Measured
     from sil_cli.runtime import Reporter
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sil_cli.gallery.ingest.entry_candidates import TRACKLET_IMAGES, gather_embeddings, make_subjects, mean_direction
+from sil_cli.gallery.entry import TRACKLET_IMAGES
+from sil_cli.gallery.ingest.entry_candidates import gather_embeddings, make_subjects, mean_direction
 from sil_cli.gallery.ingest.ingested_image import SeenImage, parse_box
 from sil_cli.gallery.ingest.source_paths import Placing
 from sil_cli.models.embed import EmbeddedBatch
