@@ -30,7 +30,7 @@ slow: $(VENV)/.installed-dev $(VENV)/.installed-milvus
 # Every test of a gallery's store, on a folder, on Milvus Lite, and on a server that is started, killed and ended.
 milvus: $(VENV)/.installed-dev $(VENV)/.installed-milvus
 	$(BIN)/python -m pytest -m "slow or not slow" tests/gallery/test_stores.py \
-		tests/gallery/test_milvus_failures.py tests/gallery/test_milvus_strangers.py tests/cli/test_stores_commands.py
+		tests/gallery/milvus/test_failures.py tests/gallery/milvus/test_strangers.py tests/cli/test_stores_commands.py
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/generate.py

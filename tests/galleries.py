@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from sil_cli.gallery.entry import GalleryEntry
-from sil_cli.gallery.writer import gallery_writer
+from sil_cli.gallery.local.writer import gallery_writer
 
 MODEL = {"fingerprint": "0123456789abcdef" * 4, "dimension": 8, "backbone": "resnet18"}
 START = datetime(2024, 5, 1, tzinfo=UTC)

@@ -11,6 +11,8 @@ from sil_cli.gallery.embed_again import embed_again, find_again
 from sil_cli.gallery.filtering import make_filter, unknown_values, why_nothing_passes
 from sil_cli.gallery.filters import Filter
 from sil_cli.gallery.kept_model import MODEL_FOLDER, load_for_gallery, wrong_with_model
+from sil_cli.gallery.local.schema import FORMAT
+from sil_cli.gallery.local.set_aside import files_aside
 from sil_cli.gallery.results import (
     CheckResult,
     CompactResult,
@@ -23,8 +25,6 @@ from sil_cli.gallery.results import (
     TuneResult,
     VerifyResult,
 )
-from sil_cli.gallery.schema import FORMAT
-from sil_cli.gallery.set_aside import files_aside
 from sil_cli.gallery.storage import gallery_store, tell_set_aside
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from sil_cli.gallery.entry import GalleryEntry
     from sil_cli.gallery.interface import Gallery, GalleryWriter
-    from sil_cli.gallery.tuning import Measured
+    from sil_cli.gallery.local.tuning import Measured
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 

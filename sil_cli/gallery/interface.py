@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from sil_cli.gallery.entry import EntryKey, GalleryEntry, Match, Member
     from sil_cli.gallery.filters import Filter
-    from sil_cli.gallery.health import Check, Repaired
-    from sil_cli.gallery.reader import GalleryInfo, GallerySummary
-    from sil_cli.gallery.tuning import Measured
+    from sil_cli.gallery.local.gallery import GalleryInfo, GallerySummary
+    from sil_cli.gallery.local.health import Check, Repaired
+    from sil_cli.gallery.local.tuning import Measured
     from sil_cli.runtime import Reporter
 
 

@@ -1,137 +1,112 @@
-"""Embedding a gallery anew, beside the old one, and putting it in the old one's place in one step.
-
-The new gallery grows in a folder beside, `.NAME.rebuilding`, by whole batches, so a kill costs at most one batch; the
-old gallery stays as it is and can be searched. When everything is there, the two folders change places by one system
-call (`renameat2` with RENAME_EXCHANGE on Linux, `renameatx_np` with RENAME_SWAP on macOS), and the old one is deleted.
-"""
+"""`sil gallery rebuild`: embed a gallery's images by another model, and put the result in its place in one step."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import os
-import shutil
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from sil_cli.errors import GalleryError, SilError
-from sil_cli.files import STAGING_MARK, TEMPORARY_MARK, sync_folder, write_text
-from sil_cli.gallery.paths import SUPERSEDED_MARK, VECTOR_FOLDER, delete_superseded, rebuilding_folder
-from sil_cli.gallery.reader import open_local
-from sil_cli.gallery.store import DATABASE_FILE
-from sil_cli.gallery.writer import existing_writer, gallery_writer
-from sil_cli.locks import LOCK_FILE
+from sil_cli.defaults import model_folder
+from sil_cli.errors import GalleryError, InterruptedWorkError
+from sil_cli.gallery.care import lost_entry
+from sil_cli.gallery.embed_again import embed_again, find_again
+from sil_cli.gallery.index import keep_calibration, require_finished
+from sil_cli.gallery.ingest.run import COMMIT_IMAGES
+from sil_cli.gallery.kept_model import gallery_record, keep_model
+from sil_cli.gallery.results import LostEntry, RebuildResult
+from sil_cli.gallery.storage import gallery_store
+from sil_cli.models.export_command import export_if_possible
+from sil_cli.models.load import load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from sil_cli.data.images import Box
+    from sil_cli.gallery.interface import Gallery, Rebuilding
+    from sil_cli.models.engine import Engine
+    from sil_cli.runtime import Reporter
+    from sil_cli.settings import Settings
 
-    from sil_cli.gallery.entry import GalleryEntry, Member
-    from sil_cli.gallery.reader import LocalGallery
-    from sil_cli.gallery.writer import LocalWriter
-
-_AT_CWD = {"linux": -100, "darwin": -2}
-_OURS = (DATABASE_FILE, VECTOR_FOLDER, LOCK_FILE, SUPERSEDED_MARK, STAGING_MARK, TEMPORARY_MARK)
-_EXCHANGE = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
-
-
-class LocalRebuild:
-    """An old gallery and the new one that grows beside it; use `rebuilding` to get one.
-
-    Attributes:
-        old: The gallery as it is; nobody else can write to it meanwhile.
-        new: What is embedded anew so far.
-        folder: Where the new one lies.
-        swapped: Whether the new one has taken the old one's place.
-    """
-
-    def __init__(self, old: LocalGallery, new: LocalWriter, folder: Path) -> None:
-        self.old = old
-        self.new = new
-        self.folder = folder
-        self.swapped = False
-        self._target = old.folder.resolve()
-
-    def to_do(self) -> NDArray[np.int64]:
-        """The ids of the old gallery that the new one lacks, ascending."""
-        return np.setdiff1d(self.old.ids(), self.new.ids())
-
-    def add(
-        self,
-        ids: Sequence[int],
-        entries: Sequence[GalleryEntry],
-        embeddings: NDArray[np.floating],
-        members: Sequence[Sequence[Member]],
-    ) -> None:
-        """Add one batch to the new gallery, under the ids of the old one."""
-        self.new.add(entries, embeddings, ids=np.array(ids, dtype=np.int64), members=members)
-
-    def swap(self) -> None:
-        """Put the new gallery in the old one's place, in one step; other people's files in it stay where they are.
-
-        Raises:
-            GalleryError: The file system can't do that.
-        """
-        self.new.adopt_history(self.old.removals(), self.old.last_id())
-        self.new.finish()
-        self.new.close()
-        write_text(self._target / SUPERSEDED_MARK, "A rebuilt gallery took the place of this one.\n")
-        _exchange(self.folder, self._target)
-        self.swapped = True
-        sync_folder(self._target.parent)
-        for path in self.folder.iterdir():
-            if not path.name.startswith(_OURS) and not (self._target / path.name).exists():
-                path.rename(self._target / path.name)
+SHOWN_GONE = 3
+COMPARED_ON = 256
+"""Entries whose images an export is compared on; those that can't be read are passed over."""
 
 
-@contextlib.contextmanager
-def rebuilding(folder: Path, model: Mapping[str, Any]) -> Iterator[LocalRebuild]:
-    """Open a gallery to embed it anew by another model; goes on with what an earlier attempt has done.
-
-    Entries keep their ids. What an attempt with yet another model left is thrown away.
+def rebuild_gallery(settings: Settings, reporter: Reporter, *, drop_missing: bool) -> RebuildResult:
+    """Embed every image again; searching goes on in the old gallery until the new one takes its place.
 
     Raises:
-        SilError: There is no gallery, another process writes to it, or the folder beside can't be written.
+        GalleryError: Images are gone and `drop_missing` is false: the old gallery stays, what was embedded is kept.
+        InterruptedWorkError: Ctrl-C; the same command goes on where it stopped.
+        SilError: There is no gallery or no model, or the gallery is being written.
     """
-    beside = rebuilding_folder(folder)
-    with existing_writer(folder):  # held throughout: what is indexed meanwhile would be lost
-        if beside.exists() and not _is_of(beside, model["fingerprint"]):
-            shutil.rmtree(beside, ignore_errors=True)
-        with open_local(folder) as old, gallery_writer(beside, model) as new:
-            rebuild = LocalRebuild(old, new, beside)
-            gone = np.setdiff1d(new.ids(), old.ids())  # removed or replaced since the earlier attempt
-            if len(gone):
-                new.remove(gone.tolist(), "gone before the rebuild")
-            yield rebuild
-        if rebuild.swapped:
-            delete_superseded(folder)
-
-
-def _is_of(folder: Path, fingerprint: str) -> bool:
-    try:
-        with open_local(folder) as gallery:
-            return bool(gallery.model["fingerprint"] == fingerprint)
-    except SilError:
-        return False
-
-
-def _exchange(one: Path, other: Path) -> None:
-    try:
-        library = ctypes.CDLL(None, use_errno=True)
-        here = _AT_CWD[sys.platform]
-        call = library.renameat2 if sys.platform == "linux" else library.renameatx_np
-    except (OSError, AttributeError, KeyError) as error:
-        raise _cannot_swap(other, one, "this system has no call for it") from error
-    if call(here, os.fsencode(one), here, os.fsencode(other), _EXCHANGE):
-        raise _cannot_swap(other, one, os.strerror(ctypes.get_errno()))
-
-
-def _cannot_swap(folder: Path, beside: Path, reason: str) -> GalleryError:
-    return GalleryError(
-        f"{folder} can't be replaced in one step: {reason}.",
-        f"The new gallery is whole in {beside}: move it by hand while nobody searches.",
+    store = gallery_store(settings)
+    model = model_folder(settings.gallery.model, settings.train.runs)
+    with store.open() as gallery:
+        count, known = len(gallery), _some_images(gallery)
+    if settings.gallery.export and known:
+        export_if_possible(model, known, reporter)
+    loaded = load(model, settings, reporter, images=count)
+    require_finished(loaded, model)
+    record = gallery_record(loaded)
+    with store.rebuilding(record) as rebuild:
+        keep_model(loaded, rebuild.folder)
+        keep_calibration(model, rebuild.folder, loaded.record.fingerprint)
+        try:
+            embedded, gone = _embed_all(rebuild, loaded.engine, settings.gallery.batch, reporter)
+        except KeyboardInterrupt:
+            raise InterruptedWorkError(
+                f"Stopped with {len(rebuild.new):,} of {len(rebuild.old):,} embedded; {store.name} is as it was.",
+                "Run the same command again to go on with the rest.",
+            ) from None
+        if gone and not drop_missing:
+            shown = [f"{one.path} ({one.reason})" for one in gone[:SHOWN_GONE]]
+            names = ", ".join(shown + ["…"] * (len(gone) > SHOWN_GONE))
+            raise GalleryError(
+                f"{len(gone):,} images of {store.name} can't be embedded again: {names}.",
+                "Bring them back, or leave them out with --drop-missing; all others are embedded already.",
+            )
+        rebuild.new.refresh_index(reporter, wished=rebuild.old.summary().wished_index)
+        old_model, total = str(rebuild.old.model["fingerprint"]), len(rebuild.new)
+        rebuild.swap()
+    with store.open() as gallery:
+        index = gallery.info().index
+    return RebuildResult(
+        gallery=store.folder,
+        entries=total,
+        embedded=embedded,
+        dropped=gone,
+        old_model=old_model,
+        model=record["fingerprint"],
+        index=index,
     )
+
+
+def _some_images(gallery: Gallery) -> list[tuple[Path, Box | None]]:
+    """The image files of some entries, with their boxes."""
+    entries = gallery.entries(gallery.sample(COMPARED_ON)).values()
+    return [(gallery.folder / one.source / one.path, one.box) for one in entries]
+
+
+def _embed_all(rebuild: Rebuilding, engine: Engine, batch: int, reporter: Reporter) -> tuple[int, list[LostEntry]]:
+    """Embed what the new gallery lacks, a commit at a time; returns how many, and what can't be embedded."""
+    ids = rebuild.to_do()
+    gone: list[LostEntry] = []
+    embedded = 0
+    with reporter.task("Embedding again", len(ids), "entries") as task:
+        for start in range(0, len(ids), COMMIT_IMAGES):
+            some = ids[start : start + COMMIT_IMAGES].tolist()
+            found = find_again(rebuild.old, some)
+            again = embed_again(engine, found.subjects, batch=batch)
+            if again.subjects:
+                subjects = again.subjects.values()
+                rebuild.add(
+                    list(again.subjects),
+                    [subject.entry for subject in subjects],
+                    again.embeddings,
+                    [subject.members if subject.tracklet else () for subject in subjects],
+                )
+            embedded += len(again.subjects)
+            reasons = found.lost | again.failed
+            entries = rebuild.old.entries(list(reasons))
+            gone += [lost_entry(one, entries[one], reasons[one]) for one in sorted(reasons)]
+            task.advance(len(some))
+    return embedded, gone

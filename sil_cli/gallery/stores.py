@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sil_cli.gallery.local import LocalStore
+from sil_cli.gallery.local.store import LocalStore
 from sil_cli.gallery.milvus.address import LITE_SUFFIX, parse_address
 
 if TYPE_CHECKING:

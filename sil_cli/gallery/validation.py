@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from sil_cli.errors import GalleryError
 from sil_cli.files import one_line
+from sil_cli.gallery.local.set_aside import knows_none
+from sil_cli.gallery.local.tables import DATABASE_FILE
 from sil_cli.gallery.paths import VECTOR_FOLDER
-from sil_cli.gallery.set_aside import knows_none
-from sil_cli.gallery.store import DATABASE_FILE
 from sil_cli.locks import LOCK_FILE
 
 if TYPE_CHECKING:

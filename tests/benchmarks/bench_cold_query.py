@@ -31,9 +31,9 @@ from sil_cli.data.images import load_image, resize_to
 from sil_cli.gallery.entry import GalleryEntry
 from sil_cli.gallery.index import index_gallery
 from sil_cli.gallery.kept_model import load_for_gallery
+from sil_cli.gallery.local.tuning import refresh_index
+from sil_cli.gallery.local.writer import gallery_writer
 from sil_cli.gallery.stores import open_gallery
-from sil_cli.gallery.tuning import refresh_index
-from sil_cli.gallery.writer import gallery_writer
 from sil_cli.runtime import SilentReporter, cpu_count
 from sil_cli.settings import load_settings
 from sil_cli.synthetic.generate import generate_domains

@@ -20,10 +20,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from clusters import clustered
 
-from sil_cli.gallery.approximate import ApproximateIndex, training_size
-from sil_cli.gallery.segments import Segment
-from sil_cli.gallery.tuning import Bench, least_effort
-from sil_cli.gallery.vector_search import Searcher, plan_search
+from sil_cli.gallery.local.approximate import ApproximateIndex, training_size
+from sil_cli.gallery.local.segments import Segment
+from sil_cli.gallery.local.tuning import Bench, least_effort
+from sil_cli.gallery.local.vector_search import Searcher, plan_search
 
 SHARES = [1.0, 0.5, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0001]
 QUERIES, K = 1000, 10

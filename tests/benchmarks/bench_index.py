@@ -27,11 +27,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from clusters import clustered
 from galleries import Notes
 
-from sil_cli.gallery.approximate import cells_factory, graph_factory
 from sil_cli.gallery.entry import GalleryEntry
+from sil_cli.gallery.local.approximate import cells_factory, graph_factory
+from sil_cli.gallery.local.vector_search import Searcher
+from sil_cli.gallery.local.writer import existing_writer, gallery_writer
 from sil_cli.gallery.stores import open_gallery
-from sil_cli.gallery.vector_search import Searcher
-from sil_cli.gallery.writer import existing_writer, gallery_writer
 
 BATCH = 16_384
 DEPTH = 10

@@ -25,9 +25,9 @@ from clusters import clustered
 
 from sil_cli.gallery.entry import GalleryEntry
 from sil_cli.gallery.filters import Filter
-from sil_cli.gallery.health import check_files
+from sil_cli.gallery.local.health import check_files
+from sil_cli.gallery.local.writer import existing_writer
 from sil_cli.gallery.stores import open_gallery
-from sil_cli.gallery.writer import existing_writer
 
 BATCH = 1024
 

@@ -20,7 +20,8 @@ import pytest
 from commands import sil
 
 from sil_cli.cli.gallery import remove
-from sil_cli.gallery import filtering, vector_files
+from sil_cli.gallery import filtering
+from sil_cli.gallery.local import vector_files
 from sil_cli.models.embedder import load_embedder, save_model
 
 COMMANDS = ("info", "verify", "repair", "compact", "remove", "export", "rebuild", "tune")

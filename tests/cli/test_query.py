@@ -14,8 +14,8 @@ import pytest
 from commands import piped, sil, start_sil
 from PIL import Image
 
+from sil_cli.gallery.local.writer import gallery_writer
 from sil_cli.gallery.stores import open_gallery
-from sil_cli.gallery.writer import gallery_writer
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from sil_cli.errors import GalleryError
 from sil_cli.gallery.filters import Filter
-from sil_cli.gallery.schema import instant_of
+from sil_cli.gallery.local.schema import instant_of
+from sil_cli.gallery.local.writer import existing_writer
 from sil_cli.gallery.stores import open_gallery
-from sil_cli.gallery.writer import existing_writer
 
 EVERYONE = {number + 1: described(number) for number in range(30)}
 TIMES = st.none() | st.integers(-1, 31).map(lambda hours: START + timedelta(hours=hours))

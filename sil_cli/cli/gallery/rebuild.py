@@ -51,7 +51,7 @@ def command(
         settings = current.settings(
             {"gallery": {"folder": gallery, "store": store, "model": model}, "inference": {"engine": engine}}
         )
-        from sil_cli.gallery.rebuild_command import rebuild_gallery
+        from sil_cli.gallery.rebuild import rebuild_gallery
 
         result = rebuild_gallery(settings, current.reporter, drop_missing=drop_missing)
         for one in result.dropped[:SHOWN_DROPPED]:

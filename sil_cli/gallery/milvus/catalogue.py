@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Literal
 
-from sil_cli.gallery.schema import AUTOMATIC
+from sil_cli.gallery.local.schema import AUTOMATIC
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -7,8 +7,8 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from sil_cli.gallery.filters import COLUMNS, possible_ids
+from sil_cli.gallery.local.schema import instant_of
 from sil_cli.gallery.milvus.rows import INSTANT, METADATA, NO_TIME
-from sil_cli.gallery.schema import instant_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,11 +7,11 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.errors import GalleryError
+from sil_cli.gallery.local.schema import AUTOMATIC
 from sil_cli.gallery.milvus.catalogue import Catalogue
 from sil_cli.gallery.milvus.collection import Collection
 from sil_cli.gallery.milvus.indexes import index_kind
 from sil_cli.gallery.milvus.rows import FORMAT, METADATA, VECTOR
-from sil_cli.gallery.schema import AUTOMATIC
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

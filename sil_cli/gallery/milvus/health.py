@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sil_cli.gallery.health import Check
+from sil_cli.gallery.local.health import Check
 from sil_cli.gallery.milvus.expressions import EVERYTHING
 from sil_cli.gallery.milvus.rows import KEY_FIELDS, VECTOR, candidate_ids, key_of
 

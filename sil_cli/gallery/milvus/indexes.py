@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 
 from sil_cli.errors import GalleryError
-from sil_cli.gallery.schema import AUTOMATIC
+from sil_cli.gallery.local.schema import AUTOMATIC
 
 EXACT = "exact"
 

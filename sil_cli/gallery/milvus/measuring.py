@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 from sil_cli.errors import GalleryError
+from sil_cli.gallery.local.tuning import STALE_SHARE, WISHED_RECALL, Bench, Measured, least_effort
 from sil_cli.gallery.milvus.searching import MilvusSearcher, worth_measuring
-from sil_cli.gallery.tuning import STALE_SHARE, WISHED_RECALL, Bench, Measured, least_effort
 
 if TYPE_CHECKING:
     from sil_cli.gallery.milvus.generation import Generation

@@ -9,10 +9,10 @@ import numpy as np
 from sil_cli.errors import GalleryError
 from sil_cli.gallery.entry import make_match
 from sil_cli.gallery.filters import Filter
+from sil_cli.gallery.local.gallery import GalleryInfo, GallerySummary, require_known_keys, require_same_model
 from sil_cli.gallery.milvus.expressions import EVERYTHING, PathPatterns, both, equal, expression
 from sil_cli.gallery.milvus.rows import ENTRY_FIELDS, INSTANT, METADATA, NO_TIME, VECTOR, entry_of, members_of
 from sil_cli.gallery.milvus.searching import MilvusSearcher, sample_ids, search_among
-from sil_cli.gallery.reader import GalleryInfo, GallerySummary, require_known_keys, require_same_model
 from sil_cli.similarity.distance import unit_rows
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sil_cli.gallery.entry import GalleryEntry, Match, Member
+    from sil_cli.gallery.local.vector_search import Ranked
     from sil_cli.gallery.milvus.generation import Generation
     from sil_cli.gallery.milvus.indexes import IndexKind
-    from sil_cli.gallery.vector_search import Ranked
 
 COUNTED_UP_TO = 1_000_000
 """Entries that are read through to count cameras and people; Milvus can't count distinct values itself."""

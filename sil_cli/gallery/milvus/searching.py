@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sil_cli.gallery.approximate import EXACT_UP_TO
+from sil_cli.gallery.local.approximate import EXACT_UP_TO
+from sil_cli.gallery.local.vector_search import GATHERED_ROWS, plan_search
 from sil_cli.gallery.milvus.collection import MOST_ROWS, Hits
 from sil_cli.gallery.milvus.expressions import EVERYTHING, among_ids
 from sil_cli.gallery.milvus.rows import ID_BITS, VECTOR
-from sil_cli.gallery.vector_search import GATHERED_ROWS, plan_search
 from sil_cli.similarity.distance import cosines, product_margin
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from sil_cli.gallery.local.vector_search import Ranked
     from sil_cli.gallery.milvus.collection import Collection, Consistency
     from sil_cli.gallery.milvus.indexes import IndexKind
-    from sil_cli.gallery.vector_search import Ranked
 
 _MOST_VALUES = 2**22  # of vectors in one message
 _SPARE = 8  # candidates fetched beyond the wanted ones, so that a tie at the cut is seen

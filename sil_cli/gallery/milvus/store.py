@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sil_cli.errors import GalleryError
 from sil_cli.files import one_line
+from sil_cli.gallery.local.gallery import require_same_model
 from sil_cli.gallery.milvus.connection import Connection
 from sil_cli.gallery.milvus.generation import Generation, present_generation, read_generation
 from sil_cli.gallery.milvus.health import check_generation
@@ -14,14 +15,13 @@ from sil_cli.gallery.milvus.indexes import index_kind
 from sil_cli.gallery.milvus.reader import MilvusGallery
 from sil_cli.gallery.milvus.rebuild import MilvusRebuild, beside, finish_swap
 from sil_cli.gallery.milvus.writer import MilvusWriter
-from sil_cli.gallery.reader import require_same_model
 from sil_cli.locks import writer_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from sil_cli.gallery.health import Check
+    from sil_cli.gallery.local.health import Check
     from sil_cli.gallery.milvus.address import Address
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from sil_cli.errors import GalleryError
 from sil_cli.gallery.filters import Filter
+from sil_cli.gallery.local.gallery import require_known_keys
 from sil_cli.gallery.milvus.measuring import measure_index, tune_index
 from sil_cli.gallery.milvus.reader import among_source, ids_fulfilling, ids_passing
 from sil_cli.gallery.milvus.rows import (
@@ -27,7 +28,6 @@ from sil_cli.gallery.milvus.rows import (
     key_of,
     make_row,
 )
-from sil_cli.gallery.reader import require_known_keys
 from sil_cli.gallery.validation import require_batch
 from sil_cli.similarity.distance import unit_rows
 
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sil_cli.gallery.entry import EntryKey, GalleryEntry, Member
-    from sil_cli.gallery.health import Repaired
+    from sil_cli.gallery.local.health import Repaired
+    from sil_cli.gallery.local.tuning import Measured
     from sil_cli.gallery.milvus.generation import Generation
-    from sil_cli.gallery.tuning import Measured
     from sil_cli.runtime import Reporter
 
 _COMPACTION_SECONDS = 60.0

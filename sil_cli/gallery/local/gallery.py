@@ -17,10 +17,10 @@ import numpy as np
 from sil_cli.errors import GalleryError, did_you_mean
 from sil_cli.gallery.entry import GalleryEntry, make_match
 from sil_cli.gallery.filters import COLUMNS
-from sil_cli.gallery.loading import load
-from sil_cli.gallery.schema import FORMAT
-from sil_cli.gallery.segments import INDEX_KIND, MAKE_ANEW
-from sil_cli.gallery.store import DATABASE_FILE, Store
+from sil_cli.gallery.local.loading import load
+from sil_cli.gallery.local.schema import FORMAT
+from sil_cli.gallery.local.segments import INDEX_KIND, MAKE_ANEW
+from sil_cli.gallery.local.tables import DATABASE_FILE, Tables
 from sil_cli.locks import writer_lock
 from sil_cli.similarity.distance import unit_rows
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from sil_cli.gallery.entry import Match, Member
     from sil_cli.gallery.filters import Filter
-    from sil_cli.gallery.records import IndexRecord
-    from sil_cli.gallery.vector_search import Ranked
+    from sil_cli.gallery.local.records import IndexRecord
+    from sil_cli.gallery.local.vector_search import Ranked
 
 _QUERIES_AT_ONCE = 256  # a matrix product of fewer takes hardly less time
 _MATCHES_AT_ONCE = 2**22
@@ -77,7 +77,7 @@ class LocalGallery:
         model: The record of the model that made its embeddings: `fingerprint`, `dimension` and more.
     """
 
-    def __init__(self, folder: Path, store: Store) -> None:
+    def __init__(self, folder: Path, store: Tables) -> None:
         self.folder = folder
         self.name = str(folder)
         self._store = store
@@ -272,12 +272,12 @@ def open_local(folder: Path) -> LocalGallery:
             raise GalleryError(
                 f"There is no gallery in {folder}.", "Make one with `sil index-gallery IMAGES`."
             ) from error
-        store = Store(folder, write=False)
+        store = Tables(folder, write=False)
         try:
             if store.format() < FORMAT:
                 store.close()
                 bring_up_to_date(folder)
-                store = Store(folder, write=False)
+                store = Tables(folder, write=False)
             return LocalGallery(folder, store)
         except BaseException as error:
             store.close()
@@ -297,7 +297,7 @@ def bring_up_to_date(folder: Path) -> None:
         while_held="It is of an older version: wait until the writer is done and has brought it up to date.",
         elsewhere="It is of an older version: copy it to where it can be written and brought up to date.",
     ):
-        store = Store(folder, write=True)
+        store = Tables(folder, write=True)
         try:
             store.migrate()
         finally:

@@ -13,10 +13,10 @@ import pytest
 from galleries import entry, make_gallery
 from rebuild_worker import DIMENSION, ENTRIES, vector
 
-from sil_cli.gallery.health import check_files
+from sil_cli.gallery.local.health import check_files
+from sil_cli.gallery.local.writer import existing_writer
 from sil_cli.gallery.paths import rebuilding_folder
 from sil_cli.gallery.stores import open_gallery
-from sil_cli.gallery.writer import existing_writer
 
 WORKER = Path(__file__).with_name("rebuild_worker.py")
 

@@ -9,14 +9,14 @@ import pytest
 from galleries import MODEL, Notes, described, entry, make_gallery, vectors
 
 from sil_cli.errors import GalleryError
-from sil_cli.gallery import segments as segments_module
 from sil_cli.gallery.filters import Filter
-from sil_cli.gallery.health import check_files
-from sil_cli.gallery.segments import write_segment
-from sil_cli.gallery.store import Store
+from sil_cli.gallery.local import segments as segments_module
+from sil_cli.gallery.local.health import check_files
+from sil_cli.gallery.local.segments import write_segment
+from sil_cli.gallery.local.tables import Tables
+from sil_cli.gallery.local.tuning import refresh_index
+from sil_cli.gallery.local.writer import existing_writer, gallery_writer
 from sil_cli.gallery.stores import open_gallery
-from sil_cli.gallery.tuning import refresh_index
-from sil_cli.gallery.writer import existing_writer, gallery_writer
 from sil_cli.similarity.distance import unit_rows
 
 
@@ -152,15 +152,15 @@ def test_a_missing_file_is_told_while_a_writer_adds(folder, monkeypatch):
 
 def meanwhile(monkeypatch, moment, work):
     """Do some work when a store is first asked for something."""
-    asked = getattr(Store, moment)
+    asked = getattr(Tables, moment)
 
     def first(store):
-        monkeypatch.setattr(Store, moment, asked)
+        monkeypatch.setattr(Tables, moment, asked)
         answer = asked(store)
         work()
         return answer
 
-    monkeypatch.setattr(Store, moment, first)
+    monkeypatch.setattr(Tables, moment, first)
 
 
 def test_an_edited_file_is_lost_or_trusted(folder):

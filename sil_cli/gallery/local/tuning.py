@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sil_cli.errors import GalleryError
-from sil_cli.gallery.approximate import (
+from sil_cli.gallery.local.approximate import (
     ApproximateIndex,
     automatic_factory,
     cells_factory,
@@ -19,17 +19,17 @@ from sil_cli.gallery.approximate import (
     plain_index,
     training_size,
 )
-from sil_cli.gallery.schema import AUTOMATIC
-from sil_cli.gallery.vector_search import Searcher
+from sil_cli.gallery.local.schema import AUTOMATIC
+from sil_cli.gallery.local.vector_search import Searcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from sil_cli.gallery.records import IndexRecord
-    from sil_cli.gallery.vector_search import Ranked
-    from sil_cli.gallery.writer import LocalWriter
+    from sil_cli.gallery.local.records import IndexRecord
+    from sil_cli.gallery.local.vector_search import Ranked
+    from sil_cli.gallery.local.writer import LocalWriter
     from sil_cli.runtime import Reporter, Task
 
 EXACT = "exact"

@@ -16,7 +16,7 @@ import numpy as np
 
 from sil_cli.errors import GalleryError
 from sil_cli.files import file_state, one_line, replacing, sha256_of_file
-from sil_cli.gallery.graph_order import along_main_axis, put_near_together
+from sil_cli.gallery.local.graph_order import along_main_axis, put_near_together
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,7 +17,7 @@ import numpy as np
 
 from sil_cli.errors import GalleryError
 from sil_cli.files import one_line, parse_json
-from sil_cli.gallery import schema
+from sil_cli.gallery.local import schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

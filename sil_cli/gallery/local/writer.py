@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sil_cli.errors import GalleryError
-from sil_cli.gallery import tuning
 from sil_cli.gallery.filters import Filter
-from sil_cli.gallery.health import repair_files
+from sil_cli.gallery.local import tuning
+from sil_cli.gallery.local.gallery import require_known_keys, require_same_model
+from sil_cli.gallery.local.health import repair_files
+from sil_cli.gallery.local.schema import AUTOMATIC
+from sil_cli.gallery.local.set_aside import delete_aside, require_own
+from sil_cli.gallery.local.tables import DATABASE_FILE, Tables
+from sil_cli.gallery.local.vector_files import VectorFiles
+from sil_cli.gallery.local.vector_search import Searcher
 from sil_cli.gallery.paths import delete_superseded, rebuilding_folder
-from sil_cli.gallery.reader import require_known_keys, require_same_model
-from sil_cli.gallery.schema import AUTOMATIC
-from sil_cli.gallery.set_aside import delete_aside, require_own
-from sil_cli.gallery.store import DATABASE_FILE, Store
 from sil_cli.gallery.validation import require_batch, require_gallery_or_nothing
-from sil_cli.gallery.vector_files import VectorFiles
-from sil_cli.gallery.vector_search import Searcher
 from sil_cli.locks import writer_lock
 from sil_cli.similarity.distance import unit_rows
 
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sil_cli.data.images import Box
-    from sil_cli.gallery.approximate import ApproximateIndex
     from sil_cli.gallery.entry import EntryKey, GalleryEntry, Member
-    from sil_cli.gallery.health import Repaired
-    from sil_cli.gallery.records import IndexRecord
-    from sil_cli.gallery.tuning import Measured
+    from sil_cli.gallery.local.approximate import ApproximateIndex
+    from sil_cli.gallery.local.health import Repaired
+    from sil_cli.gallery.local.records import IndexRecord
+    from sil_cli.gallery.local.tuning import Measured
     from sil_cli.runtime import Reporter
 
 
@@ -88,14 +88,14 @@ def existing_writer(folder: Path) -> Iterator[LocalWriter]:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[Store]:
+def _locked(folder: Path) -> Iterator[Tables]:
     with writer_lock(
         folder,
         while_held="Wait until it is done; searching goes on meanwhile.",
         elsewhere="Choose another folder with --gallery DIR.",
     ):
         delete_superseded(folder)
-        store = Store(folder, write=True)
+        store = Tables(folder, write=True)
         try:
             yield store
         finally:
@@ -110,7 +110,7 @@ class LocalWriter:
         set_aside: Where the files of vectors are now that nothing explained.
     """
 
-    def __init__(self, folder: Path, store: Store) -> None:
+    def __init__(self, folder: Path, store: Tables) -> None:
         self.set_aside: list[Path] = []
         self._folder = folder
         self._store = store

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sil_cli.gallery.segments import Segment
+from sil_cli.gallery.local.segments import Segment
 
 COUNT, DIMENSION = 9_000, 24  # more than two blocks of vectors, the last one not full
 
@@ -50,8 +50,8 @@ def test_the_best_are_found_however_many_are_asked_for(segment, units, count, ke
 @pytest.mark.parametrize("k", [1, 10, 700])
 @pytest.mark.parametrize("kept", [None, COUNT // 3, 5], ids=["all", "a third", "five"])
 def test_one_query_is_shared_out_over_the_cores(segment, units, monkeypatch, cores, k, kept) -> None:
-    monkeypatch.setattr("sil_cli.gallery.segments.cpu_count", lambda: cores)
-    monkeypatch.setattr("sil_cli.gallery.segments._ROWS_OF_THREAD", 500)
+    monkeypatch.setattr("sil_cli.gallery.local.segments.cpu_count", lambda: cores)
+    monkeypatch.setattr("sil_cli.gallery.local.segments._ROWS_OF_THREAD", 500)
     keep = None if kept is None else np.random.default_rng(kept).permutation(COUNT) < kept
     scores, ids = segment.search(units[5:6], k, keep)
     expected, expected_ids = by_hand(segment, units[5:6], k, keep)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from sil_cli.errors import GalleryError
 from sil_cli.files import TEMPORARY_MARK, sha256_of_file, sync_folder
+from sil_cli.gallery.local.segments import count_of_whole, map_file
+from sil_cli.gallery.local.tables import DATABASE_FILE
 from sil_cli.gallery.paths import SET_ASIDE_FOLDER, VECTOR_FOLDER
-from sil_cli.gallery.segments import count_of_whole, map_file
-from sil_cli.gallery.store import DATABASE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
-    from sil_cli.gallery.records import SegmentRecord
+    from sil_cli.gallery.local.records import SegmentRecord
 
 _SUFFIX = ".faiss"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sil_cli.gallery.rebuild import rebuilding
+from sil_cli.gallery.local.rebuild import rebuilding
 
 ENTRIES = 40
 DIMENSION = 16

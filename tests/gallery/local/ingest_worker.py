@@ -15,8 +15,8 @@ import numpy as np
 
 from sil_cli.gallery.entry import GalleryEntry
 from sil_cli.gallery.filters import Filter
-from sil_cli.gallery.tuning import refresh_index
-from sil_cli.gallery.writer import LocalWriter, gallery_writer
+from sil_cli.gallery.local.tuning import refresh_index
+from sil_cli.gallery.local.writer import LocalWriter, gallery_writer
 from sil_cli.runtime import SilentReporter
 
 MODEL = {"fingerprint": "ab" * 32, "dimension": 16}

@@ -12,10 +12,10 @@ from galleries import MODEL, entry, vectors
 
 from sil_cli.errors import SilError
 from sil_cli.gallery.filters import Filter
-from sil_cli.gallery.health import check_files
-from sil_cli.gallery.segments import write_segment
+from sil_cli.gallery.local.health import check_files
+from sil_cli.gallery.local.segments import write_segment
+from sil_cli.gallery.local.writer import gallery_writer
 from sil_cli.gallery.stores import open_gallery
-from sil_cli.gallery.writer import gallery_writer
 from sil_cli.locks import writer_lock
 from sil_cli.similarity.distance import unit_rows
 
@@ -106,7 +106,7 @@ def test_where_it_cannot_be_written_it_stays_whole(first, monkeypatch):
     def refuse(*_, **__):
         raise SilError("It can't be written.", "Copy it.")
 
-    monkeypatch.setattr("sil_cli.gallery.reader.writer_lock", refuse)
+    monkeypatch.setattr("sil_cli.gallery.local.gallery.writer_lock", refuse)
     with pytest.raises(SilError, match="Copy it"):
         open_gallery(first)
     monkeypatch.undo()

@@ -9,12 +9,12 @@ import numpy as np
 
 from sil_cli.errors import GalleryError
 from sil_cli.files import file_state, one_line, sha256_of_bytes
+from sil_cli.gallery.local.gallery import bring_up_to_date
+from sil_cli.gallery.local.schema import FORMAT
+from sil_cli.gallery.local.segments import Segment, check_layout, map_file
+from sil_cli.gallery.local.set_aside import files_aside, knows_none, put_aside
+from sil_cli.gallery.local.tables import Tables
 from sil_cli.gallery.paths import SET_ASIDE_FOLDER, VECTOR_FOLDER
-from sil_cli.gallery.reader import bring_up_to_date
-from sil_cli.gallery.schema import FORMAT
-from sil_cli.gallery.segments import Segment, check_layout, map_file
-from sil_cli.gallery.set_aside import files_aside, knows_none, put_aside
-from sil_cli.gallery.store import Store
 
 if TYPE_CHECKING:
     import mmap
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sil_cli.gallery.entry import GalleryEntry
-    from sil_cli.gallery.records import IndexRecord, SegmentRecord
+    from sil_cli.gallery.local.records import IndexRecord, SegmentRecord
 
 _NORM_ERROR = 1e-3
 _ROWS_AT_ONCE = 16_384
@@ -84,7 +84,7 @@ class _Opened(NamedTuple):
     seen: str = ""
 
 
-def _examine(opened: _Opened, store: Store, record: SegmentRecord, dimension: int) -> Examined:
+def _examine(opened: _Opened, store: Tables, record: SegmentRecord, dimension: int) -> Examined:
     """Read a file of vectors whole: its layout, checksum, ids and vectors."""
     content = opened.content
     if content is None:
@@ -115,12 +115,12 @@ def check_files(folder: Path) -> list[Check]:
     Raises:
         GalleryError: There is no gallery, or its database can't be read at all.
     """
-    store = Store(folder, write=False)
+    store = Tables(folder, write=False)
     try:
         if store.format() < FORMAT:
             store.close()
             bring_up_to_date(folder)
-            store = Store(folder, write=False)
+            store = Tables(folder, write=False)
         named = _open_named(folder, store)
         segments, index = named.segments, named.index
         dimension = int(store.meta()["model"]["dimension"])
@@ -163,7 +163,7 @@ class _Named:
     files: dict[str, _Opened]
 
 
-def _open_named(folder: Path, store: Store) -> _Named:
+def _open_named(folder: Path, store: Tables) -> _Named:
     """Take a snapshot, and open all that it names at once: a writer may merge files away while they are read.
 
     Where some are gone already, the snapshot is taken anew; what a newer one still names is really missing.
@@ -209,7 +209,7 @@ class Repaired:
     mended_database: bool = False
 
 
-def repair_files(folder: Path, store: Store, *, trust: bool) -> Repaired:
+def repair_files(folder: Path, store: Tables, *, trust: bool) -> Repaired:
     """Drop what is broken and keep all else; call it as the only writer. Files that are dropped are set aside.
 
     Args:
@@ -252,7 +252,7 @@ def _set_aside(folder: Path, name: str, repaired: Repaired) -> None:
     repaired.set_aside += put_aside(folder, [path] if path.exists() else [])
 
 
-def _drop_segment(store: Store, record: SegmentRecord, examined: Examined, repaired: Repaired) -> None:
+def _drop_segment(store: Tables, record: SegmentRecord, examined: Examined, repaired: Repaired) -> None:
     problem = examined.problem or "its checksum is not the one recorded"
     ids = store.ids(record.number).tolist()
     entries = store.entries(ids)
@@ -263,7 +263,7 @@ def _drop_segment(store: Store, record: SegmentRecord, examined: Examined, repai
     repaired.lost += [(one, entries[one], f"{record.name}: {problem}") for one in ids]
 
 
-def _accept_segment(store: Store, record: SegmentRecord, examined: Examined, repaired: Repaired) -> None:
+def _accept_segment(store: Tables, record: SegmentRecord, examined: Examined, repaired: Repaired) -> None:
     entries = store.entries(examined.bad_ids)
     with store.transaction():
         store.delete_ids(examined.bad_ids)

@@ -5,13 +5,13 @@ import pytest
 from galleries import MODEL, described, entry, make_gallery, vectors
 
 from sil_cli.errors import GalleryError, SilError
-from sil_cli.gallery import reader as gallery_module
-from sil_cli.gallery import rebuild as rebuild_module
-from sil_cli.gallery.health import check_files
+from sil_cli.gallery.local import gallery as gallery_module
+from sil_cli.gallery.local import rebuild as rebuild_module
+from sil_cli.gallery.local.health import check_files
+from sil_cli.gallery.local.rebuild import rebuilding
+from sil_cli.gallery.local.writer import existing_writer, gallery_writer
 from sil_cli.gallery.paths import rebuilding_folder
-from sil_cli.gallery.rebuild import rebuilding
 from sil_cli.gallery.stores import open_gallery
-from sil_cli.gallery.writer import existing_writer, gallery_writer
 
 NEW = {"fingerprint": "f" * 64, "dimension": 12}
 OTHER = {"fingerprint": "e" * 64, "dimension": 12}

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from clusters import clustered
 
-from sil_cli.gallery import vector_search as searching
-from sil_cli.gallery.approximate import ApproximateIndex
-from sil_cli.gallery.segments import Segment
-from sil_cli.gallery.tuning import Bench, least_effort
-from sil_cli.gallery.vector_search import GATHERED_ROWS, INDEX_SHARE, Searcher, plan_search
+from sil_cli.gallery.local import vector_search as searching
+from sil_cli.gallery.local.approximate import ApproximateIndex
+from sil_cli.gallery.local.segments import Segment
+from sil_cli.gallery.local.tuning import Bench, least_effort
+from sil_cli.gallery.local.vector_search import GATHERED_ROWS, INDEX_SHARE, Searcher, plan_search
 from sil_cli.similarity.distance import unit_rows
 
 COUNT, DIMENSION, K = 20_000, 32, 10

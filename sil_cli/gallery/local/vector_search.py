@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from sil_cli.gallery.segments import Segment
+from sil_cli.gallery.local.segments import Segment
 from sil_cli.runtime import map_threads
 from sil_cli.similarity.distance import cosines, product_margin
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sil_cli.gallery.approximate import ApproximateIndex
+    from sil_cli.gallery.local.approximate import ApproximateIndex
 
 Ranked = list[tuple[int, float]]
 Plan = Literal["gather", "scan", "index"]

@@ -6,9 +6,9 @@ import pytest
 from galleries import Notes, entry, make_gallery, vectors
 
 from sil_cli.errors import GalleryError
-from sil_cli.gallery import approximate as approximate_module
-from sil_cli.gallery import tuning
-from sil_cli.gallery.approximate import (
+from sil_cli.gallery.local import approximate as approximate_module
+from sil_cli.gallery.local import tuning
+from sil_cli.gallery.local.approximate import (
     ApproximateIndex,
     automatic_factory,
     exact_is_enough,
@@ -17,9 +17,9 @@ from sil_cli.gallery.approximate import (
     plain_index,
     training_size,
 )
+from sil_cli.gallery.local.tuning import refresh_index, tune
+from sil_cli.gallery.local.writer import existing_writer
 from sil_cli.gallery.stores import open_gallery
-from sil_cli.gallery.tuning import refresh_index, tune
-from sil_cli.gallery.writer import existing_writer
 from sil_cli.similarity.distance import unit_rows
 
 ROWS = unit_rows(vectors(2000, dimension=16))

@@ -35,7 +35,7 @@ def start_worker():
     with contextlib.ExitStack() as workers:
 
         def start(folder, address, *, batches=BATCHES, patience=120.0):
-            program = Path(__file__).parents[1] / "milvus_worker.py"
+            program = Path(__file__).parents[2] / "milvus_worker.py"
             command = [sys.executable, program, folder, address, str(batches), str(patience)]
             worker = workers.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
             workers.callback(worker.kill)

@@ -9,12 +9,12 @@ import numpy as np
 
 from sil_cli.errors import GalleryError
 from sil_cli.files import TEMPORARY_MARK, one_line, sync_folder
-from sil_cli.gallery.loading import read_index, read_living
+from sil_cli.gallery.local.loading import read_index, read_living
+from sil_cli.gallery.local.records import IndexRecord, SegmentRecord, index_name, segment_name
+from sil_cli.gallery.local.segments import MAKE_ANEW, Segment, write_segment
+from sil_cli.gallery.local.set_aside import mark_of, put_aside, require_own, unexplained
+from sil_cli.gallery.local.tables import Tables
 from sil_cli.gallery.paths import VECTOR_FOLDER
-from sil_cli.gallery.records import IndexRecord, SegmentRecord, index_name, segment_name
-from sil_cli.gallery.segments import MAKE_ANEW, Segment, write_segment
-from sil_cli.gallery.set_aside import mark_of, put_aside, require_own, unexplained
-from sil_cli.gallery.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sil_cli.gallery.approximate import ApproximateIndex
+    from sil_cli.gallery.local.approximate import ApproximateIndex
 
 SEGMENT_BYTES = 2**27  # of vectors that merging puts into one file
 
@@ -39,7 +39,7 @@ class VectorFiles:
         dimension: The embeddings' length.
     """
 
-    def __init__(self, folder: Path, store: Store, dimension: int) -> None:
+    def __init__(self, folder: Path, store: Tables, dimension: int) -> None:
         self._folder = folder
         self._vectors = folder / VECTOR_FOLDER
         self._store = store

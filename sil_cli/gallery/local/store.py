@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sil_cli.gallery.health import check_files
-from sil_cli.gallery.reader import open_local
-from sil_cli.gallery.rebuild import rebuilding
-from sil_cli.gallery.tuning import require_factory
-from sil_cli.gallery.writer import existing_writer, gallery_writer
+from sil_cli.gallery.local.gallery import open_local
+from sil_cli.gallery.local.health import check_files
+from sil_cli.gallery.local.rebuild import rebuilding
+from sil_cli.gallery.local.tuning import require_factory
+from sil_cli.gallery.local.writer import existing_writer, gallery_writer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from sil_cli.gallery.health import Check
-    from sil_cli.gallery.reader import LocalGallery
-    from sil_cli.gallery.rebuild import LocalRebuild
-    from sil_cli.gallery.writer import LocalWriter
+    from sil_cli.gallery.local.gallery import LocalGallery
+    from sil_cli.gallery.local.health import Check
+    from sil_cli.gallery.local.rebuild import LocalRebuild
+    from sil_cli.gallery.local.writer import LocalWriter
 
 
 class LocalStore:

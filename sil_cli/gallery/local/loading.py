@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sil_cli.errors import GalleryError
-from sil_cli.gallery.approximate import ApproximateIndex
+from sil_cli.gallery.local.approximate import ApproximateIndex
+from sil_cli.gallery.local.segments import MAKE_ANEW, Segment, read_segment
+from sil_cli.gallery.local.vector_search import Searcher
 from sil_cli.gallery.paths import VECTOR_FOLDER
-from sil_cli.gallery.segments import MAKE_ANEW, Segment, read_segment
-from sil_cli.gallery.vector_search import Searcher
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from sil_cli.gallery.records import IndexRecord, SegmentRecord
-    from sil_cli.gallery.store import Store
+    from sil_cli.gallery.local.records import IndexRecord, SegmentRecord
+    from sil_cli.gallery.local.tables import Tables
 
 
-def load(folder: Path, store: Store, dimension: int) -> tuple[Searcher, int, IndexRecord | None]:
+def load(folder: Path, store: Tables, dimension: int) -> tuple[Searcher, int, IndexRecord | None]:
     """All living vectors, the number of files that they are in, and the index over them.
 
     Raises:
@@ -61,7 +61,7 @@ def read_index(folder: Path, record: IndexRecord, dimension: int) -> Approximate
 
 
 def read_living(
-    folder: Path, store: Store, record: SegmentRecord, dimension: int
+    folder: Path, store: Tables, record: SegmentRecord, dimension: int
 ) -> tuple[Segment, NDArray[np.bool_] | None]:
     """One file of vectors, and for each of them whether it has an entry; None where all have.
 

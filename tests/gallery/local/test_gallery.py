@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sil_cli.errors import DataError, GalleryError, SilError
-from sil_cli.gallery import loading as loading_module
-from sil_cli.gallery import segments as segments_module
-from sil_cli.gallery import vector_files
 from sil_cli.gallery.entry import GalleryEntry
+from sil_cli.gallery.local import loading as loading_module
+from sil_cli.gallery.local import segments as segments_module
+from sil_cli.gallery.local import vector_files
+from sil_cli.gallery.local.writer import gallery_writer
 from sil_cli.gallery.stores import open_gallery
-from sil_cli.gallery.writer import gallery_writer
 from sil_cli.similarity.distance import unit_rows
 
 MODEL = {"fingerprint": "0123456789abcdef" * 4, "dimension": 8, "backbone": "resnet18"}
@@ -360,7 +360,7 @@ def test_a_gallery_on_a_read_only_medium_is_searched(folder, monkeypatch):
     with gallery_writer(folder, MODEL) as writer:
         writer.finish()
     before = sorted(path.name for path in folder.iterdir())
-    monkeypatch.setattr("sil_cli.gallery.database.os.access", lambda *_: False)
+    monkeypatch.setattr("sil_cli.gallery.local.database.os.access", lambda *_: False)
     assert len(paths_found(folder, vectors(1), 99)[0]) == 30
     with open_gallery(folder):
         assert sorted(path.name for path in folder.iterdir()) == before  # not even a log beside it

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from ingest_worker import MODEL, expected_after, vector
 
-from sil_cli.gallery.health import check_files
+from sil_cli.gallery.local.health import check_files
+from sil_cli.gallery.local.tuning import refresh_index
+from sil_cli.gallery.local.writer import gallery_writer
 from sil_cli.gallery.stores import open_gallery
-from sil_cli.gallery.tuning import refresh_index
-from sil_cli.gallery.writer import gallery_writer
 from sil_cli.runtime import SilentReporter
 
 WORKER = Path(__file__).with_name("ingest_worker.py")

@@ -13,12 +13,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.data.images import Box
-from sil_cli.gallery import schema
-from sil_cli.gallery.database import DATABASE_FILE as DATABASE_FILE
-from sil_cli.gallery.database import Database, damaged
 from sil_cli.gallery.entry import GalleryEntry, Member
 from sil_cli.gallery.filters import COLUMNS, possible_ids
-from sil_cli.gallery.records import IndexRecord, SegmentRecord, segment_name
+from sil_cli.gallery.local import schema
+from sil_cli.gallery.local.database import DATABASE_FILE as DATABASE_FILE
+from sil_cli.gallery.local.database import Database, damaged
+from sil_cli.gallery.local.records import IndexRecord, SegmentRecord, segment_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ _IN_ONE_QUERY = 500
 _ENTRY_COLUMNS = "id, path, content_hash, source, identity, camera, time, domain, box"
 
 
-class Store(Database):
+class Tables(Database):
     """The open database of one gallery: its tables."""
 
     def segments(self) -> list[SegmentRecord]:

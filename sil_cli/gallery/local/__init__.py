@@ -1,0 +1,1 @@
+"""The gallery of one machine: a folder with an SQLite database and FAISS files of vectors."""
