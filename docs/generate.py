@@ -22,7 +22,8 @@ from sil_cli.cli.options import SHARED
 from sil_cli.evaluation import evaluate_targets, evaluation_results
 from sil_cli.gallery import copy_results
 from sil_cli.gallery import results as gallery_results
-from sil_cli.models import export_results, import_model
+from sil_cli.models import import_model
+from sil_cli.models.engines import export
 from sil_cli.query import query_results
 from sil_cli.report import report_results, show_results
 from sil_cli.settings import Section, Settings, read_recipe, recipe_names
@@ -51,7 +52,7 @@ DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
     "compare": (evaluation_results.CompareResult,),
     "benchmark": (benchmark_results.BenchmarkResult,),
     "calibrate": (evaluation_results.CalibrateResult,),
-    "export": (export_results.ExportResult,),
+    "export": (export.ExportResult,),
     "index-gallery": (results.IndexResult,),
     "query": (query_results.QueryResult, query_results.QueryResults, query_results.BatchResult),
     "doctor": (doctor.Report,),

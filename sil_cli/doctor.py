@@ -12,7 +12,7 @@ from sil_cli import __version__
 from sil_cli.data.manifest import prepared_datasets
 from sil_cli.data.protocol import read_protocol
 from sil_cli.defaults import is_finished, numbered_runs
-from sil_cli.models.engine import EXTRAS, is_installed
+from sil_cli.models.engines.engine import EXTRAS, is_installed
 from sil_cli.models.precision import wants_bfloat16
 from sil_cli.results import Result
 from sil_cli.runtime import cpu_count, resolve_device

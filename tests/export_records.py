@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sil_cli.models.export_record import ExportRecord
+from sil_cli.models.engines.export_record import ExportRecord
 from sil_cli.models.record import Architecture, ModelRecord
 
 

@@ -53,8 +53,8 @@ def command(
             {"export": {"model": model, "out": out, "int8": int8, "calibrate_on": calibrate_on}}
         )
         from sil_cli.defaults import model_option
-        from sil_cli.models.export_command import export
-        from sil_cli.models.export_record import described
+        from sil_cli.models.engines.export import export
+        from sil_cli.models.engines.export_record import described
 
         result = export(settings, current.reporter)
         table = Table(title=f"Cosine to torch float32 on {result.crops} crops", title_justify="left")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sil_cli.data.manifest import Dataset, ImageRecord
     from sil_cli.models.embed import ImageFile
-    from sil_cli.models.engine import Engine
+    from sil_cli.models.engines.engine import Engine
     from sil_cli.runtime import Reporter
     from sil_cli.settings import EvaluateSettings
 

@@ -16,8 +16,8 @@ from sil_cli.errors import UsageError
 from sil_cli.evaluation.reranked import rank_reranked
 from sil_cli.models.backbones.names import TIMM, VIT
 from sil_cli.models.embedder import load_embedder
+from sil_cli.models.engines.torch_engine import make_torch_engine
 from sil_cli.models.load import load
-from sil_cli.models.torch_engine import make_torch_engine
 from sil_cli.runtime import resolve_device
 from sil_cli.similarity.distance import unit_rows
 from sil_cli.similarity.expansion import augment_gallery, expand_queries
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from sil_cli.evaluation.pairs import EmbeddingSet
     from sil_cli.evaluation.ranking import MatchRanks
-    from sil_cli.models.engine import Engine
+    from sil_cli.models.engines.engine import Engine
     from sil_cli.models.record import ModelRecord
     from sil_cli.runtime import Reporter
     from sil_cli.settings import EvaluateSettings, RerankSettings, Settings

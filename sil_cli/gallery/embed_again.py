@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sil_cli.gallery.interface import Gallery
-    from sil_cli.models.engine import Engine
+    from sil_cli.models.engines.engine import Engine
 
 
 @dataclass(frozen=True)

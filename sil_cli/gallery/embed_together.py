@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from sil_cli.distributed.process_group import Ranks
     from sil_cli.models.embed import ImageFile
-    from sil_cli.models.engine import Engine
+    from sil_cli.models.engines.engine import Engine
     from sil_cli.runtime import Reporter, Task
     from sil_cli.settings import Settings
 

@@ -19,7 +19,7 @@ from sil_cli.gallery.ingest.sources import STREAM, Source, SourceReader
 from sil_cli.gallery.kept_model import MODEL_FOLDER, gallery_record, keep_model
 from sil_cli.gallery.storage import gallery_store, tell_set_aside
 from sil_cli.models.embed import embed_batches
-from sil_cli.models.export_command import export_if_possible
+from sil_cli.models.engines.export import export_if_possible
 from sil_cli.models.load import load
 from sil_cli.models.model import ModelFiles
 from sil_cli.models.record import read_record

@@ -10,7 +10,7 @@ from sil_cli.defaults import RECORD_FILE
 from sil_cli.errors import SilError
 from sil_cli.files import copy_file, one_line, staging_folder, write_bytes
 from sil_cli.models.choose import load_engine
-from sil_cli.models.export_record import RECORD_FILES, read_export, read_graph
+from sil_cli.models.engines.export_record import RECORD_FILES, read_export, read_graph
 from sil_cli.models.load import engine_request
 from sil_cli.models.model import Model, find_model
 from sil_cli.models.record import WEIGHTS_FILE, ModelRecord, fingerprint_of, read_record
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sil_cli.gallery.interface import Gallery
-    from sil_cli.models.engine import Engine
+    from sil_cli.models.engines.engine import Engine
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 

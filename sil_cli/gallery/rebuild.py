@@ -13,7 +13,7 @@ from sil_cli.gallery.ingest.run import COMMIT_IMAGES
 from sil_cli.gallery.kept_model import gallery_record, keep_model
 from sil_cli.gallery.results import LostEntry, RebuildResult
 from sil_cli.gallery.storage import gallery_store
-from sil_cli.models.export_command import export_if_possible
+from sil_cli.models.engines.export import export_if_possible
 from sil_cli.models.load import load
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sil_cli.data.images import Box
     from sil_cli.gallery.interface import Gallery, Rebuilding
-    from sil_cli.models.engine import Engine
+    from sil_cli.models.engines.engine import Engine
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 

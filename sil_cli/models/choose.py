@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from sil_cli.errors import ModelError, UsageError
-from sil_cli.models.engine import Engine, EngineName, PrecisionName, is_installed, require_library
-from sil_cli.models.export_record import AGAIN, OPENVINO_BFLOAT16, ExportRecord, read_export, read_graph
+from sil_cli.models.engines.engine import Engine, is_installed, require_library
+from sil_cli.models.engines.export_record import AGAIN, OPENVINO_BFLOAT16, ExportRecord, read_export, read_graph
 from sil_cli.models.model import Model, ModelFiles, find_model
 from sil_cli.models.record import read_record
 from sil_cli.runtime import DeviceName, may_have_accelerator, resolve_device
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sil_cli.runtime import Reporter
+    from sil_cli.settings.fields import EngineName, Precision
 
 FEW_IMAGES = 256
 """Up to so many images, the quickest start wins: OpenVINO takes some seconds to import and to compile."""
@@ -38,7 +39,7 @@ class EngineRequest:
     """
 
     engine: EngineName = "auto"
-    precision: PrecisionName = "auto"
+    precision: Precision = "auto"
     device: DeviceName = "auto"
     images: int | None = None
 
@@ -145,7 +146,7 @@ def _on_accelerator(device: DeviceName, *, few: bool) -> bool:
 
 def _load_torch(files: ModelFiles, export: ExportRecord | None, request: EngineRequest) -> Model:
     from sil_cli.models.embedder import load_embedder
-    from sil_cli.models.torch_engine import make_torch_engine
+    from sil_cli.models.engines.torch_engine import make_torch_engine
 
     assert files.folder is not None  # noqa: S101 - `_chosen` saw to it
     bfloat16 = _wants_bfloat16("torch", export, request)
@@ -159,13 +160,11 @@ def _export_engine(checked: _Checked, name: ExportEngine, request: EngineRequest
     how = f"{name} {'bfloat16' if bfloat16 else checked.record.precision}"
     if checked.record.differs(how):
         raise _other_model(how, checked.record, "Use another --engine, or export it again with `sil export`.")
-    if name == "onnxruntime":
-        from sil_cli.models.onnx_engine import OnnxRuntimeEngine
+    from sil_cli.models.engines.exported_engine import OnnxRuntimeEngine, OpenVinoEngine
 
+    if name == "onnxruntime":
         few = request.images is not None and request.images <= ONE_BY_ONE
         return OnnxRuntimeEngine(checked.record, checked.graph, few=few)
-    from sil_cli.models.openvino_engine import OpenVinoEngine
-
     return OpenVinoEngine(checked.record, checked.graph, bfloat16=bfloat16)
 
 

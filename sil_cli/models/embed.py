@@ -20,7 +20,7 @@ from sil_cli.runtime import cpu_count
 from sil_cli.similarity.distance import unit_rows
 
 if TYPE_CHECKING:
-    from sil_cli.models.engine import Engine
+    from sil_cli.models.engines.engine import Engine
     from sil_cli.runtime import Task
 
 BATCH = 64

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sil_cli.models.embedder import Embedder
-    from sil_cli.models.engine import EngineName, PrecisionName
     from sil_cli.runs.checkpoint import TrainingState
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
+    from sil_cli.settings.fields import EngineName, Precision
 
 CHECKPOINT_SUFFIX = ".pt"
 
@@ -30,7 +30,7 @@ def load_model(
     path: str | Path,
     *,
     engine: EngineName = "auto",
-    precision: PrecisionName = "auto",
+    precision: Precision = "auto",
     device: DeviceName = "auto",
 ) -> Model:
     """Load a trained model, to embed images with.
@@ -84,7 +84,7 @@ def _load_checkpoint(path: Path, request: EngineRequest, reporter: Reporter) -> 
         SilError: The run's settings can't be read.
     """
     from sil_cli.models.embedder import state_record
-    from sil_cli.models.torch_engine import make_torch_engine
+    from sil_cli.models.engines.torch_engine import make_torch_engine
     from sil_cli.runs.checkpoint import NAME, read_checkpoint
     from sil_cli.runs.run_folder import SETTINGS_FILE
 

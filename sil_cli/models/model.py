@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sil_cli.defaults import RECORD_FILE
 from sil_cli.errors import ModelError, UsageError
 from sil_cli.models.embed import BATCH, embed
-from sil_cli.models.export_record import GRAPH_SUFFIX, export_beside, record_of_graph
+from sil_cli.models.engines.export_record import GRAPH_SUFFIX, export_beside, record_of_graph
 from sil_cli.models.record import OTHER_MODEL, WEIGHTS_FILE
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sil_cli.models.embed import ImageLike
-    from sil_cli.models.engine import Engine
+    from sil_cli.models.engines.engine import Engine
     from sil_cli.models.record import ModelRecord
 
 

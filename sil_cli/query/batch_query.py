@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from sil_cli.gallery.ingest.ingested_image import SeenImage
     from sil_cli.gallery.ingest.sources import Source
     from sil_cli.models.embed import EmbeddedBatch
-    from sil_cli.models.engine import Engine
+    from sil_cli.models.engines.engine import Engine
     from sil_cli.query.result_limits import Listed
     from sil_cli.query.search import Searching
     from sil_cli.runtime import Reporter, Task

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sil_cli.data.images import Box
     from sil_cli.gallery.interface import Gallery
     from sil_cli.models.embed import ImageFile
-    from sil_cli.models.engine import Engine
+    from sil_cli.models.engines.engine import Engine
     from sil_cli.settings import QuerySettings
 
 PARENTS_SEARCHED = 4

@@ -43,7 +43,7 @@ from sil_cli.query.trajectory import Sighting, find_sightings, images_of
 if TYPE_CHECKING:
     from sil_cli.gallery.entry import Match
     from sil_cli.gallery.interface import Gallery
-    from sil_cli.models.engine import Engine
+    from sil_cli.models.engines.engine import Engine
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 

@@ -13,8 +13,8 @@ from sil_cli.data.manifest import is_dataset, load_dataset
 from sil_cli.errors import ModelError
 from sil_cli.models.embed import embed_batches
 from sil_cli.models.embedder import load_embedder
-from sil_cli.models.similarity import local_embeddings, similarity_map
-from sil_cli.models.torch_engine import make_torch_engine
+from sil_cli.models.engines.torch_engine import make_torch_engine
+from sil_cli.models.similarity_maps import local_embeddings, similarity_map
 
 if TYPE_CHECKING:
     import torch

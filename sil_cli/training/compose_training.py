@@ -13,9 +13,9 @@ from sil_cli.data.pixels import open_pixels
 from sil_cli.data.protocol import read_protocol
 from sil_cli.distributed.process_group import ALONE
 from sil_cli.errors import DataError, UsageError
-from sil_cli.models.arithmetic import keep_wrong_layers_in_float32
 from sil_cli.models.compiled import compile_backbone, obstacle_to_compiling
 from sil_cli.models.convolution_products import multiply_where_quicker
+from sil_cli.models.cpu import keep_wrong_layers_in_float32
 from sil_cli.models.embedder import Embedder, architecture
 from sil_cli.models.precision import half_precision, wants_bfloat16
 from sil_cli.models.styles import make_style

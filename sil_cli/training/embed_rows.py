@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from sil_cli.distributed.process_group import shares
-from sil_cli.models.torch_engine import embed_pixels
+from sil_cli.models.engines.torch_engine import embed_pixels
 from sil_cli.training.sources import pixel_batches
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sil_cli.distributed.process_group import ALONE
 from sil_cli.errors import InterruptedWorkError, SilError
-from sil_cli.models.malloc_settings import freed_memory_kept
+from sil_cli.models.cpu import freed_memory_kept
 from sil_cli.models.precision import to_images
 from sil_cli.models.synchronised_norm import synchronise_norms
 from sil_cli.runs.checkpoint import Selected, TrainingState, from_bytes, save_checkpoint, to_bytes

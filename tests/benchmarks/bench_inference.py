@@ -32,15 +32,13 @@ from torch import nn
 
 from sil_cli.gallery.index import index_gallery
 from sil_cli.models.embedder import Embedder, load_embedder, save_model
-from sil_cli.models.engine import SAME_MODEL, thread_count
-from sil_cli.models.export import export_onnx
-from sil_cli.models.export_crops import crops_of, given_crops
-from sil_cli.models.export_record import ExportRecord
-from sil_cli.models.onnx_engine import OnnxRuntimeEngine
-from sil_cli.models.openvino_engine import OpenVinoEngine
-from sil_cli.models.quantize import quantize
+from sil_cli.models.engines.agreement import crops_of, given_crops
+from sil_cli.models.engines.engine import SAME_MODEL, thread_count
+from sil_cli.models.engines.export_record import ExportRecord
+from sil_cli.models.engines.exported_engine import OnnxRuntimeEngine, OpenVinoEngine
+from sil_cli.models.engines.onnx_export import export_onnx, quantize
+from sil_cli.models.engines.torch_engine import make_torch_engine
 from sil_cli.models.record import Architecture, ModelRecord
-from sil_cli.models.torch_engine import make_torch_engine
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import load_settings
 from sil_cli.synthetic.generate import generate_domains

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from sil_cli.models.convolution_products import multiply_where_quicker
+from sil_cli.models.cpu import freed_memory_kept
 from sil_cli.models.embedder import Embedder
-from sil_cli.models.malloc_settings import freed_memory_kept
 from sil_cli.models.record import Architecture
 
 Kind = tuple[int, int, int, int, int]

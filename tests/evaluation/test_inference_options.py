@@ -17,7 +17,7 @@ from sil_cli.evaluation.inference_options import average_tracklets, fuse, prepar
 from sil_cli.evaluation.pairs import EmbeddingSet
 from sil_cli.models.embed import embed_batches
 from sil_cli.models.embedder import load_embedder, save_model
-from sil_cli.models.torch_engine import make_torch_engine
+from sil_cli.models.engines.torch_engine import make_torch_engine
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import EvaluateSettings
 from sil_cli.similarity.distance import unit_rows

@@ -10,11 +10,12 @@ import pytest
 from export_records import export_record
 
 import sil_cli.models.choose as choose
-import sil_cli.models.engine as engines
+import sil_cli.models.engines.engine as engines
+import sil_cli.models.engines.exported_engine as exported_engine
 from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.files import sha256_of_bytes
 from sil_cli.models.choose import EngineRequest, ModelFiles, _quickest, _wants_bfloat16, find_model, load_engine
-from sil_cli.models.export_record import Agreement, ExportRecord, read_export
+from sil_cli.models.engines.export_record import Agreement, ExportRecord, read_export
 from sil_cli.models.record import Architecture, ModelRecord
 from sil_cli.runtime import SilentReporter
 
@@ -208,8 +209,10 @@ def test_a_damaged_record_is_told(tmp_path, content) -> None:
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 def test_a_graph_is_compared_with_its_checksum_before_it_is_parsed(tmp_path, monkeypatch, engine) -> None:
     path = write_export(tmp_path, export(content=b"the whole graph"), b"the whole")
-    for module in ("onnx_engine.OnnxRuntimeEngine", "openvino_engine.OpenVinoEngine"):
-        monkeypatch.setattr(f"sil_cli.models.{module}", lambda *_, **__: pytest.fail("it was parsed"))
+    for engine_class in ("OnnxRuntimeEngine", "OpenVinoEngine"):
+        monkeypatch.setattr(
+            f"sil_cli.models.engines.exported_engine.{engine_class}", lambda *_, **__: pytest.fail("it was parsed")
+        )
     with pytest.raises(ModelError, match="damaged or was replaced"):
         load_engine(path, EngineRequest(engine=engine), SilentReporter())
     (tmp_path / "model.onnx").unlink()
@@ -221,7 +224,8 @@ def test_a_graph_is_compared_with_its_checksum_before_it_is_parsed(tmp_path, mon
 def test_a_few_images_are_embedded_with_a_quick_start(tmp_path, monkeypatch, images, few) -> None:
     made = []
     monkeypatch.setattr(
-        "sil_cli.models.onnx_engine.OnnxRuntimeEngine",
+        exported_engine,
+        "OnnxRuntimeEngine",
         lambda record, graph, **options: made.append(options) or SimpleNamespace(name="it"),
     )
     load_engine(write_export(tmp_path, export()), EngineRequest(engine="onnxruntime", images=images), SilentReporter())

@@ -8,8 +8,7 @@ import torch
 import torchvision
 
 from sil_cli.errors import ModelError, SilError
-from sil_cli.models.embedder import Embedder, load_embedder, save_model
-from sil_cli.models.pooling import GeneralisedMeanPooling
+from sil_cli.models.embedder import Embedder, GeneralisedMeanPooling, load_embedder, save_model
 from sil_cli.models.record import Architecture, read_record
 
 SMALL = Architecture(backbone="resnet18", height=32, width=16)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sil_cli.gallery.ingest.sources import SourceReader
     from sil_cli.gallery.interface import GalleryWriter
     from sil_cli.models.embed import EmbeddedBatch, ImageFile
-    from sil_cli.models.engine import Engine
+    from sil_cli.models.engines.engine import Engine
     from sil_cli.runtime import Reporter
 
 COMMIT_IMAGES = 1024

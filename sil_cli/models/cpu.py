@@ -1,4 +1,4 @@
-"""Layers whose bfloat16 this CPU gets wrong, and how they are kept out of it.
+"""What makes torch right and quick on a CPU: no layer in bfloat16 that comes out wrong, and memory that stays.
 
 oneDNN's AMX kernel for a 3×3 convolution of stride 2 over an input 2 pixels wide gives NaN, or numbers that have
 nothing to do with the result (seen with torch 2.14.1 on a Xeon of the Sapphire Rapids class, for batches of 1, 8, 32
@@ -8,12 +8,17 @@ there may be others, nothing is assumed about shapes: every layer is measured.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sil_cli.models.embedder import Embedder
 
 IMAGES = 8
@@ -21,6 +26,9 @@ IMAGES = 8
 
 TOLERANCE = 0.05
 """How far results may be from float32's, relative to their norm. Rounding to bfloat16 moves them by some 0.003."""
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # malloc.h's M_…
+_NEVER, _USUAL_TRIM, _USUAL_MMAPS = -1, 128 * 1024, 65536
 
 
 class InFloat32:
@@ -100,3 +108,35 @@ def _results(layer: nn.Module, values: Tensor, *, bfloat16: bool, gradients: boo
 
 def _near(wanted: Tensor, found: Tensor) -> bool:
     return bool((found - wanted).norm() <= TOLERANCE * wanted.norm() + torch.finfo(torch.float32).tiny)
+
+
+@contextlib.contextmanager
+def freed_memory_kept(device: torch.device) -> Iterator[None]:
+    """Let the C library's malloc keep what tensors on a CPU free, until the end of the block.
+
+    It hands blocks of 32 MiB and more back to the system at once, which gives zeroed pages again, one fault for each
+    4 KiB: a feature map that is written once then takes several times as long as its arithmetic (docs/benchmarks.md).
+    Of C libraries other than glibc, and on a GPU, whose tensors torch keeps by itself, nothing is changed.
+
+    Args:
+        device: What tensors lie on.
+    """
+    library = _glibc() if device.type == "cpu" else None
+    if library is None:
+        yield
+        return
+    library.mallopt(_MMAP_MAX, 0)
+    library.mallopt(_TRIM_THRESHOLD, _NEVER)
+    try:
+        yield
+    finally:
+        library.mallopt(_MMAP_MAX, _USUAL_MMAPS)
+        library.mallopt(_TRIM_THRESHOLD, _USUAL_TRIM)
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None

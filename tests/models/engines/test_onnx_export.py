@@ -10,13 +10,11 @@ from export_records import export_record
 
 from sil_cli.errors import ModelError
 from sil_cli.models.embedder import Embedder
-from sil_cli.models.export import export_onnx
-from sil_cli.models.export_record import ExportRecord
-from sil_cli.models.onnx_engine import OnnxRuntimeEngine
-from sil_cli.models.openvino_engine import OpenVinoEngine
-from sil_cli.models.quantize import quantize
+from sil_cli.models.engines.export_record import ExportRecord
+from sil_cli.models.engines.exported_engine import OnnxRuntimeEngine, OpenVinoEngine
+from sil_cli.models.engines.onnx_export import export_onnx, quantize
+from sil_cli.models.engines.torch_engine import make_torch_engine
 from sil_cli.models.record import Architecture
-from sil_cli.models.torch_engine import make_torch_engine
 
 SMALL = Architecture(backbone="resnet18", height=32, width=16, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 
@@ -139,13 +137,13 @@ def test_a_graph_with_another_output_is_told(graph, pixels) -> None:
 
 
 @pytest.mark.parametrize("make", [OnnxRuntimeEngine, OpenVinoEngine])
-def test_embeddings_that_are_no_numbers_are_told(graph, pixels, make) -> None:
+def test_nan_embeddings_are_told(graph, pixels, make) -> None:
     """As the kernels of some CPUs give them: here the neck's weights are spoilt."""
     model = onnx.load_from_string(graph)
     (neck,) = (node for node in model.graph.node if node.op_type == "BatchNormalization")
     weights = next(each for each in model.graph.initializer if each.name == neck.input[1])
     weights.CopyFrom(onnx.numpy_helper.from_array(np.full(weights.dims, np.nan, np.float32), weights.name))
-    with pytest.raises(ModelError, match="no numbers"):
+    with pytest.raises(ModelError, match="NaN or infinite"):
         make(record(), model.SerializeToString()).embed(pixels)
 
 

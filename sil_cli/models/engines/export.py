@@ -11,32 +11,62 @@ from sil_cli import __version__
 from sil_cli.defaults import RECORD_FILE, model_folder
 from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.files import one_line, sha256_of_bytes, write_bytes, write_json
-from sil_cli.models.agreement import with_agreement
-from sil_cli.models.engine import EXTRAS, SAME_MODEL, cpu_kind, is_installed
-from sil_cli.models.export_crops import Crops, crops_of, drawn_crops, given_crops
-from sil_cli.models.export_record import (
+from sil_cli.models.engines.agreement import Crops, crops_of, drawn_crops, given_crops, with_agreement
+from sil_cli.models.engines.engine import EXTRAS, SAME_MODEL, cpu_kind, is_installed
+from sil_cli.models.engines.export_record import (
     GRAPH_FILES,
     GRAPH_SUFFIX,
     RECORD_FILES,
     Agreement,
     ExportPrecision,
     ExportRecord,
+    Float32Prefix,
     export_beside,
     read_export,
 )
-from sil_cli.models.export_results import ExportResult
 from sil_cli.models.record import ModelRecord, read_record
+from sil_cli.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sil_cli.data.images import Box
+    from sil_cli.models.embed import ImageFile
     from sil_cli.models.embedder import Embedder
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
 TOOLS = ("onnx", "onnxscript", "onnxruntime")
 POOR_AGREEMENT = 0.98
+
+
+class ExportResult(Result):
+    """The outcome of `sil export`.
+
+    Attributes:
+        model: What was exported.
+        file: The ONNX file.
+        record: The record beside it.
+        bytes: The file's size.
+        fingerprint: Of the source model.
+        crops: How many crops embeddings were compared on.
+        measured_on: Which.
+        agreement: By engine and precision, cosines to torch's float32 embeddings.
+        float32_front: The prefix that OpenVINO's bfloat16 leaves in float32, so that it agrees; None for none.
+    """
+
+    model: Path
+    file: Path
+    record: Path
+    bytes: int
+    precision: ExportPrecision
+    fingerprint: str
+    opset: int
+    height: int
+    width: int
+    crops: int
+    measured_on: str
+    agreement: dict[str, Agreement]
+    float32_front: Float32Prefix | None
 
 
 def export(settings: Settings, reporter: Reporter) -> ExportResult:
@@ -65,20 +95,16 @@ def export(settings: Settings, reporter: Reporter) -> ExportResult:
     else:
         crops = drawn_crops(size.height, size.width, reporter)
     made = make_export(embedder, source, crops, precision, (graph, record), reporter)
+    shared = {"precision", "opset", "crops", "measured_on", "agreement", "float32_front"}
     return ExportResult(
         model=folder,
         file=graph,
         record=record,
         bytes=graph.stat().st_size,
-        precision=precision,
         fingerprint=source.fingerprint,
-        opset=made.opset,
         height=size.height,
         width=size.width,
-        crops=made.crops,
-        measured_on=made.measured_on,
-        agreement=made.agreement,
-        float32_front=made.float32_front,
+        **made.model_dump(include=shared),
     )
 
 
@@ -105,14 +131,12 @@ def make_export(
         OSError: The files can't be written.
     """
     graph_path, record_path = paths
-    from sil_cli.models.export import OPSET, export_onnx
+    from sil_cli.models.engines.onnx_export import OPSET, export_onnx, quantize
 
     with reporter.task("Exporting", None) as task:
         content = export_onnx(embedder)
         task.advance()
         if precision == "int8":
-            from sil_cli.models.quantize import quantize
-
             content = quantize(content, crops.calibration)
             task.advance()
     draft = ExportRecord(
@@ -134,7 +158,7 @@ def make_export(
     return record
 
 
-def export_if_possible(model: Path, files: Sequence[tuple[Path, Box | None]], reporter: Reporter) -> None:
+def export_if_possible(model: Path, files: Sequence[ImageFile], reporter: Reporter) -> None:
     """Give a run the export that it lacks, so that everything after starts at once; without the packages, nothing.
 
     An export that fails is told, and never stops what it was meant to speed up.

@@ -8,14 +8,13 @@ import torchvision
 from export_records import export_record
 from onnx import TensorProto, helper
 
-import sil_cli.models.openvino_engine as openvino_engine
+import sil_cli.models.engines.exported_engine as exported_engine
 from sil_cli.errors import ModelError
 from sil_cli.models.embedder import Embedder
-from sil_cli.models.export import export_onnx
-from sil_cli.models.export_record import ExportRecord, Float32Front, described
-from sil_cli.models.graph_cuts import Waist, waists
-from sil_cli.models.onnx_engine import OnnxRuntimeEngine
-from sil_cli.models.openvino_engine import OpenVinoEngine
+from sil_cli.models.engines.export_record import ExportRecord, Float32Prefix, described
+from sil_cli.models.engines.exported_engine import OnnxRuntimeEngine, OpenVinoEngine
+from sil_cli.models.engines.onnx_export import export_onnx
+from sil_cli.models.engines.onnx_graph import find_prefixes
 from sil_cli.models.record import Architecture
 
 BACKBONES = ("resnet18", "osnet_x0_25", "vit_b_16", "timm:convnext_atto")
@@ -47,11 +46,11 @@ def separates(graph: onnx.GraphProto, tensor: str) -> bool:
     return graph.output[0].name not in reached
 
 
-def test_a_waist_is_what_all_data_pass_through(exported) -> None:
+def test_a_prefix_ends_where_all_data_pass_through_one_tensor(exported) -> None:
     _, content = exported
     model = onnx.load_from_string(content)
-    found = waists(model)
-    names = [waist.name for waist in found]
+    found = find_prefixes(model)
+    names = [prefix.until for prefix in found]
     users = {
         name: [node.op_type for node in model.graph.node if name in node.input]
         for node in model.graph.node
@@ -64,21 +63,20 @@ def test_a_waist_is_what_all_data_pass_through(exported) -> None:
         if separates(model.graph, name) and (len(users[name]) > 1 or {*users[name]} & {"Conv", "MatMul", "Gemm"})
     ]
     assert names == all_of_them
-    shares = [waist.share for waist in found]
+    shares = [prefix.share for prefix in found]
     assert shares == sorted(shares)
     assert sum(0 < share < 0.5 for share in shares) >= 2  # something to choose from
 
 
 def test_the_parts_compute_what_the_whole_does_for_any_number_of_images(exported, monkeypatch) -> None:
-    monkeypatch.setitem(openvino_engine.HINTS, True, "f32")  # so that only the parting can change anything
+    monkeypatch.setitem(exported_engine.HINTS, True, "f32")  # so that only the parting can change anything
     whole, graph = exported
     size = whole.model.architecture
     pixels = np.random.default_rng(0).integers(0, 256, (5, size.height, size.width, 3), dtype=np.uint8)
     expected = OnnxRuntimeEngine(whole, graph).embed(pixels)
-    found = [waist for waist in waists(onnx.load_from_string(graph)) if 0 < waist.share < 1]
-    for waist in (found[0], found[len(found) // 2], found[-1]):
-        front = Float32Front(until=waist.name, share=waist.share)
-        engine = OpenVinoEngine(whole.model_copy(update={"float32_front": front}), graph, bfloat16=True)
+    found = [prefix for prefix in find_prefixes(onnx.load_from_string(graph)) if 0 < prefix.share < 1]
+    for prefix in (found[0], found[len(found) // 2], found[-1]):
+        engine = OpenVinoEngine(whole.model_copy(update={"float32_front": prefix}), graph, bfloat16=True)
         first = engine.embed(pixels[:3])
         np.testing.assert_allclose(first, expected[:3], rtol=0, atol=2e-5)
         np.testing.assert_allclose(engine.embed(pixels), expected, rtol=0, atol=2e-5)
@@ -116,18 +114,21 @@ def test_multiply_adds_are_those_of_the_network_written_out() -> None:
     stem, grouped, matrix = 8 * 4 * 3 * 27, 8 * 4 * 3 * 2, 8 * 7
     total = stem + grouped + matrix
     # a has but an activation after it, c another way around it, d and e only pooling
-    assert waists(helper.make_model(made)) == [Waist("b", stem / total), Waist("f", (stem + grouped) / total)]
+    assert find_prefixes(helper.make_model(made)) == [
+        Float32Prefix(until="b", share=stem / total),
+        Float32Prefix(until="f", share=(stem + grouped) / total),
+    ]
 
 
-def test_a_front_that_is_not_in_the_graph_is_told(exported) -> None:
+def test_a_prefix_that_is_not_in_the_graph_is_told(exported) -> None:
     whole, graph = exported
-    front = Float32Front(until="nowhere", share=0.1)
+    prefix = Float32Prefix(until="nowhere", share=0.1)
     with pytest.raises(ModelError, match="no tensor is called nowhere"):
-        OpenVinoEngine(whole.model_copy(update={"float32_front": front}), graph, bfloat16=True)
+        OpenVinoEngine(whole.model_copy(update={"float32_front": prefix}), graph, bfloat16=True)
 
 
-def test_only_openvinos_bfloat16_has_a_front() -> None:
-    front = Float32Front(until="relu", share=0.19)
-    assert described("openvino bfloat16", front) == "openvino bfloat16 (19% of it float32)"
+def test_only_openvinos_bfloat16_has_a_prefix() -> None:
+    prefix = Float32Prefix(until="relu", share=0.19)
+    assert described("openvino bfloat16", prefix) == "openvino bfloat16 (19% of it float32)"
     assert described("openvino bfloat16", None) == "openvino bfloat16"
-    assert described("openvino float32", front) == "openvino float32"
+    assert described("openvino float32", prefix) == "openvino float32"

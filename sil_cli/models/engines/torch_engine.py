@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from sil_cli.models.arithmetic import keep_wrong_layers_in_float32
 from sil_cli.models.convolution_products import multiply_where_quicker
+from sil_cli.models.cpu import keep_wrong_layers_in_float32
 from sil_cli.models.precision import autocast, to_images
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import openvino
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from sil_cli.models.narrow_maps import widen_narrow_maps
+from sil_cli.models.engines.onnx_graph import widen_narrow_maps
 
 
 def convolution(height: int, width: int, *, kernel: int = 3, stride: int = 2) -> onnx.ModelProto:

@@ -1,28 +1,39 @@
-"""Exporting an embedder as ONNX, its preprocessing inside: uint8 pixels in, unit rows out, any batch size."""
+"""An embedder as an ONNX file, preprocessing inside: uint8 pixels in, unit rows out, any batch size; also in int8."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import sys
+import tempfile
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import onnx
 import torch
 from torch import Tensor, nn
 
 from sil_cli.errors import ModelError
 from sil_cli.files import one_line
-from sil_cli.models.narrow_maps import widen_narrow_maps
+from sil_cli.models.engines.onnx_graph import widen_narrow_maps, without_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from sil_cli.models.embedder import Embedder
 
 OPSET = 20
 INPUT, OUTPUT = "pixels", "embeddings"
+
+QUANTISED = ["Conv", "Relu", "MaxPool", "Add"]
+"""All of the backbone. Preprocessing, pooling, the neck and the unit length stay in float32: they cost next to
+nothing, and the embedding's own values must not be rounded to 256 levels."""
+
+CALIBRATION_BATCH = 8
 
 
 class _FromPixels(nn.Module):
@@ -54,7 +65,7 @@ def export_onnx(embedder: Embedder) -> bytes:
     size = embedder.architecture
     example = torch.zeros(2, size.height, size.width, 3, dtype=torch.uint8)  # one image would fix the batch size
     try:
-        with torch.inference_mode(mode=False), quiet_exporter():
+        with torch.inference_mode(mode=False), _quiet():
             program = torch.onnx.export(
                 _FromPixels(embedder).eval(),
                 (example,),
@@ -69,7 +80,7 @@ def export_onnx(embedder: Embedder) -> bytes:
                 raise RuntimeError("the exporter gave nothing")
             if program.model_proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value:
                 raise RuntimeError("the exporter fixed the number of images")
-            content: bytes = widen_narrow_maps(without_remarks(program.model_proto)).SerializeToString()
+            content: bytes = widen_narrow_maps(without_metadata(program.model_proto)).SerializeToString()
     except Exception as error:  # whatever this pair of torch and onnxscript stumbles over
         raise ModelError(
             f"The model can't be exported: {type(error).__name__}: {one_line(error)[:200]}.",
@@ -78,19 +89,54 @@ def export_onnx(embedder: Embedder) -> bytes:
     return content
 
 
-def without_remarks(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without the remarks (such as source paths) that exporters leave; changed in place."""
-    graph = model.graph
-    del model.metadata_props[:]
-    del graph.metadata_props[:]
-    for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        del part.metadata_props[:]
-        part.ClearField("doc_string")
-    return model
+def quantize(graph: bytes, crops: NDArray[np.uint8]) -> bytes:
+    """Quantise weights (int8, per output channel) and activations (uint8, per tensor, ranges from the crops).
+
+    Args:
+        graph: A float32 ONNX file's content.
+        crops: uint8 (N, height, width, 3); a hundred or so, like those that it will see.
+
+    Returns:
+        The quantised ONNX file's content, in QDQ form.
+
+    Raises:
+        ModelError: The quantiser failed.
+    """
+    from onnxruntime import quantization
+
+    class Crops(quantization.CalibrationDataReader):  # type: ignore[misc]  # its module has no types
+        def __init__(self) -> None:
+            self._starts = iter(range(0, len(crops), CALIBRATION_BATCH))
+
+        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+            start = next(self._starts, None)
+            return None if start is None else {INPUT: crops[start : start + CALIBRATION_BATCH]}
+
+    with tempfile.TemporaryDirectory(prefix="sil-quantise-") as folder:
+        before, after = Path(folder, "float32.onnx"), Path(folder, "int8.onnx")
+        before.write_bytes(graph)
+        try:
+            with _quiet(), contextlib.redirect_stdout(io.StringIO()):  # it prints how many tensors it looks at
+                quantization.quantize_static(
+                    before,
+                    after,
+                    Crops(),
+                    quant_format=quantization.QuantFormat.QDQ,
+                    op_types_to_quantize=QUANTISED,
+                    per_channel=True,
+                    activation_type=quantization.QuantType.QUInt8,
+                    weight_type=quantization.QuantType.QInt8,
+                    calibrate_method=quantization.CalibrationMethod.MinMax,
+                )
+        except Exception as error:  # it has no base class for what it raises
+            raise ModelError(
+                f"The model can't be quantised: {one_line(error)[:200]}.", "Export it without --int8."
+            ) from error
+        return after.read_bytes()
 
 
 @contextlib.contextmanager
-def quiet_exporter() -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     """Send what exporting and quantising print to stderr; what they say to developers is not for our users."""
     heard = logging.root.manager.disable
     logging.disable(logging.WARNING)

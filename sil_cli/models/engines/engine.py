@@ -8,16 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-import numpy as np
-
-from sil_cli.errors import ModelError, UsageError
+from sil_cli.errors import UsageError
 from sil_cli.runtime import cpu_count
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
-
-EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
-PrecisionName = Literal["auto", "float32", "bfloat16"]
 
 SAME_MODEL = 0.9999
 """From this smallest cosine similarity to torch's float32 embeddings on, another way to compute counts as the same
@@ -100,19 +96,3 @@ def cpu_kind() -> str:
         return f"{platform.machine()} {platform.processor()}".strip()
     flags = next((line.split(":")[1].split() for line in lines if line.lower().startswith(("flags", "features"))), [])
     return " ".join([platform.machine(), *sorted(flag for flag in set(flags) if flag.startswith(_MULTIPLYING))])
-
-
-def check_output(embeddings: NDArray[np.float32], count: int, dimension: int, name: str) -> NDArray[np.float32]:
-    """The embeddings, if they are what a model must give.
-
-    Raises:
-        ModelError: Their shape or type is another, or they are no numbers: some kernels are wrong on some CPUs.
-    """
-    if embeddings.shape != (count, dimension) or embeddings.dtype != np.float32:
-        raise ModelError(
-            f"The exported model gave {embeddings.dtype} {embeddings.shape} with {name}, not {(count, dimension)}.",
-            "Export it again with `sil export`.",
-        )
-    if not np.isfinite(embeddings).all():
-        raise ModelError(f"{name} gives embeddings that are no numbers.", "Use another --engine, such as torch.")
-    return embeddings

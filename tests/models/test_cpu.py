@@ -1,19 +1,46 @@
-"""Layers that are wrong in bfloat16 are found, by name, and then computed in float32."""
+"""Layers that are wrong in bfloat16 are found, by name, and computed in float32; freed memory stays in the process."""
 
 import copy
+import resource
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from tiny_network import tiny_embedder
 
-from sil_cli.models.arithmetic import keep_wrong_layers_in_float32
+from sil_cli.models.cpu import freed_memory_kept, keep_wrong_layers_in_float32
 from sil_cli.models.embedder import Embedder
+from sil_cli.models.engines.torch_engine import make_torch_engine
 from sil_cli.models.precision import autocast
 from sil_cli.models.record import Architecture
-from sil_cli.models.torch_engine import make_torch_engine
 
 CPU = torch.device("cpu")
+MAPS = 48 * 2**20  # bytes: above the size from which malloc returns each block to the system
+
+FAULTS = """
+import resource, torch
+from sil_cli.models.cpu import freed_memory_kept
+
+def faults() -> int:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.empty({maps}, dtype=torch.uint8).fill_(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+def resident() -> int:
+    with open("/proc/self/statm") as told:
+        return int(told.read().split()[1])
+
+usual = faults()
+with freed_memory_kept(torch.device("cpu")):
+    for _ in range(4):  # what is left between blocks must come to fit first
+        faults()
+    kept = faults()
+    held = resident()
+print(usual, kept, held - resident())
+"""
 
 
 class BrokenForward(torch.nn.Conv2d):
@@ -90,3 +117,31 @@ def test_a_resnet_in_bfloat16_is_near_float32_on_this_machine(height: int, width
     with torch.no_grad(), autocast(CPU, torch.bfloat16):
         found = embedder(images)
     assert (found * exact).sum(dim=1).min() > 0.999
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
+def test_pages_are_asked_for_once_and_given_back_at_the_end() -> None:
+    code = FAULTS.format(maps=MAPS)
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    usual, kept, given_back = map(int, told.stdout.split())
+    pages = MAPS // resource.getpagesize()
+    assert usual > 5 * pages // 2, "malloc keeps blocks of this size here, so that this test shows nothing"
+    assert kept < 5 * pages // 50
+    assert given_back > 9 * pages // 10
+
+
+def test_where_there_is_no_glibc_nothing_happens(monkeypatch) -> None:
+    for platform in ("darwin", "win32"):
+        monkeypatch.setattr("sil_cli.models.cpu.sys.platform", platform)
+        with freed_memory_kept(CPU):
+            pass
+    monkeypatch.undo()
+    monkeypatch.setattr("sil_cli.models.cpu.ctypes.CDLL", lambda _: object())  # another C library
+    with freed_memory_kept(CPU):
+        pass
+
+
+def test_a_gpus_memory_is_torchs_own_business(monkeypatch) -> None:
+    monkeypatch.setattr("sil_cli.models.cpu.ctypes.CDLL", None)
+    with freed_memory_kept(torch.device("meta")):
+        pass

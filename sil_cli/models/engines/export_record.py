@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sil_cli.errors import ModelError
 from sil_cli.files import one_line, read_bytes, read_json, sha256_of_bytes
-from sil_cli.models.engine import SAME_MODEL, cpu_kind
+from sil_cli.models.engines.engine import SAME_MODEL, cpu_kind
 from sil_cli.models.record import ModelRecord
 
 ExportPrecision = Literal["float32", "int8"]
@@ -38,11 +38,11 @@ class Agreement(BaseModel):
 OPENVINO_BFLOAT16 = "openvino bfloat16"
 
 FAILED = Agreement(min=-1.0, mean=-1.0)
-"""Of an engine that gave no embeddings, or some that are no numbers."""
+"""Of an engine that failed, or gave NaN or infinite embeddings."""
 
 
-class Float32Front(BaseModel):
-    """The beginning of a network, which OpenVINO computes in float32 where all after it is bfloat16.
+class Float32Prefix(BaseModel):
+    """The beginning of a network, which OpenVINO computes in float32 while all that follows is bfloat16.
 
     Attributes:
         until: The tensor that ends it, by its name in the ONNX file.
@@ -55,9 +55,9 @@ class Float32Front(BaseModel):
     share: float = Field(ge=0, le=1)
 
 
-def described(how: str, front: Float32Front | None) -> str:
+def described(how: str, prefix: Float32Prefix | None) -> str:
     """A way to compute an export, for people: OpenVINO's bfloat16 with what it leaves in float32."""
-    return f"{how} ({front.share:.0%} of it float32)" if front and how == OPENVINO_BFLOAT16 else how
+    return f"{how} ({prefix.share:.0%} of it float32)" if prefix and how == OPENVINO_BFLOAT16 else how
 
 
 class ExportRecord(BaseModel):
@@ -72,7 +72,7 @@ class ExportRecord(BaseModel):
         crops: How many crops the agreement was measured on.
         measured_on: Which, in words.
         agreement: By engine and precision ("openvino bfloat16"), measured on the exporting machine.
-        float32_front: What OpenVINO's bfloat16 leaves in float32, so that it agrees; None for nothing.
+        float32_front: The prefix that OpenVINO's bfloat16 leaves in float32, so that it agrees; None for none.
         cpu: That machine's `cpu_kind`.
         versions: Of the packages that made the file.
     """
@@ -89,7 +89,7 @@ class ExportRecord(BaseModel):
     crops: int = Field(ge=1)
     measured_on: str
     agreement: dict[str, Agreement]
-    float32_front: Float32Front | None = None
+    float32_front: Float32Prefix | None = None
     cpu: str = ""
     versions: dict[str, str]
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from export_records import export_record
 
-import sil_cli.models.agreement as workflow
+import sil_cli.models.engines.agreement as workflow
 from sil_cli.errors import ModelError
 from sil_cli.models.embedder import Embedder
-from sil_cli.models.export import export_onnx
-from sil_cli.models.graph_cuts import waists
-from sil_cli.models.onnx_engine import OnnxRuntimeEngine
+from sil_cli.models.engines.exported_engine import OnnxRuntimeEngine
+from sil_cli.models.engines.onnx_export import export_onnx
+from sil_cli.models.engines.onnx_graph import find_prefixes
 from sil_cli.models.record import Architecture
 from sil_cli.runtime import SilentReporter
 
@@ -56,8 +56,8 @@ def made(monkeypatch) -> list[float]:
             across /= np.linalg.norm(across, axis=1, keepdims=True)
             return np.float32(np.cos(self.angle)) * rows + np.float32(np.sin(self.angle)) * across
 
-    monkeypatch.setattr("sil_cli.models.openvino_engine.OpenVinoEngine", Rounding)
-    monkeypatch.setattr("sil_cli.models.openvino_engine.openvino_multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr("sil_cli.models.engines.exported_engine.OpenVinoEngine", Rounding)
+    monkeypatch.setattr("sil_cli.models.engines.exported_engine.openvino_multiplies_bfloat16", lambda: True)
     monkeypatch.setattr("sil_cli.models.precision.wants_bfloat16", lambda *_: False)
     return shares
 
@@ -71,10 +71,10 @@ LOSS = angle_of(0.9999)
 
 
 @pytest.mark.parametrize("needed", [0.01, 0.1, 0.2, 0.26, 0.4, 0.44])
-def test_the_shortest_front_that_agrees_is_found(embedder, graph, pixels, made, monkeypatch, needed) -> None:
+def test_the_shortest_prefix_that_agrees_is_found(embedder, graph, pixels, made, monkeypatch, needed) -> None:
     monkeypatch.setattr(f"{__name__}.LOSS", angle_of(0.9999) / (1 - needed))
     record = workflow.with_agreement(export_record(ARCHITECTURE), embedder, graph, pixels, SilentReporter())
-    shares = [waist.share for waist in waists(onnx.load_from_string(graph)) if 0 < waist.share <= 0.5]
+    shares = [prefix.share for prefix in find_prefixes(onnx.load_from_string(graph)) if 0 < prefix.share <= 0.5]
     assert record.float32_front is not None
     assert record.float32_front.share == min(share for share in shares if share >= needed)
     assert record.agreement[HOW].min >= 0.9999
@@ -91,17 +91,17 @@ def test_where_the_longest_is_not_enough_no_other_is_tried(embedder, graph, pixe
     assert record.agreement[HOW].min == pytest.approx(0.99, abs=1e-6)  # of the whole in bfloat16
     assert not record.agrees(HOW)
     assert len(made) == 2
-    assert made[1] <= workflow.LONGEST_FRONT
+    assert made[1] <= workflow.LONGEST_PREFIX
 
 
-def test_what_agrees_needs_no_front(embedder, graph, pixels, made, monkeypatch) -> None:
+def test_what_agrees_needs_no_prefix(embedder, graph, pixels, made, monkeypatch) -> None:
     monkeypatch.setattr(f"{__name__}.LOSS", angle_of(0.99995))
     record = workflow.with_agreement(export_record(ARCHITECTURE), embedder, graph, pixels, SilentReporter())
     assert record.float32_front is None
     assert made == [0.0]
 
 
-def test_a_front_that_fails_is_told(embedder, graph, pixels, made, monkeypatch) -> None:
+def test_a_prefix_that_fails_is_told(embedder, graph, pixels, made, monkeypatch) -> None:
     monkeypatch.setattr(f"{__name__}.LOSS", angle_of(0.999))
 
     class Told(SilentReporter):
