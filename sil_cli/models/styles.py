@@ -25,8 +25,8 @@ from sil_cli.models.precision import to_device, widened
 if TYPE_CHECKING:
     from torch import Tensor
 
-StyleName = Literal["none", "mixstyle", "dsu", "efdmix", "dir-mixstyle", "batch-style", "dbs", "ubs"]
-Covariance = Literal["full", "diagonal"]
+    from sil_cli.settings import StyleSettings
+    from sil_cli.settings.fields import StyleName
 
 STATISTICS_EPSILON = 1e-6
 """Added to the variance, so that a constant channel divides by 1e-3 and not by zero."""
@@ -196,7 +196,7 @@ class GaussianBatchStyle(StatisticsStyle):
         covariance: `full` (the paper's), or `diagonal`: channels independent.
     """
 
-    covariance: Covariance = "full"
+    covariance: Literal["full", "diagonal"] = "full"
 
     def draw(self, own: Statistics, rng: np.random.Generator) -> Statistics:
         """Normal draws for both statistics, independent of each other."""
@@ -291,34 +291,23 @@ class OccasionalStyle:
         return self.style.apply(features, rng, part) if rng.random() < self.probability else features
 
 
-def make_style(
-    name: StyleName,
-    *,
-    alpha: float,
-    rho: float,
-    samples: int,
-    concentration: float,
-    mix: float | Literal["random"],
-    covariance: Covariance,
-    clamp: bool,
-    probability: float,
-) -> Style:
-    """The style called `name`, with its part of the parameters."""
-    dirichlet, batch = DirichletStyle(samples, concentration), GaussianBatchStyle(covariance)
+def make_style(settings: StyleSettings) -> Style:
+    """The style that the settings name, with its part of their parameters."""
+    dirichlet, batch = DirichletStyle(settings.samples, settings.concentration), GaussianBatchStyle(settings.covariance)
     styles: dict[StyleName, Style] = {
         "none": OwnStyle(),
-        "mixstyle": MixStyle(alpha),
+        "mixstyle": MixStyle(settings.alpha),
         "dsu": UncertainStyle(),
-        "efdmix": ExactMixStyle(alpha),
+        "efdmix": ExactMixStyle(settings.alpha),
         "dir-mixstyle": dirichlet,
         "batch-style": batch,
-        "dbs": DirichletBatchStyle(dirichlet, batch, mix),
-        "ubs": UniformBatchStyle(rho),
+        "dbs": DirichletBatchStyle(dirichlet, batch, settings.mix),
+        "ubs": UniformBatchStyle(settings.rho),
     }
-    style = styles[name]
-    if clamp and isinstance(style, StatisticsStyle):
+    style = styles[settings.name]
+    if settings.clamp and isinstance(style, StatisticsStyle):
         style = ClampedStyle(style)
-    return style if probability >= 1.0 else OccasionalStyle(style, probability)
+    return style if settings.probability >= 1.0 else OccasionalStyle(style, settings.probability)
 
 
 def _pairs(like: Tensor, alpha: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -292,7 +292,7 @@ def _method(
     settings: Settings, embedder: Embedder, sources: Sequence[Source], device: torch.device, *, fresh: bool
 ) -> Method:
     train = settings.train
-    style = make_style(**settings.style.model_dump(exclude={"passes", "after_stages"}))
+    style = make_style(settings.style)
     if train.method == "supervised":
         return _supervised(settings, embedder, sources, style, device)
     options = StepOptions(

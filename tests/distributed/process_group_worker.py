@@ -13,6 +13,7 @@ from sil_cli.data.manifest import ImageRecord
 from sil_cli.distributed.process_group import ConnectedRanks, Ranks
 from sil_cli.models.styles import OccasionalStyle, make_style
 from sil_cli.runtime import SilentReporter, StopRequest
+from sil_cli.settings import StyleSettings
 from sil_cli.training.interleaved import Interleaved
 from sil_cli.training.loop import LoopOptions, Training
 from sil_cli.training.sources import make_source
@@ -35,7 +36,6 @@ OPTIONS = LoopOptions(
     batch_norm="synchronised",
 )
 STYLES = ("none", "mixstyle", "dsu", "efdmix", "dir-mixstyle", "batch-style", "dbs", "ubs")
-PARAMETERS = {"alpha": 0.1, "rho": 3.0, "samples": 2, "concentration": 0.1, "mix": "random", "covariance": "full"}
 VARIATIONS: dict[str, dict] = {
     **{f"style {name}": {"style": name} for name in STYLES if name != "efdmix"},
     # Sorting is not continuous: in black borders values are equal but for the last digit, and swap places with it.
@@ -61,7 +61,7 @@ def make_training(ranks: Ranks, style: str, method: str = "interleaved", **more)
     options = LoopOptions(**vars(OPTIONS) | more)
     sources = list(make_sources(0.2 if options.select_held_out else 0.0))
     embedder = tiny_embedder().double()
-    drawn = make_style(style, **PARAMETERS, clamp=False, probability=1.0)
+    drawn = make_style(StyleSettings(name=style, mix="random"))
     if probability < 1.0:
         drawn = OccasionalStyle(drawn, probability)
     if method == "supervised":

@@ -23,9 +23,8 @@ from sil_cli.models.styles import (
     feature_statistics,
     make_style,
 )
+from sil_cli.settings import StyleSettings
 
-DEFAULTS = {"alpha": 0.1, "rho": 3.0, "samples": 2, "concentration": 0.1, "mix": 0.9, "covariance": "full"}
-DEFAULTS |= {"clamp": False, "probability": 1.0}
 NAMES = ("none", "mixstyle", "dsu", "efdmix", "dir-mixstyle", "batch-style", "dbs", "ubs")
 VARIANTS = [(name, {}) for name in NAMES]
 VARIANTS += [
@@ -41,7 +40,7 @@ every_style = pytest.mark.parametrize(
 
 
 def styled(maps: torch.Tensor, name: str, parameters: dict, seed: int = 3) -> torch.Tensor:
-    return make_style(name, **DEFAULTS | parameters).apply(maps, np.random.default_rng(seed))
+    return make_style(StyleSettings(name=name, **parameters)).apply(maps, np.random.default_rng(seed))
 
 
 def content(maps: torch.Tensor) -> torch.Tensor:
@@ -93,7 +92,7 @@ def test_the_content_stays(name: str, parameters: dict) -> None:
     if name == "efdmix":  # of each channel the order of its values
         assert torch.equal(after.flatten(2).argsort(dim=2), maps.flatten(2).argsort(dim=2))
         return
-    style = make_style(name, **DEFAULTS | parameters)
+    style = make_style(StyleSettings(name=name, **parameters))
     own = feature_statistics(maps)
     gamma = style.draw(own, np.random.default_rng(3)).std if isinstance(style, StatisticsStyle) else own.std
     kept = gamma.abs() > 1e-3
@@ -149,9 +148,9 @@ def test_a_model_in_eval_mode_has_no_style() -> None:
 
 def test_probability_is_the_share_of_batches() -> None:
     maps = features()
-    never = make_style("ubs", **DEFAULTS | {"probability": 0.0})
+    never = make_style(StyleSettings(name="ubs", probability=0.0))
     assert all(never.apply(maps, np.random.default_rng(seed)) is maps for seed in range(50))
-    half, rng = make_style("ubs", **DEFAULTS | {"probability": 0.5}), np.random.default_rng(0)
+    half, rng = make_style(StyleSettings(name="ubs", probability=0.5)), np.random.default_rng(0)
     count = 2000
     stylised = sum(half.apply(maps, rng) is not maps for _ in range(count))
     assert abs(stylised / count - 0.5) < 4 * 0.5 / np.sqrt(count)
@@ -305,7 +304,6 @@ def test_dbs_is_the_weighted_sum_of_its_parts() -> None:
 
 def test_styles_are_made_by_name_with_their_parameters() -> None:
     values = {"alpha": 0.7, "rho": 2.0, "samples": 4, "concentration": 0.2, "mix": 0.5, "covariance": "diagonal"}
-    values |= {"clamp": False, "probability": 1.0}
     dirichlet, batch = DirichletStyle(4, 0.2), GaussianBatchStyle("diagonal")
     expected = {
         "none": OwnStyle,
@@ -317,11 +315,11 @@ def test_styles_are_made_by_name_with_their_parameters() -> None:
         "dbs": DirichletBatchStyle(dirichlet, batch, 0.5),
         "ubs": UniformBatchStyle(2.0),
     }
-    assert isinstance(make_style("none", **values), expected.pop("none"))
+    assert isinstance(make_style(StyleSettings(name="none", **values)), expected.pop("none"))
     assert tuple(expected) == NAMES[1:]
     for name, style in expected.items():
-        assert make_style(name, **values) == style
-    assert make_style("ubs", **values | {"clamp": True}) == ClampedStyle(UniformBatchStyle(2.0))
-    assert make_style("efdmix", **values | {"clamp": True}) == ExactMixStyle(0.7)
-    occasional = make_style("ubs", **values | {"clamp": True, "probability": 0.3})
+        assert make_style(StyleSettings(name=name, **values)) == style
+    assert make_style(StyleSettings(name="ubs", clamp=True, **values)) == ClampedStyle(UniformBatchStyle(2.0))
+    assert make_style(StyleSettings(name="efdmix", clamp=True, **values)) == ExactMixStyle(0.7)
+    occasional = make_style(StyleSettings(name="ubs", clamp=True, probability=0.3, **values))
     assert occasional == OccasionalStyle(ClampedStyle(UniformBatchStyle(2.0)), 0.3)

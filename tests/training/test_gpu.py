@@ -15,9 +15,11 @@ from sil_cli.errors import InterruptedWorkError
 from sil_cli.models.compiled import compile_backbone, obstacle_to_compiling
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.record import Architecture
-from sil_cli.models.styles import StyleName, UniformBatchStyle, make_style
+from sil_cli.models.styles import UniformBatchStyle, make_style
 from sil_cli.runs.checkpoint import load_checkpoint
 from sil_cli.runtime import SilentReporter
+from sil_cli.settings import StyleSettings
+from sil_cli.settings.fields import StyleName
 from sil_cli.training.interleaved import Interleaved
 from sil_cli.training.loop import Training
 from sil_cli.training.optimizer_step import Descent
@@ -70,9 +72,7 @@ def adam(*modules: nn.Module) -> torch.optim.Optimizer:
 @pytest.mark.parametrize("half", [None, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("name", get_args(StyleName))
 def test_the_step_waits_for_nothing(name: StyleName, half: torch.dtype | None) -> None:
-    style = make_style(
-        name, alpha=0.1, rho=3.0, samples=2, concentration=0.1, mix=0.9, covariance="full", clamp=True, probability=1.0
-    )
+    style = make_style(StyleSettings(name=name, clamp=True))
     model, kept, given = embedder(CUDA), memories(CUDA), batches(0, CUDA)
     descent, options = Descent(adam(model), half=half), StepOptions(half=half, style_in="both")
     interleaved_step(model, kept, given, style, descent, options, np.random.default_rng(0))

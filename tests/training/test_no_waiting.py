@@ -12,7 +12,9 @@ import pytest
 import torch
 from tiny_network import DIMENSION, tiny_embedder
 
-from sil_cli.models.styles import StyleName, make_style
+from sil_cli.models.styles import make_style
+from sil_cli.settings import StyleSettings
+from sil_cli.settings.fields import StyleName
 from sil_cli.training.optimizer_step import Descent
 from sil_cli.training.prototype_memory import PrototypeMemory
 from sil_cli.training.step import Batch, StepOptions, interleaved_step
@@ -31,9 +33,7 @@ def batch() -> Batch:
 
 
 def style(name: StyleName):
-    return make_style(
-        name, alpha=0.1, rho=3.0, samples=2, concentration=0.1, mix=0.9, covariance="full", clamp=True, probability=1.0
-    )
+    return make_style(StyleSettings(name=name, clamp=True))
 
 
 def adam(*modules: torch.nn.Module) -> torch.optim.Optimizer:

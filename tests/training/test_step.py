@@ -11,6 +11,7 @@ from tiny_network import tiny_embedder
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.record import Architecture
 from sil_cli.models.styles import OwnStyle, UniformBatchStyle, make_style
+from sil_cli.settings import StyleSettings
 from sil_cli.training.optimizer_step import Descent
 from sil_cli.training.prototype_memory import PrototypeMemory
 from sil_cli.training.step import Batch, StepOptions, interleaved_step
@@ -81,8 +82,7 @@ def second_pass_by_hand(embedder, batches, style, stages, rng) -> list[tuple[tor
 
 def replay(name: str, more: dict, options: StepOptions, ours: Embedder, hand: Embedder) -> None:
     """Train twice for three iterations, by the program and by hand, and compare after each."""
-    parameters = {"alpha": 0.1, "rho": 3.0, "samples": 2, "concentration": 0.1, "mix": 0.9, "covariance": "full"}
-    style = make_style(name, **parameters | {"clamp": False, "probability": 1.0} | more)
+    style = make_style(StyleSettings(name=name, **more))
     prototypes = make_prototypes(hand.neck.num_features)
     memories = [PrototypeMemory(rows.clone()) for rows in prototypes]
     optimizer = torch.optim.Adam([p for p in ours.parameters() if p.requires_grad], lr=RATE, weight_decay=DECAY)
