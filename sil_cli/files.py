@@ -266,6 +266,30 @@ def open_file(path: Path) -> BufferedReader:
     return path.open("rb")
 
 
+def open_no_link(path: Path, flags: int) -> int:
+    """Open a plain file by a name that we choose in a folder which may be a stranger's; returns the descriptor.
+
+    A link is not followed, not even one that leads nowhere, and a pipe doesn't block.
+
+    Args:
+        path: The file.
+        flags: Of `os.open`; a file that O_CREAT makes is readable by everyone, as the umask lets it.
+
+    Raises:
+        OSError: It can't be opened, or is a link, a pipe, a folder or a device.
+    """
+    try:
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, "a link, where a plain file belongs", str(path)) from error
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a file", str(path))
+    return handle
+
+
 def sha256_of_file(path: Path) -> str:
     """The SHA-256 of a file's content as 64 hexadecimal digits.
 
