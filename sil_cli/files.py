@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import shutil
 import stat
 import tempfile
@@ -144,7 +145,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def copy_file(source: Path, target: Path) -> None:
     """Replace `target` by the content of `source`, whole or not at all; a full disk is that of the target."""
-    with open_file(source) as content, writing(target) as stream:
+    with open_file(source) as content, replacing(target) as stream:
         shutil.copyfileobj(content, stream)
 
 
@@ -288,6 +289,35 @@ def open_no_link(path: Path, flags: int) -> int:
         os.close(handle)
         raise OSError(errno.EINVAL, "not a file", str(path))
     return handle
+
+
+def make_own_folder(within: Path, *names: str) -> Path:
+    """Make a folder of ours below one that may be a stranger's, and return it.
+
+    Raises:
+        OSError: It can't be made.
+        SilError: It, or a folder on the way to it, is a link.
+    """
+    folder = within.joinpath(*names)
+    refuse_links(folder, within=within)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def refuse_links(path: Path, *, within: Path) -> None:
+    """Refuse a place of ours that is a link, or that a link leads to, whatever becomes of the folders above `within`.
+
+    Raises:
+        SilError: It is one.
+    """
+    below = path.relative_to(within).parts
+    for length in range(1, len(below) + 1):
+        step = within.joinpath(*below[:length])
+        if step.is_symlink():
+            raise SilError(
+                f"{step} is a link: what is written there would land elsewhere.",
+                f"See who put it there, and delete it (`rm {shlex.quote(str(step))}`), or name another place.",
+            )
 
 
 def sha256_of_file(path: Path) -> str:
