@@ -13,7 +13,7 @@ from sil_cli.workflows.gallery_results import LostEntry, RebuildResult
 from sil_cli.workflows.index import keep_calibration, require_finished
 from sil_cli.workflows.ingest.run import COMMIT_IMAGES
 from sil_cli.workflows.locate import model_folder
-from sil_cli.workflows.storage import gallery_store
+from sil_cli.workflows.storage import gallery_store_to_write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,7 @@ def rebuild_gallery(settings: Settings, reporter: Reporter, *, drop_missing: boo
         InterruptedWorkError: Ctrl-C; the same command goes on where it stopped.
         SilError: There is no gallery or no model, or the gallery is being written.
     """
-    store = gallery_store(settings)
+    store = gallery_store_to_write(settings)
     model = model_folder(settings.gallery.model, settings.train.runs)
     with store.open() as gallery:
         count, known = len(gallery), _some_images(gallery)

@@ -23,7 +23,7 @@ from sil_cli.workflows.ingest.run import IndexRun
 from sil_cli.workflows.ingest.sources import STREAM, Source, SourceReader
 from sil_cli.workflows.locate import model_folder, target_folder
 from sil_cli.workflows.results import IndexResult
-from sil_cli.workflows.storage import gallery_store, tell_set_aside
+from sil_cli.workflows.storage import gallery_store_to_write, tell_set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -75,7 +75,7 @@ def index_gallery(settings: Settings, reporter: Reporter, helpers: Helpers | Non
     fixed, stream = _read(wanted, reader, reporter)
     _check_words(settings, reader, fixed, bool(stream))
     model = model_folder(settings.gallery.model, settings.train.runs)
-    store = gallery_store(settings)
+    store = gallery_store_to_write(settings)
     folder = store.folder
     known = [(image.file, image.box) for source in fixed for image in source.images]
     if settings.gallery.export and not _belongs_to_another(folder, model):
