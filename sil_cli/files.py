@@ -64,19 +64,24 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[BinaryIO]:
+def writing(path: Path, *, users_own: bool = True) -> Iterator[BinaryIO]:
     """Open what a user named for output, as `replacing` does where it can be replaced.
 
     A link stays: what it leads to is replaced. A pipe, a terminal or /dev/null can't be replaced, nor can /dev/stdout
     and its like: they are written straight.
 
+    Args:
+        path: The file.
+        users_own: The user named it. If not, as for a default name, this is `replacing`: a link or a pipe that stands
+            there may be a stranger's, and gives way.
+
     Raises:
         OSError: The folder can't be written, the disk is full, or `path` is a folder; nothing is left behind.
         SilError: `path` is something that is neither replaced nor written straight, or a pipe that nobody reads on.
     """
-    straight = _open_straight(path)
+    straight = _open_straight(path) if users_own else None
     if straight is None:
-        with replacing(Path(os.path.realpath(path))) as stream:
+        with replacing(Path(os.path.realpath(path)) if users_own else path) as stream:
             yield stream
         return
     try:

@@ -68,7 +68,7 @@ class Settings(BaseModel):
         return key in self._users_own
 
     def with_users_own(self, keys: Iterable[str]) -> Self:
-        """The same settings, of which the user named these."""
+        """The same settings, of which the user named these too, or the program chose them itself."""
         changed = self.model_copy()
-        changed._users_own = frozenset(keys)
+        changed._users_own = self._users_own.union(keys)
         return changed

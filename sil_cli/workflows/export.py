@@ -22,6 +22,7 @@ from sil_cli.models.export_record import (
     read_export,
 )
 from sil_cli.models.record import RECORD_FILE, ModelRecord, read_record
+from sil_cli.settings import refuse_outside
 from sil_cli.workflows.agreement import with_agreement
 from sil_cli.workflows.export_crops import Crops, crops_of, drawn_crops, given_crops
 from sil_cli.workflows.export_results import ExportResult
@@ -49,6 +50,8 @@ def export(settings: Settings, reporter: Reporter) -> ExportResult:
     """
     require_tools()
     wanted = settings.export
+    if wanted.out is None:
+        refuse_outside(settings, "export.model")
     folder = model_folder(wanted.model, settings.train.runs)
     precision: ExportPrecision = "int8" if wanted.int8 else "float32"
     if wanted.int8 and wanted.calibrate_on is None:

@@ -14,6 +14,7 @@ from sil_cli.data.readers.common import check_root
 from sil_cli.data.readers.recognise import recognise_all
 from sil_cli.data.synthetic.generate import domain_names
 from sil_cli.errors import DataError, UsageError, did_you_mean
+from sil_cli.settings import refuse_outside
 from sil_cli.workflows.counts import check_counts, count
 from sil_cli.workflows.locate import split_folder
 from sil_cli.workflows.prepare import described, prepare_data
@@ -45,6 +46,7 @@ def prepare_protocol(settings: Settings, reporter: Reporter) -> PrepareResult:
         UsageError: The protocol or its ROOT is not usable, or an option is given that it pins.
         DataError: A data set is missing below ROOT, or is not the one that is pinned.
     """
+    refuse_outside(settings, "data.folder")
     name = settings.data.protocol
     if name is None:
         raise UsageError("No protocol is named.", "Say `sil prepare-data --protocol p3-market1501 ROOT`.")
