@@ -139,6 +139,10 @@ def settings_page() -> str:
         'Values of `--set` are TOML too, or else plain text: `--set "train.milestones=[10, 15]"`,',
         "`--set style.name=dbs`.",
         "",
+        "A `sil.toml` that is merely found may be a stranger's: the outputs that it names must stay in the working",
+        "folder and pass through no link, and a store that it names gets no credentials, unless the user names them:",
+        "by a flag, a variable, or `--config sil.toml` ([security.md](security.md)).",
+        "",
         f"| key | default | {' | '.join(recipes)} | meaning |",
         "|---|---|" + "---|" * (len(recipes) + 1),
     ]

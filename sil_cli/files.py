@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import shutil
 import stat
 import tempfile
@@ -63,19 +64,24 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[BinaryIO]:
+def writing(path: Path, *, users_own: bool = True) -> Iterator[BinaryIO]:
     """Open what a user named for output, as `replacing` does where it can be replaced.
 
     A link stays: what it leads to is replaced. A pipe, a terminal or /dev/null can't be replaced, nor can /dev/stdout
     and its like: they are written straight.
 
+    Args:
+        path: The file.
+        users_own: The user named it. If not, as for a default name, this is `replacing`: a link or a pipe that stands
+            there may be a stranger's, and gives way.
+
     Raises:
         OSError: The folder can't be written, the disk is full, or `path` is a folder; nothing is left behind.
         SilError: `path` is something that is neither replaced nor written straight, or a pipe that nobody reads on.
     """
-    straight = _open_straight(path)
+    straight = _open_straight(path) if users_own else None
     if straight is None:
-        with replacing(Path(os.path.realpath(path))) as stream:
+        with replacing(Path(os.path.realpath(path)) if users_own else path) as stream:
             yield stream
         return
     try:
@@ -144,7 +150,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def copy_file(source: Path, target: Path) -> None:
     """Replace `target` by the content of `source`, whole or not at all; a full disk is that of the target."""
-    with open_file(source) as content, writing(target) as stream:
+    with open_file(source) as content, replacing(target) as stream:
         shutil.copyfileobj(content, stream)
 
 
@@ -264,6 +270,59 @@ def open_file(path: Path) -> BufferedReader:
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "not a file", str(path))
     return path.open("rb")
+
+
+def open_no_link(path: Path, flags: int) -> int:
+    """Open a plain file by a name that we choose in a folder which may be a stranger's; returns the descriptor.
+
+    A link is not followed, not even one that leads nowhere, and a pipe doesn't block.
+
+    Args:
+        path: The file.
+        flags: Of `os.open`; a file that O_CREAT makes is readable by everyone, as the umask lets it.
+
+    Raises:
+        OSError: It can't be opened, or is a link, a pipe, a folder or a device.
+    """
+    try:
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, "a link, where a plain file belongs", str(path)) from error
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a file", str(path))
+    return handle
+
+
+def make_own_folder(within: Path, *names: str) -> Path:
+    """Make a folder of ours below one that may be a stranger's, and return it.
+
+    Raises:
+        OSError: It can't be made.
+        SilError: It, or a folder on the way to it, is a link.
+    """
+    folder = within.joinpath(*names)
+    refuse_links(folder, within=within)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def refuse_links(path: Path, *, within: Path) -> None:
+    """Refuse a place of ours that is a link, or that a link leads to, whatever becomes of the folders above `within`.
+
+    Raises:
+        SilError: It is one.
+    """
+    below = path.relative_to(within).parts
+    for length in range(1, len(below) + 1):
+        step = within.joinpath(*below[:length])
+        if step.is_symlink():
+            raise SilError(
+                f"{step} is a link: what is written there would land elsewhere.",
+                f"See who put it there, and delete it (`rm {shlex.quote(str(step))}`), or name another place.",
+            )
 
 
 def sha256_of_file(path: Path) -> str:

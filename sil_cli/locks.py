@@ -6,12 +6,13 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import socket
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sil_cli.errors import SilError
-from sil_cli.files import one_line
+from sil_cli.files import one_line, open_no_link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,8 @@ LOCK_FILE = "writer.lock"
 def writer_lock(folder: Path, *, while_held: str, elsewhere: str) -> Iterator[None]:
     """Hold a folder's writer lock for the length of the block.
 
-    The file stays when the block ends: deleting it would let two writers hold locks on two files of one name.
+    The file stays when the block ends: deleting it would let two writers hold locks on two files of one name. It must
+    be a plain file: through a link in a stranger's folder, the holder's name would be written over what it leads to.
 
     Args:
         folder: What is written to.
@@ -32,12 +34,18 @@ def writer_lock(folder: Path, *, while_held: str, elsewhere: str) -> Iterator[No
         elsewhere: What to do when the folder can't be written.
 
     Raises:
-        SilError: Someone else holds it (the message says who), or the folder can't be written.
+        SilError: Someone else holds it (the message says who), the folder can't be written, or a link or something
+            else that is no file stands in the lock's place.
     """
     path = folder / LOCK_FILE
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        handle = open_no_link(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
+        if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+            raise SilError(
+                f"{path} is not a plain file, as a lock must be: a link there would let another file be overwritten.",
+                f"See who put it there, delete it (`rm {shlex.quote(str(path))}`), and run the same again.",
+            ) from error
         raise SilError(f"{folder} can't be written: {one_line(error)}.", elsewhere) from error
     try:
         try:

@@ -134,7 +134,8 @@ def _run(job: Job, flags: dict[str, Any], config: Path | None, settings: Setting
     known = _known(job.run / SCORES_FILE, key)
     if known is not None:
         return known
-    model = settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update={"model": job.run})})
+    changed = settings.evaluate.model_copy(update={"model": job.run})
+    model = settings.model_copy(update={"evaluate": changed}).with_users_own(["evaluate.model"])
     targets = [score_target(model, data / target, reporter) for target in job.protocol.targets]
     scores = RunScores(method=job.method, case=job.case, seed=job.seed, run=job.run, key=key, targets=targets)
     write_json(job.run / SCORES_FILE, scores.model_dump(mode="json"))

@@ -23,7 +23,7 @@ import numpy as np
 from sil_cli.data.images import quiet_decoders
 from sil_cli.data.parallel import CHUNK, map_in_order
 from sil_cli.errors import DataError
-from sil_cli.files import parse_json, read_text, sync_folder, write_json, write_text
+from sil_cli.files import open_no_link, parse_json, read_text, sync_folder, write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -150,7 +150,7 @@ def block_sha256(pixels: NDArray[np.uint8]) -> str:
 @contextlib.contextmanager
 def _only_builder(work: Build, reporter: Reporter) -> Iterator[BinaryIO | None]:
     """The file of rows, locked; None when another process has finished it while this one waited."""
-    with work.file.open("a+b", buffering=0) as raw:
+    with os.fdopen(open_no_link(work.file, os.O_RDWR | os.O_APPEND | os.O_CREAT), "a+b", buffering=0) as raw:
         try:
             fcntl.flock(raw, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -159,7 +159,7 @@ def _only_builder(work: Build, reporter: Reporter) -> Iterator[BinaryIO | None]:
         if not _is_still(raw, work.file):
             yield None
             return
-        with work.file.open("r+b") as stream:
+        with os.fdopen(open_no_link(work.file, os.O_RDWR), "r+b") as stream:
             yield stream
 
 

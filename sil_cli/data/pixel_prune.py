@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import time
 from typing import TYPE_CHECKING
 
 from sil_cli.data.pixel_build import BUILDING_SUFFIX, JOURNAL_SUFFIX, remove_unfinished
-from sil_cli.files import TEMPORARY_MARK, parse_json, read_text
+from sil_cli.files import TEMPORARY_MARK, open_no_link, parse_json, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +61,7 @@ def prune(dataset: Dataset, folder: Path, *, keep: Path) -> tuple[int, int]:
 def mark_used(target: Path) -> None:
     """Note that a cache was opened just now, in the time of its `.json`."""
     with contextlib.suppress(OSError):  # it may be on a disk that can only be read
-        target.with_suffix(".json").touch()
+        os.utime(target.with_suffix(".json"), follow_symlinks=False)
 
 
 def _targets(folder: Path) -> Iterator[Path]:
@@ -104,7 +105,7 @@ def _remove_if_dead(target: Path, dataset: Dataset, *, own: bool) -> int:
     forgotten = time.time() - journal.stat().st_mtime > UNUSED_AFTER
     if not mine or not (forgotten or (own and not current)):
         return 0
-    with file.open("rb") as stream:
+    with os.fdopen(open_no_link(file, os.O_RDONLY), "rb") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -9,7 +9,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sil_cli.files import one_line
+from sil_cli.files import make_own_folder, one_line, open_no_link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,9 +38,9 @@ class RankLog:
     @contextlib.contextmanager
     def opened(self, run: Path) -> Iterator[None]:
         """Write to the run's folder until the block ends, and how it ended; what stood in the file stays."""
-        path = run / LOGS / f"rank-{self._number}.log"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as self._file:
+        path = make_own_folder(run, LOGS) / f"rank-{self._number}.log"
+        handle = open_no_link(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        with os.fdopen(handle, "a", encoding="utf-8") as self._file:
             try:
                 self._file.writelines(self._waiting)
                 self._waiting.clear()

@@ -19,7 +19,7 @@ from sil_cli.evaluation.verification import FALSE_ACCEPT_RATES, PairScores, scor
 from sil_cli.files import one_line
 from sil_cli.models.load import load
 from sil_cli.runs.run_folder import FACTS_FILE, SETTINGS_FILE, RunFacts, read_facts
-from sil_cli.settings import read_toml
+from sil_cli.settings import read_toml, refuse_outside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +39,7 @@ def calibrate(settings: Settings, reporter: Reporter) -> CalibrateResult:
     Raises:
         SilError: There is no model, nobody to calibrate on, or too few.
     """
+    refuse_outside(settings, "calibrate.model")
     folder = model_folder(settings.calibrate.model, settings.train.runs)
     facts = read_facts(folder) if (folder / FACTS_FILE).is_file() else None
     datasets = _datasets(settings.calibrate.on, folder, facts, reporter)
@@ -87,8 +88,9 @@ def calibrate_after_training(settings: Settings, run: Path, reporter: Reporter) 
         InterruptedWorkError: Ctrl-C; the run itself is finished.
     """
     wanted = settings.calibrate.model_copy(update={"model": run, "on": None})
+    changed = settings.model_copy(update={"calibrate": wanted}).with_users_own(["calibrate.model"])
     try:
-        result = calibrate(settings.model_copy(update={"calibrate": wanted}), reporter)
+        result = calibrate(changed, reporter)
     except (SilError, OSError) as error:
         reporter.note(f"No thresholds were measured: {error.what if isinstance(error, SilError) else one_line(error)}")
     except KeyboardInterrupt:

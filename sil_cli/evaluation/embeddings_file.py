@@ -77,8 +77,15 @@ def read_embeddings(path: Path, *, mapped_from: int = MAPPED_FROM) -> tuple[Embe
     return sides[0], sides[1]
 
 
-def write_embeddings(path: Path, query: EmbeddingSet, gallery: EmbeddingSet) -> None:
-    """Write both sides as `read_embeddings` reads them, embeddings in float32; whole or not at all."""
+def write_embeddings(path: Path, query: EmbeddingSet, gallery: EmbeddingSet, *, users_own: bool = True) -> None:
+    """Write both sides as `read_embeddings` reads them, embeddings in float32; whole or not at all.
+
+    Args:
+        path: The .npz file.
+        query: One side.
+        gallery: The other.
+        users_own: The user named the file (`writing`).
+    """
     arrays: dict[str, NDArray[Any]] = {VERSION_KEY: np.array(VERSION)}
     cameras_known = any(camera is not None for side in (query, gallery) for camera in side.cameras)
     for name, side in zip(SIDES, (query, gallery), strict=True):
@@ -90,7 +97,7 @@ def write_embeddings(path: Path, query: EmbeddingSet, gallery: EmbeddingSet) -> 
             arrays[f"{name}_junk"] = side.junk_flags()
         if side.keys is not None:
             arrays[f"{name}_paths"] = np.array([str(each) for each in side.keys])
-    with writing(path) as stream:
+    with writing(path, users_own=users_own) as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]  # its allow_pickle takes no array
 
 

@@ -31,11 +31,12 @@ from sil_cli.evaluation.scoring import (
     score_sides,
     write_per_query,
 )
-from sil_cli.files import read_bytes, write_json
+from sil_cli.files import read_bytes, refuse_links, write_json
 from sil_cli.models.record import WEIGHTS_FILE
 from sil_cli.output_checks import refuse_overwriting
 from sil_cli.runs.checkpoint import NAME as CHECKPOINT_NAME
 from sil_cli.runs.run_folder import FACTS_FILE, RunFacts, read_facts
+from sil_cli.settings import refuse_outside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,6 +64,8 @@ def evaluate(settings: Settings, reporter: Reporter, *, shared: SharedImages | N
     """
     if settings.evaluate.embeddings is not None:
         return _evaluate_file(settings, settings.evaluate.embeddings, reporter)
+    if settings.evaluate.out is None:
+        refuse_outside(settings, "evaluate.model")
     folder = model_folder(settings.evaluate.model, settings.train.runs)
     dataset = load_dataset(target_folder(settings.evaluate.target, settings.data.folder))
     query, gallery = both_splits(dataset)
@@ -79,7 +82,8 @@ def evaluate(settings: Settings, reporter: Reporter, *, shared: SharedImages | N
         models = shared.models
         query_side, gallery_side = (shared.side(dataset, records) for records in (query, gallery))
     if settings.evaluate.save_embeddings is not None:
-        write_embeddings(settings.evaluate.save_embeddings, query_side, gallery_side)
+        users_own = settings.is_users_own("evaluate.save_embeddings")
+        write_embeddings(settings.evaluate.save_embeddings, query_side, gallery_side, users_own=users_own)
         reporter.note(f"Embeddings in {settings.evaluate.save_embeddings}.")
     result = _score(
         query_side,
@@ -122,6 +126,11 @@ def _evaluate_file(settings: Settings, path: Path, reporter: Reporter) -> Evalua
             "Embeddings in a file can't be mirrored or resized any more.", "Leave --flip, --height and --width out."
         )
     refuse_contradictions(settings.evaluate)
+    folder = settings.evaluate.out
+    if folder is None:
+        refuse_outside(settings, "evaluate.embeddings")
+        folder = path.with_name(f"{path.stem}-evaluation") / variant([], settings)
+        refuse_links(folder, within=path.parent)
     query, gallery = read_embeddings(path)
     for name, side in (("queries", query), ("gallery images", gallery)):
         if side.junk_flags().any():
@@ -141,7 +150,7 @@ def _evaluate_file(settings: Settings, path: Path, reporter: Reporter) -> Evalua
             | {"cameras": "as in the file" if cameras_known else "unknown: no image is ignored for its camera"}
             | conditions([], settings),
         },
-        folder=settings.evaluate.out or path.with_name(f"{path.stem}-evaluation") / variant([], settings),
+        folder=folder,
         calibration=None,
         manifest=None,
     )
@@ -224,7 +233,9 @@ def results_folder(models: Sequence[TestedModel], dataset: Dataset, settings: Se
     folder = model.folder / "evaluation" / name
     if SPLIT_NAME.fullmatch(dataset.folder.name):
         folder /= dataset.folder.name
-    return folder / variant(models, settings)
+    folder /= variant(models, settings)
+    refuse_links(folder, within=model.folder)
+    return folder
 
 
 def _is_checkpoint(model: TestedModel) -> bool:

@@ -25,7 +25,7 @@ from sil_cli.gallery.results import (
     TuneResult,
     VerifyResult,
 )
-from sil_cli.gallery.storage import gallery_store, tell_set_aside
+from sil_cli.gallery.storage import gallery_store, gallery_store_to_write, tell_set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,7 +110,7 @@ def repair_gallery(settings: Settings, reporter: Reporter, *, trust: bool) -> Re
     Raises:
         GalleryError: There is no gallery, its database can't be mended, or most likely is another gallery's.
     """
-    store = gallery_store(settings)
+    store = gallery_store_to_write(settings)
     folder = store.folder
     with store.existing_writer() as writer:
         repaired = writer.repair(trust=trust)
@@ -138,7 +138,7 @@ def compact_gallery(settings: Settings, reporter: Reporter) -> CompactResult:
     Raises:
         GalleryError: There is no gallery, or it is damaged.
     """
-    store = gallery_store(settings)
+    store = gallery_store_to_write(settings)
     with store.existing_writer() as writer:
         before, aside = store.size(), len(files_aside(store.folder))
         complete = writer.compact()
@@ -187,7 +187,7 @@ def remove_entries(
             "Nothing says what to remove." if not everything else "--all was given together with a filter.",
             "Say --id, --identity, --path, --camera, --after, --before or --where, or --all for everything.",
         )
-    store = gallery_store(settings)
+    store = gallery_store_to_write(settings)
     with store.existing_writer() as writer:
         tell_set_aside(writer, reporter)
         chosen = _ids_meant(writer, wanted, store.folder)
@@ -218,7 +218,7 @@ def tune_gallery(settings: Settings, reporter: Reporter, *, recall: float, facto
     Raises:
         GalleryError: There is no gallery, it is empty, or FAISS can't make one of the indexes.
     """
-    store = gallery_store(settings)
+    store = gallery_store_to_write(settings)
     with store.existing_writer() as writer:
         tell_set_aside(writer, reporter)
         measured, chosen = writer.tune(reporter, recall=recall, factories=factories)

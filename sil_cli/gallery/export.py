@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sil_cli.errors import UsageError
-from sil_cli.files import writing
+from sil_cli.files import replacing, writing
 from sil_cli.gallery.filtering import make_filter
 from sil_cli.gallery.results import ExportResult
 from sil_cli.gallery.storage import gallery_store
@@ -114,7 +114,7 @@ def _write_csv(out: Path, export: _Export, task: Task) -> list[Path]:
     embeddings = out.with_suffix(".npy")
     with writing(out) as stream:
         _write_table(stream, export)
-    with writing(embeddings) as stream:
+    with replacing(embeddings) as stream:
         export.write_embeddings(stream, task)
     return [out, embeddings]
 

@@ -17,7 +17,7 @@ from sil_cli.gallery.ingest.run import IndexRun
 from sil_cli.gallery.ingest.source_paths import Placing
 from sil_cli.gallery.ingest.sources import STREAM, Source, SourceReader
 from sil_cli.gallery.kept_model import MODEL_FOLDER, gallery_record, keep_model
-from sil_cli.gallery.storage import gallery_store, tell_set_aside
+from sil_cli.gallery.storage import gallery_store_to_write, tell_set_aside
 from sil_cli.models.embed import embed_batches
 from sil_cli.models.engines.export import export_if_possible
 from sil_cli.models.load import load
@@ -76,7 +76,7 @@ def index_gallery(settings: Settings, reporter: Reporter, helpers: Helpers | Non
     fixed, stream = _read(wanted, reader, reporter)
     _check_words(settings, reader, fixed, bool(stream))
     model = model_folder(settings.gallery.model, settings.train.runs)
-    store = gallery_store(settings)
+    store = gallery_store_to_write(settings)
     folder = store.folder
     known = [(image.file, image.box) for source in fixed for image in source.images]
     if settings.gallery.export and not _belongs_to_another(folder, model):

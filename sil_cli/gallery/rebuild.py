@@ -12,7 +12,7 @@ from sil_cli.gallery.index import keep_calibration, require_finished
 from sil_cli.gallery.ingest.run import COMMIT_IMAGES
 from sil_cli.gallery.kept_model import gallery_record, keep_model
 from sil_cli.gallery.results import LostEntry, RebuildResult
-from sil_cli.gallery.storage import gallery_store
+from sil_cli.gallery.storage import gallery_store_to_write
 from sil_cli.models.engines.export import export_if_possible
 from sil_cli.models.load import load
 
@@ -38,7 +38,7 @@ def rebuild_gallery(settings: Settings, reporter: Reporter, *, drop_missing: boo
         InterruptedWorkError: Ctrl-C; the same command goes on where it stopped.
         SilError: There is no gallery or no model, or the gallery is being written.
     """
-    store = gallery_store(settings)
+    store = gallery_store_to_write(settings)
     model = model_folder(settings.gallery.model, settings.train.runs)
     with store.open() as gallery:
         count, known = len(gallery), _some_images(gallery)

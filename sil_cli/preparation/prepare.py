@@ -12,12 +12,13 @@ from sil_cli.data.prepare import prepare
 from sil_cli.data.protocol import PROTOCOL_FILE, Protocol, read_protocol, write_protocol
 from sil_cli.data.published import publication
 from sil_cli.errors import SilError, UsageError
-from sil_cli.files import staging_folder, writing
+from sil_cli.files import replacing, staging_folder
 from sil_cli.preparation.published_counts import Counts, check_counts, count
 from sil_cli.preparation.read_raw import SYNTHETIC, read_raw
 from sil_cli.report.samples import sample_sheet
 from sil_cli.results import ComparedCount, PreparedDataset, PrepareResult
 from sil_cli.runtime import cpu_count
+from sil_cli.settings import refuse_outside
 from sil_cli.synthetic.generate import READER_VERSION, domain_names, generate_domains
 from sil_cli.synthetic.options import SyntheticOptions
 
@@ -44,6 +45,8 @@ def prepare_data(settings: Settings, reporter: Reporter) -> PrepareResult:
         SilError: The data can't be read, or other data stands in the way.
     """
     data = settings.data
+    if data.out is None:
+        refuse_outside(settings, "data.folder")
     if data.reader == SYNTHETIC:
         return _prepare_generated(data, reporter)
     reading = read_raw(data, reporter)
@@ -190,7 +193,7 @@ def _write_sheet(path: Path, rows: list[SheetRow]) -> Path:
         (label, [load_image(dataset.image_path(record), box=record.box) for record in records])
         for label, dataset, records in rows
     ]
-    with writing(path) as stream:
+    with replacing(path) as stream:
         sample_sheet(pictures).save(stream, format="JPEG", quality=90)
     return path
 

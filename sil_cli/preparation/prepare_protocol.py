@@ -18,6 +18,7 @@ from sil_cli.preparation.prepare import described, prepare_data
 from sil_cli.preparation.published_counts import check_counts, count
 from sil_cli.preparation.read_raw import RAW_FOLDER, SYNTHETIC
 from sil_cli.results import PreparedDataset, PrepareResult
+from sil_cli.settings import refuse_outside
 from sil_cli.synthetic.generate import domain_names
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def prepare_protocol(settings: Settings, reporter: Reporter) -> PrepareResult:
         UsageError: The protocol or its ROOT is not usable, or an option is given that it pins.
         DataError: A data set is missing below ROOT, or is not the one that is pinned.
     """
+    refuse_outside(settings, "data.folder")
     name = settings.data.protocol
     if name is None:
         raise UsageError("No protocol is named.", "Say `sil prepare-data --protocol p3-market1501 ROOT`.")

@@ -74,7 +74,11 @@ def query_batch(settings: Settings, reporter: Reporter, out: TextIO) -> BatchRes
         engine = load_own_engine(settings, gallery, reporter, images=None)
         answering = _Answering(searching, engine, settings)
         try:
-            with reporter.task("Querying", total, "images") as task, _lines_to(settings.query.out, out) as stream:
+            users_own = settings.is_users_own("query.out")
+            with (
+                reporter.task("Querying", total, "images") as task,
+                _lines_to(settings.query.out, out, users_own=users_own) as stream,
+            ):
                 for items in portions:
                     answering.answer(items, stream, task)
         except KeyboardInterrupt:
@@ -148,12 +152,12 @@ def _spared(portions: Iterator[Source], out: Path | None) -> Iterator[Sequence[S
 
 
 @contextlib.contextmanager
-def _lines_to(path: Path | None, out: TextIO) -> Iterator[TextIO]:
+def _lines_to(path: Path | None, out: TextIO, *, users_own: bool) -> Iterator[TextIO]:
     """Where lines go: a file that is whole or absent, or `out`."""
     if path is None:
         yield out
         return
-    with writing(path) as binary:
+    with writing(path, users_own=users_own) as binary:
         text = io.TextIOWrapper(binary, encoding="utf-8", newline="\n")
         yield text
         text.flush()

@@ -71,10 +71,10 @@ def draw(found: list[Found], settings: Settings, reporter: Reporter) -> None:
         for one in found
     ]
     sheet = settings.query.sheet
-    with writing(sheet) as stream:
+    with writing(sheet, users_own=settings.is_users_own("query.sheet")) as stream:
         _sheet(queries).save(stream, format=SHEET_FORMATS[sheet.suffix.lower()], quality=92)
     if settings.query.html is not None:
-        with writing(settings.query.html) as stream:
+        with writing(settings.query.html, users_own=settings.is_users_own("query.html")) as stream:
             stream.write(query_page(queries, gallery=str(settings.gallery.folder)).encode())
 
 

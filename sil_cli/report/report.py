@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import sil_cli
 from sil_cli.defaults import model_folder
 from sil_cli.errors import SilError, UsageError
-from sil_cli.files import write_bytes, writing
+from sil_cli.files import refuse_links, write_bytes, writing
 from sil_cli.report.page import page
 from sil_cli.report.projection import resolve_projection
 from sil_cli.report.report_inputs import RunInputs, evaluations, read_runs
@@ -24,6 +24,7 @@ from sil_cli.report.report_sections import (
     training_part,
 )
 from sil_cli.runtime import resolve_device
+from sil_cli.settings import refuse_outside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,6 +51,9 @@ def report(settings: Settings, reporter: Reporter) -> ReportResult:
     folders = list(chosen.runs) or [model_folder(None, settings.train.runs)]
     how = resolve_projection(chosen.projection)
     path = _page_path(chosen.out, folders)
+    if chosen.out is None:
+        refuse_outside(settings, "report.runs")
+        refuse_links(path.parent, within=folders[0] if len(folders) == 1 else Path())
     runs = read_runs(folders, chosen.target, settings.data.folder)
     device = resolve_device(settings.device)
     with reporter.task("Drawing", total=PARTS, unit="parts") as task:
@@ -72,10 +76,13 @@ def report(settings: Settings, reporter: Reporter) -> ReportResult:
     notes += [note for part in made for note in part.notes]
     for note in dict.fromkeys(notes):
         reporter.warn(note)
-    return _write(path, runs, made, how, list(dict.fromkeys(notes)))
+    users_own = settings.is_users_own("report.out") and path == chosen.out
+    return _write(path, runs, made, how, list(dict.fromkeys(notes)), users_own=users_own)
 
 
-def _write(path: Path, runs: Sequence[RunInputs], parts: Sequence[Part], how: str, notes: list[str]) -> ReportResult:
+def _write(
+    path: Path, runs: Sequence[RunInputs], parts: Sequence[Part], how: str, notes: list[str], *, users_own: bool
+) -> ReportResult:
     target = runs[0].scores.target
     names = ", ".join(run.label for run in runs)
     generated = " The people are drawn, not photographed." if runs[0].details.record.generated else ""
@@ -91,7 +98,7 @@ def _write(path: Path, runs: Sequence[RunInputs], parts: Sequence[Part], how: st
         pictures.append(path.parent / f"{path.stem}-{picture.name}.png")
         write_bytes(pictures[-1], picture.png)
     # The page comes last: where there is one, everything is.
-    with writing(path) as stream:
+    with writing(path, users_own=users_own) as stream:
         stream.write(text.encode())
     return ReportResult(
         page=path,

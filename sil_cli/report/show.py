@@ -51,7 +51,7 @@ def show(settings: Settings, reporter: Reporter) -> ShowResult:
     domain_gap = style_gap([each.dataset.name for each in shown], [each.measures.styles for each in shown])
     described = [describe(each, split=options.split) for each in shown]
     sheet = draw_sheet(shown, identities=options.identities, seed=options.seed)
-    with writing(options.sheet) as stream:
+    with writing(options.sheet, users_own=settings.is_users_own("show.sheet")) as stream:
         sheet.save(stream, format=SHEET_FORMATS[options.sheet.suffix.lower()], quality=92)
     write_chart(chart, shown, domain_gap if len(shown) > 1 else described[0].camera_gap)
     return ShowResult(

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from sil_cli.data.images import ImageError, load_image
-from sil_cli.files import writing
+from sil_cli.files import replacing
 from sil_cli.report.identity_sheet import TILE, Cell, PersonRow, Section, identity_sheet
 from sil_cli.report.show_report import camera_name
 from sil_cli.report.style_chart import StyleColumn, write_style_chart
@@ -47,7 +47,7 @@ def write_chart(path: Path, shown: Sequence[Shown], gap: StyleGap) -> None:
         note += f"Mean style distance {gap.mean_distance:.1f} grey levels"
         note += f"; the {what} explains {gap.explained:.0%} of the variance of style." if gap.explained else "."
     title = f"Cameras of {alone.dataset.name}" if alone else "Data sets side by side"
-    with writing(path) as stream:
+    with replacing(path) as stream:
         distances = np.array(gap.distances).reshape(len(gap.names), -1)[np.ix_(places, places)]
         write_style_chart(stream, columns, distances, title=title, note=note)
 

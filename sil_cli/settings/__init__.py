@@ -18,6 +18,7 @@ from sil_cli.settings.loading import (
     recipe_names,
 )
 from sil_cli.settings.tree import Settings
+from sil_cli.settings.trust import refuse_outside
 
 __all__ = [
     "DataSettings",
@@ -39,4 +40,5 @@ __all__ = [
     "read_recipe",
     "read_toml",
     "recipe_names",
+    "refuse_outside",
 ]

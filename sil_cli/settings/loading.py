@@ -15,6 +15,7 @@ from sil_cli.errors import UsageError, did_you_mean, nearest
 from sil_cli.files import one_line, parse_toml, read_text
 from sil_cli.settings.fields import Section
 from sil_cli.settings.tree import Settings
+from sil_cli.settings.trust import OUTPUTS, refuse_outside
 
 CONFIG_FILE = Path("sil.toml")
 ENVIRONMENT_PREFIX = "SIL_"
@@ -31,24 +32,31 @@ def load_settings(
 
     Args:
         flags: Nested values that the command line gave, `{"train": {"seed": 3}}`.
-        config: A TOML file; None reads `sil.toml` in the working folder where there is one.
+        config: A TOML file; None reads `sil.toml` in the working folder where there is one, which may be a stranger's
+            (`trust.py`).
         recipe: Nested values of a recipe (`read_recipe`).
 
     Raises:
-        UsageError: A file can't be read, a key is unknown or a value is out of range; says where it stands.
+        UsageError: A file can't be read, a key is unknown or a value is out of range; says where it stands. Or a file
+            that was merely found names an output outside of the working folder.
     """
     file = config or CONFIG_FILE
     from_file = read_toml(file) if config or file.exists() else {}
     _refuse_unknown_variables()
     flags = flags or {}
     values = recipe or {}
-    for layer in (from_file, _from_environment(), flags):
+    users_own: dict[str, Any] = {}
+    for layer, is_users_own in ((from_file, config is not None), (_from_environment(), True), (flags, True)):
         values = merge(values, layer)
+        users_own = merge(users_own, layer) if is_users_own else users_own
     try:
-        return Settings.model_validate(values)
+        settings = Settings.model_validate(values)
     except ValidationError as error:
         origins = {str(file): from_file, "the recipe": recipe or {}, "the command line": flags}
         raise _explain(error, origins) from None
+    settings = settings.with_users_own(key for key in known_keys() if _names(users_own, key))
+    refuse_outside(settings, *OUTPUTS)
+    return settings
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -141,6 +149,15 @@ def known_keys(model: type[BaseModel] = Settings, prefix: str = "") -> list[str]
         else:
             keys.append(prefix + name)
     return keys
+
+
+def _names(values: Any, key: str) -> bool:
+    """Whether nested values have one for a key in dotted form."""
+    for part in key.split("."):
+        if not isinstance(values, dict) or part not in values:
+            return False
+        values = values[part]
+    return True
 
 
 def _from_environment() -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import TYPE_CHECKING, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from sil_cli.runtime import DeviceName
 from sil_cli.settings.finding import (
@@ -26,6 +28,9 @@ from sil_cli.settings.learning import (
     SupervisedSettings,
     TrainSettings,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Settings(BaseModel):
@@ -51,3 +56,19 @@ class Settings(BaseModel):
     query: QuerySettings = QuerySettings()
     show: ShowSettings = ShowSettings()
     report: ReportSettings = ReportSettings()
+
+    _users_own: frozenset[str] = PrivateAttr(frozenset())
+
+    def is_users_own(self, key: str) -> bool:
+        """Whether the user named this setting: by a flag, a variable or a file given by `--config`.
+
+        Defaults are not, nor is what a recipe says, or a `sil.toml` that was found in the working folder: that may be
+        a stranger's.
+        """
+        return key in self._users_own
+
+    def with_users_own(self, keys: Iterable[str]) -> Self:
+        """The same settings, of which the user named these too, or the program chose them itself."""
+        changed = self.model_copy()
+        changed._users_own = self._users_own.union(keys)
+        return changed

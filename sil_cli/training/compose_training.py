@@ -13,6 +13,7 @@ from sil_cli.data.pixels import open_pixels
 from sil_cli.data.protocol import read_protocol
 from sil_cli.distributed.process_group import ALONE
 from sil_cli.errors import DataError, UsageError
+from sil_cli.files import refuse_links
 from sil_cli.models.compiled import compile_backbone, obstacle_to_compiling
 from sil_cli.models.convolution_products import multiply_where_quicker
 from sil_cli.models.cpu import keep_wrong_layers_in_float32
@@ -206,11 +207,14 @@ def _check_images(datasets: Sequence[Dataset], train: TrainSettings) -> None:
 def _open_source(dataset: Dataset, settings: Settings, reporter: Reporter, ranks: Ranks) -> Source:
     train = settings.train
     positions = [position for position, record in enumerate(dataset.records) if is_learnt_from(record, train)]
+    cache = settings.data.cache or dataset.folder / "cache"
+    if settings.data.cache is None:
+        refuse_links(cache, within=dataset.folder)
     pixels = open_pixels(
         dataset,
         height=settings.model.height,
         width=settings.model.width,
-        folder=settings.data.cache or dataset.folder / "cache",
+        folder=cache,
         reporter=reporter,
         workers=cpu_count(),
         positions=positions,

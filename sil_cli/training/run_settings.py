@@ -99,8 +99,9 @@ def settings_to_go_on(kept: Mapping[str, Any], flags: Mapping[str, Any], config:
     for section, keys in FREE_WHEN_RESUMING.items():
         given = flags.get(section, {})
         free[section] = {key: given[key] for key in keys if key in given}
-    own = {key: value for key, value in kept.items() if key != "calibrate"}
-    return load_settings(flags=merge(own, free), config=config, recipe={"calibrate": kept.get("calibrate", {})})
+    own = {key: value for key, value in kept.items() if key in (*SECTIONS, "device")}
+    rest = {key: value for key, value in kept.items() if key not in own}  # may be a stranger's: says nothing with force
+    return load_settings(flags=merge(own, free), config=config, recipe=rest)
 
 
 def refuse_other_settings(

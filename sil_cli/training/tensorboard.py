@@ -6,6 +6,7 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from sil_cli.errors import UsageError
+from sil_cli.files import make_own_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +38,7 @@ class TensorBoardLog:
         """Begin with no event files in the run's folder."""
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        folder = run / FOLDER
+        folder = make_own_folder(run, FOLDER)
         for old in folder.glob("events.out.tfevents.*"):
             old.unlink()
         self._writer = SummaryWriter(str(folder))

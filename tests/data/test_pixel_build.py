@@ -310,3 +310,16 @@ def test_a_folder_without_permission_is_told(write, tmp_path):
     (tmp_path / "cache").mkdir(mode=0o555)
     with pytest.raises(DataError, match="can't be written: Permission denied"):
         opened(write(count=40), tmp_path / "cache")
+
+
+def test_a_link_in_the_place_of_an_unfinished_cache_is_not_written_through(write, tmp_path):
+    dataset, cache = write(count=40), tmp_path / "out" / "cache"
+    opened(dataset, cache)
+    finished = next(cache.glob("*.npy"))
+    other = tmp_path / "other"
+    other.write_text("not ours")
+    finished.with_suffix(".building").symlink_to(other)
+    finished.unlink()
+    with pytest.raises(DataError, match="a link, where a plain file belongs"):
+        opened(dataset, cache)
+    assert other.read_text() == "not ours"

@@ -165,3 +165,16 @@ def test_a_process_that_is_stopped_at_any_moment_still_says_who_is_missing() -> 
     """torchrun sends SIGTERM to those that are left; by default a process dies of it without a word."""
     told = subprocess.run([sys.executable, "-c", STOPPED], capture_output=True, text=True, check=False)
     assert told.stdout.startswith("Process 1 of 2 has ended"), (told.returncode, told.stderr)
+
+
+@pytest.mark.parametrize("planted", ["logs", "logs/rank-3.log"])
+def test_a_log_is_never_written_through_a_link(tmp_path, planted) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    (run / planted).parent.mkdir(parents=True)
+    other.mkdir()
+    (other / "rank-3.log").write_text("not ours\n")
+    (run / planted).symlink_to(other if planted == "logs" else other / "rank-3.log")
+    log = RankLog(3, SilentReporter())
+    with pytest.raises((SilError, OSError), match="a link"), log.opened(run):
+        pass
+    assert (other / "rank-3.log").read_text() == "not ours\n"

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from sil_cli.data.manifest import Dataset, ImageRecord, write_dataset
-from sil_cli.errors import DataError, UsageError
+from sil_cli.errors import DataError, SilError, UsageError
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import Settings, load_settings, merge
 from sil_cli.training.compose_training import compose, load_sources
@@ -250,3 +250,12 @@ def test_no_setting_of_a_training_is_forgotten_above() -> None:
     for section in ("train", "style", "supervised"):
         for key in type(getattr(Settings(), section)).model_fields:
             assert f"{section}.{key}" in told or (section == "train" and key in NOT_COMPOSED), key
+
+
+def test_a_cache_that_is_a_link_in_a_strangers_data_set_is_refused(tmp_path) -> None:
+    folder = people(tmp_path, "one", TRAIN)
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "cache").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SilError, match="cache is a link"):
+        composed([folder], {})
+    assert not list((tmp_path / "elsewhere").iterdir())

@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sil_cli.errors import UsageError
+from sil_cli.errors import SilError, UsageError
 from sil_cli.training.tensorboard import FOLDER, TensorBoardLog, require_tensorboard
 
 
@@ -39,3 +39,14 @@ def test_a_missing_package_is_told(monkeypatch) -> None:
     with pytest.raises(UsageError, match="not installed") as caught:
         require_tensorboard()
     assert "sil-cli[tensorboard]" in caught.value.fix
+
+
+def test_a_link_in_the_folders_place_is_refused(tmp_path) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    run.mkdir()
+    other.mkdir()
+    (other / "events.out.tfevents.1").write_text("of somebody else")
+    (run / FOLDER).symlink_to(other)
+    with pytest.raises(SilError, match="tensorboard is a link"):
+        TensorBoardLog(run)
+    assert (other / "events.out.tfevents.1").read_text() == "of somebody else"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,12 @@ class Address:
     uri: str
     collection: str
     file: Path | None = None
+
+    @property
+    def keeps_secrets(self) -> bool:
+        """Whether nobody on the way can read what is sent there: it goes by TLS, or never leaves this machine."""
+        parts = urlsplit(self.uri)
+        return self.file is not None or parts.scheme == "https" or _is_this_machine(parts.hostname or "")
 
 
 def parse_address(text: str) -> Address:
@@ -68,6 +75,13 @@ def _server(text: str) -> Address:
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     scheme = "https" if parts.scheme == "milvus+tls" else "http"
     return Address(text, f"{scheme}://{host}:{port}", collection)
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _shown(text: str) -> str:

@@ -43,12 +43,18 @@ class Connection:
         """Connect.
 
         Raises:
-            UsageError: The packages are not installed.
+            UsageError: The packages are not installed, or credentials would go over the network in the clear.
             GalleryError: The server doesn't answer, or refuses the credentials.
         """
         self.address = address
         self._patience = patience
-        self._token = os.environ.get(TOKEN_VARIABLE, "")
+        self._token = os.environ.get(TOKEN_VARIABLE, "") if address.file is None else ""
+        if self._token and not address.keeps_secrets:
+            raise UsageError(
+                f"{address.name} is not reached by TLS: whoever is on the way could read {TOKEN_VARIABLE}.",
+                f"Say milvus+tls:// where the server speaks TLS, tunnel to it by localhost, or unset {TOKEN_VARIABLE} "
+                "where it wants no credentials.",
+            )
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C++ part writes to stderr what we handle or repeat
         self._errors = _error_types()
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it writes tracebacks of what we handle to stderr

@@ -26,6 +26,7 @@ from sil_cli.models.engines.export_record import (
 )
 from sil_cli.models.record import ModelRecord, read_record
 from sil_cli.results import Result
+from sil_cli.settings import refuse_outside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,6 +80,8 @@ def export(settings: Settings, reporter: Reporter) -> ExportResult:
     """
     require_tools()
     wanted = settings.export
+    if wanted.out is None:
+        refuse_outside(settings, "export.model")
     folder = model_folder(wanted.model, settings.train.runs)
     precision: ExportPrecision = "int8" if wanted.int8 else "float32"
     if wanted.int8 and wanted.calibrate_on is None:

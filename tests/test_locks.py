@@ -1,0 +1,47 @@
+"""Locks in folders that may be a stranger's."""
+
+import os
+
+import pytest
+
+from sil_cli.errors import SilError
+from sil_cli.locks import LOCK_FILE, writer_lock
+
+
+def lock(folder):
+    return writer_lock(folder, while_held="Wait.", elsewhere="Choose another folder.")
+
+
+def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path) -> None:
+    folder, other = tmp_path / "gallery", tmp_path / "diary"
+    folder.mkdir()
+    other.write_text("dear diary")
+    (folder / LOCK_FILE).symlink_to(other)
+    with pytest.raises(SilError, match="not a plain file") as caught, lock(folder):
+        pass
+    assert other.read_text() == "dear diary"
+    assert f"rm {folder / LOCK_FILE}" in caught.value.fix
+    (folder / LOCK_FILE).unlink()
+    with lock(folder):
+        assert (folder / LOCK_FILE).is_file()
+
+
+@pytest.mark.parametrize("kind", ["dangling", "pipe", "folder", "device"])
+def test_nothing_but_a_plain_file_is_a_lock(tmp_path, kind) -> None:
+    folder = tmp_path / "gallery"
+    folder.mkdir()
+    path = folder / LOCK_FILE
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/null" if kind == "device" else tmp_path / "made")
+    with pytest.raises(SilError, match="not a plain file"), lock(folder):
+        pass
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_folder_that_is_not_there_is_still_told_as_such(tmp_path) -> None:
+    with pytest.raises(SilError, match="can't be written: No such file"), lock(tmp_path / "none"):
+        pass
