@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sil_cli.distributed.process_group import Ranks
+from sil_cli.distributed.process_group import ProcessGroup
 
 SECONDS = 60
 
@@ -23,14 +23,15 @@ class Table:
         self.barrier = threading.Barrier(count, timeout=SECONDS)
 
 
-class ThreadRanks(Ranks):
+class ThreadGroup(ProcessGroup):
     """One of them."""
 
-    def __init__(self, number: int, table: Table) -> None:
-        self.number, self.count, self._table = number, table.count, table
+    def __init__(self, rank: int, table: Table) -> None:
+        super().__init__(rank, table.count)
+        self._table = table
 
     def _all(self, mine: Any) -> list[Any]:
-        self._table.places[self.number] = mine
+        self._table.places[self.rank] = mine
         self._table.barrier.wait()
         everyone = list(self._table.places)
         self._table.barrier.wait()
@@ -41,20 +42,20 @@ class ThreadRanks(Ranks):
         assert [len(each) for each in everyone] == list(lengths)
         return torch.cat(everyone)
 
-    def texts(self, text: str) -> list[str]:
+    def gather_texts(self, text: str) -> list[str]:
         return self._all(text)
 
     def from_first(self, make: Callable[[], bytes]) -> bytes:
         return self._all(make() if self.is_first else None)[0]
 
 
-def in_threads(count: int, work: Callable[[Ranks], Any]) -> list[Any]:
+def in_threads(count: int, work: Callable[[ProcessGroup], Any]) -> list[Any]:
     """What each of so many comes to."""
     table = Table(count)
 
     def one(number: int) -> Any:
         try:
-            return work(ThreadRanks(number, table))
+            return work(ThreadGroup(number, table))
         except BaseException:
             table.barrier.abort()
             raise
