@@ -8,10 +8,7 @@ import pytest
 from scipy.io import savemat
 
 from sil_cli.data.readers import READERS
-from sil_cli.data.readers.grid import read_grid
-from sil_cli.data.readers.ilids import read_ilids
-from sil_cli.data.readers.prid2011 import read_prid2011
-from sil_cli.data.readers.viper import read_viper
+from sil_cli.data.readers.partitioned_sets import read_grid, read_ilids, read_prid2011, read_viper
 from sil_cli.errors import DataError, UsageError
 
 
