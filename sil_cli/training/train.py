@@ -337,8 +337,8 @@ def _metrics_writer(
 def _draw_curves(run: Path, reporter: Reporter) -> None:
     """Draw `curves.png`; the run is whole without it, so whatever goes wrong with it is only told."""
     try:
-        from sil_cli.report.curves import curves_png
-        from sil_cli.report.report_inputs import read_history
+        from sil_cli.report.charts.training import curves_png
+        from sil_cli.report.run_inputs import read_history
 
         write_bytes(run / CURVES_FILE, curves_png(read_history(run / METRICS_FILE)))
     except Exception as error:

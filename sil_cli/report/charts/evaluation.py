@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from sil_cli.report.figures import COLOURS, FAINT, INK, MARKERS, draw_line, legend_below, new_figure, plain
+from sil_cli.report.charts.figures import (
+    COLOURS,
+    FAINT,
+    INK,
+    MARKERS,
+    draw_line,
+    house_style,
+    legend_below,
+    new_figure,
+    plain,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,10 +30,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SAME, DIFFERENT = COLOURS[0], COLOURS[1]
-HEAT = "YlGnBu"  # light to dark, in grey too
+_HEAT = "YlGnBu"  # light to dark, in grey too
 MOST_BARS = 60
 
 
+@house_style()
 def cmc_chart(runs: Sequence[tuple[str, Sequence[float]]]) -> Figure:
     """CMC curves; (label, share at rank 1, 2, ...)."""
     figure, (axes,) = new_figure(5.2, 3.7)
@@ -36,6 +49,7 @@ def cmc_chart(runs: Sequence[tuple[str, Sequence[float]]]) -> Figure:
     return figure
 
 
+@house_style()
 def precision_recall_chart(runs: Sequence[tuple[str, Sequence[float]]]) -> Figure:
     """Precision-recall curves; (label, precision at equal steps of recall from 0 to 1)."""
     figure, (axes,) = new_figure(5.2, 3.7)
@@ -49,6 +63,7 @@ def precision_recall_chart(runs: Sequence[tuple[str, Sequence[float]]]) -> Figur
     return figure
 
 
+@house_style()
 def histogram_chart(
     same: Sequence[int], different: Sequence[int], *, match: float | None = None, possible: float | None = None
 ) -> Figure:
@@ -85,12 +100,13 @@ def histogram_chart(
     return figure
 
 
+@house_style()
 def camera_chart(rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]]) -> Figure:
     """A heat map of mAP: query cameras downwards, gallery cameras to the right."""
     cell = 0.62 if len(columns) <= 12 else 0.45
     figure, (axes,) = new_figure(2.6 + cell * len(columns), 1.5 + cell * len(rows))
     table = np.array([[np.nan if value is None else value for value in line] for line in values], dtype=float)
-    image = axes.imshow(table, cmap=HEAT, vmin=0, vmax=1, aspect="equal")
+    image = axes.imshow(table, cmap=_HEAT, vmin=0, vmax=1, aspect="equal")
     axes.grid(visible=False)
     axes.set_xticks(range(len(columns)), [plain(name, 12) for name in columns], rotation=45, ha="right")
     axes.set_yticks(range(len(rows)), [plain(name, 12) for name in rows])
@@ -104,6 +120,12 @@ def camera_chart(rows: Sequence[str], columns: Sequence[str], values: Sequence[S
     return figure
 
 
+def heat_colour(value: float) -> str:
+    """The colour of an mAP of 0..1 in that heat map, such as `#225da8`."""
+    return to_hex(mpl.colormaps[_HEAT](value))
+
+
+@house_style()
 def map_chart(points: NDArray[np.floating], groups: Sequence[str | None], *, most: int, what: str) -> Figure:
     """A map of embeddings: a colour and a mark for each of the largest groups, the others grey.
 

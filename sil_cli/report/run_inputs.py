@@ -154,7 +154,7 @@ def _common_target(folders: Sequence[Path], target: str | None) -> str:
             raise ModelError(f"There is no run folder {folder}.", "Name a run that `sil train` made.")
         if not names and (folder / RESULTS_FILE).is_file():
             raise ModelError(
-                f"{folder} holds results alone, as of embeddings from a file; a report shows pictures too.",
+                f"{folder} holds results alone, as of embeddings from a file; a report shows images, too.",
                 "Name the folder of a run that was evaluated; `sil compare` takes results alone.",
             )
         if not names or (target is not None and target not in names):
@@ -236,6 +236,6 @@ def _find_images(evaluation: Path, details: Details, data_folder: Path) -> Image
             continue
         if dataset is not None and dataset.name == record.target:
             same = dataset.info.manifest_sha256 == record.manifest_sha256
-            changed = f"{record.target} was prepared anew since the evaluation: its images may be other ones now."
+            changed = f"{record.target} was prepared again since the evaluation: its images may be different ones now."
             return Images(dataset, "" if same else changed)
     return Images(None, why)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sil_cli.report.samples import sample_sheet
+from sil_cli.report.image_rows import image_rows
 
 
 def picture(colour: tuple[int, int, int], size: tuple[int, int] = (64, 128)) -> Image.Image:
@@ -13,7 +13,7 @@ def picture(colour: tuple[int, int, int], size: tuple[int, int] = (64, 128)) -> 
 
 def test_each_row_shows_its_images_in_order() -> None:
     red, green, blue = (picture(colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
-    pixels = np.asarray(sample_sheet([("first", [red, green]), ("second", [blue])], tile=(32, 64)), int)
+    pixels = np.asarray(image_rows([("first", [red, green]), ("second", [blue])], tile=(32, 64)), int)
     places = {}
     for name, colour in (("red", (255, 0, 0)), ("green", (0, 255, 0)), ("blue", (0, 0, 255))):
         rows, columns = np.where((pixels == colour).all(axis=2))
@@ -25,19 +25,19 @@ def test_each_row_shows_its_images_in_order() -> None:
 
 def test_labels_are_drawn_left_of_the_images() -> None:
     red = picture((255, 0, 0))
-    pixels = np.asarray(sample_sheet([("harbour", [red])]), int)
+    pixels = np.asarray(image_rows([("harbour", [red])]), int)
     first = np.where((pixels == (255, 0, 0)).all(axis=2))[1].min()
     assert (pixels[:, :first].sum(axis=2) < 300).any()
-    assert not (np.asarray(sample_sheet([("", [red])]), int).sum(axis=2) < 200).any()
+    assert not (np.asarray(image_rows([("", [red])]), int).sum(axis=2) < 200).any()
 
 
 def test_an_image_of_another_shape_keeps_its_proportions() -> None:
     wide = picture((255, 0, 0), size=(100, 50))
-    pixels = np.asarray(sample_sheet([("wide", [wide])], tile=(64, 128)), int)
+    pixels = np.asarray(image_rows([("wide", [wide])], tile=(64, 128)), int)
     rows, columns = np.where((pixels == (255, 0, 0)).all(axis=2))
     assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (32, 64)
 
 
 def test_no_rows_is_an_error() -> None:
     with pytest.raises(ValueError, match="row"):
-        sample_sheet([])
+        image_rows([])

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from sil_cli.text import visible
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator, Sequence
 
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
@@ -23,11 +25,10 @@ DASHES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 INK, FAINT, GRID = "#1f2937", "#6b7280", "#e5e7eb"
 FEW_POINTS = 30
-PNG_DPI = 160
 
 
 def new_figure(width: float, height: float, *, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """An empty figure in the house style.
+    """An empty figure.
 
     Args:
         width: Inches.
@@ -35,10 +36,8 @@ def new_figure(width: float, height: float, *, rows: int = 1, columns: int = 1) 
         rows: Of axes.
         columns: Of axes.
     """
-    with _style():
-        figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    figure = make_figure(width, height)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for each in axes:
         each.spines[["top", "right"]].set_visible(False)
         each.grid(visible=True, color=GRID, linewidth=0.8)
@@ -46,9 +45,16 @@ def new_figure(width: float, height: float, *, rows: int = 1, columns: int = 1) 
     return figure, axes
 
 
+def make_figure(width: float, height: float) -> Figure:
+    """A figure without axes, to be filled within `house_style`."""
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def plain(text: str, length: int = 32) -> str:
     """A name as matplotlib draws it letter by letter: no formulas, no hidden label, not longer than `length`."""
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    text = visible(text)
     if len(text) > length:
         text = f"{text[: length // 2]}…{text[-(length // 2 - 1) :]}"
     text = text.replace("$", r"\$")
@@ -83,36 +89,38 @@ def legend_below(figure: Figure, columns: int, handles: Sequence[Artist] | None 
     )
 
 
-def as_png(figure: Figure) -> bytes:
+def as_png(figure: Figure, *, dots_per_inch: int = 160) -> bytes:
     """The figure as a PNG file."""
-    return _saved(figure, "png", {"Software": None})
+    return _saved(figure, "png", {"Software": None}, dots_per_inch)
 
 
 def as_svg(figure: Figure) -> bytes:
     """The figure as an SVG file with its letters as shapes; the same figure gives the same bytes."""
-    return _saved(figure, "svg", {"Date": None, "Creator": None})
+    return _saved(figure, "svg", {"Date": None, "Creator": None}, 160)
 
 
-def _saved(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
+def _saved(figure: Figure, kind: str, metadata: dict[str, None], dots_per_inch: int) -> bytes:
     stream = io.BytesIO()
-    with _style(), warnings.catch_warnings():
+    with house_style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # drawn as a box
-        figure.savefig(stream, format=kind, dpi=PNG_DPI, metadata=metadata)
+        figure.savefig(stream, format=kind, dpi=dots_per_inch, metadata=metadata)
     return stream.getvalue()
 
 
-def _style() -> AbstractContextManager[None]:
-    return mpl.rc_context(
-        {
-            "font.size": 10.0,
-            "font.family": ["DejaVu Sans"],
-            "axes.edgecolor": "#9ca3af",
-            "axes.labelcolor": INK,
-            "text.color": INK,
-            "xtick.color": FAINT,
-            "ytick.color": FAINT,
-            "svg.fonttype": "path",
-            "svg.hashsalt": "sil",
-            "text.usetex": False,
-        }
-    )
+@contextlib.contextmanager
+def house_style() -> Iterator[None]:
+    """Matplotlib's own settings but for ours, whatever a `matplotlibrc` says; charts are made and saved within it."""
+    own = {
+        "font.size": 10.0,
+        "font.family": ["DejaVu Sans"],
+        "axes.edgecolor": "#9ca3af",
+        "axes.labelcolor": INK,
+        "text.color": INK,
+        "xtick.color": FAINT,
+        "ytick.color": FAINT,
+        "svg.fonttype": "path",
+        "svg.hashsalt": "sil",
+    }
+    settings: dict[Any, Any] = {**mpl.rcParamsDefault, **own}
+    with mpl.rc_context({key: value for key, value in settings.items() if not key.startswith("backend")}):
+        yield

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.ticker import MaxNLocator
 
-from sil_cli.report.figures import as_png, draw_line, legend_below, new_figure, plain
+from sil_cli.report.charts.figures import as_png, draw_line, house_style, legend_below, new_figure, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +24,7 @@ TITLES = {
 MOST_PANELS = 8
 
 
+@house_style()
 def training_curves(runs: Sequence[tuple[str, Sequence[Mapping[str, object]]]]) -> Figure:
     """A panel for every quantity that a run logged, a line for every run.
 
