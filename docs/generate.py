@@ -25,7 +25,8 @@ from sil_cli.gallery import results as gallery_results
 from sil_cli.models import import_model
 from sil_cli.models.engines import export
 from sil_cli.query import query_results
-from sil_cli.report import report_results, show_results
+from sil_cli.report.report import ReportResult
+from sil_cli.report.show import ShowResult
 from sil_cli.settings import Section, Settings, read_recipe, recipe_names
 
 if TYPE_CHECKING:
@@ -44,11 +45,11 @@ ABOUT_ALL = (
 )
 DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
     "prepare-data": (results.PrepareResult,),
-    "show": (show_results.ShowResult,),
+    "show": (ShowResult,),
     "train": (results.TrainResult,),
     "import-model": (import_model.ImportResult,),
     "evaluate": (evaluation_results.EvaluateResult, evaluate_targets.TargetsResult),
-    "report": (report_results.ReportResult,),
+    "report": (ReportResult,),
     "compare": (evaluation_results.CompareResult,),
     "benchmark": (benchmark_results.BenchmarkResult,),
     "calibrate": (evaluation_results.CalibrateResult,),

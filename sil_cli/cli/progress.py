@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from sil_cli.cli.terminal import escape, visible
+from sil_cli.cli.terminal import escape
+from sil_cli.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -268,7 +268,7 @@ def _show(current: Session, result: QueryResult, shown: Any) -> None:
 
 
 def _print_trail(current: Session, result: QueryResult, shown: Any) -> None:
-    from sil_cli.report.trajectory import duration
+    from sil_cli.query.trajectory_drawing import duration
 
     trail = result.trail or []
     columns = {
@@ -286,7 +286,7 @@ def _print_trail(current: Session, result: QueryResult, shown: Any) -> None:
 
 def _length(sighting: FoundSighting) -> str:
     """How long a sighting lasts; nothing for a single moment."""
-    from sil_cli.report.trajectory import duration
+    from sil_cli.query.trajectory_drawing import duration
 
     if sighting.start is None or sighting.end is None or sighting.start == sighting.end:
         return ""

@@ -16,7 +16,7 @@ from rich.markup import escape as escape_markup
 
 from sil_cli.cli.progress import make_reporter
 from sil_cli.cli.terminal import Terminal, escape
-from sil_cli.distributed.launch import ALONE, Launch, read_launch
+from sil_cli.distributed.launch import SINGLE_LAUNCH, Launch, read_launch
 from sil_cli.errors import AlreadyToldError, InterruptedWorkError, SilError, UsageError
 from sil_cli.files import concerned
 from sil_cli.runtime import SilentReporter, termination_as_interrupt
@@ -69,7 +69,7 @@ class Common:
 class Session:
     """One command's run: resolves settings, shows progress, ends with tables or with one JSON document."""
 
-    def __init__(self, common: Common, launch: Launch = ALONE) -> None:
+    def __init__(self, common: Common, launch: Launch = SINGLE_LAUNCH) -> None:
         self.common = common
         self.launch = launch
         self.messages = Terminal(stderr=True)
@@ -164,7 +164,7 @@ def let_go_of_stdout() -> None:
 
 def _together(launch: Launch, *, spreads: bool) -> contextlib.AbstractContextManager[None]:
     """Around the work of a command in each of its processes."""
-    if launch.count == 1:
+    if launch.world_size == 1:
         return termination_as_interrupt()
     if not spreads:
         if not launch.is_first:

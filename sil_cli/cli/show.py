@@ -15,7 +15,7 @@ from sil_cli.cli.session import Session, session
 from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
-    from sil_cli.report.show_results import DuplicateReport, ShownDataset, Spread, StyleGap
+    from sil_cli.report.dataset_numbers import DuplicateReport, Quantiles, ShownDataset, StyleGap
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -137,7 +137,7 @@ def _spreads(dataset: ShownDataset) -> Table:
     table.add_column("")
     for column in ("least", "5 %", "median", "95 %", "most", "mean"):
         table.add_column(column, justify="right")
-    rows: list[tuple[str, Spread | None]] = [
+    rows: list[tuple[str, Quantiles | None]] = [
         ("width, pixels", dataset.width),
         ("height, pixels", dataset.height),
         ("height ÷ width", dataset.aspect),

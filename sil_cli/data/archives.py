@@ -11,32 +11,21 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sil_cli.errors import DataError
 from sil_cli.files import one_line, open_file, parse_json, read_text, staging_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from sil_cli.runtime import Reporter, Task
+    from sil_cli.runtime import Reporter
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
-MAX_BYTES = 500 * 10**9
-MAX_FILES = 5_000_000
-MAX_RATIO = 100
-"""Images are compressed already: an archive of them that grows a hundredfold is a bomb."""
-
-KEPT_FREE = 500 * 10**6
-"""So many bytes of the disk are left free."""
-
-_RATIO_FROM = 50 * 10**6
 _CHUNK = 1 << 20
 _DECODERS = (zlib.error, lzma.LZMAError)
 """What decoders raise on damaged content; gzip's and bzip2's are an `OSError` without a number."""
-
-_SEAL = ".unpacked.json"
 
 
 @dataclass(frozen=True)
@@ -45,28 +34,27 @@ class Limits:
 
     Attributes:
         total: Bytes in all.
-        files: How many.
-        ratio: Bytes unpacked for each byte of the archive, once it is much.
+        files: How many, folders included.
+        ratio: Bytes unpacked for each byte of the archive: images are compressed already, and an archive of them that
+            grows a hundredfold is a bomb.
+        ratio_from: Bytes in all from which that is looked at.
+        kept_free: Bytes of the disk that stay free.
     """
 
-    total: int = MAX_BYTES
-    files: int = MAX_FILES
-    ratio: float = MAX_RATIO
+    total: int = 500 * 10**9
+    files: int = 5_000_000
+    ratio: float = 100
+    ratio_from: int = 50 * 10**6
+    kept_free: int = 500 * 10**6
 
 
 class _RefusedError(Exception):
-    """The archive must not be unpacked.
-
-    Args:
-        why: The reason, as the end of a sentence.
-        fix: What the user can do.
-    """
+    """The archive must not be unpacked: why, as the end of a sentence, and what the user can do."""
 
     def __init__(
         self, why: str, fix: str = "Get it from the authors; if you trust it, unpack it by hand and give the folder."
     ) -> None:
         super().__init__(why)
-        self.why = why
         self.fix = fix
 
 
@@ -97,26 +85,19 @@ def unpacked(archive: Path, into: Path, reporter: Reporter, *, limits: Limits | 
     if not archive.is_file():
         raise DataError(f"There is no file {archive}.", "Check the path.")
     folder = into / _stem(archive)
+    members = _unzipped if archive.name.lower().endswith(".zip") else _untarred
+
+    def fill(made: Path) -> None:
+        with reporter.task(f"Unpacking {archive.name}", None, "files") as task:
+            for _ in members(archive, made, limits or Limits()):
+                task.advance()
+
     try:
         facts = archive.stat()
-        seal = {"archive": archive.name, "bytes": facts.st_size, "modified": facts.st_mtime_ns}
-        stands = _sealed(folder)
-        if stands == seal:
-            return folder
-        if folder.exists() and stands is None:
-            raise DataError(
-                f"{folder} is in the way: it was not unpacked from {archive.name}.", "Move it away, or unpack by hand."
-            )
-        with staging_folder(into) as staging, reporter.task(f"Unpacking {archive.name}", None, "files") as task:
-            made = staging / folder.name
-            made.mkdir()
-            _Unpacking(archive, made, limits or Limits(), task).run()
-            (made / _SEAL).write_text(json.dumps(seal), encoding="utf-8")
-            if folder.exists():
-                shutil.rmtree(folder)
-            made.rename(folder)
+        source = {"archive": archive.name, "bytes": facts.st_size, "modified": facts.st_mtime_ns}
+        make_once(folder, ".unpacked.json", source, fill)
     except _RefusedError as error:
-        raise DataError(f"{archive} is not unpacked: {error.why}.", error.fix) from error
+        raise DataError(f"{archive} is not unpacked: {error}.", error.fix) from error
     except (OSError, EOFError, NotImplementedError, zipfile.BadZipFile, tarfile.TarError, *_DECODERS) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise DataError(
@@ -128,135 +109,125 @@ def unpacked(archive: Path, into: Path, reporter: Reporter, *, limits: Limits | 
     return folder
 
 
-class _Unpacking:
-    """One run over an archive, which counts what it writes."""
+def make_once(folder: Path, seal_file: str, source: dict[str, Any], fill: Callable[[Path], None]) -> None:
+    """Make a folder from a source, whole or not at all, unless it stands already, made from this very source.
 
-    def __init__(self, archive: Path, into: Path, limits: Limits, task: Task) -> None:
-        self._archive, self._into, self._limits, self._task = archive, into, limits, task
-        self._size = archive.stat().st_size
-        self._room = shutil.disk_usage(into).free - KEPT_FREE
-        self._files = 0
-        self._bytes = 0
+    Args:
+        folder: Where it goes; one that was made from an older state of the source is replaced.
+        seal_file: A file in the folder that says what it was made from.
+        source: What that file says: JSON values that change whenever the source does.
+        fill: Called with an empty folder to write to.
 
-    def run(self) -> None:
-        if self._archive.name.lower().endswith(".zip"):
-            self._unzip()
-        else:
-            self._untar()
+    Raises:
+        DataError: Something else is in the way.
+        OSError: The folder can't be written.
+    """
+    try:
+        seal = parse_json(read_text(folder / seal_file))
+    except (OSError, ValueError):
+        seal = None
+    if seal == source:
+        return
+    if folder.exists() and seal is None:
+        raise DataError(
+            f"{folder} is in the way: it was not made from {next(iter(source.values()))}.",
+            "Move it away, and try again.",
+        )
+    with staging_folder(folder.parent) as staging:
+        made = staging / folder.name
+        made.mkdir()
+        fill(made)
+        (made / seal_file).write_text(json.dumps(source), encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        made.rename(folder)
 
-    def _unzip(self) -> None:
-        with open_file(self._archive) as raw, zipfile.ZipFile(raw) as archive:
-            members = archive.infolist()
-            self._check(len(members), sum(member.file_size for member in members), self._size)
-            for member in members:
-                self._count()
-                if stat.S_IFMT(member.external_attr >> 16) not in {0, stat.S_IFREG, stat.S_IFDIR}:
-                    raise _RefusedError(f"{member.filename} is a link or a device")
-                if member.flag_bits & 1:
-                    raise _RefusedError("it is encrypted", "Unpack it by hand with its password, and give the folder.")
-                # zipfile turns backslashes into slashes on Windows only, so the raw name is looked at too.
-                target = self._target(member.orig_filename if "\\" in member.orig_filename else member.filename)
-                if member.is_dir():
-                    target.mkdir(parents=True, exist_ok=True)
-                else:
-                    with archive.open(member) as stream:
-                        self._write(stream, target, self._size)
 
-    def _untar(self) -> None:
-        if self._archive.name.lower().endswith(".tar"):
-            self._check(1, self._size, self._size)
-        with open_file(self._archive) as raw, tarfile.open(fileobj=raw, mode="r:*") as archive:
-            while (member := archive.next()) is not None:
-                self._count()
-                archive.members.clear()  # type: ignore[attr-defined]  # or all names would stay in memory
-                if member.issparse() or not (member.isfile() or member.isdir()):
-                    raise _RefusedError(f"{member.name} is a link, a device or sparse")
-                target = self._target(member.name)
-                if member.isdir():
-                    target.mkdir(parents=True, exist_ok=True)
-                    continue
-                stream = archive.extractfile(member)
-                if stream is not None:
-                    with stream:
-                        self._write(stream, target, raw.tell())
-            self._check_end(archive, raw)
+def _unzipped(path: Path, into: Path, limits: Limits) -> Iterator[None]:
+    """Unpack a .zip file by file; zipfile reads no more of each than its header says, and compares its checksum."""
+    room = _Room(path, into, limits)
+    with open_file(path) as raw, zipfile.ZipFile(raw) as archive:
+        members = archive.infolist()
+        for member in members:
+            room.take(member.file_size)
+            if stat.S_IFMT(member.external_attr >> 16) not in {0, stat.S_IFREG, stat.S_IFDIR}:
+                raise _RefusedError(f"{member.filename} is a link or a device")
+            if member.flag_bits & 1:
+                raise _RefusedError("it is encrypted", "Unpack it by hand with its password, and give the folder.")
+        for member in members:
+            # zipfile turns backslashes into slashes on Windows only, so the raw name is looked at too.
+            name = member.orig_filename if "\\" in member.orig_filename else member.filename
+            _check_name(name, into, is_folder=member.is_dir())
+            archive.extract(member, into)
+            yield
 
-    def _check_end(self, archive: tarfile.TarFile, raw: IO[bytes]) -> None:
-        """Check that the archive ends as it should.
 
-        tarfile takes one that was cut between two files for whole, and the checksum of a compressed one is only
-        compared when it is read to its end.
-        """
-        content = archive.fileobj
-        content.seek(archive.offset)
-        if content.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise tarfile.ReadError("it has no end")
-        padding = 0
-        while chunk := content.read(_CHUNK):
-            padding += len(chunk)
-            self._check(self._files, self._bytes + padding, raw.tell())
+def _untarred(path: Path, into: Path, limits: Limits) -> Iterator[None]:
+    room = _Room(path, into, limits)
+    with open_file(path) as raw, tarfile.open(fileobj=raw, mode="r:*") as archive:
+        while (member := archive.next()) is not None:
+            archive.members.clear()  # type: ignore[attr-defined]  # or all names would stay in memory
+            if member.issparse() or not (member.isfile() or member.isdir()):
+                raise _RefusedError(f"{member.name} is a link, a device or sparse")
+            room.take(member.size)
+            _check_name(member.name, into, is_folder=member.isdir())
+            archive.extract(member, into, filter="data")
+            yield
+        _check_end(archive)
 
-    def _target(self, name: str) -> Path:
-        """Where a member goes.
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Check that the archive ends as it should.
+
+    tarfile takes one that was cut between two files for whole, and the checksum of a compressed one is only
+    compared when it is read to its end.
+    """
+    content = archive.fileobj
+    content.seek(archive.offset)
+    if content.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it has no end")
+    while content.read(_CHUNK):
+        pass
+
+
+def _check_name(name: str, into: Path, *, is_folder: bool) -> None:
+    """Refuse what tarfile and zipfile would put elsewhere than it says, names that no system could keep, and twins."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\0" in name or "\\" in name or PureWindowsPath(name).drive:
+        raise _RefusedError(f"the name {name!r} leads out of its folder or can't be kept")
+    if not is_folder and (into / path).exists():
+        raise _RefusedError(f"{path} comes twice")
+
+
+class _Room:
+    """How much of an archive may still be unpacked."""
+
+    def __init__(self, archive: Path, into: Path, limits: Limits) -> None:
+        self._limits = limits
+        self._room = max(shutil.disk_usage(into).free - limits.kept_free, 0)
+        self._growth = limits.ratio * archive.stat().st_size
+        self._files = self._bytes = 0
+
+    def take(self, size: int) -> None:
+        """Count one more file or folder, of so many bytes by its header.
 
         Raises:
-            _RefusedError: Its name leads elsewhere, or no system could keep it.
+            _RefusedError: It is one too many.
         """
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or "\0" in name or "\\" in name or PureWindowsPath(name).drive:
-            raise _RefusedError(f"the name {name!r} leads out of its folder or can't be kept")
-        return self._into / path
-
-    def _write(self, stream: IO[bytes], target: Path, consumed: int) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            out = target.open("xb")
-        except FileExistsError:
-            raise _RefusedError(f"{target.relative_to(self._into)} comes twice") from None
-        with out:
-            for chunk in _chunks(stream):
-                self._bytes += len(chunk)
-                self._check(self._files, self._bytes, consumed)
-                out.write(chunk)
-        self._task.advance()
-
-    def _count(self) -> None:
-        self._files += 1
-        self._check(self._files, self._bytes, self._size)
-
-    def _check(self, files: int, size: int, consumed: int) -> None:
-        """Compare what is to be written, or was, with the limits.
-
-        Args:
-            files: Files and folders in all.
-            size: Bytes in all.
-            consumed: Bytes of the archive that they come from.
-        """
-        if files > self._limits.files:
-            raise _RefusedError(f"it holds more than {self._limits.files:,} files")
-        if size > self._limits.total:
-            raise _RefusedError(f"it holds more than {self._limits.total / 1e9:,.1f} GB")
-        if size > _RATIO_FROM and size > self._limits.ratio * max(consumed, 1):
-            raise _RefusedError(f"it grows more than {self._limits.ratio:g} times, as only bombs do")
-        if size > self._room:
-            room = f"{max(self._room, 0) / 1e9:,.1f} GB can be used"
+        self._files, self._bytes = self._files + 1, self._bytes + size
+        limits = self._limits
+        if self._files > limits.files:
+            raise _RefusedError(f"it holds more than {limits.files:,} files")
+        if self._bytes > limits.total:
+            raise _RefusedError(f"it holds more than {limits.total / 1e9:,.1f} GB")
+        if self._bytes > max(limits.ratio_from, self._growth):
+            raise _RefusedError(f"it grows more than {limits.ratio:g} times, as only bombs do")
+        if self._bytes > self._room:
+            room = f"{self._room / 1e9:,.1f} GB can be used"
             raise _RefusedError(f"the disk has no room for it ({room})", "Make room, or choose another disk.")
-
-
-def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
-    while chunk := stream.read(_CHUNK):
-        yield chunk
 
 
 def _stem(archive: Path) -> str:
     name = archive.name
     longest = max((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), key=len, default="")
     return name[: len(name) - len(longest)] or name
-
-
-def _sealed(folder: Path) -> object:
-    """What `folder` was unpacked from; None when it wasn't."""
-    try:
-        return parse_json(read_text(folder / _SEAL))
-    except (OSError, ValueError):
-        return None

@@ -14,7 +14,7 @@ import numpy as np
 from sil_cli.data.images import ImageError, load_image, resize_to
 from sil_cli.data.pixel_build import Build, block_sha256, build, sample_sha256
 from sil_cli.data.pixel_prune import mark_used, prune
-from sil_cli.data.readers.common import slug
+from sil_cli.data.readers.own_images import slug
 from sil_cli.errors import DataError
 from sil_cli.files import one_line, open_file, parse_json, read_text
 

@@ -19,19 +19,19 @@ class Reading:
     Attributes:
         name: The domain's name ("market1501").
         reader: The reader's name.
-        reader_version: Raised whenever the reader would give other records for the same files.
         root: The folder that record paths are relative to.
         records: In a fixed order that depends on the files alone.
         skipped: The files that the reader itself left out, and why.
         options: The options that it was called with (JSON values).
         generated: The people are drawn, not photographed.
+        reader_version: Raised whenever the reader would give other records for the same files.
     """
 
     name: str
     reader: str
-    reader_version: int
     root: Path
     records: Sequence[ImageRecord]
     skipped: Sequence[Skipped] = ()
     options: dict[str, Any] = field(default_factory=dict)
     generated: bool = False
+    reader_version: int = 1

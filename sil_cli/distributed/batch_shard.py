@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Part:
-    """The part of a batch that this process holds: all of it. `training/ranks.py` has the one that is divided.
+class BatchShard:
+    """The part of a batch that this process holds: all of it. `process_group.DistributedShard` holds less.
 
     Attributes:
         rows: The positions in the whole batch of the samples held, in the order in which they are held.
@@ -47,10 +47,10 @@ class Part:
         """
         return self, order
 
-    def joined(self, others: Sequence[Part]) -> Part:
+    def joined(self, others: Sequence[BatchShard]) -> BatchShard:
         """The part of this batch and others, one behind the other."""
         del others
         return self
 
 
-UNDIVIDED = Part()
+WHOLE_BATCH = BatchShard()

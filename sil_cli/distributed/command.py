@@ -18,7 +18,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from sil_cli.distributed.collectives import LostProcessError
-from sil_cli.distributed.process_group import ALONE, ConnectedRanks, Ranks
+from sil_cli.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from sil_cli.errors import AlreadyToldError, InterruptedWorkError, SilError, UsageError, causes
 from sil_cli.files import one_line
 from sil_cli.runtime import resolve_device
@@ -53,13 +53,13 @@ def one_voice(launch: Launch) -> Iterator[None]:
         AlreadyToldError: The user has been told by another process.
         SilError: This one is to tell.
     """
-    if launch.count == 1:
+    if launch.world_size == 1:
         yield
         return
     store: Store | None = None
     _hear_stops()
     try:
-        store = _meet(launch)
+        store = _torchrun_store(launch)
         yield
     except BaseException as error:
         _finish_speaking()
@@ -69,7 +69,7 @@ def one_voice(launch: Launch) -> Iterator[None]:
             distributed.destroy_process_group()
 
 
-def connect(launch: Launch, device: DeviceName, *, timeout: float) -> tuple[Ranks, torch.device]:
+def connect(launch: Launch, device: DeviceName, *, timeout: float) -> tuple[ProcessGroup, torch.device]:
     """Join the processes of a launch.
 
     Args:
@@ -84,79 +84,79 @@ def connect(launch: Launch, device: DeviceName, *, timeout: float) -> tuple[Rank
         UsageError: There are more processes on this machine than GPUs, or the device can't be shared.
     """
     chosen = resolve_device(device)
-    if launch.count == 1:
-        return ALONE, chosen
+    if launch.world_size == 1:
+        return SINGLE_PROCESS, chosen
     if chosen.type == "mps":
         raise UsageError("An Apple GPU can't be shared by several processes.", "Use --device cpu, or one process.")
     backend = "gloo"
     if chosen.type == "cuda":
         there = torch.cuda.device_count()
-        if launch.local_number >= there:
+        if launch.local_rank >= there:
             raise UsageError(
                 f"There are more processes on {socket.gethostname()} than its {there} GPUs.",
                 f"Start torchrun with --nproc-per-node {there}, or use --device cpu.",
             )
-        chosen = torch.device("cuda", launch.local_number)
+        chosen = torch.device("cuda", launch.local_rank)
         torch.cuda.set_device(chosen)
         backend = "cpu:gloo,cuda:nccl"
-    store = _meet(launch)
+    store = _torchrun_store(launch)
     patience = timedelta(seconds=timeout)
     _refuse_other_devices(store, launch, chosen.type, patience)
     try:
         distributed.init_process_group(
             backend,
             store=PrefixStore("group", store),
-            rank=launch.number,
-            world_size=launch.count,
+            rank=launch.rank,
+            world_size=launch.world_size,
             timeout=patience,
         )
     except RuntimeError as error:
         raise LostProcessError(
             f"The processes can't reach each other ({one_line(error)}).", "Check network and firewall between them."
         ) from error
-    return ConnectedRanks(launch.number, launch.count), chosen
+    return ProcessGroup(launch.rank, launch.world_size), chosen
 
 
-def agree(ranks: Ranks, facts: Mapping[str, Any], *, fix: str) -> None:
+def agree(group: ProcessGroup, facts: Mapping[str, Any], *, fix: str) -> None:
     """Compare what every process goes by with what the first does.
 
     Args:
-        ranks: The processes.
+        group: The processes.
         facts: Names and values (JSON).
         fix: What to do when they differ.
 
     Raises:
         UsageError: They differ; it names what differs, and is raised in all processes.
     """
-    everyone = [json.loads(text) for text in ranks.texts(json.dumps(facts, sort_keys=True))]
+    everyone = [json.loads(text) for text in group.gather_texts(json.dumps(facts, sort_keys=True))]
     first = everyone[0]
-    for number, theirs in enumerate(everyone):
+    for rank, theirs in enumerate(everyone):
         names = [name for name in sorted({*first, *theirs}) if first.get(name) != theirs.get(name)]
         if names:
             told = ", ".join(f"{name} = {theirs.get(name)} (there {first.get(name)})" for name in names[:SHOWN])
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            raise UsageError(f"Process {number} does not agree with process 0: {told}{more}.", fix)
+            raise UsageError(f"Process {rank} does not agree with process 0: {told}{more}.", fix)
 
 
 def _refuse_other_devices(store: Store, launch: Launch, device: str, patience: timedelta) -> None:
     """Compare devices before connecting, because each kind has a way of connecting of its own."""
     store.set_timeout(patience)
-    store.set(f"device/{launch.number}", device)
-    for number in range(launch.count):
+    store.set(f"device/{launch.rank}", device)
+    for rank in range(launch.world_size):
         try:
-            theirs = store.get(f"device/{number}").decode()
+            theirs = store.get(f"device/{rank}").decode()
         except RuntimeError as error:
             raise LostProcessError(
-                f"Process {number} has not come ({one_line(error)}).", "See what it said."
+                f"Process {rank} did not start in time ({one_line(error)}).", "Look at its output."
             ) from error
         if theirs != device:
             raise UsageError(
-                f"Process {launch.number} would train on {device}, process {number} on {theirs}.",
+                f"Process {launch.rank} would train on {device}, process {rank} on {theirs}.",
                 "Give all of them the same --device, and look at the GPUs where there should be some.",
             )
 
 
-def _meet(launch: Launch) -> Store:
+def _torchrun_store(launch: Launch) -> Store:
     """The store of torchrun itself, which outlives the processes that it started; each attempt has its own keys."""
     store: Store = next(rendezvous("env://"))[0]
     return PrefixStore(f"sil-{launch.attempt}", store)
@@ -200,7 +200,7 @@ def _as_told(error: BaseException, launch: Launch, store: Store | None) -> BaseE
     except (RuntimeError, ValueError):  # the store has gone, and with it torchrun
         return error
     if isinstance(error, SilError) and not launch.is_first and not isinstance(error, InterruptedWorkError):
-        what = f"{error.what} (process {launch.number} of {launch.count}, on {socket.gethostname()})"
+        what = f"{error.what} (process {launch.rank} of {launch.world_size}, on {socket.gethostname()})"
         told = SilError(what, error.fix)
         told.exit_code = error.exit_code
         return told
@@ -225,7 +225,7 @@ def _say_here(store: Store, launch: Launch, error: BaseException) -> bool:
     Returns:
         Whether they are woken: closing connections of NCCL might hang in turn, so those stay open.
     """
-    store.set(f"here/{launch.number}", "yes")
+    store.set(f"here/{launch.rank}", "yes")
     if not distributed.is_initialized() or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return False
     distributed.destroy_process_group()
@@ -236,7 +236,7 @@ def _say_here(store: Store, launch: Launch, error: BaseException) -> bool:
 
 def _in_time(store: Store, launch: Launch, seconds: float, done: Callable[[], bool]) -> bool:
     """Wait until something is so, but no longer than so many seconds after another process has said that it ends."""
-    absent, deadline = launch.count, time.monotonic() + seconds
+    absent, deadline = launch.world_size, time.monotonic() + seconds
     while time.monotonic() < deadline:
         if done():
             return True
@@ -249,7 +249,7 @@ def _in_time(store: Store, launch: Launch, seconds: float, done: Callable[[], bo
 
 def _absent(store: Store, launch: Launch) -> list[int]:
     """The processes that have not said that they end."""
-    return [number for number in range(launch.count) if not store.check([f"here/{number}"])]
+    return [rank for rank in range(launch.world_size) if not store.check([f"here/{rank}"])]
 
 
 def _lost_in(error: BaseException) -> LostProcessError | None:
@@ -263,7 +263,7 @@ def _missing(store: Store, launch: Launch, lost: LostProcessError) -> SilError:
         return SilError(lost.what, "Check the network between the machines; what was whole is kept.")
     names = ", ".join(map(str, missing))
     return SilError(
-        f"Process {names} of {launch.count} has ended or does not answer any more, so the others end too.",
+        f"Process {names} of {launch.world_size} has ended or does not answer any more, so the others end too.",
         "What was whole is kept: run the same command again (train: with --resume), or let torchrun start them anew "
         "(--max-restarts).",
     )

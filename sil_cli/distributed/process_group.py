@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sil_cli.distributed.batch_shard import UNDIVIDED, Part
+from sil_cli.distributed.batch_shard import WHOLE_BATCH, BatchShard
 from sil_cli.distributed.collectives import add_up, gather, take_from_first
 
 if TYPE_CHECKING:
@@ -34,92 +34,51 @@ BUCKET_BYTES = 32_000_000
 """Gradients travel in buckets of about this size: few messages, and little memory beside the gradients."""
 
 
-class Ranks:
-    """A training's processes: this one alone.
+class ProcessGroup:
+    """The processes of one training; with a `world_size` of 1, nothing is sent.
+
+    Several are joined by torch.distributed's default group (`distributed/command.py`).
 
     Attributes:
-        number: That of this process, from 0; the first one writes.
-        count: How many there are.
+        rank: The number of this process, from 0; the first one writes.
+        world_size: How many processes there are.
     """
 
-    number = 0
-    count = 1
+    def __init__(self, rank: int = 0, world_size: int = 1) -> None:
+        self.rank = rank
+        self.world_size = world_size
 
     @property
     def is_first(self) -> bool:
         """Whether this process writes."""
-        return self.number == 0
+        return self.rank == 0
 
-    def part(self, groups: int, size: int) -> Part:
+    def shard(self, groups: int, size: int) -> BatchShard:
         """The part of a batch of `groups` × `size` samples that this process holds; groups stay together."""
-        del groups, size
-        return UNDIVIDED
+        if self.world_size == 1:
+            return WHOLE_BATCH
+        edges = shares(groups, self.world_size) * size
+        return DistributedShard(self, [np.arange(*edges[rank : rank + 2]) for rank in range(self.world_size)])
 
     def gather_rows(self, rows: Tensor, lengths: Sequence[int]) -> Tensor:
-        """The rows of all processes, one process's behind another's; each has so many."""
-        del lengths
-        return rows
+        """The rows of all processes in their order, where `lengths` says how many each has.
 
-    def sum(self, values: Tensor) -> Tensor:
-        """The sum over all processes."""
-        return values
-
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Add up the gradients of all processes' losses, in place."""
-
-    def average_statistics(self, module: nn.Module, weight: float) -> None:
-        """Replace the running statistics of batch norms by their mean over the processes, weighted by `weight`."""
-
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is up in any process."""
-        return flag
-
-    def texts(self, text: str) -> list[str]:
-        """What every process says, in their order."""
-        return [text]
-
-    def different(self, tensors: Sequence[Tensor]) -> int | None:
-        """The first process whose tensors are not those of process 0 to the bit; None where all are."""
-        del tensors
-        return None
-
-    def from_first(self, make: Callable[[], bytes]) -> bytes:
-        """What `make` makes in the first process; it is not called in the others."""
-        return make()
-
-
-ALONE = Ranks()
-
-
-class ConnectedRanks(Ranks):
-    """Several processes, joined by torch.distributed's default group.
-
-    Args:
-        number: That of this process.
-        count: How many there are.
-    """
-
-    def __init__(self, number: int, count: int) -> None:
-        self.number = number
-        self.count = count
-
-    def part(self, groups: int, size: int) -> Part:
-        """Whole groups, as evenly as they divide."""
-        edges = shares(groups, self.count) * size
-        return DividedPart(self, [np.arange(*edges[number : number + 2]) for number in range(self.count)])
-
-    def gather_rows(self, rows: Tensor, lengths: Sequence[int]) -> Tensor:
-        """The rows of all processes; they travel padded to the length of the longest."""
+        They travel padded to the length of the longest.
+        """
+        if self.world_size == 1:
+            return rows
         padded = rows.new_zeros(max(lengths), *rows.shape[1:])
         padded[: len(rows)] = rows
         return torch.cat([each[:length] for each, length in zip(gather(padded), lengths, strict=True)])
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum, added in the order of the processes."""
-        return torch.stack(gather(values)).sum(dim=0)
+        """The sum over all processes, added in their order."""
+        return values if self.world_size == 1 else torch.stack(gather(values)).sum(dim=0)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Bucket by bucket; a parameter without a gradient here has none anywhere."""
+        """Add up the gradients of all processes' losses, in place; one that is missing here is missing everywhere."""
+        if self.world_size == 1:
+            return
         for bucket in _buckets([each.grad for each in parameters if each.grad is not None]):
             flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
             add_up(flat)
@@ -127,7 +86,9 @@ class ConnectedRanks(Ranks):
                 gradient.copy_(summed.view(gradient.shape))
 
     def average_statistics(self, module: nn.Module, weight: float) -> None:
-        """One message for all of them."""
+        """Replace the running statistics of batch norms by their mean over the processes, weighted by `weight`."""
+        if self.world_size == 1:
+            return
         norms = [each for each in module.modules() if isinstance(each, _BatchNorm)]
         found = [each for norm in norms for each in (norm.running_mean, norm.running_var) if each is not None]
         if not found:
@@ -138,26 +99,35 @@ class ConnectedRanks(Ranks):
             statistic.copy_(mean)
 
     def any(self, flag: bool) -> bool:
-        """Whether it is up in any."""
+        """Whether the flag is up in any process."""
         return bool(self.sum(torch.tensor([float(flag)])).item())
 
-    def texts(self, text: str) -> list[str]:
-        """What every process says."""
+    def gather_texts(self, text: str) -> list[str]:
+        """The text that each process gives, in their order."""
+        if self.world_size == 1:
+            return [text]
         content = _as_bytes(text.encode())
         lengths = [int(each.item()) for each in gather(torch.tensor([len(content)]))]
         everything = self.gather_rows(content, lengths)
-        return [part.numpy().tobytes().decode() for part in torch.split(everything, lengths)]
+        return [own.numpy().tobytes().decode() for own in torch.split(everything, lengths)]
 
-    def different(self, tensors: Sequence[Tensor]) -> int | None:
-        """Checksums are compared."""
+    def first_different(self, tensors: Sequence[Tensor]) -> int | None:
+        """The first process whose tensors are not those of process 0 to the bit; None where all are equal.
+
+        Checksums are compared.
+        """
+        if self.world_size == 1:
+            return None
         digest = hashlib.sha256()
         for tensor in tensors:
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        digests = self.texts(digest.hexdigest())
-        return next((number for number, each in enumerate(digests) if each != digests[0]), None)
+        digests = self.gather_texts(digest.hexdigest())
+        return next((rank for rank, each in enumerate(digests) if each != digests[0]), None)
 
     def from_first(self, make: Callable[[], bytes]) -> bytes:
-        """Made in the first, sent to the others."""
+        """What `make` makes in the first process, sent to the others, where it is not called."""
+        if self.world_size == 1:
+            return make()
         content = _as_bytes(make()) if self.is_first else torch.empty(0, dtype=torch.uint8)
         length = torch.tensor([len(content)])
         take_from_first(length)
@@ -167,18 +137,21 @@ class ConnectedRanks(Ranks):
         return content.numpy().tobytes()
 
 
-class DividedPart(Part):
+SINGLE_PROCESS = ProcessGroup()
+
+
+class DistributedShard(BatchShard):
     """The part that one of several processes holds of a batch.
 
     Args:
-        ranks: The processes.
+        group: The processes.
         held: For each of them the positions of the samples that it holds, in the order in which it holds them.
     """
 
-    def __init__(self, ranks: ConnectedRanks, held: Sequence[NDArray[np.int64]]) -> None:
-        self._ranks = ranks
+    def __init__(self, group: ProcessGroup, held: Sequence[NDArray[np.int64]]) -> None:
+        self._group = group
         self._held = held
-        self.rows = self._mine = held[ranks.number]
+        self.rows = self._mine = held[group.rank]
         self.weight = len(self._mine) / self.size(0)
 
     def size(self, held: int) -> int:
@@ -192,7 +165,7 @@ class DividedPart(Part):
 
     def gather(self, own: Tensor) -> Tensor:
         """Everyone's rows, in the order of the batch."""
-        rows = self._ranks.gather_rows(own.detach(), [len(each) for each in self._held])
+        rows = self._group.gather_rows(own.detach(), [len(each) for each in self._held])
         return rows[_index(np.argsort(np.concatenate(self._held)), own)]
 
     def gather_with_gradient(self, own: Tensor) -> Tensor:
@@ -203,33 +176,33 @@ class DividedPart(Part):
         """Nobody's samples move to another process: each holds its own in the order in which they come."""
         new_place = np.argsort(order)
         places = [new_place[each] for each in self._held]
-        return type(self)(self._ranks, [np.sort(each) for each in places]), np.argsort(places[self._ranks.number])
+        return type(self)(self._group, [np.sort(each) for each in places]), np.argsort(places[self._group.rank])
 
-    def joined(self, others: Sequence[Part]) -> Part:
+    def joined(self, others: Sequence[BatchShard]) -> BatchShard:
         """Each process holds its samples of the first batch, then those of the second, and so on."""
         held: list[list[NDArray[np.int64]]] = [[] for _ in self._held]
         before = 0
-        for part in (self, *others):
-            assert isinstance(part, DividedPart)  # noqa: S101 - all batches are divided, or none
-            for number, positions in enumerate(part._held):
-                held[number].append(positions + before)
-            before += part.size(0)
-        return DividedPart(self._ranks, [np.concatenate(each) for each in held])
+        for shard in (self, *others):
+            assert isinstance(shard, DistributedShard)  # noqa: S101 - all batches are divided, or none
+            for rank, positions in enumerate(shard._held):
+                held[rank].append(positions + before)
+            before += shard.size(0)
+        return DistributedShard(self._group, [np.concatenate(each) for each in held])
 
 
 class _GatherRows(torch.autograd.Function):
-    """`DividedPart.gather` whose gradient is the sum over all processes of what their losses say of a row."""
+    """`DistributedShard.gather` whose gradient is the sum over all processes of what their losses say of a row."""
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor, part: DividedPart) -> Tensor:
-        ctx.part = part
-        return part.gather(own)
+    def forward(ctx: Any, own: Tensor, shard: DistributedShard) -> Tensor:
+        ctx.shard = shard
+        return shard.gather(own)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         total = gradient.clone(memory_format=torch.contiguous_format)
         add_up(total)
-        return ctx.part.own(total), None
+        return ctx.shard.own(total), None
 
 
 def shares(length: int, count: int) -> NDArray[np.int64]:

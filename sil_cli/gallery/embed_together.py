@@ -25,7 +25,7 @@ from sil_cli.runs.run_folder import current_versions
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
-    from sil_cli.distributed.process_group import Ranks
+    from sil_cli.distributed.process_group import ProcessGroup
     from sil_cli.models.embed import ImageFile
     from sil_cli.models.engines.engine import Engine
     from sil_cli.runtime import Reporter, Task
@@ -42,12 +42,12 @@ class Helpers:
     """The other processes, as the first one sees them.
 
     Args:
-        ranks: All of them.
+        group: All of them.
         timeout: Seconds after which they take the first one for hung.
     """
 
-    def __init__(self, ranks: Ranks, *, timeout: float) -> None:
-        self._ranks = ranks
+    def __init__(self, group: ProcessGroup, *, timeout: float) -> None:
+        self._group = group
         self._pause = timeout / STILL_WAITING
         self._said = time.monotonic()
 
@@ -58,15 +58,15 @@ class Helpers:
             UsageError: One of them computes something else.
         """
         self._say({"model": str(model), "images": images})
-        _agree_on(self._ranks, engine)
+        _agree_on(self._group, engine)
 
     def embed(self, engine: Engine, files: Sequence[ImageFile], *, batch: int) -> Generator[EmbeddedBatch, None, None]:
         """As `embed_batches`, the network's work shared out."""
-        block = BATCHES_EACH * batch * self._ranks.count
+        block = BATCHES_EACH * batch * self._group.world_size
         for start in range(0, len(files), block):
             now = files[start : start + block]
             self._say({"batch": batch, "files": [[str(path), box] for path, box in now]})
-            yield from _embed_share(self._ranks, engine, now, batch, start)
+            yield from _embed_share(self._group, engine, now, batch, start)
 
     def end(self) -> None:
         """Let the others go."""
@@ -81,11 +81,11 @@ class Helpers:
             self._say({})
 
     def _say(self, job: dict[str, Any]) -> None:
-        self._ranks.from_first(json.dumps(job).encode)
+        self._group.from_first(json.dumps(job).encode)
         self._said = time.monotonic()
 
 
-def help_to_embed(settings: Settings, ranks: Ranks, reporter: Reporter) -> None:
+def help_to_embed(settings: Settings, group: ProcessGroup, reporter: Reporter) -> None:
     """Be one of the others: embed what the first process asks for, until it has enough.
 
     Raises:
@@ -93,39 +93,39 @@ def help_to_embed(settings: Settings, ranks: Ranks, reporter: Reporter) -> None:
     """
     engine: Engine | None = None
     while True:
-        job = json.loads(ranks.from_first(bytes))
+        job = json.loads(group.from_first(bytes))
         if "end" in job:
             return
         if "model" in job:
             engine = load(Path(job["model"]), settings, reporter, images=job["images"]).engine
-            _agree_on(ranks, engine)
+            _agree_on(group, engine)
         elif "files" in job:
             assert engine is not None  # noqa: S101 - the first process begins with the model
             files = [(Path(path), tuple(box) if box is not None else None) for path, box in job["files"]]
-            list(_embed_share(ranks, engine, files, job["batch"], 0))
+            list(_embed_share(group, engine, files, job["batch"], 0))
 
 
-def _agree_on(ranks: Ranks, engine: Engine) -> None:
+def _agree_on(group: ProcessGroup, engine: Engine) -> None:
     facts = {"the engine": engine.name, "the model": engine.fingerprint}
     facts |= {f"the version of {name}": version for name, version in current_versions().items()}
-    agree(ranks, facts, fix="Give all of them the same model, packages and engine.")
+    agree(group, facts, fix="Give all of them the same model, packages and engine.")
 
 
 def _embed_share(
-    ranks: Ranks, engine: Engine, files: Sequence[ImageFile], batch: int, offset: int
+    group: ProcessGroup, engine: Engine, files: Sequence[ImageFile], batch: int, offset: int
 ) -> Iterator[EmbeddedBatch]:
     """Embed this process's batches of some files; all processes get all parts, in order."""
-    edges = np.minimum(shares(-(-len(files) // batch), ranks.count) * batch, len(files))
-    first, last = (int(edge) for edge in edges[ranks.number : ranks.number + 2])
+    edges = np.minimum(shares(-(-len(files) // batch), group.world_size) * batch, len(files))
+    first, last = (int(edge) for edge in edges[group.rank : group.rank + 2])
     own = list(embed_batches(engine, files[first:last], batch=batch)) if last > first else []
     told = [
         {"positions": [first + each for each in part.positions], "failed": [[str(p), why] for p, why in part.failed]}
         for part in own
     ]
-    everyone = [json.loads(text) for text in ranks.texts(json.dumps(told))]
+    everyone = [json.loads(text) for text in group.gather_texts(json.dumps(told))]
     rows = [np.empty((0, engine.dimension), dtype=np.float32), *(part.embeddings for part in own)]
     lengths = [sum(len(part["positions"]) for part in parts) for parts in everyone]
-    embeddings = ranks.gather_rows(torch.from_numpy(np.concatenate(rows)), lengths).numpy()
+    embeddings = group.gather_rows(torch.from_numpy(np.concatenate(rows)), lengths).numpy()
     done = 0
     for part in (part for parts in everyone for part in parts):
         count = len(part["positions"])

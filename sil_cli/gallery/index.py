@@ -47,16 +47,16 @@ def index_in_company(settings: Settings, reporter: Reporter, launch: Launch) -> 
     Raises:
         SilError: As of `index_gallery`, or the processes can't be joined.
     """
-    if launch.count == 1:
+    if launch.world_size == 1:
         return index_gallery(settings, reporter)
     from sil_cli.distributed.command import connect
     from sil_cli.gallery.embed_together import Helpers, help_to_embed
 
-    ranks, _ = connect(launch, settings.device, timeout=settings.distributed.timeout)
-    if not ranks.is_first:
-        help_to_embed(settings, ranks, reporter)
+    group, _ = connect(launch, settings.device, timeout=settings.distributed.timeout)
+    if not group.is_first:
+        help_to_embed(settings, group, reporter)
         return None
-    helpers = Helpers(ranks, timeout=settings.distributed.timeout)
+    helpers = Helpers(group, timeout=settings.distributed.timeout)
     return index_gallery(settings, helpers.reporter(reporter), helpers)
 
 

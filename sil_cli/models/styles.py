@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 import torch
 
-from sil_cli.distributed.batch_shard import UNDIVIDED, Part
+from sil_cli.distributed.batch_shard import WHOLE_BATCH, BatchShard
 from sil_cli.models.precision import to_device, widened
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ STATISTICS_EPSILON = 1e-6
 class Style(Protocol):
     """Gives every sample of a batch a new style."""
 
-    def apply(self, features: Tensor, rng: np.random.Generator, part: Part = UNDIVIDED) -> Tensor:
+    def apply(self, features: Tensor, rng: np.random.Generator, shard: BatchShard = WHOLE_BATCH) -> Tensor:
         """Stylised features: the shape (B, C, H, W) and type of `features`, which are this part of the batch."""
 
 
@@ -71,21 +71,21 @@ class StatisticsStyle(ABC):
     def draw(self, own: Statistics, rng: np.random.Generator) -> Statistics:
         """New statistics (β as `mean`, γ as `std`) for a batch whose own statistics are `own`."""
 
-    def apply(self, features: Tensor, rng: np.random.Generator, part: Part = UNDIVIDED) -> Tensor:
+    def apply(self, features: Tensor, rng: np.random.Generator, shard: BatchShard = WHOLE_BATCH) -> Tensor:
         """γ·(F − μ)/σ + β, with no gradient through any statistic."""
         own = feature_statistics(features)
-        new = self.draw(Statistics(mean=part.gather(own.mean), std=part.gather(own.std)), rng)
-        scale = part.own(new.std) / own.std
-        shift = part.own(new.mean) - own.mean * scale
+        new = self.draw(Statistics(mean=shard.gather(own.mean), std=shard.gather(own.std)), rng)
+        scale = shard.own(new.std) / own.std
+        shift = shard.own(new.mean) - own.mean * scale
         return torch.addcmul(shift[:, :, None, None], widened(features), scale[:, :, None, None]).to(features.dtype)
 
 
 class OwnStyle:
     """`none`: every sample keeps its own style (the FBF baseline)."""
 
-    def apply(self, features: Tensor, rng: np.random.Generator, part: Part = UNDIVIDED) -> Tensor:
+    def apply(self, features: Tensor, rng: np.random.Generator, shard: BatchShard = WHOLE_BATCH) -> Tensor:
         """The features that came in."""
-        del rng, part
+        del rng, shard
         return features
 
 
@@ -146,13 +146,13 @@ class ExactMixStyle:
 
     alpha: float = 0.1
 
-    def apply(self, features: Tensor, rng: np.random.Generator, part: Part = UNDIVIDED) -> Tensor:
+    def apply(self, features: Tensor, rng: np.random.Generator, shard: BatchShard = WHOLE_BATCH) -> Tensor:
         """Features with mixed distributions; equal values are told apart by their position."""
         own = widened(features.detach()).flatten(2)
         ordered, order = own.sort(dim=2, stable=True)
-        everyone = part.gather(ordered)  # all values, since a partner may lie in another process
+        everyone = shard.gather(ordered)  # all values, since a partner may lie in another process
         weights, partner = _pairs(everyone, self.alpha, rng)
-        weights, partner = part.own(weights), part.own(partner)
+        weights, partner = shard.own(weights), shard.own(partner)
         move = (1 - weights)[:, None, None] * (everyone[partner] - ordered)
         moves = torch.empty_like(own).scatter_(2, order, move)
         return (features + moves.view(features.shape)).to(features.dtype)
@@ -286,9 +286,9 @@ class OccasionalStyle:
     style: Style
     probability: float
 
-    def apply(self, features: Tensor, rng: np.random.Generator, part: Part = UNDIVIDED) -> Tensor:
+    def apply(self, features: Tensor, rng: np.random.Generator, shard: BatchShard = WHOLE_BATCH) -> Tensor:
         """Stylised features, or the very features that came in."""
-        return self.style.apply(features, rng, part) if rng.random() < self.probability else features
+        return self.style.apply(features, rng, shard) if rng.random() < self.probability else features
 
 
 def make_style(settings: StyleSettings) -> Style:

@@ -15,7 +15,7 @@ from sil_cli.errors import SilError, UsageError
 from sil_cli.files import replacing, staging_folder
 from sil_cli.preparation.published_counts import Counts, check_counts, count
 from sil_cli.preparation.read_raw import SYNTHETIC, read_raw
-from sil_cli.report.samples import sample_sheet
+from sil_cli.report.image_rows import image_rows
 from sil_cli.results import ComparedCount, PreparedDataset, PrepareResult
 from sil_cli.runtime import cpu_count
 from sil_cli.settings import refuse_outside
@@ -194,7 +194,7 @@ def _write_sheet(path: Path, rows: list[SheetRow]) -> Path:
         for label, dataset, records in rows
     ]
     with replacing(path) as stream:
-        sample_sheet(pictures).save(stream, format="JPEG", quality=90)
+        image_rows(pictures).save(stream, format="JPEG", quality=90)
     return path
 
 

@@ -10,7 +10,7 @@ from sil_cli.data.manifest import is_dataset, load_dataset
 from sil_cli.data.plan import DatasetPlan, ProtocolPlan, read_plan
 from sil_cli.data.protocol import Protocol, read_protocol, write_protocol
 from sil_cli.data.readers import READERS
-from sil_cli.data.readers.common import check_root
+from sil_cli.data.readers.layout import check_root
 from sil_cli.data.readers.recognise import recognise_all
 from sil_cli.defaults import split_folder
 from sil_cli.errors import DataError, UsageError, did_you_mean

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sil_cli.errors import GalleryError, UsageError
+from sil_cli.errors import GalleryError
 from sil_cli.evaluation.calibration import Calibration
 from sil_cli.gallery.filtering import make_filter, warn_if_nothing_passes
 from sil_cli.gallery.ingest.times import find_zone
@@ -26,7 +26,7 @@ from sil_cli.query.decisions import (
     thresholds,
     verdict,
 )
-from sil_cli.query.pictures import SHEET_FORMATS, Found, draw
+from sil_cli.query.drawing import Found, draw
 from sil_cli.query.queries import (
     KnownPerson,
     Query,
@@ -39,6 +39,7 @@ from sil_cli.query.queries import (
 from sil_cli.query.query_results import FoundGroup, FoundMatch, FoundSighting, QueryResult, QueryResults
 from sil_cli.query.result_limits import Listed, Listing, Search, list_matches
 from sil_cli.query.trajectory import Sighting, find_sightings, images_of
+from sil_cli.report.canvas import require_sheet_format
 
 if TYPE_CHECKING:
     from sil_cli.gallery.entry import Match
@@ -74,8 +75,7 @@ def search(settings: Settings, reporter: Reporter) -> QueryResults:
     """
     wanted = settings.query
     queries = make_queries(wanted)
-    if wanted.sheet.suffix.lower() not in SHEET_FORMATS:
-        raise UsageError(f"A contact sheet can't be written as {wanted.sheet.name}.", "Name it .jpg, .png or .webp.")
+    require_sheet_format(wanted.sheet)
     outputs = {"--sheet": wanted.sheet, "--html": wanted.html}
     for option, out in outputs.items():
         refuse_overwriting(out, wanted.images, option=option)
@@ -156,17 +156,21 @@ def is_correct(match: Match, person: KnownPerson) -> bool | None:
 def _found(settings: Settings, searching: Searching, query: Query, person: KnownPerson, listed: Listed) -> Found:
     """Everything about one query's matches that tables, sheets and pages show."""
     calibration = searching.calibration
+    matches = [
+        replace(match, decision=decide(calibration, match.score), correct=is_correct(match, person))
+        for match in listed.matches
+    ]
     sightings: list[Sighting] | None = None
     if settings.query.group == "camera":
-        believed = [match for match in listed.matches if decide(calibration, match.score) != "no match"]
+        believed = [match for match in matches if match.decision != "no match"]
         sightings = find_sightings(believed, gap=settings.query.gap)
     entries = searching.gallery.entries(query.ids)
     return Found(
         query=query,
         entries=[entries[one] for one in query.ids],
         person=person,
-        matches=listed.matches,
-        decisions=[decide(calibration, match.score) for match in listed.matches],
+        matches=matches,
+        decisions=[match.decision for match in matches],
         verdict=verdict(calibration, listed.matches, searching.listing.at_least),
         sightings=sightings,
     )

@@ -1,4 +1,4 @@
-"""A picture of search results: the query on the left, its matches beside it in rank order.
+"""Search results on one sheet: the query on the left, its matches beside it in rank order.
 
 Right and wrong matches differ in the colour of their frame and, for those who can't tell the colours apart, in
 a tick or a cross.
@@ -8,35 +8,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from sil_cli.report.canvas import (
+    CARD,
+    DECISION_INKS,
+    FAINT,
+    INK,
+    LINE,
+    PAGE,
+    SMOOTH,
+    decision_sign,
+    fitted,
+    font,
+    shorten,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
-    from PIL.ImageFont import FreeTypeFont
-    from PIL.ImageFont import ImageFont as BitmapFont
-
-    Font = FreeTypeFont | BitmapFont
-
-Verdict = Literal["right", "wrong", "unknown"]
-Decision = Literal["match", "possible", "no match"]
+    from sil_cli.evaluation.calibration import Decision
 
 IMAGE_SIZE = (144, 288)  # pixels; people are about twice as high as wide
 MATCHES_IN_A_LINE = 10
 
-PAGE = "#f3f4f6"
-CARD = "#ffffff"
-LETTERBOX = "#e5e7eb"
-INK = "#111827"
-FAINT = "#6b7280"
 QUERY_FRAME = "#1f2937"
-FRAMES: dict[Verdict, str] = {"right": "#15803d", "wrong": "#c81e1e", "unknown": "#9ca3af"}
-LEGEND: dict[Verdict, str] = {"right": "same person", "wrong": "another person", "unknown": "identity unknown"}
-
-DECISION_INKS: dict[Decision, str] = {"match": "#1d4ed8", "possible": "#92400e", "no match": "#6b7280"}
+FRAMES: dict[bool | None, str] = {True: "#15803d", False: "#c81e1e", None: "#9ca3af"}
+LEGEND: dict[bool | None, str] = {True: "same person", False: "another person", None: "identity unknown"}
 
 _MARGIN = 28  # around the sheet
 _GAP = 14  # between cards
@@ -48,51 +48,51 @@ _LINE = 19  # each line of the caption
 _BADGE = 30
 _LEGEND_HEIGHT = 40
 _NARROWEST = 520  # so that the legend fits
-_SMOOTH = 4  # shapes are drawn this much larger and scaled down, as Pillow doesn't smooth them
+_STROKES: dict[bool | None, list[list[tuple[float, float]]]] = {
+    True: [[(0.29, 0.53), (0.44, 0.67), (0.71, 0.36)]],
+    False: [[(0.34, 0.34), (0.66, 0.66)], [(0.66, 0.34), (0.34, 0.66)]],
+    None: [],
+}
 
 
 @dataclass(frozen=True)
-class Tile:
-    """One image on the sheet; what is None isn't drawn.
+class Card:
+    """One image on the sheet, and what is written around it.
 
     Attributes:
-        image: The picture; None where it can't be opened any more.
-        identity: The person.
-        camera: The camera.
-        time: When it was taken.
+        image: Of any size and mode; None where it can't be opened.
+        name: The line below it: the person; None where nobody knows.
+        facts: The smaller lines below that.
         rank: From 1; None for a query.
         score: Cosine similarity; None for a query.
-        name: Of the file, shown where the identity is unknown.
-        domain: The camera network within which the identity is a name.
         decision: What the score means.
-        images: Of how many images of one sighting the entry is the mean; only one is shown.
-        id: The gallery entry's number, shown where it is a query.
+        correct: Whether it shows the query's person; None where that is unknown.
     """
 
     image: Image.Image | None
-    identity: str | None = None
-    camera: str | None = None
-    time: datetime | None = None
+    name: str | None = None
+    facts: Sequence[str] = ()
     rank: int | None = None
     score: float | None = None
-    name: str | None = None
-    domain: str | None = None
     decision: Decision | None = None
-    images: int = 1
-    id: int | None = None
+    correct: bool | None = None
+
+    @property
+    def lines(self) -> int:
+        """The lines of text below the image."""
+        return (self.decision is not None) + (self.name is not None) + len(self.facts)
 
 
 @dataclass(frozen=True)
 class SheetRow:
-    """A query and its matches in rank order; `also` are the further pictures of a query that is made of several."""
+    """A query, of several images where they were fused, and its matches in rank order."""
 
-    query: Tile
-    matches: Sequence[Tile]
-    also: Sequence[Tile] = ()
+    query: Sequence[Card]
+    matches: Sequence[Card]
 
 
 @dataclass(frozen=True)
-class _Layout:
+class _Grid:
     """Where everything of one row goes, in pixels."""
 
     columns: int
@@ -113,190 +113,98 @@ class _Layout:
         return self.first_match + self.columns * (self.card[0] + _GAP) - _GAP + _MARGIN
 
     def height(self, row: SheetRow) -> int:
-        """Of a row: of its matches, or of its query's pictures where these are more."""
-        lines = max(1 + len(row.also), -(-len(row.matches) // self.columns))
+        """Of a row: of its matches, or of its query's images where these are more."""
+        lines = max(len(row.query), -(-len(row.matches) // self.columns))
         return lines * (self.card[1] + _GAP) - _GAP
-
-
-def verdict(query: Tile, match: Tile) -> Verdict:
-    """Whether a match shows the person of the query, as far as both identities are known in one network."""
-    if query.identity is None or match.identity is None or query.domain != match.domain:
-        return "unknown"
-    return "right" if query.identity == match.identity else "wrong"
 
 
 def contact_sheet(rows: Sequence[SheetRow], *, matches_in_a_line: int = MATCHES_IN_A_LINE) -> Image.Image:
     """Draw queries below each other, each with its matches to the right.
 
     Args:
-        rows: At least one. Images may be of any size and mode; they keep their aspect.
+        rows: At least one. Images keep their aspect.
         matches_in_a_line: More matches than this go on below the first ones.
 
     Returns:
         An RGB image.
     """
     columns = min(matches_in_a_line, max(1, *[len(row.matches) for row in rows]))
-    layouts = [_Layout(columns, max(map(_lines, (row.query, *row.also, *row.matches)))) for row in rows]
-    heights = [layout.height(row) for layout, row in zip(layouts, rows, strict=True)]
+    grids = [_Grid(columns, max(card.lines for card in (*row.query, *row.matches))) for row in rows]
+    heights = [grid.height(row) for grid, row in zip(grids, rows, strict=True)]
     height = 2 * _MARGIN + sum(heights) + 2 * _GAP * (len(rows) - 1) + _LEGEND_HEIGHT
-    sheet = Image.new("RGB", (max(layouts[0].width, _NARROWEST), height), PAGE)
+    sheet = Image.new("RGB", (max(grids[0].width, _NARROWEST), height), PAGE)
     top = _MARGIN
-    for layout, row in zip(layouts, rows, strict=True):
-        _draw_row(sheet, layout, row, top)
-        top += layout.height(row) + 2 * _GAP
-    shown = {verdict(row.query, match) for row in rows for match in row.matches}
-    _draw_legend(sheet, shown, top)
+    for grid, row in zip(grids, rows, strict=True):
+        _draw_row(sheet, grid, row, top)
+        top += grid.height(row) + 2 * _GAP
+    _draw_legend(sheet, {match.correct for row in rows for match in row.matches}, top)
     return sheet
 
 
-def _draw_row(sheet: Image.Image, layout: _Layout, row: SheetRow, top: int) -> None:
-    for line, tile in enumerate((row.query, *row.also)):
-        _draw_card(sheet, layout, tile, (_MARGIN, top + line * (layout.card[1] + _GAP)), QUERY_FRAME)
+def _draw_row(sheet: Image.Image, grid: _Grid, row: SheetRow, top: int) -> None:
+    for line, card in enumerate(row.query):
+        _draw_card(sheet, grid, card, (_MARGIN, top + line * (grid.card[1] + _GAP)), QUERY_FRAME)
     draw = ImageDraw.Draw(sheet)
-    bar = _MARGIN + layout.card[0] + 3 * _GAP // 2
-    draw.line([(bar, top), (bar, top + layout.height(row) - 1)], fill="#d1d5db", width=2)
+    bar = _MARGIN + grid.card[0] + 3 * _GAP // 2
+    draw.line([(bar, top), (bar, top + grid.height(row) - 1)], fill=LINE, width=2)
     if not row.matches:
-        middle = top + layout.card[1] // 2
-        draw.text((layout.first_match, middle), "no matches", fill=FAINT, font=_font(18), anchor="lm")
+        middle = top + grid.card[1] // 2
+        draw.text((grid.first_match, middle), "no matches", fill=FAINT, font=font(18), anchor="lm")
     for position, match in enumerate(row.matches):
-        line, column = divmod(position, layout.columns)
-        corner = (layout.first_match + column * (layout.card[0] + _GAP), top + line * (layout.card[1] + _GAP))
-        kind = verdict(row.query, match)
-        _draw_card(sheet, layout, match, corner, FRAMES[kind])
-        if kind != "unknown":
-            badge = _badge(kind, _BADGE)
-            at = (corner[0] + layout.card[0] - _BADGE + 5, corner[1] - 7)
-            sheet.paste(badge, at, badge)
+        line, column = divmod(position, grid.columns)
+        corner = (grid.first_match + column * (grid.card[0] + _GAP), top + line * (grid.card[1] + _GAP))
+        _draw_card(sheet, grid, match, corner, FRAMES[match.correct])
+        if match.correct is not None:
+            badge = _badge(match.correct, _BADGE)
+            sheet.paste(badge, (corner[0] + grid.card[0] - _BADGE + 5, corner[1] - 7), badge)
 
 
-def _draw_card(sheet: Image.Image, layout: _Layout, tile: Tile, corner: tuple[int, int], frame: str) -> None:
+def _draw_card(sheet: Image.Image, grid: _Grid, card: Card, corner: tuple[int, int], frame: str) -> None:
     left, top = corner
-    width, height = layout.card
-    _paste_rounded(sheet, corner, layout.card, _RADIUS, frame)
+    width, height = grid.card
+    _paste_rounded(sheet, corner, grid.card, _RADIUS, frame)
     inner = (left + _FRAME, top + _FRAME)
     _paste_rounded(sheet, inner, (width - 2 * _FRAME, height - 2 * _FRAME), _RADIUS - _FRAME, CARD)
     draw = ImageDraw.Draw(sheet)
     left, top = left + _FRAME + _PADDING, top + _FRAME + _PADDING
-    heading = "query" if tile.rank is None else str(tile.rank)
-    draw.text((left, top + 10), heading, fill=INK, font=_font(20), anchor="lm")
-    if tile.score is not None:
-        after = left + draw.textlength(heading, font=_font(20)) + 10
-        draw.text((after, top + 11), f"{tile.score:.3f}", fill=FAINT, font=_font(16), anchor="lm")
-    top += _HEAD
-    sheet.paste(_fitted(tile.image), (left, top))
-    top += IMAGE_SIZE[1] + 5
-    if tile.decision is not None:
-        sign = decision_sign(tile.decision, 14)
-        sheet.paste(sign, (left, top + _LINE // 2 - 7), sign)
-        ink = DECISION_INKS[tile.decision]
-        draw.text((left + 20, top + _LINE // 2), tile.decision, fill=ink, font=_font(15), anchor="lm")
-        top += _LINE
-    for number, (text, ink) in enumerate(_caption(tile)):
-        font = _font(15 if ink == INK else 13)
-        line = shorten(text, font, IMAGE_SIZE[0])
-        draw.text((left, top + number * _LINE + _LINE // 2), line, fill=ink, font=font, anchor="lm")
+    heading = "query" if card.rank is None else str(card.rank)
+    draw.text((left, top + 10), heading, fill=INK, font=font(20), anchor="lm")
+    if card.score is not None:
+        after = left + draw.textlength(heading, font=font(20)) + 10
+        draw.text((after, top + 11), f"{card.score:.3f}", fill=FAINT, font=font(16), anchor="lm")
+    sheet.paste(fitted(card.image, IMAGE_SIZE), (left, top + _HEAD))
+    middle = top + _HEAD + IMAGE_SIZE[1] + 5 + _LINE // 2
+    if card.decision is not None:
+        sign = decision_sign(card.decision, 14)
+        sheet.paste(sign, (left, middle - 7), sign)
+        draw.text((left + 20, middle), card.decision, fill=DECISION_INKS[card.decision], font=font(15), anchor="lm")
+        middle += _LINE
+    named = [] if card.name is None else [(card.name, INK, font(15))]
+    for text, ink, letters in [*named, *((fact, FAINT, font(13)) for fact in card.facts)]:
+        draw.text((left, middle), shorten(text, letters, IMAGE_SIZE[0]), fill=ink, font=letters, anchor="lm")
+        middle += _LINE
 
 
-def _lines(tile: Tile) -> int:
-    """The lines of text below an image."""
-    return len(_caption(tile)) + (tile.decision is not None)
-
-
-def _caption(tile: Tile) -> list[tuple[str, str]]:
-    """The lines below an image with their ink, the most important first."""
-    lines = [(tile.identity, INK)] if tile.identity is not None else [(tile.name or "unknown", FAINT)]
-    if tile.camera is not None:
-        lines.append((f"camera {tile.camera}", FAINT))
-    if tile.time is not None:
-        lines.append((tile.time.strftime("%Y-%m-%d %H:%M"), FAINT))
-    if tile.images > 1:
-        lines.append((f"tracklet of {tile.images} images", FAINT))
-    return lines
-
-
-def shorten(text: str, font: Font, width: float) -> str:
-    """The text, or its beginning and end around an ellipsis so that it fits into `width` pixels."""
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    if font.getlength(text) <= width:
-        return text
-    for kept in range(len(text) - 1, 1, -1):
-        shorter = f"{text[: kept // 2]}…{text[-(kept - kept // 2) :]}"
-        if font.getlength(shorter) <= width:
-            return shorter
-    return "…"
-
-
-def _fitted(image: Image.Image | None) -> Image.Image:
-    """The image scaled into the middle of a tile, with bars where its aspect is another."""
-    tile = Image.new("RGB", IMAGE_SIZE, LETTERBOX)
-    if image is None:
-        _draw_placeholder(tile)
-        return tile
-    scale = min(IMAGE_SIZE[0] / image.width, IMAGE_SIZE[1] / image.height)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    scaled = image.convert("RGBA").resize(size, Image.Resampling.LANCZOS)
-    tile.paste(scaled, ((IMAGE_SIZE[0] - size[0]) // 2, (IMAGE_SIZE[1] - size[1]) // 2), scaled)
-    return tile
-
-
-def _draw_placeholder(tile: Image.Image) -> None:
-    draw = ImageDraw.Draw(tile)
-    x, y = IMAGE_SIZE[0] // 2, IMAGE_SIZE[1] // 2
-    draw.text((x, y - 10), "no image", fill=FAINT, font=_font(16), anchor="mm")
-    draw.text((x, y + 12), "moved or unreadable", fill=FAINT, font=_font(13), anchor="mm")
-
-
-def _draw_legend(sheet: Image.Image, shown: set[Verdict], top: int) -> None:
+def _draw_legend(sheet: Image.Image, shown: set[bool | None], top: int) -> None:
     draw = ImageDraw.Draw(sheet)
     left, middle = _MARGIN, top + _LEGEND_HEIGHT // 2
-    for kind in (kind for kind in LEGEND if kind in shown):
-        mark = _badge(kind, 22)
-        sheet.paste(mark, (left, middle - 11), mark)
-        draw.text((left + 30, middle), LEGEND[kind], fill=FAINT, font=_font(15), anchor="lm")
-        left += 30 + round(draw.textlength(LEGEND[kind], font=_font(15))) + 28
+    for correct, text in LEGEND.items():
+        if correct in shown:
+            mark = _badge(correct, 22)
+            sheet.paste(mark, (left, middle - 11), mark)
+            draw.text((left + 30, middle), text, fill=FAINT, font=font(15), anchor="lm")
+            left += 30 + round(draw.textlength(text, font=font(15))) + 28
 
 
-def decision_sign(decision: Decision, size: int) -> Image.Image:
-    """A round sign that tells decisions apart without colour: full, half full or empty."""
-    large = size * _SMOOTH
-    sign = Image.new("RGBA", (large, large), (0, 0, 0, 0))
-    draw = ImageDraw.Draw(sign)
-    ink = DECISION_INKS[decision]
-    whole = [0, 0, large - 1, large - 1]
-    draw.ellipse(whole, outline=ink, width=large // 7)
-    if decision == "match":
-        draw.ellipse(whole, fill=ink)
-    elif decision == "possible":
-        draw.pieslice(whole, 90, 270, fill=ink)
-    return sign.resize((size, size), Image.Resampling.LANCZOS)
-
-
-def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Pictures below each other on one page, the first at the top; a single one as it is."""
-    if len(pictures) == 1:
-        return pictures[0]
-    page = Image.new("RGB", (max(each.width for each in pictures), sum(each.height for each in pictures)), PAGE)
-    top = 0
-    for each in pictures:
-        page.paste(each, (0, top))
-        top += each.height
-    return page
-
-
-def _badge(kind: Verdict, size: int) -> Image.Image:
+def _badge(correct: bool | None, size: int) -> Image.Image:
     """A round mark with a white rim: a tick, a cross, or nothing."""
-    large = size * _SMOOTH
+    large = size * SMOOTH
     badge = Image.new("RGBA", (large, large), (0, 0, 0, 0))
     draw = ImageDraw.Draw(badge)
     draw.ellipse([0, 0, large - 1, large - 1], fill=PAGE)
     rim = large // 14
-    draw.ellipse([rim, rim, large - 1 - rim, large - 1 - rim], fill=FRAMES[kind])
-    strokes: dict[Verdict, list[list[tuple[float, float]]]] = {
-        "right": [[(0.29, 0.53), (0.44, 0.67), (0.71, 0.36)]],
-        "wrong": [[(0.34, 0.34), (0.66, 0.66)], [(0.66, 0.34), (0.34, 0.66)]],
-        "unknown": [],
-    }
-    for stroke in strokes[kind]:
+    draw.ellipse([rim, rim, large - 1 - rim, large - 1 - rim], fill=FRAMES[correct])
+    for stroke in _STROKES[correct]:
         points = [(x * large, y * large) for x, y in stroke]
         draw.line(points, fill=CARD, width=large // 10, joint="curve")
         for x, y in (points[0], points[-1]):  # round ends
@@ -313,12 +221,7 @@ def _paste_rounded(
 
 @cache  # the cards of a sheet have few sizes, and to draw all of their masks took half of the time
 def _rounded(size: tuple[int, int], radius: int) -> Image.Image:
-    large = (size[0] * _SMOOTH, size[1] * _SMOOTH)
+    large = (size[0] * SMOOTH, size[1] * SMOOTH)
     mask = Image.new("L", large, 0)
-    ImageDraw.Draw(mask).rounded_rectangle([0, 0, large[0] - 1, large[1] - 1], radius * _SMOOTH, fill=255)
+    ImageDraw.Draw(mask).rounded_rectangle([0, 0, large[0] - 1, large[1] - 1], radius * SMOOTH, fill=255)
     return mask.resize(size, Image.Resampling.BOX)
-
-
-@cache  # Pillow unpacks its font anew each time
-def _font(size: int) -> Font:
-    return ImageFont.load_default(size)

@@ -5,24 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import sil_cli
+from pydantic import Field
+
 from sil_cli.defaults import model_folder
 from sil_cli.errors import SilError, UsageError
 from sil_cli.files import refuse_links, write_bytes, writing
-from sil_cli.report.page import page
-from sil_cli.report.projection import resolve_projection
-from sil_cli.report.report_inputs import RunInputs, evaluations, read_runs
-from sil_cli.report.report_pictures import agreement_part, map_part, rank_lists_part
-from sil_cli.report.report_results import ReportResult
-from sil_cli.report.report_sections import (
-    Part,
-    cameras_part,
-    conditions_part,
-    curves_part,
+from sil_cli.report.image_sections import agreement_section, map_section, rank_lists_section
+from sil_cli.report.number_sections import (
+    cameras_section,
+    conditions_section,
+    curves_section,
     headline,
-    histogram_part,
-    training_part,
+    scores_section,
+    training_section,
 )
+from sil_cli.report.pages import ReportSection, render
+from sil_cli.report.projection import resolve_projection
+from sil_cli.report.run_inputs import RunInputs, evaluations, read_runs
+from sil_cli.results import Result
 from sil_cli.runtime import resolve_device
 from sil_cli.settings import refuse_outside
 
@@ -36,9 +36,32 @@ if TYPE_CHECKING:
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
-PARTS = 8
 PAGE_FILE = "report.html"
 REPORT_FOLDER = "report"
+
+
+class ReportResult(Result):
+    """The outcome of `sil report`.
+
+    Attributes:
+        page: The HTML file.
+        pictures: The PNG files beside it.
+        runs: The runs it shows.
+        target: The data set that they were evaluated on.
+        page_bytes: Size of the HTML file.
+        projection: How embeddings were laid out in two dimensions.
+        missing_images: Images of rank lists that could not be opened; grey tiles stand for them.
+        notes: What the report could not show, and why.
+    """
+
+    page: Path
+    pictures: list[Path]
+    runs: list[Path]
+    target: str
+    page_bytes: int = Field(ge=1)
+    projection: str
+    missing_images: int = Field(ge=0)
+    notes: list[str]
 
 
 def report(settings: Settings, reporter: Reporter) -> ReportResult:
@@ -56,56 +79,50 @@ def report(settings: Settings, reporter: Reporter) -> ReportResult:
         refuse_links(path.parent, within=folders[0] if len(folders) == 1 else Path())
     runs = read_runs(folders, chosen.target, settings.data.folder)
     device = resolve_device(settings.device)
-    with reporter.task("Drawing", total=PARTS, unit="parts") as task:
-        models, notes = _open_models(runs, device) if chosen.similarity_maps or chosen.source_images else ({}, [])
-        makers: list[Callable[[], Part | None]] = [
-            lambda: curves_part(runs),
-            lambda: histogram_part(runs),
-            lambda: rank_lists_part(runs, chosen.queries),
-            lambda: agreement_part(runs, models, device) if chosen.similarity_maps else None,
-            lambda: map_part(runs, how, _sources(runs, models, chosen.source_images, device)),
-            lambda: cameras_part(runs),
-            lambda: training_part(runs),
-            lambda: conditions_part(runs),
-        ]
-        parts = []
+    maps = chosen.similarity_maps
+    models, notes = _open_models(runs, device) if maps or chosen.source_images else ({}, [])
+    makers: list[Callable[[], ReportSection | None]] = [
+        lambda: curves_section(runs),
+        lambda: scores_section(runs),
+        lambda: rank_lists_section(runs, chosen.queries),
+        lambda: agreement_section(runs, models, device) if maps else None,
+        lambda: map_section(runs, how, _sources(runs, models, chosen.source_images, device)),
+        lambda: cameras_section(runs),
+        lambda: training_section(runs),
+        lambda: conditions_section(runs),
+    ]
+    sections = []
+    with reporter.task("Drawing", total=len(makers), unit="sections") as task:
         for make in makers:
-            parts.append(make())
+            section = make()
+            sections += [] if section is None else [section]
             task.advance()
-    made = [part for part in parts if part is not None]
-    notes += [note for part in made for note in part.notes]
-    for note in dict.fromkeys(notes):
+    notes = list(dict.fromkeys([*notes, *(note for section in sections for note in section.notes)]))
+    for note in notes:
         reporter.warn(note)
-    users_own = settings.is_users_own("report.out") and path == chosen.out
-    return _write(path, runs, made, how, list(dict.fromkeys(notes)), users_own=users_own)
-
-
-def _write(
-    path: Path, runs: Sequence[RunInputs], parts: Sequence[Part], how: str, notes: list[str], *, users_own: bool
-) -> ReportResult:
     target = runs[0].scores.target
-    names = ", ".join(run.label for run in runs)
-    generated = " The people are drawn, not photographed." if runs[0].details.record.generated else ""
-    text = page(
-        f"{names} on {target}",
-        f"Person re-identification on the camera network {target}.{generated}",
-        headline(runs),
-        [part.section for part in parts],
-        f"Made by sil {sil_cli.__version__} from saved files.",
-    )
+    content = render(
+        "report.html",
+        title=f"{', '.join(run.label for run in runs)} on {target}",
+        target=target,
+        generated=runs[0].details.record.generated,
+        sections=sections,
+        **headline(runs),
+    ).encode()
     pictures = []
-    for picture in (picture for part in parts for picture in part.pictures):
-        pictures.append(path.parent / f"{path.stem}-{picture.name}.png")
-        write_bytes(pictures[-1], picture.png)
+    for figure in (figure for section in sections for figure in section.figures):
+        pictures.append(path.parent / f"{path.stem}-{figure.name}.png")
+        write_bytes(pictures[-1], figure.png)
     # The page comes last: where there is one, everything is.
+    users_own = settings.is_users_own("report.out") and path == chosen.out
     with writing(path, users_own=users_own) as stream:
-        stream.write(text.encode())
+        stream.write(content)
     return ReportResult(
         page=path,
         pictures=pictures,
         runs=[run.folder for run in runs],
         target=target,
-        page_bytes=len(text.encode("utf-8")),
+        page_bytes=len(content),
         projection=how,
         missing_images=sum(len(run.images.missing) for run in runs),
         notes=notes,
@@ -124,7 +141,7 @@ def _page_path(out: Path | None, folders: Sequence[Path]) -> Path:
 
 def _open_models(runs: Sequence[RunInputs], device: torch.device) -> tuple[dict[str, Embedder], list[str]]:
     """The models that are still there by their runs' labels, and why others are not."""
-    from sil_cli.report.report_model import open_model
+    from sil_cli.report.similarity_maps import open_model
 
     models: dict[str, Embedder] = {}
     notes: list[str] = []
@@ -139,7 +156,7 @@ def _open_models(runs: Sequence[RunInputs], device: torch.device) -> tuple[dict[
 def _sources(
     runs: Sequence[RunInputs], models: dict[str, Embedder], count: int, device: torch.device
 ) -> dict[str, dict[str, np.ndarray]]:
-    from sil_cli.report.report_model import source_embeddings
+    from sil_cli.report.similarity_maps import source_embeddings
 
     return {
         run.label: source_embeddings(models[run.label], run, count, device, known=set(evaluations(run.folder)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,32 +11,57 @@ from sil_cli.data.duplicates import find_duplicates
 from sil_cli.data.manifest import Dataset, load_dataset, prepared_datasets
 from sil_cli.data.measuring import measure
 from sil_cli.errors import DataError, UsageError
-from sil_cli.files import writing
+from sil_cli.files import replacing
 from sil_cli.output_checks import refuse_overwriting
-from sil_cli.report.show_pictures import SHEET_FORMATS, draw_sheet, write_chart
-from sil_cli.report.show_report import Shown, describe, report_duplicates, style_gap
-from sil_cli.report.show_results import ShowResult
+from sil_cli.report.canvas import require_sheet_format, write_sheet
+from sil_cli.report.charts.styles import StyleColumn, style_chart_png
+from sil_cli.report.dataset_numbers import (
+    DuplicateReport,
+    Shown,
+    ShownDataset,
+    StyleGap,
+    camera_name,
+    describe,
+    report_duplicates,
+    style_gap,
+)
+from sil_cli.report.identity_sheet import MOST_CAMERAS, choose_people, identity_sheet
+from sil_cli.results import Result
 from sil_cli.runtime import cpu_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings, ShowSettings
+
+
+class ShowResult(Result):
+    """The outcome of `sil show`.
+
+    Attributes:
+        domain_gap: Between the data sets; None where there is one.
+        sheet: Identities × cameras.
+        chart: The style of cameras, or of data sets where there are several.
+    """
+
+    datasets: list[ShownDataset]
+    domain_gap: StyleGap | None
+    duplicates: DuplicateReport
+    sheet: Path
+    chart: Path
 
 
 def show(settings: Settings, reporter: Reporter) -> ShowResult:
     """Look at prepared data sets: draw the sheet and the chart, measure and count.
 
     Raises:
-        UsageError: No data set is named and none is prepared, one is named twice, a file type is unknown, or a
-            picture would be overwritten.
-        DataError: A data set can't be used, or has no picture of the split.
+        UsageError: No data set is named and none is prepared, one is named twice, a file type is unknown, or an
+            image would be overwritten.
+        DataError: A data set can't be used, or has no image of the split.
     """
     options = settings.show
-    if options.sheet.suffix.lower() not in SHEET_FORMATS:
-        raise UsageError(f"A sheet can't be written as {options.sheet.name}.", "Name it .jpg, .png or .webp.")
+    require_sheet_format(options.sheet)
     datasets = _load(options.datasets, settings.data.folder)
     chart = options.sheet.with_name(f"{options.sheet.stem}-style.png")
     for out in (options.sheet, chart):
@@ -50,10 +76,10 @@ def show(settings: Settings, reporter: Reporter) -> ShowResult:
     )
     domain_gap = style_gap([each.dataset.name for each in shown], [each.measures.styles for each in shown])
     described = [describe(each, split=options.split) for each in shown]
-    sheet = draw_sheet(shown, identities=options.identities, seed=options.seed)
-    with writing(options.sheet, users_own=settings.is_users_own("show.sheet")) as stream:
-        sheet.save(stream, format=SHEET_FORMATS[options.sheet.suffix.lower()], quality=92)
-    write_chart(chart, shown, domain_gap if len(shown) > 1 else described[0].camera_gap)
+    tables = [choose_people(each, identities=options.identities, seed=options.seed) for each in shown]
+    write_sheet(options.sheet, identity_sheet(tables), users_own=settings.is_users_own("show.sheet"))
+    with replacing(chart) as stream:
+        stream.write(_draw_styles(shown, domain_gap if len(shown) > 1 else described[0].camera_gap))
     return ShowResult(
         datasets=described,
         domain_gap=domain_gap if len(shown) > 1 else None,
@@ -79,23 +105,71 @@ def _load(named: Sequence[Path], data_folder: Path) -> list[Dataset]:
 
 
 def _look(dataset: Dataset, options: ShowSettings, reporter: Reporter) -> Shown:
-    """Measure a data set's pictures, or a sample of them."""
+    """Measure a data set's images, or a sample of them."""
     records = [record for record in dataset.records if options.split in {None, record.split}]
     if not records:
-        raise DataError(f"{dataset.name} has no picture in its {options.split} split.", "Leave --split out.")
+        raise DataError(f"{dataset.name} has no images in its {options.split} split.", "Leave --split out.")
     wanted = records
     if len(records) > options.sample:
         chosen = np.random.default_rng(options.seed).choice(len(records), options.sample, replace=False)
         wanted = [records[position] for position in np.sort(chosen)]
         reporter.note(
-            f"{dataset.name}: {options.sample:,} of {len(records):,} pictures are opened (--sample); colours, sizes "
-            f"and duplicates are of these alone."
+            f"{dataset.name}: opening {options.sample:,} of {len(records):,} images (--sample); colours, sizes "
+            f"and duplicates are those of this sample."
         )
     measures = measure(dataset, wanted, reporter=reporter, workers=cpu_count())
     if not measures.records:
         first = measures.unreadable[0]
         raise DataError(
-            f"No picture of {dataset.name} can be opened, such as {first.path} ({first.reason}).",
+            f"None of the images of {dataset.name} can be opened, such as {first.path} ({first.reason}).",
             f"Run `sil prepare-data {dataset.info.reader}` again.",
         )
     return Shown(dataset, records, measures, sampled=len(wanted) < len(records))
+
+
+def _draw_styles(shown: Sequence[Shown], gap: StyleGap) -> bytes:
+    """The styles of one data set's cameras, or of several data sets, beside each other."""
+    alone = shown[0] if len(shown) == 1 else None
+    columns = _camera_columns(alone) if alone else [_dataset_column(each) for each in shown]
+    columns = sorted(columns, key=lambda each: -each.images)[:MOST_CAMERAS]
+    columns.sort(key=lambda each: gap.names.index(each.name))
+    places = [gap.names.index(column.name) for column in columns]
+    what = "camera" if alone else "data set"
+    note = f"{len(columns)} of {len(gap.names)} {what}s are drawn. " if len(columns) < len(gap.names) else ""
+    if gap.mean_distance is not None:
+        note += f"Mean style distance {gap.mean_distance:.1f} grey levels"
+        note += f"; the {what} explains {gap.explained:.0%} of the variance of style." if gap.explained else "."
+    title = f"Cameras of {alone.dataset.name}" if alone else "Data sets side by side"
+    distances = np.array(gap.distances).reshape(len(gap.names), -1)[np.ix_(places, places)]
+    return style_chart_png(columns, distances, title=title, note=note)
+
+
+def _camera_columns(shown: Shown) -> list[StyleColumn]:
+    columns = []
+    for camera, look in ((camera, shown.measures.cameras.get(camera)) for camera in shown.cameras):
+        if look is not None:
+            rows = shown.rows_of(camera)
+            columns.append(
+                StyleColumn(
+                    name=camera_name(camera),
+                    images=look.images,
+                    mean_image=look.mean_image,
+                    histogram=look.histogram,
+                    colours=shown.measures.styles[rows, :3],
+                    brightness=shown.measures.brightness[rows],
+                )
+            )
+    return columns
+
+
+def _dataset_column(shown: Shown) -> StyleColumn:
+    looks = list(shown.measures.cameras.values())
+    weights = np.array([look.images for look in looks], dtype=np.float64) / len(shown.measures.records)
+    return StyleColumn(
+        name=shown.dataset.name,
+        images=len(shown.measures.records),
+        mean_image=np.tensordot(weights, np.stack([look.mean_image for look in looks]), axes=1),
+        histogram=np.tensordot(weights, np.stack([look.histogram for look in looks]), axes=1),
+        colours=shown.measures.styles[:, :3],
+        brightness=shown.measures.brightness,
+    )

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"checkpoint-(\d+)\.pt")
 FORMAT = 3
-_ANEW = "Start again without --resume, in a new run folder."
+OPTIMIZER_KEY = "descent"
+"""What the files call the state of the optimiser."""
+
+_START_AGAIN = "Start again without --resume, in a new run folder."
 
 
 @dataclass
@@ -45,7 +48,7 @@ class TrainingState:
     Attributes:
         iteration: Iterations done.
         embedder: The model's state dict.
-        descent: The state of the optimiser, and of the loss's scaling.
+        optimizer_step: The state of the optimiser, and of the loss's scaling.
         method: What the method keeps besides: prototypes, or a classifier.
         averaged: The state dict of the averaged weights, where they are kept.
         loss_sum: Sum of the losses of the current epoch's iterations.
@@ -56,7 +59,7 @@ class TrainingState:
 
     iteration: int
     embedder: dict[str, Tensor]
-    descent: dict[str, Any]
+    optimizer_step: dict[str, Any]
     method: dict[str, Tensor]
     averaged: dict[str, Tensor] | None = None
     loss_sum: float = 0.0
@@ -88,6 +91,7 @@ def save_checkpoint(folder: Path, state: TrainingState, *, keep: int = 2) -> Pat
 def to_bytes(state: TrainingState) -> bytes:
     """The content of a checkpoint."""
     content = dict(vars(state)) | {"format": FORMAT, "selected": vars(state.selected) if state.selected else None}
+    content[OPTIMIZER_KEY] = content.pop("optimizer_step")
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getvalue()
@@ -108,7 +112,7 @@ def load_checkpoint(folder: Path, reporter: Reporter) -> TrainingState:
     """
     found = checkpoints(folder)
     if not found:
-        raise ModelError(f"{folder} holds no checkpoint to resume from.", _ANEW)
+        raise ModelError(f"{folder} holds no checkpoint to resume from.", _START_AGAIN)
     damaged: list[Path] = []
     for path in reversed(found):
         content = _content(path)
@@ -119,7 +123,7 @@ def load_checkpoint(folder: Path, reporter: Reporter) -> TrainingState:
             reporter.warn(f"{each} is damaged; going on from {path.name} instead.")
             each.unlink()
         return _state(content, path)
-    raise ModelError(f"{found[-1]} is damaged{', and so is every older one' if len(found) > 1 else ''}.", _ANEW)
+    raise ModelError(f"{found[-1]} is damaged{', and so is every older one' if len(found) > 1 else ''}.", _START_AGAIN)
 
 
 def read_checkpoint(path: Path) -> TrainingState:
@@ -131,7 +135,7 @@ def read_checkpoint(path: Path) -> TrainingState:
     """
     content = _content(path)
     if content is None:
-        raise ModelError(f"{path} is damaged.", _ANEW)
+        raise ModelError(f"{path} is damaged.", _START_AGAIN)
     return _state(content, path)
 
 
@@ -150,9 +154,11 @@ def _content(path: Path) -> dict[str, Any] | None:
 
 def _state(content: dict[str, Any], path: Path) -> TrainingState:
     if content.pop("format") != FORMAT:
-        raise ModelError(f"{path} was written by another version.", _ANEW)
+        raise ModelError(f"{path} was written by another version.", _START_AGAIN)
     try:
-        selected = content.pop("selected")
-        return TrainingState(**content, selected=Selected(**selected) if selected else None)
+        selected, optimizer_step = content.pop("selected"), content.pop(OPTIMIZER_KEY)
+        return TrainingState(
+            **content, optimizer_step=optimizer_step, selected=Selected(**selected) if selected else None
+        )
     except (KeyError, TypeError) as error:
-        raise ModelError(f"{path} does not hold what a checkpoint does: {one_line(error)}.", _ANEW) from error
+        raise ModelError(f"{path} does not hold what a checkpoint does: {one_line(error)}.", _START_AGAIN) from error

@@ -95,11 +95,11 @@ def generate_domains(folder: Path, options: SyntheticOptions, reporter: Reporter
             Reading(
                 name=name,
                 reader=READER,
-                reader_version=READER_VERSION,
                 root=folder / name,
                 records=records,
                 options=options.as_dict(),
                 generated=True,
+                reader_version=READER_VERSION,
             )
         )
         sittings += work

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from sil_cli.distributed.batch_shard import UNDIVIDED, Part
+from sil_cli.distributed.batch_shard import WHOLE_BATCH, BatchShard
 from sil_cli.models.precision import to_device
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ ATTEMPTS = 10
 SINGLE_THREADED = 32_767  # torch spreads work on more values than this over threads
 
 
-def flip_and_crop(images: Tensor, rng: np.random.Generator, *, flip: float, pad: int, part: Part = UNDIVIDED) -> Tensor:
+def flip_and_crop(
+    images: Tensor, rng: np.random.Generator, *, flip: float, pad: int, shard: BatchShard = WHOLE_BATCH
+) -> Tensor:
     """Horizontal flips and random crops from a black border, each image its own; the size stays.
 
     Args:
@@ -28,14 +30,14 @@ def flip_and_crop(images: Tensor, rng: np.random.Generator, *, flip: float, pad:
         rng: Draws flips and offsets, of the whole batch where the images are a part of one.
         flip: Chance of a flip, 0..1.
         pad: Pixels of black added on every side before the crop.
-        part: What of a batch the images are.
+        shard: What of a batch the images are.
 
     Returns:
         (B, C, H, W), same type and device, channels last in memory.
     """
-    size = part.size(len(images))
-    flips = (rng.random(size) < flip)[part.rows]
-    tops, lefts = rng.integers(-pad, pad + 1, size=(2, size))[:, part.rows]
+    size = shard.size(len(images))
+    flips = (rng.random(size) < flip)[shard.rows]
+    tops, lefts = rng.integers(-pad, pad + 1, size=(2, size))[:, shard.rows]
     # Moved as (B, H, W, C), which is how channels-last images lie in memory.
     lying = images.permute(0, 2, 3, 1)
     if images.device.type == "cpu" and images.dtype == torch.uint8:
@@ -108,7 +110,7 @@ def erase(
     *,
     probability: float,
     colour: tuple[float, float, float],
-    part: Part = UNDIVIDED,
+    shard: BatchShard = WHOLE_BATCH,
 ) -> Tensor:
     """Random erasing: a rectangle of some images is painted over, each image its own.
 
@@ -121,13 +123,13 @@ def erase(
         rng: Draws who is erased, and where, of the whole batch where the images are a part of one.
         probability: Of erasing an image.
         colour: RGB in 0..1, painted.
-        part: What of a batch the images are.
+        shard: What of a batch the images are.
 
     Returns:
         (B, 3, H, W), same type and device.
     """
     held, _, height, width = images.shape
-    size = part.size(held)
+    size = shard.size(held)
     chosen = rng.random(size) < probability
     area = rng.uniform(*ERASED_AREA, size=(size, ATTEMPTS)) * height * width
     aspect = np.exp(rng.uniform(math.log(ERASED_ASPECT[0]), math.log(ERASED_ASPECT[1]), size=(size, ATTEMPTS)))
@@ -138,7 +140,7 @@ def erase(
     top = np.floor(rng.random(size) * (height - tall + 1))
     left = np.floor(rng.random(size) * (width - wide + 1))
     chosen &= fits.any(axis=1)
-    chosen, top, left, tall, wide = (each[part.rows] for each in (chosen, top, left, tall, wide))
+    chosen, top, left, tall, wide = (each[shard.rows] for each in (chosen, top, left, tall, wide))
 
     rectangles = [each.astype(np.int64) for each in (top, left, tall, wide)]
     if images.device.type == "cpu" and images.dtype == torch.uint8:

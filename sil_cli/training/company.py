@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sil_cli.data.manifest import Dataset
     from sil_cli.distributed.launch import Launch
-    from sil_cli.distributed.process_group import Ranks
+    from sil_cli.distributed.process_group import ProcessGroup
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
@@ -35,21 +35,21 @@ class Company:
 
     Attributes:
         launch: What torchrun said.
-        ranks: They, as the training uses them.
+        group: They, as the training uses them.
         device: This one's.
         log: Where this one says what it does; the first also tells the user. None where there is one process.
         reporter: The same, as all work takes it.
     """
 
     launch: Launch
-    ranks: Ranks
+    group: ProcessGroup
     device: torch.device
     log: RankLog | None
     reporter: Reporter
 
     def decide(self, make: Callable[[], str]) -> str:
         """What the first process decides, told to all."""
-        return self.ranks.from_first(lambda: make().encode()).decode()
+        return self.group.from_first(lambda: make().encode()).decode()
 
 
 def meet(settings: Settings, launch: Launch, reporter: Reporter) -> Company:
@@ -58,9 +58,9 @@ def meet(settings: Settings, launch: Launch, reporter: Reporter) -> Company:
     Raises:
         SilError: They can't be joined.
     """
-    ranks, device = connect(launch, settings.device, timeout=settings.distributed.timeout)
-    log = RankLog(launch.number, reporter) if launch.count > 1 else None
-    return Company(launch, ranks, device, log, log or reporter)
+    group, device = connect(launch, settings.device, timeout=settings.distributed.timeout)
+    log = RankLog(launch.rank, reporter) if launch.world_size > 1 else None
+    return Company(launch, group, device, log, log or reporter)
 
 
 def agree_on(company: Company, settings: Settings, datasets: Sequence[Dataset]) -> None:
@@ -76,7 +76,7 @@ def agree_on(company: Company, settings: Settings, datasets: Sequence[Dataset]) 
     facts["sources"] = [dataset.name for dataset in datasets]
     facts |= {f"the manifest of {each.name}": each.info.manifest_sha256[:12] for each in datasets}
     facts |= {f"the version of {name}": version for name, version in current_versions().items()}
-    agree(company.ranks, facts, fix="Give all of them the same settings, data and packages.")
+    agree(company.group, facts, fix="Give all of them the same settings, data and packages.")
 
 
 def begun_by_this_launch(company: Company, settings: Settings) -> Path | None:
@@ -96,8 +96,8 @@ def begun_by_this_launch(company: Company, settings: Settings) -> Path | None:
 
 def as_first(company: Company, kind: type[Result], make: Callable[[], Result]) -> Result:
     """A result that the first process makes, and all have in the end."""
-    if company.ranks.is_first:
+    if company.group.is_first:
         result = make()
-        company.ranks.from_first(lambda: result.model_dump_json().encode())
+        company.group.from_first(lambda: result.model_dump_json().encode())
         return result
-    return kind.model_validate_json(company.ranks.from_first(bytes))
+    return kind.model_validate_json(company.group.from_first(bytes))

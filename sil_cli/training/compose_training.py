@@ -11,7 +11,7 @@ import torch
 from sil_cli.data.manifest import Dataset, ImageRecord, load_dataset
 from sil_cli.data.pixels import open_pixels
 from sil_cli.data.protocol import read_protocol
-from sil_cli.distributed.process_group import ALONE
+from sil_cli.distributed.process_group import SINGLE_PROCESS
 from sil_cli.errors import DataError, UsageError
 from sil_cli.files import refuse_links
 from sil_cli.models.compiled import compile_backbone, obstacle_to_compiling
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from sil_cli.distributed.process_group import Ranks
+    from sil_cli.distributed.process_group import ProcessGroup
     from sil_cli.models.styles import Style
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings, TrainSettings
@@ -78,7 +78,7 @@ def compose(
     reporter: Reporter,
     *,
     fresh: bool,
-    ranks: Ranks = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
     device: torch.device | None = None,
 ) -> Training:
     """Put model, sources and method together.
@@ -88,7 +88,7 @@ def compose(
         datasets: The sources.
         reporter: Shows progress.
         fresh: The first weights and prototypes are wanted; without it a checkpoint will bring both.
-        ranks: The processes that share the training; whatever is fresh is the first one's.
+        group: The processes that share the training; whatever is fresh is the first one's.
         device: This process's; None: by the settings.
 
     Raises:
@@ -105,7 +105,7 @@ def compose(
             f"style.after_stages = {last}: {settings.model.backbone} has {embedder.backbone.stages} stages.",
             f"Choose among 1 to {embedder.backbone.stages}.",
         )
-    if fresh and ranks.is_first:
+    if fresh and group.is_first:
         _warn_of_schedule(settings.train, reporter)
         if settings.model.weights == IMAGENET:
             reporter.note(f"Taking the published weights of {settings.model.backbone}; downloading, if not yet here.")
@@ -117,11 +117,11 @@ def compose(
                 reporter.warn("This CPU emulates bfloat16, which takes many times as long as float32.")
             _mend_bfloat16(embedder, reporter)
     compiled = _is_compiled(settings, embedder, device, reporter)
-    sources = [_open_source(dataset, settings, reporter, ranks) for dataset in datasets]
+    sources = [_open_source(dataset, settings, reporter, group) for dataset in datasets]
     if settings.train.select == "held-out":
         _check_held_out(sources, reporter)
     method = _method(settings, embedder, sources, device, fresh=fresh)
-    training = Training(embedder, sources, method, _loop_options(settings, device), device=device, ranks=ranks)
+    training = Training(embedder, sources, method, _loop_options(settings, device), device=device, group=group)
     if compiled:
         compile_backbone(embedder.backbone, settings.style.after_stages)
         reporter.note("The first iteration compiles the network; that takes a minute or two.")
@@ -204,7 +204,7 @@ def _check_images(datasets: Sequence[Dataset], train: TrainSettings) -> None:
                 )
 
 
-def _open_source(dataset: Dataset, settings: Settings, reporter: Reporter, ranks: Ranks) -> Source:
+def _open_source(dataset: Dataset, settings: Settings, reporter: Reporter, group: ProcessGroup) -> Source:
     train = settings.train
     positions = [position for position, record in enumerate(dataset.records) if is_learnt_from(record, train)]
     cache = settings.data.cache or dataset.folder / "cache"
@@ -230,7 +230,7 @@ def _open_source(dataset: Dataset, settings: Settings, reporter: Reporter, ranks
         held_out=train.held_out if train.select == "held-out" else 0.0,
     )
     _check_batches(source, settings, reporter)
-    _check_parts(source, settings, ranks)
+    _check_parts(source, settings, group)
     return source
 
 
@@ -251,20 +251,20 @@ def _check_held_out(sources: Sequence[Source], reporter: Reporter) -> None:
         reporter.warn(f"No identity held out of {name} has a match by a second camera: epochs are chosen without it.")
 
 
-def _check_parts(source: Source, settings: Settings, ranks: Ranks) -> None:
+def _check_parts(source: Source, settings: Settings, group: ProcessGroup) -> None:
     """Refuse more processes than can share a source's batch."""
     people = source.sampler.identities_per_batch
-    if people < ranks.count:
+    if people < group.world_size:
         raise UsageError(
-            f"There are {ranks.count} processes, but a batch of {source.name} has {people} identities; each process "
-            "takes at least one.",
-            f"Start at most {people} processes, or set train.identities to {ranks.count} or more.",
+            f"There are {group.world_size} processes, but a batch of {source.name} has {people} identities; each "
+            "process takes at least one.",
+            f"Start at most {people} processes, or set train.identities to {group.world_size} or more.",
         )
-    smallest = people // ranks.count * source.sampler.instances
-    if ranks.count > 1 and smallest < 2 and settings.train.batch_norm == "per-process":
+    smallest = people // group.world_size * source.sampler.instances
+    if group.world_size > 1 and smallest < 2 and settings.train.batch_norm == "per-process":
         raise UsageError(
-            f"With {ranks.count} processes one of them has a single image of {source.name} in a batch: too few for a "
-            "batch norm of its own.",
+            f"With {group.world_size} processes one of them has a single image of {source.name} in a batch: too few "
+            "for a batch norm of its own.",
             "Start fewer processes, or set train.batch_norm to synchronised.",
         )
 

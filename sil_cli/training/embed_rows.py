@@ -12,7 +12,7 @@ from sil_cli.models.engines.torch_engine import embed_pixels
 from sil_cli.training.sources import pixel_batches
 
 if TYPE_CHECKING:
-    from sil_cli.distributed.process_group import Ranks
+    from sil_cli.distributed.process_group import ProcessGroup
     from sil_cli.models.embedder import Embedder
     from sil_cli.runtime import Task
 
@@ -26,7 +26,7 @@ def embed_rows(
     *,
     device: torch.device,
     half: torch.dtype | None,
-    ranks: Ranks,
+    group: ProcessGroup,
     task: Task | None = None,
 ) -> np.ndarray:
     """The embeddings of images, (N, D) float32, by a model that is in eval mode.
@@ -40,17 +40,17 @@ def embed_rows(
         rows: (N,) positions in `pixels`.
         device: Where the model is.
         half: What convolutions are computed in; None for float32.
-        ranks: The processes; all get all embeddings.
+        group: The processes; all get all embeddings.
         task: Is told the progress.
     """
-    edges = np.minimum(shares(-(-len(rows) // BATCH), ranks.count) * BATCH, len(rows))
-    own = rows[edges[ranks.number] : edges[ranks.number + 1]]
+    edges = np.minimum(shares(-(-len(rows) // BATCH), group.world_size) * BATCH, len(rows))
+    own = rows[edges[group.rank] : edges[group.rank + 1]]
     parts = [np.empty((0, embedder.dimension), dtype=np.float32)]
     for batch in pixel_batches(pixels, own, BATCH):
         parts.append(embed_pixels(embedder, batch, device=device, half=half))
         if task is not None:
             task.advance(len(batch))
-    everyone = ranks.gather_rows(torch.from_numpy(np.concatenate(parts)), np.diff(edges).tolist())
+    everyone = group.gather_rows(torch.from_numpy(np.concatenate(parts)), np.diff(edges).tolist())
     if task is not None:
         task.advance(len(rows) - len(own))
     return everyone.numpy()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sil_cli.distributed.process_group import ALONE
+from sil_cli.distributed.process_group import SINGLE_PROCESS
 from sil_cli.evaluation.metrics import mean_scores, score_queries
 from sil_cli.evaluation.pairs import EmbeddingSet, PairRules
 from sil_cli.evaluation.ranking import rank_matches
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from sil_cli.distributed.process_group import Ranks
+    from sil_cli.distributed.process_group import ProcessGroup
     from sil_cli.models.embedder import Embedder
     from sil_cli.training.sources import Source
 
@@ -35,7 +35,7 @@ def held_out_map(
     *,
     device: torch.device,
     half: torch.dtype | None,
-    ranks: Ranks = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> float:
     """The mean over the sources that can be scored of their held-out identities' mAP, 0..1.
 
@@ -48,7 +48,7 @@ def held_out_map(
     for source in filter(can_be_scored, sources):
         rows = source.held_out_rows
         scores.append(
-            _source_map(source, embed_rows(embedder, source.pixels, rows, device=device, half=half, ranks=ranks))
+            _source_map(source, embed_rows(embedder, source.pixels, rows, device=device, half=half, group=group))
         )
     return float(np.mean(scores))
 

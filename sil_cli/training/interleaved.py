@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sil_cli.distributed.process_group import ALONE
+from sil_cli.distributed.process_group import SINGLE_PROCESS
 from sil_cli.training.prototype_memory import PrototypeMemory
 from sil_cli.training.prototypes import centroids, random_directions
 from sil_cli.training.step import StepOptions, interleaved_step
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from sil_cli.distributed.process_group import Ranks
+    from sil_cli.distributed.process_group import ProcessGroup
     from sil_cli.models.embedder import Embedder
     from sil_cli.models.styles import Style
     from sil_cli.runtime import Reporter
-    from sil_cli.training.optimizer_step import Descent
+    from sil_cli.training.optimizer_step import OptimizerStep
     from sil_cli.training.sources import Source
     from sil_cli.training.step import Batch
 
@@ -69,14 +69,16 @@ class Interleaved:
         """None: prototypes are not learnt by gradient."""
         return ()
 
-    def start(self, embedder: Embedder, sources: Sequence[Source], reporter: Reporter, ranks: Ranks = ALONE) -> None:
+    def start(
+        self, embedder: Embedder, sources: Sequence[Source], reporter: Reporter, group: ProcessGroup = SINGLE_PROCESS
+    ) -> None:
         """Set the first prototypes."""
         if self.prototypes == "random":
             rng = np.random.default_rng(self.seed)
             rows = [random_directions(source.identities, embedder.dimension, rng) for source in sources]
         elif self.prototypes == "centroids":
             with reporter.task("First prototypes", sum(len(source.rows) for source in sources), "images") as task:
-                with_them: dict[str, Any] = {"half": self.options.half, "ranks": ranks, "task": task}
+                with_them: dict[str, Any] = {"half": self.options.half, "group": group, "task": task}
                 rows = [centroids(embedder, source, device=self.device, **with_them) for source in sources]
         else:
             rows = list(self.prototypes)
@@ -86,11 +88,11 @@ class Interleaved:
         self,
         embedder: Embedder,
         batches: Sequence[Batch],
-        descent: Descent,
+        optimizer_step: OptimizerStep,
         rng: np.random.Generator,
     ) -> Tensor:
         """One `interleaved_step`."""
-        return interleaved_step(embedder, self.memories, batches, self.style, descent, self.options, rng)
+        return interleaved_step(embedder, self.memories, batches, self.style, optimizer_step, self.options, rng)
 
     def state(self) -> dict[str, Tensor]:
         """The prototypes, by the number of their source."""

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from sil_cli.distributed.process_group import ALONE
+from sil_cli.distributed.process_group import SINGLE_PROCESS
 from sil_cli.errors import InterruptedWorkError, SilError
 from sil_cli.models.cpu import freed_memory_kept
 from sil_cli.models.precision import to_images
@@ -21,7 +21,7 @@ from sil_cli.runs.checkpoint import Selected, TrainingState, from_bytes, save_ch
 from sil_cli.training.augment import erase, flip_and_crop
 from sil_cli.training.divergence import first_not_finite, has_diverged
 from sil_cli.training.held_out import held_out_map
-from sil_cli.training.optimizer_step import Descent
+from sil_cli.training.optimizer_step import OptimizerStep
 from sil_cli.training.prefetch import Ahead
 from sil_cli.training.schedule import learning_rate
 from sil_cli.training.step import Batch
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from sil_cli.distributed.process_group import Ranks
+    from sil_cli.distributed.process_group import ProcessGroup
     from sil_cli.models.embedder import Embedder
     from sil_cli.runtime import Reporter, StopRequest
     from sil_cli.training.method import Method
@@ -88,12 +88,12 @@ class Training:
         options: LoopOptions,
         *,
         device: torch.device,
-        ranks: Ranks = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         """Put the model on the device; the method begins by `start` or `restore`."""
-        if options.batch_norm == "synchronised" and ranks.count > 1:
+        if options.batch_norm == "synchronised" and group.world_size > 1:
             synchronise_norms(embedder)
-        self.ranks = ranks
+        self.group = group
         self.embedder = embedder.to(device).to(memory_format=torch.channels_last)
         self.sources = sources
         self.method = method
@@ -105,7 +105,7 @@ class Training:
             weight_decay=options.weight_decay,
             fused=device.type in FUSED or None,
         )
-        self.descent = Descent(optimizer, half=options.half, ranks=ranks)
+        self.optimizer_step = OptimizerStep(optimizer, half=options.half, group=group)
         self.averaged = _average_of(self.embedder, options.ema) if options.ema else None
         self.iteration = 0
         self.loss_sum = 0.0
@@ -138,12 +138,12 @@ class Training:
     def start(self, reporter: Reporter) -> None:
         """Begin: the method sets what it needs by the model's first weights, in eval mode."""
         self.embedder.eval()
-        self.method.start(self.embedder, self.sources, reporter, self.ranks)
+        self.method.start(self.embedder, self.sources, reporter, self.group)
 
     def restore(self, state: TrainingState) -> None:
         """Take up a saved state."""
         self.embedder.load_state_dict(state.embedder)
-        self.descent.restore(state.descent)
+        self.optimizer_step.restore(state.optimizer_step)
         self.method.restore(state.method)
         if self.averaged is not None and state.averaged is not None:
             self.averaged.load_state_dict(state.averaged)
@@ -155,7 +155,7 @@ class Training:
         return TrainingState(
             iteration=self.iteration,
             embedder=self.embedder.state_dict(),
-            descent=self.descent.state(),
+            optimizer_step=self.optimizer_step.state(),
             method=self.method.state(),
             averaged=self.averaged.state_dict() if self.averaged is not None else None,
             loss_sum=self.loss_sum,
@@ -166,8 +166,8 @@ class Training:
 
     def share_state(self) -> None:
         """Give every process the state of the first one: its weights, whatever else it began with or restored."""
-        state = self.ranks.from_first(lambda: to_bytes(self.state()))
-        if not self.ranks.is_first:
+        state = self.group.from_first(lambda: to_bytes(self.state()))
+        if not self.group.is_first:
             self.restore(from_bytes(state))
 
     def run(
@@ -211,11 +211,11 @@ class Training:
                 if self.iteration % self.options.iterations == 0:
                     self._refuse_overflow()
                     self._end_epoch(epoch, reporter)
-                    if self.ranks.is_first:
+                    if self.group.is_first:
                         on_epoch(self.history)
                     self._save(folder)
                     self._stop_if_diverged(epoch)
-                if self.ranks.any(stop.requested) and self.iteration < self.total_iterations:
+                if self.group.any(stop.requested) and self.iteration < self.total_iterations:
                     self._refuse_overflow()
                     self._save(folder)
                     raise InterruptedWorkError(
@@ -230,16 +230,16 @@ class Training:
         return self.options.epochs, self.kept.state_dict()
 
     def _iterate(self, epoch: int, batches: list[Batch], rng: np.random.Generator) -> float:
-        for group in self.descent.optimizer.param_groups:
-            group["lr"] = self._learning_rate(epoch)
+        for weights in self.optimizer_step.optimizer.param_groups:
+            weights["lr"] = self._learning_rate(epoch)
         self.embedder.train()
         if self.options.batch_norm == "frozen":
             _freeze_norms(self.embedder)
         self._seed_layers()
-        loss = self.method.step(self.embedder, batches, self.descent, rng).item()
+        loss = self.method.step(self.embedder, batches, self.optimizer_step, rng).item()
         if self.options.batch_norm == "per-process":
             held, whole = sum(len(batch.images) for batch in batches), sum(len(batch.labels) for batch in batches)
-            self.ranks.average_statistics(self.embedder, held / whole)
+            self.group.average_statistics(self.embedder, held / whole)
         if self.averaged is not None:
             self.averaged.update_parameters(self.embedder)
         if not math.isfinite(loss):
@@ -254,7 +254,7 @@ class Training:
 
         They know torch's own generator only. Seeded anew, it is no state that a checkpoint would have to hold.
         """
-        of_iteration = np.random.SeedSequence([self.options.seed, self.iteration, self.ranks.number])
+        of_iteration = np.random.SeedSequence([self.options.seed, self.iteration, self.group.rank])
         torch.manual_seed(int(of_iteration.generate_state(1)[0]))
 
     def _stop_if_diverged(self, epoch: int) -> None:
@@ -277,7 +277,7 @@ class Training:
         if self.averaged is not None:
             learnt |= {f"average {name}": tensor for name, tensor in self.kept.state_dict().items()}
         found = first_not_finite(learnt)
-        if self.ranks.any(found is not None):  # asked of all, so that none waits for one that has stopped
+        if self.group.any(found is not None):  # asked of all, so that none waits for one that has stopped
             raise SilError(
                 f"What is learnt is no longer all numbers (iteration {self.iteration}): "
                 f"{found or 'in another process'} has overflowed.",
@@ -287,12 +287,12 @@ class Training:
 
     def _save(self, folder: Path) -> None:
         self._refuse_drift()
-        if self.ranks.is_first:
+        if self.group.is_first:
             save_checkpoint(folder, self.state(), keep=self.options.keep_checkpoints)
 
     def _refuse_drift(self) -> None:
         """Compare the weights, statistics and prototypes of all processes, which must be equal to the bit."""
-        other = self.ranks.different([*self.embedder.state_dict().values(), *self.method.state().values()])
+        other = self.group.first_different([*self.embedder.state_dict().values(), *self.method.state().values()])
         if other is not None:
             raise SilError(
                 f"The weights of process {other} are not those of process 0 any more (iteration {self.iteration}).",
@@ -305,14 +305,14 @@ class Training:
         return [self._batch(source, iteration, rng) for source in self.sources], rng
 
     def _batch(self, source: Source, iteration: int, rng: np.random.Generator) -> Batch:
-        part = self.ranks.part(source.sampler.identities_per_batch, source.sampler.instances)
-        pixels, labels = source.batch(iteration, part)
+        shard = self.group.shard(source.sampler.identities_per_batch, source.sampler.instances)
+        pixels, labels = source.batch(iteration, shard)
         flip, pad = self.options.flip, self.options.pad
-        images = flip_and_crop(to_images(pixels, self.device), rng, flip=flip, pad=pad, part=part)
+        images = flip_and_crop(to_images(pixels, self.device), rng, flip=flip, pad=pad, shard=shard)
         if self.options.erasing > 0.0:
             mean = self.embedder.architecture.mean
-            images = erase(images, rng, probability=self.options.erasing, colour=mean, part=part)
-        return Batch(images=images, labels=torch.from_numpy(labels), part=part)
+            images = erase(images, rng, probability=self.options.erasing, colour=mean, shard=shard)
+        return Batch(images=images, labels=torch.from_numpy(labels), shard=shard)
 
     def _learning_rate(self, epoch: int) -> float:
         return learning_rate(
@@ -334,7 +334,7 @@ class Training:
         self.loss_sum = 0.0
         if self.options.select_held_out:
             half = self.options.half
-            score = held_out_map(self.kept, self.sources, device=self.device, half=half, ranks=self.ranks)
+            score = held_out_map(self.kept, self.sources, device=self.device, half=half, group=self.group)
             facts["held_out_mAP"] = score
             reporter.note(f"Epoch {epoch + 1}: mAP {score:.3f} on held-out source identities.")
             if self.selected is None or score > self.selected.score:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from sil_cli.distributed.process_group import ALONE
+from sil_cli.distributed.process_group import SINGLE_PROCESS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-    from sil_cli.distributed.process_group import Ranks
+    from sil_cli.distributed.process_group import ProcessGroup
     from sil_cli.models.embedder import Embedder
     from sil_cli.runtime import Reporter
-    from sil_cli.training.optimizer_step import Descent
+    from sil_cli.training.optimizer_step import OptimizerStep
     from sil_cli.training.sources import Source
     from sil_cli.training.step import Batch
 
@@ -30,14 +30,16 @@ class Method(Protocol):
     def parameters(self) -> Iterable[nn.Parameter]:
         """What the optimiser learns besides the embedder."""
 
-    def start(self, embedder: Embedder, sources: Sequence[Source], reporter: Reporter, ranks: Ranks = ALONE) -> None:
+    def start(
+        self, embedder: Embedder, sources: Sequence[Source], reporter: Reporter, group: ProcessGroup = SINGLE_PROCESS
+    ) -> None:
         """Set what is learnt besides the embedder to its beginning; the embedder is on its device, in eval mode."""
 
     def step(
         self,
         embedder: Embedder,
         batches: Sequence[Batch],
-        descent: Descent,
+        optimizer_step: OptimizerStep,
         rng: np.random.Generator,
     ) -> Tensor:
         """One iteration with the embedder in train mode; returns the loss before it, a detached scalar."""

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sil_cli.distributed.process_group import ALONE
+from sil_cli.distributed.process_group import SINGLE_PROCESS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sil_cli.distributed.process_group import Ranks
+    from sil_cli.distributed.process_group import ProcessGroup
 
 
-class Descent:
+class OptimizerStep:
     """An optimiser, and all that stands between a loss and its step.
 
     Float16 has no room for small gradients. The loss is then multiplied by a factor before the backward pass, and its
@@ -26,32 +26,32 @@ class Descent:
     """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, *, half: torch.dtype | None = None, ranks: Ranks = ALONE
+        self, optimizer: torch.optim.Optimizer, *, half: torch.dtype | None = None, group: ProcessGroup = SINGLE_PROCESS
     ) -> None:
         """Put them together.
 
         Args:
             optimizer: As the attribute.
             half: What convolutions are computed in, None for full precision; float16 makes the loss be scaled.
-            ranks: The processes that share a batch.
+            group: The processes that share a batch.
         """
         device = optimizer.param_groups[0]["params"][0].device.type
         self.optimizer = optimizer
-        self._ranks = ranks
+        self._group = group
         self._scaler = torch.amp.GradScaler(device) if half == torch.float16 else None
 
-    def step(self, loss: Tensor) -> Tensor:
+    def take(self, loss: Tensor) -> Tensor:
         """One step of the optimiser down the sum over the processes of their losses; returns that sum, detached."""
         self.optimizer.zero_grad(set_to_none=True)
         scaled = loss if self._scaler is None else self._scaler.scale(loss)
         scaled.backward()  # type: ignore[no-untyped-call]
-        self._ranks.sum_gradients(each for group in self.optimizer.param_groups for each in group["params"])
+        self._group.sum_gradients(each for weights in self.optimizer.param_groups for each in weights["params"])
         if self._scaler is None:
             self.optimizer.step()
         else:  # an overflow in one process is one in the sum, so that all of them leave the step out
             self._scaler.step(self.optimizer)
             self._scaler.update()
-        return self._ranks.sum(loss.detach())
+        return self._group.sum(loss.detach())
 
     def state(self) -> dict[str, Any]:
         """All that it must be given back to go on."""

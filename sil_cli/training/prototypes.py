@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch.nn import functional as F
 
-from sil_cli.distributed.process_group import ALONE
+from sil_cli.distributed.process_group import SINGLE_PROCESS
 from sil_cli.errors import DataError, UsageError
 from sil_cli.training.embed_rows import embed_rows
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from sil_cli.distributed.process_group import Ranks
+    from sil_cli.distributed.process_group import ProcessGroup
     from sil_cli.models.embedder import Embedder
     from sil_cli.runtime import Task
     from sil_cli.training.sources import Source
@@ -32,11 +32,11 @@ def centroids(
     *,
     device: torch.device,
     half: torch.dtype | None,
-    ranks: Ranks = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
     task: Task | None = None,
 ) -> Tensor:
     """The normalised mean embedding of each identity, (K, D), by a model that is in eval mode: the paper's start."""
-    rows = embed_rows(embedder, source.pixels, source.rows, device=device, half=half, ranks=ranks, task=task)
+    rows = embed_rows(embedder, source.pixels, source.rows, device=device, half=half, group=group, task=task)
     return normalised_means(torch.from_numpy(rows).to(device), source.labels)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sil_cli.data.sampling import IdentitySampler, held_out_identities
-from sil_cli.distributed.batch_shard import UNDIVIDED, Part
+from sil_cli.distributed.batch_shard import WHOLE_BATCH, BatchShard
 from sil_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ class Source:
         """K, the number of identities trained on."""
         return len(self.identity_names)
 
-    def batch(self, iteration: int, part: Part = UNDIVIDED) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self, iteration: int, shard: BatchShard = WHOLE_BATCH) -> tuple[np.ndarray, np.ndarray]:
         """Pixels (b, H, W, 3) of a part, and labels (B,) of the whole batch; pure functions of the iteration."""
         chosen = self.sampler.batch(iteration)
-        return self.pixels[self.rows[chosen[part.rows]]], self.labels[chosen]
+        return self.pixels[self.rows[chosen[shard.rows]]], self.labels[chosen]
 
 
 def pixel_batches(pixels: np.ndarray, rows: np.ndarray, size: int) -> Iterator[np.ndarray]:

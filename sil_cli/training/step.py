@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sil_cli.distributed.batch_shard import UNDIVIDED, Part
+from sil_cli.distributed.batch_shard import WHOLE_BATCH, BatchShard
 from sil_cli.models.precision import autocast, to_device
 from sil_cli.training.per_domain_norm import norms_apart
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sil_cli.models.embedder import Embedder
     from sil_cli.models.styles import Style
-    from sil_cli.training.optimizer_step import Descent
+    from sil_cli.training.optimizer_step import OptimizerStep
     from sil_cli.training.prototype_memory import PrototypeMemory
 
 StyledPass = Literal["first", "second", "both"]
@@ -39,7 +39,7 @@ class Batch:
 
     images: Tensor
     labels: Tensor
-    part: Part = UNDIVIDED
+    shard: BatchShard = WHOLE_BATCH
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def interleaved_step(
     memories: Sequence[PrototypeMemory],
     batches: Sequence[Batch],
     style: Style,
-    descent: Descent,
+    optimizer_step: OptimizerStep,
     options: StepOptions,
     rng: np.random.Generator,
 ) -> Tensor:
@@ -81,7 +81,7 @@ def interleaved_step(
         memories: One for each source; updated.
         batches: One for each source, in the same order.
         style: The stylisation, in the pass that the options name.
-        descent: Over the embedder's parameters.
+        optimizer_step: Over the embedder's parameters.
         options: The constants.
         rng: Draws the second pass's order, and the styles; the same in all processes.
 
@@ -101,26 +101,26 @@ def interleaved_step(
     with norms_apart(embedder, sizes):
         originals = torch.split(embed(images, own_style), sizes)
     losses = [  # a process's mean counts by its share of the batch, so that the sum over the processes is the mean
-        memory.loss(embeddings, own_labels(batch), temperature=options.temperature) * batch.part.weight
+        memory.loss(embeddings, own_labels(batch), temperature=options.temperature) * batch.shard.weight
         for memory, embeddings, batch in zip(memories, originals, batches, strict=True)
     ]
     loss = torch.stack(losses).mean()
 
     # Backward: θ' ← θ − α ∇L_M(θ). The prototypes get no gradient.
-    loss = descent.step(loss)
+    loss = optimizer_step.take(loss)
 
     if not options.second_pass:  # FB: the embeddings that gave the gradient are also those that make the prototypes.
         for memory, embeddings, batch in zip(memories, originals, batches, strict=True):
-            memory.update(batch.part.gather(embeddings.detach()), batch.labels, momentum=options.momentum)
+            memory.update(batch.shard.gather(embeddings.detach()), batch.labels, momentum=options.momentum)
         return loss
 
     # Second forward, interleaved styles, with θ': one shuffled batch of all sources; it feeds the prototypes only.
     shuffling = rng.permutation(sum(len(batch.labels) for batch in batches))
-    part, own_order = batches[0].part.joined([batch.part for batch in batches[1:]]).shuffled(shuffling)
+    shard, own_order = batches[0].shard.joined([batch.shard for batch in batches[1:]]).shuffled(shuffling)
     images = images[to_device(torch.from_numpy(own_order), device)]
-    interleaved = (lambda maps: style.apply(maps, rng, part)) if options.style_in != "first" else None
+    interleaved = (lambda maps: style.apply(maps, rng, shard)) if options.style_in != "first" else None
     with torch.no_grad(), _statistics(embedder, options):
-        embeddings = part.gather(embed(images, interleaved))
+        embeddings = shard.gather(embed(images, interleaved))
     owners = np.repeat(np.arange(len(batches)), [len(batch.labels) for batch in batches])[shuffling]
     labels = torch.cat([batch.labels for batch in batches])[torch.from_numpy(shuffling)]
     for source, memory in enumerate(memories):
@@ -131,14 +131,14 @@ def interleaved_step(
 
 def own_labels(batch: Batch) -> Tensor:
     """The labels of the images that this process holds, on the images' device."""
-    return to_device(batch.part.own(batch.labels), batch.images.device)
+    return to_device(batch.shard.own(batch.labels), batch.images.device)
 
 
 def _style_of_each(style: Style, batches: Sequence[Batch], rng: np.random.Generator) -> Callable[[Tensor], Tensor]:
     """The style of each source's stretch of a batch of all sources, drawn for each by itself."""
     sizes = [len(batch.images) for batch in batches]
     rngs = rng.spawn(len(batches))
-    draws = [partial(style.apply, rng=own, part=batch.part) for own, batch in zip(rngs, batches, strict=True)]
+    draws = [partial(style.apply, rng=own, shard=batch.shard) for own, batch in zip(rngs, batches, strict=True)]
 
     def apply(maps: Tensor) -> Tensor:
         return torch.cat([draw(own) for draw, own in zip(draws, torch.split(maps, sizes), strict=True)])

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sil_cli.distributed.batch_shard import UNDIVIDED, Part
-from sil_cli.distributed.process_group import ALONE
+from sil_cli.distributed.batch_shard import WHOLE_BATCH, BatchShard
+from sil_cli.distributed.process_group import SINGLE_PROCESS
 from sil_cli.models.precision import autocast, to_device
 from sil_cli.training.step import Batch, own_labels
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from sil_cli.distributed.process_group import Ranks
+    from sil_cli.distributed.process_group import ProcessGroup
     from sil_cli.models.embedder import Embedder
     from sil_cli.models.styles import Style
     from sil_cli.runtime import Reporter
-    from sil_cli.training.optimizer_step import Descent
+    from sil_cli.training.optimizer_step import OptimizerStep
     from sil_cli.training.sources import Source
 
 Margin = float | Literal["soft"]
@@ -57,7 +57,7 @@ def supervised_step(
     embedder: Embedder,
     classifier: nn.Linear,
     batch: Batch,
-    descent: Descent,
+    optimizer_step: OptimizerStep,
     options: SupervisedOptions,
     rng: np.random.Generator,
 ) -> Tensor:
@@ -67,27 +67,29 @@ def supervised_step(
         embedder: The feature extractor, in train mode; updated.
         classifier: From embeddings that are not normalised to the K identities, without bias; updated.
         batch: P identities with K images each, labels among those of the classifier.
-        descent: Over both.
+        optimizer_step: Over both.
         options: The constants.
         rng: Draws the styles; the same in all processes.
 
     Returns:
         L before the update; a detached scalar on the device.
     """
-    style, part = options.style, batch.part
+    style, shard = options.style, batch.shard
     with autocast(batch.images.device, options.half):
         features = embedder.pooled(
             batch.images,
-            style=(lambda maps: style.apply(maps, rng, part)) if style is not None else None,
+            style=(lambda maps: style.apply(maps, rng, shard)) if style is not None else None,
             after_stages=options.after_stages,
         )
     scores = classifier(embedder.neck(features))
     loss = F.cross_entropy(scores, own_labels(batch), label_smoothing=options.label_smoothing)
-    loss = loss + batch_hard_triplet_loss(features, batch.labels, margin=options.margin, part=part)
-    return descent.step(loss * part.weight)
+    loss = loss + batch_hard_triplet_loss(features, batch.labels, margin=options.margin, shard=shard)
+    return optimizer_step.take(loss * shard.weight)
 
 
-def batch_hard_triplet_loss(features: Tensor, labels: Tensor, *, margin: Margin, part: Part = UNDIVIDED) -> Tensor:
+def batch_hard_triplet_loss(
+    features: Tensor, labels: Tensor, *, margin: Margin, shard: BatchShard = WHOLE_BATCH
+) -> Tensor:
     """The mean over the anchors of max(0, m + d⁺ − d⁻), or of ln(1 + exp(d⁺ − d⁻)) with a soft margin.
 
     d⁺ is the Euclidean distance to the farthest image of the anchor's identity, d⁻ that to the nearest of any other
@@ -97,12 +99,12 @@ def batch_hard_triplet_loss(features: Tensor, labels: Tensor, *, margin: Margin,
         features: (b, D), not normalised: the anchors, which are this part of the batch.
         labels: (B,), of the whole batch, at least two different ones; on the CPU.
         margin: m, or `soft`.
-        part: What of the batch the anchors are; d⁺ and d⁻ are those in all of it.
+        shard: What of the batch the anchors are; d⁺ and d⁻ are those in all of it.
     """
-    everyone = part.gather_with_gradient(features)
+    everyone = shard.gather_with_gradient(features)
     # Differences, not the expanded square: near zero that loses all its digits.
     distances = torch.cdist(features, everyone, compute_mode="donot_use_mm_for_euclid_dist")
-    same = to_device(part.own(labels)[:, None] == labels[None, :], features.device)
+    same = to_device(shard.own(labels)[:, None] == labels[None, :], features.device)
     farthest = distances.masked_fill(~same, -math.inf).amax(dim=1)
     nearest = distances.masked_fill(same, math.inf).amin(dim=1)
     if margin == "soft":
@@ -144,22 +146,24 @@ class Supervised:
         """The classifier's weights."""
         return self.classifier.parameters()
 
-    def start(self, embedder: Embedder, sources: Sequence[Source], reporter: Reporter, ranks: Ranks = ALONE) -> None:
+    def start(
+        self, embedder: Embedder, sources: Sequence[Source], reporter: Reporter, group: ProcessGroup = SINGLE_PROCESS
+    ) -> None:
         """Nothing: the classifier has its first weights already."""
 
     def step(
         self,
         embedder: Embedder,
         batches: Sequence[Batch],
-        descent: Descent,
+        optimizer_step: OptimizerStep,
         rng: np.random.Generator,
     ) -> Tensor:
         """One `supervised_step` with the batches of all sources as one."""
         images = torch.cat([batch.images for batch in batches])
         labels = [batch.labels + offset for batch, offset in zip(batches, self.offsets, strict=True)]
-        part = batches[0].part.joined([batch.part for batch in batches[1:]])
-        together = Batch(images=images, labels=torch.cat(labels), part=part)
-        return supervised_step(embedder, self.classifier, together, descent, self.options, rng)
+        shard = batches[0].shard.joined([batch.shard for batch in batches[1:]])
+        together = Batch(images=images, labels=torch.cat(labels), shard=shard)
+        return supervised_step(embedder, self.classifier, together, optimizer_step, self.options, rng)
 
     def state(self) -> dict[str, Tensor]:
         """The classifier's weights."""

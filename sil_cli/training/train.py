@@ -14,7 +14,7 @@ from sil_cli.defaults import (
     numbered_runs,
     source_folders,
 )
-from sil_cli.distributed.launch import ALONE, Launch
+from sil_cli.distributed.launch import SINGLE_LAUNCH, Launch
 from sil_cli.errors import DataError, InterruptedWorkError, ModelError, SilError, UsageError
 from sil_cli.evaluation.calibrate import calibrate_after_training
 from sil_cli.evaluation.calibration import CALIBRATION_FILE
@@ -59,7 +59,7 @@ def train(
     config: Path | None,
     reporter: Reporter,
     protocol: Protocol | None = None,
-    launch: Launch = ALONE,
+    launch: Launch = SINGLE_LAUNCH,
 ) -> TrainResult:
     """Train a model, or go on with an unfinished run.
 
@@ -87,15 +87,15 @@ def train(
     datasets = load_sources(source_folders(settings.train.sources, settings.data.folder))
     settings, recipe = settings_to_begin(flags, config, datasets, protocol)
     agree_on(company, settings, datasets)
-    if company.ranks.is_first:
+    if company.group.is_first:
         _refuse_to_write_over(settings.train.run)
     if settings.train.tensorboard:
         require_tensorboard()
     warn_of_targets(datasets, reporter)
-    training = compose(settings, datasets, reporter, fresh=True, ranks=company.ranks, device=company.device)
+    training = compose(settings, datasets, reporter, fresh=True, group=company.group, device=company.device)
     run = Path(company.decide(lambda: str(settings.train.run or new_run_folder(settings.train.runs, _label(settings)))))
     with _only_writer(run, company):
-        if company.ranks.is_first:
+        if company.group.is_first:
             _refuse_to_write_over(run)  # by another training, which began and ended while this one got ready
             write_settings(run, settings_to_keep(settings, datasets, recipe))
             write_facts(run, _facts(settings, recipe, datasets, training, company.launch))
@@ -147,9 +147,9 @@ def _resume(run: Path, flags: dict[str, Any], config: Path | None, company: Comp
     _warn_of_other_versions(facts, run, reporter)
     with _only_writer(run, company):
         has_begun = bool(company.decide(lambda: "yes" if checkpoints(run) else ""))
-        state = _last_state(run, reporter) if company.ranks.is_first and has_begun else None
+        state = _last_state(run, reporter) if company.group.is_first and has_begun else None
         training = compose(
-            settings, datasets, reporter, fresh=not has_begun, ranks=company.ranks, device=company.device
+            settings, datasets, reporter, fresh=not has_begun, group=company.group, device=company.device
         )
         if state is not None:
             _restore(training, state, run)
@@ -206,7 +206,7 @@ def _only_writer(run: Path, company: Company) -> Iterator[None]:
     """Lock the run's folder, in the first process; each of several keeps its log there."""
     run.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        if company.ranks.is_first:
+        if company.group.is_first:
             held = writer_lock(
                 run, while_held="Wait until it is done.", elsewhere="Choose another folder with --run DIR."
             )
@@ -273,7 +273,7 @@ def _facts(settings: Settings, recipe: str, datasets: list[Dataset], training: T
         precision=str(training.options.half or "float32").removeprefix("torch."),
         versions=current_versions(),
         git=git_state(Path.cwd()),
-        processes=launch.count,
+        processes=launch.world_size,
         launch=launch.name or None,
         weights="trained" if training.averaged is None else "averaged",
     )
@@ -281,7 +281,7 @@ def _facts(settings: Settings, recipe: str, datasets: list[Dataset], training: T
 
 def _finish(run: Path, training: Training, settings: Settings, company: Company) -> TrainResult:
     reporter = company.reporter
-    tensorboard = settings.train.tensorboard and company.ranks.is_first
+    tensorboard = settings.train.tensorboard and company.group.is_first
     with _metrics_writer(run, training, tensorboard=tensorboard) as write, stop_at_safe_point() as stop:
         try:
             training.run(run, reporter, stop, write)
@@ -326,7 +326,7 @@ def _metrics_writer(
             log.write(history)
 
     try:
-        if training.history and training.ranks.is_first:
+        if training.history and training.group.is_first:
             write(training.history)
         yield write
     finally:
@@ -337,8 +337,8 @@ def _metrics_writer(
 def _draw_curves(run: Path, reporter: Reporter) -> None:
     """Draw `curves.png`; the run is whole without it, so whatever goes wrong with it is only told."""
     try:
-        from sil_cli.report.curves import curves_png
-        from sil_cli.report.report_inputs import read_history
+        from sil_cli.report.charts.training import curves_png
+        from sil_cli.report.run_inputs import read_history
 
         write_bytes(run / CURVES_FILE, curves_png(read_history(run / METRICS_FILE)))
     except Exception as error:

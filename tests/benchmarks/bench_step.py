@@ -38,7 +38,7 @@ from sil_cli.models.embedder import Embedder
 from sil_cli.models.precision import wants_bfloat16
 from sil_cli.models.record import IMAGENET_MEAN, IMAGENET_STD, Architecture
 from sil_cli.models.styles import UniformBatchStyle
-from sil_cli.training.optimizer_step import Descent
+from sil_cli.training.optimizer_step import OptimizerStep
 from sil_cli.training.prototype_memory import PrototypeMemory
 from sil_cli.training.step import Batch, StepOptions, interleaved_step
 
@@ -193,7 +193,7 @@ class Ours:
 
     def step(self, number: int) -> torch.Tensor:
         return interleaved_step(
-            self.network, self.memories, self.batches, UniformBatchStyle(), Descent(self.optimizer), self.options,
+            self.network, self.memories, self.batches, UniformBatchStyle(), OptimizerStep(self.optimizer), self.options,
             np.random.default_rng([1, number]),
         )  # fmt: skip
 

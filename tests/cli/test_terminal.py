@@ -6,7 +6,8 @@ import pytest
 from rich.table import Table
 
 from sil_cli.cli.progress import make_reporter
-from sil_cli.cli.terminal import Terminal, escape, visible
+from sil_cli.cli.terminal import Terminal, escape
+from sil_cli.text import visible
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def terminal() -> Terminal:
         ("a\x1b[31mb", r"a\x1b[31mb"),
         ("a\nb\r\tc", r"a\nb\r\tc"),
         ("\x07\x7f\x9b", r"\x07\x7f\x9b"),
-        ("\u202e\u2028", r"\u202e\u2028"),
+        ("\u202e\u2028\u200f\u061c", r"\u202e\u2028\u200f\u061c"),
         ("\udcff", r"\udcff"),
         ("Zoë \u200d 雪 C:\\x", "Zoë \u200d 雪 C:\\x"),
     ],

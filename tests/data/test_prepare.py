@@ -11,7 +11,7 @@ from sil_cli.data import prepare as prepare_module
 from sil_cli.data.manifest import INFO_FILE, MANIFEST_FILE, ImageRecord, Skipped, load_dataset
 from sil_cli.data.prepare import doubts, prepare
 from sil_cli.data.readers import READERS
-from sil_cli.data.readers.folders import read_folders
+from sil_cli.data.readers.own_images import read_folders
 from sil_cli.data.reading import Reading
 from sil_cli.errors import DataError
 from sil_cli.runtime import SilentReporter
@@ -86,7 +86,7 @@ def test_boxes_and_the_limit_of_pixels_are_applied(tmp_path, make_image):
     make_image(tmp_path / "x.png", size=(64, 64))
     make_image(tmp_path / "y.png", size=(65, 64))
     records = [record("x.png", box=(0, 0, 32, 32)), record("x.png", box=(60, 0, 32, 32)), record("y.png")]
-    reading = Reading("d", "test", 1, tmp_path, records)
+    reading = Reading("d", "test", tmp_path, records)
     dataset = prepare(reading, tmp_path / "out", reporter=SilentReporter(), workers=1, max_pixels=64 * 64)
     assert [r.box for r in dataset.records] == [(0, 0, 32, 32)]
     assert [skip.path for skip in dataset.info.skipped] == ["x.png", "y.png"]
@@ -103,7 +103,7 @@ def test_nothing_left_is_an_error_that_says_why(tmp_path):
 
 
 def test_an_image_twice_is_refused(tmp_path):
-    reading = Reading("d", "test", 1, tmp_path, [record(), record()])
+    reading = Reading("d", "test", tmp_path, [record(), record()])
     with pytest.raises(DataError, match=r"a/1\.jpg twice"):
         prepare(reading, tmp_path / "out", reporter=SilentReporter(), workers=1)
 
@@ -143,7 +143,7 @@ def test_ctrl_c_ends_promptly_and_writes_nothing(raw, tmp_path, monkeypatch):
     monkeypatch.setattr(prepare_module, "load_image", slow)
     records = [record(f"{number}.jpg") for number in range(2000)]
     with pytest.raises(KeyboardInterrupt):
-        prepare(Reading("d", "t", 1, raw, records), tmp_path / "out", reporter=Interrupting(), workers=2)
+        prepare(Reading("d", "t", raw, records), tmp_path / "out", reporter=Interrupting(), workers=2)
     assert len(opened) < 150
     assert not list((tmp_path / "out").iterdir())
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("sil-images")]
@@ -178,7 +178,7 @@ def test_doubts_reach_the_reporter(raw, tmp_path):
 
 def test_what_the_reader_left_out_stays_left_out(tmp_path, make_image):
     make_image(tmp_path / "x.png")
-    reading = Reading("d", "t", 1, tmp_path, [record("x.png")], [Skipped(path="z", reason="junk")])
+    reading = Reading("d", "t", tmp_path, [record("x.png")], [Skipped(path="z", reason="junk")])
     dataset = prepare(reading, tmp_path / "out", reporter=SilentReporter(), workers=1)
     assert dataset.info.skipped == [Skipped(path="z", reason="junk")]
 

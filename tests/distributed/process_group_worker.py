@@ -10,7 +10,7 @@ import torch
 from tiny_network import tiny_embedder
 
 from sil_cli.data.manifest import ImageRecord
-from sil_cli.distributed.process_group import ConnectedRanks, Ranks
+from sil_cli.distributed.process_group import ProcessGroup
 from sil_cli.models.styles import OccasionalStyle, make_style
 from sil_cli.runtime import SilentReporter, StopRequest
 from sil_cli.settings import StyleSettings
@@ -54,7 +54,7 @@ VARIATIONS: dict[str, dict] = {
 OWN_STATISTICS = {"style": "ubs", "batch_norm": "per-process"}
 
 
-def make_training(ranks: Ranks, style: str, method: str = "interleaved", **more) -> Training:
+def make_training(group: ProcessGroup, style: str, method: str = "interleaved", **more) -> Training:
     """In float64, where the order of a sum shows in the last digits only."""
     step = {key: more.pop(key) for key in list(more) if key in StepOptions.__dataclass_fields__}
     margin, probability = more.pop("margin", None), more.pop("probability", 1.0)
@@ -70,7 +70,7 @@ def make_training(ranks: Ranks, style: str, method: str = "interleaved", **more)
         chosen.classifier.double()
     else:
         chosen = Interleaved(drawn, StepOptions(**step), device=CPU, seed=1)
-    return Training(embedder, sources, chosen, options, device=CPU, ranks=ranks)
+    return Training(embedder, sources, chosen, options, device=CPU, group=group)
 
 
 def make_sources(held_out: float):
@@ -86,7 +86,7 @@ def make_sources(held_out: float):
 
 def outcome(training: Training, folder: Path) -> dict[str, torch.Tensor]:
     """All that a training comes to."""
-    torch.manual_seed(training.ranks.number)  # nothing may depend on it
+    torch.manual_seed(training.group.rank)  # nothing may depend on it
     training.share_state()
     training.start(SilentReporter())
     if isinstance(training.method, Interleaved):
@@ -108,15 +108,15 @@ def finish(training: Training, folder: Path) -> dict[str, torch.Tensor]:
 
 def main(folder: Path, names: list[str]) -> None:
     torch.distributed.init_process_group("gloo")
-    ranks = ConnectedRanks(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    group = ProcessGroup(torch.distributed.get_rank(), torch.distributed.get_world_size())
     found = {}
     for name in names:
         variation = VARIATIONS.get(name, OWN_STATISTICS)
-        run = folder / f"{ranks.count}-{name}"
-        if ranks.is_first:
+        run = folder / f"{group.world_size}-{name}"
+        if group.is_first:
             run.mkdir()
-        found[name] = outcome(make_training(ranks, **variation), run)
-    torch.save(found, folder / f"rank-{ranks.number}.pt")
+        found[name] = outcome(make_training(group, **variation), run)
+    torch.save(found, folder / f"rank-{group.rank}.pt")
     torch.distributed.destroy_process_group()
 
 

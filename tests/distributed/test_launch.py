@@ -2,22 +2,22 @@
 
 import pytest
 
-from sil_cli.distributed.launch import ALONE, read_launch
+from sil_cli.distributed.launch import SINGLE_LAUNCH, read_launch
 from sil_cli.errors import UsageError
 
 LAUNCHED = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}
 
 
 def test_nobody_launched_it() -> None:
-    assert read_launch({}) == ALONE
-    assert read_launch({"RANK": "1", "WORLD_SIZE": "2"}) == ALONE  # a numbered pod, but no torchrun in it
-    assert ALONE.is_first
-    assert ALONE.is_last
+    assert read_launch({}) == SINGLE_LAUNCH
+    assert read_launch({"RANK": "1", "WORLD_SIZE": "2"}) == SINGLE_LAUNCH  # a numbered pod, but no torchrun in it
+    assert SINGLE_LAUNCH.is_first
+    assert SINGLE_LAUNCH.is_last
 
 
 def test_a_process_of_several() -> None:
     launch = read_launch({**LAUNCHED, "TORCHELASTIC_RUN_ID": "job7"})
-    assert (launch.number, launch.count, launch.local_number, launch.attempt) == (5, 8, 1, 0)
+    assert (launch.rank, launch.world_size, launch.local_rank, launch.attempt) == (5, 8, 1, 0)
     assert launch.name == "job7"
     assert not launch.is_first
     assert launch.is_last

@@ -9,7 +9,7 @@ import pytest
 import torch
 from process_group_worker import VARIATIONS, finish, make_training, outcome
 
-from sil_cli.distributed.process_group import ALONE
+from sil_cli.distributed.process_group import SINGLE_PROCESS
 from sil_cli.runs.checkpoint import load_checkpoint
 from sil_cli.runtime import SilentReporter
 
@@ -33,7 +33,7 @@ def torchrun(count: int, *arguments: object, cwd: Path) -> subprocess.CompletedP
 def alone(tmp_path_factory) -> dict[str, dict[str, torch.Tensor]]:
     """What one process comes to."""
     return {
-        name: outcome(make_training(ALONE, **variation), tmp_path_factory.mktemp("alone"))
+        name: outcome(make_training(SINGLE_PROCESS, **variation), tmp_path_factory.mktemp("alone"))
         for name, variation in VARIATIONS.items()
     }
 
@@ -57,7 +57,7 @@ def test_any_number_of_processes_comes_to_the_same(alone, tmp_path, count, names
     # One process goes on with what several have begun.
     for name in SOME:
         (tmp_path / f"{count}-{name}/checkpoint-0000002.pt").unlink()
-        training = make_training(ALONE, **VARIATIONS[name])
+        training = make_training(SINGLE_PROCESS, **VARIATIONS[name])
         training.restore(load_checkpoint(tmp_path / f"{count}-{name}", SilentReporter()))
         assert training.iteration == 1
         for key, value in finish(training, tmp_path).items():

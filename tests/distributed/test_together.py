@@ -12,18 +12,18 @@ from sil_cli.distributed.collectives import LostProcessError
 from sil_cli.distributed.command import _as_told, agree
 from sil_cli.distributed.launch import Launch
 from sil_cli.distributed.log import RankLog
-from sil_cli.distributed.process_group import Ranks
+from sil_cli.distributed.process_group import ProcessGroup
 from sil_cli.errors import AlreadyToldError, InterruptedWorkError, SilError, UsageError
 from sil_cli.runtime import SilentReporter
 
 
-class Played(Ranks):
+class Played(ProcessGroup):
     """Two processes, of which the other says what it is told to."""
 
     def __init__(self, other: dict[str, object]) -> None:
         self.other = other
 
-    def texts(self, text: str) -> list[str]:
+    def gather_texts(self, text: str) -> list[str]:
         return [json.dumps(self.other), text]
 
 
@@ -56,7 +56,7 @@ def store(monkeypatch) -> HashStore:
 
 
 def process(number: int) -> Launch:
-    return Launch(number=number, count=3)
+    return Launch(rank=number, world_size=3)
 
 
 def test_an_error_that_all_have_is_told_once(store) -> None:
@@ -97,7 +97,7 @@ def test_a_stop_is_no_ones_fault(store) -> None:
 
 @pytest.mark.parametrize("error", [InterruptedWorkError("Stopped.", "Go on."), KeyboardInterrupt()])
 def test_whoever_torchrun_stops_because_another_was_killed_names_it(store, monkeypatch, error) -> None:
-    monkeypatch.setattr(together, "_say_here", lambda store, launch, _: store.set(f"here/{launch.number}", "") or True)
+    monkeypatch.setattr(together, "_say_here", lambda store, launch, _: store.set(f"here/{launch.rank}", "") or True)
     store.set("here/2", "yes")
     told = _as_told(error, process(0), store)
     assert isinstance(told, SilError)
@@ -106,7 +106,7 @@ def test_whoever_torchrun_stops_because_another_was_killed_names_it(store, monke
 
 
 def test_all_that_are_stopped_together_are_stopped(store, monkeypatch) -> None:
-    monkeypatch.setattr(together, "_say_here", lambda store, launch, _: store.set(f"here/{launch.number}", "") or True)
+    monkeypatch.setattr(together, "_say_here", lambda store, launch, _: store.set(f"here/{launch.rank}", "") or True)
     store.set("here/1", "yes")
     store.set("here/2", "yes")
     stopped = InterruptedWorkError("Stopped.", "Go on.")
@@ -151,10 +151,10 @@ from sil_cli.distributed import command as together
 
 store = HashStore()
 together.STOPPING = 0.1
-together._meet = lambda launch: store
+together._torchrun_store = lambda launch: store
 together._say_here = lambda *_: store.set("here/0", "yes") is None
 try:
-    with together.one_voice(Launch(number=0, count=2)):
+    with together.one_voice(Launch(rank=0, world_size=2)):
         signal.raise_signal(signal.SIGTERM)
 except SilError as error:
     print(error.what)

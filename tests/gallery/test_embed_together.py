@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
-from thread_ranks import in_threads
+from thread_group import in_threads
 
 from sil_cli.errors import UsageError
 from sil_cli.gallery import embed_together
@@ -57,11 +57,11 @@ def test_shared_out_equals_alone(files, monkeypatch, count, taken) -> None:
     engines = [Engine() for _ in range(count)]
     expected = plain(embed_batches(Engine(), wanted, batch=BATCH))
 
-    def work(ranks):
-        engine = engines[ranks.number]
-        if not ranks.is_first:
-            return help_to_embed(None, ranks, SilentReporter())
-        helpers = Helpers(ranks, timeout=60)
+    def work(group):
+        engine = engines[group.rank]
+        if not group.is_first:
+            return help_to_embed(None, group, SilentReporter())
+        helpers = Helpers(group, timeout=60)
         helpers.begin("a model", len(wanted), engine)
         found = plain(helpers.embed(engine, wanted, batch=BATCH))
         helpers.end()
@@ -81,15 +81,15 @@ def test_shared_out_equals_alone(files, monkeypatch, count, taken) -> None:
 def test_another_model_in_one_process_is_refused(files, monkeypatch) -> None:
     monkeypatch.setattr(embed_together, "load", lambda *_, **__: SimpleNamespace(engine=Engine("e" * 64)))
 
-    def meet(ranks) -> None:
-        if ranks.is_first:
-            Helpers(ranks, timeout=60).begin("a model", 1, Engine())
+    def meet(group) -> None:
+        if group.is_first:
+            Helpers(group, timeout=60).begin("a model", 1, Engine())
         else:
-            help_to_embed(None, ranks, SilentReporter())
+            help_to_embed(None, group, SilentReporter())
 
-    def work(ranks) -> str:
+    def work(group) -> str:
         with pytest.raises(UsageError) as caught:
-            meet(ranks)
+            meet(group)
         return caught.value.what
 
     for told in in_threads(2, work):
@@ -99,10 +99,10 @@ def test_another_model_in_one_process_is_refused(files, monkeypatch) -> None:
 def test_long_work_of_the_first_is_heard_of(monkeypatch) -> None:
     heard = []
 
-    def work(ranks):
-        if not ranks.is_first:
-            return help_to_embed(None, ranks, SilentReporter())
-        helpers = Helpers(ranks, timeout=0.0)  # word at every step
+    def work(group):
+        if not group.is_first:
+            return help_to_embed(None, group, SilentReporter())
+        helpers = Helpers(group, timeout=0.0)  # word at every step
         monkeypatch.setattr(helpers, "_say", lambda job, say=helpers._say: (heard.append(job), say(job)))
         reporter = helpers.reporter(SilentReporter())
         reporter.note("as ever")

@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from sil_cli.report import charts
-from sil_cli.report.curves import curves_png, quantities, training_curves
-from sil_cli.report.figures import as_png, as_svg, plain
+from sil_cli.report.charts import evaluation as charts
+from sil_cli.report.charts.figures import as_png, as_svg, plain
+from sil_cli.report.charts.training import curves_png, quantities, training_curves
 
-HOSTILE = ["_hidden", "$a_b$ ^", "<script>", "\0\n\x1b[31m", "行人再识别", "x" * 500, "", "$"]
+HOSTILE = ["_hidden", "$a_b$ ^", "<script>", "\0\n\x1b[31m\u202e", "行人再识别", "x" * 500, "", "$"]
 
 
 def is_png(content: bytes) -> bool:
@@ -123,7 +125,42 @@ def test_without_numbers_there_is_nothing_to_draw():
             curves_png(history)
 
 
-def test_no_window_system_is_touched():
-    code = "import sys, sil_cli.report.charts, sil_cli.report.curves; print('matplotlib.pyplot' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+DRAW = """
+import hashlib, io, sys
+import numpy as np
+from sil_cli.report.charts.evaluation import cmc_chart
+from sil_cli.report.charts.figures import as_svg
+from sil_cli.report.charts.styles import StyleColumn, style_chart_png
+from sil_cli.report.charts.training import curves_png
+
+column = StyleColumn("c1", 3, np.full((64, 32, 3), 99.0), np.full((3, 32), 1 / 32), np.eye(3) * 90, np.arange(3.0))
+drawn = [
+    curves_png([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]),
+    as_svg(cmc_chart([("$one_", [0.2, 0.4]), ("two", [0.3, 0.9])])),
+    style_chart_png([column], np.zeros((1, 1)), title="Cameras", note=""),
+]
+print(hashlib.sha256(b"".join(drawn)).hexdigest(), "matplotlib.pyplot" in sys.modules)
+"""
+
+
+def draw_in(folder: Path, **environment: str) -> str:
+    """The checksum of some charts, drawn by a process of its own, and whether it imported pyplot."""
+    command = [sys.executable, "-W", "error", "-c", DRAW]
+    done = subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_nothing_in_the_folder_or_the_environment_changes_a_chart(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    (tmp_path / "clean").mkdir()
+    as_it_should_be = draw_in(tmp_path / "clean")
+    assert as_it_should_be.endswith(" False\n")  # no window system is touched
+    rc = tmp_path / "hostile" / "matplotlibrc"
+    rc.parent.mkdir()
+    rc.write_text("text.usetex: True\nfont.size: 40\nsavefig.dpi: 20\nsvg.fonttype: none\naxes.grid: True\n")
+    notebook = "module://matplotlib_inline.backend_inline"
+    assert draw_in(rc.parent, MPLBACKEND=notebook) == as_it_should_be
+    assert draw_in(tmp_path / "clean", MATPLOTLIBRC=str(rc), MPLBACKEND="no such backend") == as_it_should_be
+    rc.write_bytes(b"\xff\xfe: not UTF-8")
+    assert draw_in(rc.parent) == as_it_should_be

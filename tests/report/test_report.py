@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 import json
 import re
@@ -23,9 +22,10 @@ from sil_cli.evaluation.ranking import rank_matches
 from sil_cli.evaluation.report_data import Subject, examine
 from sil_cli.evaluation.report_files import DETAILS_FILE, write_details
 from sil_cli.files import write_json
-from sil_cli.report.report_inputs import RunInputs, read_runs
-from sil_cli.report.report_pictures import map_part, rank_lists_part
-from sil_cli.report.report_sections import cameras_part, histogram_part
+from sil_cli.report.image_sections import map_section, rank_lists_section
+from sil_cli.report.number_sections import cameras_section, scores_section
+from sil_cli.report.pages import POLICY, ReportSection, render
+from sil_cli.report.run_inputs import RunInputs, read_runs
 from sil_cli.runtime import SilentReporter
 from sil_cli.training.train import _draw_curves
 
@@ -86,7 +86,7 @@ def read_page(path: Path) -> Page:
         assert not re.search(r"url\(|//", attributes.get("style") or "")
     style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)[1]
     assert not re.search(r"url\(|@import|http", style)
-    assert page.attributes("meta")[1]["content"].startswith("default-src 'none'; img-src data:")
+    assert page.attributes("meta")[1]["content"] == POLICY
     assert all(attributes["alt"] for attributes in page.attributes("img"))
     return page
 
@@ -199,6 +199,11 @@ def test_hostile_names_are_letters_only(tmp_path, monkeypatch):
     assert "$_x<b> on target" in page.text
 
 
+def text_of(section: ReportSection) -> str:
+    """The section as the page has it."""
+    return render(f"report/{section.name}.html", section=section)
+
+
 def inputs(*folders: Path) -> list[RunInputs]:
     return read_runs(list(folders), None, Path("data"))
 
@@ -206,19 +211,20 @@ def inputs(*folders: Path) -> list[RunInputs]:
 def test_missing_images_become_grey_tiles(run):
     (run.parent.parent / "data/target/gallery/3.jpg").unlink()
     (run.parent.parent / "data/target/gallery/5.jpg").write_bytes(b"\xff\xd8\xffno picture")
-    part = rank_lists_part(inputs(run), 8)
-    assert part.notes == ["2 images can't be opened; grey tiles stand for them."]
-    assert part.notes[0] in html.unescape(part.section.content)
-    assert "<span>no image</span>" in part.section.content
-    assert part.section.content.count("data:image/jpeg") > 50
-    assert [is_picture(picture.png) for picture in part.pictures]
+    section = rank_lists_section(inputs(run), 8)
+    assert section.notes == ["2 images can't be opened; grey tiles stand for them."]
+    content = text_of(section)
+    assert section.notes[0] in Page(content).text
+    assert "<span>no image</span>" in content
+    assert content.count("data:image/jpeg") > 50
+    assert all(is_picture(figure.png) for figure in section.figures)
 
 
 def test_a_data_set_that_has_gone_leaves_a_page_of_grey_tiles(run):
     shutil.rmtree(run.parent.parent / "data")
-    part = rank_lists_part(inputs(run), 1)
-    assert "its images are missing here" in part.notes[0]
-    assert "data:image/jpeg" not in part.section.content
+    section = rank_lists_section(inputs(run), 1)
+    assert "its images are missing here" in section.notes[0]
+    assert "data:image/jpeg" not in text_of(section)
 
 
 def test_a_workspace_that_moved_still_has_its_images(run, tmp_path, monkeypatch):
@@ -226,24 +232,24 @@ def test_a_workspace_that_moved_still_has_its_images(run, tmp_path, monkeypatch)
     shutil.move(tmp_path / "data", tmp_path / "elsewhere" / "data")
     monkeypatch.chdir("/")
     (moved,) = inputs(tmp_path / "elsewhere/runs/001-a")
-    assert rank_lists_part([moved], 1).notes == []
+    assert rank_lists_section([moved], 1).notes == []
     assert moved.images.missing == set()
 
 
-def test_data_prepared_anew_are_told(run, tmp_path):
+def test_data_prepared_again_are_told(run, tmp_path):
     records = [ImageRecord(path="query/0.jpg", identity="z", split="query", domain="target")]
     data = tmp_path / "data/target"
     write_dataset(data, records, name="target", reader="csv", reader_version=1, root=data, options={})
-    assert "prepared anew since the evaluation" in rank_lists_part(inputs(run), 1).notes[0]
+    assert "prepared again since the evaluation" in rank_lists_section(inputs(run), 1).notes[0]
 
 
 @pytest.mark.parametrize(("cameras", "maps"), [(0, 1), (3, 2)])
 def test_cameras_may_be_unlabelled(tmp_path, cameras, maps):
     runs = inputs(make_run(tmp_path / "runs" / "001-a", cameras=cameras))
-    part = cameras_part(runs)
-    assert ("not labelled" in part.section.content) == (cameras == 0)
-    assert len(part.pictures) == (cameras > 0)
-    assert [picture.name for picture in map_part(runs, "pca", {}).pictures] == ["map-identity", "map-camera"][:maps]
+    section = cameras_section(runs)
+    assert ("not labelled" in text_of(section)) == (cameras == 0)
+    assert len(section.figures) == (cameras > 0)
+    assert [figure.name for figure in map_section(runs, "pca", {}).figures] == ["map-identity", "map-camera"][:maps]
 
 
 def test_a_single_camera_pair_is_a_table_of_one(tmp_path):
@@ -251,8 +257,8 @@ def test_a_single_camera_pair_is_a_table_of_one(tmp_path):
     record = run.details.record.model_copy(
         update={"query_cameras": ["a"], "gallery_cameras": ["b"], "camera_map": [[0.25]], "camera_queries": [[7]]}
     )
-    part = cameras_part([replace(run, details=replace(run.details, record=record))])
-    assert re.search(r'<td style="[^"]*" title="7 queries">25</td>', part.section.content)
+    section = cameras_section([replace(run, details=replace(run.details, record=record))])
+    assert re.search(r'<td style="[^"]*" title="7 queries">25</td>', text_of(section))
 
 
 def test_the_calibrated_threshold_is_shown_for_its_own_model_only(run):
@@ -266,20 +272,20 @@ def test_the_calibrated_threshold_is_shown_for_its_own_model_only(run):
         possible=0.4,
     )
     write_calibration(run, calibration)
-    text = histogram_part(inputs(run)).section.content
+    text = text_of(scores_section(inputs(run)))
     assert "made on held-out identities: a match from 0.613, a possible one from 0.400" in text
     record = inputs(run)[0].details.record
     share = sum(record.same_pairs[322:]) / sum(record.same_pairs)
     assert f"{100 * share:.1f} % of the pairs of one person" in text
     assert "score 0.610 or more" in text
     write_calibration(run, calibration.model_copy(update={"fingerprint": "other"}))
-    assert "No threshold is calibrated" in histogram_part(inputs(run)).section.content
+    assert "No threshold is calibrated" in text_of(scores_section(inputs(run)))
 
 
 def test_domains_of_other_evaluations_and_of_sources_are_mapped(run):
     make_run(run, name="second", seed=4)
     (one,) = read_runs([run], "target", Path("data"))
-    (*_, domains) = map_part([one], "pca", {"001-a": {"third": np.eye(6, dtype=np.float32)}}).pictures
+    (*_, domains) = map_section([one], "pca", {"001-a": {"third": np.eye(6, dtype=np.float32)}}).figures
     assert domains.caption == "By domain: the target target beside second, third."
 
 

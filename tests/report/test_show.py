@@ -8,7 +8,7 @@ import pytest
 from commands import sil
 from PIL import Image
 
-from sil_cli.report.show_pictures import seen_by_most
+from sil_cli.report.identity_sheet import seen_by_most
 
 HEADER = "path,identity,camera,split\n"
 
@@ -113,7 +113,7 @@ def test_unreadable_pictures_are_named_and_not_fatal(prepared, empty):
     (empty / "raw-one").mkdir()
     outcome = sil("show", "data/one")
     assert outcome.code == 1
-    assert "No picture of one can be opened" in outcome.error
+    assert "None of the images of one can be opened" in outcome.error
 
 
 def test_several_data_sets_are_compared_and_share_duplicates(prepared):
@@ -139,7 +139,7 @@ def test_a_sample_is_drawn_by_the_seed(prepared):
     )
     assert (first["images"], first["opened"], first["sampled"]) == (15, 6, True)
     assert first == again != other
-    assert "6 of 15 pictures are opened" in sil("show", "data/one", "--sample", 6).error
+    assert "opening 6 of 15 images" in sil("show", "data/one", "--sample", 6).error
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_sample_is_drawn_by_the_seed(prepared):
         (["data/none"], 1, "is not a prepared data set"),
         (["data/one", "data/one"], 2, "Two data sets are called one"),
         (["data/one", "--out", "x.gif"], 2, "can't be written as x.gif"),
-        (["data/one", "--split", "query"], 1, "has no picture in its query split"),
+        (["data/one", "--split", "query"], 1, "has no images in its query split"),
         (["data/one", "--sample", 0], 2, "show.sample"),
         (["data/one", "--identities", -1], 2, "show.identities"),
         (["--set", "data.folder=nowhere"], 2, "no prepared data set in nowhere"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sil_cli.report.style_chart import StyleColumn, write_style_chart
+from sil_cli.report.charts.styles import StyleColumn, style_chart_png
 
 
 def column(name: str, colour: tuple[int, int, int], count: int = 7) -> StyleColumn:
@@ -25,9 +25,8 @@ def test_every_column_shows_its_mean_picture(count):
     colours = [(200 - 20 * number, 30, 20 * number) for number in range(count)]
     columns = [column(f"camera {number} ✓", colour, number + 1) for number, colour in enumerate(colours)]
     distances = np.abs(np.subtract.outer(np.arange(count), np.arange(count))) * 5.0
-    stream = io.BytesIO()
-    write_style_chart(stream, columns, distances, title="Cameras of x", note="a note")
-    assert stream.getvalue().startswith(b"\x89PNG")
-    drawn = np.asarray(Image.open(stream).convert("RGB")).reshape(-1, 3)
+    png = style_chart_png(columns, distances, title="Cameras of $x_", note="a note of _ $ and \x1b")
+    assert png.startswith(b"\x89PNG")
+    drawn = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).reshape(-1, 3)
     for colour in colours:
         assert (drawn == colour).all(axis=1).sum() > 1000

@@ -6,7 +6,7 @@ from commands import TINY_TRAIN
 
 from sil_cli.defaults import source_folders
 from sil_cli.distributed.launch import Launch
-from sil_cli.distributed.process_group import ALONE, ConnectedRanks
+from sil_cli.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from sil_cli.errors import UsageError
 from sil_cli.runs.run_folder import read_facts, write_facts
 from sil_cli.runtime import SilentReporter
@@ -36,7 +36,7 @@ def test_too_many_processes_are_refused(in_world, count, train, told) -> None:
     settings = settings_of(**train)
     datasets = load_sources(source_folders((), settings.data.folder))
     with pytest.raises(UsageError) as caught:
-        compose(settings, datasets, SilentReporter(), fresh=False, ranks=ConnectedRanks(0, count))
+        compose(settings, datasets, SilentReporter(), fresh=False, group=ProcessGroup(0, count))
     assert told in caught.value.what
     assert "Start" in caught.value.fix
 
@@ -44,7 +44,7 @@ def test_too_many_processes_are_refused(in_world, count, train, told) -> None:
 def test_a_single_image_each_will_do_where_norms_are_synchronised(in_world) -> None:
     settings = settings_of(instances=1, batch_norm="synchronised")
     datasets = load_sources(source_folders((), settings.data.folder))
-    training = compose(settings, datasets, SilentReporter(), fresh=False, ranks=ConnectedRanks(0, 2))
+    training = compose(settings, datasets, SilentReporter(), fresh=False, group=ProcessGroup(0, 2))
     assert training.images_per_iteration == 4
 
 
@@ -59,7 +59,7 @@ def test_a_restart_finds_the_run_that_its_launch_began(world, tmp_path) -> None:
 
     def begun(attempt: int, name: str = "job", **train):
         launch = Launch(attempt=attempt, name=name)
-        company = Company(launch, ALONE, torch.device("cpu"), None, SilentReporter())
+        company = Company(launch, SINGLE_PROCESS, torch.device("cpu"), None, SilentReporter())
         return begun_by_this_launch(company, load_settings(flags={"train": {"runs": tmp_path, **train}}))
 
     run("001-ubs", "older", finished=True)

@@ -14,7 +14,7 @@ from sil_cli.models.compiled import obstacle_to_compiling
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.record import Architecture
 from sil_cli.models.styles import UniformBatchStyle
-from sil_cli.training.optimizer_step import Descent
+from sil_cli.training.optimizer_step import OptimizerStep
 from sil_cli.training.per_domain_norm import norms_apart
 from sil_cli.training.prototype_memory import PrototypeMemory
 from sil_cli.training.step import Batch, StepOptions, interleaved_step
@@ -79,11 +79,15 @@ def trained(model: Embedder, options: StepOptions) -> tuple[list[float], list[to
     rng = np.random.default_rng(6)
     rows = [torch.from_numpy(rng.standard_normal((IDENTITIES, model.dimension))) for _ in range(3)]
     memories = [PrototypeMemory(nn.functional.normalize(each[:, : model.neck.num_features], dim=1)) for each in rows]
-    descent = Descent(torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=1e-2))
+    optimizer_step = OptimizerStep(
+        torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=1e-2)
+    )
     losses = []
     for iteration in range(3):
         draws = np.random.default_rng([1, iteration])
-        loss = interleaved_step(model, memories, batches(iteration), UniformBatchStyle(), descent, options, draws)
+        loss = interleaved_step(
+            model, memories, batches(iteration), UniformBatchStyle(), optimizer_step, options, draws
+        )
         losses.append(loss.item())
     return losses, [memory.prototypes for memory in memories]
 

@@ -22,7 +22,7 @@ from sil_cli.settings import StyleSettings
 from sil_cli.settings.fields import StyleName
 from sil_cli.training.interleaved import Interleaved
 from sil_cli.training.loop import Training
-from sil_cli.training.optimizer_step import Descent
+from sil_cli.training.optimizer_step import OptimizerStep
 from sil_cli.training.prototype_memory import PrototypeMemory
 from sil_cli.training.step import Batch, StepOptions, interleaved_step
 from sil_cli.training.supervised import SupervisedOptions, supervised_step
@@ -74,23 +74,23 @@ def adam(*modules: nn.Module) -> torch.optim.Optimizer:
 def test_the_step_waits_for_nothing(name: StyleName, half: torch.dtype | None) -> None:
     style = make_style(StyleSettings(name=name, clamp=True))
     model, kept, given = embedder(CUDA), memories(CUDA), batches(0, CUDA)
-    descent, options = Descent(adam(model), half=half), StepOptions(half=half, style_in="both")
-    interleaved_step(model, kept, given, style, descent, options, np.random.default_rng(0))
+    optimizer_step, options = OptimizerStep(adam(model), half=half), StepOptions(half=half, style_in="both")
+    interleaved_step(model, kept, given, style, optimizer_step, options, np.random.default_rng(0))
     torch.cuda.set_sync_debug_mode("error")
     try:
-        interleaved_step(model, kept, given, style, descent, options, np.random.default_rng(0))
+        interleaved_step(model, kept, given, style, optimizer_step, options, np.random.default_rng(0))
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
 
 def test_the_supervised_step_waits_for_nothing() -> None:
     model, classifier = embedder(CUDA), nn.Linear(512, IDENTITIES, bias=False, device=CUDA)
-    descent, options = Descent(adam(model, classifier)), SupervisedOptions()
+    optimizer_step, options = OptimizerStep(adam(model, classifier)), SupervisedOptions()
     (batch, *_) = batches(0, CUDA)
-    supervised_step(model, classifier, batch, descent, options, np.random.default_rng(0))
+    supervised_step(model, classifier, batch, optimizer_step, options, np.random.default_rng(0))
     torch.cuda.set_sync_debug_mode("error")
     try:
-        supervised_step(model, classifier, batch, descent, options, np.random.default_rng(0))
+        supervised_step(model, classifier, batch, optimizer_step, options, np.random.default_rng(0))
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -101,11 +101,13 @@ def trained(device: torch.device, *, compiled: bool = False) -> tuple[list[float
     if compiled:
         assert obstacle_to_compiling(model.backbone, device) is None
         compile_backbone(model.backbone, (1,))
-    descent = Descent(torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=1e-3))
+    optimizer_step = OptimizerStep(
+        torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=1e-3)
+    )
     losses = []
     for number in range(3):
         loss = interleaved_step(
-            model, kept, batches(number, device, torch.float64), UniformBatchStyle(), descent, StepOptions(),
+            model, kept, batches(number, device, torch.float64), UniformBatchStyle(), optimizer_step, StepOptions(),
             np.random.default_rng([1, number]),
         )  # fmt: skip
         losses.append(loss.item())

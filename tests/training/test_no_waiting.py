@@ -15,7 +15,7 @@ from tiny_network import DIMENSION, tiny_embedder
 from sil_cli.models.styles import make_style
 from sil_cli.settings import StyleSettings
 from sil_cli.settings.fields import StyleName
-from sil_cli.training.optimizer_step import Descent
+from sil_cli.training.optimizer_step import OptimizerStep
 from sil_cli.training.prototype_memory import PrototypeMemory
 from sil_cli.training.step import Batch, StepOptions, interleaved_step
 from sil_cli.training.supervised import SupervisedOptions, supervised_step
@@ -47,7 +47,13 @@ def test_the_interleaved_step_reads_nothing_back(name: StyleName, second_pass: b
     memories = [PrototypeMemory(torch.empty(5, DIMENSION, device="meta")) for _ in range(2)]
     options = StepOptions(second_pass=second_pass, style_in="both")
     loss = interleaved_step(
-        embedder, memories, [batch(), batch()], style(name), Descent(adam(embedder)), options, np.random.default_rng(0)
+        embedder,
+        memories,
+        [batch(), batch()],
+        style(name),
+        OptimizerStep(adam(embedder)),
+        options,
+        np.random.default_rng(0),
     )
     assert loss.device.type == "meta"
 
@@ -57,7 +63,7 @@ def test_the_supervised_step_reads_nothing_back() -> None:
     classifier = torch.nn.Linear(DIMENSION, 5, bias=False, device="meta")
     options = SupervisedOptions(label_smoothing=0.1, margin=0.3)
     loss = supervised_step(
-        embedder, classifier, batch(), Descent(adam(embedder, classifier)), options, np.random.default_rng(0)
+        embedder, classifier, batch(), OptimizerStep(adam(embedder, classifier)), options, np.random.default_rng(0)
     )
     assert loss.device.type == "meta"
 

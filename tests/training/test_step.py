@@ -12,7 +12,7 @@ from sil_cli.models.embedder import Embedder
 from sil_cli.models.record import Architecture
 from sil_cli.models.styles import OwnStyle, UniformBatchStyle, make_style
 from sil_cli.settings import StyleSettings
-from sil_cli.training.optimizer_step import Descent
+from sil_cli.training.optimizer_step import OptimizerStep
 from sil_cli.training.prototype_memory import PrototypeMemory
 from sil_cli.training.step import Batch, StepOptions, interleaved_step
 
@@ -91,7 +91,7 @@ def replay(name: str, more: dict, options: StepOptions, ours: Embedder, hand: Em
     for iteration in range(3):
         batches = make_batches(iteration)
         rng = np.random.default_rng([1, iteration])
-        loss = interleaved_step(ours, memories, batches, style, Descent(optimizer), options, rng)
+        loss = interleaved_step(ours, memories, batches, style, OptimizerStep(optimizer), options, rng)
 
         rng = np.random.default_rng([1, iteration])
 
@@ -165,7 +165,7 @@ def run_once(options: StepOptions, style=None) -> tuple[Embedder, list[Prototype
         memories,
         make_batches(0),
         style or UniformBatchStyle(),
-        Descent(optimizer),
+        OptimizerStep(optimizer),
         options,
         np.random.default_rng(0),
     )
@@ -204,7 +204,7 @@ def test_one_source_is_enough() -> None:
         [memory],
         make_batches(0)[:1],
         UniformBatchStyle(),
-        Descent(optimizer),
+        OptimizerStep(optimizer),
         StepOptions(),
         np.random.default_rng(0),
     )

@@ -9,7 +9,7 @@ from tiny_network import DIMENSION, tiny_embedder
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.record import IMAGENET_MEAN, IMAGENET_STD, Architecture
 from sil_cli.models.styles import UniformBatchStyle
-from sil_cli.training.optimizer_step import Descent
+from sil_cli.training.optimizer_step import OptimizerStep
 from sil_cli.training.prototype_memory import PrototypeMemory
 from sil_cli.training.step import Batch, StepOptions, interleaved_step
 
@@ -44,13 +44,13 @@ def trained(
     embedder = tiny_embedder().to(dtype).to(memory_format=layout).train()
     memories = [PrototypeMemory(each) for each in rows(DIMENSION, dtype)]
     optimizer = torch.optim.Adam(learnt(embedder), lr=RATE, weight_decay=DECAY, fused=fused)
-    descent = Descent(optimizer, half=half)
+    optimizer_step = OptimizerStep(optimizer, half=half)
     if half == torch.float16:  # the first factor, 2^16, overflows here: training leaves such steps out until one fits
-        descent.restore(descent.state() | {"scaler": descent.state()["scaler"] | {"scale": 64.0}})
+        optimizer_step.restore(optimizer_step.state() | {"scaler": optimizer_step.state()["scaler"] | {"scale": 64.0}})
     losses = []
     for number in range(iterations):
         loss = interleaved_step(
-            embedder, memories, batches(number, dtype, layout), UniformBatchStyle(), descent,
+            embedder, memories, batches(number, dtype, layout), UniformBatchStyle(), optimizer_step,
             StepOptions(half=half), np.random.default_rng([1, number]),
         )  # fmt: skip
         losses.append(loss.item())
@@ -97,7 +97,13 @@ def test_the_benchmarks_plain_step_is_the_same_method() -> None:
     labels = [each.labels for each in given]
     expected = plain_step(plain, plain_rows, normalised, labels, optimizers[0], np.random.default_rng(2))
     loss = interleaved_step(
-        ours, memories, given, UniformBatchStyle(), Descent(optimizers[1]), StepOptions(), np.random.default_rng(2)
+        ours,
+        memories,
+        given,
+        UniformBatchStyle(),
+        OptimizerStep(optimizers[1]),
+        StepOptions(),
+        np.random.default_rng(2),
     )
     assert loss.item() == pytest.approx(expected.item(), abs=1e-9)
     for one, other in zip(learnt(plain), learnt(ours), strict=True):

@@ -8,7 +8,7 @@ import torch
 from tiny_network import tiny_embedder
 
 from sil_cli.models.styles import UniformBatchStyle
-from sil_cli.training.optimizer_step import Descent
+from sil_cli.training.optimizer_step import OptimizerStep
 from sil_cli.training.step import Batch
 from sil_cli.training.supervised import Supervised, SupervisedOptions, batch_hard_triplet_loss, supervised_step
 
@@ -75,7 +75,7 @@ def test_a_step_of_two_sources_equals_the_replay_by_hand(margin) -> None:
     learnt = [p for p in (*ours.parameters(), *method.parameters()) if p.requires_grad]
     optimizer = torch.optim.SGD(learnt, lr=RATE)
     for _ in range(3):
-        loss = method.step(ours, batches, Descent(optimizer), np.random.default_rng(0))
+        loss = method.step(ours, batches, OptimizerStep(optimizer), np.random.default_rng(0))
         features = hand.pooled(torch.cat([batch.images for batch in batches]))
         scores = hand.neck(features) @ weights.T
         expected = identity_by_hand(scores, labels, 0.1) + triplet_by_hand(features, labels, margin)
@@ -101,7 +101,7 @@ def test_a_style_acts_where_one_is_chosen() -> None:
         options = SupervisedOptions(style=style)
         batch = Batch(images, labels)
         rng = np.random.default_rng(0)
-        losses.append(supervised_step(embedder, classifier, batch, Descent(optimizer), options, rng))
+        losses.append(supervised_step(embedder, classifier, batch, OptimizerStep(optimizer), options, rng))
     assert abs(losses[0] - losses[1]) > 1e-6
 
 

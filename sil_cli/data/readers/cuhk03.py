@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.data.manifest import ImageRecord, Skipped, Split
-from sil_cli.data.readers.common import check_partition, left_out, named_files
-from sil_cli.data.readers.cuhk03_lists import (
-    CROP,
-    MAT_FILE,
-    classic_protocol,
-    config_file,
-    find_file,
-    new_protocol,
+from sil_cli.data.readers.cuhk03_mat import CLASSIC_SPLITS, Kind, classic_test, extracted
+from sil_cli.data.readers.layout import (
+    NEARBY,
+    FolderLayout,
+    Sign,
+    check_layout,
+    child_folders,
+    has,
+    image_named,
+    locked_folder,
 )
-from sil_cli.data.readers.cuhk03_mat import CLASSIC_SPLITS, Kind, extracted
-from sil_cli.data.readers.layout import NEARBY, Layout, Sign, check_layout, has, image_named, locked_folder
-from sil_cli.data.readers.market1501 import ENTRIES, FOLDERS
+from sil_cli.data.readers.matlab import load_v5
+from sil_cli.data.readers.named_files import check_partition, left_out, named_files
+from sil_cli.data.readers.named_sets import MARKET_ENTRIES, MARKET_FOLDERS
 from sil_cli.data.reading import Reading
 from sil_cli.errors import DataError, UsageError
+from sil_cli.files import read_json
 from sil_cli.runtime import SilentReporter
 
 if TYPE_CHECKING:
@@ -27,8 +31,10 @@ if TYPE_CHECKING:
 
     from sil_cli.runtime import Reporter
 
-VERSION = 1
+MAT_FILE = "cuhk-03.mat"
 
+_CROP = re.compile(r"(?P<pair>\d)_(?P<person>\d{3,4})_(?P<view>[12])_(?P<number>\d{2})\.png")
+_SIDES: tuple[Split, ...] = ("train", "query", "gallery")
 _KINDS: tuple[Kind, ...] = ("detected", "labeled")
 _NP_NAME = re.compile(r"(?P<identity>\d+)_c(?P<camera>[12])_\d+\.png")
 _NP_BASES = {"detected": ("detected/", "detect/"), "labeled": ("labeled/", "labelled/", "label/")}
@@ -38,13 +44,13 @@ _NP_TRAINING = {"detected": 7365, "labeled": 7368}
 def _crop_folder(folder: Path, kind: Kind) -> str | None:
     """The folder of extracted images."""
     name = f"images_{kind}"
-    return name if image_named(folder / name, CROP) else None
+    return name if image_named(folder / name, _CROP) else None
 
 
 def _np_base(folder: Path, kind: Kind) -> str | None:
     """Where CUHK03-NP's three folders lie; "" when they lie right here, of whichever kind they are."""
     for base in (*_NP_BASES[kind], ""):
-        there = has(folder, *(base + entry for entry in ENTRIES))
+        there = has(folder, *(base + entry for entry in MARKET_ENTRIES))
         if there and image_named(folder / base / "bounding_box_train", _NP_NAME):
             return base
     return None
@@ -52,7 +58,7 @@ def _np_base(folder: Path, kind: Kind) -> str | None:
 
 def _mat_file(folder: Path) -> Path | None:
     """`cuhk-03.mat` here, or in `cuhk03_release` when that lies here."""
-    found = find_file(folder, MAT_FILE)
+    found = _find_file(folder, MAT_FILE)
     return found if found and found.is_relative_to(folder) else None
 
 
@@ -77,14 +83,14 @@ def _sign(why: str, kinds: list[Kind]) -> Sign:
 
 
 def _lists_in(folder: Path) -> bool:
-    lists = (find_file(folder, config_file(kind)) for kind in _KINDS)
+    lists = (_find_file(folder, _config_file(kind)) for kind in _KINDS)
     return any(found is not None and found.parent == folder for found in lists)
 
 
-LAYOUT = Layout(
+CUHK03 = FolderLayout(
     "CUHK03",
     "cuhk-03.mat (or cuhk03_release with it), images_detected or images_labeled, or CUHK03-NP's detected and labeled",
-    _signs,
+    look=_signs,
 )
 
 
@@ -113,10 +119,10 @@ def read_cuhk03(
         reporter: Is told the progress of that.
 
     Raises:
-        DataError: Images or lists are missing or damaged, `extract_to` is needed, or h5py or scipy is not installed.
+        DataError: Images or lists are missing or damaged, `extract_to` is needed, or h5py is not installed.
         UsageError: There is no such partition, or not of this layout.
     """
-    check_layout(root, LAYOUT)
+    check_layout(root, CUHK03)
     if partition is not None:
         check_partition(partition, CLASSIC_SPLITS)
     kind: Kind = "labeled" if labelled else "detected"
@@ -135,21 +141,21 @@ def read_cuhk03(
             raise DataError(f"The images of {mat} must be extracted.", "Say where to, with `extract_to`.")
         folder, images = extracted(mat, kind, extract_to, reporter or SilentReporter()), extract_to
     records, skipped = _read_crops(root, images, folder, kind, partition, domain)
-    return Reading(domain, "cuhk03", VERSION, images, records, skipped, options)
+    return Reading(domain, "cuhk03", images, records, skipped, options)
 
 
 def _read_crops(
     root: Path, images: Path, folder: str, kind: Kind, partition: int | None, domain: str
 ) -> tuple[list[ImageRecord], list[Skipped]]:
     """Read `images/folder` by the lists in `root`."""
-    files, skipped = named_files(images, [folder], CROP, "1_001_1_01.png")
+    files, skipped = named_files(images, [folder], _CROP, "1_001_1_01.png")
     table: dict[str, Split] = {}
     tested: frozenset[tuple[int, int]] = frozenset()
     source = ""
     if partition is None:
-        source, table = new_protocol(root, kind)
+        source, table = _new_protocol(root, kind)
     else:
-        tested = classic_protocol(root, kind, partition)
+        tested = _classic_protocol(root, kind, partition)
     records: list[ImageRecord] = []
     unlisted = 0
     for file in files:
@@ -158,15 +164,8 @@ def _read_crops(
             unlisted += 1
             continue
         pair = file.match["pair"]
-        records.append(
-            ImageRecord(
-                path=file.path,
-                identity=f"{pair}-{file.match['person']}",
-                camera=f"{pair}-{file.match['view']}",
-                split=split,
-                domain=domain,
-            )
-        )
+        identity, camera = f"{pair}-{file.match['person']}", f"{pair}-{file.match['view']}"
+        records.append(file.record(domain, split, identity=identity, camera=camera))
     skipped += left_out(f"{folder}/*", unlisted, f"not in {source}")
     skipped += [Skipped(path=f"{folder}/{name}", reason=f"not there, but in {source}") for name in table]
     return records, skipped
@@ -184,19 +183,10 @@ def _read_np(root: Path, base: str, kind: Kind, domain: str, options: dict[str, 
         raise UsageError("CUHK03-NP's folders are of the new protocol only.", "Leave --partition out.")
     if not base and _kind_by_count(root) not in (kind, None):
         raise _other_kind(root, options["labelled"])
-    folders = {base + folder: split for folder, split in FOLDERS.items()}
+    folders = {base + folder: split for folder, split in MARKET_FOLDERS.items()}
     files, skipped = named_files(root, folders, _NP_NAME, "0001_c1_1.png")
-    records = [
-        ImageRecord(
-            path=file.path,
-            identity=file.match["identity"],
-            camera=file.match["camera"],
-            split=folders[file.folder],
-            domain=domain,
-        )
-        for file in files
-    ]
-    return Reading(domain, "cuhk03", VERSION, root, records, skipped, options)
+    records = [file.record(domain, folders[file.folder]) for file in files]
+    return Reading(domain, "cuhk03", root, records, skipped, options)
 
 
 def _kind_by_count(folder: Path) -> Kind | None:
@@ -214,3 +204,79 @@ def _other_kind(root: Path, labelled: bool) -> DataError:
         f"{root} has no {asked} crops, but {there} ones.",
         "Leave --labelled out." if labelled else "Add --labelled; such results are not comparable with detected ones.",
     )
+
+
+def _config_file(kind: Kind) -> str:
+    """The name of the new protocol's list by its authors (MATLAB v5)."""
+    return f"cuhk03_new_protocol_config_{kind}.mat"
+
+
+def _find_file(root: Path, name: str) -> Path | None:
+    """Look for a file in `root`, in folders in it that are named after CUHK, and around it, whatever its case."""
+    wanted = name.casefold()
+    inside = (child for child in child_folders(root) if "cuhk" in child.name.casefold())
+    for folder in (root, *inside, root.resolve().parent):
+        try:
+            with os.scandir(folder) as listing:
+                found = next((entry.name for entry in listing if entry.name.casefold() == wanted), None)
+        except OSError:
+            continue
+        if found is not None:
+            return folder / found
+    return None
+
+
+def _new_protocol(root: Path, kind: Kind) -> tuple[str, dict[str, Split]]:
+    """The new protocol (767/700; Zhong et al., CVPR 2017): the list's name, and the split of each file name."""
+    config = _find_file(root, _config_file(kind))
+    if config is not None:
+        return config.name, _from_config(config)
+    table = _find_file(root, f"splits_new_{kind}.json")
+    if table is None:
+        raise DataError(
+            f"{root} has the images of CUHK03, but not {_config_file(kind)}, which says how they are split.",
+            "Get it from github.com/zhunzhong07/person-re-ranking, evaluation/data/CUHK03, and put it there.",
+        )
+    split = _json_split(table, 1)
+    return table.name, {name: side for side in _SIDES for name in _names(table, split, side)}
+
+
+def _classic_protocol(root: Path, kind: Kind, partition: int) -> frozenset[tuple[int, int]]:
+    """The people tested in a classic split (1,367/100; Li et al., CVPR 2014), as (pair, person)."""
+    mat = _find_file(root, MAT_FILE)
+    if mat is not None:
+        return classic_test(mat, partition)
+    table = _find_file(root, f"splits_classic_{kind}.json")
+    if table is None:
+        raise DataError(
+            f"{root} has neither {MAT_FILE} nor splits_classic_{kind}.json, which hold the 20 classic splits.",
+            f"Put one of them there, or leave --partition out for the new protocol ({_config_file(kind)}).",
+        )
+    matches = (_CROP.fullmatch(name) for name in _names(table, _json_split(table, partition), "query"))
+    return frozenset((int(match["pair"]), int(match["person"])) for match in matches if match)
+
+
+def _from_config(path: Path) -> dict[str, Split]:
+    variables = load_v5(path, "filelist", "train_idx", "query_idx", "gallery_idx")
+    try:
+        names = [str(entry.item() if entry.size == 1 else entry) for entry in variables["filelist"].ravel()]
+        by_number = dict(enumerate(names, start=1))  # MATLAB counts from 1
+        return {by_number[number]: side for side in _SIDES for number in variables[f"{side}_idx"].ravel().tolist()}
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is not the list of CUHK03's new protocol.", "Download it anew.") from error
+
+
+def _json_split(path: Path, number: int) -> Any:
+    fix = f"Make it anew, or put {MAT_FILE} and the protocol's .mat files there instead."
+    splits = read_json(path, what="CUHK03's splits", fix=fix)
+    if not isinstance(splits, list) or len(splits) < number or not isinstance(splits[number - 1], dict):
+        raise DataError(f"{path} has no split {number}.", fix)
+    return splits[number - 1]
+
+
+def _names(path: Path, split: Any, side: str) -> list[str]:
+    """The file names of one side; the folders in such lists are those of another machine."""
+    try:
+        return [re.split(r"[\\/]", str(entry[0]))[-1] for entry in split[side]]
+    except (KeyError, IndexError, TypeError) as error:
+        raise DataError(f"{path} is not a list of CUHK03's splits.", "Make it anew, or delete it.") from error

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sil_cli.data.archives import make_once
 from sil_cli.data.readers.matlab import cell, open_v73
 from sil_cli.errors import DataError
-from sil_cli.files import one_line, parse_json, read_text, staging_folder
+from sil_cli.files import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,6 @@ CLASSIC_SPLITS = 20
 _VIEWS = 2
 _MOST_CELLS = 1_000_000
 _MOST_SAMPLES = 30_000_000
-_SEAL = ".extracted.json"
 
 
 def extracted(mat: Path, kind: Kind, into: Path, reporter: Reporter) -> str:
@@ -51,22 +50,16 @@ def extracted(mat: Path, kind: Kind, into: Path, reporter: Reporter) -> str:
     from PIL import Image
 
     folder = into / f"images_{kind}"
-    source = {"file": mat.name, "bytes": mat.stat().st_size}
-    if _sealed(folder) == source:
-        return folder.name
-    if folder.exists():
-        raise DataError(f"{folder} is in the way: it was not made from {mat}.", "Move it away, and try again.")
-    total = people_count(mat, kind)
-    try:
-        with staging_folder(into) as staging, reporter.task(f"Extracting {kind} crops", total, "people") as task:
-            made = staging / folder.name
-            made.mkdir()
+
+    def fill(made: Path) -> None:
+        with reporter.task(f"Extracting {kind} crops", people_count(mat, kind), "people") as task:
             for crops in read_people(mat, kind):
                 for name, pixels in crops:
                     Image.fromarray(pixels).save(made / name, format="PNG")
                 task.advance()
-            (made / _SEAL).write_text(json.dumps(source), encoding="utf-8")
-            made.rename(folder)
+
+    try:
+        make_once(folder, ".extracted.json", {"file": mat.name, "bytes": mat.stat().st_size}, fill)
     except OSError as error:
         raise DataError(f"{into} can't be written: {one_line(error)}.", "Make room, or check permissions.") from error
     return folder.name
@@ -119,11 +112,3 @@ def classic_test(mat: Path, partition: int) -> frozenset[tuple[int, int]]:
             raise DataError(f"{mat} has {len(references)} test sets, not {partition}.", "Download it anew.")
         people = cell(file, references[partition - 1], most=_MOST_CELLS)
         return frozenset((int(pair), int(person)) for pair, person in people)
-
-
-def _sealed(folder: Path) -> object:
-    """What the crops in `folder` were extracted from; None when they were not."""
-    try:
-        return parse_json(read_text(folder / _SEAL))
-    except (OSError, ValueError):
-        return None

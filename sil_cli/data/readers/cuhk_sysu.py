@@ -6,17 +6,15 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.data.manifest import ImageRecord, Skipped
-from sil_cli.data.readers.common import left_out, named_files
-from sil_cli.data.readers.layout import Layout, Sign, check_layout, has, image_named
+from sil_cli.data.readers.layout import FolderLayout, Sign, check_layout, has, image_named
 from sil_cli.data.readers.matlab import load_v5
+from sil_cli.data.readers.named_files import left_out, named_files
 from sil_cli.data.reading import Reading
 from sil_cli.data.walking import find_image_files
 from sil_cli.errors import DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-VERSION = 1
 
 _CROPS: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("cropped_images", re.compile(r"p(?P<identity>\d+)_s(?P<scene>\d+)_\d+\.\w+"), "p11422_s16929_1.jpg"),
@@ -49,8 +47,8 @@ def _signs(folder: Path) -> Sign | None:
     return None
 
 
-LAYOUT = Layout(
-    "CUHK-SYSU", "cropped_images, cropped_image, bounding_box_train alone, or Image/SSM and annotation", _signs
+CUHK_SYSU = FolderLayout(
+    "CUHK-SYSU", "cropped_images, cropped_image, bounding_box_train alone, or Image/SSM and annotation", look=_signs
 )
 
 
@@ -62,9 +60,9 @@ def read_cuhk_sysu(root: Path, *, name: str | None = None) -> Reading:
         name: The domain's name; `cuhk-sysu` when None.
 
     Raises:
-        DataError: There is nothing of that kind, the annotation is damaged, or scipy is not installed.
+        DataError: There is nothing of that kind, or the annotation is damaged.
     """
-    check_layout(root, LAYOUT)
+    check_layout(root, CUHK_SYSU)
     domain = name or "cuhk-sysu"
     crops = _crops(root)
     if crops is None:
@@ -73,11 +71,8 @@ def read_cuhk_sysu(root: Path, *, name: str | None = None) -> Reading:
     else:
         layout, pattern, example = crops
         files, skipped = named_files(root, [layout], pattern, example)
-        records = [
-            ImageRecord(path=file.path, identity=_identity(file.match["identity"]), split="train", domain=domain)
-            for file in files
-        ]
-    return Reading(domain, "cuhk-sysu", VERSION, root, records, skipped, {"layout": layout})
+        records = [file.record(domain, "train", identity=_identity(file.match["identity"])) for file in files]
+    return Reading(domain, "cuhk-sysu", root, records, skipped, {"layout": layout})
 
 
 def _identity(digits: str) -> str:

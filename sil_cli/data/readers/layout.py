@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sil_cli.data.readers.common import ARCHIVE_SUFFIXES, check_root
 from sil_cli.data.walking import IMAGE_SUFFIXES
 from sil_cli.errors import DataError
+from sil_cli.files import one_line
 
 if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Iterator, Mapping
+
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
 SAMPLE = 64
 """So many images of a folder are looked at to learn how its images are named."""
@@ -39,25 +41,36 @@ class Sign:
 
 
 @dataclass(frozen=True)
-class Layout:
+class FolderLayout:
     """What the folder of a data set looks like.
 
     Attributes:
         title: The data set, as its authors write it.
         needs: What its folder holds, for people.
-        signs: Looks at a folder; None when it isn't this data set's.
-        entries: What must lie in its folder; empty where several layouts are in circulation.
+        entries: What must lie in its folder, folders with a slash at their end; empty where several layouts are in
+            circulation.
+        names: How the images in the first of the entries are named.
+        look: Tells a folder of this data set where entries and names don't suffice; None for any other folder.
     """
 
     title: str
     needs: str
-    signs: Callable[[Path], Sign | None]
     entries: tuple[str, ...] = ()
+    names: re.Pattern[str] | None = None
+    look: Callable[[Path], Sign | None] | None = None
 
+    def signs(self, folder: Path) -> Sign | None:
+        """Why `folder` is this data set's; None when it isn't."""
+        if self.look is not None:
+            return self.look(folder)
+        if self.names is None or not has(folder, *self.entries):
+            return None
+        name = image_named(folder / self.entries[0], self.names)
+        return Sign(f"{self.needs}, with names such as {name}") if name else None
 
-def fits(folder: Path, layout: Layout) -> bool:
-    """Whether `folder` can be read by this layout: all entries are there, whatever the images are called."""
-    return bool(layout.entries and has(folder, *layout.entries)) or layout.signs(folder) is not None
+    def fits(self, folder: Path) -> bool:
+        """Whether `folder` can be read by this layout: all entries are there, whatever the images are called."""
+        return bool(self.entries and has(folder, *self.entries)) or self.signs(folder) is not None
 
 
 def has(folder: Path, *entries: str) -> bool:
@@ -128,25 +141,17 @@ def child_folders(folder: Path) -> list[Path]:
     """The folders in `folder`, sorted, without hidden ones and macOS's `__MACOSX`; none when it can't be read."""
     try:
         with os.scandir(folder) as listing:
-            names = [entry.name for entry in listing if not entry.name.startswith((".", "__MACOSX")) and _is_dir(entry)]
+            names = [entry.name for entry in listing if not entry.name.startswith((".", "__MACOSX"))]
     except OSError:
         return []
-    return [folder / name for name in sorted(names)]
-
-
-def _is_dir(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
+    return [folder / name for name in sorted(names) if _is_there(folder / name, folder_wanted=True)]
 
 
 def locked_folder(root: Path, *, depth: int) -> Path | None:
     """The first folder, up to `depth` levels below `root`, that there is no permission to list."""
     for folder in folders_below(root, depth=depth):
         try:
-            with os.scandir(folder):
-                pass
+            os.scandir(folder).close()
         except PermissionError:
             return folder
         except OSError:
@@ -163,14 +168,33 @@ def archives_in(folder: Path) -> list[Path]:
     return [child for child in children if child.name.lower().endswith(ARCHIVE_SUFFIXES) and child.is_file()]
 
 
-def check_layout(root: Path, layout: Layout) -> None:
+def check_root(root: Path) -> None:
+    """Check that ROOT is a folder.
+
+    Raises:
+        DataError: It is missing, locked, a file, or an archive that was not unpacked.
+    """
+    try:
+        if root.is_dir():
+            return
+        there = root.exists()
+    except OSError as error:
+        raise DataError(f"{root} can't be opened: {one_line(error)}.", "Check the path and its permissions.") from error
+    if not there:
+        raise DataError(f"There is no folder {root}.", "Check the path.")
+    if root.name.lower().endswith(ARCHIVE_SUFFIXES):
+        raise DataError(f"{root} is an archive.", "Unpack it and give the folder that comes out of it.")
+    raise DataError(f"{root} is a file, not a folder.", "Give the folder that the images lie in.")
+
+
+def check_layout(root: Path, layout: FolderLayout) -> None:
     """Check that `root` is the folder of this data set.
 
     Raises:
         DataError: It is not; the error guesses what happened when it was unpacked, and names the fix.
     """
     check_root(root)
-    if fits(root, layout):
+    if layout.fits(root):
         return
     absent = [entry.rstrip("/") for entry in missing(root, *layout.entries)]
     lacks = f"it has no {', no '.join(absent)}" if absent else f"it holds no {layout.needs}"
@@ -178,8 +202,8 @@ def check_layout(root: Path, layout: Layout) -> None:
     locked = locked_folder(root, depth=NEARBY)
     if locked:
         raise DataError(what, f"{locked} can't be listed: change its permissions.")
-    inside = next((folder for folder in folders_below(root, depth=NEARBY) if fits(folder, layout)), None)
-    around = next((parent for parent in root.resolve().parents[:NEARBY] if fits(parent, layout)), None)
+    inside = next((folder for folder in folders_below(root, depth=NEARBY) if layout.fits(folder)), None)
+    around = next((parent for parent in root.resolve().parents[:NEARBY] if layout.fits(parent)), None)
     if inside or around:
         raise DataError(what, f"It lies {'deeper' if inside else 'higher'}: give {inside or around}.")
     if 0 < len(absent) < len(layout.entries):

@@ -1,9 +1,8 @@
-"""MATLAB files, opened with suspicion: v5 by scipy, v7.3 (which is HDF5) by h5py, both only when they are needed."""
+"""MATLAB files, opened with suspicion: v5 by scipy, v7.3 (which is HDF5) by h5py, which may not be installed."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.errors import DataError
@@ -12,7 +11,6 @@ from sil_cli.files import one_line, open_file
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import ModuleType
 
 _AGAIN = "Unpack it again, or download it anew."
 
@@ -28,12 +26,13 @@ def load_v5(path: Path, *names: str) -> dict[str, Any]:
         Arrays by name, as `scipy.io.loadmat` gives them: cells are object arrays, structs have named fields.
 
     Raises:
-        DataError: scipy is missing, or the file is missing, damaged, cut short or holds something else.
+        DataError: The file is missing, damaged, cut short or holds something else.
     """
-    scipy_io = _needed("scipy.io", path)
+    from scipy.io import loadmat
+
     try:
         with open_file(path) as stream:
-            found: dict[str, Any] = scipy_io.loadmat(stream, variable_names=list(names))
+            found: dict[str, Any] = loadmat(stream, variable_names=list(names))
     except MemoryError:
         raise
     except Exception as error:  # a damaged file makes the parser fail in any way
@@ -59,7 +58,13 @@ def open_v73(path: Path, *names: str) -> Iterator[Any]:
         DataError: h5py is missing, or the file is missing, damaged, cut short or holds something else; also when
             the block fails, so do nothing but read this file in it.
     """
-    h5py = _needed("h5py", path)
+    try:
+        import h5py
+    except ImportError as error:
+        raise DataError(
+            f"{path.name} is a MATLAB file, and h5py, which reads such files, is not installed.",
+            "Install it: pip install 'sil-cli[datasets]'",
+        ) from error
     try:
         with open_file(path), h5py.File(path, "r") as file:
             for name in names:
@@ -94,17 +99,6 @@ def cell(file: Any, reference: Any, *, most: int) -> Any:
     if data.size > most:
         raise ValueError(f"a variable has {data.size:,} elements, more than {most:,}")
     return data[()].T
-
-
-def _needed(module: str, path: Path) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
-        raise DataError(
-            f"{path.name} is a MATLAB file, and {package}, which reads such files, is not installed.",
-            "Install it: pip install 'sil-cli[datasets]'",
-        ) from error
 
 
 def _reason(error: Exception) -> str:

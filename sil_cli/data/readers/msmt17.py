@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sil_cli.data.manifest import ImageRecord, Skipped, Split
-from sil_cli.data.readers.common import left_out
-from sil_cli.data.readers.layout import Layout, Sign, check_layout, has
+from sil_cli.data.readers.layout import FolderLayout, Sign, check_layout, has
+from sil_cli.data.readers.named_files import left_out
 from sil_cli.data.reading import Reading
 from sil_cli.data.walking import find_image_files
 from sil_cli.errors import DataError
@@ -17,16 +16,13 @@ from sil_cli.files import one_line, read_text
 if TYPE_CHECKING:
     from pathlib import Path
 
-VERSION = 1
-
-_LISTS: tuple[tuple[str, Split], ...] = (
-    ("list_train.txt", "train"),
-    ("list_val.txt", "train"),
-    ("list_query.txt", "query"),
-    ("list_gallery.txt", "gallery"),
-)
+_LISTS: dict[str, Split] = {
+    "list_train.txt": "train",
+    "list_val.txt": "train",
+    "list_query.txt": "query",
+    "list_gallery.txt": "gallery",
+}
 _FOLDERS = {1: ("train", "test"), 2: ("mask_train_v2", "mask_test_v2")}
-_ENTRIES = tuple(file for file, _ in _LISTS)
 _NAME = re.compile(r"\d+_\d+_(?P<camera>\d+)_.+")
 
 
@@ -37,16 +33,17 @@ def _version(folder: Path) -> int | None:
 
 def _signs(folder: Path) -> Sign | None:
     version = _version(folder)
-    if version is None or not has(folder, *_ENTRIES):
+    if version is None or not has(folder, *_LISTS):
         return None
     return Sign(f"list_train.txt and three more lists beside {' and '.join(_FOLDERS[version])}")
 
 
-LAYOUT = Layout("MSMT17", "list_train.txt, list_val.txt, list_query.txt and list_gallery.txt", _signs, _ENTRIES)
+MSMT17 = FolderLayout(
+    "MSMT17", "list_train.txt, list_val.txt, list_query.txt and list_gallery.txt", tuple(_LISTS), look=_signs
+)
 
 
-@dataclass(frozen=True)
-class _Line:
+class _Line(NamedTuple):
     """One line of a list: `0000/0000_000_01_0303morning_0015_0.jpg 0`."""
 
     path: str
@@ -68,7 +65,7 @@ def read_msmt17(root: Path, *, name: str | None = None) -> Reading:
     Raises:
         DataError: A list or a folder is missing, a list is not text, or lists and images are of different versions.
     """
-    check_layout(root, LAYOUT)
+    check_layout(root, MSMT17)
     version = _version(root)
     if version is None:
         raise DataError(
@@ -77,30 +74,28 @@ def read_msmt17(root: Path, *, name: str | None = None) -> Reading:
         )
     domain = name or f"msmt17-v{version}"
     skipped: list[Skipped] = []
-    lines = {file: _read_list(root / file, skipped) for file, _ in _LISTS}
-    offset = 1 + max((line.identity for file in _ENTRIES[:2] for line in lines[file]), default=-1)
+    lines = {file: _read_list(root / file, skipped) for file in _LISTS}
+    trained = [line.identity for file, split in _LISTS.items() if split == "train" for line in lines[file]]
+    offset = 1 + max(trained, default=-1)
     records: list[ImageRecord] = []
-    for folder, files in zip(_FOLDERS[version], (_LISTS[:2], _LISTS[2:]), strict=True):
+    for folder in _FOLDERS[version]:
+        is_train = folder == _FOLDERS[version][0]
         found = find_image_files(root / folder)
-        unlisted = set(found.paths)
-        there = frozenset(unlisted)
+        there, unlisted = frozenset(found.paths), set(found.paths)
         skipped += [Skipped(path=f"{folder}/{skip.path}", reason=skip.reason) for skip in found.skipped]
-        for file, split in files:
+        for file, split in _LISTS.items():
+            if (split == "train") != is_train:
+                continue
             for line in lines[file]:
+                path = f"{folder}/{line.path}"
                 if line.path not in unlisted:
                     reason = f"named twice, again in {file}" if line.path in there else f"not there, but in {file}"
-                    skipped.append(Skipped(path=f"{folder}/{line.path}", reason=reason))
+                    skipped.append(Skipped(path=path, reason=reason))
                     continue
                 unlisted.discard(line.path)
-                identity = line.identity + (0 if split == "train" else offset)
+                identity = f"{line.identity + (0 if is_train else offset):04d}"
                 records.append(
-                    ImageRecord(
-                        path=f"{folder}/{line.path}",
-                        identity=f"{identity:04d}",
-                        camera=line.camera,
-                        split=split,
-                        domain=domain,
-                    )
+                    ImageRecord(path=path, identity=identity, camera=line.camera, split=split, domain=domain)
                 )
         skipped += left_out(f"{folder}/*", len(unlisted), "in no list")
     if not records and any(lines.values()):
@@ -108,7 +103,7 @@ def read_msmt17(root: Path, *, name: str | None = None) -> Reading:
             f"No image that the lists in {root} name lies in {' or '.join(_FOLDERS[version])}.",
             "Lists and images are of different versions: take both from the same archive.",
         )
-    return Reading(domain, "msmt17", VERSION, root, records, skipped, {"version": version})
+    return Reading(domain, "msmt17", root, records, skipped, {"version": version})
 
 
 def _read_list(path: Path, skipped: list[Skipped]) -> list[_Line]:

@@ -7,9 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.data.readers import READERS
-from sil_cli.data.readers.common import check_root, split_of
-from sil_cli.data.readers.csv_file import NEEDED
-from sil_cli.data.readers.layout import NEARBY, archives_in, child_folders, fits, folders_below, missing, sample_names
+from sil_cli.data.readers.layout import (
+    NEARBY,
+    archives_in,
+    check_root,
+    child_folders,
+    folders_below,
+    missing,
+    sample_names,
+)
+from sil_cli.data.readers.own_images import NEEDED, split_of, tables_in
 from sil_cli.errors import DataError
 from sil_cli.files import open_file
 
@@ -17,12 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from sil_cli.data.readers.layout import Layout
+    from sil_cli.data.readers.layout import FolderLayout
 
 DEPTH = 4
 """So many levels below ROOT are walked."""
 
-_LAYOUTS: dict[str, Layout] = {name: reader.layout for name, reader in READERS.items() if reader.layout}
+_LAYOUTS: dict[str, FolderLayout] = {name: reader.layout for name, reader in READERS.items() if reader.layout}
 _MOST_CHILDREN = 500
 _OWN = (
     "If they are images of your own: `folders` reads a folder per identity, `regex` any names, `csv` a table "
@@ -93,7 +100,7 @@ def locate(reader: str, root: Path) -> Path:
     if layout is not None:
         folders = list(folders_below(root, depth=DEPTH))
         certain = (folder for folder in folders if layout.signs(folder) is not None)
-        likely = (folder for folder in folders if fits(folder, layout))
+        likely = (folder for folder in folders if layout.fits(folder))
         found = next(certain, None) or next(likely, None)
         if found is not None:
             return found
@@ -106,7 +113,7 @@ def _lone_folder(folder: Path) -> Path:
     visible = [child for child in folder.iterdir() if not child.name.startswith((".", "__MACOSX"))]
     if len(children) == len(visible) == 1 and split_of(children[0].name) is None:
         inner = children[0]
-        if child_folders(inner) or any(child.suffix.lower() in {".csv", ".tsv"} for child in inner.iterdir()):
+        if child_folders(inner) or tables_in(inner):
             return _lone_folder(inner)
     return folder
 
@@ -115,7 +122,7 @@ def _own_images(root: Path) -> list[Recognised]:
     """A table, or a folder per identity: what the generic readers take without being told more."""
     if _part_of(root) or _in_part(root):
         return []
-    tables = [child for child in sorted(root.iterdir()) if child.suffix.lower() in {".csv", ".tsv"}]
+    tables = tables_in(root)
     if len(tables) == 1 and _has_columns(tables[0]):
         return [Recognised("csv", root, {}, f"{tables[0].name}, a table with the columns {' and '.join(NEEDED)}")]
     splits = [child for child in child_folders(root) if split_of(child.name)]

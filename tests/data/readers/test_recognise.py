@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from sil_cli.data.readers.layout import check_root
 from sil_cli.data.readers.recognise import locate, recognise, recognise_all
 from sil_cli.errors import DataError
 
@@ -111,3 +112,11 @@ def test_after_unpacking_the_generic_readers_start_below_lone_folders(tmp_path, 
     (tmp_path / "table" / "inner").mkdir(parents=True)
     (tmp_path / "table" / "inner" / "list.csv").touch()
     assert locate("csv", tmp_path / "table") == tmp_path / "table" / "inner"
+
+
+def test_root_must_be_a_folder(tmp_path):
+    (tmp_path / "x.zip").touch()
+    (tmp_path / "x.txt").touch()
+    for name, message in (("x.zip", "Unpack it"), ("x.txt", "is a file"), ("y", "There is no folder")):
+        with pytest.raises(DataError, match=message):
+            check_root(tmp_path / name)

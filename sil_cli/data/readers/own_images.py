@@ -1,0 +1,351 @@
+"""Images of one's own: a folder per identity, names that a regular expression takes apart, or a table."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from sil_cli.data.manifest import ImageRecord, Skipped, Split
+from sil_cli.data.readers.layout import check_root
+from sil_cli.data.reading import Reading
+from sil_cli.data.tables import TABLE_SUFFIXES, read_rows, require_columns
+from sil_cli.data.walking import find_image_files
+from sil_cli.errors import DataError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+SplitMode = Literal["train", "test", "half"]
+"""What to do with images of no known split: `train`, all are training images; `test`, all belong to the test, as
+query and gallery; `half`, half of the identities (drawn by the seed) are trained on and the others tested."""
+
+GROUPS = ("identity", "camera", "split", "frame")
+NEEDED = ("path", "identity")
+OPTIONAL = ("camera", "split", "time")
+
+_PATTERN = r"(?P<identity>\d+)_c(?P<camera>\d+)"
+_SPLIT_NAMES: dict[str, Split | Literal["test"]] = {
+    "train": "train",
+    "training": "train",
+    "bounding_box_train": "train",
+    "query": "query",
+    "probe": "query",
+    "gallery": "gallery",
+    "bounding_box_test": "gallery",
+    "test": "test",
+}
+
+
+@dataclass(frozen=True)
+class FoundImage:
+    """One image before it has a split; the other fields are those of `ImageRecord`.
+
+    Attributes:
+        split: None where unknown; `test` where the sides of the test are yet to be told apart.
+    """
+
+    path: str
+    identity: str
+    camera: str | None = None
+    split: Split | Literal["test"] | None = None
+    time: datetime | None = None
+    frame: int | None = None
+
+
+def slug(text: str) -> str:
+    """`text` as a name that any file system takes: lower case, letters, digits, dots and dashes."""
+    return re.sub(r"[^\w.]+", "-", unicodedata.normalize("NFKC", text).lower()).strip("-._")
+
+
+def split_of(text: str) -> Split | Literal["test"] | None:
+    """The split that a folder's name or a table's cell stands for; None when it stands for none."""
+    return _SPLIT_NAMES.get(text.strip().lower())
+
+
+def read_folders(root: Path, *, name: str | None = None, split: SplitMode = "train", seed: int = 0) -> Reading:
+    """Read `ROOT/IDENTITY/….jpg`, or `ROOT/train/IDENTITY/….jpg` with `query`, `gallery` or `test` beside `train`.
+
+    The second layout is taken when any image lies two or more folders deep below one that is named after a
+    split. Folders inside an identity's folder belong to that identity. Cameras stay unknown: where names or
+    inner folders tell them, use the `regex` reader.
+
+    Args:
+        root: The folder of folders.
+        name: The domain's name; from the folder's name when None.
+        split: What to do with images of no known split (see `SplitMode`).
+        seed: Draws the identities for `half`.
+
+    Raises:
+        DataError: `root` is missing or not a folder.
+    """
+    check_root(root)
+    found = find_image_files(root)
+    parts = {path: PurePosixPath(path).parts for path in found.paths}
+    has_splits = any(len(inner) > 2 and split_of(inner[0]) for inner in parts.values())
+    images: list[FoundImage] = []
+    skipped = list(found.skipped)
+    for path, inner in parts.items():
+        known = split_of(inner[0]) if has_splits else None
+        folders = inner[:-1] if known is None else inner[1:-1]
+        if has_splits and known is None:
+            skipped.append(Skipped(path=path, reason="outside the folders train, query and gallery"))
+        elif not folders:
+            skipped.append(Skipped(path=path, reason="not in an identity's folder"))
+        else:
+            images.append(FoundImage(path, identity=folders[0], split=known))
+    return _reading("folders", root, name, images, skipped, {"split": split, "seed": seed})
+
+
+def read_regex(
+    root: Path, *, pattern: str, name: str | None = None, split: SplitMode = "train", seed: int = 0
+) -> Reading:
+    r"""Read images by a regular expression that is searched in each path relative to ROOT.
+
+    For example `(?P<identity>\d+)_c(?P<camera>\d+)` reads `0002_c1s1_000451_03.jpg`. Only the group `identity`
+    is needed. The group `split` may match train, query, gallery, test or the names that Market-1501 gives
+    them. Anchor the pattern with ^ and $ where it could match too much. Paths have forward slashes.
+
+    Args:
+        root: The folder to look through.
+        pattern: The expression, with the named groups identity, camera, split, frame.
+        name: The domain's name; from the folder's name when None.
+        split: What to do with images of no known split (see `SplitMode`).
+        seed: Draws the identities for `half`.
+
+    Raises:
+        UsageError: The pattern is not valid, or its groups are not those.
+        DataError: `root` is missing or not a folder.
+    """
+    expression = _compile(pattern)
+    check_root(root)
+    found = find_image_files(root)
+    images: list[FoundImage] = []
+    skipped = list(found.skipped)
+    for path in found.paths:
+        image = _by_pattern(path, expression)
+        if isinstance(image, FoundImage):
+            images.append(image)
+        else:
+            skipped.append(Skipped(path=path, reason=image))
+    return _reading("regex", root, name, images, skipped, {"pattern": pattern, "split": split, "seed": seed})
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(
+            f"The pattern {pattern!r} is not a regular expression: {error}.", f"For example: '{_PATTERN}'."
+        ) from error
+    for group in expression.groupindex:
+        if group not in GROUPS:
+            raise UsageError(f"The pattern has an unknown group '{group}'.", did_you_mean(group, GROUPS))
+    if "identity" not in expression.groupindex:
+        raise UsageError(
+            "The pattern has no group (?P<identity>…).", f"Name the part that tells people apart: '{_PATTERN}'."
+        )
+    return expression
+
+
+def _by_pattern(path: str, expression: re.Pattern[str]) -> FoundImage | str:
+    """What the path says, or why it says nothing."""
+    match = expression.search(path)
+    if match is None:
+        return "the pattern doesn't match"
+    groups = match.groupdict()
+    identity, split, frame = groups["identity"], groups.get("split"), groups.get("frame")
+    if not identity:
+        return "the pattern finds no identity"
+    if split and split_of(split) is None:
+        return _unknown_split(split)
+    if frame and not frame.isdecimal():
+        return f"frame '{frame}' is not a whole number"
+    return FoundImage(
+        path,
+        identity=identity,
+        camera=groups.get("camera") or None,
+        split=split_of(split) if split else None,
+        frame=int(frame) if frame else None,
+    )
+
+
+def _unknown_split(split: str) -> str:
+    return f"split '{split}' is none of {', '.join(_SPLIT_NAMES)}"
+
+
+def read_csv(
+    root: Path, *, table: Path | None = None, name: str | None = None, split: SplitMode = "train", seed: int = 0
+) -> Reading:
+    """Read a table in UTF-8, with a header line, separated by commas, semicolons or tabs.
+
+    Its columns are path and identity and, where known, camera, split and time. Paths are relative to ROOT. Further
+    columns are ignored.
+
+    Args:
+        root: The folder that paths are relative to, or the table itself when it lies in that folder.
+        table: The table; when None the only .csv or .tsv file in `root`.
+        name: The domain's name; when None that of the table, where ROOT is one, or else of the folder.
+        split: What to do with images of no known split (see `SplitMode`).
+        seed: Draws the identities for `half`.
+
+    Raises:
+        DataError: There is no such table, a column is missing, a path leaves ROOT or comes twice.
+    """
+    if table is None and _is_file(root):
+        root, table = root.parent, root
+        name = name or slug(table.stem)
+    check_root(root)
+    table = table or _only_table(root)
+    images: list[FoundImage] = []
+    skipped: list[Skipped] = []
+    first_line: dict[str, int] = {}
+    for line, row in read_rows(table, lambda columns: require_columns(table, columns, NEEDED, OPTIONAL)):
+        image = _by_row(row, line, table, root)
+        if isinstance(image, Skipped):
+            skipped.append(image)
+            continue
+        if image.path in first_line:
+            raise DataError(
+                f"{table} names {image.path} twice, in lines {first_line[image.path]} and {line}.",
+                "Keep one of them.",
+            )
+        first_line[image.path] = line
+        images.append(image)
+    return _reading("csv", root, name, images, skipped, {"table": table.name, "split": split, "seed": seed})
+
+
+def _is_file(root: Path) -> bool:
+    try:
+        return root.is_file()
+    except OSError:  # a folder above it is locked, which `check_root` then says
+        return False
+
+
+def _only_table(root: Path) -> Path:
+    tables = tables_in(root)
+    if len(tables) == 1:
+        return tables[0]
+    names = ", ".join(table.name for table in tables[:5])
+    what = f"{root} has {len(tables)} tables: {names}." if tables else f"{root} has no .csv file."
+    raise DataError(what, "Give the table itself as ROOT.")
+
+
+def tables_in(folder: Path) -> list[Path]:
+    """The .csv and .tsv files that lie directly in a folder, sorted."""
+    return sorted(child for child in folder.iterdir() if child.suffix.lower() in TABLE_SUFFIXES)
+
+
+def _by_row(row: dict[str, str], line: int, table: Path, root: Path) -> FoundImage | Skipped:
+    written, identity, split = row.get("path", ""), row.get("identity", ""), row.get("split", "")
+    time: datetime | None = None
+    reason = None
+    if "" in row:
+        reason = f"line {line} has more cells than the header"
+    elif not written or not identity:
+        reason = f"line {line} has no {'identity' if written else 'path'}"
+    elif split and split_of(split) is None:
+        reason = f"line {line}: {_unknown_split(split)}"
+    elif row.get("time"):
+        try:
+            time = datetime.fromisoformat(row["time"])
+        except ValueError:
+            reason = f"line {line}: time '{row['time']}' is not like 2024-05-31T13:45:00"
+    if reason:
+        return Skipped(path=written or f"line {line}", reason=reason)
+    return FoundImage(
+        path=_inside(written, line, table, root),
+        identity=identity,
+        camera=row.get("camera") or None,
+        split=split_of(split) if split else None,
+        time=time,
+    )
+
+
+def _inside(written: str, line: int, table: Path, root: Path) -> str:
+    """The path relative to `root` with forward slashes; an absolute one is taken when it leads into `root`."""
+    path = PurePosixPath(written.replace("\\", "/"))
+    if path.is_absolute() and Path(path).is_relative_to(root.absolute()):
+        path = PurePosixPath(Path(path).relative_to(root.absolute()).as_posix())
+    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in written:
+        raise DataError(
+            f"{table}, line {line}: {written} lies outside {root}.",
+            "Write paths relative to ROOT, and choose ROOT so that all images lie below it.",
+        )
+    return path.as_posix()
+
+
+def _reading(
+    reader: str,
+    root: Path,
+    name: str | None,
+    images: Sequence[FoundImage],
+    skipped: Sequence[Skipped],
+    options: dict[str, Any],
+) -> Reading:
+    """What all three hand over; without a name, the domain gets that of its folder ("My Cameras": my-cameras)."""
+    domain = name or slug(root.resolve().name) or "dataset"
+    records = to_records(images, domain=domain, split=options["split"], seed=options["seed"])
+    return Reading(domain, reader, root, records, skipped, options)
+
+
+def to_records(images: Sequence[FoundImage], *, domain: str, split: SplitMode, seed: int) -> list[ImageRecord]:
+    """Give every image a split and make it a record; the order stays.
+
+    Images of the test are told apart by `query_positions`.
+
+    Args:
+        images: All images, in a fixed order.
+        domain: The domain's name.
+        split: What to do with images of no known split.
+        seed: Draws the identities for `half`; no other mode is random.
+    """
+    tested: frozenset[str] = frozenset()
+    if split == "half":
+        unknown = sorted({image.identity for image in images if image.split is None})
+        drawn = np.random.default_rng(seed).permutation(len(unknown))[: len(unknown) // 2]
+        tested = frozenset(unknown[index] for index in drawn)
+    wanted = [image.split or ("test" if split == "test" or image.identity in tested else "train") for image in images]
+    queries = query_positions((at, images[at]) for at, target in enumerate(wanted) if target == "test")
+    return [
+        ImageRecord(
+            path=image.path,
+            identity=image.identity,
+            camera=image.camera,
+            split=target if target != "test" else "query" if at in queries else "gallery",
+            domain=domain,
+            time=image.time,
+            frame=image.frame,
+        )
+        for at, (image, target) in enumerate(zip(images, wanted, strict=True))
+    ]
+
+
+def query_positions(images: Iterable[tuple[int, FoundImage]]) -> set[int]:
+    """Choose the queries among the images of a test.
+
+    The first image of an identity in each camera is a query and the others are gallery images. So that a query
+    finds somebody, a camera that saw an identity once keeps that image for the gallery; an identity of which
+    every camera has one image gives its first as the query. An identity with a single image is never a query.
+
+    Args:
+        images: Pairs of a position and the image there, in order.
+
+    Returns:
+        The positions of the queries.
+    """
+    by_identity: dict[str, dict[str | None, list[int]]] = {}
+    for position, image in images:
+        by_identity.setdefault(image.identity, {}).setdefault(image.camera, []).append(position)
+    queries: set[int] = set()
+    for cameras in by_identity.values():
+        firsts = [positions[0] for positions in cameras.values() if len(positions) > 1]
+        if not firsts and len(cameras) > 1:
+            firsts = [min(positions[0] for positions in cameras.values())]
+        queries.update(firsts)
+    return queries

@@ -1,0 +1,224 @@
+"""What was found, as the contact sheet and the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sil_cli.data.images import ImageError, load_image
+from sil_cli.files import writing
+from sil_cli.gallery.entry import GalleryEntry, Match
+from sil_cli.gallery.ingest.times import find_zone
+from sil_cli.query.trajectory import moment
+from sil_cli.query.trajectory_drawing import draw_trajectory, duration
+from sil_cli.report.canvas import as_png, data_uri, stacked, write_sheet
+from sil_cli.report.contact_sheet import LEGEND, Card, SheetRow, contact_sheet
+from sil_cli.report.pages import render
+
+if TYPE_CHECKING:
+    from datetime import datetime, tzinfo
+
+    from PIL import Image
+
+    from sil_cli.data.images import Box
+    from sil_cli.evaluation.calibration import Decision
+    from sil_cli.query.queries import KnownPerson, Query
+    from sil_cli.query.trajectory import Sighting
+    from sil_cli.runtime import Reporter
+    from sil_cli.settings import Settings
+
+DRAWN_MATCHES = 200
+"""Matches of a query that are drawn; tables and --json hold all."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One query and everything that was found for it.
+
+    Attributes:
+        query: What was searched for.
+        entries: The gallery entries that the query names.
+        person: Whom it shows, as far as that is known.
+        matches: The listed matches.
+        decisions: What their scores mean, one each; None without a calibration.
+        verdict: The decision on the query as a sentence.
+        sightings: The path through cameras and time, where it was asked for.
+    """
+
+    query: Query
+    entries: list[GalleryEntry]
+    person: KnownPerson
+    matches: list[Match]
+    decisions: list[Decision | None]
+    verdict: str
+    sightings: list[Sighting] | None
+
+
+@dataclass(frozen=True)
+class Crop:
+    """An image to be drawn, and what is known of it.
+
+    Attributes:
+        image: None where it can't be opened any more.
+        entry: A match, an entry that the query names, or a query's image in the form of an entry.
+        time: When it was taken, by the clock of the user's time zone.
+        id: Of the entry; None for an image that isn't in the gallery.
+    """
+
+    image: Image.Image | None
+    entry: GalleryEntry
+    time: datetime | None = None
+    id: int | None = None
+
+    @property
+    def match(self) -> Match | None:
+        """The match that it is, if it is one."""
+        return self.entry if isinstance(self.entry, Match) else None
+
+    @property
+    def file(self) -> str:
+        """The name of the image file."""
+        return Path(self.entry.path).name
+
+    def card(self) -> Card:
+        """The image on a contact sheet."""
+        entry, match = self.entry, self.match
+        facts = [] if entry.identity is not None else [self.file]
+        facts += [] if entry.camera is None else [f"camera {entry.camera}"]
+        facts += [] if self.time is None else [f"{self.time:%Y-%m-%d %H:%M}"]
+        if match is None:
+            return Card(self.image, entry.identity, facts)
+        facts += [f"tracklet of {match.images} images"] if match.images > 1 else []
+        return Card(self.image, entry.identity, facts, match.rank, match.score, match.decision, match.correct)
+
+
+@dataclass(frozen=True)
+class DrawnQuery:
+    """One query as it is drawn.
+
+    Attributes:
+        label: It in words.
+        verdict: The decision on it as a sentence.
+        crops: What was searched for; several where they were fused.
+        matches: In rank order.
+        left_out: How many more matches there are.
+        trajectory: The stations of the path and the best image of each; None where it was not asked for.
+        zone: The user's time zone; None for the machine's own.
+    """
+
+    label: str
+    verdict: str
+    crops: list[Crop]
+    matches: list[Crop]
+    left_out: int
+    trajectory: list[tuple[Sighting, Image.Image | None]] | None
+    zone: tzinfo | None
+
+    def draw_trajectory(self) -> Image.Image | None:
+        """The path; None where there is none to draw."""
+        return draw_trajectory(self.trajectory, self.zone) if self.trajectory else None
+
+
+def draw(found: list[Found], settings: Settings, reporter: Reporter) -> None:
+    """Write the contact sheet, and the page where one is asked for; every image is opened once.
+
+    Raises:
+        OSError: They can't be written.
+    """
+    opener = _Opener(settings.gallery.folder, find_zone(settings.gallery.timezone), reporter)
+    queries = [opener.open_query(one) for one in found]
+    users_own = settings.is_users_own
+    write_sheet(settings.query.sheet, query_sheet(queries), users_own=users_own("query.sheet"))
+    if settings.query.html is not None:
+        with writing(settings.query.html, users_own=users_own("query.html")) as stream:
+            stream.write(query_page(queries, gallery=str(settings.gallery.folder)).encode())
+
+
+def query_sheet(queries: list[DrawnQuery]) -> Image.Image:
+    """Every query with its matches, and with its path below where there is one."""
+    sheets: list[Image.Image] = []
+    rows: list[SheetRow] = []
+    for query in queries:
+        rows.append(SheetRow([crop.card() for crop in query.crops], [crop.card() for crop in query.matches]))
+        trajectory = query.draw_trajectory()
+        if trajectory is not None:
+            sheets += [contact_sheet(rows), trajectory]
+            rows = []
+    if rows:
+        sheets.append(contact_sheet(rows))
+    return stacked(sheets)
+
+
+def query_page(queries: list[DrawnQuery], *, gallery: str) -> str:
+    """The whole page, which needs nothing else, neither network nor scripts.
+
+    Args:
+        queries: In order.
+        gallery: Where was searched.
+    """
+    drawn = [query.draw_trajectory() for query in queries]
+    drawings = [None if each is None else data_uri(as_png(each), "image/png") for each in drawn]
+    return render(
+        "query.html",
+        title=f"Matches in {gallery}",
+        queries=queries,
+        drawings=drawings,
+        legend=LEGEND,
+        duration=duration,
+        moment=moment,
+    )
+
+
+@dataclass(frozen=True)
+class _Opener:
+    """Opens the images of queries and matches, each once.
+
+    Attributes:
+        gallery: The folder that entries' sources are relative to.
+        zone: In which times are shown.
+        reporter: Is told what can't be opened.
+    """
+
+    gallery: Path
+    zone: tzinfo | None
+    reporter: Reporter
+
+    def open_query(self, found: Found) -> DrawnQuery:
+        """A query with the images of all that is drawn of it."""
+        if len(found.matches) > DRAWN_MATCHES:
+            self.reporter.note(f"Drawing the first {DRAWN_MATCHES} of {len(found.matches):,} matches.")
+        matches = [self._open_entry(match, match.id) for match in found.matches[:DRAWN_MATCHES]]
+        opened = {crop.id: crop.image for crop in matches}
+        trajectory = None
+        if found.sightings is not None:
+            trajectory = [
+                (one, opened[one.best.id] if one.best.id in opened else self._open_entry(one.best, one.best.id).image)
+                for one in found.sightings
+            ]
+        return DrawnQuery(
+            label=found.query.label,
+            verdict=found.verdict,
+            crops=[
+                *(self._open_file(path, box, found.person) for path, box in found.query.pictures),
+                *(self._open_entry(entry, id_) for id_, entry in zip(found.query.ids, found.entries, strict=True)),
+            ],
+            matches=matches,
+            left_out=len(found.matches) - len(matches),
+            trajectory=trajectory,
+            zone=self.zone,
+        )
+
+    def _open_file(self, path: Path, box: Box | None, person: KnownPerson) -> Crop:
+        entry = GalleryEntry(str(path), "", "", person.identity, person.camera, domain=person.domain, box=box)
+        return Crop(load_image(path, box=box), entry)
+
+    def _open_entry(self, entry: GalleryEntry, identifier: int) -> Crop:
+        path = self.gallery / entry.source / entry.path
+        time = None if entry.time is None else moment(entry.time).astimezone(self.zone)
+        try:
+            image = load_image(path, box=entry.box)
+        except ImageError as error:
+            self.reporter.warn(f"{path}: {error.reason}; it is missing from the sheet.")
+            image = None
+        return Crop(image, entry, time, identifier)

@@ -1,0 +1,148 @@
+"""What every drawn sheet and every page is made of: colours, letters, images fitted into tiles, signs, and files."""
+
+from __future__ import annotations
+
+import base64
+import io
+from functools import cache
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageDraw, ImageFont
+
+from sil_cli.errors import UsageError
+from sil_cli.files import writing
+from sil_cli.text import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from PIL.ImageFont import FreeTypeFont
+    from PIL.ImageFont import ImageFont as BitmapFont
+
+    from sil_cli.evaluation.calibration import Decision
+
+    Font = FreeTypeFont | BitmapFont
+
+PAGE, CARD, LETTERBOX, LINE = "#f3f4f6", "#ffffff", "#e5e7eb", "#d1d5db"
+INK, FAINT = "#111827", "#6b7280"
+DECISION_INKS: dict[Decision, str] = {"match": "#1d4ed8", "possible": "#92400e", "no match": FAINT}
+SMOOTH = 4
+"""Shapes are drawn this much larger and scaled down, as Pillow doesn't smooth them."""
+
+_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
+
+
+@cache  # Pillow unpacks its font again each time
+def font(size: int) -> Font:
+    """Pillow's own font, so that sheets look alike on every machine."""
+    return ImageFont.load_default(size)
+
+
+def shorten(text: str, letters: Font, width: float) -> str:
+    """The text made harmless, or its beginning and end around an ellipsis so that it fits into `width` pixels."""
+    text = visible(text)
+    if letters.getlength(text) <= width:
+        return text
+    for kept in range(len(text) - 1, 1, -1):
+        shorter = f"{text[: kept // 2]}…{text[-(kept - kept // 2) :]}"
+        if letters.getlength(shorter) <= width:
+            return shorter
+    return "…"
+
+
+def fitted(image: Image.Image | None, size: tuple[int, int], *, ground: str = LETTERBOX) -> Image.Image:
+    """An image scaled into the middle of a tile, with bars where its aspect is another.
+
+    Args:
+        image: Of any size and mode; None where it can't be opened, which the tile then says.
+        size: Width and height of the tile, in pixels.
+        ground: The colour of the bars.
+
+    Returns:
+        An RGB image of that size.
+    """
+    tile = Image.new("RGB", size, ground)
+    if image is None:
+        _say_that_there_is_none(tile)
+        return tile
+    scale = min(size[0] / image.width, size[1] / image.height)
+    inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    scaled = image.convert("RGBA").resize(inner, Image.Resampling.LANCZOS)
+    tile.paste(scaled, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2), scaled)
+    return tile
+
+
+def _say_that_there_is_none(tile: Image.Image) -> None:
+    draw, (x, y) = ImageDraw.Draw(tile), (tile.width // 2, tile.height // 2)
+    if tile.width < 120:
+        draw.text((x, y), "no image", fill=FAINT, font=font(13), anchor="mm")
+        return
+    draw.text((x, y - 10), "no image", fill=FAINT, font=font(16), anchor="mm")
+    draw.text((x, y + 12), "moved or unreadable", fill=FAINT, font=font(13), anchor="mm")
+
+
+def stacked(sheets: Sequence[Image.Image]) -> Image.Image:
+    """Sheets below each other, the first at the top."""
+    page = Image.new("RGB", (max(each.width for each in sheets), sum(each.height for each in sheets)), PAGE)
+    top = 0
+    for each in sheets:
+        page.paste(each, (0, top))
+        top += each.height
+    return page
+
+
+def decision_sign(decision: Decision, size: int) -> Image.Image:
+    """A round sign that tells decisions apart without colour: full, half full or empty."""
+    large = size * SMOOTH
+    sign = Image.new("RGBA", (large, large), (0, 0, 0, 0))
+    draw = ImageDraw.Draw(sign)
+    ink = DECISION_INKS[decision]
+    whole = [0, 0, large - 1, large - 1]
+    draw.ellipse(whole, outline=ink, width=large // 7)
+    if decision == "match":
+        draw.ellipse(whole, fill=ink)
+    elif decision == "possible":
+        draw.pieslice(whole, 90, 270, fill=ink)
+    return sign.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def thumbnail_uri(image: Image.Image, size: tuple[int, int]) -> str:
+    """A small JPEG of an image, its aspect kept, as an address that holds it."""
+    small = image.convert("RGB")
+    small.thumbnail(size, Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    small.save(stream, format="JPEG", quality=85, optimize=True)
+    return data_uri(stream.getvalue(), "image/jpeg")
+
+
+def data_uri(content: bytes, media_type: str) -> str:
+    """Bytes as an address that holds them, `data:image/png;base64,...`."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def as_png(image: Image.Image) -> bytes:
+    """The image as a PNG file."""
+    stream = io.BytesIO()
+    image.save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def require_sheet_format(path: Path) -> None:
+    """Refuse a name that says no file type in which sheets are written.
+
+    Raises:
+        UsageError: It is none of .jpg, .png and .webp.
+    """
+    if path.suffix.lower() not in _FORMATS:
+        raise UsageError(f"A sheet can't be written as {path.name}.", "Name it .jpg, .png or .webp.")
+
+
+def write_sheet(path: Path, sheet: Image.Image, *, users_own: bool) -> None:
+    """Write a sheet in the file type that its name says; only where the user named it are links followed.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    with writing(path, users_own=users_own) as stream:
+        sheet.save(stream, format=_FORMATS[path.suffix.lower()], quality=92)

@@ -1,0 +1,145 @@
+"""What of a report needs the model itself: where two images agree, and embeddings of the sources' images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from sil_cli.data.images import ImageError, load_image, quiet_decoders, resize_to
+from sil_cli.data.manifest import is_dataset, load_dataset
+from sil_cli.errors import ModelError
+from sil_cli.models.embed import embed_batches
+from sil_cli.models.embedder import load_embedder
+from sil_cli.models.engines.torch_engine import make_torch_engine
+from sil_cli.models.similarity_maps import local_embeddings, similarity_map
+from sil_cli.report.contact_sheet import IMAGE_SIZE
+
+if TYPE_CHECKING:
+    import torch
+
+    from sil_cli.data.manifest import Dataset
+    from sil_cli.models.embedder import Embedder
+    from sil_cli.report.rank_lists import RankedImage, RankList
+    from sil_cli.report.run_inputs import RunInputs
+
+MATCHES = 5
+BATCH = 64
+
+
+AGREES, DISAGREES = (230, 97, 1), (0, 84, 166)
+STRONGEST = 0.75
+
+
+@dataclass(frozen=True)
+class MatchMaps:
+    """Where a query and one of its matches agree.
+
+    Attributes:
+        rank: Of the match, from 1.
+        match: The match.
+        maps: (h, w) of query and match; the sum of either is `similarity`.
+        overlays: Query and match under the colours of their maps.
+        similarity: Their cosine.
+    """
+
+    rank: int
+    match: RankedImage
+    maps: tuple[np.ndarray, np.ndarray]
+    overlays: tuple[Image.Image, Image.Image]
+    similarity: float
+
+
+def open_model(run: RunInputs, device: torch.device) -> Embedder:
+    """The model that was evaluated, in eval mode on the device.
+
+    Raises:
+        SilError: It is no longer in the run folder.
+    """
+    embedder, record = load_embedder(run.folder)
+    if record.fingerprint != run.scores.fingerprint:
+        raise ModelError(
+            f"{run.folder} holds another model than the one evaluated.", f"Run `sil evaluate --model {run.folder}`."
+        )
+    return embedder.to(device)
+
+
+def map_matches(embedder: Embedder, one: RankList, dataset: Dataset, device: torch.device) -> list[MatchMaps]:
+    """Similarity maps between a query and its first matches; none where an image can't be opened.
+
+    Raises:
+        ModelError: The model's similarities can't be divided among places.
+    """
+    matches = one.matches[:MATCHES]
+    records = [one.query, *(match.record for match in matches)]
+    try:
+        with quiet_decoders():
+            images = [load_image(dataset.image_path(record), box=record.box) for record in records]
+    except ImageError:
+        return []
+    size = embedder.architecture
+    pixels = np.stack([resize_to(image, size.height, size.width) for image in images])
+    local = local_embeddings(embedder, pixels, device=device)
+    whole = local.sum(axis=(1, 2))
+    pairs = []
+    for rank, match in enumerate(matches, start=1):
+        maps = (similarity_map(local[0], whole[rank]), similarity_map(local[rank], whole[0]))
+        scale = max(float(np.abs(contributions).max()) for contributions in maps) or 1.0
+        overlays = (overlay(images[0], maps[0], scale=scale), overlay(images[rank], maps[1], scale=scale))
+        pairs.append(MatchMaps(rank, match, maps, overlays, float(whole[0] @ whole[rank])))
+    return pairs
+
+
+def overlay(image: Image.Image, contributions: np.ndarray, *, scale: float) -> Image.Image:
+    """The image, paled and in grey, under the colours of what each place contributes.
+
+    Orange where the two images agree, blue where they speak against each other.
+
+    Args:
+        image: Of any size.
+        contributions: (h, w), in the image's orientation; enlarged bilinearly.
+        scale: The absolute contribution that is coloured most strongly, above 0. The strength grows with the square
+            of the share in it: where most of an image agrees, that leaves the places that agree most to be seen.
+
+    Returns:
+        An RGB image of the size that sheets show.
+    """
+    sized = ImageOps.grayscale(image).resize(IMAGE_SIZE, Image.Resampling.BICUBIC)
+    ground = np.asarray(sized, dtype=np.float32)[:, :, None] * 0.85 + 38.0
+    coarse = Image.fromarray(np.ascontiguousarray(contributions, dtype=np.float32))
+    fine = np.asarray(coarse.resize(IMAGE_SIZE, Image.Resampling.BILINEAR))[:, :, None] / scale
+    strength = STRONGEST * np.clip(np.abs(fine), 0.0, 1.0) ** 2
+    colour = np.where(fine >= 0, np.array(AGREES, np.float32), np.array(DISAGREES, np.float32))
+    mixed = (1 - strength) * ground + strength * colour
+    return Image.fromarray(np.clip(np.rint(mixed), 0, 255).astype(np.uint8))
+
+
+def source_embeddings(
+    embedder: Embedder, run: RunInputs, count: int, device: torch.device, *, known: set[str]
+) -> dict[str, np.ndarray]:
+    """Embeddings of some training images of each source that is still there; (n, D) by the source's name.
+
+    Args:
+        embedder: In eval mode, on the device.
+        run: The run whose sources they are.
+        count: Images of each, drawn at random with a fixed seed.
+        device: Where the model is.
+        known: Names to leave out.
+    """
+    embedded: dict[str, np.ndarray] = {}
+    for source in run.facts.sources if run.facts else ():
+        folder = Path(source.folder)
+        if source.name in known or not is_dataset(folder):
+            continue
+        dataset = load_dataset(folder)
+        records = [record for record in dataset.of_split("train") if not (record.junk or record.distractor)]
+        rng = np.random.default_rng(0)
+        rows = np.sort(rng.choice(len(records), min(count, len(records)), replace=False))
+        files = [(dataset.image_path(records[row]), records[row].box) for row in rows]
+        engine = make_torch_engine(embedder, run.scores.fingerprint or "", device=device)
+        parts = list(embed_batches(engine, files, batch=BATCH))
+        embedded[source.name] = np.concatenate([part.embeddings for part in parts])
+    return embedded

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sil_cli.gallery.entry import GalleryEntry, Match
+from sil_cli.query import trajectory_drawing as module
+from sil_cli.query.drawing import Crop, DrawnQuery, query_page, query_sheet
+from sil_cli.query.trajectory import Sighting
+from sil_cli.query.trajectory_drawing import DRAWN_STATIONS, draw_trajectory, duration
+
+PINK = (255, 0, 200)
+IMAGE = Image.new("RGB", (64, 128), PINK)
+NOON = datetime(2024, 5, 31, 12, tzinfo=UTC)
+
+
+def match(**known) -> Match:
+    values = {"path": "a/1.jpg", "content_hash": "", "source": "s", "rank": 1, "score": 0.5, "id": 7}
+    return Match(**values | known)
+
+
+def station(camera: str = "c1", minutes: float | None = 0, after: float | None = None, at_once: bool = False, **known):
+    start = None if minutes is None else NOON + timedelta(minutes=minutes)
+    gap = None if after is None else timedelta(minutes=after)
+    return Sighting(camera, (match(**known),), start, start, gap, at_once), IMAGE
+
+
+def drawn_query(crops, matches, trajectory=None, **more) -> DrawnQuery:
+    return DrawnQuery(
+        **{"label": "q", "verdict": "No match.", "left_out": 0, "zone": UTC} | more,
+        crops=crops,
+        matches=matches,
+        trajectory=trajectory,
+    )
+
+
+def images_drawn(drawing: Image.Image) -> int:
+    columns = (np.asarray(drawing) == PINK).all(axis=2).any(axis=0)
+    return int((np.diff(columns.astype(int)) == 1).sum())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (60, "1 min"),
+        (200, "3 min 20 s"),
+        (3599.6, "1 h"),
+        (7500, "2 h 5 min"),
+        (90000, "1 d 1 h"),
+        (-5, "at once"),
+    ],
+)
+def test_spans_of_time_in_two_units_at_most(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_every_station_has_its_image_and_every_camera_a_lane():
+    one = draw_trajectory([station()], UTC)
+    several = draw_trajectory([station(), station("c2", 3, 3), station("c3", 9, 6), station("c1", 10, 1)], UTC)
+    assert (images_drawn(one), images_drawn(several)) == (1, 4)
+    assert several.height - one.height == 2 * module._LANE
+
+
+def test_stations_without_time_image_or_decision_are_drawn():
+    undated = (station(minutes=None)[0], None)
+    named = station("a camera with a very long name", at_once=True, decision="possible")
+    assert images_drawn(draw_trajectory([undated, named], None)) == 1
+
+
+def test_more_stations_than_fit_are_counted():
+    stations = [station(minutes=number, after=1) for number in range(DRAWN_STATIONS + 5)]
+    drawing = draw_trajectory(stations, UTC)
+    assert images_drawn(drawing) == DRAWN_STATIONS
+    assert drawing.tobytes() == draw_trajectory(stations, UTC).tobytes()
+
+
+def test_cards_say_what_is_known():
+    entry = match(identity="p7", camera="c3", images=3, rank=2, decision="match", correct=True)
+    card = Crop(IMAGE, entry, NOON.replace(minute=30), 7).card()
+    assert (card.name, card.facts) == ("p7", ["camera c3", "2024-05-31 12:30", "tracklet of 3 images"])
+    assert (card.rank, card.score, card.decision, card.correct) == (2, 0.5, "match", True)
+    unknown = Crop(None, GalleryEntry("a/x.jpg", "", "")).card()
+    assert (unknown.name, unknown.facts, unknown.rank) == (None, ["x.jpg"], None)
+
+
+def test_the_sheet_shows_the_path_below_its_query():
+    crop = Crop(None, match())
+    plain = query_sheet([drawn_query([crop], [crop])])
+    with_path = query_sheet([drawn_query([crop], [crop], [station()])])
+    assert with_path.height - plain.height == draw_trajectory([station()], UTC).height
+    assert images_drawn(with_path) == 1
+
+
+def test_everything_on_a_page_is_escaped_and_obeys_nothing():
+    nasty = '"><script>alert(1)</script>&\x1b\x9b\u202e\u200f'
+    entry = match(identity=nasty, camera=nasty, path=nasty.replace("/", ""), images=3, correct=False)
+    crop = Crop(IMAGE, entry, NOON, 7)
+    query = drawn_query([crop], [crop], [station(nasty)], label=nasty, verdict=nasty, left_out=4)
+    page = query_page([query], gallery=nasty)
+    assert "<script" not in page
+    assert not set("\x1b\x9b\u202e\u200f") & set(page)
+    assert page.count("&lt;script&gt;") >= 6
+    assert "4 more matches are not shown" in page
+    assert "tracklet of 3 images" in page
+    assert 'title="another person">✗' in page
+
+
+def test_a_page_says_when_there_is_nothing():
+    page = query_page([drawn_query([Crop(None, GalleryEntry("q", "", ""))], [], [])], gallery="g")
+    assert "Nothing was found." in page
+    assert "No match is good enough to be part of a path." in page
