@@ -29,7 +29,7 @@ class SynchronisedBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(features)
         self._check_input_dim(features)
-        normalised, mean, variance, count = _Normalise.apply(features, self.weight, self.bias, self.eps)
+        normalised, mean, variance, count = _SynchronisedNormalise.apply(features, self.weight, self.bias, self.eps)
         if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
             momentum = self.momentum
             if self.num_batches_tracked is not None:
@@ -43,7 +43,7 @@ class SynchronisedBatchNorm(_BatchNorm):
         return normalised  # type: ignore[no-any-return]
 
 
-class _Normalise(torch.autograd.Function):
+class _SynchronisedNormalise(torch.autograd.Function):
     """w·(x − μ)/σ + b with μ and σ over all processes, and its gradient.
 
     With N samples and positions in all, x̂ = (x − μ)/σ, and sums over all processes:
