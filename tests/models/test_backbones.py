@@ -13,7 +13,7 @@ from sil_cli.errors import UsageError
 from sil_cli.models.backbones import make_backbone
 from sil_cli.models.backbones.names import MOBILES, NAMES, OSNETS, RESNETS
 from sil_cli.models.backbones.osnet import OmniScaleBlock
-from sil_cli.models.backbones.resnet import InstanceBatchNorm
+from sil_cli.models.backbones.torchvision_nets import InstanceBatchNorm
 from sil_cli.models.backbones.vit import POSITIONS, StagedViT, resized_positions
 from sil_cli.settings.learning import ModelSettings
 

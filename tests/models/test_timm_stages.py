@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from sil_cli.errors import UsageError
 from sil_cli.models.backbones import timm_net
-from sil_cli.models.backbones.layouts import Layout, Surroundings, layout_of
+from sil_cli.models.backbones.map_layout import MapLayout, find_layout
 from sil_cli.models.backbones.timm_net import TimmBackbone
 from sil_cli.models.embedder import Embedder, load_embedder, save_model
 from sil_cli.models.record import Architecture
 
 timm = pytest.importorskip("timm")
 
-SURROUNDINGS = Surroundings(image=(64, 32), prefix_tokens=1)
+NET = SimpleNamespace(num_prefix_tokens=1)
 
 
 def build(name: str, height: int = 64, width: int = 32) -> TimmBackbone:
@@ -118,10 +120,10 @@ def test_looking_at_a_model_leaves_it_and_the_random_state_as_they_were(monkeypa
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [
-        ((1, 96, 8, 4), Layout()),
-        ((1, 8, 4, 96), Layout(channels_last=True)),
-        ((1, 32, 96), Layout(grid=(8, 4))),
-        ((1, 33, 96), Layout(grid=(8, 4), prefix=1)),
+        ((1, 96, 8, 4), MapLayout()),
+        ((1, 8, 4, 96), MapLayout(channels_last=True)),
+        ((1, 32, 96), MapLayout(grid=(8, 4))),
+        ((1, 33, 96), MapLayout(grid=(8, 4), prefix=1)),
         ((1, 34, 96), None),
         ((1, 31, 96), None),
         ((1, 32, 95), None),
@@ -130,32 +132,35 @@ def test_looking_at_a_model_leaves_it_and_the_random_state_as_they_were(monkeypa
         ((1, 96), None),
     ],
 )
-def test_a_layout_is_told_from_an_outputs_shape(shape: tuple[int, ...], expected: Layout | None) -> None:
-    assert layout_of(torch.zeros(shape), channels=96, reduction=8, around=SURROUNDINGS) == expected
+def test_a_layout_is_told_from_an_outputs_shape(shape: tuple[int, ...], expected: MapLayout | None) -> None:
+    assert find_layout(torch.zeros(shape), net=NET, image=(64, 32), channels=96, reduction=8) == expected
 
 
 def test_a_map_may_lack_what_convolutions_without_padding_take() -> None:
-    around = Surroundings(image=(256, 128))
     inceptions = torch.zeros(1, 192, 60, 28)
-    assert layout_of(inceptions, channels=192, reduction=4, around=around) == Layout()
+    assert find_layout(inceptions, net=NET, image=(256, 128), channels=192, reduction=4) == MapLayout()
 
 
 def test_a_list_of_maps_is_no_map() -> None:
-    assert layout_of([torch.zeros(1, 96, 8, 4)], channels=96, reduction=8, around=SURROUNDINGS) is None
+    assert find_layout([torch.zeros(1, 96, 8, 4)], net=NET, image=(64, 32), channels=96, reduction=8) is None
 
 
 def test_a_cube_is_read_as_the_network_says() -> None:
     cube, image = torch.zeros(1, 8, 8, 8), (64, 64)
     for last in (False, True):
-        around = Surroundings(image=image, channels_last=last)
-        assert layout_of(cube, channels=8, reduction=8, around=around) == Layout(channels_last=last)
+        net = SimpleNamespace(output_fmt="NHWC" if last else "NCHW")
+        assert find_layout(cube, net=net, image=image, channels=8, reduction=8) == MapLayout(channels_last=last)
 
 
 @pytest.mark.parametrize(
     ("layout", "shape"),
-    [(Layout(), (2, 5, 4, 2)), (Layout(channels_last=True), (2, 4, 2, 5)), (Layout(grid=(4, 2), prefix=3), (2, 11, 5))],
+    [
+        (MapLayout(), (2, 5, 4, 2)),
+        (MapLayout(channels_last=True), (2, 4, 2, 5)),
+        (MapLayout(grid=(4, 2), prefix=3), (2, 11, 5)),
+    ],
 )
-def test_a_map_goes_back_to_where_it_was(layout: Layout, shape: tuple[int, ...]) -> None:
+def test_a_map_goes_back_to_where_it_was(layout: MapLayout, shape: tuple[int, ...]) -> None:
     output = torch.randn(shape)
     found = layout.map_in(output)
     assert found.shape == (2, 5, 4, 2)

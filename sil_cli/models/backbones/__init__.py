@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 from sil_cli.models.backbones.names import IBN, OSNETS, TIMM, VIT, check_backbone
 from sil_cli.models.backbones.osnet import make_osnet
-from sil_cli.models.backbones.resnet import check_ibn_size, make_resnet
 from sil_cli.models.backbones.timm_net import TimmBackbone, timm_normalisation
-from sil_cli.models.backbones.torchvision_nets import make_mobile
+from sil_cli.models.backbones.torchvision_nets import check_ibn_size, make_mobile, make_resnet
 from sil_cli.models.backbones.vit import StagedViT
 from sil_cli.models.record import Normalisation
 

@@ -24,12 +24,11 @@ SCALES = 4
 
 
 class ConvNorm(nn.Module):
-    """Convolution and batch norm, with a ReLU unless it is linear."""
+    """Convolution with a square kernel and batch norm, then a ReLU unless it is linear."""
 
     def __init__(
         self, inputs: int, outputs: int, size: int = 1, *, stride: int = 1, padding: int = 0, linear: bool = False
     ) -> None:
-        """Build it; `size` is the kernel's side."""
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, size, stride=stride, padding=padding, bias=False)
         self.bn = nn.BatchNorm2d(outputs)
@@ -45,7 +44,6 @@ class LightConv(nn.Module):
     """The paper's Lite 3×3: a pointwise convolution, then a depthwise one (its figure 3b)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        """Build it."""
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 1, bias=False)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, groups=outputs, bias=False)
@@ -62,7 +60,6 @@ class AggregationGate(nn.Module):
     """The unified aggregation gate: channel weights from pooled features, shared by all scales (its equation 3)."""
 
     def __init__(self, channels: int) -> None:
-        """Build it."""
         super().__init__()
         self.fc1 = nn.Conv2d(channels, channels // GATE_REDUCTION, 1)
         self.fc2 = nn.Conv2d(channels // GATE_REDUCTION, channels, 1)
@@ -78,7 +75,6 @@ class OmniScaleBlock(nn.Module):
     """The bottleneck with streams of one to four light convolutions, gated and added (its figure 4)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        """Build it."""
         super().__init__()
         middle = outputs // REDUCTION
         self.conv1 = ConvNorm(inputs, middle)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     Stylisation = Callable[[Tensor], Tensor]
-    Part = tuple[nn.Module, int | None]
+    Step = tuple[nn.Module, int | None]  # a module, and the number of the stage that it ends
 
 
 class Backbone(nn.Module):
@@ -75,14 +75,14 @@ class StagedChain(Backbone):
         self.head_prefixes = head_prefixes
         self._order = tuple(order)
         self._stage_after = {name: number for number, name in enumerate(ends, start=1)}
-        self._compiled: tuple[Part, ...] | None = None  # modules that nobody else names, so no parameters of this one
+        self._compiled: tuple[Step, ...] | None = None  # modules that nobody else names, so no parameters of this one
 
     def forward(
         self, images: Tensor, *, style: Stylisation | None = None, after_stages: Sequence[int] = (1,)
     ) -> Tensor:
         """Feature maps of images; see `Backbone.forward`."""
         features = images
-        for module, stage in self._parts():
+        for module, stage in self._steps():
             features = module(features)
             if style is not None and stage in after_stages:
                 features = style(features)
@@ -99,7 +99,7 @@ class StagedChain(Backbone):
             How many parts that makes.
         """
         stretches: list[tuple[list[nn.Module], int | None]] = [([], None)]
-        for module, stage in self._parts():
+        for module, stage in self._steps():
             stretches[-1] = ([*stretches[-1][0], module], stage)
             if stage in after_stages:
                 stretches.append(([], None))
@@ -109,7 +109,7 @@ class StagedChain(Backbone):
         self._compiled = tuple(parts)
         return len(parts)
 
-    def _parts(self) -> Sequence[Part]:
+    def _steps(self) -> Sequence[Step]:
         """What is run, in order, each with the stage that it ends."""
         if self._compiled is not None and self.training:  # in eval mode batches have other sizes, and few are seen
             return self._compiled

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import sys
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -12,18 +14,14 @@ from torch import Tensor, nn
 
 from sil_cli.errors import ModelError, UsageError
 from sil_cli.files import one_line
-from sil_cli.models.backbones.layouts import Layout, Surroundings, layout_of
+from sil_cli.models.backbones.map_layout import MapLayout, find_layout
 from sil_cli.models.backbones.staged import Backbone
 from sil_cli.models.record import Normalisation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from torch.utils.hooks import RemovableHandle
+    from collections.abc import Mapping, Sequence
 
     from sil_cli.models.backbones.staged import Stylisation
-
-    Conversion = Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]]
 
 MOST_STAGES = 4
 STEM_ENDS = 4
@@ -43,15 +41,6 @@ class _Level(NamedTuple):
     reduction: int
 
 
-class _Trial(NamedTuple):
-    """A model, the levels that become its stages, what each gave (once a call) for one image, and the result."""
-
-    net: Any
-    levels: list[_Level]
-    given: list[list[object]]
-    result: object
-
-
 class TimmBackbone(Backbone):
     """A timm model in at most four stages, which are those that timm itself lists; a style is hooked in behind them.
 
@@ -68,29 +57,44 @@ class TimmBackbone(Backbone):
                 its result are no maps.
         """
         super().__init__()
-        trial = _create(name, height, width)
-        self.net: Any = trial.net
+        self.net: Any
+        self.net, levels, outputs, result = _create(name, height, width)
         self._name = name
-        self.stages = len(trial.levels)
+        self.stages = len(levels)
         self.channels = int(self.net.num_features)
-        self.head_prefixes = _classifiers(self.net)
-        self._stage_modules = tuple(level.module for level in trial.levels)
-        self._stage_layouts, self._layout = _layouts(
-            name,
-            trial,
-            Surroundings(
-                image=(height, width),
-                prefix_tokens=int(getattr(self.net, "num_prefix_tokens", 0)),
-                patches=getattr(getattr(self.net, "patch_embed", None), "grid_size", None),
-                channels_last=getattr(self.net, "output_fmt", "NCHW") == "NHWC",
-            ),
-        )
+        named = self.net.pretrained_cfg.get("classifier") or ()  # of which it may have several
+        self.head_prefixes = tuple(f"{each}." for each in ([named] if isinstance(named, str) else named))
+        self._stage_modules = tuple(level.module for level in levels)
+        find = partial(find_layout, net=self.net, image=(height, width))
+        layouts = []
+        for number, (level, given) in enumerate(zip(levels, outputs, strict=True), start=1):
+            layout = find(given[0], channels=level.channels, reduction=level.reduction) if len(given) == 1 else None
+            if layout is None:
+                raise UsageError(
+                    f"timm:{name} can't be taken in stages: "
+                    f"stage {number} of it (timm's '{level.module}') gives no one map of {level.channels} channels.",
+                    OTHERS,
+                )
+            layouts.append(layout)
+        layout = find(result, channels=self.channels, reduction=levels[-1].reduction)
+        if layout is None:
+            raise UsageError(
+                f"timm:{name} can't be used: its result is no map of {self.channels} channels, "
+                "or has tokens in it that are no patches.",
+                OTHERS,
+            )
+        self._stage_layouts, self._layout = tuple(layouts), layout
 
     def forward(
         self, images: Tensor, *, style: Stylisation | None = None, after_stages: Sequence[int] = (1,)
     ) -> Tensor:
         """Feature maps of images; see `Backbone.forward`."""
-        with self._styled(style, after_stages):
+        with contextlib.ExitStack() as hooks:
+            stages = zip(self._stage_modules, self._stage_layouts, strict=True)
+            for number, (path, layout) in enumerate(stages, start=1):
+                if style is not None and number in after_stages:
+                    hook = partial(_restyle, style, layout)
+                    hooks.callback(self.net.get_submodule(path).register_forward_hook(hook).remove)
             return self._layout.map_in(self.net.forward_features(images))
 
     def adapted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -102,9 +106,13 @@ class TimmBackbone(Backbone):
         Raises:
             ModelError: timm can't convert the file.
         """
+        from timm.models import model_entrypoint
+
+        family = sys.modules[model_entrypoint(self._name).__module__]
+        convert = getattr(family, "checkpoint_filter_fn", lambda state, _: state)
         try:
             with warnings.catch_warnings(action="ignore"):  # torch's, of how timm interpolates
-                converted = _conversion(self._name)(dict(state), self.net)
+                converted = convert(dict(state), self.net)
         except Exception as error:  # whatever a function that expects other names and shapes may raise
             raise ModelError(
                 f"timm can't convert these weights: {one_line(error) or type(error).__name__}.",
@@ -115,31 +123,11 @@ class TimmBackbone(Backbone):
         misfits = {key: own[key] for key in unused if own[key].shape != converted[key].shape}
         return super().adapted(converted | misfits)
 
-    @contextlib.contextmanager
-    def _styled(self, style: Stylisation | None, after_stages: Sequence[int]) -> Iterator[None]:
-        """Hook a style in behind some stages for as long as one forward pass takes."""
-        handles: list[RemovableHandle] = []
-        if style is not None:
-            stages = zip(self._stage_modules, self._stage_layouts, strict=True)
-            for number, (path, layout) in enumerate(stages, start=1):
-                if number in after_stages:
-                    module = self.net.get_submodule(path)
-                    handles.append(module.register_forward_hook(_restyling(style, layout)))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
-
-def _restyling(style: Stylisation, layout: Layout) -> Any:
-    """A hook that puts a style on what a module gives."""
-
-    def restyle(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
-        del module, inputs
-        return layout.with_map(output, style(layout.map_in(output)))
-
-    return restyle
+def _restyle(style: Stylisation, layout: MapLayout, module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+    """Put a style on what a module gives."""
+    del module, inputs
+    return layout.with_map(output, style(layout.map_in(output)))
 
 
 def timm_normalisation(name: str) -> Normalisation:
@@ -167,12 +155,15 @@ def _timm_with(name: str) -> Any:
     return timm
 
 
-def _create(name: str, height: int, width: int) -> _Trial:
+def _create(name: str, height: int, width: int) -> tuple[Any, list[_Level], list[list[object]], object]:
+    """A model, the levels that become its stages, and what each (once a call) and the whole give for one image."""
     timm = _timm_with(name)
     choices: tuple[dict[str, Any], ...] = ({"img_size": (height, width)}, {})
     for options in choices:
         try:
-            trial = _try(timm.create_model(name, pretrained=False, num_classes=0, **options), height, width)
+            net = timm.create_model(name, pretrained=False, num_classes=0, **options)
+            levels = _levels(net)
+            outputs, result = _try(net, levels, height, width)
         except TypeError:  # convolutional networks take no size
             continue
         except (AssertionError, ValueError, RuntimeError) as error:
@@ -180,93 +171,30 @@ def _create(name: str, height: int, width: int) -> _Trial:
                 f"timm:{name} can't take images of {height}×{width}: {one_line(error)}.",
                 "Choose model.height and model.width that its patches or windows divide.",
             ) from error
-        if not trial.levels:
+        if not levels:
             raise UsageError(f"timm:{name} does not list its stages.", "Choose a model that timm lists features of.")
-        return trial
+        return net, levels, outputs, result
     raise UsageError(f"timm:{name} can't be built without a classifier.", "Choose another backbone.")
 
 
 @torch.no_grad()
-def _try(net: Any, height: int, width: int) -> _Trial:
-    """Pass an image through: some models are built for any size, and fail at the first image of a wrong one.
-
-    The model's modes and torch's random state are afterwards what they were.
-    """
-    levels = _spread(_levels(net))
-    modes = {module: module.training for module in net.modules()}
-    modules = dict(net.named_modules())
-    given: list[list[object]] = [[] for _ in levels]
-    handles = [
-        modules[level.module].register_forward_hook(lambda module, inputs, output, kept=kept: kept.append(output))
-        for level, kept in zip(levels, given, strict=True)
-        if level.module in modules
-    ]
-    try:
-        with torch.random.fork_rng(devices=[]):
-            result = net.eval().forward_features(torch.zeros(1, 3, height, width))
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, training in modes.items():
-            module.training = training
-    return _Trial(net, levels, given, result)
-
-
-def _layouts(name: str, trial: _Trial, around: Surroundings) -> tuple[tuple[Layout, ...], Layout]:
-    """How each stage and the result of a model hold their maps.
-
-    Raises:
-        UsageError: One of them holds none, or a stage is not passed exactly once.
-    """
-    stages = []
-    for number, (level, given) in enumerate(zip(trial.levels, trial.given, strict=True), start=1):
-        layout = None
-        if len(given) == 1:
-            layout = layout_of(given[0], channels=level.channels, reduction=level.reduction, around=around)
-        if layout is None:
-            raise UsageError(
-                f"timm:{name} can't be taken in stages: "
-                f"stage {number} of it (timm's '{level.module}') gives no one map of {level.channels} channels.",
-                OTHERS,
-            )
-        stages.append(layout)
-    reduction = trial.levels[-1].reduction
-    layout = layout_of(trial.result, channels=int(trial.net.num_features), reduction=reduction, around=around)
-    if layout is None:
-        raise UsageError(
-            f"timm:{name} can't be used: its result is no map of {trial.net.num_features} channels, "
-            "or has tokens in it that are no patches.",
-            OTHERS,
-        )
-    return tuple(stages), layout
-
-
-def _conversion(name: str) -> Conversion:
-    """What timm does to a published file of a model before loading it: nothing, or the function of its family."""
-    from timm.models import model_entrypoint
-
-    family = sys.modules[model_entrypoint(name).__module__]
-    convert: Conversion | None = getattr(family, "checkpoint_filter_fn", None)
-    return convert or (lambda state, _: state)
-
-
-def _classifiers(net: Any) -> tuple[str, ...]:
-    """What the names of a model's classifier begin with, of which it may have several."""
-    named = net.pretrained_cfg.get("classifier") or ()
-    return tuple(f"{name}." for name in ([named] if isinstance(named, str) else named))
+def _try(net: Any, levels: list[_Level], height: int, width: int) -> tuple[list[list[object]], object]:
+    """Pass an image through a copy: some models are built for any size, and fail at the first image of a wrong one."""
+    trial = copy.deepcopy(net).eval()
+    modules = dict(trial.named_modules())
+    outputs: list[list[object]] = [[] for _ in levels]
+    for level, kept in zip(levels, outputs, strict=True):
+        if level.module in modules:
+            modules[level.module].register_forward_hook(lambda module, inputs, output, kept=kept: kept.append(output))
+    with torch.random.fork_rng(devices=[]):
+        result = trial.forward_features(torch.zeros(1, 3, height, width))
+    return outputs, result
 
 
 def _levels(net: Any) -> list[_Level]:
-    """Where timm says that features can be had: nowhere, for a few models."""
+    """Where timm says that features can be had (nowhere, for a few models): evenly at most four behind the stem."""
     listed = getattr(net, "feature_info", None) or ()
-    return [_Level(str(each["module"]), int(each["num_chs"]), int(each["reduction"])) for each in listed]
-
-
-def _spread(levels: list[_Level]) -> list[_Level]:
-    """At most four of the levels behind the stem, evenly, the last among them."""
-    coarse = [level for level in levels if level.reduction >= STEM_ENDS]
-    chosen = coarse or levels
-    count = len(chosen)
-    if count <= MOST_STAGES:
-        return chosen
-    return [chosen[(number * count) // MOST_STAGES - 1] for number in range(1, MOST_STAGES + 1)]
+    levels = [_Level(str(each["module"]), int(each["num_chs"]), int(each["reduction"])) for each in listed]
+    chosen = [level for level in levels if level.reduction >= STEM_ENDS] or levels
+    stages = min(MOST_STAGES, len(chosen))
+    return [chosen[number * len(chosen) // stages - 1] for number in range(1, stages + 1)]

@@ -1,13 +1,24 @@
-"""MobileNets and EfficientNets of torchvision: chains of blocks under the name `features`."""
+"""torchvision's ResNets, their IBN-a forms (Pan et al., "Two at Once", ECCV 2018), MobileNets and EfficientNets."""
 
 from __future__ import annotations
 
-import torchvision
-from torch import nn
+from typing import Literal
 
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from sil_cli.errors import UsageError
 from sil_cli.models.backbones.staged import StagedChain
 
-STAGE_ENDS: dict[str, tuple[int, ...]] = {
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+IBN_STAGES = STAGES[:3]
+"""IBN-a leaves the last stage as it is: what appearance taught is to be kept there."""
+
+LAST_INSTANCE_NORM = 16
+"""How many times smaller than the image the map is that the last of the instance norms sees."""
+
+MOBILE_STAGE_ENDS: dict[str, tuple[int, ...]] = {
     "mobilenet_v2": (3, 6, 13, 18),
     "mobilenet_v3_large": (3, 6, 12, 16),
     "efficientnet_b0": (2, 3, 5, 8),
@@ -16,8 +27,69 @@ STAGE_ENDS: dict[str, tuple[int, ...]] = {
 """The last block at a resolution of 1/4, 1/8, 1/16 and 1/32, as the stages of a ResNet end."""
 
 
+class InstanceBatchNorm(nn.Module):
+    """Instance norm for the first half of the channels, batch norm for the others; names as in the published files."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self._first = channels // 2
+        self.IN = nn.InstanceNorm2d(self._first, affine=True)
+        self.BN = nn.BatchNorm2d(channels - self._first)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise (B, C, H, W)."""
+        first, second = features[:, : self._first], features[:, self._first :]
+        return torch.cat([self.IN(first), self.BN(second)], dim=1)
+
+
+def make_resnet(name: str, *, ibn: bool, last_stride: Literal[1, 2], stem_relu: bool) -> StagedChain:
+    """A ResNet in four stages, with torchvision's parameter names.
+
+    Args:
+        name: torchvision's name.
+        ibn: The first batch norm of each block in the first three stages is half instance norm (IBN-a).
+        last_stride: Stride of the last stage.
+        stem_relu: ReLU after the first batch norm.
+    """
+    full = getattr(torchvision.models, name)(weights=None)
+    channels: int = full.fc.in_features
+    if ibn:
+        for block in (block for stage in IBN_STAGES for block in full.get_submodule(stage).children()):
+            norm = block.get_submodule("bn1")
+            assert isinstance(norm, nn.BatchNorm2d)  # noqa: S101 - so torchvision builds its blocks
+            block.bn1 = InstanceBatchNorm(norm.num_features)
+    if last_stride == 1:
+        for module in full.layer4[0].modules():
+            if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
+                module.stride = (1, 1)
+    children = dict(full.named_children())
+    if not stem_relu:
+        children["relu"] = nn.Identity()
+    order = ("conv1", "bn1", "relu", "maxpool", *STAGES)
+    return StagedChain(
+        {name: children[name] for name in order},
+        order=order,
+        ends=STAGES,
+        channels=channels,
+        head_prefixes=("fc.", "classifier."),
+    )
+
+
+def check_ibn_size(name: str, height: int, width: int) -> None:
+    """Check that every instance norm of an IBN-a form sees more than one pixel: of one alone nothing is left.
+
+    Raises:
+        UsageError: The images, of `height` and `width` in pixels, are too small.
+    """
+    if max(height, width) <= LAST_INSTANCE_NORM:
+        raise UsageError(
+            f"{name} can't take images of {height}×{width}: its third stage has one pixel left to normalise over.",
+            f"Choose model.height or model.width above {LAST_INSTANCE_NORM}: 256×128 is usual.",
+        )
+
+
 def make_mobile(name: str) -> StagedChain:
-    """One of these networks in four stages, with torchvision's parameter names."""
+    """A MobileNet or EfficientNet, a chain of blocks called `features`, in four stages with torchvision's names."""
     features: nn.Sequential = getattr(torchvision.models, name)(weights=None).features
     last = features[-1]
     assert isinstance(last, nn.Sequential)  # noqa: S101 - convolution, norm, activation: so for all four
@@ -26,7 +98,7 @@ def make_mobile(name: str) -> StagedChain:
     return StagedChain(
         {"features": features},
         order=tuple(f"features.{number}" for number in range(len(features))),
-        ends=tuple(f"features.{number}" for number in STAGE_ENDS[name]),
+        ends=tuple(f"features.{number}" for number in MOBILE_STAGE_ENDS[name]),
         channels=convolution.out_channels,
         head_prefixes=("classifier.",),
     )

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROOM = 5
 """By how many rows or columns a map may miss the image's over its reduction: convolutions without padding take some."""
 
 
 @dataclass(frozen=True)
-class Layout:
+class MapLayout:
     """Where in an output a map (B, C, h, w) lies.
 
     Attributes:
@@ -44,57 +40,41 @@ class Layout:
         return output.clone().index_copy_(1, positions, styled.flatten(2).transpose(1, 2))
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What is known of a network whose outputs are looked at.
+def find_layout(
+    output: object, *, net: object, image: tuple[int, int], channels: int, reduction: int
+) -> MapLayout | None:
+    """How an output of a timm model holds a map of so many channels, `reduction` times smaller than the image.
 
-    Attributes:
+    Args:
+        output: What one of the model's modules gave.
+        net: The model, which may tell of its prefix tokens, its patches, and whether channels are last.
         image: Height and width of the images in pixels.
-        prefix_tokens: Tokens that it may have before the patches'.
-        patches: Rows and columns of its patches; None where it doesn't say.
-        channels_last: It says that its maps are (B, h, w, C).
-    """
-
-    image: tuple[int, int]
-    prefix_tokens: int = 0
-    patches: tuple[int, int] | None = None
-    channels_last: bool = False
-
-
-def layout_of(output: object, *, channels: int, reduction: int, around: Surroundings) -> Layout | None:
-    """How an output holds a map of so many channels, `reduction` times smaller than the image.
+        channels: Of the map.
+        reduction: Of the map.
 
     Returns:
         None when it holds none: it is no tensor, has other channels, another size, or tokens that are no patches and
-        that the network doesn't tell of.
+        that the model doesn't tell of.
     """
     if not isinstance(output, Tensor):
         return None
-    if output.ndim == 3 and output.shape[2] == channels:
-        return _layout_of_tokens(output.shape[1], reduction, around)
-    if output.ndim != 4:
+    if output.ndim == 4:
+        says_last = getattr(net, "output_fmt", "NCHW") == "NHWC"
+        maps = [MapLayout(channels_last=last) for last in (says_last, not says_last)]
+        return next((layout for layout in maps if _fits(layout.map_in(output), channels, reduction, image)), None)
+    if output.ndim != 3 or output.shape[2] != channels:
         return None
-    maps = [Layout(channels_last=last) for last in (around.channels_last, not around.channels_last)]
-    return next((layout for layout in maps if _fits(layout.map_in(output), channels, reduction, around.image)), None)
+    height, width = image
+    # What is left over at the edges of an image is left away, or padded.
+    grids = [(height // reduction, width // reduction), (-(-height // reduction), -(-width // reduction))]
+    told = getattr(getattr(net, "patch_embed", None), "grid_size", None)
+    for rows, columns in [tuple(told), *grids] if told is not None else grids:
+        prefix = output.shape[1] - rows * columns
+        if prefix in (0, int(getattr(net, "num_prefix_tokens", 0))):
+            return MapLayout(grid=(rows, columns), prefix=prefix)
+    return None
 
 
 def _fits(found: Tensor, channels: int, reduction: int, image: tuple[int, int]) -> bool:
     sides = zip(found.shape[2:], image, strict=True)
     return found.shape[1] == channels and all(abs(side - pixels / reduction) <= ROOM for side, pixels in sides)
-
-
-def _layout_of_tokens(count: int, reduction: int, around: Surroundings) -> Layout | None:
-    for rows, columns in _grids(reduction, around):
-        prefix = count - rows * columns
-        if prefix in (0, around.prefix_tokens):
-            return Layout(grid=(rows, columns), prefix=prefix)
-    return None
-
-
-def _grids(reduction: int, around: Surroundings) -> Iterator[tuple[int, int]]:
-    """Into which grids patches may have been cut: what is left over at the edges is left away, or padded."""
-    if around.patches is not None:
-        yield around.patches
-    height, width = around.image
-    yield height // reduction, width // reduction
-    yield -(-height // reduction), -(-width // reduction)
