@@ -60,41 +60,35 @@ def load_engine(path: Path, request: EngineRequest, reporter: Reporter) -> Model
         ModelError: There is no such model, it is damaged, or the precision that is asked for does not agree.
     """
     files = find_model(path)
-    checked = _usable_export(files, request, reporter)
-    if checked is None:
+    export, graph = _usable_export(files, request, reporter)
+    if export is None:
         files = ModelFiles(files.folder)
-    export = checked.record if checked else None
     name = _chosen(files, export, request)
-    if name == "torch" or checked is None:
+    if name == "torch" or export is None:
         model = _load_torch(files, export, request)
     else:
-        model = Model(_export_engine(checked, name, request), checked.record.model, files)
+        model = Model(_export_engine(export, graph, name, request), export.model, files)
     reporter.note(f"Embedding with {model.engine.name}.")
     return model
 
 
-@dataclass(frozen=True)
-class _Checked:
-    """An export whose checksum is right; the graph is empty where torch was asked for."""
+def _usable_export(files: ModelFiles, request: EngineRequest, reporter: Reporter) -> tuple[ExportRecord | None, bytes]:
+    """The export and its graph, whose checksum is right; the graph is empty where torch was asked for.
 
-    record: ExportRecord
-    graph: bytes
-
-
-def _usable_export(files: ModelFiles, request: EngineRequest, reporter: Reporter) -> _Checked | None:
-    """The export; None where there is none, or it is stale or damaged and torch can take its place."""
+    None where there is no export, or it is stale or damaged and torch can take its place.
+    """
     if files.export is None:
-        return None
+        return None, b""
     try:
-        record = read_export(files.export)
-        if files.folder is not None and read_record(files.folder).fingerprint != record.model.fingerprint:
+        export = read_export(files.export)
+        if files.folder is not None and read_record(files.folder).fingerprint != export.model.fingerprint:
             raise ModelError(f"{files.export} was exported from other weights than those beside it.", AGAIN)
-        return _Checked(record, b"" if request.engine == "torch" else read_graph(files.export, record))
+        return export, b"" if request.engine == "torch" else read_graph(files.export, export)
     except ModelError as error:
         if files.folder is None or request.engine not in ("auto", "torch"):
             raise
         reporter.warn(f"{error.what} It is not used. {error.fix}")
-        return None
+        return None, b""
 
 
 def _chosen(files: ModelFiles, export: ExportRecord | None, request: EngineRequest) -> Literal["torch"] | ExportEngine:
@@ -155,17 +149,17 @@ def _load_torch(files: ModelFiles, export: ExportRecord | None, request: EngineR
     return Model(make_torch_engine(embedder, record.fingerprint, device=device, bfloat16=bfloat16), record, files)
 
 
-def _export_engine(checked: _Checked, name: ExportEngine, request: EngineRequest) -> Engine:
-    bfloat16 = _wants_bfloat16(name, checked.record, request)
-    how = f"{name} {'bfloat16' if bfloat16 else checked.record.precision}"
-    if checked.record.differs(how):
-        raise _other_model(how, checked.record, "Use another --engine, or export it again with `sil export`.")
+def _export_engine(export: ExportRecord, graph: bytes, name: ExportEngine, request: EngineRequest) -> Engine:
+    bfloat16 = _wants_bfloat16(name, export, request)
+    how = f"{name} {'bfloat16' if bfloat16 else export.precision}"
+    if export.differs(how):
+        raise _other_model(how, export, "Use another --engine, or export it again with `sil export`.")
     from sil_cli.models.engines.exported_engine import OnnxRuntimeEngine, OpenVinoEngine
 
     if name == "onnxruntime":
         few = request.images is not None and request.images <= ONE_BY_ONE
-        return OnnxRuntimeEngine(checked.record, checked.graph, few=few)
-    return OpenVinoEngine(checked.record, checked.graph, bfloat16=bfloat16)
+        return OnnxRuntimeEngine(export, graph, few=few)
+    return OpenVinoEngine(export, graph, bfloat16=bfloat16)
 
 
 def _wants_bfloat16(name: str, export: ExportRecord | None, request: EngineRequest) -> bool:

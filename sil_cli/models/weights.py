@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
 
 IMAGENET = "imagenet"
 NONE = "none"
-WRAPPERS = ("module.", "model.")
+WRAPPERS = re.compile(r"(?:(?:module|model)\.)*")
 """What DataParallel and training loops put before every name."""
 
-BACKBONE_PREFIXES = ("backbone.", "base.", "net.")
+BACKBONE = re.compile(r"(?:(?:backbone|base|net|module|model)\.)*")
 """What re-identification code calls the backbone within its model: this program, the paper's authors, timm here."""
 
-NECK_PREFIXES = ("neck.", "feat_bn0.", "bottleneck.")
+NECK = re.compile(r"(?:(?:neck|feat_bn0|bottleneck)\.)+")
 """What it calls the batch norm before the embedding: this program, the paper's authors, "Bag of Tricks"."""
 
 
@@ -128,10 +129,9 @@ def _of_timm(name: str) -> dict[str, Tensor]:
 
 
 def _load_strictly(embedder: Embedder, state: dict[str, Tensor], source: str) -> None:
-    own = _sorted_out(embedder, state, source)
+    own = _own_names(embedder, state, source)
     wanted = embedder.state_dict()
-    parts = {key.partition(".")[0] for key in own}
-    if parts == {"backbone"}:
+    if all(key.startswith("backbone.") for key in own):
         wanted = {key: value for key, value in wanted.items() if key.startswith("backbone.")}
     _check_numbers(own, wanted, source)
     # Older files lack these counters, which no computation here reads.
@@ -171,24 +171,37 @@ def _check_numbers(own: dict[str, Tensor], wanted: dict[str, Tensor], source: st
             )
 
 
-def _sorted_out(embedder: Embedder, state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+def _own_names(embedder: Embedder, state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
     """A file's parameters under this program's names: `backbone.…`, `neck.…` and what else the model has.
 
     Raises:
-        ModelError: The file holds two parameters for one of them.
+        ModelError: Two names become one, as in a file of a network and of its moving average.
     """
-    plain = _stripped(state, WRAPPERS, source)
-    whole = any(name.startswith(NECK_PREFIXES) for name in plain)
-    necks = {name: value for name, value in plain.items() if name.startswith(NECK_PREFIXES)}
-    neck = {f"neck.{name}": value for name, value in _stripped(necks, NECK_PREFIXES, source).items()}
-    others = {name: plain[name] for name in plain if name.startswith(("pool.", "projection."))}
-    rest = {name: value for name, value in plain.items() if not name.startswith(NECK_PREFIXES) and name not in others}
-    if whole:  # beside its backbone such a file has classifiers, which are nobody's here
-        rest = {name: value for name, value in rest.items() if not name.startswith(("classifier", "fc."))}
-    inner = _stripped(rest, (*BACKBONE_PREFIXES, *WRAPPERS), source)
-    timm_prefix = "net." if embedder.architecture.backbone.startswith(TIMM) else ""
-    backbone = {f"backbone.{timm_prefix}{key}": value for key, value in embedder.backbone.adapted(inner).items()}
-    return backbone | neck | others
+    found: dict[tuple[str, str], str] = {}
+    for name in state:
+        place = _place(name)
+        if place in found:
+            raise ModelError(
+                f"{source} holds {place[1]} twice, as {found[place]} and as {name}.",
+                "Give a file that holds one network.",
+            )
+        found[place] = name
+    own = {f"{part}{short}": state[name] for (part, short), name in found.items() if part != "backbone."}
+    backbone = {short: state[name] for (part, short), name in found.items() if part == "backbone."}
+    if any(part == "neck." for part, _ in found):  # beside its backbone such a file has classifiers, nobody's here
+        backbone = {short: value for short, value in backbone.items() if not short.startswith(("classifier", "fc."))}
+    prefix = "backbone.net." if embedder.architecture.backbone.startswith(TIMM) else "backbone."
+    return own | {f"{prefix}{short}": value for short, value in embedder.backbone.adapted(backbone).items()}
+
+
+def _place(name: str) -> tuple[str, str]:
+    """To which part of an embedder a file's parameter belongs, and what it is called there."""
+    plain = WRAPPERS.sub("", name, count=1)
+    if NECK.match(plain):
+        return "neck.", NECK.sub("", plain, count=1)
+    if plain.startswith(("pool.", "projection.")):
+        return "", plain
+    return "backbone.", BACKBONE.sub("", plain, count=1)
 
 
 def _unwrapped(content: Any) -> Any:
@@ -196,28 +209,3 @@ def _unwrapped(content: Any) -> Any:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             return content[key]
     return content
-
-
-def _stripped(state: dict[str, Tensor], prefixes: tuple[str, ...], source: str) -> dict[str, Tensor]:
-    """The same parameters, their names without any of these prefixes.
-
-    Raises:
-        ModelError: Two names become one, as in a file of a network and of its moving average.
-    """
-    found: dict[str, tuple[str, Tensor]] = {}
-    for name, value in state.items():
-        short = _without(name, prefixes)
-        if short in found:
-            raise ModelError(
-                f"{source} holds {short} twice, as {found[short][0]} and as {name}.",
-                "Give a file that holds one network.",
-            )
-        found[short] = (name, value)
-    return {short: value for short, (_, value) in found.items()}
-
-
-def _without(name: str, prefixes: tuple[str, ...]) -> str:
-    """A name without any of these prefixes, of which it may have several one after another."""
-    while name.startswith(prefixes):
-        name = next(name.removeprefix(prefix) for prefix in prefixes if name.startswith(prefix))
-    return name

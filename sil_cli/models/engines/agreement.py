@@ -5,9 +5,9 @@ The crops are some that the user names, images that are being indexed, or genera
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from bisect import bisect_left
-from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -17,12 +17,11 @@ import numpy as np
 
 from sil_cli.data.images import ImageError, load_image, quiet_decoders, resize_to
 from sil_cli.data.manifest import is_dataset, load_dataset
-from sil_cli.data.parallel import map_in_order
 from sil_cli.data.walking import find_image_files
 from sil_cli.errors import DataError, ModelError, UsageError
 from sil_cli.models.engines.engine import SAME_MODEL, Engine, is_installed
 from sil_cli.models.engines.export_record import FAILED, OPENVINO_BFLOAT16, Agreement, ExportRecord, Float32Prefix
-from sil_cli.runtime import SilentReporter, cpu_count
+from sil_cli.runtime import SilentReporter
 from sil_cli.synthetic.generate import generate_domains
 from sil_cli.synthetic.options import SyntheticOptions
 
@@ -191,28 +190,20 @@ def crops_of(files: Sequence[ImageFile], height: int, width: int, reporter: Repo
         DataError: None of them can be read.
     """
     order = np.random.default_rng(0).permutation(len(files))[: 2 * CALIBRATED]
-    chosen = [files[index] for index in order]
     good: list[np.ndarray] = []
-
-    def decode(file: ImageFile) -> np.ndarray | None:
-        try:
-            return resize_to(load_image(file[0], box=file[1]), height, width)
-        except ImageError:
-            return None
-
     with (
-        reporter.task("Decoding crops to compare on", min(CALIBRATED, len(chosen)), "images") as task,
+        reporter.task("Decoding crops to compare on", min(CALIBRATED, len(order)), "images") as task,
         quiet_decoders(),
-        closing(map_in_order(decode, chosen, workers=cpu_count())) as chunks,
     ):
-        for chunk in chunks:
-            good += [pixels for pixels in chunk if pixels is not None]
-            task.advance(len(chunk))
-            if len(good) >= CALIBRATED:
+        for path, box in (files[index] for index in order):
+            with contextlib.suppress(ImageError):
+                good.append(resize_to(load_image(path, box=box), height, width))
+                task.advance()
+            if len(good) == CALIBRATED:
                 break
     if not good:
         raise DataError(f"No image of {called} can be read.", "Name crops that `sil index-gallery` would take.")
-    return Crops(calibration=np.stack(good[:CALIBRATED]), described=f"{called}, a sample")
+    return Crops(calibration=np.stack(good), described=f"{called}, a sample")
 
 
 def drawn_crops(height: int, width: int, reporter: Reporter) -> Crops:

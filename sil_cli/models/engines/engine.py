@@ -26,23 +26,15 @@ _MULTIPLYING = ("fma", "f16c", "avx", "amx", "asimd", "fphp", "sve", "bf16", "i8
 
 
 class Engine(Protocol):
-    """A model that is ready to embed.
-
-    Attributes:
-        name: The library and its precision, for people: "onnxruntime float32".
-        fingerprint: Of what it computes; engines with equal fingerprints give embeddings that may be compared.
-        dimension: Length of an embedding.
-        height: Input height in pixels.
-        width: Input width in pixels.
-    """
+    """A model that is ready to embed."""
 
     @property
     def name(self) -> str:
-        """The library and its precision."""
+        """The library and its precision, for people: "onnxruntime float32"."""
 
     @property
     def fingerprint(self) -> str:
-        """Of what it computes."""
+        """Of what it computes; engines with equal fingerprints give embeddings that may be compared."""
 
     @property
     def dimension(self) -> int:
