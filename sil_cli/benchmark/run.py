@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from sil_cli.benchmark.results import BenchmarkResult, Difference, MethodScores, RunScores
+from sil_cli.benchmark.score_table import Score, ScoreRow, ScoreTable
 from sil_cli.data.manifest import load_dataset
 from sil_cli.data.published_results import published_results
 from sil_cli.defaults import is_finished, split_folders
@@ -20,7 +21,6 @@ from sil_cli.evaluation.evaluate_targets import Spread, TargetScores, score_targ
 from sil_cli.files import write_json, write_text
 from sil_cli.models.record import read_record
 from sil_cli.preparation.prepare_protocol import plan_of, prepare_protocol
-from sil_cli.report.score_table import Score, ScoreRow, ScoreTable
 from sil_cli.runs.checkpoint import checkpoints
 from sil_cli.runs.run_folder import FACTS_FILE, read_facts
 from sil_cli.settings import load_settings, merge

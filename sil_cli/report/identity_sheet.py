@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -106,9 +107,7 @@ def seen_by_most(places: Sequence[tuple[str, str | None]], count: int, seed: int
     Returns:
         Their names, sorted.
     """
-    seen: dict[str, int] = {}
-    for identity, _ in places:
-        seen[identity] = seen.get(identity, 0) + 1
+    seen = Counter(identity for identity, _ in places)
     names = sorted(seen)
     shuffled = [names[place] for place in np.random.default_rng(seed).permutation(len(names))]
     return sorted(sorted(shuffled, key=lambda identity: -seen[identity])[:count])

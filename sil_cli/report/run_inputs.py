@@ -131,24 +131,20 @@ def read_runs(folders: Sequence[Path], target: str | None, data_folder: Path) ->
     ]
 
 
-def evaluations(run: Path) -> list[str]:
-    """The names of the targets that a run was evaluated on."""
-    folder = run / EVALUATION_FOLDER
-    if not folder.is_dir():
-        return []
-    return sorted(child.name for child in folder.iterdir() if (child / RESULTS_FILE).is_file())
+def evaluations(run: Path, *, deep: bool = False) -> list[str]:
+    """The names of the targets that a run was evaluated on.
 
-
-def _all_evaluations(run: Path) -> list[str]:
-    """Those names, and those of the folders within: of a target's splits and of other ways of testing."""
+    Args:
+        run: Its folder.
+        deep: Also of the folders within: of a target's splits and of other ways of testing (`viaduct/flip`).
+    """
     folder = run / EVALUATION_FOLDER
-    found = sorted(path.parent.relative_to(folder) for path in folder.glob(f"**/{RESULTS_FILE}"))
+    found = sorted(path.parent.relative_to(folder) for path in folder.glob(f"{'**' if deep else '*'}/{RESULTS_FILE}"))
     return [path.as_posix() for path in found if path != Path()]
 
 
 def _common_target(folders: Sequence[Path], target: str | None) -> str:
-    list_names = evaluations if target is None else _all_evaluations
-    targets = {folder: list_names(folder) for folder in folders}
+    targets = {folder: evaluations(folder, deep=target is not None) for folder in folders}
     for folder, names in targets.items():
         if not folder.is_dir():
             raise ModelError(f"There is no run folder {folder}.", "Name a run that `sil train` made.")

@@ -9,7 +9,7 @@ import numpy as np
 
 from sil_cli.data.duplicates import find_duplicates
 from sil_cli.data.manifest import Dataset, load_dataset, prepared_datasets
-from sil_cli.data.measuring import measure
+from sil_cli.data.measuring import CameraLook, measure
 from sil_cli.errors import DataError, UsageError
 from sil_cli.files import replacing
 from sil_cli.output_checks import refuse_overwriting
@@ -131,7 +131,7 @@ def _draw_styles(shown: Sequence[Shown], gap: StyleGap) -> bytes:
     """The styles of one data set's cameras, or of several data sets, beside each other."""
     alone = shown[0] if len(shown) == 1 else None
     columns = _camera_columns(alone) if alone else [_dataset_column(each) for each in shown]
-    columns = sorted(columns, key=lambda each: -each.images)[:MOST_CAMERAS]
+    columns = sorted(columns, key=lambda each: -each.look.images)[:MOST_CAMERAS]
     columns.sort(key=lambda each: gap.names.index(each.name))
     places = [gap.names.index(column.name) for column in columns]
     what = "camera" if alone else "data set"
@@ -145,31 +145,23 @@ def _draw_styles(shown: Sequence[Shown], gap: StyleGap) -> bytes:
 
 
 def _camera_columns(shown: Shown) -> list[StyleColumn]:
+    measures = shown.measures
     columns = []
-    for camera, look in ((camera, shown.measures.cameras.get(camera)) for camera in shown.cameras):
-        if look is not None:
+    for camera in shown.cameras:
+        if camera in measures.cameras:
             rows = shown.rows_of(camera)
-            columns.append(
-                StyleColumn(
-                    name=camera_name(camera),
-                    images=look.images,
-                    mean_image=look.mean_image,
-                    histogram=look.histogram,
-                    colours=shown.measures.styles[rows, :3],
-                    brightness=shown.measures.brightness[rows],
-                )
-            )
+            colours, brightness = measures.styles[rows, :3], measures.brightness[rows]
+            columns.append(StyleColumn(camera_name(camera), measures.cameras[camera], colours, brightness))
     return columns
 
 
 def _dataset_column(shown: Shown) -> StyleColumn:
-    looks = list(shown.measures.cameras.values())
-    weights = np.array([look.images for look in looks], dtype=np.float64) / len(shown.measures.records)
-    return StyleColumn(
-        name=shown.dataset.name,
-        images=len(shown.measures.records),
-        mean_image=np.tensordot(weights, np.stack([look.mean_image for look in looks]), axes=1),
-        histogram=np.tensordot(weights, np.stack([look.histogram for look in looks]), axes=1),
-        colours=shown.measures.styles[:, :3],
-        brightness=shown.measures.brightness,
+    measures = shown.measures
+    looks = list(measures.cameras.values())
+    weights = np.array([look.images for look in looks], dtype=np.float64) / len(measures.records)
+    mean_image, histogram = (
+        np.tensordot(weights, np.stack(parts), axes=1)
+        for parts in ([look.mean_image for look in looks], [look.histogram for look in looks])
     )
+    look = CameraLook(len(measures.records), mean_image, histogram)
+    return StyleColumn(shown.dataset.name, look, measures.styles[:, :3], measures.brightness)

@@ -128,12 +128,14 @@ def test_without_numbers_there_is_nothing_to_draw():
 DRAW = """
 import hashlib, io, sys
 import numpy as np
+from sil_cli.data.measuring import CameraLook
 from sil_cli.report.charts.evaluation import cmc_chart
 from sil_cli.report.charts.figures import as_svg
 from sil_cli.report.charts.styles import StyleColumn, style_chart_png
 from sil_cli.report.charts.training import curves_png
 
-column = StyleColumn("c1", 3, np.full((64, 32, 3), 99.0), np.full((3, 32), 1 / 32), np.eye(3) * 90, np.arange(3.0))
+look = CameraLook(3, np.full((64, 32, 3), 99.0), np.full((3, 32), 1 / 32))
+column = StyleColumn("c1", look, np.eye(3) * 90, np.arange(3.0))
 drawn = [
     curves_png([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]),
     as_svg(cmc_chart([("$one_", [0.2, 0.4]), ("two", [0.3, 0.9])])),

@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sil_cli.data.measuring import CameraLook
 from sil_cli.report.charts.styles import StyleColumn, style_chart_png
 
 
 def column(name: str, colour: tuple[int, int, int], count: int = 7) -> StyleColumn:
     return StyleColumn(
         name=name,
-        images=count,
-        mean_image=np.full((64, 32, 3), colour, dtype=np.float64),
-        histogram=np.full((3, 32), 1 / 32),
+        look=CameraLook(count, np.full((64, 32, 3), colour, dtype=np.float64), np.full((3, 32), 1 / 32)),
         colours=np.tile(np.array(colour, dtype=np.float64), (count, 1)),
         brightness=np.linspace(90, 110, count),
     )

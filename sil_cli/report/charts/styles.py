@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from sil_cli.data.measuring import CameraLook
+
 _CHANNELS = ("#dc2626", "#16a34a", "#2563eb")
 _SWATCHES = 5
 _DOTS_PER_INCH = 110
@@ -25,17 +27,13 @@ class StyleColumn:
 
     Attributes:
         name: Above its column.
-        images: How many images.
-        mean_image: (h, w, 3), 0..255.
-        histogram: (3, b) shares of red, green and blue over 0..256.
+        look: What its images have in common.
         colours: (n, 3) mean colours of its images.
         brightness: (n,) mean luma of its images.
     """
 
     name: str
-    images: int
-    mean_image: NDArray[np.float64]
-    histogram: NDArray[np.float64]
+    look: CameraLook
     colours: NDArray[np.floating]
     brightness: NDArray[np.floating]
 
@@ -65,17 +63,17 @@ def style_chart_png(columns: Sequence[StyleColumn], distances: NDArray[np.float6
 def _draw_columns(figure: Any, columns: Sequence[StyleColumn]) -> None:
     """Mean images, swatches, histograms and brightness, a column each."""
     axes = figure.subplots(4, len(columns), squeeze=False, height_ratios=[2.4, 0.42, 1.1, 1.1])
-    tallest = max(float(column.histogram.max()) for column in columns) or 1.0
+    tallest = max(float(column.look.histogram.max()) for column in columns) or 1.0
     for place, column in enumerate(columns):
         mean_image, swatches, histogram, light = axes[:, place]
-        mean_image.imshow(column.mean_image.round().astype(np.uint8), interpolation="bilinear", aspect="equal")
-        mean_image.set_title(f"{plain(column.name, 20)}\n{column.images:,} images", fontsize=9, color=INK)
+        mean_image.imshow(column.look.mean_image.round().astype(np.uint8), interpolation="bilinear", aspect="equal")
+        mean_image.set_title(f"{plain(column.name, 20)}\n{column.look.images:,} images", fontsize=9, color=INK)
         swatches.imshow(_swatches(column.colours)[None].astype(np.uint8), aspect="auto")
         for axis in (mean_image, swatches):
             axis.set_axis_off()
-        edges = np.linspace(0, 256, column.histogram.shape[1] + 1)
+        edges = np.linspace(0, 256, column.look.histogram.shape[1] + 1)
         for channel, colour in enumerate(_CHANNELS):
-            histogram.stairs(column.histogram[channel], edges, color=colour, linewidth=1.1)
+            histogram.stairs(column.look.histogram[channel], edges, color=colour, linewidth=1.1)
         histogram.set(xlim=(0, 256), ylim=(0, tallest * 1.05), xticks=[0, 128, 255], yticks=[])
         counts, edges = np.histogram(column.brightness, bins=24, range=(0, 256))
         light.stairs(counts / max(counts.sum(), 1), edges, fill=True, color="#9ca3af")

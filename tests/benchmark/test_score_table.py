@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from sil_cli.report.score_table import Score, ScoreRow, ScoreTable
+from sil_cli.benchmark.score_table import Score, ScoreRow, ScoreTable
 
 TABLE = ScoreTable(
     "A_test & more",
