@@ -96,7 +96,7 @@ def _agrees(layer: nn.Conv2d | nn.Linear, shape: tuple[int, ...], *, gradients: 
 
 
 def _results(layer: nn.Module, values: Tensor, *, bfloat16: bool, gradients: bool) -> list[Tensor]:
-    """What the layer makes of the values, and where wished the gradients of half its squared norm."""
+    """What the layer makes of the values, and where asked for the gradients of half its squared norm."""
     values = values.detach().requires_grad_(gradients)
     with torch.set_grad_enabled(gradients), torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
         found = layer(values).float()

@@ -43,7 +43,7 @@ def import_model(settings: Settings, folder: Path) -> ImportResult:
         ModelError: The file can't be read or does not fit; says which parameters.
     """
     if settings.model.weights in (IMAGENET, NONE):
-        raise UsageError("No weights file is named.", "Say `sil import-model FILE --out DIR`.")
+        raise UsageError("No weights file was given.", "Run `sil import-model FILE --out DIR`.")
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty.", "Choose another folder with --out DIR.")
     embedder = Embedder(architecture(settings.model))

@@ -188,7 +188,7 @@ def _own_names(embedder: Embedder, state: dict[str, Tensor], source: str) -> dic
         found[place] = name
     own = {f"{part}{short}": state[name] for (part, short), name in found.items() if part != "backbone."}
     backbone = {short: state[name] for (part, short), name in found.items() if part == "backbone."}
-    if any(part == "neck." for part, _ in found):  # beside its backbone such a file has classifiers, nobody's here
+    if any(part == "neck." for part, _ in found):  # beside its backbone such a file has classifiers, which are not used
         backbone = {short: value for short, value in backbone.items() if not short.startswith(("classifier", "fc."))}
     prefix = "backbone.net." if embedder.architecture.backbone.startswith(TIMM) else "backbone."
     return own | {f"{prefix}{short}": value for short, value in embedder.backbone.adapted(backbone).items()}

@@ -164,7 +164,7 @@ def make_export(
 def export_if_possible(model: Path, files: Sequence[ImageFile], reporter: Reporter) -> None:
     """Give a run the export that it lacks, so that everything after starts at once; without the packages, nothing.
 
-    An export that fails is told, and never stops what it was meant to speed up.
+    A failed export is reported, and never stops what it was meant to speed up.
 
     Args:
         model: What was named as the model; only a run folder can be given an export.
@@ -198,7 +198,7 @@ def _has_export(model: Path) -> bool:
     try:
         return path is not None and read_export(path).model == read_record(model)
     except SilError:
-        return False  # damaged or of another version: made anew
+        return False  # damaged or of another version: it is made again
 
 
 def require_tools() -> None:
