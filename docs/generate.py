@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from sil_cli import doctor, results
 from sil_cli.benchmark import results as benchmark_results
 from sil_cli.cli.app import make_app
-from sil_cli.cli.options import SHARED
+from sil_cli.cli.command import SHARED
 from sil_cli.evaluation import evaluate_targets, evaluation_results
 from sil_cli.gallery import copy_results
 from sil_cli.gallery import results as gallery_results

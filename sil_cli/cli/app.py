@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from sil_cli import __version__
+from sil_cli.cli.command import PlainCommand, make_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +46,9 @@ COMMANDS = (
     "doctor",
 )
 """Each is a module of this package, named with underscores; in the order of `sil --help`."""
+
+TOGETHER = ("train", "index-gallery")
+"""Several processes can run these together, which torchrun starts."""
 
 GALLERY = "gallery"
 """The group of commands that look after a gallery."""
@@ -142,5 +146,6 @@ def make_app(asked: str | None = None) -> typer.Typer:
         if name == GALLERY:
             app.add_typer(module.make_group(), name=name)
         else:
-            app.command(name, epilog=module.EXAMPLES)(module.command)
+            command = make_command(module, several=name in TOGETHER)
+            app.command(name, cls=PlainCommand, epilog=module.EXAMPLES)(command)
     return app

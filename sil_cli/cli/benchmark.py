@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-from rich.table import Table
-
-from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
-from sil_cli.cli.session import Session, session
+from sil_cli.cli.command import Option
+from sil_cli.cli.tables import print_table
 from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
     from sil_cli.benchmark.results import BenchmarkResult
+    from sil_cli.cli.session import Session
     from sil_cli.evaluation.evaluate_targets import Spread
 
 EXAMPLES = """
@@ -27,77 +24,50 @@ sil benchmark p3 ~/reid
 
 sil benchmark p1 ~/reid --seeds 3 --out tables
 """
+OPTIONS = (
+    Option(
+        "protocol",
+        "data.protocol",
+        "PROTOCOL",
+        "p1, p2, p3, sil-4, generated, one case such as p3-market1501, or a .toml file.",
+        required=True,
+    ),
+    Option("root", "data.root", "[ROOT]", "The folder that holds the raw data sets."),
+    Option(
+        "--method",
+        "benchmark.methods",
+        "NAME",
+        "What to compare, the baseline first; may be repeated. Default: the recipe.",
+    ),
+    Option("--seeds", metavar="N", help="Train with the seeds 1 to N; default: 1.", kind=int),
+    Option("--out", "benchmark.out", "DIR"),
+)
 
 
-def command(
-    protocol: Annotated[
-        str,
-        typer.Argument(
-            metavar="PROTOCOL", help="p1, p2, p3, sil-4, generated, one case such as p3-market1501, or a .toml file."
-        ),
-    ],
-    root: Annotated[
-        Path | None, typer.Argument(metavar="[ROOT]", help="The folder that holds the raw data sets.")
-    ] = None,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--method",
-            metavar="NAME",
-            help="What to compare, the baseline first; may be repeated. Default: the recipe.",
-        ),
-    ] = None,
-    seeds: Annotated[
-        int | None, typer.Option("--seeds", metavar="N", min=1, help="Train with the seeds 1 to N; default: 1.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where runs and tables go; default: benchmarks.")
-    ] = None,
-    config: ConfigOption = None,
-    device: DeviceOption = None,
-    assignments: SetOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+def run(current: Session) -> BenchmarkResult:
     """Run a whole protocol: every case prepared, trained and tested, in one table beside the published numbers."""
-    with session(common(config, device, assignments, as_json, debug)) as current:
-        flags = current.flags(
-            {
-                "data": {"protocol": protocol, "root": root},
-                "benchmark": {
-                    "methods": tuple(method) if method else None,
-                    "seeds": tuple(range(1, seeds + 1)) if seeds else None,
-                    "out": out,
-                },
-            }
-        )
-        current.settings(flags)  # wrong settings are told at once, before torch is loaded
-        from sil_cli.benchmark.run import benchmark
+    seeds = current.given["seeds"]
+    more = {} if seeds is None else {"benchmark": {"seeds": tuple(range(1, seeds + 1))}}
+    current.settings(more)  # wrong settings are told at once, before torch is loaded
+    from sil_cli.benchmark.run import benchmark
 
-        result = benchmark(flags, config, current.reporter)
-        _show(current, result)
-        current.finish(result)
-
-
-def _show(current: Session, result: BenchmarkResult) -> None:
-    table = Table(title=f"{escape(result.protocol)}: mAP over Rank-1", title_justify="left", show_lines=True)
-    table.add_column("method")
-    for column in (*result.targets, "mean"):
-        table.add_column(escape(column), justify="right", no_wrap=True)
-    for method in result.methods:
-        cells = [_pair(method.mAP[target], method.rank1[target]) for target in result.targets if target in method.mAP]
-        table.add_row(escape(method.method), *cells, _pair(method.mean_mAP, method.mean_rank1))
-    current.out.print(table)
+    result = benchmark(current.flags(more), current.common.config, current.reporter)
+    columns = {"method": [escape(method.method) for method in result.methods]}
+    for target in result.targets:
+        columns[escape(target)] = [
+            _pair(method.mAP[target], method.rank1[target]) if target in method.mAP else "" for method in result.methods
+        ]
+    columns["mean"] = [_pair(method.mean_mAP, method.mean_rank1) for method in result.methods]
+    print_table(current.out, f"{escape(result.protocol)}: mAP over Rank-1", columns, left=("method",))
     for difference in result.differences:
         metric = "mAP" if difference.metric == "mAP" else "Rank-1"
         interval = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
-        current.out.print(
+        current.say(
             f"{escape(difference.method)} − {escape(difference.baseline)}, {metric}: {100 * difference.mean:+.1f} "
-            f"(95% interval {interval}, {difference.pairs} pairs)",
-            highlight=False,
-            soft_wrap=True,
+            f"(95% interval {interval}, {difference.pairs} pairs)"
         )
-    current.next_command(f"Tables, with the published numbers: {', '.join(map(str, result.tables))}.", None)
+    current.next_command(f"Tables, with the published numbers: {', '.join(map(str, result.tables))}.")
+    return result
 
 
 def _pair(first: Spread, second: Spread) -> str:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-from rich.table import Table
-
-from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
-from sil_cli.cli.session import session
+from sil_cli.cli.command import Option
+from sil_cli.cli.tables import print_table
 from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
+    from sil_cli.cli.session import Session
     from sil_cli.evaluation.evaluation_results import CompareResult
 
 EXAMPLES = """
@@ -24,71 +22,73 @@ sil compare runs/001-ubs runs/002-dbs --target market1501 --changed 10
 
 sil compare runs/001-ubs theirs-evaluation --json
 """
+OPTIONS = (
+    Option(
+        "first",
+        metavar="RUN",
+        help="A run folder, a folder of results or a results file.",
+        kind=Path,
+        required=True,
+    ),
+    Option("second", metavar="RUN", help="Another one, evaluated on the same target.", kind=Path, required=True),
+    Option("--target", "compare.target", "NAME"),
+    Option("--changed", "compare.changed", "N", "Queries to name that gained and that lost most."),
+)
 
 
-def command(
-    first: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, a folder of results or a results file.")],
-    second: Annotated[Path, typer.Argument(metavar="RUN", help="Another one, evaluated on the same target.")],
-    target: Annotated[
-        str | None, typer.Option("--target", metavar="NAME", help="The target; default: the one that both have.")
-    ] = None,
-    changed: Annotated[
-        int | None, typer.Option("--changed", metavar="N", help="Queries to name that gained and that lost most.")
-    ] = None,
-    config: ConfigOption = None,
-    device: DeviceOption = None,
-    assignments: SetOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+def run(current: Session) -> CompareResult:
     """Compare two models on the same test, query by query."""
-    with session(common(config, device, assignments, as_json, debug)) as current:
-        settings = current.settings({"compare": {"target": target, "changed": changed}})
-        from sil_cli.evaluation.compare import compare
+    settings = current.settings()
+    from sil_cli.evaluation.compare import compare
 
-        result = compare(settings, first, second)
-        current.out.print(_scores(result))
-        current.out.print(
-            f"In percent; 95 % intervals by paired bootstrap, p by permutation. Of {result.queries:,} queries "
-            f"{result.better:,} are better, {result.worse:,} worse, {result.equal:,} equal in the second.",
-            highlight=False,
-            soft_wrap=True,
-        )
-        known = {name: both for name, both in result.different_conditions.items() if None not in both}
-        for name, (one, other) in known.items():
-            current.out.print(escape(f"They differ in {name}: {one} / {other}."), highlight=False, soft_wrap=True)
-        if len(known) < len(result.different_conditions):
-            unknown = ", ".join(name for name in result.different_conditions if name not in known)
-            current.out.print(escape(f"Known of one of them only: {unknown}."), highlight=False, soft_wrap=True)
-        if result.changed_most:
-            current.out.print(_changed(result))
-        current.finish(result)
+    result = compare(settings, current.given["first"], current.given["second"])
+    _show_scores(current, result)
+    current.say(
+        f"In percent; 95 % intervals by paired bootstrap, p by permutation. Of {result.queries:,} queries "
+        f"{result.better:,} are better, {result.worse:,} worse, {result.equal:,} equal in the second."
+    )
+    known = {name: both for name, both in result.different_conditions.items() if None not in both}
+    for name, (one, other) in known.items():
+        current.say(escape(f"They differ in {name}: {one} / {other}."))
+    if len(known) < len(result.different_conditions):
+        unknown = ", ".join(name for name in result.different_conditions if name not in known)
+        current.say(escape(f"Known of one of them only: {unknown}."))
+    if result.changed_most:
+        _show_changed(current, result)
+    return result
 
 
-def _scores(result: CompareResult) -> Table:
-    table = Table(title=escape(f"{result.second} against {result.first} on {result.target}"), title_justify="left")
-    table.add_column("")
-    for column in ("first", "second", "difference", "95 % interval", "p"):
-        table.add_column(column, justify="right")
-    for name, metric in result.metrics.items():
-        table.add_row(
-            name,
-            f"{100 * metric.first:.1f}",
-            f"{100 * metric.second:.1f}",
-            f"{100 * metric.difference:+.1f}",
-            f"{100 * metric.interval.low:+.1f} to {100 * metric.interval.high:+.1f}",
-            f"{metric.p:.4f}",
-        )
-    return table
+def _show_scores(current: Session, result: CompareResult) -> None:
+    metrics = result.metrics.values()
+    print_table(
+        current.out,
+        escape(f"{result.second} against {result.first} on {result.target}"),
+        {
+            "metric": list(result.metrics),
+            "first": [f"{100 * metric.first:.1f}" for metric in metrics],
+            "second": [f"{100 * metric.second:.1f}" for metric in metrics],
+            "difference": [f"{100 * metric.difference:+.1f}" for metric in metrics],
+            "95 % interval": [
+                f"{100 * metric.interval.low:+.1f} to {100 * metric.interval.high:+.1f}" for metric in metrics
+            ],
+            "p": [f"{metric.p:.4f}" for metric in metrics],
+        },
+        left=("metric",),
+    )
 
 
-def _changed(result: CompareResult) -> Table:
-    table = Table(title="Changed most (average precision in percent)", title_justify="left")
-    for column in ("query", "identity", "camera"):
-        table.add_column(column)
-    for column in ("first", "second"):
-        table.add_column(column, justify="right")
-    for each in result.changed_most:
-        names = (each.path or f"number {each.query}", each.identity, each.camera or "unknown")
-        table.add_row(*map(escape, names), f"{100 * each.first:.1f}", f"{100 * each.second:.1f}")
-    return table
+def _show_changed(current: Session, result: CompareResult) -> None:
+    changed = result.changed_most
+    print_table(
+        current.out,
+        "Changed most (average precision in percent)",
+        {
+            "query": [escape(each.path or f"number {each.query}") for each in changed],
+            "identity": [escape(each.identity) for each in changed],
+            "camera": [escape(each.camera or "unknown") for each in changed],
+            "first": [f"{100 * each.first:.1f}" for each in changed],
+            "second": [f"{100 * each.second:.1f}" for each in changed],
+        },
+        left=("query", "identity", "camera"),
+        optional=("camera", "identity"),
+    )

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
-from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
-from sil_cli.cli.session import session
+from sil_cli.cli.tables import print_facts
 from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
-    from sil_cli.doctor import Finding
+    from sil_cli.cli.session import Session
+    from sil_cli.doctor import Report
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -20,32 +18,23 @@ sil doctor
 
 sil doctor --json
 """
+OPTIONS = ()
 MARKS = {True: "[green]✓[/]", False: "[yellow]![/]"}
 
 
-def command(
-    config: ConfigOption = None,
-    device: DeviceOption = None,
-    assignments: SetOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+def run(current: Session) -> Report:
     """Print versions, device and threads, and what is missing."""
-    with session(common(config, device, assignments, as_json, debug)) as current:
-        settings = current.settings({})
-        from sil_cli.doctor import examine
+    settings = current.settings()
+    from sil_cli.doctor import examine
 
-        report = examine(settings)
-        table = Table(title="sil doctor", title_justify="left", show_header=False)
-        for finding in report.findings:
-            table.add_row(MARKS[finding.good], finding.what, _told(finding))
-        current.out.print(table)
-        if report.problems:
-            current.next_command(f"{report.problems} to look at; the rest is well.", None)
-        else:
-            current.next_command("All is well.", "sil prepare-data")
-        current.finish(report)
-
-
-def _told(finding: Finding) -> str:
-    return "\n".join(escape(line) for line in (finding.value, finding.fix) if line)
+    report = examine(settings)
+    facts = {}
+    for finding in report.findings:
+        lines = [escape(line) for line in (finding.value, finding.fix) if line]
+        facts[finding.what] = "\n".join([f"{MARKS[finding.good]} {lines[0]}", *(f"  {line}" for line in lines[1:])])
+    print_facts(current.out, "sil doctor", facts)
+    if report.problems:
+        current.next_command(f"{report.problems} to look at; everything else is fine.")
+    else:
+        current.next_command("Everything is fine.", "sil prepare-data")
+    return report

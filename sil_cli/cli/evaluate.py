@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-from rich.table import Table
-
-from sil_cli.cli.options import (
-    ConfigOption,
-    DebugOption,
-    DeviceOption,
-    EngineOption,
-    JsonOption,
-    SetOption,
-    common,
-)
-from sil_cli.cli.session import Session, session
+from sil_cli.cli.command import ENGINE, Option
+from sil_cli.cli.tables import print_table
 from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sil_cli.cli.session import Session
     from sil_cli.evaluation.evaluate_targets import Spread, TargetsResult
     from sil_cli.evaluation.evaluation_results import EvaluateResult
 
@@ -48,117 +38,81 @@ query_cameras and gallery_cameras, and optionally *_junk and *_paths. Write it w
 """
 SHOWN_RANK = 5
 """The last rank in the table of several targets, whose deviations take room."""
-OPTIONS = "Test-time options, always named in the result"
+AT_TEST_TIME = "Options at test time, always named in the result"
 
 
-def command(
-    model: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--model", metavar="RUN", help="A run folder; default: the newest finished one. Several are fused."
-        ),
-    ] = None,
-    target: Annotated[
-        Path | None,
-        typer.Option(
-            "--target",
-            metavar="DIR",
-            help="A prepared data set, or the folder of its splits; default: what is left out.",
-        ),
-    ] = None,
-    embeddings: Annotated[
-        Path | None,
-        typer.Option("--embeddings", metavar="FILE.npz", help="Score these embeddings instead of a model."),
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option("--metric", metavar="cosine|euclidean", help="How embeddings are compared; default: cosine."),
-    ] = None,
-    save_embeddings: Annotated[
-        Path | None,
-        typer.Option("--save-embeddings", metavar="FILE.npz", help="Write the model's embeddings and their labels."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where results go; default: into the run.")
-    ] = None,
-    engine: EngineOption = None,
-    flip: Annotated[
-        bool, typer.Option("--flip", help="Mean of each image and its mirror.", rich_help_panel=OPTIONS)
-    ] = False,
-    height: Annotated[
-        int | None,
-        typer.Option("--height", metavar="PIXELS", help="Input height; default: as trained.", rich_help_panel=OPTIONS),
-    ] = None,
-    width: Annotated[
-        int | None,
-        typer.Option("--width", metavar="PIXELS", help="Input width; default: as trained.", rich_help_panel=OPTIONS),
-    ] = None,
-    tracklets: Annotated[
-        bool,
-        typer.Option(
-            "--tracklets", help="One query for each identity and camera: its images' mean.", rich_help_panel=OPTIONS
-        ),
-    ] = False,
-    expand_queries: Annotated[
-        int | None,
-        typer.Option(
-            "--expand-queries",
-            metavar="N",
-            help="Query expansion with the N nearest gallery images.",
-            rich_help_panel=OPTIONS,
-        ),
-    ] = None,
-    augment_gallery: Annotated[
-        int | None,
-        typer.Option(
-            "--augment-gallery",
-            metavar="N",
-            help="Augment each gallery image with its N nearest others.",
-            rich_help_panel=OPTIONS,
-        ),
-    ] = None,
-    rerank: Annotated[
-        bool, typer.Option("--rerank", help="Re-rank by k-reciprocal encoding.", rich_help_panel=OPTIONS)
-    ] = False,
-    config: ConfigOption = None,
-    device: DeviceOption = None,
-    assignments: SetOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+OPTIONS = (
+    Option(
+        "--model",
+        metavar="RUN",
+        help="A run folder; default: the newest finished one. Several are fused.",
+        kind=list[Path],
+    ),
+    Option(
+        "--target",
+        "evaluate.target",
+        "DIR",
+        "A prepared data set, or the folder of its splits; default: what is left out.",
+    ),
+    Option("--embeddings", "evaluate.embeddings", "FILE.npz", "Score these embeddings instead of a model."),
+    Option("--metric", "evaluate.metric", help="How embeddings are compared; default: cosine."),
+    Option(
+        "--save-embeddings", "evaluate.save_embeddings", "FILE.npz", "Write the model's embeddings and their labels."
+    ),
+    Option("--out", "evaluate.out", "DIR"),
+    ENGINE,
+    Option("--flip", "evaluate.flip", help="Mean of each image and its mirror.", panel=AT_TEST_TIME),
+    Option("--height", "evaluate.height", "PIXELS", panel=AT_TEST_TIME),
+    Option("--width", "evaluate.width", "PIXELS", panel=AT_TEST_TIME),
+    Option(
+        "--tracklets",
+        "evaluate.tracklets",
+        help="One query for each identity and camera: its images' mean.",
+        panel=AT_TEST_TIME,
+    ),
+    Option(
+        "--expand-queries",
+        "evaluate.expand_queries",
+        "N",
+        "Query expansion with the N nearest gallery images.",
+        panel=AT_TEST_TIME,
+    ),
+    Option(
+        "--augment-gallery",
+        "evaluate.augment_gallery",
+        "N",
+        "Augment each gallery image with its N nearest others.",
+        panel=AT_TEST_TIME,
+    ),
+    Option("--rerank", "evaluate.rerank", panel=AT_TEST_TIME),
+)
+
+
+def run(current: Session) -> EvaluateResult | TargetsResult:
     """Score a model on a camera network: mAP, CMC and mINP."""
-    with session(common(config, device, assignments, as_json, debug)) as current:
-        flags = {
-            "model": model[0] if model else None,
-            "fused": tuple(model[1:]) if model else None,
-            "target": target,
-            "embeddings": embeddings,
-            "metric": metric,
-            "save_embeddings": save_embeddings,
-            "out": out,
-            "flip": flip or None,
-            "height": height,
-            "width": width,
-            "tracklets": tracklets or None,
-            "expand_queries": expand_queries,
-            "augment_gallery": augment_gallery,
-            "rerank": rerank or None,
-        }
-        settings = current.settings({"evaluate": flags, "inference": {"engine": engine}})
-        from sil_cli.evaluation.evaluate_targets import TargetsResult, evaluate_targets
+    models = current.given["model"] or []
+    settings = current.settings({"evaluate": {"model": models[0], "fused": tuple(models[1:])}} if models else None)
+    from sil_cli.evaluation.evaluate_targets import TargetsResult, evaluate_targets
 
-        result = evaluate_targets(settings, current.reporter)
-        if isinstance(result, TargetsResult):
-            _show_targets(current, result, settings.train.runs)
-        else:
-            _show(current, result, settings.train.runs)
-        current.finish(result)
+    result = evaluate_targets(settings, current.reporter)
+    if isinstance(result, TargetsResult):
+        _show_targets(current, result, settings.train.runs)
+    else:
+        _show(current, result, settings.train.runs)
+    return result
 
 
 def _show(current: Session, result: EvaluateResult, runs: Path) -> None:
-    current.out.print(_scores(result))
+    rates = {"mAP": result.mAP, **{f"Rank-{rank}": rate for rank, rate in result.cmc.items()}, "mINP": result.mINP}
+    columns = {"": ["", "from", "to"]}
+    for name, rate in rates.items():
+        interval = result.intervals.get(name)
+        ends = [None, None] if interval is None else [interval.low, interval.high]
+        columns[name] = ["" if each is None else f"{100 * each:.1f}" for each in (rate, *ends)]
+    columns |= {"queries": [f"{result.queries:,}", "", ""], "gallery": [f"{result.gallery:,}", "", ""]}
+    print_table(current.out, escape(f"{result.model} on {result.target}"), columns, left=("",))
     for line in _lines(result):
-        current.out.print(line, highlight=False, soft_wrap=True)
+        current.say(line)
     following = _index_with(result.model, runs) if result.fingerprint else None
     current.next_command(f"Results in {result.results}.", following)
 
@@ -172,37 +126,25 @@ def _index_with(model: Path, runs: Path) -> str | None:
 
 
 def _show_targets(current: Session, result: TargetsResult, runs: Path) -> None:
-    table = Table(title=escape(result.model), title_justify="left")
-    table.add_column("target")
-    ranks = [rank for rank in result.targets[0].cmc if rank <= SHOWN_RANK]
-    for column in ("splits", "mAP", *(f"Rank-{rank}" for rank in ranks), "mINP"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for target in result.targets:
-        rates = [target.mAP, *(target.cmc[rank] for rank in ranks), target.mINP]
-        table.add_row(escape(target.target), str(len(target.splits)), *(_spread(rate) for rate in rates))
-    current.out.print(table)
-    current.out.print(f"In percent. Conditions: {escape(_listed(result.conditions))}.", highlight=False, soft_wrap=True)
-    current.out.print("± is the standard deviation over the splits (n − 1).", highlight=False, soft_wrap=True)
-    files = ", ".join(str(target.results) for target in result.targets)
+    targets = result.targets
+    columns = {
+        "target": [escape(target.target) for target in targets],
+        "splits": [str(len(target.splits)) for target in targets],
+        "mAP": [_spread(target.mAP) for target in targets],
+    }
+    for rank in (rank for rank in targets[0].cmc if rank <= SHOWN_RANK):
+        columns[f"Rank-{rank}"] = [_spread(target.cmc[rank]) for target in targets]
+    columns["mINP"] = [_spread(target.mINP) for target in targets]
+    print_table(current.out, escape(result.model), columns, left=("target",))
+    current.say(f"In percent. Conditions: {escape(_listed(result.conditions))}.")
+    current.say("± is the standard deviation over the splits (n − 1).")
+    files = ", ".join(str(target.results) for target in targets)
     current.next_command(f"Results in {files}.", _index_with(result.model, runs))
 
 
 def _spread(rate: Spread) -> str:
     deviation = "" if rate.deviation is None else f" ± {100 * rate.deviation:.1f}"
     return f"{100 * rate.mean:.1f}{deviation}"
-
-
-def _scores(result: EvaluateResult) -> Table:
-    table = Table(title=escape(f"{result.model} on {result.target}"), title_justify="left")
-    table.add_column("")
-    for column in ("mAP", *(f"Rank-{rank}" for rank in result.cmc), "mINP", "queries", "gallery"):
-        table.add_column(column, justify="right")
-    rates = {"mAP": result.mAP, **{f"Rank-{rank}": rate for rank, rate in result.cmc.items()}, "mINP": result.mINP}
-    table.add_row("", *(f"{100 * rate:.1f}" for rate in rates.values()), f"{result.queries:,}", f"{result.gallery:,}")
-    for label, end in (("from", "low"), ("to", "high")):
-        ends = (getattr(result.intervals.get(name), end, None) for name in rates)
-        table.add_row(label, *("" if each is None else f"{100 * each:.1f}" for each in ends), "", "")
-    return table
 
 
 def _lines(result: EvaluateResult) -> Iterator[str]:

@@ -22,7 +22,7 @@ from sil_cli.files import concerned
 from sil_cli.runtime import SilentReporter, termination_as_interrupt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from pydantic import BaseModel
@@ -53,68 +53,89 @@ class Common:
 
     Attributes:
         config: `--config`.
-        device: `--device`.
         assignments: `--set`, as KEY=VALUE.
         as_json: `--json`.
         debug: `--debug`.
     """
 
     config: Path | None
-    device: str | None
     assignments: list[str]
     as_json: bool
     debug: bool
 
 
 class Session:
-    """One command's run: resolves settings, shows progress, ends with tables or with one JSON document."""
+    """One command's run: resolves settings, shows progress, ends with tables or with one JSON document.
+
+    Attributes:
+        given: What each option was given by its name, None where it was not.
+        options: The same as nested settings, of those options that are settings.
+        launch: What torchrun says of the processes.
+        reporter: Shows progress, notes and warnings.
+    """
 
     def __init__(self, common: Common, launch: Launch = SINGLE_LAUNCH) -> None:
         self.common = common
         self.launch = launch
+        self.given: dict[str, Any] = {}
+        self.options: dict[str, Any] = {}
         self.messages = Terminal(stderr=True)
         self.out = Terminal(quiet=common.as_json or not launch.is_first)
         self.reporter: Reporter = make_reporter(self.messages) if launch.is_first else SilentReporter()
 
-    def settings(self, flags: dict[str, Any], *, recipe: dict[str, Any] | None = None) -> Settings:
-        """Resolve settings from this command's flags; flags that are None were not given.
+    def settings(self, more: dict[str, Any] | None = None) -> Settings:
+        """Resolve the settings of this command.
+
+        Args:
+            more: Nested values that follow from options which are no settings themselves; None values are left out.
 
         Raises:
             UsageError: A key or a value is wrong.
         """
         from sil_cli.settings import load_settings
 
-        return load_settings(flags=self.flags(flags), config=self.common.config, recipe=recipe)
+        return load_settings(flags=self.flags(more), config=self.common.config)
 
-    def flags(self, flags: dict[str, Any]) -> dict[str, Any]:
+    def flags(self, more: dict[str, Any] | None = None) -> dict[str, Any]:
         """The nested values that the command line gave, `--set` weaker than the option made for a key."""
         from sil_cli.settings import merge, parse_assignment
 
         nested: dict[str, Any] = {}
         for assignment in self.common.assignments:
             nested = merge(nested, parse_assignment(assignment))
-        return merge(nested, _without_none(flags | {"device": self.common.device}))
+        return merge(merge(nested, self.options), _without_none(more or {}))
+
+    def say(self, text: str) -> None:
+        """Print a line of markup that the terminal may break, and we don't."""
+        self.out.print(text, highlight=False, soft_wrap=True)
+
+    def name_first(self, items: Sequence[str], count: int = 10) -> None:
+        """Warn of the first of many things, and say how many more there are."""
+        for item in items[:count]:
+            self.reporter.warn(item)
+        if len(items) > count:
+            self.reporter.warn(f"… and {len(items) - count:,} more; --json names all.")
 
     def finish(self, result: BaseModel) -> None:
         """Print the one JSON document, where it was asked for."""
         if self.common.as_json and self.launch.is_first:
             print_json(result.model_dump(mode="json"))
 
-    def next_command(self, made: str, command: str | None) -> None:
+    def next_command(self, made: str, command: str | None = None) -> None:
         """Say what was made and which command comes next."""
         self.out.print()
-        self.out.print(f"[green]✓[/green] {escape(made)}", highlight=False, soft_wrap=True)
+        self.say(f"[green]✓[/green] {escape(made)}")
         if command:
-            self.out.print(f"  Next: [bold cyan]{escape(command)}[/bold cyan]", highlight=False, soft_wrap=True)
+            self.say(f"  Next: [bold cyan]{escape(command)}[/bold cyan]")
 
 
 @contextlib.contextmanager
-def session(common: Common, *, spreads: bool = False) -> Iterator[Session]:
+def session(common: Common, *, several: bool = False) -> Iterator[Session]:
     """Run a command; whatever goes wrong becomes two lines on stderr and an exit code.
 
     Args:
         common: The options that every command takes.
-        spreads: The command can be run by several processes together, which torchrun starts.
+        several: Several processes can run the command together, which torchrun starts.
 
     Raises:
         typer.Exit: With code 1 (failed), 2 (wrong usage or settings) or 130 (interrupted).
@@ -122,7 +143,7 @@ def session(common: Common, *, spreads: bool = False) -> Iterator[Session]:
     current = Session(common)
     try:
         current = Session(common, read_launch())
-        with _together(current.launch, spreads=spreads):
+        with _together(current.launch, several=several):
             yield current
     except (typer.Exit, typer.Abort):
         raise
@@ -162,11 +183,11 @@ def let_go_of_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _together(launch: Launch, *, spreads: bool) -> contextlib.AbstractContextManager[None]:
+def _together(launch: Launch, *, several: bool) -> contextlib.AbstractContextManager[None]:
     """Around the work of a command in each of its processes."""
     if launch.world_size == 1:
         return termination_as_interrupt()
-    if not spreads:
+    if not several:
         if not launch.is_first:
             raise AlreadyToldError(UsageError.exit_code)
         raise UsageError(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-from rich.table import Table
-
-from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
-from sil_cli.cli.session import session
+from sil_cli.cli.command import Option
+from sil_cli.cli.tables import print_facts
 from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
+    from sil_cli.cli.session import Session
     from sil_cli.results import TrainResult
 
 EXAMPLES = """
@@ -34,96 +32,53 @@ sil train --resume
 
 torchrun --nproc-per-node 4 -m sil_cli train --set train.batch_norm=synchronised
 """
+OPTIONS = (
+    Option("--source", "train.sources", "DIR"),
+    Option("--style", "style.name", "NAME", "{choices}; default: by the recipe."),
+    Option("--recipe", "train.recipe", "NAME"),
+    Option("--weights", "model.weights", "imagenet|none|FILE", "The backbone's first weights."),
+    Option("--run", "train.run", "DIR"),
+    Option("--seed", "train.seed", "N", "Same seed, same run."),
+    Option(
+        "--select",
+        "train.select",
+        help="The epoch to keep: the last, or the best on the sources' held-out identities.",
+    ),
+    Option("--tensorboard", "train.tensorboard"),
+    Option(
+        "--resume",
+        "train.resume",
+        help="Go on with the run that --run names; default: the newest unfinished one in runs.",
+    ),
+)
 
 
-def command(
-    source: Annotated[
-        list[Path] | None,
-        typer.Option("--source", metavar="DIR", help="A prepared data set to learn from; may be repeated."),
-    ] = None,
-    style: Annotated[
-        str | None,
-        typer.Option(
-            "--style",
-            metavar="NAME",
-            help="none, mixstyle, dsu, efdmix, dir-mixstyle, batch-style, dbs or ubs; default: by the recipe.",
-        ),
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            "--recipe", metavar="NAME", help="generated, paper, supervised, or a .toml file; default: by the sources."
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option("--weights", metavar="imagenet|none|FILE", help="The backbone's first weights.")
-    ] = None,
-    run: Annotated[
-        Path | None, typer.Option("--run", metavar="DIR", help="The run folder; default: the next number in runs.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Same seed, same run.")] = None,
-    select: Annotated[
-        str | None,
-        typer.Option(
-            "--select",
-            metavar="last|held-out",
-            help="The epoch to keep: the last, or the best on the sources' held-out identities.",
-        ),
-    ] = None,
-    tensorboard: Annotated[
-        bool | None, typer.Option("--tensorboard", help="Write metrics for TensorBoard too.", show_default=False)
-    ] = None,
-    resume: Annotated[
-        bool | None,
-        typer.Option(
-            "--resume",
-            help="Go on with the run that --run names; default: the newest unfinished one in runs.",
-            show_default=False,
-        ),
-    ] = None,
-    config: ConfigOption = None,
-    device: DeviceOption = None,
-    assignments: SetOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+def run(current: Session) -> TrainResult:
     """Learn from several camera networks by style interleaved learning."""
-    with session(common(config, device, assignments, as_json, debug), spreads=True) as current:
-        flags = current.flags(
-            {
-                "train": {
-                    "sources": tuple(source) if source else None,
-                    "recipe": recipe,
-                    "run": run,
-                    "seed": seed,
-                    "select": select,
-                    "tensorboard": tensorboard,
-                    "resume": resume,
-                },
-                "style": {"name": style},
-                "model": {"weights": weights},
-            }
-        )
-        settings = current.settings(flags)  # wrong settings are told at once, before torch is loaded
-        if settings.train.recipe is not None:
-            from sil_cli.settings import read_recipe
+    settings = current.settings()  # wrong settings are told at once, before torch is loaded
+    if settings.train.recipe is not None:
+        from sil_cli.settings import read_recipe
 
-            read_recipe(settings.train.recipe)
-        from sil_cli.training.train import train
+        read_recipe(settings.train.recipe)
+    from sil_cli.training.train import train
 
-        result = train(flags, config, current.reporter, launch=current.launch)
-        table = Table(title="Trained model", title_justify="left", show_header=False)
-        table.add_row("run", escape(result.run))
-        table.add_row("learnt from", escape(", ".join(result.sources)))
-        table.add_row("recipe, method, style", f"{result.recipe}, {result.method}, {result.style}")
-        table.add_row("epochs, iterations", f"{result.epochs}, {result.iterations:,}")
-        table.add_row("loss, last epoch", f"{result.loss:.4f}")
-        table.add_row("speed", f"{result.images_per_second:,.0f} images/s")
-        kept = f"{result.selected}, averaged weights" if result.weights == "averaged" else result.selected
-        table.add_row("model kept", kept)
-        current.out.print(table)
-        current.next_command(f"A model in {result.checkpoint}.", _next(result, settings.train.runs))
-        current.finish(result)
+    result = train(current.flags(), current.common.config, current.reporter, launch=current.launch)
+    kept = f"{result.selected}, averaged weights" if result.weights == "averaged" else result.selected
+    print_facts(
+        current.out,
+        "Trained model",
+        {
+            "run": escape(result.run),
+            "learnt from": escape(", ".join(result.sources)),
+            "recipe, method, style": f"{result.recipe}, {result.method}, {result.style}",
+            "epochs, iterations": f"{result.epochs}, {result.iterations:,}",
+            "loss, last epoch": f"{result.loss:.4f}",
+            "speed": f"{result.images_per_second:,.0f} images/s",
+            "model kept": kept,
+        },
+    )
+    current.next_command(f"A model in {result.checkpoint}.", _next(result, settings.train.runs))
+    return result
 
 
 def _next(result: TrainResult, runs: Path) -> str:

@@ -16,6 +16,7 @@ from sil_cli.settings.loading import (
     read_recipe,
     read_toml,
     recipe_names,
+    setting,
 )
 from sil_cli.settings.tree import Settings
 from sil_cli.settings.trust import refuse_outside
@@ -41,4 +42,5 @@ __all__ = [
     "read_toml",
     "recipe_names",
     "refuse_outside",
+    "setting",
 ]

@@ -7,7 +7,7 @@ import re
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,6 +16,9 @@ from sil_cli.files import one_line, parse_toml, read_text
 from sil_cli.settings.fields import Section
 from sil_cli.settings.tree import Settings
 from sil_cli.settings.trust import OUTPUTS, refuse_outside
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 CONFIG_FILE = Path("sil.toml")
 ENVIRONMENT_PREFIX = "SIL_"
@@ -158,6 +161,21 @@ def _names(values: Any, key: str) -> bool:
             return False
         values = values[part]
     return True
+
+
+def setting(key: str) -> FieldInfo:
+    """What is known of one setting: its type, default and description.
+
+    Args:
+        key: In dotted form, `train.epochs`.
+    """
+    *sections, name = key.split(".")
+    model: type[BaseModel] = Settings
+    for section in sections:
+        kind = model.model_fields[section].annotation
+        assert isinstance(kind, type)  # noqa: S101 - sections are classes
+        model = kind
+    return model.model_fields[name]
 
 
 def _from_environment() -> dict[str, Any]:

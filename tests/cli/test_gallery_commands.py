@@ -162,7 +162,7 @@ def test_repair_says_what_is_lost_and_how_to_bring_it_back(gallery) -> None:
     outcome = sil("gallery", "verify", gallery)
     told(outcome, 1, "is damaged", "sil gallery repair")
     assert "✓ │ entries" not in outcome.out
-    assert "– │ sample embedded again │ not done: the store is not right" in outcome.out
+    assert "sample embedded again  – not done: the store is not right" in outcome.out
     document = sil("gallery", "repair", gallery, "--json").document
     assert len(document["lost"]) == before
     assert document["entries"] == 0

@@ -23,7 +23,6 @@ def run(*arguments, **options):
     ("arguments", "command"),
     [
         (["train", "--seed", "abc"], "sil train"),
-        (["train", "--device", "tpu"], "sil train"),
         (["show", "--no-such-option"], "sil show"),
         (["gallery", "tune", "--recall", "x"], "sil gallery tune"),
         (["no-such-command"], "sil"),

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import typer
 
-from sil_cli.cli.gallery import compact, copy, export, info, rebuild, remove, repair, tune, verify
+from sil_cli.cli.command import PlainCommand, make_command
+
+COMMANDS = ("info", "verify", "repair", "compact", "remove", "export", "copy", "rebuild", "tune")
+"""Each is a module of this package."""
 
 
 def make_group() -> typer.Typer:
     """The commands of `sil gallery`."""
     group = typer.Typer(
-        help="Look after a gallery: check, mend, compact, export, copy, erase, rebuild, tune.",
+        help="Look after a gallery: check, repair, compact, export, copy, erase, rebuild, tune.",
         no_args_is_help=True,
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for name, module in (
-        ("info", info),
-        ("verify", verify),
-        ("repair", repair),
-        ("compact", compact),
-        ("remove", remove),
-        ("export", export),
-        ("copy", copy),
-        ("rebuild", rebuild),
-        ("tune", tune),
-    ):
-        group.command(name, epilog=module.EXAMPLES)(module.command)
+    for name in COMMANDS:
+        module = import_module(f"sil_cli.cli.gallery.{name}")
+        group.command(name, cls=PlainCommand, epilog=module.EXAMPLES)(make_command(module))
     return group

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from sil_cli.cli.command import Option
 
-from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, common
-from sil_cli.cli.session import session
+if TYPE_CHECKING:
+    from sil_cli.cli.session import Session
+    from sil_cli.gallery.copy_results import CopyResult
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -19,31 +19,23 @@ sil gallery copy milvus://db.example:19530/station backup
 
 sil gallery copy station station.db
 """
-WHERE = "A gallery's folder, milvus://HOST:PORT/COLLECTION, or a Milvus Lite file NAME.db"
+WHERE = "A gallery's folder, milvus://HOST:PORT/COLLECTION, or a Milvus Lite file NAME.db."
+OPTIONS = (
+    Option("origin", metavar="FROM", help=WHERE, kind=str, required=True),
+    Option("target", metavar="TO", help="Likewise; made when missing.", kind=str, required=True),
+    Option("--gallery", "gallery.folder", "DIR", "The folder that keeps a collection's model; default: gallery."),
+)
 
 
-def command(
-    origin: Annotated[str, typer.Argument(metavar="FROM", help=f"{WHERE}.")],
-    target: Annotated[str, typer.Argument(metavar="TO", help="Likewise; made when missing.")],
-    gallery: Annotated[
-        Path | None,
-        typer.Option("--gallery", metavar="DIR", help="The folder that keeps a collection's model; default: gallery."),
-    ] = None,
-    config: ConfigOption = None,
-    device: DeviceOption = None,
-    assignments: SetOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+def run(current: Session) -> CopyResult:
     """Copy a gallery from one store to another; goes on where it was stopped, and checks what arrived."""
-    with session(common(config, device, assignments, as_json, debug)) as current:
-        settings = current.settings({"gallery": {"folder": gallery}})
-        from sil_cli.gallery.copying import copy_gallery
+    settings = current.settings()
+    from sil_cli.gallery.copying import copy_gallery
 
-        result = copy_gallery(settings, origin, target, current.reporter)
-        current.next_command(
-            f"{result.copied:,} entries copied, {result.there:,} were there; {result.target} holds"
-            f" {result.entries:,}, {result.checked:,} of them compared.",
-            f"sil query IMAGE{result.option}",
-        )
-        current.finish(result)
+    result = copy_gallery(settings, current.given["origin"], current.given["target"], current.reporter)
+    current.next_command(
+        f"{result.copied:,} entries copied, {result.there:,} were there; {result.target} holds"
+        f" {result.entries:,}, {result.checked:,} of them compared.",
+        f"sil query IMAGE{result.option}",
+    )
+    return result

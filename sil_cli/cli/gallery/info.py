@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from rich.table import Table
+from typing import TYPE_CHECKING
 
-from sil_cli.cli.gallery.options import GalleryArgument
-from sil_cli.cli.options import ConfigOption, DebugOption, DeviceOption, JsonOption, SetOption, StoreOption, common
-from sil_cli.cli.session import session
+from sil_cli.cli.command import GALLERY, GALLERY_ARGUMENT, STORE
+from sil_cli.cli.tables import print_facts
 from sil_cli.cli.terminal import escape
+
+if TYPE_CHECKING:
+    from sil_cli.cli.session import Session
+    from sil_cli.gallery.results import GalleryInfoResult
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -16,43 +19,34 @@ sil gallery info
 
 sil gallery info station --json
 """
+OPTIONS = (GALLERY_ARGUMENT, GALLERY, STORE)
 
 
-def command(
-    gallery: GalleryArgument = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    device: DeviceOption = None,
-    assignments: SetOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+def run(current: Session) -> GalleryInfoResult:
     """Say what a gallery holds, how it is searched, and what was removed from it."""
-    with session(common(config, device, assignments, as_json, debug)) as current:
-        settings = current.settings({"gallery": {"folder": gallery, "store": store}})
-        from sil_cli.gallery.care import gallery_info
+    settings = current.settings()
+    from sil_cli.gallery.care import gallery_info
 
-        result = gallery_info(settings)
-        name = result.gallery if result.store is None else result.store
-        table = Table(title=f"Gallery {escape(name)}", title_justify="left", show_header=False)
-        table.add_row("entries", f"{result.entries:,}")
-        if result.store is not None:
-            table.add_row("model's folder", escape(result.gallery))
-        if result.identities is not None and result.cameras is not None:
-            table.add_row("identities, cameras", f"{result.identities:,}, {result.cameras:,}")
-        if result.earliest is not None:
-            table.add_row("taken", f"{result.earliest} to {result.latest}")
-        if result.metadata:
-            table.add_row("metadata", escape(", ".join(result.metadata)))
-        table.add_row("index", f"{escape(result.index)} (wished: {escape(result.wished_index)})")
-        table.add_row(
-            "embeddings", f"{result.dimension} dimensions, {result.files} {'file' if result.files == 1 else 'files'}"
+    result = gallery_info(settings)
+    facts = {"entries": f"{result.entries:,}"}
+    if result.store is not None:
+        facts["model's folder"] = escape(result.gallery)
+    if result.identities is not None and result.cameras is not None:
+        facts["identities, cameras"] = f"{result.identities:,}, {result.cameras:,}"
+    if result.earliest is not None:
+        facts["taken"] = f"{result.earliest} to {result.latest}"
+    if result.metadata:
+        facts["metadata"] = escape(", ".join(result.metadata))
+    facts["index"] = f"{escape(result.index)} (requested: {escape(result.wished_index)})"
+    facts["embeddings"] = f"{result.dimension} dimensions, {result.files} {'file' if result.files == 1 else 'files'}"
+    if result.bytes is not None:
+        facts["size"] = f"{result.bytes / 2**20:,.1f} MiB"
+    facts["model"] = result.model[:12]
+    if result.removals:
+        facts["removed"] = "\n".join(
+            f"{each.time[:16].replace('T', ' ')}: {each.count:,} by {escape(each.criterion)}"
+            for each in result.removals
         )
-        if result.bytes is not None:
-            table.add_row("size", f"{result.bytes / 2**20:,.1f} MiB")
-        table.add_row("model", result.model[:12])
-        for removal in result.removals:
-            when = removal.time[:16].replace("T", " ")
-            table.add_row("removed", f"{when}: {removal.count:,} by {escape(removal.criterion)}")
-        current.out.print(table)
-        current.finish(result)
+    name = result.gallery if result.store is None else result.store
+    print_facts(current.out, f"Gallery {escape(name)}", facts)
+    return result
