@@ -228,5 +228,6 @@ def _sentence(field: FieldInfo, *, several: bool) -> str:
     shown = isinstance(default, int | float | str | Path) and not isinstance(default, bool) and default not in ("", 0)
     if shown and "default:" not in text:
         text += f"; default: {default}"
-    first = text.partition(" ")[0]
-    return f"{text}." if first.endswith(":") or "://" in first else f"{text[:1].upper()}{text[1:]}."
+    first = (field.description or "").partition(" ")[0]
+    is_name = first.startswith("`") or "://" in first  # which is written as it is typed
+    return f"{text}." if is_name else f"{text[:1].upper()}{text[1:]}."
