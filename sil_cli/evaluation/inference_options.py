@@ -16,7 +16,7 @@ from sil_cli.errors import UsageError
 from sil_cli.evaluation.reranked import rank_reranked
 from sil_cli.models.backbones.names import TIMM, VIT
 from sil_cli.models.embedder import load_embedder
-from sil_cli.models.engines.torch_engine import make_torch_engine
+from sil_cli.models.engines.torch_engine import TorchEngine
 from sil_cli.models.load import load
 from sil_cli.runtime import resolve_device
 from sil_cli.similarity.distance import unit_rows
@@ -108,7 +108,7 @@ def _at_another_size(path: Path, settings: Settings) -> TestedModel:
         "width": settings.evaluate.width or trained.width,
     }
     embedder.architecture = trained.model_copy(update=size)
-    engine = make_torch_engine(embedder, record.fingerprint, device=resolve_device(settings.device))
+    engine = TorchEngine(embedder, record.fingerprint, device=resolve_device(settings.device))
     return TestedModel(path, engine, record)
 
 

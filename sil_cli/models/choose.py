@@ -140,13 +140,13 @@ def _on_accelerator(device: DeviceName, *, few: bool) -> bool:
 
 def _load_torch(files: ModelFiles, export: ExportRecord | None, request: EngineRequest) -> Model:
     from sil_cli.models.embedder import load_embedder
-    from sil_cli.models.engines.torch_engine import make_torch_engine
+    from sil_cli.models.engines.torch_engine import TorchEngine
 
     assert files.folder is not None  # noqa: S101 - `_chosen` saw to it
     bfloat16 = _wants_bfloat16("torch", export, request)
     embedder, record = load_embedder(files.folder)
     device = resolve_device(request.device)
-    return Model(make_torch_engine(embedder, record.fingerprint, device=device, bfloat16=bfloat16), record, files)
+    return Model(TorchEngine(embedder, record.fingerprint, device=device, bfloat16=bfloat16), record, files)
 
 
 def _export_engine(export: ExportRecord, graph: bytes, name: ExportEngine, request: EngineRequest) -> Engine:

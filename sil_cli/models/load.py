@@ -84,7 +84,7 @@ def _load_checkpoint(path: Path, request: EngineRequest, reporter: Reporter) -> 
         SilError: The run's settings can't be read.
     """
     from sil_cli.models.embedder import state_record
-    from sil_cli.models.engines.torch_engine import make_torch_engine
+    from sil_cli.models.engines.torch_engine import TorchEngine
     from sil_cli.runs.checkpoint import NAME, read_checkpoint
     from sil_cli.runs.run_folder import SETTINGS_FILE
 
@@ -101,7 +101,7 @@ def _load_checkpoint(path: Path, request: EngineRequest, reporter: Reporter) -> 
     except (ValueError, RuntimeError, TypeError) as error:
         raise ModelError(f"{path} does not fit the {SETTINGS_FILE} beside it.", fix) from error
     record, _ = state_record(embedder)
-    engine = make_torch_engine(embedder, record.fingerprint, device=resolve_device(request.device))
+    engine = TorchEngine(embedder, record.fingerprint, device=resolve_device(request.device))
     averaged = "" if state.averaged is None else ", averaged weights"
     reporter.note(f"Embedding with {engine.name}, as after iteration {state.iteration}{averaged}.")
     return Model(engine, record)

@@ -14,7 +14,7 @@ from sil_cli.data.manifest import is_dataset, load_dataset
 from sil_cli.errors import ModelError
 from sil_cli.models.embed import embed_batches
 from sil_cli.models.embedder import load_embedder
-from sil_cli.models.engines.torch_engine import make_torch_engine
+from sil_cli.models.engines.torch_engine import TorchEngine
 from sil_cli.models.similarity_maps import local_embeddings, similarity_map
 from sil_cli.report.contact_sheet import IMAGE_SIZE
 
@@ -139,7 +139,7 @@ def source_embeddings(
         rng = np.random.default_rng(0)
         rows = np.sort(rng.choice(len(records), min(count, len(records)), replace=False))
         files = [(dataset.image_path(records[row]), records[row].box) for row in rows]
-        engine = make_torch_engine(embedder, run.scores.fingerprint or "", device=device)
+        engine = TorchEngine(embedder, run.scores.fingerprint or "", device=device)
         parts = list(embed_batches(engine, files, batch=BATCH))
         embedded[source.name] = np.concatenate([part.embeddings for part in parts])
     return embedded

@@ -37,7 +37,7 @@ from sil_cli.models.engines.engine import SAME_MODEL, thread_count
 from sil_cli.models.engines.export_record import ExportRecord
 from sil_cli.models.engines.exported_engine import OnnxRuntimeEngine, OpenVinoEngine
 from sil_cli.models.engines.onnx_export import export_onnx, quantize
-from sil_cli.models.engines.torch_engine import make_torch_engine
+from sil_cli.models.engines.torch_engine import TorchEngine
 from sil_cli.models.record import Architecture, ModelRecord
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import load_settings
@@ -89,8 +89,8 @@ def record_of(model: Embedder, precision: str) -> ExportRecord:
 
 def engines(model: Embedder, calibration: np.ndarray):
     ours = copy.deepcopy(model)  # which an engine changes
-    yield "torch float32, channels last", lambda: make_torch_engine(ours, "", device=CPU)
-    yield "torch bfloat16, channels last", lambda: make_torch_engine(ours, "", device=CPU, bfloat16=True)
+    yield "torch float32, channels last", lambda: TorchEngine(ours, "", device=CPU)
+    yield "torch bfloat16, channels last", lambda: TorchEngine(ours, "", device=CPU, bfloat16=True)
     graph = export_onnx(model.to(memory_format=torch.contiguous_format))
     float32, int8 = record_of(model, "float32"), record_of(model, "int8")
     yield "onnxruntime float32", lambda: OnnxRuntimeEngine(float32, graph)

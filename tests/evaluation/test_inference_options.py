@@ -17,7 +17,7 @@ from sil_cli.evaluation.inference_options import average_tracklets, fuse, prepar
 from sil_cli.evaluation.pairs import EmbeddingSet
 from sil_cli.models.embed import embed_batches
 from sil_cli.models.embedder import load_embedder, save_model
-from sil_cli.models.engines.torch_engine import make_torch_engine
+from sil_cli.models.engines.torch_engine import TorchEngine
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import EvaluateSettings
 from sil_cli.similarity.distance import unit_rows
@@ -94,7 +94,7 @@ def test_flip_is_the_mean_of_image_and_mirror(in_world, tmp_path) -> None:
     files = [(tmp_path / name, None) for name in ("one.png", "mirror.png")]
     for (path, _), image in zip(files, (picture, ImageOps.mirror(picture)), strict=True):
         image.save(path)
-    engine = make_torch_engine(embedder, record.fingerprint, device=torch.device("cpu"))
+    engine = TorchEngine(embedder, record.fingerprint, device=torch.device("cpu"))
     (plain,) = embed_batches(engine, files, batch=2)
     (flipped,) = embed_batches(engine, files, batch=2, flip=True)
     mean = plain.embeddings.mean(axis=0)

@@ -12,7 +12,7 @@ from tiny_network import tiny_embedder
 
 from sil_cli.models.cpu import freed_memory_kept, keep_wrong_layers_in_float32
 from sil_cli.models.embedder import Embedder
-from sil_cli.models.engines.torch_engine import make_torch_engine
+from sil_cli.models.engines.torch_engine import TorchEngine
 from sil_cli.models.precision import autocast
 from sil_cli.models.record import Architecture
 
@@ -92,8 +92,8 @@ def test_gradients_do_not_matter_where_none_are_made() -> None:
 
 def test_an_engine_in_bfloat16_is_right_in_spite_of_a_wrong_layer() -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (5, 32, 16, 3), dtype=np.uint8)
-    broken = make_torch_engine(with_broken(BrokenForward), "f", device=CPU, bfloat16=True).embed(pixels)
-    exact = make_torch_engine(tiny_embedder(), "f", device=CPU).embed(pixels)
+    broken = TorchEngine(with_broken(BrokenForward), "f", device=CPU, bfloat16=True).embed(pixels)
+    exact = TorchEngine(tiny_embedder(), "f", device=CPU).embed(pixels)
     assert ((broken * exact).sum(axis=1) > 0.99).all()
 
 

@@ -60,9 +60,9 @@ def with_agreement(
     """
     import torch
 
-    from sil_cli.models.engines.torch_engine import make_torch_engine
+    from sil_cli.models.engines.torch_engine import TorchEngine
 
-    truth = _embedded(make_torch_engine(embedder, record.model.fingerprint, device=torch.device("cpu")), pixels)
+    truth = _embedded(TorchEngine(embedder, record.model.fingerprint, device=torch.device("cpu")), pixels)
     agreement = {}
     prefix = None
     with reporter.task("Comparing with torch", None) as task:
@@ -89,7 +89,7 @@ def _engines(embedder: Embedder, record: ExportRecord, graph: bytes) -> Iterator
         OpenVinoEngine,
         openvino_multiplies_bfloat16,
     )
-    from sil_cli.models.engines.torch_engine import make_torch_engine
+    from sil_cli.models.engines.torch_engine import TorchEngine
     from sil_cli.models.precision import wants_bfloat16
 
     cpu = torch.device("cpu")
@@ -101,7 +101,7 @@ def _engines(embedder: Embedder, record: ExportRecord, graph: bytes) -> Iterator
     if record.precision == "float32" and wants_bfloat16("auto", cpu):
         yield (
             "torch bfloat16",
-            partial(make_torch_engine, embedder, record.model.fingerprint, device=cpu, bfloat16=True),
+            partial(TorchEngine, embedder, record.model.fingerprint, device=cpu, bfloat16=True),
         )
 
 

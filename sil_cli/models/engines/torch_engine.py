@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,61 +17,35 @@ if TYPE_CHECKING:
     from sil_cli.models.embedder import Embedder
 
 
-@dataclass(frozen=True)
 class TorchEngine:
-    """An embedder in eval mode; use `make_torch_engine` to get one.
+    """An embedder in eval mode on its device."""
 
-    Attributes:
-        embedder: On `device`.
-        fingerprint: The model's.
-        device: Where it computes.
-        bfloat16: Convolutions in bfloat16.
-    """
+    def __init__(self, embedder: Embedder, fingerprint: str, *, device: torch.device, bfloat16: bool = False) -> None:
+        """Move an embedder to its device, with channels last, where convolutions are quickest.
 
-    embedder: Embedder
-    fingerprint: str
-    device: torch.device
-    bfloat16: bool = False
-
-    @property
-    def name(self) -> str:
-        """The library and its precision."""
-        where = "" if self.device.type == "cpu" else f" on {self.device.type}"
-        return f"torch {'bfloat16' if self.bfloat16 else 'float32'}{where}"
-
-    @property
-    def dimension(self) -> int:
-        """Length of an embedding."""
-        return self.embedder.dimension
-
-    @property
-    def height(self) -> int:
-        """Input height in pixels."""
-        return self.embedder.architecture.height
-
-    @property
-    def width(self) -> int:
-        """Input width in pixels."""
-        return self.embedder.architecture.width
+        Args:
+            embedder: The model; is changed in place.
+            fingerprint: The model's.
+            device: Where it computes.
+            bfloat16: Compute convolutions in bfloat16; layers that the CPU gets wrong like that stay in float32.
+        """
+        if device.type == "cpu":
+            multiply_where_quicker(embedder)
+            if bfloat16:
+                keep_wrong_layers_in_float32(embedder, gradients=False)
+        self.embedder = embedder.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.device = device
+        self.half = torch.bfloat16 if bfloat16 else None
+        where = "" if device.type == "cpu" else f" on {device.type}"
+        self.name = f"torch {'bfloat16' if bfloat16 else 'float32'}{where}"
+        self.fingerprint = fingerprint
+        self.dimension = embedder.dimension
+        self.height = embedder.architecture.height
+        self.width = embedder.architecture.width
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed RGB pixels (B, height, width, 3) as unit rows (B, dimension)."""
-        return embed_pixels(self.embedder, pixels, device=self.device, half=torch.bfloat16 if self.bfloat16 else None)
-
-
-def make_torch_engine(
-    embedder: Embedder, fingerprint: str, *, device: torch.device, bfloat16: bool = False
-) -> TorchEngine:
-    """Move an embedder to its device, in eval mode and with channels last, where convolutions are quickest.
-
-    Layers that the CPU gets wrong in bfloat16 stay in float32.
-    """
-    if device.type == "cpu":
-        multiply_where_quicker(embedder)
-        if bfloat16:
-            keep_wrong_layers_in_float32(embedder, gradients=False)
-    ready = embedder.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return TorchEngine(ready, fingerprint, device, bfloat16)
+        return embed_pixels(self.embedder, pixels, device=self.device, half=self.half)
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ from sil_cli.models.embedder import Embedder
 from sil_cli.models.engines.export_record import ExportRecord
 from sil_cli.models.engines.exported_engine import OnnxRuntimeEngine, OpenVinoEngine
 from sil_cli.models.engines.onnx_export import export_onnx, quantize
-from sil_cli.models.engines.torch_engine import make_torch_engine
+from sil_cli.models.engines.torch_engine import TorchEngine
 from sil_cli.models.record import Architecture
 
 SMALL = Architecture(backbone="resnet18", height=32, width=16, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
@@ -65,7 +65,7 @@ def test_the_graph_takes_pixels_and_gives_torchs_embeddings(embedder, graph, pix
 
 
 def test_the_torch_engine_gives_the_same(embedder, pixels) -> None:
-    engine = make_torch_engine(embedder, "f" * 64, device=torch.device("cpu"))
+    engine = TorchEngine(embedder, "f" * 64, device=torch.device("cpu"))
     np.testing.assert_allclose(engine.embed(pixels), by_hand(embedder, pixels), rtol=0, atol=2e-5)
     assert engine.name == "torch float32"
 
