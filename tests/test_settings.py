@@ -1,6 +1,5 @@
 """Where settings come from, and what is said of wrong ones."""
 
-import dataclasses
 import math
 
 import pytest
@@ -10,7 +9,6 @@ from sil_cli.errors import UsageError
 from sil_cli.settings import (
     Section,
     Settings,
-    SyntheticSettings,
     known_keys,
     load_settings,
     merge,
@@ -18,7 +16,6 @@ from sil_cli.settings import (
     read_recipe,
     recipe_names,
 )
-from sil_cli.synthetic.options import SyntheticOptions
 
 
 def test_flags_over_environment_over_file_over_recipe_over_defaults(empty, monkeypatch) -> None:
@@ -184,10 +181,6 @@ def test_the_supervised_recipe_is_that_of_the_strong_baseline(empty) -> None:
 def test_one_stage_may_stand_for_a_list_of_it() -> None:
     assert load_settings(flags={"style": {"after_stages": 2}}).style.after_stages == (2,)
     assert load_settings(flags={"style": {"after_stages": [1, 2]}}).style.after_stages == (1, 2)
-
-
-def test_settings_and_generator_agree_on_defaults() -> None:
-    assert SyntheticSettings().model_dump() == dataclasses.asdict(SyntheticOptions())
 
 
 def test_every_setting_is_described_and_nothing_can_be_changed() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sil_cli.data.images import load_image
 from sil_cli.data.manifest import MANIFEST_FILE, Dataset, ImageRecord, is_dataset, load_dataset
 from sil_cli.data.prepare import prepare
-from sil_cli.data.protocol import PROTOCOL_FILE, Protocol, read_protocol, write_protocol
+from sil_cli.data.protocol import Protocol, read_protocol, write_protocol
 from sil_cli.data.published import publication
 from sil_cli.errors import SilError, UsageError
 from sil_cli.files import replacing, staging_folder
@@ -20,14 +20,13 @@ from sil_cli.results import ComparedCount, PreparedDataset, PrepareResult
 from sil_cli.runtime import cpu_count
 from sil_cli.settings import refuse_outside
 from sil_cli.synthetic.generate import READER_VERSION, domain_names, generate_domains
-from sil_cli.synthetic.options import SyntheticOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sil_cli.data.reading import Reading
     from sil_cli.runtime import Reporter
-    from sil_cli.settings import DataSettings, Settings
+    from sil_cli.settings import DataSettings, Settings, SyntheticSettings
 
 SHEET_FILE = "samples.jpg"
 SHEET_COLUMNS = 12
@@ -86,42 +85,38 @@ def _refuse_options_of_readers(data: DataSettings) -> None:
 def _prepare_generated(data: DataSettings, reporter: Reporter) -> PrepareResult:
     _refuse_options_of_readers(data)
     folder = data.out or data.folder
-    options = SyntheticOptions(**data.synthetic.model_dump())
-    standing = _standing(folder, options)
+    standing = _standing(folder, data.synthetic)
     if standing:
         reporter.note("The same generated networks stand here already; they are kept.")
         return _generated_result(folder, standing, unchanged=True)
-    names = _generate(folder, options, data, reporter)
-    protocol = Protocol(sources=tuple(names[:-1] or names), targets=(names[-1],))
-    write_protocol(folder, protocol)
+    names = _generate(folder, data, reporter)
+    write_protocol(folder, Protocol(sources=tuple(names[:-1] or names), targets=(names[-1],)))
     datasets = [load_dataset(folder / name) for name in names]
     _write_sheet(folder / SHEET_FILE, [(dataset.name, dataset, _spread(dataset)) for dataset in datasets])
     return _generated_result(folder, datasets, unchanged=False)
 
 
-def _standing(folder: Path, options: SyntheticOptions) -> list[Dataset]:
-    """The generated data sets in `folder` if they are complete and were made with these options."""
-    protocol = read_protocol(folder) if (folder / PROTOCOL_FILE).exists() else None
+def _standing(folder: Path, synthetic: SyntheticSettings) -> list[Dataset]:
+    """The generated data sets in `folder` if they are complete and were drawn by these settings."""
+    protocol = read_protocol(folder)
     if protocol is None:
         return []
     names = list(dict.fromkeys([*protocol.sources, *protocol.targets]))
-    if not all(is_dataset(folder / name) for name in names):
+    if len(names) != synthetic.domains or not all(is_dataset(folder / name) for name in names):
         return []
     datasets = [load_dataset(folder / name) for name in names]
-    same = all(
-        dataset.info.options == options.as_dict() and dataset.info.reader_version == READER_VERSION
-        for dataset in datasets
-    )
-    return datasets if same and len(names) == options.domains else []
+    drawn_by = (synthetic.model_dump(mode="json"), READER_VERSION)
+    same = all((dataset.info.options, dataset.info.reader_version) == drawn_by for dataset in datasets)
+    return datasets if same else []
 
 
-def _generate(folder: Path, options: SyntheticOptions, data: DataSettings, reporter: Reporter) -> list[str]:
+def _generate(folder: Path, data: DataSettings, reporter: Reporter) -> list[str]:
     """Draw all networks aside, then move them into place; returns their names."""
-    names = domain_names(options.domains)
+    names = domain_names(data.synthetic.domains)
     for name in names:
-        _refuse_other(folder / name, SYNTHETIC, options.as_dict(), force=data.force)
+        _refuse_other(folder / name, SYNTHETIC, data.synthetic.model_dump(mode="json"), force=data.force)
     with staging_folder(folder) as staging:
-        for reading in generate_domains(staging, options, reporter, workers=cpu_count()):
+        for reading in generate_domains(staging, data.synthetic, reporter, workers=cpu_count()):
             prepare(reading, staging / reading.name, reporter=reporter, workers=cpu_count())
         for name in names:
             if (folder / name).exists():

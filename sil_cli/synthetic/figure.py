@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from sil_cli.synthetic.body import HEAD, Limb, Place, Pose, Skeleton, View, pose_body
-from sil_cli.synthetic.carried import carried_parts
 from sil_cli.synthetic.fabric import Array
 from sil_cli.synthetic.head import head_parts
-from sil_cli.synthetic.identity import Person
+from sil_cli.synthetic.identity import PALETTE, Person
 from sil_cli.synthetic.outfit import Outfit, flat
-from sil_cli.synthetic.parts import Part
-from sil_cli.synthetic.tube import Light, Tube, draw_tube
+from sil_cli.synthetic.tube import Light, Part, Tube, draw_tube
 
 # Torso half-widths from the neck's root to the hips, in body heights.
 _TORSO_WIDE = (
@@ -40,14 +39,14 @@ def draw_person(canvas: Array, person: Person, outfit: Outfit, pose: Pose, view:
         *_torso(person, outfit, skeleton, view),
         *_arms(person, outfit, skeleton, view),
         *head_parts(person, outfit, skeleton, pose.look, view),
-        *carried_parts(person, skeleton, view),
+        *_carried(person, skeleton, view),
     ]
     for part in sorted(parts, key=lambda part: part.layer):
         draw_tube(canvas, part.tube, light)
 
 
 def _bone(
-    view: View, start: Place, end: Place, halves: tuple[float, ...], texture: Array, rows: tuple[float, float]
+    view: View, start: Place, end: Place, halves: tuple[float, ...], texture: Array, rows: tuple[float, float] = (0, 1)
 ) -> Tube:
     scaled = tuple(half * view.scale for half in halves)
     return Tube(view.point(start), view.point(end), scaled, texture, view.turn, caps=(scaled[0], scaled[-1]), rows=rows)
@@ -68,12 +67,12 @@ def _foot(person: Person, leg: Limb, view: View, layer: float) -> list[Part]:
     toe = (left * 1.15, max(up - 0.022 - slope, 0.012), front + 0.075)
     low_heel, low_toe = (heel[0], heel[1] - 0.007, heel[2]), (toe[0], toe[1] - 0.006, toe[2])
     shoe = [
-        Part(layer + 0.001, _bone(view, low_heel, low_toe, (0.019, 0.018), flat(person.sole), (0, 1))),
-        Part(layer + 0.002, _bone(view, heel, toe, (0.021, 0.017), flat(person.shoe), (0, 1))),
+        Part(layer + 0.001, _bone(view, low_heel, low_toe, (0.019, 0.018), flat(person.sole))),
+        Part(layer + 0.002, _bone(view, heel, toe, (0.021, 0.017), flat(person.shoe))),
     ]
     if person.boots:
         top = _along(leg.end, leg.middle, 0.42)
-        shoe.append(Part(layer + 0.0035, _bone(view, top, leg.end, (0.037, 0.028), flat(person.shoe, 0.95), (0, 1))))
+        shoe.append(Part(layer + 0.0035, _bone(view, top, leg.end, (0.037, 0.028), flat(person.shoe, 0.95))))
     return shoe
 
 
@@ -86,12 +85,10 @@ def _legs(person: Person, outfit: Outfit, skeleton: Skeleton, view: View) -> lis
         bare = person.lower in ("shorts", "skirt", "maxi")
         thigh, knee, ankle = (stout * half for half in _TROUSERS.get(person.lower, _BARE_LEG))
         cloth = outfit.skin if bare else outfit.leg
-        shin_caps = _bone(view, leg.middle, leg.end, (knee, (knee + ankle) / 2 * 1.04, ankle), cloth, (0.5, 1.0))
+        shin = _bone(view, leg.middle, leg.end, (knee, (knee + ankle) / 2 * 1.04, ankle), cloth, (0.5, 1.0))
         if not bare:  # trousers are cut off flat above the shoe
-            shin_caps = Tube(
-                shin_caps.start, shin_caps.end, shin_caps.halves, cloth, view.turn, (shin_caps.caps[0], 1.0), (0.5, 1.0)
-            )
-        parts.append(Part(layer + 0.003, shin_caps))
+            shin = replace(shin, caps=(shin.caps[0], 1.0))
+        parts.append(Part(layer + 0.003, shin))
         parts.append(Part(layer + 0.004, _bone(view, leg.upper, leg.middle, (thigh, knee), cloth, (0.0, 0.5))))
         if person.lower == "shorts":
             hem = _along(leg.upper, leg.middle, 0.85)
@@ -138,11 +135,11 @@ def _torso(person: Person, outfit: Outfit, skeleton: Skeleton, view: View) -> li
     root = (0.0, skeleton.neck[1] - 0.012, 0.0)
     parts = [
         Part(_TORSO, torso),
-        Part(_NECK, _bone(view, throat, root, (0.030, 0.032), outfit.skin * np.float32(0.86), (0, 1))),
+        Part(_NECK, _bone(view, throat, root, (0.030, 0.032), outfit.skin * np.float32(0.86))),
     ]
     if person.scarf:
         top = (0.0, skeleton.neck[1] + 0.018, 0.0)
-        wrap = _bone(view, top, root, (0.046, 0.054), flat(person.colours.extra), (0, 1))
+        wrap = _bone(view, top, root, (0.046, 0.054), flat(person.colours.extra))
         parts.append(Part(_NECK + 0.004, wrap))
         tail = (0.02, skeleton.neck[1] - 0.15, 0.075)
         hang = _bone(
@@ -153,7 +150,7 @@ def _torso(person: Person, outfit: Outfit, skeleton: Skeleton, view: View) -> li
     elif person.upper == "hoodie":
         hood = _bone(
             view, (0.0, skeleton.neck[1] - 0.004, -0.05), (0.0, skeleton.neck[1] - 0.036, -0.062), (0.052, 0.05),
-            flat(person.colours.main, 0.82), (0, 1),
+            flat(person.colours.main, 0.82),
         )  # fmt: skip
         parts.append(Part(0.4 if view.depth((0, 0, -1)) > 0 else -0.5, hood))
     return parts
@@ -169,9 +166,9 @@ def _arms(person: Person, outfit: Outfit, skeleton: Skeleton, view: View) -> lis
         hand = _along(arm.middle, arm.end, 1.2)
         shoulder, elbow, wrist = (stout * half for half in (0.036, 0.028, 0.021))
         parts += [
-            Part(layer, _bone(view, arm.end, hand, (0.021, 0.019), outfit.skin, (0, 1))),
-            Part(layer + 0.001, _bone(view, arm.middle, arm.end, (elbow, wrist), outfit.skin, (0, 1))),
-            Part(layer + 0.002, _bone(view, arm.upper, arm.middle, (shoulder, elbow), outfit.skin, (0, 1))),
+            Part(layer, _bone(view, arm.end, hand, (0.021, 0.019), outfit.skin)),
+            Part(layer + 0.001, _bone(view, arm.middle, arm.end, (elbow, wrist), outfit.skin)),
+            Part(layer + 0.002, _bone(view, arm.upper, arm.middle, (shoulder, elbow), outfit.skin)),
         ]
         if person.sleeve > 0.03:
             parts += _sleeves(arm, person.sleeve, bulk * stout, outfit, view, layer + 0.003)
@@ -185,30 +182,70 @@ def _sleeves(arm: Limb, reach: float, width: float, outfit: Outfit, view: View, 
     if reach > 0.53:
         end = _along(arm.middle, arm.end, (reach - 0.53) / 0.47)
         lower = _bone(view, arm.middle, end, (0.033 * width, 0.027 * width), outfit.sleeve, (0.53, reach))
-        lower = Tube(lower.start, lower.end, lower.halves, lower.texture, lower.turn, (lower.caps[0], 1.0), lower.rows)
-        parts.append(Part(layer, lower))
+        parts.append(Part(layer, replace(lower, caps=(lower.caps[0], 1.0))))
     end = _along(arm.upper, arm.middle, upper)
-    sleeve = _bone(
-        view,
-        arm.upper,
-        end,
-        (0.022 + 0.015 * width, 0.036 * width, 0.033 * width),
-        outfit.sleeve,
-        (0.0, min(reach, 0.53)),
-    )
-    tail = sleeve.caps[1] if upper == 1.0 else 1.0
-    parts.append(
-        Part(
-            layer + 0.001,
-            Tube(
-                sleeve.start,
-                sleeve.end,
-                sleeve.halves,
-                sleeve.texture,
-                sleeve.turn,
-                (sleeve.caps[0], tail),
-                sleeve.rows,
-            ),
-        )
-    )
+    halves = (0.022 + 0.015 * width, 0.036 * width, 0.033 * width)
+    sleeve = _bone(view, arm.upper, end, halves, outfit.sleeve, (0.0, min(reach, 0.53)))
+    if upper < 1.0:
+        sleeve = replace(sleeve, caps=(sleeve.caps[0], 1.0))
+    parts.append(Part(layer + 0.001, sleeve))
     return parts
+
+
+def _carried(person: Person, skeleton: Skeleton, view: View) -> list[Part]:
+    """The parts of whatever a person carries; none for a person with free hands."""
+    if person.carried == "none":
+        return []
+    if person.carried == "backpack":
+        middle = (0.0, skeleton.neck[1] - 0.125, -0.108)
+        return [_box(person, view, middle, (0.088, 0.052), 0.098, 0.03 if view.depth(middle) > 0 else -0.3)]
+    if person.carried == "crossbody":
+        middle = (person.carried_side * -0.118, skeleton.hips[1] - 0.005, 0.015)
+        return [_box(person, view, middle, (0.028, 0.066), 0.05, _beside(view, middle))]
+    arm = next(arm for arm in skeleton.arms if arm.side == person.carried_side)
+    hand = arm.end
+    if person.carried == "tote":
+        middle = (hand[0] + 0.01 * arm.side, hand[1] - 0.15, hand[2])
+        layer = _beside(view, middle)
+        return [_strap(view, hand, middle, layer - 0.005), _box(person, view, middle, (0.03, 0.075), 0.078, layer)]
+    middle = (hand[0] + 0.05 * arm.side, 0.17, hand[2] - 0.06)
+    layer = _beside(view, middle)
+    return [_strap(view, hand, middle, layer - 0.005), _box(person, view, middle, (0.085, 0.055), 0.14, layer)]
+
+
+def _beside(view: View, place: Place) -> float:
+    """The layer of a thing at the body's side: before all or behind all of the figure."""
+    return 0.35 if view.depth(place) > 0 else -4.0
+
+
+def _box(person: Person, view: View, middle: Place, size: tuple[float, float], tall: float, layer: float) -> Part:
+    """A bag with rounded corners: its half-width and half-depth, and half its height, in body heights."""
+    half = view.half(*size)
+    left, up, front = middle
+    halves = tuple(half * share for share in (0.86, 0.98, 1.0, 1.0, 1.0, 0.98, 0.92))
+    start, end = view.point((left, up + tall, front)), view.point((left, up - tall, front))
+    cap = half * 0.18
+    return Part(layer, Tube(start, end, halves, _leather(person), view.turn + np.pi, (cap, cap)))
+
+
+def _strap(view: View, hand: Place, middle: Place, layer: float) -> Part:
+    thin = view.scale * 0.006
+    return Part(
+        layer,
+        Tube(view.point(hand), view.point(middle), (thin, thin * 2.2), flat(PALETTE["charcoal"]), 0.0, (thin, 0.0)),
+    )
+
+
+def _leather(person: Person) -> Array:
+    """A bag's texture: (24, 24, 3), with a flap, a pocket or a rim by the person's own chance."""
+    bag = np.broadcast_to(np.asarray(person.carried_colour, np.float32), (24, 24, 3)).copy()
+    kind = person.texture_seed % 4
+    if kind == 0:
+        bag[:9] *= 0.72
+    elif kind == 1:
+        bag[13:21, 7:17] = np.asarray(person.colours.extra, np.float32)
+    elif kind == 2:
+        bag[[2, 3, 20, 21]] = np.asarray(person.colours.main, np.float32) * 0.8
+    else:
+        bag[:, 10:14] *= 0.7
+    return bag

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 from sil_cli.data.manifest import ImageRecord, Split
 from sil_cli.data.reading import Reading
-from sil_cli.errors import DataError
+from sil_cli.errors import DataError, UsageError
 from sil_cli.runtime import stop_at_safe_point
-from sil_cli.synthetic.options import SyntheticOptions
 from sil_cli.synthetic.seeds import Purpose, stream
 from sil_cli.synthetic.shot import model_of, take_image
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sil_cli.runtime import Reporter, Task
+    from sil_cli.settings import SyntheticSettings
 
 READER = "synthetic"
 READER_VERSION = 1
@@ -42,7 +42,7 @@ _FRAMES_PER_SECOND = 25
 
 
 @dataclass(frozen=True)
-class Shot:
+class PlannedImage:
     """One image to draw: by which camera, which of that camera's images, and where it goes."""
 
     camera: int
@@ -54,11 +54,11 @@ class Shot:
 class Sitting:
     """All images of one person: the piece of work that one process does at a time."""
 
-    options: SyntheticOptions
+    settings: SyntheticSettings
     folder: Path
     domain: int
     person: int
-    shots: tuple[Shot, ...]
+    images: tuple[PlannedImage, ...]
 
 
 def domain_names(count: int) -> list[str]:
@@ -69,15 +69,15 @@ def domain_names(count: int) -> list[str]:
     ]
 
 
-def generate_domains(folder: Path, options: SyntheticOptions, reporter: Reporter, *, workers: int) -> list[Reading]:
+def generate_domains(folder: Path, settings: SyntheticSettings, reporter: Reporter, *, workers: int) -> list[Reading]:
     """Draw camera networks into `folder`, one sub-folder each.
 
-    The same options give the same bytes, whatever the number of workers. Images are written one by one: a folder
+    The same settings give the same bytes, whatever the number of workers. Images are written one by one: a folder
     whose drawing was interrupted holds whole images, but not all of them.
 
     Args:
         folder: Where `<domain>/images/<split>/<identity>_<camera>_<n>.jpg` go; made when missing.
-        options: What to draw.
+        settings: What to draw.
         reporter: Told of each image drawn.
         workers: The number of processes; 1 draws in this one.
 
@@ -87,17 +87,23 @@ def generate_domains(folder: Path, options: SyntheticOptions, reporter: Reporter
     Raises:
         OSError: The folder can't be written, or the disk is full.
         DataError: A process that draws was killed.
+        UsageError: The images are to be wider than high.
     """
+    if settings.width > settings.height:
+        raise UsageError(
+            f"width = {settings.width} is more than height = {settings.height}.",
+            "People stand upright: give a width of no more than the height.",
+        )
     readings, sittings = [], []
-    for domain, name in enumerate(domain_names(options.domains)):
-        records, work = _plan(folder / name, options, domain, name)
+    for domain, name in enumerate(domain_names(settings.domains)):
+        records, work = _plan(folder / name, settings, domain, name)
         readings.append(
             Reading(
                 name=name,
                 reader=READER,
                 root=folder / name,
                 records=records,
-                options=options.as_dict(),
+                options=settings.model_dump(mode="json"),
                 generated=True,
                 reader_version=READER_VERSION,
             )
@@ -159,27 +165,27 @@ def _start_worker() -> None:
 
 def draw_sitting(sitting: Sitting) -> int:
     """Draw and write all images of one person; returns how many."""
-    model = model_of(sitting.options, sitting.domain, sitting.person)
-    for shot in sitting.shots:
-        content = take_image(sitting.options, sitting.domain, shot.camera, sitting.person, shot.number, model)
-        (sitting.folder / shot.path).write_bytes(content)
-    return len(sitting.shots)
+    model = model_of(sitting.settings, sitting.domain, sitting.person)
+    for image in sitting.images:
+        content = take_image(sitting.settings, sitting.domain, image.camera, sitting.person, image.number, model)
+        (sitting.folder / image.path).write_bytes(content)
+    return len(sitting.images)
 
 
-def _plan(folder: Path, options: SyntheticOptions, domain: int, name: str) -> tuple[list[ImageRecord], list[Sitting]]:
+def _plan(folder: Path, settings: SyntheticSettings, domain: int, name: str) -> tuple[list[ImageRecord], list[Sitting]]:
     """All records of one network and the work that makes them true."""
-    tests = options.test_identities
+    tests = settings.test_identities
     distractors = round(tests * _DISTRACTORS_PER_TEST)
     records: list[ImageRecord] = []
     sittings = []
-    for person in range(options.train_identities + tests + distractors):
-        is_test = options.train_identities <= person < options.train_identities + tests
-        is_distractor = person >= options.train_identities + tests
-        shots = []
-        for camera, number, time, frame in _route(options, domain, person):
+    for person in range(settings.train_identities + tests + distractors):
+        is_test = settings.train_identities <= person < settings.train_identities + tests
+        is_distractor = person >= settings.train_identities + tests
+        images = []
+        for camera, number, time, frame in _route(settings, domain, person):
             split: Split = "gallery" if is_distractor or (is_test and number > 0) else "query" if is_test else "train"
             path = f"images/{split}/{person + 1:04d}_c{camera + 1}_{number + 1:02d}.jpg"
-            shots.append(Shot(camera, number, path))
+            images.append(PlannedImage(camera, number, path))
             records.append(
                 ImageRecord(
                     path=path,
@@ -192,23 +198,23 @@ def _plan(folder: Path, options: SyntheticOptions, domain: int, name: str) -> tu
                     distractor=is_distractor,
                 )
             )
-        sittings.append(Sitting(options, folder, domain, person, tuple(shots)))
+        sittings.append(Sitting(settings, folder, domain, person, tuple(images)))
     return sorted(records, key=lambda record: record.path), sittings
 
 
-def _route(options: SyntheticOptions, domain: int, person: int) -> Iterator[tuple[int, int, datetime, int]]:
+def _route(settings: SyntheticSettings, domain: int, person: int) -> Iterator[tuple[int, int, datetime, int]]:
     """Camera, image number, time and frame of each image of a person, along their way through the network.
 
     Everybody passes at least two cameras, each once, a minute or so apart.
     """
-    rng = stream(Purpose.ROUTE, options.seed, domain, person)
-    way = rng.permutation(options.cameras)
+    rng = stream(Purpose.ROUTE, settings.seed, domain, person)
+    way = rng.permutation(settings.cameras)
     passed = [int(camera) for at, camera in enumerate(way) if at < 2 or rng.random() >= _MISSED]
     seconds = float(rng.uniform(0, 10 * 3600))
     for camera in passed:
         seconds += float(rng.uniform(20, 180))
         moment = seconds
-        for number in range(options.images_per_camera):
+        for number in range(settings.images_per_camera):
             frame = round(moment * _FRAMES_PER_SECOND)
             yield camera, number, _FIRST_DAY + timedelta(seconds=frame / _FRAMES_PER_SECOND), frame
             moment += float(rng.uniform(0.4, 1.6))

@@ -9,8 +9,7 @@ import numpy as np
 from sil_cli.synthetic.body import HEAD, Skeleton, View
 from sil_cli.synthetic.identity import Person
 from sil_cli.synthetic.outfit import HAIR_CUTS, SHELL_LENGTH, Outfit, flat
-from sil_cli.synthetic.parts import Part
-from sil_cli.synthetic.tube import Tube
+from sil_cli.synthetic.tube import Part, Tube
 
 _WIDE, _DEEP = 0.056, 0.066  # half-widths in body heights
 _LAYER = 0.5
@@ -36,17 +35,10 @@ def head_parts(person: Person, outfit: Outfit, skeleton: Skeleton, look: float, 
     side = math.sin(turn)
     if abs(side) > 0.55 and abs(look) < 1.2:
         tip = eye.scale * 0.011
-        parts.append(
-            Part(
-                _LAYER - 0.01,
-                Tube(
-                    (nose[0], nose[1] - tip), (nose[0], nose[1] + tip), (tip, tip * 1.2), outfit.skin, turn, (tip, tip)
-                ),
-            )
-        )
-    return (
-        parts + _hair_parts(person, outfit, skeleton, half, eye, view) + _hat_parts(person, skeleton, half, eye, view)
-    )
+        above, below = (nose[0], nose[1] - tip), (nose[0], nose[1] + tip)
+        parts.append(Part(_LAYER - 0.01, Tube(above, below, (tip, tip * 1.2), outfit.skin, turn, (tip, tip))))
+    parts += _hair_parts(person, outfit, skeleton, half, eye, view)
+    return parts + _hat_parts(person, skeleton, half, eye, view)
 
 
 def _hair_parts(person: Person, outfit: Outfit, skeleton: Skeleton, half: float, eye: View, view: View) -> list[Part]:
@@ -88,31 +80,14 @@ def _hat_parts(person: Person, skeleton: Skeleton, half: float, eye: View, view:
     parts = [Part(_LAYER + 0.3, Tube(view.point(top), view.point(rim), dome, cloth, eye.turn, (0.0, 1.5)))]
     if person.hat == "beanie":
         fold = (left, up - reach + 0.022, front - 0.004)
-        parts.append(
-            Part(
-                _LAYER + 0.31,
-                Tube(
-                    view.point(fold),
-                    view.point(rim),
-                    (half * 1.22, half * 1.22),
-                    flat(person.hat_colour, 0.8),
-                    eye.turn,
-                    (1.0, 2.0),
-                ),
-            )
-        )
+        cuff, cloth = (half * 1.22, half * 1.22), flat(person.hat_colour, 0.8)
+        parts.append(Part(_LAYER + 0.31, Tube(view.point(fold), view.point(rim), cuff, cloth, eye.turn, (1.0, 2.0))))
         return parts
     wide, deep, forwards = (0.052, 0.042, 0.075) if person.hat == "cap" else (0.105, 0.105, 0.0)
     centre = eye.point((left, up - reach + 0.004, front + forwards))
     span, thick = eye.half(wide, deep), view.scale * (0.009 + 0.06 * math.sin(view.tilt))
-    brim = Tube(
-        (centre[0] - span, centre[1]),
-        (centre[0] + span, centre[1]),
-        (thick, thick),
-        flat(person.hat_colour, 0.85),
-        0.0,
-        (thick, thick),
-    )
+    left_end, right_end = (centre[0] - span, centre[1]), (centre[0] + span, centre[1])
+    brim = Tube(left_end, right_end, (thick, thick), flat(person.hat_colour, 0.85), 0.0, (thick, thick))
     behind = person.hat == "cap" and eye.depth((0, 0, 1)) < -0.1
     parts.append(Part(_LAYER - 0.1 if behind else _LAYER + 0.32, brim))
     return parts

@@ -7,12 +7,99 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sil_cli.synthetic.fabric import Array, Colour
-from sil_cli.synthetic.materials import SURROUNDINGS, Surroundings, surface
+from sil_cli.synthetic.fabric import Array, Colour, value_noise
 from sil_cli.synthetic.outfit import flat
 from sil_cli.synthetic.tube import Light, Tube, draw_tube
 
 PLATE_WIDTH, PLATE_HEIGHT = 4.0, 1.5  # in crop widths and crop heights
+
+
+@dataclass(frozen=True)
+class Material:
+    """A surface.
+
+    Attributes:
+        kind: Its geometry: tiles, planks, bricks, rough, grass, panels, hedge or glass.
+        base, joint: The colours of the surface and of its joints or spots.
+        size: The distance after which it repeats, in body heights.
+        grain: The strength of its irregularity, 0 to 1.
+    """
+
+    kind: str
+    base: Colour
+    joint: Colour
+    size: float
+    grain: float
+
+
+@dataclass(frozen=True)
+class Scenery:
+    """What one network is built of."""
+
+    floor: Material
+    wall: Material
+
+
+SCENERIES: tuple[Scenery, ...] = (
+    Scenery(
+        Material("tiles", (0.66, 0.62, 0.56), (0.50, 0.47, 0.43), 0.42, 0.35),
+        Material("bricks", (0.60, 0.38, 0.30), (0.72, 0.66, 0.60), 0.13, 0.5),
+    ),
+    Scenery(
+        Material("grass", (0.50, 0.53, 0.38), (0.40, 0.44, 0.30), 0.10, 0.9),
+        Material("hedge", (0.28, 0.36, 0.24), (0.50, 0.56, 0.42), 0.12, 1.0),
+    ),
+    Scenery(
+        Material("planks", (0.62, 0.45, 0.30), (0.40, 0.28, 0.18), 0.16, 0.5),
+        Material("panels", (0.86, 0.84, 0.80), (0.68, 0.66, 0.64), 0.75, 0.1),
+    ),
+    Scenery(
+        Material("rough", (0.36, 0.37, 0.39), (0.50, 0.51, 0.53), 0.06, 0.8),
+        Material("glass", (0.45, 0.55, 0.62), (0.22, 0.25, 0.28), 0.55, 0.5),
+    ),
+    Scenery(
+        Material("tiles", (0.86, 0.87, 0.88), (0.60, 0.62, 0.66), 0.24, 0.08),
+        Material("tiles", (0.70, 0.78, 0.80), (0.88, 0.90, 0.90), 0.16, 0.1),
+    ),
+    Scenery(
+        Material("bricks", (0.52, 0.48, 0.46), (0.36, 0.33, 0.32), 0.16, 0.6),
+        Material("rough", (0.78, 0.70, 0.55), (0.68, 0.60, 0.46), 0.30, 0.5),
+    ),
+)
+
+
+def _surface(material: Material, a: Array, b: Array, rng: np.random.Generator) -> Array:
+    """The colour of a surface, (rows, columns, 3) in 0..1, at places across and along, in body heights."""
+    shape = (a.shape[0], a.shape[1])
+    u, v = a / material.size, b / material.size
+    fine = value_noise(rng, shape, (shape[0] // 3, shape[1] // 3))
+    coarse = value_noise(rng, shape, (9, 15))
+    joint, tone = _geometry(material.kind, u, v, fine, coarse, rng)
+    colour = np.asarray(material.base, np.float32) + joint[..., None] * (
+        np.asarray(material.joint, np.float32) - np.asarray(material.base, np.float32)
+    )
+    light = 1 + 0.3 * tone + material.grain * (0.34 * (fine - 0.5) + 0.36 * (coarse - 0.5))
+    lit: Array = np.clip(colour * light[..., None], 0, 1).astype(np.float32)
+    return lit
+
+
+def _geometry(
+    kind: str, u: Array, v: Array, fine: Array, coarse: Array, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """How much of a joint each place is (0..1), and how bright its tile is (−0.5..0.5)."""
+    tones = rng.random(1024).astype(np.float32) - 0.5
+    if kind in ("grass", "rough", "hedge"):
+        mix = fine if kind == "rough" else 0.5 * fine + 0.5 * coarse
+        return np.clip((mix - 0.3) * 1.8, 0, 1), np.zeros_like(u)
+    if kind == "bricks":
+        u = (u / 2 + 0.5 * np.mod(np.floor(v), 2)).astype(np.float32)
+    elif kind == "planks":
+        v = (v / 8 + 0.37 * np.floor(u)).astype(np.float32)
+    cell = (np.floor(u) * 31 + np.floor(v) * 17).astype(np.int64) % 1024
+    width = {"tiles": 0.06, "bricks": 0.09, "planks": 0.08, "panels": 0.03, "glass": 0.10}[kind]
+    gap = np.maximum(np.abs(np.mod(u, 1) - 0.5), np.abs(np.mod(v, 1) - 0.5))
+    joint = (gap > 0.5 - width / 2).astype(np.float32)
+    return joint, tones[cell] * (1.6 if kind == "glass" else 0.6)
 
 
 @dataclass(frozen=True)
@@ -28,13 +115,13 @@ class Plate:
     horizon: float
 
 
-def surroundings_of(rng: np.random.Generator, domain: int, own: float) -> Surroundings:
+def scenery_of(rng: np.random.Generator, domain: int, own: float) -> Scenery:
     """What a camera's place is built of: the network's own material with probability `own`, else any."""
-    number = domain if rng.random() < own else int(rng.integers(len(SURROUNDINGS)))
-    return SURROUNDINGS[number % len(SURROUNDINGS)]
+    number = domain if rng.random() < own else int(rng.integers(len(SCENERIES)))
+    return SCENERIES[number % len(SCENERIES)]
 
 
-def draw_plate(rng: np.random.Generator, place: Surroundings, tilt: float, size: tuple[int, int]) -> Plate:
+def draw_plate(rng: np.random.Generator, place: Scenery, tilt: float, size: tuple[int, int]) -> Plate:
     """A place for one camera.
 
     Args:
@@ -50,10 +137,10 @@ def draw_plate(rng: np.random.Generator, place: Surroundings, tilt: float, size:
     x = (np.arange(columns, dtype=np.float32)[None, :] - columns * np.float32(rng.uniform(0.2, 0.8))) / unit
     wall_y = (np.arange(edge, dtype=np.float32)[:, None] - edge) / unit
     slope = float(rng.normal(0, 0.08))
-    wall = surface(place.wall, x + 0 * wall_y, wall_y + slope * x, rng)
+    wall = _surface(place.wall, x + 0 * wall_y, wall_y + slope * x, rng)
     away = 1.0 / (0.35 + (np.arange(rows - edge, dtype=np.float32)[:, None] / unit))
     skew = float(rng.normal(0, 0.5))
-    floor = surface(place.floor, x * away * 0.9 + skew * away, 2.2 * away + 0 * x, rng)
+    floor = _surface(place.floor, x * away * 0.9 + skew * away, 2.2 * away + 0 * x, rng)
     near = np.linspace(0.86, 1.06, rows - edge, dtype=np.float32)[:, None, None]
     picture = np.concatenate([wall, floor * near])
     picture *= 1 + float(rng.uniform(-0.25, 0.25)) * np.linspace(-1, 1, columns, dtype=np.float32)[None, :, None]

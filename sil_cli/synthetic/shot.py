@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +13,6 @@ from sil_cli.synthetic.body import View, draw_pose
 from sil_cli.synthetic.fabric import Array, Colour
 from sil_cli.synthetic.figure import draw_person as paint_person
 from sil_cli.synthetic.identity import Colourway, Person, draw_person, season
-from sil_cli.synthetic.options import SyntheticOptions
 from sil_cli.synthetic.outfit import Outfit, make_outfit
 from sil_cli.synthetic.scene import (
     OCCLUDERS,
@@ -23,11 +23,14 @@ from sil_cli.synthetic.scene import (
     draw_occluder,
     draw_plate,
     halve,
-    surroundings_of,
+    scenery_of,
 )
 from sil_cli.synthetic.seeds import Purpose, stream
-from sil_cli.synthetic.style import Style, camera_style, image_style, network_style, photograph
+from sil_cli.synthetic.style import PictureStyle, camera_style, image_style, network_style, photograph
 from sil_cli.synthetic.tube import Light
+
+if TYPE_CHECKING:
+    from sil_cli.settings import SyntheticSettings
 
 _OVERSAMPLING = 2  # canvas pixels along each side of an image's pixel
 _OCCLUDED = 0.14  # the part of images with something before the person
@@ -53,7 +56,7 @@ class Camera:
     """
 
     plate: Plate
-    style: Style
+    style: PictureStyle
     light: Light
     tilt: float
     turns: tuple[float, float]
@@ -63,23 +66,23 @@ class Camera:
 
 
 @lru_cache(maxsize=16)
-def colourways_of(options: SyntheticOptions, domain: int) -> tuple[Colourway, ...]:
+def colourways_of(settings: SyntheticSettings, domain: int) -> tuple[Colourway, ...]:
     """What is worn in a network."""
-    return season(options.seed, domain, options.style_gap)
+    return season(settings.seed, domain, settings.style_gap)
 
 
 @lru_cache(maxsize=64)
-def camera_of(options: SyntheticOptions, domain: int, camera: int) -> Camera:
+def camera_of(settings: SyntheticSettings, domain: int, camera: int) -> Camera:
     """A camera of a network; kept, since its place takes as long to draw as several images."""
-    rng = stream(Purpose.CAMERA, options.seed, domain, camera)
+    rng = stream(Purpose.CAMERA, settings.seed, domain, camera)
     tilt = float(rng.uniform(0.03, 0.42))
     course = float(rng.uniform(0, 2 * math.pi))
-    size = (options.height * _OVERSAMPLING, options.width * _OVERSAMPLING)
+    size = (settings.height * _OVERSAMPLING, settings.width * _OVERSAMPLING)
     grey = float(rng.uniform(0.15, 0.7))
-    place = surroundings_of(rng, domain, min(options.style_gap, 1.0))
+    place = scenery_of(rng, domain, min(settings.style_gap, 1.0))
     return Camera(
-        plate=draw_plate(stream(Purpose.PLATE, options.seed, domain, camera), place, tilt, size),
-        style=camera_style(network_style(options.seed, domain, options.style_gap), rng),
+        plate=draw_plate(stream(Purpose.PLATE, settings.seed, domain, camera), place, tilt, size),
+        style=camera_style(network_style(settings.seed, domain, settings.style_gap), rng),
         light=Light(float(rng.uniform(-1.1, 1.1)), float(rng.uniform(0.45, 0.75))),
         tilt=tilt,
         turns=(course, course + math.pi * float(rng.uniform(0.7, 1.1))),
@@ -97,34 +100,34 @@ class Model:
     outfit: Outfit
 
 
-def model_of(options: SyntheticOptions, domain: int, number: int) -> Model:
+def model_of(settings: SyntheticSettings, domain: int, number: int) -> Model:
     """The person of this number, dressed."""
-    person = draw_person(options.seed, domain, number, colourways_of(options, domain))
+    person = draw_person(settings.seed, domain, number, colourways_of(settings, domain))
     return Model(person, make_outfit(person))
 
 
 @lru_cache(maxsize=_STRANGERS)
-def _stranger_of(options: SyntheticOptions, domain: int, number: int) -> Model:
-    return model_of(options, domain, _STRANGER + number)
+def _stranger_of(settings: SyntheticSettings, domain: int, number: int) -> Model:
+    return model_of(settings, domain, _STRANGER + number)
 
 
-def take_image(options: SyntheticOptions, domain: int, camera: int, number: int, shot: int, model: Model) -> bytes:
+def take_image(settings: SyntheticSettings, domain: int, camera: int, number: int, shot: int, model: Model) -> bytes:
     """The JPEG of one person by one camera; its arguments alone decide its bytes.
 
     Args:
-        options: The data set's options.
+        settings: What is drawn.
         domain: The network's number.
         camera: The camera's number in it.
         number: The person's number in the network.
         shot: The image's number among those of this person by this camera.
         model: What `model_of` gives for that person.
     """
-    rng = stream(Purpose.SHOT, options.seed, domain, camera, number, shot)
-    seen_by = camera_of(options, domain, camera)
-    size = (options.height * _OVERSAMPLING, options.width * _OVERSAMPLING)
+    rng = stream(Purpose.SHOT, settings.seed, domain, camera, number, shot)
+    seen_by = camera_of(settings, domain, camera)
+    size = (settings.height * _OVERSAMPLING, settings.width * _OVERSAMPLING)
     canvas = cut_background(rng, seen_by.plate, size)
     if rng.random() < _CROWDED:
-        _passer_by(canvas, options, domain, seen_by, rng)
+        _passer_by(canvas, settings, domain, seen_by, rng)
     scale = size[0] * float(np.clip(rng.normal(0.90, 0.055), 0.74, 1.10))
     foot = (
         size[1] * (0.5 + float(np.clip(rng.normal(0, 0.07), -0.2, 0.2))),
@@ -150,9 +153,11 @@ def _stand(
     paint_person(canvas, model.person, model.outfit, pose, View(turn, tilt, scale, foot, pose.lean), camera.light)
 
 
-def _passer_by(canvas: Array, options: SyntheticOptions, domain: int, camera: Camera, rng: np.random.Generator) -> None:
+def _passer_by(
+    canvas: Array, settings: SyntheticSettings, domain: int, seen_by: Camera, rng: np.random.Generator
+) -> None:
     """Somebody else, farther away and at the picture's edge."""
-    stranger = _stranger_of(options, domain, int(rng.integers(_STRANGERS)))
+    stranger = _stranger_of(settings, domain, int(rng.integers(_STRANGERS)))
     scale = canvas.shape[0] * float(rng.uniform(0.55, 0.85))
     side = float(rng.choice([-1, 1])) * float(rng.uniform(0.32, 0.5))
     foot = (canvas.shape[1] * (0.5 + side), canvas.shape[0] * float(rng.uniform(0.8, 0.9)))

@@ -21,7 +21,7 @@ _BLOCK = 4  # networks that share out the quarters of each range among them
 
 
 @dataclass(frozen=True)
-class Style:
+class PictureStyle:
     """A place in the space of styles; 0 is neutral, −1 and 1 are the ends of the whole range.
 
     Attributes:
@@ -55,7 +55,7 @@ class Style:
     tone: float = 0.0
 
 
-_NAMES = tuple(field.name for field in fields(Style))
+_NAMES = tuple(field.name for field in fields(PictureStyle))
 # How far networks reach at gap 1. At the whole range a small model trained on three networks reached mAP 0.57 on one
 # of them and 0.06 on the fourth (untrained: 0.04); at this share 0.45 and 0.14, so that something carries over.
 _OF_NETWORKS = 0.6
@@ -66,7 +66,7 @@ _OF_CAMERAS, _COLOURS_OF_CAMERAS = 0.22, 0.29
 _OF_IMAGES, _COLOURS_OF_IMAGES = 0.06, 0.10
 
 
-def network_style(seed: int, domain: int, gap: float) -> Style:
+def network_style(seed: int, domain: int, gap: float) -> PictureStyle:
     """The style of one network, `gap` times as far from neutral as usual."""
     block, place = divmod(domain, _BLOCK)
     shared = stream(Purpose.NETWORK_STYLE, seed, block)
@@ -75,10 +75,10 @@ def network_style(seed: int, domain: int, gap: float) -> Style:
         quarter = shared.permutation(_BLOCK)[place]
         within = shared.uniform(0.2, 0.8, _BLOCK)[place]
         values[name] = gap * _OF_NETWORKS * float((quarter + within) / _BLOCK * 2 - 1)
-    return Style(**values)
+    return PictureStyle(**values)
 
 
-def _vary(style: Style, rng: np.random.Generator, amount: float, of_colours: float) -> Style:
+def _vary(style: PictureStyle, rng: np.random.Generator, amount: float, of_colours: float) -> PictureStyle:
     """A style nearby."""
     values = {}
     for name, step in zip(_NAMES, rng.standard_normal(len(_NAMES)), strict=True):
@@ -87,12 +87,12 @@ def _vary(style: Style, rng: np.random.Generator, amount: float, of_colours: flo
     return replace(style, **values)
 
 
-def camera_style(style: Style, rng: np.random.Generator) -> Style:
+def camera_style(style: PictureStyle, rng: np.random.Generator) -> PictureStyle:
     """One camera's style within its network's."""
     return _vary(style, rng, _OF_CAMERAS, _COLOURS_OF_CAMERAS)
 
 
-def image_style(style: Style, rng: np.random.Generator) -> Style:
+def image_style(style: PictureStyle, rng: np.random.Generator) -> PictureStyle:
     """One image's style within its camera's."""
     return _vary(style, rng, _OF_IMAGES, _COLOURS_OF_IMAGES)
 
@@ -101,7 +101,7 @@ def _over(value: float) -> float:
     return max(value, 0.0)
 
 
-def photograph(image: Array, style: Style, rng: np.random.Generator) -> bytes:
+def photograph(image: Array, style: PictureStyle, rng: np.random.Generator) -> bytes:
     """Take the picture: apply a style to clean pixels and compress them.
 
     Args:
@@ -126,7 +126,7 @@ def photograph(image: Array, style: Style, rng: np.random.Generator) -> bytes:
     return buffer.getvalue()
 
 
-def _colours(image: Array, style: Style) -> Array:
+def _colours(image: Array, style: PictureStyle) -> Array:
     gains = np.asarray(
         [
             1 + 0.24 * style.warmth - 0.04 * style.tint,
@@ -158,7 +158,7 @@ def _hue_turn(angle: float) -> Array:
     return turn.astype(np.float32)
 
 
-def _lens(image: Array, style: Style) -> Array:
+def _lens(image: Array, style: PictureStyle) -> Array:
     height, width = image.shape[:2]
     corner = 0.65 * _over(style.vignette)
     if corner > 0.02:
@@ -177,7 +177,7 @@ def _lens(image: Array, style: Style) -> Array:
     return np.asarray(picture, np.float32) * np.float32(1 / 255)
 
 
-def _noise(rng: np.random.Generator, shape: tuple[int, ...], style: Style) -> Array:
+def _noise(rng: np.random.Generator, shape: tuple[int, ...], style: PictureStyle) -> Array:
     strength = np.float32(0.008 + 0.055 * _over(style.noise) ** 1.5)
     return strength * rng.standard_normal(shape, dtype=np.float32)
 

@@ -68,6 +68,19 @@ class Tube:
     rows: tuple[float, float] = (0.0, 1.0)
 
 
+@dataclass(frozen=True)
+class Part:
+    """One part of a figure.
+
+    Attributes:
+        layer: Parts are drawn from the lowest layer to the highest; around 0 it is the depth in body heights.
+        tube: Its shape and texture.
+    """
+
+    layer: float
+    tube: Tube
+
+
 def _half_widths(tube: Tube, length: float) -> tuple[Array, Array]:
     """Half-widths at equal steps from the tip of the first cap to the tip of the last, and those without caps.
 

@@ -35,9 +35,8 @@ from sil_cli.gallery.local.tuning import refresh_index
 from sil_cli.gallery.local.writer import gallery_writer
 from sil_cli.gallery.stores import open_gallery
 from sil_cli.runtime import SilentReporter, cpu_count
-from sil_cli.settings import load_settings
+from sil_cli.settings import SyntheticSettings, load_settings
 from sil_cli.synthetic.generate import generate_domains
-from sil_cli.synthetic.options import SyntheticOptions
 
 PORTION = 16_384
 
@@ -54,7 +53,7 @@ def make_model(folder: Path, backbone: str) -> None:
 
 def make_gallery(folder: Path, arguments: argparse.Namespace) -> None:
     """A gallery of some real crops, which brings model and export with it, filled up with generated vectors."""
-    options = SyntheticOptions(domains=1, train_identities=1, test_identities=4, height=256, width=128)
+    options = SyntheticSettings(domains=1, train_identities=1, test_identities=4, height=256, width=128)
     generate_domains(folder / "crops", options, SilentReporter(), workers=cpu_count())
     make_model(folder / "run", arguments.backbone)
     flags = {"gallery": {"model": folder / "run", "images": (folder / "crops",), "folder": folder / "gallery"}}

@@ -40,9 +40,8 @@ from sil_cli.models.engines.onnx_export import export_onnx, quantize
 from sil_cli.models.engines.torch_engine import TorchEngine
 from sil_cli.models.record import Architecture, ModelRecord
 from sil_cli.runtime import SilentReporter
-from sil_cli.settings import load_settings
+from sil_cli.settings import SyntheticSettings, load_settings
 from sil_cli.synthetic.generate import generate_domains
-from sil_cli.synthetic.options import SyntheticOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +52,7 @@ AGREEING = ("models.export_record", "workflows.agreement")
 
 
 def drawn_images(folder: Path, people: int) -> list[Path]:
-    options = SyntheticOptions(domains=2, train_identities=1, test_identities=people, height=256, width=128)
+    options = SyntheticSettings(domains=2, train_identities=1, test_identities=people, height=256, width=128)
     generate_domains(folder, options, SilentReporter(), workers=thread_count())
     return sorted(folder.rglob("*.jpg"))
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sil_cli.errors import UsageError
 from sil_cli.runtime import SilentReporter
+from sil_cli.settings import SyntheticSettings
 from sil_cli.synthetic import generate
 from sil_cli.synthetic.generate import domain_names, generate_domains
-from sil_cli.synthetic.options import SyntheticOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 
     from sil_cli.data.reading import Reading
 
-SMALL = SyntheticOptions(
+SMALL = SyntheticSettings(
     domains=2, train_identities=3, test_identities=7, cameras=3, images_per_camera=2, height=64, width=32, seed=5
 )
 
 
-def draw(folder: Path, options: SyntheticOptions, workers: int = 1) -> list[Reading]:
+def draw(folder: Path, options: SyntheticSettings, workers: int = 1) -> list[Reading]:
     return generate_domains(folder, options, SilentReporter(), workers=workers)
 
 
@@ -49,8 +50,14 @@ def test_the_same_seed_gives_the_same_bytes_on_any_number_of_workers(small: list
     assert [list(reading.records) for reading in again] == [list(reading.records) for reading in small]
 
 
+def test_people_stand_upright(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="width = 65 is more than height = 64"):
+        draw(tmp_path, SMALL.model_copy(update={"width": 65}))
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_seed_gives_other_pictures(small: list[Reading], tmp_path: Path) -> None:
-    other = draw(tmp_path, SyntheticOptions(**{**SMALL.as_dict(), "seed": 6, "domains": 1}))
+    other = draw(tmp_path, SMALL.model_copy(update={"seed": 6, "domains": 1}))
     assert not set(digests(other).values()) & set(digests(small).values())
 
 
@@ -59,7 +66,7 @@ def test_never_two_images_alike(small: list[Reading]) -> None:
 
 
 def test_more_people_leave_the_first_ones_as_they_were(small: list[Reading], tmp_path: Path) -> None:
-    more = draw(tmp_path, SyntheticOptions(**{**SMALL.as_dict(), "train_identities": 4, "domains": 1}))
+    more = draw(tmp_path, SMALL.model_copy(update={"train_identities": 4, "domains": 1}))
     first = {key: value for key, value in digests(small).items() if key.startswith(f"{small[0].name}/images/train/")}
     now = digests(more)
     assert first
@@ -71,7 +78,7 @@ def test_readings_hold_what_the_options_ask_for(small: list[Reading]) -> None:
     for reading in small:
         assert reading.reader == "synthetic"
         assert reading.generated
-        assert reading.options == SMALL.as_dict()
+        assert reading.options == SMALL.model_dump(mode="json")
         people = defaultdict(set)
         for record in reading.records:
             people["distractor" if record.distractor else record.split].add(record.identity)
@@ -106,7 +113,7 @@ def test_each_person_and_camera_has_its_images_and_one_of_them_is_the_query(smal
 
 
 def test_some_people_miss_some_cameras(tmp_path: Path) -> None:
-    options = SyntheticOptions(
+    options = SyntheticSettings(
         domains=1, train_identities=20, test_identities=1, cameras=4, images_per_camera=2, height=32, width=16
     )
     cameras = defaultdict(set)
@@ -153,7 +160,7 @@ def channel_means(readings: Sequence[Reading]) -> np.ndarray:
 def test_the_style_gap_separates_the_networks(tmp_path: Path) -> None:
     spread = {}
     for gap in (0.0, 1.0):
-        options = SyntheticOptions(
+        options = SyntheticSettings(
             domains=4, train_identities=1, test_identities=1, cameras=40, images_per_camera=2, height=32, width=16,
             style_gap=gap,
         )  # fmt: skip
@@ -198,6 +205,6 @@ def test_drawing_needs_only_its_own_arguments(tmp_path: Path) -> None:
     _, sittings = generate._plan(tmp_path, SMALL, 1, "orchard")
     for split in ("train", "query", "gallery"):
         (tmp_path / "images" / split).mkdir(parents=True)
-    alone = [generate.draw_sitting(sittings[4]), (tmp_path / sittings[4].shots[0].path).read_bytes()]
+    alone = [generate.draw_sitting(sittings[4]), (tmp_path / sittings[4].images[0].path).read_bytes()]
     generate.draw_sitting(sittings[0])
-    assert alone == [generate.draw_sitting(sittings[4]), (tmp_path / sittings[4].shots[0].path).read_bytes()]
+    assert alone == [generate.draw_sitting(sittings[4]), (tmp_path / sittings[4].images[0].path).read_bytes()]

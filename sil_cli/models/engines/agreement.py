@@ -22,8 +22,8 @@ from sil_cli.errors import DataError, ModelError, UsageError
 from sil_cli.models.engines.engine import SAME_MODEL, Engine, is_installed
 from sil_cli.models.engines.export_record import FAILED, OPENVINO_BFLOAT16, Agreement, ExportRecord, Float32Prefix
 from sil_cli.runtime import SilentReporter
+from sil_cli.settings import SyntheticSettings
 from sil_cli.synthetic.generate import generate_domains
-from sil_cli.synthetic.options import SyntheticOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 BATCH = 32
 COMPARED = 64
 CALIBRATED = 128
-DRAWN = SyntheticOptions(domains=2, train_identities=1, test_identities=3, cameras=2, images_per_camera=2, seed=2207)
+DRAWN = SyntheticSettings(domains=2, train_identities=1, test_identities=3, cameras=2, images_per_camera=2, seed=2207)
 """Two networks with a few people each: enough that styles, places and clothes differ."""
 
 LONGEST_PREFIX = 0.5
