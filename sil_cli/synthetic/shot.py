@@ -154,7 +154,7 @@ def _stand(
 
 
 def _passer_by(
-    canvas: Array, settings: SyntheticSettings, domain: int, seen_by: Camera, rng: np.random.Generator
+    canvas: Array, settings: SyntheticSettings, domain: int, camera: Camera, rng: np.random.Generator
 ) -> None:
     """Somebody else, farther away and at the picture's edge."""
     stranger = _stranger_of(settings, domain, int(rng.integers(_STRANGERS)))

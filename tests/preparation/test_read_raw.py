@@ -47,7 +47,7 @@ def put(root, names):
 
 
 def run(tmp_path, reporter=None, **data):
-    settings = Settings(data=DataSettings(folder=tmp_path / "data", **data))
+    settings = Settings(data=DataSettings(folder=tmp_path / "data", **data)).with_users_own(["data.folder"])
     return prepare_data(settings, reporter or Noting())
 
 

@@ -81,9 +81,10 @@ def folder_of(root: Path) -> Path:
     return root if root.is_dir() else root.parent
 
 
-def data_settings(tmp_path, reader, root, **more) -> DataSettings:
+def settings_for(tmp_path, reader, root, **more) -> Settings:
     pattern = {"pattern": PATTERN} if reader == "regex" else {}
-    return DataSettings(folder=tmp_path / "data", reader=reader, root=root, **pattern, **more)
+    data = DataSettings(folder=tmp_path / "data", reader=reader, root=root, **pattern, **more)
+    return Settings(data=data).with_users_own(["data.folder"])
 
 
 every_tree = pytest.mark.parametrize("made", ALL, indirect=True)
@@ -118,9 +119,9 @@ def test_counts_that_are_not_the_published_ones(made, read, tmp_path):
     reader, root = made
     published = publication(reader, read(reader, root).options)
     reporter = Noting()
-    (dataset,) = prepare_data(Settings(data=data_settings(tmp_path, reader, root, name="x")), reporter).datasets
+    (dataset,) = prepare_data(settings_for(tmp_path, reader, root, name="x"), reporter).datasets
     wrong = [warning for warning in reporter.warnings if "not as published" in warning]
-    strict = Settings(data=data_settings(tmp_path, reader, root, name="strict", strict=True))
+    strict = settings_for(tmp_path, reader, root, name="strict", strict=True)
     if published is None:
         assert not wrong
         assert prepare_data(strict, reporter).datasets
@@ -281,11 +282,11 @@ def test_an_archive_is_read_as_its_folder_and_refused_when_it_leads_out(made, tm
     reader, root = made
     for evil in (False, True):
         pack(root, tmp_path / f"{'evil' if evil else 'good'}{suffix}", evil=evil)
-    expected = read_raw(data_settings(tmp_path, reader, root, name="x"), SilentReporter())
-    found = read_raw(data_settings(tmp_path, reader, tmp_path / f"good{suffix}", name="x"), SilentReporter())
+    expected = read_raw(settings_for(tmp_path, reader, root, name="x").data, SilentReporter())
+    found = read_raw(settings_for(tmp_path, reader, tmp_path / f"good{suffix}", name="x").data, SilentReporter())
     assert found.records == expected.records
     with pytest.raises(DataError, match=r"evil.* is not unpacked: .*leads out"):
-        read_raw(data_settings(tmp_path, reader, tmp_path / f"evil{suffix}"), SilentReporter())
+        read_raw(settings_for(tmp_path, reader, tmp_path / f"evil{suffix}").data, SilentReporter())
     assert not list(tmp_path.rglob("evil.jpg"))
     assert not list(tmp_path.rglob(".staging-*"))
     assert not (tmp_path / "data" / "raw" / "evil").exists()
