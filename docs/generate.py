@@ -53,7 +53,7 @@ DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
     "compare": (evaluation_results.CompareResult,),
     "benchmark": (benchmark_results.BenchmarkResult,),
     "calibrate": (evaluation_results.CalibrateResult,),
-    "export": (export.ExportResult,),
+    "export": (export.ModelExportResult,),
     "index-gallery": (results.IndexResult,),
     "query": (query_results.QueryResult, query_results.QueryResults, query_results.BatchResult),
     "doctor": (doctor.Report,),

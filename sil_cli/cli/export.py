@@ -9,7 +9,7 @@ from sil_cli.cli.tables import print_table
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session
-    from sil_cli.models.engines.export import ExportResult
+    from sil_cli.models.engines.export import ModelExportResult
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -28,7 +28,7 @@ OPTIONS = (
 )
 
 
-def run(current: Session) -> ExportResult:
+def run(current: Session) -> ModelExportResult:
     """Write a model as ONNX, checked against torch, for quick starts and quick CPUs."""
     settings = current.settings()
     from sil_cli.defaults import model_option

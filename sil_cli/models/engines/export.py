@@ -40,7 +40,7 @@ TOOLS = ("onnx", "onnxscript", "onnxruntime")
 POOR_AGREEMENT = 0.98
 
 
-class ExportResult(Result):
+class ModelExportResult(Result):
     """The outcome of `sil export`.
 
     Attributes:
@@ -70,7 +70,7 @@ class ExportResult(Result):
     float32_front: Float32Prefix | None
 
 
-def export(settings: Settings, reporter: Reporter) -> ExportResult:
+def export(settings: Settings, reporter: Reporter) -> ModelExportResult:
     """Export a model, compare it with torch, and write the ONNX file and its record.
 
     Raises:
@@ -99,7 +99,7 @@ def export(settings: Settings, reporter: Reporter) -> ExportResult:
         crops = drawn_crops(size.height, size.width, reporter)
     made = make_export(embedder, source, crops, precision, (graph, record), reporter)
     shared = {"precision", "opset", "crops", "measured_on", "agreement", "float32_front"}
-    return ExportResult(
+    return ModelExportResult(
         model=folder,
         file=graph,
         record=record,

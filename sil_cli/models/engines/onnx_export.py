@@ -104,7 +104,7 @@ def quantize(graph: bytes, crops: NDArray[np.uint8]) -> bytes:
     """
     from onnxruntime import quantization
 
-    class Crops(quantization.CalibrationDataReader):  # type: ignore[misc]  # its module has no types
+    class CalibrationReader(quantization.CalibrationDataReader):  # type: ignore[misc]  # its module has no types
         def __init__(self) -> None:
             self._starts = iter(range(0, len(crops), CALIBRATION_BATCH))
 
@@ -120,7 +120,7 @@ def quantize(graph: bytes, crops: NDArray[np.uint8]) -> bytes:
                 quantization.quantize_static(
                     before,
                     after,
-                    Crops(),
+                    CalibrationReader(),
                     quant_format=quantization.QuantFormat.QDQ,
                     op_types_to_quantize=QUANTISED,
                     per_channel=True,
