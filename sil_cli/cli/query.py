@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.cli.command import ENGINE, FILTER, GALLERY, STORE, Option
@@ -13,7 +13,9 @@ from sil_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session
-    from sil_cli.query.query_results import BatchResult, FoundMatch, FoundSighting, QueryResult, QueryResults
+    from sil_cli.gallery.entry import Match
+    from sil_cli.query.query_results import BatchResult, QueryResult, QueryResults
+    from sil_cli.query.trajectory import CameraVisit
     from sil_cli.settings import Settings
 
 EXAMPLES = """
@@ -82,7 +84,7 @@ OPTIONS = (
         "Refuse the gallery unless this model made it; default: its own.",
         panel=RARE,
     ),
-    Option("--gap", "query.gap", "SECONDS", "Pause after which a new sighting begins; default: 60.", panel=RARE),
+    Option("--gap", "query.gap", "SECONDS", "Pause after which a new visit begins; default: 60.", panel=RARE),
     Option("--timezone", "gallery.timezone", "ZONE", "In which times are shown; default: UTC.", panel=RARE),
     ENGINE.in_panel(RARE),
 )
@@ -107,18 +109,15 @@ def run(current: Session) -> QueryResult | QueryResults | BatchResult:
 def _few(current: Session, settings: Settings) -> QueryResult | QueryResults:
     from sil_cli.gallery.ingest.times import find_zone
     from sil_cli.query.search import search
+    from sil_cli.query.trajectory import moment
 
     if settings.query.out is not None:
         raise UsageError("--out is where --batch writes.", "Use --html FILE or --sheet FILE, or --json for a document.")
     results = search(settings, current.reporter)
     zone = find_zone(settings.gallery.timezone)
 
-    def shown(time: str | None, length: int = 16) -> str:
-        if time is None:
-            return ""
-        moment = datetime.fromisoformat(time)
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-        return moment.astimezone(zone).isoformat(sep=" ")[:length]
+    def shown(time: datetime | None, length: int = 16) -> str:
+        return "" if time is None else moment(time).astimezone(zone).isoformat(sep=" ")[:length]
 
     for result in results.queries:
         _show(current, result, shown)
@@ -187,16 +186,16 @@ def _show_trail(current: Session, result: QueryResult, shown: Any) -> None:
     print_table(current.out, "Path through the network", columns, left=WORDS, optional=LEAST_OF_TRAIL)
 
 
-def _length(sighting: FoundSighting) -> str:
-    """How long a sighting lasts; nothing for a single moment."""
+def _length(visit: CameraVisit) -> str:
+    """How long a visit lasts; nothing for a single moment."""
     from sil_cli.query.trajectory_drawing import duration
 
-    if sighting.start is None or sighting.end is None or sighting.start == sighting.end:
+    if visit.start is None or visit.end is None or visit.start == visit.end:
         return ""
-    return duration((datetime.fromisoformat(sighting.end) - datetime.fromisoformat(sighting.start)).total_seconds())
+    return duration((visit.end - visit.start).total_seconds())
 
 
-def _columns(matches: list[FoundMatch], shown: Any) -> dict[str, list[str]]:
+def _columns(matches: list[Match], shown: Any) -> dict[str, list[str]]:
     times = [shown(match.time) for match in matches]
     if len({time[:4] for time in times}) == 1:
         times = [time[5:] for time in times]  # the year is the same, and the table is wide

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from sil_cli.data.images import Box
-    from sil_cli.evaluation.calibration import Decision
     from sil_cli.query.queries import KnownPerson, Query
-    from sil_cli.query.trajectory import Sighting
+    from sil_cli.query.trajectory import CameraVisit
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
@@ -41,18 +40,16 @@ class Found:
         entries: The gallery entries that the query names.
         person: Whom it shows, as far as that is known.
         matches: The listed matches.
-        decisions: What their scores mean, one each; None without a calibration.
         verdict: The decision on the query as a sentence.
-        sightings: The path through cameras and time, where it was asked for.
+        visits: The path through cameras and time, where it was asked for.
     """
 
     query: Query
     entries: list[GalleryEntry]
     person: KnownPerson
     matches: list[Match]
-    decisions: list[Decision | None]
     verdict: str
-    sightings: list[Sighting] | None
+    visits: list[CameraVisit] | None
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ class DrawnQuery:
     crops: list[Crop]
     matches: list[Crop]
     left_out: int
-    trajectory: list[tuple[Sighting, Image.Image | None]] | None
+    trajectory: list[tuple[CameraVisit, Image.Image | None]] | None
     zone: tzinfo | None
 
     def draw_trajectory(self) -> Image.Image | None:
@@ -166,7 +163,6 @@ def query_page(queries: list[DrawnQuery], *, gallery: str) -> str:
         drawings=drawings,
         legend=LEGEND,
         duration=duration,
-        moment=moment,
     )
 
 
@@ -190,12 +186,12 @@ class _Opener:
             self.reporter.note(f"Drawing the first {DRAWN_MATCHES} of {len(found.matches):,} matches.")
         matches = [self._open_entry(match, match.id) for match in found.matches[:DRAWN_MATCHES]]
         opened = {crop.id: crop.image for crop in matches}
-        trajectory = None
-        if found.sightings is not None:
-            trajectory = [
-                (one, opened[one.best.id] if one.best.id in opened else self._open_entry(one.best, one.best.id).image)
-                for one in found.sightings
-            ]
+        ranked = {match.id: match for match in found.matches}
+        trajectory: list[tuple[CameraVisit, Image.Image | None]] = []
+        for visit in found.visits or []:
+            best = min((ranked[one] for one in visit.ids), key=lambda match: match.rank)
+            image = opened[best.id] if best.id in opened else self._open_entry(best, best.id).image
+            trajectory.append((visit, image))
         return DrawnQuery(
             label=found.query.label,
             verdict=found.verdict,
@@ -205,7 +201,7 @@ class _Opener:
             ],
             matches=matches,
             left_out=len(found.matches) - len(matches),
-            trajectory=trajectory,
+            trajectory=None if found.visits is None else trajectory,
             zone=self.zone,
         )
 

@@ -5,37 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from sil_cli.evaluation.calibration import Decision
+from sil_cli.gallery.entry import Match
+from sil_cli.query.trajectory import CameraVisit
 from sil_cli.results import Result
-
-
-class FoundMatch(Result):
-    """One gallery entry that was found.
-
-    Attributes:
-        score: Cosine similarity, -1..1.
-        decision: What the score means; None where the model is not calibrated.
-        path: Of the image, relative to `source`.
-        source: The folder that it came from, relative to the gallery's.
-        time: ISO 8601, in UTC.
-        images: Of how many images of one sighting the entry is the mean.
-        metadata: Whatever else the gallery knows.
-        correct: Whether it shows the query's identity; None where either is unknown.
-    """
-
-    rank: int
-    score: float
-    decision: Decision | None = None
-    path: str
-    source: str = ""
-    identity: str | None
-    camera: str | None
-    domain: str | None = None
-    time: str | None
-    box: tuple[int, int, int, int] | None = None
-    images: int = 1
-    metadata: dict[str, str]
-    id: int
-    correct: bool | None
 
 
 class FoundGroup(Result):
@@ -55,30 +27,6 @@ class FoundGroup(Result):
     best: int
     entries: int
     cameras: list[str]
-
-
-class FoundSighting(Result):
-    """Matches of one camera without a longer pause: one station of a person's path.
-
-    Attributes:
-        start: ISO 8601, in UTC; None where times are unknown.
-        end: Of the last image.
-        seconds_after: Since the sighting before ended; negative where they overlap.
-        images: How many images it is made of.
-        score: The best match's.
-        ids: The matches, in the order of time.
-        at_once: Another camera saw the person in the same span of time: views that overlap, or a wrong match.
-    """
-
-    camera: str
-    start: str | None
-    end: str | None
-    seconds_after: float | None
-    images: int
-    score: float
-    decision: Decision | None
-    ids: list[int]
-    at_once: bool
 
 
 class Thresholds(Result):
@@ -125,9 +73,9 @@ class QueryResult(Result):
     verdict: str = ""
     thresholds: Thresholds | None = None
     reranking: str | None = None
-    matches: list[FoundMatch]
+    matches: list[Match]
     groups: list[FoundGroup] | None = None
-    trail: list[FoundSighting] | None = None
+    trail: list[CameraVisit] | None = None
     timezone: str = "UTC"
     sheet: Path
     html: Path | None = None

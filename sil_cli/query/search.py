@@ -36,9 +36,9 @@ from sil_cli.query.queries import (
     require_ids,
     whom_it_shows,
 )
-from sil_cli.query.query_results import FoundGroup, FoundMatch, FoundSighting, QueryResult, QueryResults
+from sil_cli.query.query_results import FoundGroup, QueryResult, QueryResults
 from sil_cli.query.result_limits import Listed, Listing, Search, list_matches
-from sil_cli.query.trajectory import Sighting, find_sightings, images_of
+from sil_cli.query.trajectory import CameraVisit, find_visits
 from sil_cli.report.canvas import require_sheet_format
 
 if TYPE_CHECKING:
@@ -160,19 +160,18 @@ def _found(settings: Settings, searching: Searching, query: Query, person: Known
         replace(match, decision=decide(calibration, match.score), correct=is_correct(match, person))
         for match in listed.matches
     ]
-    sightings: list[Sighting] | None = None
+    visits: list[CameraVisit] | None = None
     if settings.query.group == "camera":
         believed = [match for match in matches if match.decision != "no match"]
-        sightings = find_sightings(believed, gap=settings.query.gap)
+        visits = find_visits(believed, gap=settings.query.gap)
     entries = searching.gallery.entries(query.ids)
     return Found(
         query=query,
         entries=[entries[one] for one in query.ids],
         person=person,
         matches=matches,
-        decisions=[match.decision for match in matches],
         verdict=verdict(calibration, listed.matches, searching.listing.at_least),
-        sightings=sightings,
+        visits=visits,
     )
 
 
@@ -191,9 +190,9 @@ def _result(settings: Settings, searching: Searching, found: Found, listed: List
         verdict=found.verdict,
         thresholds=thresholds(searching.calibration),
         reranking=_reranking(settings) if settings.query.rerank else None,
-        matches=[_match(found, number) for number in range(len(found.matches))],
+        matches=found.matches,
         groups=_groups(found, listed) if searching.listing.by_identity else None,
-        trail=_trail(found, found.sightings) if found.sightings is not None else None,
+        trail=found.visits,
         timezone=settings.gallery.timezone,
         sheet=settings.query.sheet,
         html=settings.query.html,
@@ -206,26 +205,6 @@ def _reranking(settings: Settings) -> str:
     return f"k-reciprocal encoding of the query and its best {settings.query.shortlist} matches, {chosen}"
 
 
-def _match(found: Found, number: int) -> FoundMatch:
-    match = found.matches[number]
-    return FoundMatch(
-        rank=match.rank,
-        score=match.score,
-        decision=found.decisions[number],
-        path=match.path,
-        source=match.source,
-        identity=match.identity,
-        camera=match.camera,
-        domain=match.domain,
-        time=match.time.isoformat() if match.time else None,
-        box=match.box,
-        images=images_of(match),
-        metadata=dict(match.metadata),
-        id=match.id,
-        correct=is_correct(match, found.person),
-    )
-
-
 def _groups(found: Found, listed: Listed) -> list[FoundGroup]:
     return [
         FoundGroup(
@@ -233,29 +212,10 @@ def _groups(found: Found, listed: Listed) -> list[FoundGroup]:
             identity=match.identity,
             domain=match.domain,
             score=match.score,
-            decision=decision,
+            decision=match.decision,
             best=match.id,
             entries=entries,
             cameras=cameras,
         )
-        for match, decision, entries, cameras in zip(
-            listed.matches, found.decisions, listed.entries, listed.cameras, strict=True
-        )
-    ]
-
-
-def _trail(found: Found, sightings: list[Sighting]) -> list[FoundSighting]:
-    return [
-        FoundSighting(
-            camera=one.camera,
-            start=one.start.isoformat() if one.start else None,
-            end=one.end.isoformat() if one.end else None,
-            seconds_after=one.after.total_seconds() if one.after is not None else None,
-            images=one.images,
-            score=one.best.score,
-            decision=found.decisions[one.best.rank - 1],
-            ids=[match.id for match in one.matches],
-            at_once=one.at_once,
-        )
-        for one in sightings
+        for match, entries, cameras in zip(found.matches, listed.entries, listed.cameras, strict=True)
     ]

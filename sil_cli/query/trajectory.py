@@ -1,13 +1,14 @@
-"""A person's path through a camera network: matches gathered into sightings, in the order of time."""
+"""A person's path through a camera network: matches gathered into camera visits, in the order of time."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sil_cli.gallery.entry import TRACKLET_END, TRACKLET_IMAGES
+from sil_cli.evaluation.calibration import Decision
+from sil_cli.gallery.entry import TRACKLET_END, Time
+from sil_cli.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,43 +18,38 @@ if TYPE_CHECKING:
 UNKNOWN_CAMERA = "unknown camera"
 
 
-@dataclass(frozen=True)
-class Sighting:
-    """Matches of one camera without a longer pause.
+class CameraVisit(Result):
+    """Matches of one camera without a longer pause: one station of a person's path.
 
     Attributes:
         camera: Its name; with its network's where matches are of several; `unknown camera` where nobody knows.
-        matches: In the order of time.
-        start: Of the first, in UTC; None where times are unknown.
-        end: Of the last.
-        after: Since the sighting before, None for the first; negative where they overlap.
+        start: ISO 8601, in UTC; None where times are unknown.
+        end: Of the last image.
+        seconds_after: Since the visit before ended; negative where they overlap.
+        images: How many images it is made of, those within tracklets counted.
+        score: The best match's.
+        decision: What that means.
+        ids: The matches, in the order of time.
         at_once: Another camera saw the person in the same span of time: views that overlap, or a wrong match.
     """
 
     camera: str
-    matches: tuple[Match, ...]
-    start: datetime | None
-    end: datetime | None
-    after: timedelta | None = None
+    start: Time | None
+    end: Time | None
+    seconds_after: float | None = None
+    images: int
+    score: float
+    decision: Decision | None
+    ids: list[int]
     at_once: bool = False
 
-    @property
-    def best(self) -> Match:
-        """The match of the highest score."""
-        return min(self.matches, key=lambda match: match.rank)
 
-    @property
-    def images(self) -> int:
-        """Of how many images it is made, those within tracklets counted."""
-        return sum(images_of(match) for match in self.matches)
-
-
-def find_sightings(matches: Sequence[Match], *, gap: float) -> list[Sighting]:
-    """Gather matches into sightings.
+def find_visits(matches: Sequence[Match], *, gap: float) -> list[CameraVisit]:
+    """Gather matches into camera visits.
 
     Args:
         matches: Those believed to show the person.
-        gap: Seconds; after a longer pause the same camera's next match begins a new sighting.
+        gap: Seconds; after a longer pause the same camera's next match begins a new visit.
 
     Returns:
         In the order of time, then those without a time, one a camera, by the camera's name.
@@ -62,20 +58,13 @@ def find_sightings(matches: Sequence[Match], *, gap: float) -> list[Sighting]:
     of_camera: defaultdict[str, list[Match]] = defaultdict(list)
     for match in matches:
         of_camera[_camera_name(match, several)].append(match)
-    dated: list[Sighting] = []
-    undated: list[Sighting] = []
+    dated: list[CameraVisit] = []
+    undated: list[CameraVisit] = []
     for camera, seen in sorted(of_camera.items()):
-        dated += _by_pauses(camera, [match for match in seen if match.time is not None], timedelta(seconds=gap))
-        unknown = tuple(match for match in seen if match.time is None)
-        if unknown:
-            undated.append(Sighting(camera, unknown, None, None))
+        dated += _by_pauses(camera, seen, timedelta(seconds=gap))
+        unknown = [match for match in seen if match.time is None]
+        undated += [_visit(camera, unknown)] if unknown else []
     return [*_in_order(dated), *undated]
-
-
-def images_of(match: Match) -> int:
-    """The number of images that a gallery entry is made of."""
-    told = match.metadata.get(TRACKLET_IMAGES, "1")
-    return int(told) if told.isdecimal() else 1
 
 
 def moment(time: datetime) -> datetime:
@@ -92,31 +81,47 @@ def _end(match: Match, start: datetime) -> datetime:
         return start
 
 
-def _by_pauses(camera: str, matches: Sequence[Match], gap: timedelta) -> list[Sighting]:
+def _visit(
+    camera: str, matches: Sequence[Match], start: datetime | None = None, end: datetime | None = None
+) -> CameraVisit:
+    best = min(matches, key=lambda match: match.rank)
+    return CameraVisit(
+        camera=camera,
+        start=start,
+        end=end,
+        images=sum(match.images for match in matches),
+        score=best.score,
+        decision=best.decision,
+        ids=[match.id for match in matches],
+    )
+
+
+def _by_pauses(camera: str, matches: Sequence[Match], gap: timedelta) -> list[CameraVisit]:
     starts = [(moment(match.time), match) for match in matches if match.time is not None]
-    found: list[Sighting] = []
+    groups: list[tuple[list[Match], datetime, datetime]] = []
     for start, match in sorted(starts, key=lambda pair: (pair[0], pair[1].rank)):
         end = _end(match, start)
-        last = found[-1] if found else None
-        if last is not None and last.end is not None and start - last.end <= gap:
-            found[-1] = Sighting(camera, (*last.matches, match), last.start, max(last.end, end))
+        if groups and start - groups[-1][2] <= gap:
+            earlier, first, last = groups[-1]
+            groups[-1] = ([*earlier, match], first, max(last, end))
         else:
-            found.append(Sighting(camera, (match,), start, end))
-    return found
+            groups.append(([match], start, end))
+    return [_visit(camera, *group) for group in groups]
 
 
-def _in_order(sightings: Sequence[Sighting]) -> list[Sighting]:
-    ordered = sorted(sightings, key=lambda one: (one.start or datetime.max.replace(tzinfo=UTC), one.camera))
-    told: list[Sighting] = []
-    for number, one in enumerate(ordered):
-        before = ordered[number - 1] if number else None
+def _in_order(visits: Sequence[CameraVisit]) -> list[CameraVisit]:
+    """Dated visits by their start, each told how long after the one before it began and whether others overlap it."""
+    ordered = sorted(visits, key=lambda one: (one.start or datetime.max.replace(tzinfo=UTC), one.camera))
+    told: list[CameraVisit] = []
+    for before, one in zip([None, *ordered], ordered, strict=False):
         after = one.start - before.end if before is not None and one.start and before.end else None
         at_once = any(_overlap(one, other) for other in ordered if other.camera != one.camera)
-        told.append(Sighting(one.camera, one.matches, one.start, one.end, after, at_once))
+        seconds = None if after is None else after.total_seconds()
+        told.append(one.model_copy(update={"seconds_after": seconds, "at_once": at_once}))
     return told
 
 
-def _overlap(one: Sighting, other: Sighting) -> bool:
+def _overlap(one: CameraVisit, other: CameraVisit) -> bool:
     if one.start is None or one.end is None or other.start is None or other.end is None:
         return False
     return one.start <= other.end and other.start <= one.end

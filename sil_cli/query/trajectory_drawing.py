@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
-from sil_cli.query.trajectory import moment
 from sil_cli.report.canvas import DECISION_INKS, FAINT, INK, PAGE, decision_sign, fitted, font, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import tzinfo
 
-    from sil_cli.query.trajectory import Sighting
+    from sil_cli.query.trajectory import CameraVisit
 
 DRAWN_STATIONS = 40
 IMAGE_SIZE = (72, 144)  # pixels
@@ -34,7 +33,7 @@ _NARROWEST = 520
 _LINE_INK = "#94a3b8"
 
 
-def draw_trajectory(stations: Sequence[tuple[Sighting, Image.Image | None]], zone: tzinfo | None) -> Image.Image:
+def draw_trajectory(stations: Sequence[tuple[CameraVisit, Image.Image | None]], zone: tzinfo | None) -> Image.Image:
     """Draw a path: images above, a lane for every camera, times below.
 
     Args:
@@ -53,7 +52,7 @@ def draw_trajectory(stations: Sequence[tuple[Sighting, Image.Image | None]], zon
     height = first_lane + len(lanes) * _LANE + _TEXT_LINE * max(map(len, texts)) + _MARGIN // 2
     sheet = Image.new("RGB", (width, height), PAGE)
     draw = ImageDraw.Draw(sheet)
-    title = f"Path: {_counted(len(stations), 'sighting')}, {_counted(len(lanes), 'camera')}"
+    title = f"Path: {_counted(len(stations), 'visit')}, {_counted(len(lanes), 'camera')}"
     if len(stations) > len(drawn):
         title += f" (the first {len(drawn)} drawn)"
     draw.text((_MARGIN, _MARGIN + 8), title, fill=INK, font=font(20), anchor="lm")
@@ -75,44 +74,44 @@ def draw_trajectory(stations: Sequence[tuple[Sighting, Image.Image | None]], zon
     return sheet
 
 
-def _draw_joints(draw: ImageDraw.ImageDraw, stations: Sequence[Sighting], dots: Sequence[tuple[int, int]]) -> None:
+def _draw_joints(draw: ImageDraw.ImageDraw, stations: Sequence[CameraVisit], dots: Sequence[tuple[int, int]]) -> None:
     """The line from station to station, with the time between them; to undated ones there is none."""
     for number in range(1, len(stations)):
-        after = stations[number].after
+        after = stations[number].seconds_after
         if after is None:
             continue
         (left, upper), (right, lower) = dots[number - 1], dots[number]
         draw.line([(left, upper), (right, lower)], fill=_LINE_INK, width=3)
-        text = duration(after.total_seconds())
+        text = duration(after)
         x, y = (left + right) // 2, (upper + lower) // 2
         half = draw.textlength(text, font=font(13)) / 2 + 4
         draw.rounded_rectangle([x - half, y - 9, x + half, y + 9], radius=8, fill=PAGE, outline="#cbd5e1")
         draw.text((x, y), text, fill=FAINT, font=font(13), anchor="mm")
 
 
-def _draw_station(sheet: Image.Image, station: Sighting, image: Image.Image | None, dot: tuple[int, int]) -> None:
+def _draw_station(sheet: Image.Image, station: CameraVisit, image: Image.Image | None, dot: tuple[int, int]) -> None:
     draw = ImageDraw.Draw(sheet)
     x, y = dot
     top = _MARGIN + _TITLE - 12
     sheet.paste(fitted(image, IMAGE_SIZE), (x - IMAGE_SIZE[0] // 2, top))
     draw.line([(x, top + IMAGE_SIZE[1] + 24), (x, y - _DOT // 2)], fill="#cbd5e1", width=1)
-    facts = f"{station.best.score:.3f}" + (f", {station.images} images" if station.images > 1 else "")
+    facts = f"{station.score:.3f}" + (f", {station.images} images" if station.images > 1 else "")
     draw.text((x, top + IMAGE_SIZE[1] + 13), facts, fill=FAINT, font=font(13), anchor="mm")
     ground, half = (_DOT + 6) // 2, _DOT // 2
     draw.ellipse([x - ground, y - ground, x + ground, y + ground], fill=PAGE)
-    if station.best.decision is None:
+    if station.decision is None:
         draw.ellipse([x - half, y - half, x + half, y + half], fill=INK)
     else:
-        sign = decision_sign(station.best.decision, _DOT)
+        sign = decision_sign(station.decision, _DOT)
         sheet.paste(sign, (x - half, y - half), sign)
 
 
-def _lines_below(station: Sighting, zone: tzinfo | None) -> list[tuple[str, str]]:
+def _lines_below(station: CameraVisit, zone: tzinfo | None) -> list[tuple[str, str]]:
     """The lines below a station with their ink."""
     if station.start is None:
         return [("time unknown", FAINT)]
-    start = moment(station.start).astimezone(zone)
-    ink = INK if station.best.decision is None else DECISION_INKS[station.best.decision]
+    start = station.start.astimezone(zone)
+    ink = INK if station.decision is None else DECISION_INKS[station.decision]
     lines = [(f"{start:%H:%M:%S}", ink), (f"{start:%Y-%m-%d}", FAINT)]
     if station.end is not None and station.end - station.start >= timedelta(seconds=1):
         lines.insert(1, (f"for {duration((station.end - station.start).total_seconds())}", FAINT))

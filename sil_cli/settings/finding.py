@@ -163,7 +163,7 @@ class QuerySettings(Section):
     group: Literal["none", "identity", "camera"] = Field(
         "none", description="`identity`: the best of each; `camera`: the trail through cameras and time"
     )
-    gap: float = Field(60.0, ge=0.0, le=1e9, description="seconds without a picture after which a new sighting begins")
+    gap: float = Field(60.0, ge=0.0, le=1e9, description="seconds without an image after which a new visit begins")
     sheet: Path = Field(Path("matches.jpg"), description="where the contact sheet is written")
     rerank: bool = Field(False, description="re-rank the short list by k-reciprocal encoding")
     shortlist: Positive = Field(200, description="matches that are re-ranked among each other")

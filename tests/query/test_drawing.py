@@ -9,7 +9,7 @@ from PIL import Image
 from sil_cli.gallery.entry import GalleryEntry, Match
 from sil_cli.query import trajectory_drawing as module
 from sil_cli.query.drawing import Crop, DrawnQuery, query_page, query_sheet
-from sil_cli.query.trajectory import Sighting
+from sil_cli.query.trajectory import CameraVisit
 from sil_cli.query.trajectory_drawing import DRAWN_STATIONS, draw_trajectory, duration
 
 PINK = (255, 0, 200)
@@ -24,8 +24,9 @@ def match(**known) -> Match:
 
 def station(camera: str = "c1", minutes: float | None = 0, after: float | None = None, at_once: bool = False, **known):
     start = None if minutes is None else NOON + timedelta(minutes=minutes)
-    gap = None if after is None else timedelta(minutes=after)
-    return Sighting(camera, (match(**known),), start, start, gap, at_once), IMAGE
+    values = {"start": start, "end": start, "images": 1, "score": 0.5, "decision": None, "ids": [1]}
+    seconds = None if after is None else 60 * after
+    return CameraVisit(**values | known, camera=camera, seconds_after=seconds, at_once=at_once), IMAGE
 
 
 def drawn_query(crops, matches, trajectory=None, **more) -> DrawnQuery:
