@@ -7,7 +7,14 @@ The defaults are the paper's (arXiv 2207.03132) wherever it gives a value.
 
 from sil_cli.settings.fields import Section
 from sil_cli.settings.finding import EvaluateSettings, GallerySettings, QuerySettings, RerankSettings, ShowSettings
-from sil_cli.settings.learning import DataSettings, ModelSettings, StyleSettings, SyntheticSettings, TrainSettings
+from sil_cli.settings.learning import (
+    DataSettings,
+    ModelSettings,
+    StyleSettings,
+    SupervisedSettings,
+    SyntheticSettings,
+    TrainSettings,
+)
 from sil_cli.settings.loading import (
     known_keys,
     load_settings,
@@ -32,6 +39,7 @@ __all__ = [
     "Settings",
     "ShowSettings",
     "StyleSettings",
+    "SupervisedSettings",
     "SyntheticSettings",
     "TrainSettings",
     "known_keys",

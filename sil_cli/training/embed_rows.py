@@ -9,7 +9,6 @@ import torch
 
 from sil_cli.distributed.process_group import shares
 from sil_cli.models.engines.torch_engine import embed_pixels
-from sil_cli.training.sources import pixel_batches
 
 if TYPE_CHECKING:
     from sil_cli.distributed.process_group import ProcessGroup
@@ -46,7 +45,8 @@ def embed_rows(
     edges = np.minimum(shares(-(-len(rows) // BATCH), group.world_size) * BATCH, len(rows))
     own = rows[edges[group.rank] : edges[group.rank + 1]]
     parts = [np.empty((0, embedder.dimension), dtype=np.float32)]
-    for batch in pixel_batches(pixels, own, BATCH):
+    for start in range(0, len(own), BATCH):
+        batch = pixels[own[start : start + BATCH]]
         parts.append(embed_pixels(embedder, batch, device=device, half=half))
         if task is not None:
             task.advance(len(batch))

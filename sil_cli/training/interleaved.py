@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sil_cli.distributed.process_group import SINGLE_PROCESS
-from sil_cli.training.prototype_memory import PrototypeMemory
-from sil_cli.training.prototypes import centroids, random_directions
-from sil_cli.training.step import StepOptions, interleaved_step
+from sil_cli.models.precision import half_precision
+from sil_cli.models.styles import make_style
+from sil_cli.training.prototypes import PrototypeMemory, centroids, random_directions
+from sil_cli.training.step import interleaved_step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
     from sil_cli.distributed.process_group import ProcessGroup
     from sil_cli.models.embedder import Embedder
-    from sil_cli.models.styles import Style
     from sil_cli.runtime import Reporter
+    from sil_cli.settings import StyleSettings, TrainSettings
     from sil_cli.training.optimizer_step import OptimizerStep
     from sil_cli.training.sources import Source
     from sil_cli.training.step import Batch
@@ -36,28 +37,26 @@ class Interleaved:
 
     def __init__(
         self,
-        style: Style,
-        options: StepOptions,
+        train: TrainSettings,
+        styling: StyleSettings,
         *,
         device: torch.device,
-        seed: int,
-        prototypes: Literal["centroids", "random"] | Sequence[Tensor] = "centroids",
+        vectors: Sequence[Tensor] | None = None,
     ) -> None:
-        """Choose style and constants.
+        """Choose settings and style.
 
         Args:
-            style: The stylisation.
-            options: The constants of a step.
+            train: The constants of a step, and where prototypes begin: at each identity's mean embedding, or at
+                random.
+            styling: The stylisation.
             device: Where the prototypes are kept.
-            seed: Of random prototypes.
-            prototypes: Where they begin: each identity's mean embedding, random directions, or given rows (K, D)
-                for each source.
+            vectors: The first prototypes (K, D) of each source, where they come from a file.
         """
-        self.style = style
-        self.options = options
+        self.train = train
+        self.styling = styling
+        self.style = make_style(styling)
         self.device = device
-        self.seed = seed
-        self.prototypes = prototypes
+        self.vectors = vectors
         self.memories: list[PrototypeMemory] = []
 
     @property
@@ -73,26 +72,27 @@ class Interleaved:
         self, embedder: Embedder, sources: Sequence[Source], reporter: Reporter, group: ProcessGroup = SINGLE_PROCESS
     ) -> None:
         """Set the first prototypes."""
-        if self.prototypes == "random":
-            rng = np.random.default_rng(self.seed)
+        if self.vectors is not None:
+            rows = list(self.vectors)
+        elif self.train.prototypes == "random":
+            rng = np.random.default_rng(self.train.seed)
             rows = [random_directions(source.identities, embedder.dimension, rng) for source in sources]
-        elif self.prototypes == "centroids":
-            with reporter.task("First prototypes", sum(len(source.rows) for source in sources), "images") as task:
-                with_them: dict[str, Any] = {"half": self.options.half, "group": group, "task": task}
-                rows = [centroids(embedder, source, device=self.device, **with_them) for source in sources]
         else:
-            rows = list(self.prototypes)
+            half = half_precision(self.train.precision, self.device)
+            with reporter.task("First prototypes", sum(len(source.rows) for source in sources), "images") as task:
+                rows = [
+                    centroids(embedder, source, device=self.device, half=half, group=group, task=task)
+                    for source in sources
+                ]
         self.memories = [PrototypeMemory(each.to(self.device)) for each in rows]
 
     def step(
-        self,
-        embedder: Embedder,
-        batches: Sequence[Batch],
-        optimizer_step: OptimizerStep,
-        rng: np.random.Generator,
+        self, embedder: Embedder, batches: Sequence[Batch], optimizer_step: OptimizerStep, rng: np.random.Generator
     ) -> Tensor:
         """One `interleaved_step`."""
-        return interleaved_step(embedder, self.memories, batches, self.style, optimizer_step, self.options, rng)
+        return interleaved_step(
+            embedder, self.memories, batches, self.style, optimizer_step, self.train, self.styling, rng
+        )
 
     def state(self) -> dict[str, Tensor]:
         """The prototypes, by the number of their source."""

@@ -4,79 +4,55 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sil_cli.distributed.process_group import SINGLE_PROCESS
 from sil_cli.errors import InterruptedWorkError, SilError
 from sil_cli.models.cpu import freed_memory_kept
-from sil_cli.models.precision import to_images
+from sil_cli.models.precision import half_precision, to_images
 from sil_cli.models.synchronised_norm import synchronise_norms
 from sil_cli.runs.checkpoint import Selected, TrainingState, from_bytes, save_checkpoint, to_bytes
 from sil_cli.training.augment import erase, flip_and_crop
-from sil_cli.training.divergence import first_not_finite, has_diverged
 from sil_cli.training.held_out import held_out_map
-from sil_cli.training.optimizer_step import OptimizerStep
+from sil_cli.training.optimizer_step import OptimizerStep, learning_rate
 from sil_cli.training.prefetch import Ahead
-from sil_cli.training.schedule import learning_rate
 from sil_cli.training.step import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from sil_cli.distributed.process_group import ProcessGroup
     from sil_cli.models.embedder import Embedder
     from sil_cli.runtime import Reporter, StopRequest
+    from sil_cli.settings import TrainSettings
     from sil_cli.training.method import Method
     from sil_cli.training.sources import Source
 
-BatchNormMode = Literal["per-process", "synchronised", "frozen"]
-
 FUSED = ("cpu", "cuda")
 """Devices whose Adam updates all weights in one kernel; elsewhere torch chooses."""
+
+EPOCHS_TO_DIVERGE = 3
+FALLING = 0.99
+"""A loss falls when it is at least 1 % lower after these epochs."""
 
 OVERFLOWED = (
     "Try a smaller train.learning_rate or style.rho, a longer train.warmup_epochs, or --set train.precision=bfloat16 "
     "or float32"
 )
-"""What to do where numbers are no numbers any more."""
-
-
-@dataclass(frozen=True)
-class LoopOptions:
-    """How long and with what the loop trains; see `TrainSettings` for meanings and units."""
-
-    epochs: int
-    iterations: int
-    seed: int
-    learning_rate: float
-    weight_decay: float
-    warmup_epochs: int
-    warmup_factor: float
-    milestones: tuple[int, ...]
-    decay: float
-    flip: float
-    pad: int
-    erasing: float = 0.0
-    ema: float = 0.0
-    divergence: float = 0.0
-    keep_checkpoints: int = 2
-    select_held_out: bool = False
-    half: torch.dtype | None = None
-    batch_norm: BatchNormMode = "per-process"
+"""What to do about NaN."""
 
 
 class Training:
     """One training under way: everything that changes from iteration to iteration.
 
     Attributes:
-        averaged: The exponential moving average of the weights and statistics, where the options ask for it; it then
+        averaged: The exponential moving average of the weights and statistics, where the settings ask for it; it then
             is the model that is tested and kept.
     """
 
@@ -85,28 +61,28 @@ class Training:
         embedder: Embedder,
         sources: Sequence[Source],
         method: Method,
-        options: LoopOptions,
+        settings: TrainSettings,
         *,
         device: torch.device,
         group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         """Put the model on the device; the method begins by `start` or `restore`."""
-        if options.batch_norm == "synchronised" and group.world_size > 1:
+        if settings.batch_norm == "synchronised" and group.world_size > 1:
             synchronise_norms(embedder)
         self.group = group
         self.embedder = embedder.to(device).to(memory_format=torch.channels_last)
         self.sources = sources
         self.method = method
-        self.options = options
+        self.settings = settings
         self.device = device
         optimizer = torch.optim.Adam(
             [each for each in (*self.embedder.parameters(), *method.parameters()) if each.requires_grad],
-            lr=options.learning_rate,
-            weight_decay=options.weight_decay,
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
             fused=device.type in FUSED or None,
         )
-        self.optimizer_step = OptimizerStep(optimizer, half=options.half, group=group)
-        self.averaged = _average_of(self.embedder, options.ema) if options.ema else None
+        self.optimizer_step = OptimizerStep(optimizer, half=half_precision(settings.precision, device), group=group)
+        self.averaged = _average_of(self.embedder, settings.ema) if settings.ema else None
         self.iteration = 0
         self.loss_sum = 0.0
         self.seconds = 0.0
@@ -116,7 +92,7 @@ class Training:
     @property
     def total_iterations(self) -> int:
         """Iterations from start to end."""
-        return self.options.epochs * self.options.iterations
+        return self.settings.epochs * self.settings.iterations
 
     @property
     def images_per_iteration(self) -> int:
@@ -200,15 +176,15 @@ class Training:
         ):
             task.advance(self.iteration)
             while self.iteration < self.total_iterations:
-                epoch = self.iteration // self.options.iterations
+                epoch = self.iteration // self.settings.iterations
                 started = time.perf_counter()
                 loss = self._iterate(epoch, *ahead.take(self.iteration))
                 self.seconds += time.perf_counter() - started
                 self.loss_sum += loss
                 self.iteration += 1
-                at = f"{epoch + 1}/{self.options.epochs}"
+                at = f"{epoch + 1}/{self.settings.epochs}"
                 task.advance(epoch=at, loss=loss, images_per_second=self.images_per_second)
-                if self.iteration % self.options.iterations == 0:
+                if self.iteration % self.settings.iterations == 0:
                     self._refuse_overflow()
                     self._end_epoch(epoch, reporter)
                     if self.group.is_first:
@@ -223,21 +199,21 @@ class Training:
                         f"Go on with `sil train --resume --run {folder}`.",
                     )
 
-    def selected_state(self) -> tuple[int, dict[str, torch.Tensor]]:
-        """The epoch (from 1) and the weights that the options select."""
+    def selected_state(self) -> tuple[int, dict[str, Tensor]]:
+        """The epoch (from 1) and the weights that the settings select."""
         if self.selected is not None:
             return self.selected.epoch, self.selected.embedder
-        return self.options.epochs, self.kept.state_dict()
+        return self.settings.epochs, self.kept.state_dict()
 
     def _iterate(self, epoch: int, batches: list[Batch], rng: np.random.Generator) -> float:
         for weights in self.optimizer_step.optimizer.param_groups:
-            weights["lr"] = self._learning_rate(epoch)
+            weights["lr"] = learning_rate(epoch, self.settings)
         self.embedder.train()
-        if self.options.batch_norm == "frozen":
+        if self.settings.batch_norm == "frozen":
             _freeze_norms(self.embedder)
         self._seed_layers()
         loss = self.method.step(self.embedder, batches, self.optimizer_step, rng).item()
-        if self.options.batch_norm == "per-process":
+        if self.settings.batch_norm == "per-process":
             held, whole = sum(len(batch.images) for batch in batches), sum(len(batch.labels) for batch in batches)
             self.group.average_statistics(self.embedder, held / whole)
         if self.averaged is not None:
@@ -254,12 +230,12 @@ class Training:
 
         They know torch's own generator only. Seeded anew, it is no state that a checkpoint would have to hold.
         """
-        of_iteration = np.random.SeedSequence([self.options.seed, self.iteration, self.group.rank])
+        of_iteration = np.random.SeedSequence([self.settings.seed, self.iteration, self.group.rank])
         torch.manual_seed(int(of_iteration.generate_state(1)[0]))
 
     def _stop_if_diverged(self, epoch: int) -> None:
         losses = [facts["loss"] for facts in self.history]
-        if has_diverged(losses, chance=self.method.chance, factor=self.options.divergence):
+        if has_diverged(losses, chance=self.method.chance, factor=self.settings.divergence):
             raise SilError(
                 f"The loss diverges: {losses[-1]:.2f} after epoch {epoch + 1}, and {self.method.chance:.2f} is chance.",
                 "Try a smaller train.learning_rate, a longer train.warmup_epochs or a higher train.temperature; "
@@ -288,7 +264,7 @@ class Training:
     def _save(self, folder: Path) -> None:
         self._refuse_drift()
         if self.group.is_first:
-            save_checkpoint(folder, self.state(), keep=self.options.keep_checkpoints)
+            save_checkpoint(folder, self.state(), keep=self.settings.keep_checkpoints)
 
     def _refuse_drift(self) -> None:
         """Compare the weights, statistics and prototypes of all processes, which must be equal to the bit."""
@@ -301,40 +277,31 @@ class Training:
 
     def _prepare(self, iteration: int) -> tuple[list[Batch], np.random.Generator]:
         """The batches of an iteration, and the generator that goes on to draw in its step."""
-        rng = np.random.default_rng([self.options.seed, iteration])
+        rng = np.random.default_rng([self.settings.seed, iteration])
         return [self._batch(source, iteration, rng) for source in self.sources], rng
 
     def _batch(self, source: Source, iteration: int, rng: np.random.Generator) -> Batch:
         shard = self.group.shard(source.sampler.identities_per_batch, source.sampler.instances)
         pixels, labels = source.batch(iteration, shard)
-        flip, pad = self.options.flip, self.options.pad
+        flip, pad = self.settings.flip, self.settings.pad
         images = flip_and_crop(to_images(pixels, self.device), rng, flip=flip, pad=pad, shard=shard)
-        if self.options.erasing > 0.0:
+        if self.settings.erasing > 0.0:
             mean = self.embedder.architecture.mean
-            images = erase(images, rng, probability=self.options.erasing, colour=mean, shard=shard)
+            images = erase(images, rng, probability=self.settings.erasing, colour=mean, shard=shard)
         return Batch(images=images, labels=torch.from_numpy(labels), shard=shard)
-
-    def _learning_rate(self, epoch: int) -> float:
-        return learning_rate(
-            epoch,
-            base=self.options.learning_rate,
-            warmup_epochs=self.options.warmup_epochs,
-            warmup_factor=self.options.warmup_factor,
-            milestones=self.options.milestones,
-            decay=self.options.decay,
-        )
 
     def _end_epoch(self, epoch: int, reporter: Reporter) -> None:
         facts: dict[str, float] = {
             "epoch": epoch + 1,
-            "loss": self.loss_sum / self.options.iterations,
-            "learning_rate": self._learning_rate(epoch),
+            "loss": self.loss_sum / self.settings.iterations,
+            "learning_rate": learning_rate(epoch, self.settings),
             "images_per_second": round(self.images_per_second, 1),
         }
         self.loss_sum = 0.0
-        if self.options.select_held_out:
-            half = self.options.half
-            score = held_out_map(self.kept, self.sources, device=self.device, half=half, group=self.group)
+        if self.settings.select == "held-out":
+            score = held_out_map(
+                self.kept, self.sources, device=self.device, half=self.optimizer_step.half, group=self.group
+            )
             facts["held_out_mAP"] = score
             reporter.note(f"Epoch {epoch + 1}: mAP {score:.3f} on held-out source identities.")
             if self.selected is None or score > self.selected.score:
@@ -356,3 +323,36 @@ def _average_of(embedder: Embedder, decay: float) -> AveragedModel:
     averaged = AveragedModel(embedder, multi_avg_fn=average, use_buffers=True)
     averaged.n_averaged.fill_(1)  # or else the first update would copy
     return averaged
+
+
+def has_diverged(losses: Sequence[float], *, chance: float, factor: float) -> bool:
+    """Whether the last three epochs lie far above chance and do not fall.
+
+    A loss above chance is no failure in itself: with a low temperature a network with random weights begins there
+    and comes down. So all three must lie above `factor` times chance, and the last must not be at least 1 % below
+    the first of them.
+
+    Args:
+        losses: The mean loss of every epoch so far.
+        chance: The loss of a model that can't tell anybody apart, for example ln K.
+        factor: 0 for never.
+    """
+    recent = losses[-EPOCHS_TO_DIVERGE:]
+    if factor <= 0 or len(recent) < EPOCHS_TO_DIVERGE:
+        return False
+    return min(recent) > factor * chance and recent[-1] > FALLING * recent[0]
+
+
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first floating tensor that holds an infinity or NaN; None where all are finite.
+
+    The device is waited for once, however many tensors there are.
+
+    Args:
+        tensors: On one device, by their names.
+    """
+    floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    if not floating:
+        return None
+    finite = torch.stack([torch.isfinite(tensor).all() for tensor in floating.values()]).tolist()
+    return next((name for name, whole in zip(floating, finite, strict=True) if not whole), None)

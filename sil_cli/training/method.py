@@ -36,11 +36,7 @@ class Method(Protocol):
         """Set what is learnt besides the embedder to its beginning; the embedder is on its device, in eval mode."""
 
     def step(
-        self,
-        embedder: Embedder,
-        batches: Sequence[Batch],
-        optimizer_step: OptimizerStep,
-        rng: np.random.Generator,
+        self, embedder: Embedder, batches: Sequence[Batch], optimizer_step: OptimizerStep, rng: np.random.Generator
     ) -> Tensor:
         """One iteration with the embedder in train mode; returns the loss before it, a detached scalar."""
 

@@ -1,7 +1,8 @@
-"""One step down a loss: gradients, what processes add up of them, and the optimiser."""
+"""From a loss to new weights: gradients, their sum over the processes, the optimiser, and its learning rate."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sil_cli.distributed.process_group import ProcessGroup
+    from sil_cli.settings import TrainSettings
 
 
 class OptimizerStep:
@@ -23,6 +25,7 @@ class OptimizerStep:
 
     Attributes:
         optimizer: Over the weights that are learnt.
+        half: What convolutions are computed in; None for the weights' own precision.
     """
 
     def __init__(
@@ -32,11 +35,12 @@ class OptimizerStep:
 
         Args:
             optimizer: As the attribute.
-            half: What convolutions are computed in, None for full precision; float16 makes the loss be scaled.
+            half: As the attribute; with float16 the loss is scaled.
             group: The processes that share a batch.
         """
         device = optimizer.param_groups[0]["params"][0].device.type
         self.optimizer = optimizer
+        self.half = half
         self._group = group
         self._scaler = torch.amp.GradScaler(device) if half == torch.float16 else None
 
@@ -65,3 +69,14 @@ class OptimizerStep:
         self.optimizer.load_state_dict(state["optimizer"])
         if self._scaler is not None:
             self._scaler.load_state_dict(state["scaler"])
+
+
+def learning_rate(epoch: int, train: TrainSettings) -> float:
+    """The learning rate of an epoch, counted from 0: linear warm-up, then a fall at every milestone.
+
+    From epoch number `milestone` on, the rate is lower.
+    """
+    warmth = 1.0
+    if epoch < train.warmup_epochs:
+        warmth = train.warmup_factor + (1.0 - train.warmup_factor) * epoch / train.warmup_epochs
+    return train.learning_rate * warmth * train.decay ** bisect_right(sorted(train.milestones), epoch)

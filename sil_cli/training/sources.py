@@ -7,14 +7,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sil_cli.data.manifest import load_dataset
+from sil_cli.data.pixels import open_pixels
+from sil_cli.data.protocol import read_protocol
 from sil_cli.data.sampling import IdentitySampler, held_out_identities
 from sil_cli.distributed.batch_shard import WHOLE_BATCH, BatchShard
-from sil_cli.errors import DataError
+from sil_cli.errors import DataError, UsageError
+from sil_cli.files import refuse_links
+from sil_cli.runtime import cpu_count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
-    from sil_cli.data.manifest import ImageRecord
+    from sil_cli.data.manifest import Dataset, ImageRecord
+    from sil_cli.distributed.process_group import ProcessGroup
+    from sil_cli.runtime import Reporter
+    from sil_cli.settings import Settings, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -52,12 +61,6 @@ class Source:
         """Pixels (b, H, W, 3) of a part, and labels (B,) of the whole batch; pure functions of the iteration."""
         chosen = self.sampler.batch(iteration)
         return self.pixels[self.rows[chosen[shard.rows]]], self.labels[chosen]
-
-
-def pixel_batches(pixels: np.ndarray, rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """The images at `rows`, in order, in batches of at most `size`."""
-    for start in range(0, len(rows), size):
-        yield pixels[rows[start : start + size]]
 
 
 def make_source(
@@ -112,3 +115,145 @@ def make_source(
         held_out_identities=[record.identity for _, record in held],
         held_out_cameras=[record.camera for _, record in held],
     )
+
+
+def load_sources(folders: Sequence[Path]) -> list[Dataset]:
+    """Load the data sets to learn from.
+
+    Raises:
+        UsageError: Two have one name.
+        DataError: One can't be read.
+    """
+    datasets = [load_dataset(folder) for folder in folders]
+    names = [dataset.name for dataset in datasets]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"Two sources are called {twice}.", "Prepare one of them under another --name.")
+    return datasets
+
+
+def warn_of_targets(datasets: Sequence[Dataset], reporter: Reporter) -> None:
+    """Say which sources are data sets that the protocol beside them leaves out for testing."""
+    for dataset in datasets:
+        protocol = read_protocol(dataset.folder.parent)
+        if protocol is not None and dataset.folder.name in protocol.targets:
+            reporter.warn(
+                f"{dataset.name} is the network that {dataset.folder.parent} leaves out for testing: learnt from, it "
+                "can't show generalisation any more."
+            )
+
+
+def check_images(datasets: Sequence[Dataset], train: TrainSettings) -> None:
+    """Refuse sources that nothing, or the same, would be learnt from.
+
+    Raises:
+        UsageError: Two hold the same images.
+        DataError: One has no image that is learnt from.
+    """
+    seen: dict[object, str] = {}
+    for dataset in datasets:
+        learnt = [record for record in dataset.records if is_learnt_from(record, train)]
+        if not learnt:
+            raise DataError(
+                f"{dataset.folder} has no training images.",
+                "Name another --source, or prepare it with --split train or --split half.",
+            )
+        root = dataset.root.resolve()
+        for record in learnt:
+            owner = seen.setdefault((root, record.path, record.box), dataset.name)
+            if owner != dataset.name:
+                raise UsageError(
+                    f"{owner} and {dataset.name} share training images, {record.path} among them: the same people "
+                    "would be learnt as different ones.",
+                    "Name only one of the two as --source.",
+                )
+
+
+def open_source(dataset: Dataset, settings: Settings, reporter: Reporter, group: ProcessGroup) -> Source:
+    """Decode a data set's images to learn from, and number its identities.
+
+    Args:
+        dataset: One of those that `check_images` has nothing against.
+        settings: Those of the training and of the pixel cache.
+        reporter: Shows progress, and hears of small batches.
+        group: The processes that share each batch.
+
+    Raises:
+        UsageError: Its batches would be too small, also for the processes.
+        DataError: It has too few identities, or its images can't be read.
+    """
+    train = settings.train
+    positions = [position for position, record in enumerate(dataset.records) if is_learnt_from(record, train)]
+    cache = settings.data.cache or dataset.folder / "cache"
+    if settings.data.cache is None:
+        refuse_links(cache, within=dataset.folder)
+    pixels = open_pixels(
+        dataset,
+        height=settings.model.height,
+        width=settings.model.width,
+        folder=cache,
+        reporter=reporter,
+        workers=cpu_count(),
+        positions=positions,
+        check_all=settings.data.check_cache,
+    )
+    source = make_source(
+        dataset.name,
+        [dataset.records[position] for position in positions],
+        pixels,
+        identities_per_batch=train.identities,
+        instances=train.instances,
+        seed=train.seed,
+        held_out=train.held_out if train.select == "held-out" else 0.0,
+    )
+    _check_batches(source, settings, reporter)
+    _check_shards(source, settings, group)
+    return source
+
+
+def _check_shards(source: Source, settings: Settings, group: ProcessGroup) -> None:
+    """Refuse more processes than can share a source's batch."""
+    people = source.sampler.identities_per_batch
+    if people < group.world_size:
+        raise UsageError(
+            f"There are {group.world_size} processes, but a batch of {source.name} has {people} identities; each "
+            "process takes at least one.",
+            f"Start at most {people} processes, or set train.identities to {group.world_size} or more.",
+        )
+    smallest = people // group.world_size * source.sampler.instances
+    if group.world_size > 1 and smallest < 2 and settings.train.batch_norm == "per-process":
+        raise UsageError(
+            f"With {group.world_size} processes one of them has a single image of {source.name} in a batch: too few "
+            "for a batch norm of its own.",
+            "Start fewer processes, or set train.batch_norm to synchronised.",
+        )
+
+
+def _check_batches(source: Source, settings: Settings, reporter: Reporter) -> None:
+    train = settings.train
+    people = source.sampler.identities_per_batch
+    if people < train.identities:
+        reporter.warn(
+            f"{source.name} has {source.identities} identities, fewer than the {train.identities} that a batch wants; "
+            f"its batches are smaller."
+        )
+    most = int(np.bincount(source.labels).max())
+    if most < train.instances:
+        reporter.warn(
+            f"No identity of {source.name} has the {train.instances} images that a batch wants of each (the most is "
+            f"{most}); its batches repeat images."
+        )
+    if people * train.instances < 2 or (train.method == "supervised" and people < 2):
+        least = "two identities, for the triplet loss" if train.method == "supervised" else "two images, for batch norm"
+        raise UsageError(
+            f"train.identities = {train.identities} and train.instances = {train.instances} make batches too small: "
+            f"a source's batch needs at least {least}.",
+            "Set train.identities to 2 or more.",
+        )
+
+
+def is_learnt_from(record: ImageRecord, train: TrainSettings) -> bool:
+    """Whether a source's image is one that the run learns from; junk and distractors of the test never are."""
+    if record.split == "train":
+        return True
+    return train.source_splits == "train+test" and not (record.junk or record.distractor)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,17 +12,15 @@ from torch import Tensor, nn
 
 from sil_cli.distributed.batch_shard import WHOLE_BATCH, BatchShard
 from sil_cli.models.precision import autocast, to_device
-from sil_cli.training.per_domain_norm import norms_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from sil_cli.models.embedder import Embedder
     from sil_cli.models.styles import Style
+    from sil_cli.settings import StyleSettings, TrainSettings
     from sil_cli.training.optimizer_step import OptimizerStep
-    from sil_cli.training.prototype_memory import PrototypeMemory
-
-StyledPass = Literal["first", "second", "both"]
+    from sil_cli.training.prototypes import PrototypeMemory
 
 
 @dataclass(frozen=True)
@@ -34,35 +31,12 @@ class Batch:
         images: (b, 3, H, W), uint8 or floating in 0..1, augmented; those that this process holds, usually all.
         labels: (B,), int64, of the whole batch: the source's identities numbered from 0. They stay on the CPU: what
             they decide (which prototypes, in which turn) would else be read back, after all that a GPU has to do.
-        part: Which of the B samples the images are.
+        shard: Which of the B samples the images are.
     """
 
     images: Tensor
     labels: Tensor
     shard: BatchShard = WHOLE_BATCH
-
-
-@dataclass(frozen=True)
-class StepOptions:
-    """The constants of an iteration.
-
-    Attributes:
-        temperature: τ of the loss.
-        momentum: m, the weight of the old prototype.
-        style_in: The forward pass that is stylised; the paper's is the second.
-        after_stages: The stages that the style layer follows.
-        second_pass: Without it the first pass's embeddings update the prototypes (the FB baseline).
-        second_pass_statistics: The second pass moves batch norm's running statistics too.
-        half: What convolutions are computed in; None for the weights' own precision.
-    """
-
-    temperature: float = 0.05
-    momentum: float = 0.2
-    style_in: StyledPass = "second"
-    after_stages: tuple[int, ...] = (1,)
-    second_pass: bool = True
-    second_pass_statistics: bool = True
-    half: torch.dtype | None = None
 
 
 def interleaved_step(
@@ -71,7 +45,8 @@ def interleaved_step(
     batches: Sequence[Batch],
     style: Style,
     optimizer_step: OptimizerStep,
-    options: StepOptions,
+    train: TrainSettings,
+    styling: StyleSettings,
     rng: np.random.Generator,
 ) -> Tensor:
     """Two forward passes and one backward pass (arXiv 2207.03132, algorithm 1).
@@ -80,52 +55,50 @@ def interleaved_step(
         embedder: The feature extractor, in train mode; updated.
         memories: One for each source; updated.
         batches: One for each source, in the same order.
-        style: The stylisation, in the pass that the options name.
+        style: The stylisation.
         optimizer_step: Over the embedder's parameters.
-        options: The constants.
+        train: τ, m, and what there is of the second pass.
+        styling: The passes that are stylised, and after which stages.
         rng: Draws the second pass's order, and the styles; the same in all processes.
 
     Returns:
         L_M, the mean over the sources of their losses before the update; a detached scalar on the device.
     """
-    images = torch.cat([batch.images for batch in batches])
-    device = images.device
+    device = batches[0].images.device
 
-    def embed(images: Tensor, draw: Callable[[Tensor], Tensor] | None) -> Tensor:
-        with autocast(device, options.half):
-            return embedder(images, style=draw, after_stages=options.after_stages)  # type: ignore[no-any-return]
+    def embed(images: Tensor, restyle: Callable[[Tensor], Tensor] | None) -> Tensor:
+        with autocast(device, optimizer_step.half):
+            return embedder(images, style=restyle, after_stages=styling.after_stages)  # type: ignore[no-any-return]
 
-    # First forward, original styles: each source as if alone, so that batch norm sees one domain at a time.
-    sizes = [len(batch.images) for batch in batches]
-    own_style = _style_of_each(style, batches, rng) if options.style_in != "second" else None
-    with norms_apart(embedder, sizes):
-        originals = torch.split(embed(images, own_style), sizes)
-    losses = [  # a process's mean counts by its share of the batch, so that the sum over the processes is the mean
-        memory.loss(embeddings, own_labels(batch), temperature=options.temperature) * batch.shard.weight
-        for memory, embeddings, batch in zip(memories, originals, batches, strict=True)
-    ]
-    loss = torch.stack(losses).mean()
+    # First forward, original styles: each source alone, so that batch norm sees one domain at a time.
+    originals, losses = [], []
+    for memory, batch, own_rng in zip(memories, batches, rng.spawn(len(batches)), strict=True):
+        own_style = _restyling(style, own_rng, batch.shard) if styling.passes != "second" else None
+        embeddings = embed(batch.images, own_style)
+        loss = memory.loss(embeddings, own_labels(batch), temperature=train.temperature)
+        originals.append(embeddings.detach())
+        losses.append(loss * batch.shard.weight)  # so that the sum over the processes is the mean over the batch
 
     # Backward: θ' ← θ − α ∇L_M(θ). The prototypes get no gradient.
-    loss = optimizer_step.take(loss)
+    loss = optimizer_step.take(torch.stack(losses).mean())
 
-    if not options.second_pass:  # FB: the embeddings that gave the gradient are also those that make the prototypes.
+    if not train.second_pass:  # FB: the embeddings that gave the gradient are also those that make the prototypes.
         for memory, embeddings, batch in zip(memories, originals, batches, strict=True):
-            memory.update(batch.shard.gather(embeddings.detach()), batch.labels, momentum=options.momentum)
+            memory.update(batch.shard.gather(embeddings), batch.labels, momentum=train.momentum)
         return loss
 
     # Second forward, interleaved styles, with θ': one shuffled batch of all sources; it feeds the prototypes only.
     shuffling = rng.permutation(sum(len(batch.labels) for batch in batches))
     shard, own_order = batches[0].shard.joined([batch.shard for batch in batches[1:]]).shuffled(shuffling)
-    images = images[to_device(torch.from_numpy(own_order), device)]
-    interleaved = (lambda maps: style.apply(maps, rng, shard)) if options.style_in != "first" else None
-    with torch.no_grad(), _statistics(embedder, options):
+    images = torch.cat([batch.images for batch in batches])[to_device(torch.from_numpy(own_order), device)]
+    interleaved = _restyling(style, rng, shard) if styling.passes != "first" else None
+    with torch.no_grad(), _statistics(embedder, moving=train.second_pass_statistics):
         embeddings = shard.gather(embed(images, interleaved))
     owners = np.repeat(np.arange(len(batches)), [len(batch.labels) for batch in batches])[shuffling]
     labels = torch.cat([batch.labels for batch in batches])[torch.from_numpy(shuffling)]
     for source, memory in enumerate(memories):
         mine = torch.from_numpy(np.flatnonzero(owners == source))
-        memory.update(embeddings[to_device(mine, device)], labels[mine], momentum=options.momentum)
+        memory.update(embeddings[to_device(mine, device)], labels[mine], momentum=train.momentum)
     return loss
 
 
@@ -134,28 +107,19 @@ def own_labels(batch: Batch) -> Tensor:
     return to_device(batch.shard.own(batch.labels), batch.images.device)
 
 
-def _style_of_each(style: Style, batches: Sequence[Batch], rng: np.random.Generator) -> Callable[[Tensor], Tensor]:
-    """The style of each source's stretch of a batch of all sources, drawn for each by itself."""
-    sizes = [len(batch.images) for batch in batches]
-    rngs = rng.spawn(len(batches))
-    draws = [partial(style.apply, rng=own, shard=batch.shard) for own, batch in zip(rngs, batches, strict=True)]
-
-    def apply(maps: Tensor) -> Tensor:
-        return torch.cat([draw(own) for draw, own in zip(draws, torch.split(maps, sizes), strict=True)])
-
-    return apply
+def _restyling(style: Style, rng: np.random.Generator, shard: BatchShard) -> Callable[[Tensor], Tensor]:
+    return lambda maps: style.apply(maps, rng, shard)
 
 
 @contextlib.contextmanager
-def _statistics(embedder: nn.Module, options: StepOptions) -> Iterator[None]:
-    """Keep batch norm's running statistics still where the options ask for it; batch statistics are used anyway."""
+def _statistics(embedder: nn.Module, *, moving: bool) -> Iterator[None]:
+    """Keep batch norm's running statistics still unless they are `moving`; batch statistics are used anyway."""
     norms = [module for module in embedder.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    if options.second_pass_statistics:
-        norms = []
-    for norm in norms:
+    still = [] if moving else [norm for norm in norms if norm.track_running_stats]
+    for norm in still:
         norm.track_running_stats = False
     try:
         yield
     finally:
-        for norm in norms:
+        for norm in still:
             norm.track_running_stats = True

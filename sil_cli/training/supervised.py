@@ -7,7 +7,6 @@ centre loss.) The identities of several sources are concatenated: one classifier
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 from sil_cli.distributed.batch_shard import WHOLE_BATCH, BatchShard
 from sil_cli.distributed.process_group import SINGLE_PROCESS
 from sil_cli.models.precision import autocast, to_device
+from sil_cli.models.styles import make_style
 from sil_cli.training.step import Batch, own_labels
 
 if TYPE_CHECKING:
@@ -28,37 +28,19 @@ if TYPE_CHECKING:
     from sil_cli.models.embedder import Embedder
     from sil_cli.models.styles import Style
     from sil_cli.runtime import Reporter
+    from sil_cli.settings import StyleSettings, SupervisedSettings
     from sil_cli.training.optimizer_step import OptimizerStep
     from sil_cli.training.sources import Source
-
-Margin = float | Literal["soft"]
-
-
-@dataclass(frozen=True)
-class SupervisedOptions:
-    """The constants of an iteration.
-
-    Attributes:
-        label_smoothing: ε: the share of the target spread evenly over all identities.
-        margin: m of the triplet loss, or `soft`.
-        style: A stylisation of the pass, or None.
-        after_stages: The stages that it follows.
-        half: What convolutions are computed in; None for the weights' own precision.
-    """
-
-    label_smoothing: float = 0.1
-    margin: Margin = 0.3
-    style: Style | None = None
-    after_stages: tuple[int, ...] = (1,)
-    half: torch.dtype | None = None
 
 
 def supervised_step(
     embedder: Embedder,
     classifier: nn.Linear,
     batch: Batch,
+    style: Style,
     optimizer_step: OptimizerStep,
-    options: SupervisedOptions,
+    settings: SupervisedSettings,
+    after_stages: Sequence[int],
     rng: np.random.Generator,
 ) -> Tensor:
     """One forward and one backward pass: L = L_identity(after the neck) + L_triplet(before the neck).
@@ -67,28 +49,28 @@ def supervised_step(
         embedder: The feature extractor, in train mode; updated.
         classifier: From embeddings that are not normalised to the K identities, without bias; updated.
         batch: P identities with K images each, labels among those of the classifier.
+        style: The stylisation of the pass.
         optimizer_step: Over both.
-        options: The constants.
+        settings: The constants of the losses.
+        after_stages: The stages that the style follows.
         rng: Draws the styles; the same in all processes.
 
     Returns:
         L before the update; a detached scalar on the device.
     """
-    style, shard = options.style, batch.shard
-    with autocast(batch.images.device, options.half):
+    shard = batch.shard
+    with autocast(batch.images.device, optimizer_step.half):
         features = embedder.pooled(
-            batch.images,
-            style=(lambda maps: style.apply(maps, rng, shard)) if style is not None else None,
-            after_stages=options.after_stages,
+            batch.images, style=lambda maps: style.apply(maps, rng, shard), after_stages=after_stages
         )
     scores = classifier(embedder.neck(features))
-    loss = F.cross_entropy(scores, own_labels(batch), label_smoothing=options.label_smoothing)
-    loss = loss + batch_hard_triplet_loss(features, batch.labels, margin=options.margin, shard=shard)
+    loss = F.cross_entropy(scores, own_labels(batch), label_smoothing=settings.label_smoothing)
+    loss = loss + batch_hard_triplet_loss(features, batch.labels, margin=settings.margin, shard=shard)
     return optimizer_step.take(loss * shard.weight)
 
 
 def batch_hard_triplet_loss(
-    features: Tensor, labels: Tensor, *, margin: Margin, shard: BatchShard = WHOLE_BATCH
+    features: Tensor, labels: Tensor, *, margin: float | Literal["soft"], shard: BatchShard = WHOLE_BATCH
 ) -> Tensor:
     """The mean over the anchors of max(0, m + d⁺ − d⁻), or of ln(1 + exp(d⁺ − d⁻)) with a soft margin.
 
@@ -120,18 +102,27 @@ class Supervised:
     """
 
     def __init__(
-        self, identities: Sequence[int], dimension: int, options: SupervisedOptions, *, device: torch.device
+        self,
+        settings: SupervisedSettings,
+        styling: StyleSettings,
+        *,
+        identities: Sequence[int],
+        dimension: int,
+        device: torch.device,
     ) -> None:
         """Make the classifier.
 
         Args:
+            settings: The constants of the losses.
+            styling: The stylisation of the pass.
             identities: How many each source has.
             dimension: Length of an embedding.
-            options: The constants of a step.
             device: Where the classifier is kept.
         """
+        self.settings = settings
+        self.styling = styling
+        self.style = make_style(styling)
         self.offsets = [sum(identities[:number]) for number in range(len(identities))]
-        self.options = options
         self.classifier = nn.Linear(dimension, sum(identities), bias=False)
         nn.init.normal_(self.classifier.weight, std=0.001)
         self.classifier.to(device)
@@ -139,7 +130,7 @@ class Supervised:
     @property
     def chance(self) -> float:
         """Ln K for the identity loss, and the triplet loss of equal distances."""
-        triplet = math.log(2) if self.options.margin == "soft" else self.options.margin
+        triplet = math.log(2) if self.settings.margin == "soft" else self.settings.margin
         return math.log(self.classifier.out_features) + triplet
 
     def parameters(self) -> Iterable[nn.Parameter]:
@@ -152,18 +143,22 @@ class Supervised:
         """Nothing: the classifier has its first weights already."""
 
     def step(
-        self,
-        embedder: Embedder,
-        batches: Sequence[Batch],
-        optimizer_step: OptimizerStep,
-        rng: np.random.Generator,
+        self, embedder: Embedder, batches: Sequence[Batch], optimizer_step: OptimizerStep, rng: np.random.Generator
     ) -> Tensor:
         """One `supervised_step` with the batches of all sources as one."""
         images = torch.cat([batch.images for batch in batches])
-        labels = [batch.labels + offset for batch, offset in zip(batches, self.offsets, strict=True)]
+        labels = torch.cat([batch.labels + offset for batch, offset in zip(batches, self.offsets, strict=True)])
         shard = batches[0].shard.joined([batch.shard for batch in batches[1:]])
-        together = Batch(images=images, labels=torch.cat(labels), shard=shard)
-        return supervised_step(embedder, self.classifier, together, optimizer_step, self.options, rng)
+        return supervised_step(
+            embedder,
+            self.classifier,
+            Batch(images, labels, shard),
+            self.style,
+            optimizer_step,
+            self.settings,
+            self.styling.after_stages,
+            rng,
+        )
 
     def state(self) -> dict[str, Tensor]:
         """The classifier's weights."""

@@ -40,8 +40,9 @@ from sil_cli.runs.run_folder import (
 from sil_cli.runtime import stop_at_safe_point
 from sil_cli.settings import load_settings
 from sil_cli.training.company import Company, agree_on, as_first, begun_by_this_launch, meet
-from sil_cli.training.compose_training import compose, load_sources, warn_of_targets
+from sil_cli.training.compose import compose
 from sil_cli.training.run_settings import kept_settings, settings_to_begin, settings_to_go_on, settings_to_keep
+from sil_cli.training.sources import load_sources, warn_of_targets
 from sil_cli.training.tensorboard import TensorBoardLog, require_tensorboard
 
 if TYPE_CHECKING:
@@ -270,7 +271,7 @@ def _facts(settings: Settings, recipe: str, datasets: list[Dataset], training: T
         epochs=settings.train.epochs,
         iterations=training.total_iterations,
         device=str(training.device),
-        precision=str(training.options.half or "float32").removeprefix("torch."),
+        precision=str(training.optimizer_step.half or "float32").removeprefix("torch."),
         versions=current_versions(),
         git=git_state(Path.cwd()),
         processes=launch.world_size,
@@ -301,7 +302,7 @@ def _keep(run: Path, training: Training, settings: Settings, reporter: Reporter)
         update={
             "loss": training.history[-1]["loss"],
             "images_per_second": round(training.images_per_second, 1),
-            "selected": f"held-out: epoch {epoch}" if training.options.select_held_out else "last",
+            "selected": f"held-out: epoch {epoch}" if settings.train.select == "held-out" else "last",
         }
     )
     # The model's record is what makes a run finished, so it is written after the facts are complete.

@@ -38,9 +38,10 @@ from sil_cli.models.embedder import Embedder
 from sil_cli.models.precision import wants_bfloat16
 from sil_cli.models.record import IMAGENET_MEAN, IMAGENET_STD, Architecture
 from sil_cli.models.styles import UniformBatchStyle
+from sil_cli.settings import StyleSettings, TrainSettings
 from sil_cli.training.optimizer_step import OptimizerStep
-from sil_cli.training.prototype_memory import PrototypeMemory
-from sil_cli.training.step import Batch, StepOptions, interleaved_step
+from sil_cli.training.prototypes import PrototypeMemory
+from sil_cli.training.step import Batch, interleaved_step
 
 IDENTITIES = 700
 RATE, DECAY = 3.5e-4, 5e-4
@@ -181,7 +182,7 @@ class Ours:
         )
         self.memories = [PrototypeMemory(rows) for rows in data.prototypes()]
         self.batches = data.batches(channels_last=way.channels_last)
-        self.options = StepOptions(half=torch.bfloat16 if way.bfloat16 else None)
+        self.optimizer_step = OptimizerStep(self.optimizer, half=torch.bfloat16 if way.bfloat16 else None)
         self.device = data.device
 
     def memory(self) -> contextlib.AbstractContextManager[None]:
@@ -193,8 +194,8 @@ class Ours:
 
     def step(self, number: int) -> torch.Tensor:
         return interleaved_step(
-            self.network, self.memories, self.batches, UniformBatchStyle(), OptimizerStep(self.optimizer), self.options,
-            np.random.default_rng([1, number]),
+            self.network, self.memories, self.batches, UniformBatchStyle(), self.optimizer_step, TrainSettings(),
+            StyleSettings(), np.random.default_rng([1, number]),
         )  # fmt: skip
 
 

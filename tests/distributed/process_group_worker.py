@@ -11,17 +11,15 @@ from tiny_network import tiny_embedder
 
 from sil_cli.data.manifest import ImageRecord
 from sil_cli.distributed.process_group import ProcessGroup
-from sil_cli.models.styles import OccasionalStyle, make_style
 from sil_cli.runtime import SilentReporter, StopRequest
-from sil_cli.settings import StyleSettings
+from sil_cli.settings import StyleSettings, SupervisedSettings, TrainSettings
 from sil_cli.training.interleaved import Interleaved
-from sil_cli.training.loop import LoopOptions, Training
+from sil_cli.training.loop import Training
 from sil_cli.training.sources import make_source
-from sil_cli.training.step import StepOptions
-from sil_cli.training.supervised import Supervised, SupervisedOptions
+from sil_cli.training.supervised import Supervised
 
 CPU = torch.device("cpu")
-OPTIONS = LoopOptions(
+SETTINGS = TrainSettings(
     epochs=2,
     iterations=1,
     seed=1,
@@ -33,44 +31,43 @@ OPTIONS = LoopOptions(
     decay=0.1,
     flip=0.5,
     pad=2,
+    divergence=0.0,
     batch_norm="synchronised",
 )
 STYLES = ("none", "mixstyle", "dsu", "efdmix", "dir-mixstyle", "batch-style", "dbs", "ubs")
 VARIATIONS: dict[str, dict] = {
-    **{f"style {name}": {"style": name} for name in STYLES if name != "efdmix"},
+    **{f"style {name}": {"style": {"name": name}} for name in STYLES if name != "efdmix"},
     # Sorting is not continuous: in black borders values are equal but for the last digit, and swap places with it.
-    "style efdmix": {"style": "efdmix", "pad": 0},
-    "averaged, erased, chosen": {"style": "dbs", "ema": 0.9, "erasing": 0.5, "select_held_out": True},
-    "both passes": {"style": "dsu", "style_in": "both", "after_stages": (1, 3)},
-    "sometimes": {"style": "ubs", "probability": 0.5},
-    "statistics kept still": {"style": "ubs", "second_pass_statistics": False},
-    "FB": {"style": "none", "second_pass": False},
-    "frozen": {"style": "ubs", "batch_norm": "frozen"},
-    "supervised": {"style": "mixstyle", "method": "supervised", "margin": 0.3},
-    "supervised, soft, frozen": {"style": "none", "method": "supervised", "margin": "soft", "batch_norm": "frozen"},
-}
+    "style efdmix": {"style": {"name": "efdmix"}, "pad": 0},
+    "averaged, erased, chosen": {"style": {"name": "dbs"}, "ema": 0.9, "erasing": 0.5, "select": "held-out"},
+    "both passes": {"style": {"name": "dsu", "passes": "both", "after_stages": (1, 3)}},
+    "sometimes": {"style": {"name": "ubs", "probability": 0.5}},
+    "statistics kept still": {"style": {"name": "ubs"}, "second_pass_statistics": False},
+    "FB": {"style": {"name": "none"}, "second_pass": False},
+    "frozen": {"style": {"name": "ubs"}, "batch_norm": "frozen"},
+    "supervised": {"style": {"name": "mixstyle"}, "method": "supervised"},
+    "supervised, soft, frozen": {
+        "style": {"name": "none"}, "method": "supervised", "margin": "soft", "batch_norm": "frozen"
+    },
+}  # fmt: skip
 """Those that come to the same with any number of processes."""
 
-OWN_STATISTICS = {"style": "ubs", "batch_norm": "per-process"}
+OWN_STATISTICS = {"style": {"name": "ubs"}, "batch_norm": "per-process"}
 
 
-def make_training(group: ProcessGroup, style: str, method: str = "interleaved", **more) -> Training:
+def make_training(group: ProcessGroup, style: dict[str, object], margin: float | str = 0.3, **more) -> Training:
     """In float64, where the order of a sum shows in the last digits only."""
-    step = {key: more.pop(key) for key in list(more) if key in StepOptions.__dataclass_fields__}
-    margin, probability = more.pop("margin", None), more.pop("probability", 1.0)
-    options = LoopOptions(**vars(OPTIONS) | more)
-    sources = list(make_sources(0.2 if options.select_held_out else 0.0))
+    settings = TrainSettings.model_validate(SETTINGS.model_dump() | more)
+    sources = list(make_sources(0.2 if settings.select == "held-out" else 0.0))
     embedder = tiny_embedder().double()
-    drawn = make_style(StyleSettings(name=style, mix="random"))
-    if probability < 1.0:
-        drawn = OccasionalStyle(drawn, probability)
-    if method == "supervised":
-        counts = [source.identities for source in sources]
-        chosen = Supervised(counts, embedder.dimension, SupervisedOptions(margin=margin, style=drawn), device=CPU)
+    styling = StyleSettings(mix="random", **style)
+    if settings.method == "supervised":
+        sizes = {"identities": [source.identities for source in sources], "dimension": embedder.dimension}
+        chosen = Supervised(SupervisedSettings(margin=margin), styling, **sizes, device=CPU)
         chosen.classifier.double()
     else:
-        chosen = Interleaved(drawn, StepOptions(**step), device=CPU, seed=1)
-    return Training(embedder, sources, chosen, options, device=CPU, group=group)
+        chosen = Interleaved(settings, styling, device=CPU)
+    return Training(embedder, sources, chosen, settings, device=CPU, group=group)
 
 
 def make_sources(held_out: float):

@@ -20,7 +20,8 @@ from commands import TINY_DATA_FLAGS, sil  # noqa: E402
 
 from sil_cli.runtime import SilentReporter, StopRequest  # noqa: E402
 from sil_cli.settings import load_settings, merge, read_recipe  # noqa: E402
-from sil_cli.training.compose_training import compose, load_sources  # noqa: E402
+from sil_cli.training.compose import compose  # noqa: E402
+from sil_cli.training.sources import load_sources  # noqa: E402
 
 STEPS = 20
 SMALL = {

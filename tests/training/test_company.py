@@ -12,7 +12,8 @@ from sil_cli.runs.run_folder import read_facts, write_facts
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import load_settings
 from sil_cli.training.company import Company, begun_by_this_launch
-from sil_cli.training.compose_training import compose, load_sources
+from sil_cli.training.compose import compose
+from sil_cli.training.sources import load_sources
 
 
 def settings_of(**train):

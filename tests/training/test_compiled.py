@@ -14,10 +14,10 @@ from sil_cli.models.compiled import obstacle_to_compiling
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.record import Architecture
 from sil_cli.models.styles import UniformBatchStyle
+from sil_cli.settings import StyleSettings, TrainSettings
 from sil_cli.training.optimizer_step import OptimizerStep
-from sil_cli.training.per_domain_norm import norms_apart
-from sil_cli.training.prototype_memory import PrototypeMemory
-from sil_cli.training.step import Batch, StepOptions, interleaved_step
+from sil_cli.training.prototypes import PrototypeMemory
+from sil_cli.training.step import Batch, interleaved_step
 
 EAGER = {"backend": "aot_eager"}
 """Traces and differentiates as torch.compile does for a GPU, and then runs what it has traced as it is."""
@@ -74,7 +74,7 @@ def batches(iteration: int) -> list[Batch]:
     ]
 
 
-def trained(model: Embedder, options: StepOptions) -> tuple[list[float], list[torch.Tensor]]:
+def trained(model: Embedder, styling: StyleSettings) -> tuple[list[float], list[torch.Tensor]]:
     """Losses and prototypes of three iterations."""
     rng = np.random.default_rng(6)
     rows = [torch.from_numpy(rng.standard_normal((IDENTITIES, model.dimension))) for _ in range(3)]
@@ -86,50 +86,25 @@ def trained(model: Embedder, options: StepOptions) -> tuple[list[float], list[to
     for iteration in range(3):
         draws = np.random.default_rng([1, iteration])
         loss = interleaved_step(
-            model, memories, batches(iteration), UniformBatchStyle(), optimizer_step, options, draws
+            model, memories, batches(iteration), UniformBatchStyle(), optimizer_step, TrainSettings(), styling, draws
         )
         losses.append(loss.item())
     return losses, [memory.prototypes for memory in memories]
 
 
 @pytest.mark.parametrize(
-    "options", [StepOptions(), StepOptions(style_in="both", after_stages=(1, 2))], ids=["once", "twice"]
+    "styling", [StyleSettings(), StyleSettings(passes="both", after_stages=(1, 2))], ids=["once", "twice"]
 )
-def test_it_trains_as_the_network_does(options: StepOptions) -> None:
+def test_it_trains_as_the_network_does(styling: StyleSettings) -> None:
     plain, compiled = small_embedder(), small_embedder()
-    assert compiled.backbone.compile_between(options.after_stages, **EAGER) == len(options.after_stages) + 1
-    losses, prototypes = trained(plain, options)
-    same_losses, same_prototypes = trained(compiled, options)
+    assert compiled.backbone.compile_between(styling.after_stages, **EAGER) == len(styling.after_stages) + 1
+    losses, prototypes = trained(plain, styling)
+    same_losses, same_prototypes = trained(compiled, styling)
     assert same_losses == pytest.approx(losses, abs=1e-9)
     for (name, one), other in zip(plain.state_dict().items(), compiled.state_dict().values(), strict=True):
         torch.testing.assert_close(other, one, rtol=1e-9, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
     for one, other in zip(prototypes, same_prototypes, strict=True):
         torch.testing.assert_close(other, one, rtol=0, atol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("dtype", "near"), [(torch.float64, 1e-9), (torch.float32, 1e-4), (torch.bfloat16, 3e-2)], ids=str
-)
-@pytest.mark.parametrize("sizes", [(4, 4, 4), (3, 5, 4)], ids=["of one size", "of several sizes"])
-def test_a_compiled_norm_takes_sources_apart(sizes: tuple[int, ...], dtype: torch.dtype, near: float) -> None:
-    """Sources of one size have formulas of their own, gradient included."""
-    norms = [nn.Sequential(nn.BatchNorm2d(6)).to(torch.promote_types(dtype, torch.float32)) for _ in range(2)]
-    for norm in norms:
-        nn.init.normal_(norm[0].weight, generator=torch.Generator().manual_seed(1))
-        nn.init.normal_(norm[0].bias, generator=torch.Generator().manual_seed(2))
-    norms[1].compile(dynamic=False, **EAGER)
-    features = (3 + 2 * torch.randn(12, 6, 5, 2, generator=torch.Generator().manual_seed(3))).to(dtype)
-    weights = torch.randn(features.shape, generator=torch.Generator().manual_seed(4)).to(dtype)
-    found = []
-    for norm in norms:
-        given = features.clone().requires_grad_()
-        with norms_apart(norm, sizes):
-            normalised = norm(given)
-        assert normalised.dtype == dtype
-        (normalised * weights).sum().backward()
-        found.append([normalised, given.grad, *(each.grad for each in norm.parameters()), *norm.buffers()])
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(other, one, rtol=near, atol=near)
 
 
 def test_a_copy_and_eval_mode_are_not_compiled() -> None:

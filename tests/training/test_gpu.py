@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from test_loop import OPTIONS, StopAfter, finish, ignore, make_sources
+from test_loop import SETTINGS, StopAfter, finish, ignore, make_sources
 from torch import nn
 
 from sil_cli.errors import InterruptedWorkError
@@ -18,14 +18,14 @@ from sil_cli.models.record import Architecture
 from sil_cli.models.styles import UniformBatchStyle, make_style
 from sil_cli.runs.checkpoint import load_checkpoint
 from sil_cli.runtime import SilentReporter
-from sil_cli.settings import StyleSettings
+from sil_cli.settings import StyleSettings, SupervisedSettings, TrainSettings
 from sil_cli.settings.fields import StyleName
 from sil_cli.training.interleaved import Interleaved
 from sil_cli.training.loop import Training
 from sil_cli.training.optimizer_step import OptimizerStep
-from sil_cli.training.prototype_memory import PrototypeMemory
-from sil_cli.training.step import Batch, StepOptions, interleaved_step
-from sil_cli.training.supervised import SupervisedOptions, supervised_step
+from sil_cli.training.prototypes import PrototypeMemory
+from sil_cli.training.step import Batch, interleaved_step
+from sil_cli.training.supervised import supervised_step
 
 pytestmark = pytest.mark.gpu
 CUDA = torch.device("cuda")
@@ -72,25 +72,25 @@ def adam(*modules: nn.Module) -> torch.optim.Optimizer:
 @pytest.mark.parametrize("half", [None, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("name", get_args(StyleName))
 def test_the_step_waits_for_nothing(name: StyleName, half: torch.dtype | None) -> None:
-    style = make_style(StyleSettings(name=name, clamp=True))
+    styling = StyleSettings(name=name, clamp=True, passes="both")
     model, kept, given = embedder(CUDA), memories(CUDA), batches(0, CUDA)
-    optimizer_step, options = OptimizerStep(adam(model), half=half), StepOptions(half=half, style_in="both")
-    interleaved_step(model, kept, given, style, optimizer_step, options, np.random.default_rng(0))
+    fixed = (make_style(styling), OptimizerStep(adam(model), half=half), TrainSettings(), styling)
+    interleaved_step(model, kept, given, *fixed, np.random.default_rng(0))
     torch.cuda.set_sync_debug_mode("error")
     try:
-        interleaved_step(model, kept, given, style, optimizer_step, options, np.random.default_rng(0))
+        interleaved_step(model, kept, given, *fixed, np.random.default_rng(0))
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
 
 def test_the_supervised_step_waits_for_nothing() -> None:
     model, classifier = embedder(CUDA), nn.Linear(512, IDENTITIES, bias=False, device=CUDA)
-    optimizer_step, options = OptimizerStep(adam(model, classifier)), SupervisedOptions()
+    fixed = (UniformBatchStyle(), OptimizerStep(adam(model, classifier)), SupervisedSettings(), (1,))
     (batch, *_) = batches(0, CUDA)
-    supervised_step(model, classifier, batch, optimizer_step, options, np.random.default_rng(0))
+    supervised_step(model, classifier, batch, *fixed, np.random.default_rng(0))
     torch.cuda.set_sync_debug_mode("error")
     try:
-        supervised_step(model, classifier, batch, optimizer_step, options, np.random.default_rng(0))
+        supervised_step(model, classifier, batch, *fixed, np.random.default_rng(0))
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -107,8 +107,8 @@ def trained(device: torch.device, *, compiled: bool = False) -> tuple[list[float
     losses = []
     for number in range(3):
         loss = interleaved_step(
-            model, kept, batches(number, device, torch.float64), UniformBatchStyle(), optimizer_step, StepOptions(),
-            np.random.default_rng([1, number]),
+            model, kept, batches(number, device, torch.float64), UniformBatchStyle(), optimizer_step, TrainSettings(),
+            StyleSettings(), np.random.default_rng([1, number]),
         )  # fmt: skip
         losses.append(loss.item())
     return losses, model
@@ -128,10 +128,10 @@ def test_it_computes_what_the_cpu_does(compiled: bool) -> None:
 
 
 def make_training(half: torch.dtype | None, *, compiled: bool) -> Training:
-    method = Interleaved(UniformBatchStyle(), StepOptions(half=half), device=CUDA, seed=1)
+    settings = SETTINGS.model_copy(update={"precision": str(half or "float32").removeprefix("torch.")})
+    method = Interleaved(settings, StyleSettings(), device=CUDA)
     model = embedder(CUDA)
-    options = type(OPTIONS)(**vars(OPTIONS) | {"half": half})
-    training = Training(model, list(make_sources()), method, options, device=CUDA)
+    training = Training(model, list(make_sources()), method, settings, device=CUDA)
     if compiled:
         compile_backbone(model.backbone, (1,))
     return training

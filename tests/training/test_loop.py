@@ -10,17 +10,16 @@ from tiny_network import tiny_embedder
 
 from sil_cli.data.manifest import ImageRecord
 from sil_cli.errors import InterruptedWorkError, ModelError, SilError
-from sil_cli.models.styles import UniformBatchStyle
 from sil_cli.runs.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from sil_cli.runtime import SilentReporter, StopRequest
+from sil_cli.settings import StyleSettings, SupervisedSettings, TrainSettings
 from sil_cli.training.held_out import held_out_map
 from sil_cli.training.interleaved import Interleaved
-from sil_cli.training.loop import LoopOptions, Training
+from sil_cli.training.loop import Training, first_not_finite, has_diverged
 from sil_cli.training.sources import make_source
-from sil_cli.training.step import StepOptions
-from sil_cli.training.supervised import Supervised, SupervisedOptions
+from sil_cli.training.supervised import Supervised
 
-OPTIONS = LoopOptions(
+SETTINGS = TrainSettings(
     epochs=2,
     iterations=3,
     seed=1,
@@ -32,13 +31,17 @@ OPTIONS = LoopOptions(
     decay=0.1,
     flip=0.5,
     pad=2,
+    divergence=0.0,
 )
 CPU = torch.device("cpu")
 VARIATIONS = {
     "the paper's": {},
-    "averaged, erased, chosen": {"ema": 0.9, "erasing": 0.5, "select_held_out": True},
+    "averaged, erased, chosen": {"ema": 0.9, "erasing": 0.5, "select": "held-out"},
     "supervised": {"method": "supervised", "ema": 0.5},
-    "random prototypes, styles in both passes": {"prototypes": "random", "style_in": "both", "after_stages": (1, 2)},
+    "random prototypes, styles in both passes": {
+        "prototypes": "random",
+        "style": {"passes": "both", "after_stages": (1, 2)},
+    },
     "FB": {"second_pass": False},
     "a network that drops features at random": {"dropout": 0.5},
 }
@@ -56,24 +59,20 @@ def make_sources(held_out: float = 0.0):
 
 
 def make_training(
-    method: str = "interleaved",
-    prototypes: str = "centroids",
-    held_out: float | None = None,
-    dropout: float = 0.0,
-    **more,
+    style: dict[str, object] | None = None, held_out: float | None = None, dropout: float = 0.0, **more
 ) -> Training:
-    step = {key: more.pop(key) for key in ("style_in", "after_stages", "second_pass") if key in more}
-    options = LoopOptions(**vars(OPTIONS) | more)
-    sources = list(make_sources((0.4 if options.select_held_out else 0.0) if held_out is None else held_out))
+    settings = TrainSettings.model_validate(SETTINGS.model_dump() | more)
+    sources = list(make_sources((0.4 if settings.select == "held-out" else 0.0) if held_out is None else held_out))
     embedder = tiny_embedder()
     if dropout:
         embedder.backbone.convolutions.append(torch.nn.Dropout2d(dropout))
-    if method == "supervised":
-        counts = [source.identities for source in sources]
-        chosen = Supervised(counts, embedder.dimension, SupervisedOptions(), device=CPU)
+    styling = StyleSettings(**style or {})
+    if settings.method == "supervised":
+        sizes = {"identities": [source.identities for source in sources], "dimension": embedder.dimension}
+        chosen = Supervised(SupervisedSettings(), StyleSettings(name="none"), **sizes, device=CPU)
     else:
-        chosen = Interleaved(UniformBatchStyle(), StepOptions(**step), device=CPU, seed=1, prototypes=prototypes)
-    return Training(embedder, sources, chosen, options, device=CPU)
+        chosen = Interleaved(settings, styling, device=CPU)
+    return Training(embedder, sources, chosen, settings, device=CPU)
 
 
 def ignore(history) -> None:
@@ -175,7 +174,7 @@ def test_prototypes_start_at_the_centroids_of_eval_embeddings() -> None:
 
 @pytest.mark.parametrize("ema", [0.0, 0.5])
 def test_the_kept_epoch_is_the_best_on_held_out_identities(tmp_path, ema) -> None:
-    options = {"select_held_out": True, "epochs": 3, "iterations": 1, "ema": ema}
+    options = {"select": "held-out", "epochs": 3, "iterations": 1, "ema": ema}
     training = make_training(**options)
     training.start(SilentReporter())
     training.run(tmp_path, SilentReporter(), StopRequest(), ignore)
@@ -202,7 +201,7 @@ def test_a_loss_that_is_no_number_stops_with_what_to_try(tmp_path) -> None:
 @pytest.mark.parametrize("what", ["model neck.running_var", "method 1", "average neck.weight"])
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
 def test_an_overflow_that_no_loss_shows_is_neither_saved_nor_kept(tmp_path, what, value) -> None:
-    training = make_training(ema=0.5, select_held_out=True)
+    training = make_training(ema=0.5, select="held-out")
     training.start(SilentReporter())
     part, _, name = what.partition(" ")
     step = training.method.step
@@ -321,3 +320,31 @@ def test_frozen_batch_norms_keep_their_statistics(tmp_path) -> None:
         training.run(tmp_path, SilentReporter(), StopRequest(), ignore)
         after = training.embedder.state_dict()["backbone.convolutions.0.1.running_mean"]
         assert torch.equal(before, after) == (mode == "frozen")
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ([9.0, 9.5, 9.9], True),
+        ([1.0, 9.0, 9.0, 9.0], True),
+        ([9.0, 9.5, 8.95], True),  # hardly lower than three epochs ago
+        ([9.0, 9.0], False),  # too early to say
+        ([9.0, 8.0, 7.0], False),  # it falls
+        ([9.0, 3.9, 9.0], False),  # one was near chance
+        ([4.0, 4.0, 4.0], False),  # twice chance is not above twice chance
+        ([9.0, 9.0, 9.0, 2.0, 1.0], False),  # that was long ago
+        ([], False),
+    ],
+)
+def test_three_epochs_far_above_chance_that_do_not_fall(losses, expected) -> None:
+    assert has_diverged(losses, chance=2.0, factor=2.0) is expected
+    assert not has_diverged(losses, chance=2.0, factor=0.0)
+
+
+def test_the_first_tensor_that_is_not_finite_is_named() -> None:
+    whole = {"count": torch.tensor(3), "weight": torch.ones(2, 2), "empty": torch.ones(0)}
+    assert first_not_finite({}) is None
+    assert first_not_finite({"count": torch.tensor(3)}) is None
+    assert first_not_finite(whole) is None
+    broken = torch.tensor([1.0, float("inf")])
+    assert first_not_finite(whole | {"mean": broken, "later": broken * 0}) == "mean"

@@ -13,12 +13,12 @@ import torch
 from tiny_network import DIMENSION, tiny_embedder
 
 from sil_cli.models.styles import make_style
-from sil_cli.settings import StyleSettings
+from sil_cli.settings import StyleSettings, SupervisedSettings, TrainSettings
 from sil_cli.settings.fields import StyleName
 from sil_cli.training.optimizer_step import OptimizerStep
-from sil_cli.training.prototype_memory import PrototypeMemory
-from sil_cli.training.step import Batch, StepOptions, interleaved_step
-from sil_cli.training.supervised import SupervisedOptions, supervised_step
+from sil_cli.training.prototypes import PrototypeMemory
+from sil_cli.training.step import Batch, interleaved_step
+from sil_cli.training.supervised import supervised_step
 
 LABELS = torch.tensor([0, 0, 1, 1, 2, 0])
 
@@ -32,10 +32,6 @@ def batch() -> Batch:
     return Batch(images=torch.empty(len(LABELS), 3, 32, 16, device="meta"), labels=LABELS)
 
 
-def style(name: StyleName):
-    return make_style(StyleSettings(name=name, clamp=True))
-
-
 def adam(*modules: torch.nn.Module) -> torch.optim.Optimizer:
     return torch.optim.Adam([each for module in modules for each in module.parameters() if each.requires_grad])
 
@@ -44,27 +40,22 @@ def adam(*modules: torch.nn.Module) -> torch.optim.Optimizer:
 @pytest.mark.parametrize("name", get_args(StyleName))
 def test_the_interleaved_step_reads_nothing_back(name: StyleName, second_pass: bool) -> None:
     embedder = tiny_embedder().to("meta").train()
+    styling = StyleSettings(name=name, clamp=True, passes="both")
     memories = [PrototypeMemory(torch.empty(5, DIMENSION, device="meta")) for _ in range(2)]
-    options = StepOptions(second_pass=second_pass, style_in="both")
     loss = interleaved_step(
-        embedder,
-        memories,
-        [batch(), batch()],
-        style(name),
-        OptimizerStep(adam(embedder)),
-        options,
-        np.random.default_rng(0),
-    )
+        embedder, memories, [batch(), batch()], make_style(styling), OptimizerStep(adam(embedder)),
+        TrainSettings(second_pass=second_pass), styling, np.random.default_rng(0),
+    )  # fmt: skip
     assert loss.device.type == "meta"
 
 
 def test_the_supervised_step_reads_nothing_back() -> None:
     embedder = tiny_embedder().to("meta").train()
     classifier = torch.nn.Linear(DIMENSION, 5, bias=False, device="meta")
-    options = SupervisedOptions(label_smoothing=0.1, margin=0.3)
     loss = supervised_step(
-        embedder, classifier, batch(), OptimizerStep(adam(embedder, classifier)), options, np.random.default_rng(0)
-    )
+        embedder, classifier, batch(), make_style(StyleSettings()), OptimizerStep(adam(embedder, classifier)),
+        SupervisedSettings(), (1,), np.random.default_rng(0),
+    )  # fmt: skip
     assert loss.device.type == "meta"
 
 

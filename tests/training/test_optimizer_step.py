@@ -1,9 +1,10 @@
-"""One step down a loss: plain, and with the scaling that float16 needs."""
+"""One step down a loss: plain, and with the scaling that float16 needs; and how long steps are."""
 
 import pytest
 import torch
 
-from sil_cli.training.optimizer_step import OptimizerStep
+from sil_cli.settings import TrainSettings
+from sil_cli.training.optimizer_step import OptimizerStep, learning_rate
 
 RATE = 0.1
 
@@ -53,3 +54,28 @@ def test_the_factor_is_part_of_the_state() -> None:
     down.take((weight * float("inf")).sum())
     again.restore(down.state())
     assert again.state() == down.state()
+
+
+PAPER = TrainSettings(learning_rate=3.5e-4, warmup_epochs=10, warmup_factor=0.1, milestones=(30, 50), decay=0.1)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "expected"),
+    [
+        (0, 3.5e-5),
+        (5, 3.5e-4 * 0.55),
+        (10, 3.5e-4),
+        (29, 3.5e-4),
+        (30, 3.5e-5),
+        (49, 3.5e-5),
+        (50, 3.5e-6),
+        (69, 3.5e-6),
+    ],
+)
+def test_the_papers_schedule(epoch: int, expected: float) -> None:
+    assert learning_rate(epoch, PAPER) == pytest.approx(expected, rel=1e-12)
+
+
+def test_no_warmup_and_no_milestones_is_constant() -> None:
+    plain = TrainSettings(learning_rate=1.0, warmup_epochs=0, milestones=())
+    assert [learning_rate(epoch, plain) for epoch in range(3)] == [1.0, 1.0, 1.0]

@@ -5,7 +5,7 @@ import pytest
 
 from sil_cli.data.manifest import ImageRecord
 from sil_cli.errors import DataError
-from sil_cli.training.sources import make_source, pixel_batches
+from sil_cli.training.sources import make_source
 
 
 def records(*identities: str, **more) -> list[ImageRecord]:
@@ -50,10 +50,3 @@ def test_held_out_identities_are_apart_and_at_least_one() -> None:
 def test_a_single_identity_is_too_few() -> None:
     with pytest.raises(DataError, match="d has 1 identities"):
         source(records("a", "a", "a"))
-
-
-def test_batches_in_order_cover_everything() -> None:
-    made = source(records(*"aabbc"))
-    parts = list(pixel_batches(made.pixels, made.rows, 2))
-    assert [len(part) for part in parts] == [2, 2, 1]
-    assert np.concatenate(parts)[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]

@@ -11,10 +11,10 @@ from tiny_network import tiny_embedder
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.record import Architecture
 from sil_cli.models.styles import OwnStyle, UniformBatchStyle, make_style
-from sil_cli.settings import StyleSettings
+from sil_cli.settings import StyleSettings, TrainSettings
 from sil_cli.training.optimizer_step import OptimizerStep
-from sil_cli.training.prototype_memory import PrototypeMemory
-from sil_cli.training.step import Batch, StepOptions, interleaved_step
+from sil_cli.training.prototypes import PrototypeMemory
+from sil_cli.training.step import Batch, interleaved_step
 
 TEMPERATURE, MOMENTUM, RATE, DECAY = 0.05, 0.2, 3.5e-4, 5e-4
 SIZES = (6, 8)
@@ -80,9 +80,10 @@ def second_pass_by_hand(embedder, batches, style, stages, rng) -> list[tuple[tor
     return [(row, source, label) for row, (_, source, label) in zip(embeddings, shuffled, strict=True)]
 
 
-def replay(name: str, more: dict, options: StepOptions, ours: Embedder, hand: Embedder) -> None:
+def replay(name: str, more: dict, placed: dict, train: TrainSettings, ours: Embedder, hand: Embedder) -> None:
     """Train twice for three iterations, by the program and by hand, and compare after each."""
-    style = make_style(StyleSettings(name=name, **more))
+    styling = StyleSettings(name=name, **more, **placed)
+    style = make_style(styling)
     prototypes = make_prototypes(hand.neck.num_features)
     memories = [PrototypeMemory(rows.clone()) for rows in prototypes]
     optimizer = torch.optim.Adam([p for p in ours.parameters() if p.requires_grad], lr=RATE, weight_decay=DECAY)
@@ -91,23 +92,23 @@ def replay(name: str, more: dict, options: StepOptions, ours: Embedder, hand: Em
     for iteration in range(3):
         batches = make_batches(iteration)
         rng = np.random.default_rng([1, iteration])
-        loss = interleaved_step(ours, memories, batches, style, OptimizerStep(optimizer), options, rng)
+        loss = interleaved_step(ours, memories, batches, style, OptimizerStep(optimizer), train, styling, rng)
 
         rng = np.random.default_rng([1, iteration])
 
         def restyle(maps: torch.Tensor, rng=rng) -> torch.Tensor:
             return apply_by_hand(name, maps, rng, **more)
 
-        styled = options.style_in in ("first", "both")  # then each source's styles are drawn for it alone
+        styled = styling.passes in ("first", "both")  # then each source's styles are drawn for it alone
         first_styles = [partial(restyle, rng=each) if styled else None for each in rng.spawn(len(batches))]
-        second_style = restyle if options.style_in in ("second", "both") else None
-        stages = options.after_stages
-        expected, embeddings = first_pass_by_hand(hand, prototypes, batches, options.temperature, first_styles, stages)
+        second_style = restyle if styling.passes in ("second", "both") else None
+        stages = styling.after_stages
+        expected, embeddings = first_pass_by_hand(hand, prototypes, batches, train.temperature, first_styles, stages)
         gradients = torch.autograd.grad(expected, learnt)
         with torch.no_grad():
             adam_by_hand(learnt, gradients, moments, iteration + 1)
             still = {key: value.clone() for key, value in hand.state_dict().items() if "running" in key}
-            if options.second_pass:
+            if train.second_pass:
                 feeding = second_pass_by_hand(hand, batches, second_style, stages, rng)
             else:
                 feeding = [
@@ -115,48 +116,50 @@ def replay(name: str, more: dict, options: StepOptions, ours: Embedder, hand: Em
                     for source, rows in enumerate(embeddings)
                     for row, label in zip(rows, batches[source].labels.tolist(), strict=True)
                 ]
-            if not options.second_pass_statistics:
+            if not train.second_pass_statistics:
                 hand.load_state_dict(still, strict=False)
             for embedding, source, label in feeding:
-                row = options.momentum * prototypes[source][label] + (1 - options.momentum) * embedding
+                row = train.momentum * prototypes[source][label] + (1 - train.momentum) * embedding
                 prototypes[source][label] = row / row.norm()
 
         assert loss.item() == pytest.approx(expected.item(), abs=1e-9)
         for mine, theirs in zip((p for p in ours.parameters() if p.requires_grad), gradients, strict=True):
             torch.testing.assert_close(mine.grad, theirs, rtol=0, atol=1e-9)
         for (key, mine), theirs in zip(ours.state_dict().items(), hand.state_dict().values(), strict=True):
-            if options.second_pass_statistics or "num_batches" not in key:
+            if train.second_pass_statistics or "num_batches" not in key:
                 torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-9, msg=lambda text, key=key: f"{key}: {text}")
         for memory, rows in zip(memories, prototypes, strict=True):
             torch.testing.assert_close(memory.prototypes, rows, rtol=0, atol=1e-9)
 
 
 def test_three_iterations_of_two_sources_equal_the_replay_by_hand() -> None:
-    replay("ubs", {}, StepOptions(temperature=TEMPERATURE, momentum=MOMENTUM), make_embedder(), make_embedder())
+    train = TrainSettings(temperature=TEMPERATURE, momentum=MOMENTUM)
+    replay("ubs", {}, {}, train, make_embedder(), make_embedder())
 
 
 @pytest.mark.parametrize("name", ["none", "mixstyle", "dsu", "efdmix", "dir-mixstyle", "batch-style", "dbs", "ubs"])
 def test_every_style_equals_the_replay(name: str) -> None:
-    replay(name, {}, StepOptions(), tiny_embedder().double().train(), tiny_embedder().double().train())
+    replay(name, {}, {}, TrainSettings(), tiny_embedder().double().train(), tiny_embedder().double().train())
 
 
 @pytest.mark.parametrize(
-    ("name", "more", "options"),
+    ("name", "more", "placed", "train"),
     [
-        ("mixstyle", {}, {"style_in": "first"}),
-        ("efdmix", {}, {"style_in": "first", "second_pass": False}),
-        ("dsu", {}, {"style_in": "both", "after_stages": (1, 3)}),
-        ("ubs", {"clamp": True, "rho": 5.0}, {"second_pass_statistics": False, "after_stages": (2,)}),
-        ("none", {}, {"second_pass": False, "momentum": 0.7}),
-        ("batch-style", {"covariance": "diagonal"}, {"momentum": 0.0, "temperature": 0.2}),
-        ("dbs", {"mix": "random"}, {"after_stages": (4,)}),
+        ("mixstyle", {}, {"passes": "first"}, {}),
+        ("efdmix", {}, {"passes": "first"}, {"second_pass": False}),
+        ("dsu", {}, {"passes": "both", "after_stages": (1, 3)}, {}),
+        ("ubs", {"clamp": True, "rho": 5.0}, {"after_stages": (2,)}, {"second_pass_statistics": False}),
+        ("none", {}, {}, {"second_pass": False, "momentum": 0.7}),
+        ("batch-style", {"covariance": "diagonal"}, {}, {"momentum": 0.0, "temperature": 0.2}),
+        ("dbs", {"mix": "random"}, {"after_stages": (4,)}, {}),
     ],
 )
-def test_every_variation_of_the_step_equals_the_replay(name: str, more: dict, options: dict) -> None:
-    replay(name, more, StepOptions(**options), tiny_embedder().double().train(), tiny_embedder().double().train())
+def test_every_variation_of_the_step_equals_the_replay(name: str, more: dict, placed: dict, train: dict) -> None:
+    ours, hand = (tiny_embedder().double().train() for _ in range(2))
+    replay(name, more, placed, TrainSettings(**train), ours, hand)
 
 
-def run_once(options: StepOptions, style=None) -> tuple[Embedder, list[PrototypeMemory]]:
+def run_once(*, second_pass_statistics: bool, style=None) -> tuple[Embedder, list[PrototypeMemory]]:
     embedder = tiny_embedder().double().train()
     memories = [PrototypeMemory(rows) for rows in make_prototypes(12)]
     optimizer = torch.optim.SGD([p for p in embedder.parameters() if p.requires_grad], lr=0.01)
@@ -166,7 +169,8 @@ def run_once(options: StepOptions, style=None) -> tuple[Embedder, list[Prototype
         make_batches(0),
         style or UniformBatchStyle(),
         OptimizerStep(optimizer),
-        options,
+        TrainSettings(second_pass_statistics=second_pass_statistics),
+        StyleSettings(),
         np.random.default_rng(0),
     )
     return embedder, memories
@@ -177,8 +181,8 @@ def test_the_second_pass_can_leave_running_statistics_alone() -> None:
     with torch.no_grad():
         for batch in make_batches(0):
             reference(batch.images)  # the first pass alone
-    still, memories = run_once(StepOptions(second_pass_statistics=False))
-    moved, same_memories = run_once(StepOptions(second_pass_statistics=True))
+    still, memories = run_once(second_pass_statistics=False)
+    moved, same_memories = run_once(second_pass_statistics=True)
     torch.testing.assert_close(still.neck.running_mean, reference.neck.running_mean, rtol=0, atol=1e-12)
     assert (moved.neck.running_mean - reference.neck.running_mean).abs().max() > 1e-6
     assert still.neck.track_running_stats
@@ -188,8 +192,8 @@ def test_the_second_pass_can_leave_running_statistics_alone() -> None:
 
 
 def test_the_style_touches_prototypes_only() -> None:
-    plain, plain_memories = run_once(StepOptions(second_pass_statistics=False), OwnStyle())
-    styled, styled_memories = run_once(StepOptions(second_pass_statistics=False), UniformBatchStyle())
+    plain, plain_memories = run_once(second_pass_statistics=False, style=OwnStyle())
+    styled, styled_memories = run_once(second_pass_statistics=False, style=UniformBatchStyle())
     for one, other in zip(plain.state_dict().values(), styled.state_dict().values(), strict=True):
         assert torch.equal(one, other)
     assert not torch.equal(plain_memories[0].prototypes, styled_memories[0].prototypes)
@@ -205,7 +209,8 @@ def test_one_source_is_enough() -> None:
         make_batches(0)[:1],
         UniformBatchStyle(),
         OptimizerStep(optimizer),
-        StepOptions(),
+        TrainSettings(),
+        StyleSettings(),
         np.random.default_rng(0),
     )
     assert torch.isfinite(loss)

@@ -9,9 +9,10 @@ from tiny_network import DIMENSION, tiny_embedder
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.record import IMAGENET_MEAN, IMAGENET_STD, Architecture
 from sil_cli.models.styles import UniformBatchStyle
+from sil_cli.settings import StyleSettings, TrainSettings
 from sil_cli.training.optimizer_step import OptimizerStep
-from sil_cli.training.prototype_memory import PrototypeMemory
-from sil_cli.training.step import Batch, StepOptions, interleaved_step
+from sil_cli.training.prototypes import PrototypeMemory
+from sil_cli.training.step import Batch, interleaved_step
 
 RATE, DECAY, IDENTITIES = 3.5e-4, 5e-4, 5
 
@@ -51,7 +52,7 @@ def trained(
     for number in range(iterations):
         loss = interleaved_step(
             embedder, memories, batches(number, dtype, layout), UniformBatchStyle(), optimizer_step,
-            StepOptions(half=half), np.random.default_rng([1, number]),
+            TrainSettings(), StyleSettings(), np.random.default_rng([1, number]),
         )  # fmt: skip
         losses.append(loss.item())
     return losses, embedder, [memory.prototypes for memory in memories]
@@ -97,14 +98,9 @@ def test_the_benchmarks_plain_step_is_the_same_method() -> None:
     labels = [each.labels for each in given]
     expected = plain_step(plain, plain_rows, normalised, labels, optimizers[0], np.random.default_rng(2))
     loss = interleaved_step(
-        ours,
-        memories,
-        given,
-        UniformBatchStyle(),
-        OptimizerStep(optimizers[1]),
-        StepOptions(),
+        ours, memories, given, UniformBatchStyle(), OptimizerStep(optimizers[1]), TrainSettings(), StyleSettings(),
         np.random.default_rng(2),
-    )
+    )  # fmt: skip
     assert loss.item() == pytest.approx(expected.item(), abs=1e-9)
     for one, other in zip(learnt(plain), learnt(ours), strict=True):
         torch.testing.assert_close(other.grad, one.grad, rtol=1e-7, atol=1e-9)

@@ -7,11 +7,13 @@ import pytest
 import torch
 from tiny_network import tiny_embedder
 
-from sil_cli.models.styles import UniformBatchStyle
+from sil_cli.models.styles import OwnStyle, UniformBatchStyle
+from sil_cli.settings import StyleSettings, SupervisedSettings
 from sil_cli.training.optimizer_step import OptimizerStep
 from sil_cli.training.step import Batch
-from sil_cli.training.supervised import Supervised, SupervisedOptions, batch_hard_triplet_loss, supervised_step
+from sil_cli.training.supervised import Supervised, batch_hard_triplet_loss, supervised_step
 
+CPU = torch.device("cpu")
 RATE = 0.01
 
 
@@ -62,8 +64,8 @@ def test_equal_features_have_a_finite_gradient() -> None:
 @pytest.mark.parametrize("margin", [0.3, "soft"])
 def test_a_step_of_two_sources_equals_the_replay_by_hand(margin) -> None:
     ours, hand = (tiny_embedder().double().train() for _ in range(2))
-    options = SupervisedOptions(label_smoothing=0.1, margin=margin)
-    method = Supervised([3, 2], 12, options, device=torch.device("cpu"))
+    settings = SupervisedSettings(label_smoothing=0.1, margin=margin)
+    method = Supervised(settings, StyleSettings(name="none"), identities=[3, 2], dimension=12, device=CPU)
     method.classifier.double()
     weights = method.classifier.weight.detach().clone().requires_grad_()
     rng = np.random.default_rng(1)
@@ -93,20 +95,21 @@ def test_a_step_of_two_sources_equals_the_replay_by_hand(margin) -> None:
 def test_a_style_acts_where_one_is_chosen() -> None:
     images, labels = torch.rand(4, 3, 32, 16, dtype=torch.float64), torch.tensor([0, 0, 1, 1])
     losses = []
-    for style in (None, UniformBatchStyle()):
+    for style in (OwnStyle(), UniformBatchStyle()):
         embedder = tiny_embedder().double().train()
         classifier = torch.nn.Linear(12, 2, bias=False).double()
         torch.nn.init.constant_(classifier.weight, 0.1)
         optimizer = torch.optim.SGD(embedder.parameters(), lr=RATE)
-        options = SupervisedOptions(style=style)
-        batch = Batch(images, labels)
-        rng = np.random.default_rng(0)
-        losses.append(supervised_step(embedder, classifier, batch, OptimizerStep(optimizer), options, rng))
+        loss = supervised_step(
+            embedder, classifier, Batch(images, labels), style, OptimizerStep(optimizer), SupervisedSettings(), (1,),
+            np.random.default_rng(0),
+        )  # fmt: skip
+        losses.append(loss)
     assert abs(losses[0] - losses[1]) > 1e-6
 
 
 def test_chance_is_the_loss_of_equal_scores_and_distances() -> None:
-    cpu = torch.device("cpu")
-    assert Supervised([3, 2], 4, SupervisedOptions(), device=cpu).chance == pytest.approx(math.log(5) + 0.3)
-    soft = Supervised([5], 4, SupervisedOptions(margin="soft"), device=cpu)
-    assert soft.chance == pytest.approx(math.log(5) + math.log(2))
+    for margin, triplet in ((0.3, 0.3), ("soft", math.log(2))):
+        settings = SupervisedSettings(margin=margin)
+        method = Supervised(settings, StyleSettings(), identities=[3, 2], dimension=4, device=CPU)
+        assert method.chance == pytest.approx(math.log(5) + triplet)

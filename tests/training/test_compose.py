@@ -13,7 +13,8 @@ from sil_cli.data.manifest import Dataset, ImageRecord, write_dataset
 from sil_cli.errors import DataError, SilError, UsageError
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import Settings, load_settings, merge
-from sil_cli.training.compose_training import compose, load_sources
+from sil_cli.training.compose import compose
+from sil_cli.training.sources import load_sources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,7 +90,7 @@ def test_a_source_that_says_nothing_of_an_epoch_is_warned_of(tmp_path) -> None:
 def test_a_cpu_that_emulates_bfloat16_is_warned_of(tmp_path, monkeypatch, able, precision, warned) -> None:
     monkeypatch.setattr("sil_cli.models.precision._cpu_multiplies_bfloat16", lambda: able)
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
-    monkeypatch.setattr("sil_cli.training.compose_training.keep_wrong_layers_in_float32", lambda *_, **__: [])
+    monkeypatch.setattr("sil_cli.training.compose.keep_wrong_layers_in_float32", lambda *_, **__: [])
     listening = Listening()
     composed([people(tmp_path, "one", TRAIN)], {"train": {"precision": precision}}, listening)
     assert sum("emulates bfloat16" in text for text in listening.warnings) == warned
@@ -150,59 +151,58 @@ ARRIVALS = {
         ("model.mean", (0.1, 0.2, 0.3), "embedder.architecture.mean"),
         ("model.std", (0.4, 0.5, 0.6), "embedder.architecture.std"),
         ("style.name", "dbs", "method.style.style.style.__class__.__name__", "DirichletBatchStyle"),
-        ("style.passes", "both", "method.options.style_in"),
-        ("style.after_stages", (2, 3), "method.options.after_stages"),
+        ("style.passes", "both", "method.styling.passes"),
+        ("style.after_stages", (2, 3), "method.styling.after_stages"),
         ("style.probability", 0.45, "method.style.probability"),
         ("style.clamp", True, "method.style.style.__class__.__name__", "ClampedStyle"),
         ("style.samples", 3, "method.style.style.style.dirichlet.samples"),
         ("style.concentration", 0.15, "method.style.style.style.dirichlet.concentration"),
         ("style.mix", 0.65, "method.style.style.style.mix"),
         ("style.covariance", "diagonal", "method.style.style.style.batch.covariance"),
-        ("train.seed", 5, "options.seed"),
-        ("train.seed", 5, "method.seed"),
+        ("train.seed", 5, "settings.seed"),
+        ("train.seed", 5, "method.train.seed"),
         ("train.seed", 5, "sources.0.sampler._seed"),
-        ("train.epochs", 9, "options.epochs"),
-        ("train.iterations", 7, "options.iterations"),
+        ("train.epochs", 9, "settings.epochs"),
+        ("train.iterations", 7, "settings.iterations"),
         ("train.identities", 3, "sources.0.sampler.identities_per_batch"),
         ("train.instances", 2, "sources.0.sampler.instances"),
-        ("train.learning_rate", 0.002, "options.learning_rate"),
+        ("train.learning_rate", 0.002, "settings.learning_rate"),
         ("train.learning_rate", 0.002, "optimizer_step.optimizer.defaults.lr"),
-        ("train.weight_decay", 0.003, "options.weight_decay"),
+        ("train.weight_decay", 0.003, "settings.weight_decay"),
         ("train.weight_decay", 0.003, "optimizer_step.optimizer.defaults.weight_decay"),
-        ("train.warmup_epochs", 3, "options.warmup_epochs"),
-        ("train.warmup_factor", 0.4, "options.warmup_factor"),
-        ("train.milestones", (4, 6), "options.milestones"),
-        ("train.decay", 0.3, "options.decay"),
-        ("train.temperature", 0.11, "method.options.temperature"),
-        ("train.momentum", 0.7, "method.options.momentum"),
-        ("train.prototypes", "random", "method.prototypes"),
-        ("train.second_pass_statistics", False, "method.options.second_pass_statistics"),
-        ("train.flip", 0.25, "options.flip"),
-        ("train.pad", 4, "options.pad"),
-        ("train.erasing", 0.35, "options.erasing"),
-        ("train.ema", 0.9, "options.ema"),
-        ("train.precision", "float16", "options.half", torch.float16),
-        ("train.precision", "float16", "method.options.half", torch.float16),
-        ("train.batch_norm", "frozen", "options.batch_norm"),
-        ("train.select", "held-out", "options.select_held_out", True),
+        ("train.warmup_epochs", 3, "settings.warmup_epochs"),
+        ("train.warmup_factor", 0.4, "settings.warmup_factor"),
+        ("train.milestones", (4, 6), "settings.milestones"),
+        ("train.decay", 0.3, "settings.decay"),
+        ("train.temperature", 0.11, "method.train.temperature"),
+        ("train.momentum", 0.7, "method.train.momentum"),
+        ("train.prototypes", "random", "method.train.prototypes"),
+        ("train.second_pass_statistics", False, "method.train.second_pass_statistics"),
+        ("train.flip", 0.25, "settings.flip"),
+        ("train.pad", 4, "settings.pad"),
+        ("train.erasing", 0.35, "settings.erasing"),
+        ("train.ema", 0.9, "settings.ema"),
+        ("train.precision", "float16", "optimizer_step.half", torch.float16),
+        ("train.batch_norm", "frozen", "settings.batch_norm"),
+        ("train.select", "held-out", "settings.select"),
         ("train.held_out", 0.5, "sources.0.identities", 4),
-        ("train.divergence", 5.0, "options.divergence"),
-        ("train.keep_checkpoints", 6, "options.keep_checkpoints"),
+        ("train.divergence", 5.0, "settings.divergence"),
+        ("train.keep_checkpoints", 6, "settings.keep_checkpoints"),
     ],
     "one pass": [
-        ("train.second_pass", False, "method.options.second_pass"),
-        ("style.passes", "first", "method.options.style_in"),
+        ("train.second_pass", False, "method.train.second_pass"),
+        ("style.passes", "first", "method.styling.passes"),
         ("style.rho", 1.5, "method.style.rho"),
     ],
     "supervised": [
         ("train.method", "supervised", "method.__class__.__name__", "Supervised"),
-        ("train.precision", "float16", "method.options.half", torch.float16),
-        ("style.name", "mixstyle", "method.options.style.__class__.__name__", "MixStyle"),
-        ("style.passes", "first", "method.options.style.__class__.__name__", "MixStyle"),
-        ("style.after_stages", (1, 4), "method.options.after_stages"),
-        ("style.alpha", 0.55, "method.options.style.alpha"),
-        ("supervised.label_smoothing", 0.2, "method.options.label_smoothing"),
-        ("supervised.margin", 0.8, "method.options.margin"),
+        ("train.precision", "float16", "optimizer_step.half", torch.float16),
+        ("style.name", "mixstyle", "method.style.__class__.__name__", "MixStyle"),
+        ("style.passes", "first", "method.style.__class__.__name__", "MixStyle"),
+        ("style.after_stages", (1, 4), "method.styling.after_stages"),
+        ("style.alpha", 0.55, "method.style.alpha"),
+        ("supervised.label_smoothing", 0.2, "method.settings.label_smoothing"),
+        ("supervised.margin", 0.8, "method.settings.margin"),
     ],
 }
 """For each kind of training: a setting, a value that is not its default, and where in the training it arrives.
