@@ -19,7 +19,8 @@ from sil_cli import doctor, results
 from sil_cli.benchmark import results as benchmark_results
 from sil_cli.cli.app import make_app
 from sil_cli.cli.command import SHARED
-from sil_cli.evaluation import evaluate_targets, evaluation_results
+from sil_cli.evaluation import calibrate, compare
+from sil_cli.evaluation import results as evaluation_results
 from sil_cli.gallery import copy_results
 from sil_cli.gallery import results as gallery_results
 from sil_cli.models import import_model
@@ -48,11 +49,11 @@ DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
     "show": (ShowResult,),
     "train": (results.TrainResult,),
     "import-model": (import_model.ImportResult,),
-    "evaluate": (evaluation_results.EvaluateResult, evaluate_targets.TargetsResult),
+    "evaluate": (evaluation_results.EvaluateResult, evaluation_results.TargetsResult),
     "report": (ReportResult,),
-    "compare": (evaluation_results.CompareResult,),
+    "compare": (compare.CompareResult,),
     "benchmark": (benchmark_results.BenchmarkResult,),
-    "calibrate": (evaluation_results.CalibrateResult,),
+    "calibrate": (calibrate.CalibrateResult,),
     "export": (export.ModelExportResult,),
     "index-gallery": (results.IndexResult,),
     "query": (query_results.QueryResult, query_results.QueryResults, query_results.BatchResult),
@@ -217,8 +218,15 @@ def _is_excluded(kind: Any) -> bool:
 
 
 def _meanings(document: type) -> dict[str, str]:
-    """What the docstring's `Attributes` say, by key."""
-    _, _, attributes = str(inspect.getdoc(document)).partition("Attributes:\n")
+    """What the `Attributes` of its docstring and of those that it inherits from say, by key."""
+    found: dict[str, str] = {}
+    for base in reversed(document.__mro__):
+        found |= _own_meanings(base)
+    return found
+
+
+def _own_meanings(document: type) -> dict[str, str]:
+    _, _, attributes = inspect.cleandoc(document.__doc__ or "").partition("Attributes:\n")
     found: dict[str, str] = {}
     names: list[str] = []
     text = ""

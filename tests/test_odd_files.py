@@ -18,7 +18,7 @@ from sil_cli.defaults import RECORD_FILE
 from sil_cli.errors import SilError
 from sil_cli.evaluation.calibration import CALIBRATION_FILE, read_calibration
 from sil_cli.evaluation.embeddings_file import read_embeddings
-from sil_cli.evaluation.report_files import ARRAYS_FILE, DETAILS_FILE, read_details
+from sil_cli.evaluation.report_data import ARRAYS_FILE, DETAILS_FILE, read_report_data
 from sil_cli.files import parse_json, parse_toml, read_bytes, read_json, read_text
 from sil_cli.gallery.local.database import DATABASE_FILE, Database
 from sil_cli.gallery.local.segments import map_file
@@ -90,7 +90,7 @@ def test_a_pipe_in_place_of_a_file(pipe, read: Callable[[Path], object]) -> None
     [
         (PROTOCOL_FILE, read_protocol),
         (CALIBRATION_FILE, read_calibration),
-        (DETAILS_FILE, read_details),
+        (DETAILS_FILE, read_report_data),
         (DATABASE_FILE, lambda folder: Database(folder, write=False)),
         (DATABASE_FILE, lambda folder: Database(folder, write=True)),
         ("plan.toml", lambda folder: read_plan(str(folder / "plan.toml"), [])),
@@ -120,7 +120,7 @@ def test_pipes_in_data_sets_models_and_results(in_world, tmp_path) -> None:
     for number, (source, name, read) in enumerate(
         [
             (target, MANIFEST_FILE, load_dataset),
-            (results, ARRAYS_FILE, read_details),
+            (results, ARRAYS_FILE, read_report_data),
             (run, WEIGHTS_FILE, load_embedder),
         ]
     ):

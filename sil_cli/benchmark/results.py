@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from sil_cli.evaluation.evaluate_targets import Spread, TargetScores
+from sil_cli.evaluation.results import MeanRate, TargetScores
 from sil_cli.results import Result
 
 
@@ -36,10 +36,10 @@ class MethodScores(Result):
 
     method: str
     seeds: list[int]
-    mAP: dict[str, Spread]  # noqa: N815 - the field's name for it
-    rank1: dict[str, Spread]
-    mean_mAP: Spread  # noqa: N815
-    mean_rank1: Spread
+    mAP: dict[str, MeanRate]  # noqa: N815 - the field's name for it
+    rank1: dict[str, MeanRate]
+    mean_mAP: MeanRate  # noqa: N815
+    mean_rank1: MeanRate
 
 
 class Difference(Result):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from sil_cli.benchmark.results import BenchmarkResult, Difference, MethodScores, RunScores
@@ -15,9 +16,10 @@ from sil_cli.data.manifest import load_dataset
 from sil_cli.data.published_results import published_results
 from sil_cli.defaults import is_finished, split_folders
 from sil_cli.errors import InterruptedWorkError, UsageError, did_you_mean
-from sil_cli.evaluation.comparison import paired_difference
-from sil_cli.evaluation.evaluate import TEST_SET
-from sil_cli.evaluation.evaluate_targets import Spread, TargetScores, score_target, spread
+from sil_cli.evaluation.evaluate import evaluate_target
+from sil_cli.evaluation.intervals import mean_interval
+from sil_cli.evaluation.results import MeanRate, TargetScores
+from sil_cli.evaluation.tested_models import TEST_SET
 from sil_cli.files import write_json, write_text
 from sil_cli.models.record import read_record
 from sil_cli.preparation.prepare_protocol import plan_of, prepare_protocol
@@ -42,6 +44,9 @@ RECIPE_METHOD = "recipe"
 
 OF_THE_BENCHMARK = ("run", "sources", "seed", "resume")
 """Settings of a training that a benchmark chooses for each of its own."""
+
+RESAMPLES = 10_000
+"""Of the pairs of a target and a seed, for the interval of a difference."""
 
 MEAN = "mean"
 """The column of the mean over all targets."""
@@ -136,7 +141,7 @@ def _run(job: Job, flags: dict[str, Any], config: Path | None, settings: Setting
         return known
     changed = settings.evaluate.model_copy(update={"model": job.run})
     model = settings.model_copy(update={"evaluate": changed}).with_users_own(["evaluate.model"])
-    targets = [score_target(model, data / target, reporter) for target in job.protocol.targets]
+    targets = [evaluate_target(model, data / target, reporter) for target in job.protocol.targets]
     scores = RunScores(method=job.method, case=job.case, seed=job.seed, run=job.run, key=key, targets=targets)
     write_json(job.run / SCORES_FILE, scores.model_dump(mode="json"))
     return scores
@@ -216,10 +221,10 @@ def _method_scores(method: str, runs: Sequence[RunScores]) -> MethodScores:
     return MethodScores(
         method=method,
         seeds=seeds,
-        mAP={name: spread([each.mAP.mean for each in scores]) for name, scores in by_target.items()},
-        rank1={name: spread([each.cmc[1].mean for each in scores]) for name, scores in by_target.items()},
-        mean_mAP=spread([sum(each.mAP.mean for each in scores) / len(scores) for scores in per_seed]),
-        mean_rank1=spread([sum(each.cmc[1].mean for each in scores) / len(scores) for scores in per_seed]),
+        mAP={name: MeanRate.of([each.mAP.mean for each in scores]) for name, scores in by_target.items()},
+        rank1={name: MeanRate.of([each.cmc[1].mean for each in scores]) for name, scores in by_target.items()},
+        mean_mAP=MeanRate.of([sum(each.mAP.mean for each in scores) / len(scores) for scores in per_seed]),
+        mean_rank1=MeanRate.of([sum(each.cmc[1].mean for each in scores) / len(scores) for scores in per_seed]),
     )
 
 
@@ -235,18 +240,17 @@ def _differences(runs: Sequence[RunScores]) -> list[Difference]:
     for name in names[1:]:
         pairs = sorted(values[name].keys() & values[baseline].keys())
         for at, metric in enumerate(("mAP", "rank1")):
-            found = paired_difference(
-                [values[name][pair][at] for pair in pairs], [values[baseline][pair][at] for pair in pairs]
-            )
+            gains = np.array([values[name][pair][at] - values[baseline][pair][at] for pair in pairs])
+            interval = mean_interval(gains, corrected=False, resamples=RESAMPLES)
             differences.append(
                 Difference(
                     method=name,
                     baseline=baseline,
                     metric=metric,
-                    mean=found.mean,
-                    low=found.low,
-                    high=found.high,
-                    pairs=found.pairs,
+                    mean=float(gains.mean()),
+                    low=interval.low,
+                    high=interval.high,
+                    pairs=len(gains),
                 )
             )
     return differences
@@ -284,5 +288,5 @@ def _own_row(method: MethodScores, run: RunScores) -> ScoreRow:
     )
 
 
-def _score(rate: Spread) -> Score:
+def _score(rate: MeanRate) -> Score:
     return Score(100 * rate.mean, None if rate.deviation is None else 100 * rate.deviation)

@@ -11,7 +11,7 @@ from sil_cli.cli.terminal import escape
 if TYPE_CHECKING:
     from sil_cli.benchmark.results import BenchmarkResult
     from sil_cli.cli.session import Session
-    from sil_cli.evaluation.evaluate_targets import Spread
+    from sil_cli.evaluation.results import MeanRate
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -70,10 +70,10 @@ def run(current: Session) -> BenchmarkResult:
     return result
 
 
-def _pair(first: Spread, second: Spread) -> str:
+def _pair(first: MeanRate, second: MeanRate) -> str:
     return f"{_percent(first)}\n{_percent(second)}"
 
 
-def _percent(rate: Spread) -> str:
+def _percent(rate: MeanRate) -> str:
     deviation = "" if rate.deviation is None else f"±{100 * rate.deviation:.1f}"
     return f"{100 * rate.mean:.1f}{deviation}"

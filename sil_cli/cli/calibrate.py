@@ -10,7 +10,7 @@ from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session
-    from sil_cli.evaluation.evaluation_results import CalibrateResult
+    from sil_cli.evaluation.calibrate import CalibrateResult
 
 EXAMPLES = """
 [bold]Examples[/]

@@ -11,7 +11,7 @@ from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session
-    from sil_cli.evaluation.evaluation_results import CompareResult
+    from sil_cli.evaluation.compare import CompareResult
 
 EXAMPLES = """
 [bold]Examples[/]

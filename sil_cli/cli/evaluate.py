@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sil_cli.cli.session import Session
-    from sil_cli.evaluation.evaluate_targets import Spread, TargetsResult
-    from sil_cli.evaluation.evaluation_results import EvaluateResult
+    from sil_cli.evaluation.results import EvaluateResult, MeanRate, TargetsResult
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -92,9 +91,10 @@ def run(current: Session) -> EvaluateResult | TargetsResult:
     """Score a model on a camera network: mAP, CMC and mINP."""
     models = current.given["model"] or []
     settings = current.settings({"evaluate": {"model": models[0], "fused": tuple(models[1:])}} if models else None)
-    from sil_cli.evaluation.evaluate_targets import TargetsResult, evaluate_targets
+    from sil_cli.evaluation.evaluate import run_evaluation
+    from sil_cli.evaluation.results import TargetsResult
 
-    result = evaluate_targets(settings, current.reporter)
+    result = run_evaluation(settings, current.reporter)
     if isinstance(result, TargetsResult):
         _show_targets(current, result, settings.train.runs)
     else:
@@ -142,7 +142,7 @@ def _show_targets(current: Session, result: TargetsResult, runs: Path) -> None:
     current.next_command(f"Results in {files}.", _index_with(result.model, runs))
 
 
-def _spread(rate: Spread) -> str:
+def _spread(rate: MeanRate) -> str:
     deviation = "" if rate.deviation is None else f" ± {100 * rate.deviation:.1f}"
     return f"{100 * rate.mean:.1f}{deviation}"
 

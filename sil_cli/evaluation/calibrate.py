@@ -1,4 +1,4 @@
-"""`sil calibrate`: from which score on two pictures show one person, measured on people the model never learnt."""
+"""`sil calibrate`: the score above which two images show one person, measured on people not trained on."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from sil_cli.data.manifest import Dataset, ImageRecord, load_dataset
 from sil_cli.data.sampling import held_out_identities
 from sil_cli.defaults import model_folder
 from sil_cli.errors import DataError, InterruptedWorkError, SilError, UsageError
-from sil_cli.evaluation.calibration import CALIBRATION_FILE, Calibration, write_calibration
-from sil_cli.evaluation.embed_sides import embed_side
-from sil_cli.evaluation.evaluation_results import CalibrateResult
-from sil_cli.evaluation.verification import FALSE_ACCEPT_RATES, PairScores, score_pairs
+from sil_cli.evaluation.calibration import CALIBRATION_FILE, Calibration, Thresholds, write_calibration
+from sil_cli.evaluation.inference_options import embed_images
+from sil_cli.evaluation.open_set import FALSE_ACCEPT_RATES, PairScores, RateName, score_pairs
 from sil_cli.files import one_line
 from sil_cli.models.load import load
 from sil_cli.runs.run_folder import FACTS_FILE, SETTINGS_FILE, RunFacts, read_facts
@@ -28,6 +27,18 @@ if TYPE_CHECKING:
     from sil_cli.settings import Settings
 
 FEWEST_PAIRS = 10  # different pairs that must make up a rate, for its threshold to mean anything
+
+
+class CalibrateResult(Thresholds):
+    """The outcome of `sil calibrate`; what the file itself says, and where it is.
+
+    Attributes:
+        true_accept_rates: By false accept rate, the share of pairs of one person that are accepted.
+    """
+
+    model: Path
+    calibration: Path
+    true_accept_rates: dict[str, float]
 
 
 def calibrate(settings: Settings, reporter: Reporter) -> CalibrateResult:
@@ -57,7 +68,9 @@ def calibrate(settings: Settings, reporter: Reporter) -> CalibrateResult:
     loaded = load(folder, settings, reporter, images=sum(len(records) for _, records in people), exact=True)
     scores = []
     for dataset, records in people:
-        side = embed_side(dataset, records, dataset.name, loaded.engine, settings.evaluate.batch, reporter)
+        sides = [(dataset, records)]
+        embedded = embed_images([loaded.engine], sides, dataset.name, reporter, batch=settings.evaluate.batch)
+        side = embedded.side(dataset, records)
         scores.append(score_pairs(side, side, reporter=reporter))
     pairs = scores[0]
     for more in scores[1:]:
@@ -75,9 +88,7 @@ def calibrate(settings: Settings, reporter: Reporter) -> CalibrateResult:
         model=folder,
         calibration=folder / CALIBRATION_FILE,
         true_accept_rates={name: pairs.accepted(each)[1] for name, each in calibration.thresholds.items()},
-        **calibration.model_dump(
-            include={"made_on", "same_pairs", "different_pairs", "thresholds", "match", "possible"}
-        ),
+        **calibration.model_dump(include=set(Thresholds.model_fields)),
     )
 
 
@@ -103,7 +114,13 @@ def calibrate_after_training(settings: Settings, run: Path, reporter: Reporter) 
 
 
 def make_calibration(
-    pairs: PairScores, *, fingerprint: str, made_on: str, manifests: tuple[str, ...], match: str, possible: str
+    pairs: PairScores,
+    *,
+    fingerprint: str,
+    made_on: str,
+    manifests: tuple[str, ...],
+    match: RateName,
+    possible: RateName,
 ) -> Calibration:
     """Thresholds from scores of labelled pairs, each pair counted in both directions.
 

@@ -1,51 +1,47 @@
-"""The scores from which on two pictures are said to show one person, kept beside the model: `calibration.json`."""
+"""The scores above which two images are said to show one person, kept beside the model: `calibration.json`."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from sil_cli.data.manifest import first_problem
 from sil_cli.errors import ModelError
+from sil_cli.evaluation.metrics import Share
 from sil_cli.files import one_line, read_bytes, write_json
+from sil_cli.results import Result
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from sil_cli.evaluation.open_set import PairScores
 
 CALIBRATION_FILE = "calibration.json"
 Cosine = Annotated[float, Field(ge=-1.001, le=1.001)]
 Decision = Literal["match", "possible", "no match"]
 
 
-class Calibration(BaseModel):
-    """Thresholds on the cosine similarity of one model's embeddings.
+class Thresholds(Result):
+    """Thresholds on the cosine similarity of one model's embeddings, and what they were measured on.
 
     Attributes:
-        fingerprint: The model that they hold for.
-        made_on: The labelled images they were measured on, in words.
-        same_pairs: Pairs of pictures of one person, from different cameras where there are, that were compared.
-        different_pairs: Pairs of pictures of different people.
-        thresholds: By false accept rate ("1e-2", "1e-3", "1e-4"), the score that this share of different pairs reaches.
-            Rates that fewer than ten of the different pairs make up are absent.
+        made_on: The labelled images, in words.
+        same_pairs: Pairs of images of one person, from different cameras where there are, that were compared.
+        different_pairs: Pairs of images of different people.
+        thresholds: By false accept rate ("1e-2", "1e-3", "1e-4"), the score that so few pairs of different people
+            reach. Rates that fewer than ten of the different pairs make up are absent.
         match: A score from here on is a match.
         possible: A score from here on, below `match`, is a possible match.
-        manifests: Checksums of the manifests of the data sets it was made on.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    format: Literal["sil-calibration"] = "sil-calibration"
-    version: Literal[1] = 1
-    fingerprint: str
     made_on: str
     same_pairs: int = Field(ge=1)
     different_pairs: int = Field(ge=1)
     thresholds: dict[str, Cosine]
     match: Cosine
     possible: Cosine
-    manifests: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -53,11 +49,61 @@ class Calibration(BaseModel):
             raise ValueError("`possible` lies above `match`")
         return self
 
+
+class Calibration(Thresholds):
+    """What `calibration.json` says.
+
+    Attributes:
+        fingerprint: The model that the thresholds hold for.
+        manifests: Checksums of the manifests of the data sets they were measured on.
+    """
+
+    format: Literal["sil-calibration"] = "sil-calibration"
+    version: Literal[1] = 1
+    fingerprint: str
+    manifests: tuple[str, ...] = ()
+
     def decide(self, score: float) -> Decision:
-        """What a cosine similarity means; no number is no match."""
+        """What a cosine similarity means; NaN is no match."""
         if math.isnan(score) or score < self.possible:
             return "no match"
         return "match" if score >= self.match else "possible"
+
+    def check(self, pairs: PairScores, *, manifest: str | None) -> CalibrationCheck:
+        """What the rates of the thresholds come to on a test of the data set with this manifest."""
+
+        def observe(threshold: float) -> ObservedRates:
+            false, true = pairs.accepted(threshold)
+            return ObservedRates(threshold=threshold, false_accept_rate=false, true_accept_rate=true)
+
+        return CalibrationCheck(
+            made_on=self.made_on,
+            made_on_target=manifest in self.manifests,
+            match=observe(self.match),
+            possible=observe(self.possible),
+        )
+
+
+class ObservedRates(Result):
+    """What a calibrated threshold comes to on the target."""
+
+    threshold: float
+    false_accept_rate: Share
+    true_accept_rate: Share
+
+
+class CalibrationCheck(Result):
+    """How the model's calibration holds on the target.
+
+    Attributes:
+        made_on: The labelled images that thresholds were measured on.
+        made_on_target: The target is among them, so this is no test.
+    """
+
+    made_on: str
+    made_on_target: bool
+    match: ObservedRates
+    possible: ObservedRates
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:

@@ -7,29 +7,79 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import ValidationError
 
-from sil_cli.data.manifest import first_problem
 from sil_cli.errors import DataError, UsageError, did_you_mean
-from sil_cli.evaluation.bootstrap import bootstrap_mean, permutation_p
-from sil_cli.evaluation.evaluation_results import (
-    ChangedQuery,
-    ComparedMetric,
-    CompareResult,
+from sil_cli.evaluation.intervals import Interval, mean_interval, permutation_p
+from sil_cli.evaluation.results import (
+    AGAIN,
+    QUERIES_FILE,
+    RESULTS_FILE,
     EvaluateResult,
-    Interval,
     QueryLine,
+    read_queries,
+    read_results,
 )
-from sil_cli.evaluation.scoring import QUERIES_FILE, RESULTS_FILE
-from sil_cli.files import one_line, read_bytes, read_json
+from sil_cli.results import Result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sil_cli.settings import Settings
 
-_AGAIN = "Run `sil evaluate` again with this version."
 _ROUNDING = 1e-9  # between a mean and the same mean summed in another order
+
+
+class ComparedMetric(Result):
+    """One metric of two models.
+
+    Attributes:
+        difference: Second less first.
+        interval: Of the difference; paired bootstrap over queries.
+        p: Of a paired permutation test, two-sided.
+    """
+
+    first: float
+    second: float
+    difference: float
+    interval: Interval
+    p: float
+
+
+class ChangedQuery(Result):
+    """A query and its average precision with each model."""
+
+    query: int
+    path: str | None
+    identity: str
+    camera: str | None
+    first: float
+    second: float
+
+
+class CompareResult(Result):
+    """The outcome of `sil compare`.
+
+    Attributes:
+        first: The first model.
+        second: The second one.
+        different_conditions: Conditions in which the two differ: first's, second's.
+        metrics: mAP, Rank-1 and mINP.
+        better: Queries with a higher average precision in the second.
+        worse: Queries with a lower one.
+        equal: All others.
+        changed_most: The queries that gained and that lost most.
+    """
+
+    first: Path
+    second: Path
+    target: str
+    queries: int
+    different_conditions: dict[str, tuple[str | None, str | None]]
+    metrics: dict[str, ComparedMetric]
+    better: int
+    worse: int
+    equal: int
+    changed_most: list[ChangedQuery]
 
 
 @dataclass(frozen=True)
@@ -114,23 +164,21 @@ def _compared(one: _Saved, other: _Saved, changed: int) -> CompareResult:
 
 
 def _metric(values: NDArray[np.float64], others: NDArray[np.float64]) -> ComparedMetric:
-    differences = others - values
-    found = bootstrap_mean(differences)
     return ComparedMetric(
         first=float(values.mean()),
         second=float(others.mean()),
-        difference=found.mean,
-        interval=Interval(low=found.low, high=found.high),
-        p=permutation_p(differences),
+        difference=float((others - values).mean()),
+        interval=mean_interval(others - values),
+        p=permutation_p(others - values),
     )
 
 
 def _results_of(path: Path) -> dict[str, Path]:
     """The results files at a path, by target: of a run folder, of a folder with results, or the file itself."""
     if path.is_file():
-        return {_load_result(path).target: path}
+        return {read_results(path).target: path}
     if (path / RESULTS_FILE).is_file():
-        return {_load_result(path / RESULTS_FILE).target: path / RESULTS_FILE}
+        return {read_results(path / RESULTS_FILE).target: path / RESULTS_FILE}
     found = {file.parent.name: file for file in sorted(path.glob(f"evaluation/*/{RESULTS_FILE}"))}
     if not found:
         raise UsageError(f"There are no results in {path}.", f"Run `sil evaluate --model {path}` first.")
@@ -139,7 +187,7 @@ def _results_of(path: Path) -> dict[str, Path]:
 
 def _common_target(first: Path, second: Path, one: dict[str, Path], other: dict[str, Path]) -> str:
     alone = len(one) == len(other) == 1 and not one.keys() & other.keys()
-    if alone and _same_test(_load_result(*one.values()), _load_result(*other.values())):
+    if alone and _same_test(read_results(*one.values()), read_results(*other.values())):
         # Names may differ where the test is the same, as of embeddings from a file; the labels decide.
         other |= dict(zip(one, other.values(), strict=True))
     common = sorted(one.keys() & other.keys())
@@ -154,31 +202,11 @@ def _common_target(first: Path, second: Path, one: dict[str, Path], other: dict[
 
 
 def _load(path: Path) -> _Saved:
-    result = _load_result(path)
-    lines_path = path.parent / QUERIES_FILE
-    lines = []
-    try:
-        for number, line in enumerate(read_bytes(lines_path).splitlines(), start=1):
-            where = f"{lines_path}, line {number}"
-            lines.append(QueryLine.model_validate_json(line))
-    except ValidationError as error:
-        raise DataError(f"{where}: {first_problem(error)}.", _AGAIN) from error
-    except OSError as error:
-        raise DataError(f"{lines_path} can't be read: {one_line(error)}.", _AGAIN) from error
+    result, lines_path = read_results(path), path.parent / QUERIES_FILE
+    lines = read_queries(lines_path)
     scored = [line.average_precision for line in lines if line.average_precision is not None]
     if (len(scored), len(lines) - len(scored)) != (result.queries, result.dropped_queries):
-        raise DataError(f"{lines_path} does not belong to {path}: it is of {len(scored)} queries.", _AGAIN)
+        raise DataError(f"{lines_path} does not belong to {path}: it is of {len(scored)} queries.", AGAIN)
     if abs(np.mean(scored) - result.mAP) > _ROUNDING:  # an evaluation was stopped between the two files
-        raise DataError(f"{lines_path} does not belong to {path}: its mAP is {np.mean(scored):.6f}.", _AGAIN)
+        raise DataError(f"{lines_path} does not belong to {path}: its mAP is {np.mean(scored):.6f}.", AGAIN)
     return _Saved(result, lines)
-
-
-def _load_result(path: Path) -> EvaluateResult:
-    raw = read_json(path, what="results of `sil evaluate`", fix=_AGAIN)
-    version = raw.get("version") if isinstance(raw, dict) else None
-    if version != 1:
-        raise DataError(f"{path} holds results of another version ({version or 'before the first'}).", _AGAIN)
-    try:
-        return EvaluateResult.model_validate(raw)
-    except ValidationError as error:
-        raise DataError(f"{path} holds no results: {first_problem(error)}.", _AGAIN) from error

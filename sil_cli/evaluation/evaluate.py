@@ -1,112 +1,155 @@
-"""`sil evaluate`: from a model and a prepared data set, or from anyone's embeddings, to numbers."""
+"""`sil evaluate`: from a model and prepared data sets, or from anyone's embeddings, to numbers."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.data.manifest import Dataset, ImageRecord, load_dataset
-from sil_cli.defaults import RECORD_FILE, SPLIT_NAME, model_folder, target_folder
+from sil_cli.defaults import RECORD_FILE, model_folder, split_folders, target_folders
 from sil_cli.errors import DataError, UsageError
 from sil_cli.evaluation.calibration import Calibration, read_calibration
-from sil_cli.evaluation.embed_sides import embed_by_all
 from sil_cli.evaluation.embeddings_file import read_embeddings, write_embeddings
-from sil_cli.evaluation.evaluation_results import EvaluateResult
-from sil_cli.evaluation.inference_options import (
-    TestedModel,
-    conditions,
-    load_models,
-    prepare_sides,
-    refuse_contradictions,
-    reranked,
-    variant,
-)
-from sil_cli.evaluation.report_data import Subject, examine
-from sil_cli.evaluation.report_files import write_details
-from sil_cli.evaluation.scoring import (
+from sil_cli.evaluation.inference_options import embed_images, prepare_sides, refuse_contradictions
+from sil_cli.evaluation.make_report_data import make_report_data
+from sil_cli.evaluation.report_data import write_report_data
+from sil_cli.evaluation.results import (
     QUERIES_FILE,
     RESULTS_FILE,
-    check_calibration,
-    fingerprint_of_test,
-    score_sides,
-    write_per_query,
+    VERIFICATION_FILE,
+    EvaluateResult,
+    TargetScores,
+    TargetsResult,
+    write_queries,
+    write_verification,
+)
+from sil_cli.evaluation.score import fingerprint_of_test, measure
+from sil_cli.evaluation.tested_models import (
+    TEST_SET,
+    TestedModel,
+    conditions_of_inference,
+    conditions_of_training,
+    load_models,
+    results_folder,
+    variant,
 )
 from sil_cli.files import read_bytes, refuse_links, write_json
 from sil_cli.models.record import WEIGHTS_FILE
 from sil_cli.output_checks import refuse_overwriting
-from sil_cli.runs.checkpoint import NAME as CHECKPOINT_NAME
-from sil_cli.runs.run_folder import FACTS_FILE, RunFacts, read_facts
-from sil_cli.settings import refuse_outside
+from sil_cli.runtime import SilentReporter
+from sil_cli.settings import load_settings, refuse_outside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
-    from sil_cli.evaluation.embed_sides import SharedImages
+    from sil_cli.evaluation.inference_options import EmbeddedImages
     from sil_cli.evaluation.pairs import EmbeddingSet
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
-TEST_SET = "test set"
-"""The condition that says which of a target's test sets it is."""
+Sides = tuple[list[ImageRecord], list[ImageRecord]]
 
 
-def evaluate(settings: Settings, reporter: Reporter, *, shared: SharedImages | None = None) -> EvaluateResult:
-    """Score a model on a target, or a file of embeddings; `results.json` and what belongs to it are written.
+def evaluate(
+    model: str | Path | None = None,
+    target: str | Path | None = None,
+    *,
+    embeddings: str | Path | None = None,
+    reporter: Reporter | None = None,
+    config: Path | None = None,
+    **options: Any,
+) -> EvaluateResult | TargetsResult:
+    """Score a model on a data set, as `sil evaluate` does; the files of the result are written.
 
     Args:
-        settings: Of the command.
-        reporter: Shows progress.
-        shared: The target's images, where they are embedded already by the models that the settings name.
+        model: A run folder; by default the newest finished one in `runs`.
+        target: A prepared data set; by default those that were left out of training.
+        embeddings: An .npz file of any project's embeddings, scored instead of a model.
+        reporter: Hears of the progress.
+        config: A settings file; by default `sil.toml` in the working folder, where there is one.
+        options: Any other setting of `evaluate` (docs/settings.md): `flip=True`, `rerank=True`, `out="results"`.
+
+    Returns:
+        The scores on one data set; for a target in several splits, or several targets, those of each and their means.
+
+    Raises:
+        SilError: There is no model or target, they can't be used, or an option is unknown or out of range.
+    """
+    options |= {"model": model, "target": target, "embeddings": embeddings}
+    given = {name: value for name, value in options.items() if value is not None}
+    return run_evaluation(load_settings(flags={"evaluate": given}, config=config), reporter or SilentReporter())
+
+
+def run_evaluation(settings: Settings, reporter: Reporter) -> EvaluateResult | TargetsResult:
+    """Score a model on what is to be tested: one data set, the splits of one, or several of either.
 
     Raises:
         SilError: There is no model or target, or they can't be used.
     """
     if settings.evaluate.embeddings is not None:
         return _evaluate_file(settings, settings.evaluate.embeddings, reporter)
-    if settings.evaluate.out is None:
-        refuse_outside(settings, "evaluate.model")
-    folder = model_folder(settings.evaluate.model, settings.train.runs)
-    dataset = load_dataset(target_folder(settings.evaluate.target, settings.data.folder))
-    query, gallery = both_splits(dataset)
-    refuse_contradictions(settings.evaluate)
-    weights = [each / name for each in (folder, *settings.evaluate.fused) for name in (WEIGHTS_FILE, RECORD_FILE)]
-    refuse_overwriting(settings.evaluate.save_embeddings, [*weights, *dataset.files()], option="--save-embeddings")
-    if shared is None:
-        models = load_models([folder, *settings.evaluate.fused], settings, reporter, images=len(query) + len(gallery))
-        query_side, gallery_side = (
-            embed_by_all(models, dataset, records, label, settings.evaluate, reporter)
-            for label, records in (("Queries", query), ("Gallery", gallery))
-        )
-    else:
-        models = shared.models
-        query_side, gallery_side = (shared.side(dataset, records) for records in (query, gallery))
+    model_folder(settings.evaluate.model, settings.train.runs)  # without a model there is nothing to look for
+    targets = target_folders(settings.evaluate.target, settings.data.folder)
+    if len(targets) == 1 and not split_folders(targets[0]):
+        return evaluate_target(settings, targets[0], reporter, out=settings.evaluate.out).splits[0]
     if settings.evaluate.save_embeddings is not None:
-        users_own = settings.is_users_own("evaluate.save_embeddings")
-        write_embeddings(settings.evaluate.save_embeddings, query_side, gallery_side, users_own=users_own)
-        reporter.note(f"Embeddings in {settings.evaluate.save_embeddings}.")
-    result = _score(
-        query_side,
-        gallery_side,
-        settings,
-        reporter,
-        about=_about(models, dataset, settings),
-        folder=settings.evaluate.out or results_folder(models, dataset, settings),
-        calibration=_calibration(models, settings, reporter),
-        manifest=dataset.info.manifest_sha256,
-        pictures=(dataset, query, gallery),
-    )
-    if result.trained_on_target:
-        reporter.warn(f"{folder} was trained on {dataset.name}: these numbers do not show generalisation.")
-    return result
+        raise UsageError("--save-embeddings writes one file, and there are several tests.", "Name one with --target.")
+    scored = [evaluate_target(settings, target, reporter) for target in targets]
+    first = scored[0].splits[0]
+    conditions = {name: value for name, value in first.conditions.items() if name != TEST_SET}  # each has its own
+    return TargetsResult(model=first.model, fingerprint=first.fingerprint or "", targets=scored, conditions=conditions)
 
 
-def both_splits(dataset: Dataset) -> tuple[list[ImageRecord], list[ImageRecord]]:
-    """The queries and the gallery of a data set.
+def evaluate_target(settings: Settings, target: Path, reporter: Reporter, *, out: Path | None = None) -> TargetScores:
+    """Score the model that the settings name on a data set, or on each of its splits, embedding each image once.
+
+    Args:
+        settings: Of the command.
+        target: The data set, or the folder of its splits.
+        reporter: Shows progress.
+        out: Where results go, those of splits into folders below; by default into a folder of the target's name where
+            the settings say, or into the run.
 
     Raises:
-        DataError: It lacks either.
+        SilError: There is no model or target, or they can't be used.
     """
+    options = settings.evaluate
+    out = out or (options.out / target.name if options.out else None)
+    if out is None:
+        refuse_outside(settings, "evaluate.model")
+    folders = split_folders(target) or [target]
+    several = len(folders) > 1
+    datasets = [load_dataset(folder) for folder in folders]
+    sides = [_sides(dataset) for dataset in datasets]  # what can't be tested is refused before anything is embedded
+    refuse_contradictions(options)
+    paths = [model_folder(options.model, settings.train.runs), *options.fused]
+    weights = [path / name for path in paths for name in (WEIGHTS_FILE, RECORD_FILE)]
+    files = [file for dataset in datasets for file in dataset.files()]
+    refuse_overwriting(options.save_embeddings, [*weights, *files], option="--save-embeddings")
+    models = load_models(paths, settings, reporter, images=sum(len(each) for both in sides for each in both))
+    embedded = embed_images(
+        [model.engine for model in models],
+        [(dataset, side) for dataset, both in zip(datasets, sides, strict=True) for side in both],
+        "Images of all splits" if several else "Queries and gallery",
+        reporter,
+        batch=options.batch,
+        flip=options.flip,
+    )
+    results = []
+    for number, (dataset, both) in enumerate(zip(datasets, sides, strict=True), start=1):
+        if several:
+            reporter.note(f"{target.name}: split {number} of {len(folders)}.")
+        folder = out / dataset.folder.name if out and several else out or results_folder(models, dataset, settings)
+        results.append(_evaluate_dataset(models, dataset, both, embedded, folder, settings, reporter))
+    scores = TargetScores.of(results)
+    if several:
+        write_json(scores.results, scores.model_dump(mode="json"))
+    return scores
+
+
+def _sides(dataset: Dataset) -> Sides:
+    """The queries and the gallery of a data set, each of which must hold images."""
     query, gallery = dataset.of_split("query"), dataset.of_split("gallery")
     if not query or not gallery:
         raise DataError(
@@ -114,6 +157,46 @@ def both_splits(dataset: Dataset) -> tuple[list[ImageRecord], list[ImageRecord]]
             "Name another --target, or prepare it with --split test or --split half.",
         )
     return query, gallery
+
+
+def _evaluate_dataset(
+    models: Sequence[TestedModel],
+    dataset: Dataset,
+    records: Sides,
+    embedded: EmbeddedImages,
+    folder: Path,
+    settings: Settings,
+    reporter: Reporter,
+) -> EvaluateResult:
+    query, gallery = (embedded.side(dataset, side) for side in records)
+    if settings.evaluate.save_embeddings is not None:
+        users_own = settings.is_users_own("evaluate.save_embeddings")
+        write_embeddings(settings.evaluate.save_embeddings, query, gallery, users_own=users_own)
+        reporter.note(f"Embeddings in {settings.evaluate.save_embeddings}.")
+    facts = [source for model in models if model.facts for source in model.facts.sources]
+    result = _score(
+        query,
+        gallery,
+        settings,
+        reporter,
+        about={
+            "model": models[0].path,
+            "fused": tuple(model.path for model in models[1:]),
+            "fingerprint": models[0].engine.fingerprint,
+            "target": dataset.name,
+            "trained_on_target": any(source.manifest_sha256 == dataset.info.manifest_sha256 for source in facts),
+            "conditions": {
+                **conditions_of_training(models, dataset),
+                **conditions_of_inference(models, settings),
+            },
+        },
+        folder=folder,
+        calibration=_calibration(models, settings, reporter),
+        images=(dataset, records),
+    )
+    if result.trained_on_target:
+        reporter.warn(f"{models[0].path} was trained on {dataset.name}: these numbers do not show generalisation.")
+    return result
 
 
 def _evaluate_file(settings: Settings, path: Path, reporter: Reporter) -> EvaluateResult:
@@ -148,11 +231,9 @@ def _evaluate_file(settings: Settings, path: Path, reporter: Reporter) -> Evalua
             "trained_on_target": None,
             "conditions": {"embeddings": f"{path.name}, {query.embeddings.shape[1]} values, {query.embeddings.dtype}"}
             | {"cameras": "as in the file" if cameras_known else "unknown: no image is ignored for its camera"}
-            | conditions([], settings),
+            | conditions_of_inference([], settings),
         },
         folder=folder,
-        calibration=None,
-        manifest=None,
     )
 
 
@@ -164,44 +245,43 @@ def _score(
     *,
     about: dict[str, Any],
     folder: Path,
-    calibration: Calibration | None,
-    manifest: str | None,
-    pictures: tuple[Dataset, list[ImageRecord], list[ImageRecord]] | None = None,
+    calibration: Calibration | None = None,
+    images: tuple[Dataset, Sides] | None = None,
 ) -> EvaluateResult:
-    metric = settings.evaluate.metric
-    query, gallery = prepare_sides(query, gallery, settings.evaluate, reporter)
-    ranks = reranked(query, gallery, settings, reporter)
-    scored = score_sides(query, gallery, metric=metric, reporter=reporter, ranks=ranks)
-    means = scored.means
-    about["conditions"] |= {"distance": metric}
+    options = settings.evaluate
+    query, gallery = prepare_sides(query, gallery, options, reporter)
+    rerank = settings.rerank if options.rerank else None
+    measured = measure(query, gallery, metric=options.metric, rerank=rerank, reporter=reporter)
+    manifest = images[0].info.manifest_sha256 if images else None
+    about["conditions"] |= {"distance": options.metric}
     result = EvaluateResult(
         **about,
+        **dict(measured.scores),
         manifest_sha256=manifest,
         test_set=fingerprint_of_test(query, gallery),
-        queries=means.queries,
-        gallery=means.gallery,
-        dropped_queries=len(means.dropped_queries),
-        mAP=means.mAP,
-        cmc=dict(means.cmc),
-        mINP=means.mINP,
-        intervals=scored.intervals,
-        open_set=scored.open_set,
-        calibration=check_calibration(calibration, scored.pairs, manifest=manifest),
+        calibration=calibration.check(measured.pairs, manifest=manifest) if calibration else None,
         results=folder / RESULTS_FILE,
         per_query=folder / QUERIES_FILE,
     )
-    if manifest is not None:
+    if images is not None:
         _warn_of_replacing(result, reporter)
-    write_per_query(folder, scored, query)
-    if pictures is not None and len(query) == len(pictures[1]):  # a tracklet has no picture of its own
-        dataset, *records = pictures
-        subject = _subject(result, dataset)
-        write_details(
-            folder, examine(subject, (query, gallery), scored.ranks, (records[0], records[1]), reporter=reporter)
-        )
+    write_queries(result.per_query, measured.queries, query)
+    write_verification(folder / VERIFICATION_FILE, measured.pairs)
+    if images is not None and len(query) == len(images[1][0]):  # a tracklet has no image of its own
+        dataset, records = images
+        about_target = {
+            "fingerprint": result.fingerprint,
+            "target": result.target,
+            "dataset": str(dataset.folder),
+            "dataset_from_here": os.path.relpath(dataset.folder.resolve(), folder.resolve()),
+            "manifest_sha256": manifest,
+            "generated": dataset.info.generated,
+        }
+        data = make_report_data(about_target, (query, gallery), measured.ranks, records, reporter=reporter)
+        write_report_data(folder, data)
     write_json(result.results, result.model_dump(mode="json"))
     if result.dropped_queries:
-        first = scored.queries.dropped[0]
+        first = measured.queries.dropped[0]
         name = f"query {first}" if query.keys is None else query.keys[first]
         reporter.warn(
             f"{result.dropped_queries} queries have no valid match in the gallery and are left out: {name}"
@@ -224,28 +304,10 @@ def _warn_of_replacing(result: EvaluateResult, reporter: Reporter) -> None:
         )
 
 
-def results_folder(models: Sequence[TestedModel], dataset: Dataset, settings: Settings) -> Path:
-    """Where results go: by target, which may be one of several splits of a data set, and by what was done."""
-    model = models[0]
-    # The results of a quantised model must not replace its source's, nor those of a checkpoint the finished run's.
-    own = model.path.stem if _is_checkpoint(model) else "" if model.is_original else model.engine.name.replace(" ", "-")
-    name = f"{dataset.name}-{own}" if own else dataset.name
-    folder = model.folder / "evaluation" / name
-    if SPLIT_NAME.fullmatch(dataset.folder.name):
-        folder /= dataset.folder.name
-    folder /= variant(models, settings)
-    refuse_links(folder, within=model.folder)
-    return folder
-
-
-def _is_checkpoint(model: TestedModel) -> bool:
-    return CHECKPOINT_NAME.fullmatch(model.path.name) is not None
-
-
 def _calibration(models: Sequence[TestedModel], settings: Settings, reporter: Reporter) -> Calibration | None:
     model = models[0]
     calibration = read_calibration(model.folder)
-    if calibration is None or variant(models, settings) or _is_checkpoint(model):
+    if calibration is None or variant(models, settings) or model.is_checkpoint:
         return None  # thresholds hold for the scores that they were measured on
     if calibration.fingerprint != model.record.fingerprint:
         reporter.warn(
@@ -253,71 +315,3 @@ def _calibration(models: Sequence[TestedModel], settings: Settings, reporter: Re
         )
         return None
     return calibration
-
-
-def _about(models: Sequence[TestedModel], dataset: Dataset, settings: Settings) -> dict[str, Any]:
-    facts = [read_facts(model.folder) if (model.folder / FACTS_FILE).is_file() else None for model in models]
-    return {
-        "model": models[0].path,
-        "fused": tuple(model.path for model in models[1:]),
-        "fingerprint": models[0].engine.fingerprint,
-        "target": dataset.name,
-        "trained_on_target": any(
-            source.manifest_sha256 == dataset.info.manifest_sha256
-            for each in facts
-            for source in (each.sources if each else ())
-        ),
-        "conditions": {
-            "model": _each(_selection(model.path, one) for model, one in zip(models, facts, strict=True)),
-            "protocol": _each((one.protocol if one else None) or "none" for one in facts),
-            "sources": _each(_sources(one) for one in facts),
-            **_test_set(dataset),
-            **conditions(models, settings),
-        },
-    }
-
-
-def _test_set(dataset: Dataset) -> dict[str, str]:
-    """Which of the test sets it is that can be made of the target: one partition is not the mean of ten."""
-    chosen = {name: value for name, value in dataset.info.options.items() if value is not None}
-    if dataset.info.generated or not chosen:
-        return {}
-    return {TEST_SET: ", ".join(f"{name} {value}" for name, value in chosen.items())}
-
-
-def _each(values: Iterable[str]) -> str:
-    """What holds for each of the models, said once where it is the same."""
-    return "; ".join(dict.fromkeys(values))
-
-
-def _sources(facts: RunFacts | None) -> str:
-    """The sources' names, and what of them was learnt from."""
-    if facts is None:
-        return "unknown"
-    names = ", ".join(source.name for source in facts.sources)
-    return f"{names} ({facts.source_splits.replace('+', ' + ')})"
-
-
-def _subject(result: EvaluateResult, dataset: Dataset) -> Subject:
-    return Subject(
-        fingerprint=result.fingerprint or "",
-        target=result.target,
-        dataset=str(dataset.folder),
-        from_here=os.path.relpath(dataset.folder.resolve(), result.results.parent.resolve()),
-        manifest_sha256=dataset.info.manifest_sha256,
-        generated=dataset.info.generated,
-    )
-
-
-def _selection(path: Path, facts: RunFacts | None) -> str:
-    """Which of a run's weights the model at `path` has."""
-    checkpoint = CHECKPOINT_NAME.fullmatch(path.name)
-    if facts is None or (checkpoint is None and facts.selected is None):
-        return "unknown"
-    if checkpoint is not None:  # whatever the run chose, once finished, is in its model and not here
-        chosen = f"checkpoint after iteration {int(checkpoint[1])}"
-    elif facts.selected == "last":
-        chosen = "last epoch"
-    else:
-        chosen = f"chosen on held-out source identities, {facts.selected}"
-    return f"{chosen}, averaged weights" if facts.weights == "averaged" else chosen

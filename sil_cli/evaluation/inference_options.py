@@ -1,115 +1,96 @@
-"""What can be done at test time with a trained model: how images are embedded, and how embeddings are compared.
+"""What can be done with a trained model beyond plain embedding, and how sides of a test come about.
 
-Every function leaves plain evaluation alone when its option is off, and `conditions` names every option, on or off:
-a number without them can't be compared with another.
+Every function leaves plain evaluation alone when its option is off.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sil_cli.errors import UsageError
-from sil_cli.evaluation.reranked import rank_reranked
-from sil_cli.models.backbones.names import TIMM, VIT
-from sil_cli.models.embedder import load_embedder
-from sil_cli.models.engines.torch_engine import TorchEngine
-from sil_cli.models.load import load
-from sil_cli.runtime import resolve_device
+from sil_cli.data.images import ImageError
+from sil_cli.errors import DataError, UsageError
+from sil_cli.evaluation.pairs import EmbeddingSet
+from sil_cli.models.embed import embed
 from sil_cli.similarity.distance import unit_rows
 from sil_cli.similarity.expansion import augment_gallery, expand_queries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from sil_cli.evaluation.pairs import EmbeddingSet
-    from sil_cli.evaluation.ranking import MatchRanks
+    from sil_cli.data.manifest import Dataset, ImageRecord
+    from sil_cli.models.embed import ImageFile
     from sil_cli.models.engines.engine import Engine
-    from sil_cli.models.record import ModelRecord
     from sil_cli.runtime import Reporter
-    from sil_cli.settings import EvaluateSettings, RerankSettings, Settings
+    from sil_cli.settings import EvaluateSettings
 
 
 @dataclasses.dataclass(frozen=True)
-class TestedModel:
-    """A model that is being tested.
+class EmbeddedImages:
+    """The images of one test or several, each embedded once: random splits of one data set share theirs.
 
     Attributes:
-        path: As the user named it.
-        engine: Computes it; it has the input size of the test.
-        record: What the model says of itself, with the input size that it was trained at.
+        rows: For each image its row.
+        embeddings: Shape (N, D), float32.
     """
 
-    __test__ = False  # not a test of pytest's
+    rows: dict[ImageFile, int]
+    embeddings: NDArray[np.float32]
 
-    path: Path
-    engine: Engine
-    record: ModelRecord
-
-    @property
-    def folder(self) -> Path:
-        """Where it lies."""
-        return self.path if self.path.is_dir() else self.path.parent
-
-    @property
-    def is_original(self) -> bool:
-        """Whether it computes what its weights say, and is no quantised model of its own."""
-        return self.engine.fingerprint == self.record.fingerprint
-
-    @property
-    def size(self) -> str:
-        """The input size of the test, and the trained one where that is another."""
-        trained = self.record.architecture
-        told = f"{self.engine.height}×{self.engine.width}"
-        same = (self.engine.height, self.engine.width) == (trained.height, trained.width)
-        return told if same else f"{told} (trained at {trained.height}×{trained.width})"
+    def side(self, dataset: Dataset, records: Sequence[ImageRecord]) -> EmbeddingSet:
+        """One side of one of the tests."""
+        rows = np.array([self.rows[file] for file in _files(dataset, records)])
+        together = slice(int(rows[0]), int(rows[-1]) + 1)  # a view takes no memory
+        return EmbeddingSet(
+            embeddings=self.embeddings[together if (np.diff(rows) == 1).all() else rows],
+            identities=[record.identity for record in records],
+            cameras=[record.camera for record in records],
+            junk=[record.junk for record in records],
+            keys=[record.path if record.box is None else f"{record.path}#{record.box}" for record in records],
+        )
 
 
-def load_models(paths: Sequence[Path], settings: Settings, reporter: Reporter, *, images: int) -> list[TestedModel]:
-    """Load all models of a test, at the input size that is asked for.
+def embed_images(
+    engines: Sequence[Engine],
+    sides: Sequence[tuple[Dataset, Sequence[ImageRecord]]],
+    label: str,
+    reporter: Reporter,
+    *,
+    batch: int,
+    flip: bool = False,
+) -> EmbeddedImages:
+    """Embed the images of some sides, by each of the models, fused where there are several.
+
+    Args:
+        engines: Compute the models.
+        sides: Data sets and which of their images; the images of one side stand in its order.
+        label: What they are, for the bar.
+        reporter: Shows progress.
+        batch: Images per forward pass.
+        flip: Take the mean of each image and its mirror image.
 
     Raises:
-        UsageError: One model is named twice, or can't take images of that size.
-        ModelError: One can't be used.
+        DataError: An image can't be read any more.
     """
-    options = settings.evaluate
-    models: list[TestedModel] = []
-    for path in paths:
-        if options.height or options.width:
-            models.append(_at_another_size(path, settings))
-            reporter.warn(f"{path} is tested at {models[-1].size}: its numbers are not those of its own size.")
-        else:
-            loaded = load(path, settings, reporter, images=images, exact=True)
-            models.append(TestedModel(path, loaded.engine, loaded.record))
-    fingerprints = [model.engine.fingerprint for model in models]
-    twice = next((model for model in models if fingerprints.count(model.engine.fingerprint) > 1), None)
-    if twice is not None:
-        raise UsageError(f"The model of {twice.path} is named twice.", "Name every model once.")
-    return models
+    files = list(dict.fromkeys(file for dataset, records in sides for file in _files(dataset, records)))
+    embeddings = []
+    for engine in engines:
+        with reporter.task(label, len(files), "images") as task:
+            try:
+                embeddings.append(embed(engine, files, batch=batch, flip=flip, task=task))
+            except ImageError as error:
+                raise DataError(
+                    f"{error.path}: {error.reason}.", "Prepare the data set again: its images have changed."
+                ) from error
+    return EmbeddedImages({file: row for row, file in enumerate(files)}, fuse(embeddings))
 
 
-def _at_another_size(path: Path, settings: Settings) -> TestedModel:
-    """A model computed by torch at another size than its own: exports have theirs fixed."""
-    embedder, record = load_embedder(path)
-    trained = record.architecture
-    if trained.backbone == VIT or trained.backbone.startswith(TIMM):
-        raise UsageError(
-            f"{trained.backbone} takes images of {trained.height}×{trained.width} alone.",
-            "Leave --height and --width out.",
-        )
-    size = {
-        "height": settings.evaluate.height or trained.height,
-        "width": settings.evaluate.width or trained.width,
-    }
-    embedder.architecture = trained.model_copy(update=size)
-    engine = TorchEngine(embedder, record.fingerprint, device=resolve_device(settings.device))
-    return TestedModel(path, engine, record)
+def _files(dataset: Dataset, records: Sequence[ImageRecord]) -> list[ImageFile]:
+    return [(dataset.image_path(record), record.box) for record in records]
 
 
 def fuse(embeddings: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -159,14 +140,6 @@ def refuse_contradictions(options: EvaluateSettings) -> None:
         )
 
 
-def reranked(query: EmbeddingSet, gallery: EmbeddingSet, settings: Settings, reporter: Reporter) -> MatchRanks | None:
-    """The ranks of all true matches after re-ranking; None where it is not asked for."""
-    if not settings.evaluate.rerank:
-        return None
-    options = settings.rerank
-    return rank_reranked(query, gallery, k1=options.k1, k2=options.k2, weight=options.weight, reporter=reporter)
-
-
 def average_tracklets(query: EmbeddingSet) -> EmbeddingSet:
     """Multi-image queries: those of one identity and camera become one, the mean of their unit embeddings.
 
@@ -181,14 +154,8 @@ def average_tracklets(query: EmbeddingSet) -> EmbeddingSet:
     units = unit_rows(query.embeddings, what="query")
     first = [indices[0] for indices in members.values()]
     means = np.stack([units[indices].mean(axis=0, dtype=np.float64) for indices in members.values()])
-    return dataclasses.replace(
-        query,
-        embeddings=unit_rows(means, what="tracklet").astype(units.dtype),
-        identities=[query.identities[index] for index in first],
-        cameras=[query.cameras[index] for index in first],
-        junk=None if query.junk is None else [bool(junk[index]) for index in first],
-        keys=None if query.keys is None else [query.keys[index] for index in first],
-    )
+    kept = query.subset(np.array(first))
+    return dataclasses.replace(kept, embeddings=unit_rows(means, what="tracklet").astype(units.dtype))
 
 
 def _augmented(gallery: EmbeddingSet, options: EvaluateSettings, reporter: Reporter) -> EmbeddingSet:
@@ -236,50 +203,3 @@ def unusable_for_expansion(query: EmbeddingSet, gallery: EmbeddingSet) -> Callab
         return np.concatenate([junk, same_camera, np.array(itself, dtype=np.int64)])
 
     return unusable
-
-
-def conditions(models: Sequence[TestedModel], settings: Settings) -> dict[str, str]:
-    """Every test-time option in words, for results and tables."""
-    options = settings.evaluate
-    each = [f"{model.path} ({model.engine.fingerprint[:12]})" for model in models]
-    alpha = f"α = {options.expansion_alpha:g}"
-    return {
-        **({"input": ", ".join(dict.fromkeys(model.size for model in models))} if models else {}),
-        **({"engine": ", ".join(dict.fromkeys(model.engine.name for model in models))} if models else {}),
-        "fusion": "none" if len(models) < 2 else f"mean similarity of {len(models)} models: {', '.join(each)}",
-        "test-time augmentation": "mean of each image and its mirror" if options.flip else "none",
-        "queries": "tracklets, mean of the images of one identity and camera" if options.tracklets else "single images",
-        "query expansion": f"{options.expand_queries} gallery images of other cameras, {alpha}"
-        if options.expand_queries
-        else "none",
-        "gallery augmentation": f"{options.augment_gallery} gallery images of any camera, {alpha}"
-        if options.augment_gallery
-        else "none",
-        "re-ranking": _reranking(settings.rerank) if options.rerank else "none",
-    }
-
-
-def _reranking(options: RerankSettings) -> str:
-    return (
-        f"k-reciprocal encoding of all queries and gallery images, "
-        f"k1 = {options.k1}, k2 = {options.k2}, λ = {options.weight:g}"
-    )
-
-
-def variant(models: Sequence[TestedModel], settings: Settings) -> str:
-    """What was done at test time, as the name of a folder; "" for plain evaluation, which it must not replace."""
-    options, rerank = settings.evaluate, settings.rerank
-    others = "".join(model.engine.fingerprint for model in models[1:])
-    size = f"size-{models[0].engine.height}x{models[0].engine.width}" if models else ""
-    alpha = f"{options.expansion_alpha:g}"
-    parts = {
-        f"fused-{hashlib.sha256(others.encode()).hexdigest()[:8]}": bool(others),
-        size: bool(options.height or options.width),
-        options.metric: options.metric != "cosine",
-        "flip": options.flip,
-        "tracklets": options.tracklets,
-        f"expand-{options.expand_queries}-{alpha}": bool(options.expand_queries),
-        f"augment-{options.augment_gallery}-{alpha}": bool(options.augment_gallery),
-        f"rerank-{rerank.k1}-{rerank.k2}-{rerank.weight:g}": options.rerank,
-    }
-    return "-".join(part for part, on in parts.items() if on)

@@ -1,26 +1,27 @@
-"""mAP, CMC and mINP: scores of each query from the ranks of its matches, and their means apart."""
+"""mAP, CMC and mINP from the ranks of all matches: of each query, their means, and curves."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Self
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from sil_cli.errors import DataError
-from sil_cli.evaluation.ranking import EmbeddingSet, MatchRanks, rank_matches
+from sil_cli.results import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from sil_cli.runtime import Reporter
-    from sil_cli.similarity.scoring import Metric
+    from sil_cli.evaluation.ranking import MatchRanks
 
-__all__ = ["EmbeddingSet", "QueryScores", "RetrievalScores", "evaluate", "mean_scores", "score_queries"]
-
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 CMC_RANKS = (1, 5, 10)
+CMC_UP_TO = 50
+RECALL_STEPS = 100  # recalls 0, 0.01, ..., 1
 
 
 @dataclass(frozen=True)
@@ -59,37 +60,40 @@ class QueryScores:
         if np.intersect1d(self.queries, self.dropped).size:
             raise ValueError("a query can't be both scored and dropped")
 
+    def by_metric(self) -> dict[str, NDArray[np.float64]]:
+        """What each mean is over: for mAP, Rank-1 and mINP a value a query."""
+        return {
+            "mAP": self.average_precision,
+            "Rank-1": (self.first_match == 1).astype(np.float64),
+            "mINP": self.inverse_negative_penalty,
+        }
 
-@dataclass(frozen=True)
-class RetrievalScores:
-    """Means over the queries that have a match.
+
+class RetrievalScores(Result):
+    """Means over the queries that have a match; rates are in 0..1.
 
     Attributes:
-        mAP: Mean average precision, in 0..1.
-        cmc: For each rank k the share of queries whose first match stands at k or before, in 0..1.
-        mINP: Mean inverse negative penalty, in 0..1.
         queries: How many queries the means are over.
-        gallery: Gallery images without junk.
-        dropped_queries: Indices of the queries left out because they have no valid match.
+        gallery: Number of gallery images, junk left out.
+        dropped_queries: Queries without a valid match, left out of the means, and named in `queries.jsonl`.
+        mAP: Mean average precision.
+        cmc: By k, the share of queries with a true match among the first k (Rank-k).
+        mINP: Mean inverse negative penalty: how soon the last true match comes.
     """
 
-    mAP: float  # noqa: N815 - the field's name for it
-    cmc: Mapping[int, float]
-    mINP: float  # noqa: N815
-    queries: int
-    gallery: int
-    dropped_queries: tuple[int, ...]
+    queries: int = Field(ge=1)
+    gallery: int = Field(ge=1)
+    dropped_queries: int = Field(ge=0)
+    mAP: Share  # noqa: N815 - the field's name for it
+    cmc: dict[int, Share]
+    mINP: Share  # noqa: N815
 
-    def __post_init__(self) -> None:
-        shares = {"mAP": self.mAP, "mINP": self.mINP} | {f"cmc[{k}]": share for k, share in self.cmc.items()}
-        for name, value in shares.items():
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f"{name} must lie within 0..1: {value}")
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
         curve = [share for _, share in sorted(self.cmc.items())]
         if curve != sorted(curve) or any(k < 1 for k in self.cmc):
-            raise ValueError(f"CMC can't fall, and its ranks begin at 1: {dict(self.cmc)}")
-        if self.queries < 1 or self.gallery < 1:
-            raise ValueError(f"scores need queries and a gallery: {self.queries}, {self.gallery}")
+            raise ValueError(f"CMC can't fall, and its ranks begin at 1: {self.cmc}")
+        return self
 
 
 def score_queries(ranks: MatchRanks) -> QueryScores:
@@ -132,22 +136,42 @@ def mean_scores(scores: QueryScores, *, cmc_ranks: Sequence[int] = CMC_RANKS) ->
         mINP=float(scores.inverse_negative_penalty.mean()),
         queries=len(scores.queries),
         gallery=scores.gallery,
-        dropped_queries=tuple(scores.dropped.tolist()),
+        dropped_queries=len(scores.dropped),
     )
 
 
-def evaluate(
-    query: EmbeddingSet,
-    gallery: EmbeddingSet,
-    *,
-    metric: Metric = "cosine",
-    cmc_ranks: Sequence[int] = CMC_RANKS,
-    reporter: Reporter | None = None,
-) -> RetrievalScores:
-    """Rank, score and average in one call; the rules are those of `rank_matches`.
+def cmc_curve(ranks: MatchRanks, *, up_to: int = CMC_UP_TO) -> NDArray[np.float64]:
+    """For k = 1, 2, ... the share of queries whose first match stands at rank k or before.
 
-    Raises:
-        DataError: As `rank_matches`, or no query has a match.
+    Args:
+        ranks: Of at least one query.
+        up_to: The last k, or the size of the gallery where that is smaller.
+
+    Returns:
+        Shape (k,), ascending, in 0..1.
     """
-    ranks = rank_matches(query, gallery, metric=metric, reporter=reporter)
-    return mean_scores(score_queries(ranks), cmc_ranks=cmc_ranks)
+    first = np.array([one[0] for one in ranks.ranks])
+    found = np.bincount(first, minlength=up_to + 1)[1 : min(up_to, ranks.gallery) + 1]
+    return np.cumsum(found) / len(first)
+
+
+def precision_recall_curve(ranks: MatchRanks) -> NDArray[np.float64]:
+    """The mean over queries of the interpolated precision at recalls 0, 0.01, ..., 1.
+
+    A query with M matches at ranks r_1 < ... < r_M has precision i/r_i at recall i/M. Its interpolated precision
+    at recall t is the highest one at any recall not below t, max{i/r_i : i/M >= t} (Manning, Raghavan and Schütze,
+    Introduction to Information Retrieval, section 8.4). The mAP is not interpolated, so the area under this
+    curve is a little larger.
+
+    Returns:
+        Shape (101,), descending, in 0..1.
+    """
+    steps = np.arange(RECALL_STEPS + 1)
+    total = np.zeros(RECALL_STEPS + 1)
+    for one in ranks.ranks:
+        count = len(one)
+        precision = np.arange(1, count + 1) / one
+        best_from = np.maximum.accumulate(precision[::-1])[::-1]
+        at = np.maximum(-(-steps * count // RECALL_STEPS), 1)  # the least i with i/M >= t, in whole numbers
+        total += best_from[at - 1]
+    return total / len(ranks.ranks)

@@ -19,13 +19,13 @@ _LABELS_AT_A_TIME = 2**16
 
 @dataclass(frozen=True)
 class EmbeddingSet:
-    """One side of a test: the queries, or the gallery.
+    """Embedded images and whom they show: one side of a test, the queries or the gallery.
 
     Attributes:
         embeddings: Shape (N, D), float32 or float64; may be a memory map, which is read in blocks.
         identities: N of them, text or whole numbers, alike on both sides. A distractor is a gallery image whose
             identity no query has.
-        cameras: N of them, None where unknown.
+        cameras: N of them, None where unknown; by default all are unknown.
         junk: N flags, images that evaluation ignores on either side; None means no image is.
         keys: N names of the image files, so that a query that is itself in the gallery isn't found; None
             where the two sides share no image.
@@ -36,18 +36,18 @@ class EmbeddingSet:
 
     embeddings: NDArray[np.floating]
     identities: Sequence[Hashable] | NDArray[Any]
-    cameras: Sequence[Hashable] | NDArray[Any]
+    cameras: Sequence[Hashable] | NDArray[Any] = ()
     junk: Sequence[bool] | NDArray[np.bool_] | None = None
     keys: Sequence[str] | NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
-        lengths = {"identities": len(self.identities), "cameras": len(self.cameras)}
-        lengths |= {"junk": len(self.junk)} if self.junk is not None else {}
-        lengths |= {"keys": len(self.keys)} if self.keys is not None else {}
-        for name, length in lengths.items():
-            if length != len(self.embeddings):
+        if not len(self.cameras):
+            object.__setattr__(self, "cameras", [None] * len(self.embeddings))
+        for name in ("identities", "cameras", "junk", "keys"):
+            values = getattr(self, name)
+            if values is not None and len(values) != len(self.embeddings):
                 raise DataError(
-                    f"There are {len(self.embeddings)} embeddings but {length} {name}.",
+                    f"There are {len(self.embeddings)} embeddings but {len(values)} {name}.",
                     "Each image needs one of each, in the same order.",
                 )
 
@@ -57,6 +57,16 @@ class EmbeddingSet:
     def junk_flags(self) -> NDArray[np.bool_]:
         """Shape (N,), which images are junk."""
         return np.zeros(len(self), dtype=bool) if self.junk is None else np.asarray(self.junk, dtype=bool)
+
+    def subset(self, rows: NDArray[np.int64]) -> EmbeddingSet:
+        """Some of the images, in the order given."""
+        return EmbeddingSet(
+            embeddings=self.embeddings[rows],
+            identities=[self.identities[row] for row in rows],
+            cameras=[self.cameras[row] for row in rows],
+            junk=None if self.junk is None else [bool(self.junk[row]) for row in rows],
+            keys=None if self.keys is None else [self.keys[row] for row in rows],
+        )
 
 
 def check_sides(query: EmbeddingSet, gallery: EmbeddingSet) -> None:
@@ -126,8 +136,8 @@ class PairRules:
         itself = self._itself(index)
         return np.setdiff1d(same, itself, assume_unique=True) if len(itself) else same
 
-    def not_strangers(self, index: int) -> NDArray[np.int64]:
-        """What is no different person to query `index`: its identity's images and itself, ascending, without junk."""
+    def not_impostors(self, index: int) -> NDArray[np.int64]:
+        """What shows no other person than query `index`: its identity's images and itself, ascending, without junk."""
         itself = self._itself(index)
         return np.union1d(self.of_identity(index), itself) if len(itself) else self.of_identity(index)
 

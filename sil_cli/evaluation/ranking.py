@@ -12,6 +12,10 @@ precision; wherever one is too near a match's exact score to be told apart by it
 float64 embeddings make the bound rigorous; for float32 it rests on how matrix kernels sum (`product_margin`). Where
 many scores are too near, as with embeddings that tell nobody apart, the product is made in float64 instead, so that
 scoring again never takes over.
+
+Re-ranked distances are ranked by the same rules. As in the original, all queries and all gallery images are then each
+other's neighbours, whatever their cameras, and no identity is looked at: the test is taken as a whole, so a query's
+ranks depend on the other queries. Junk images take no part.
 """
 
 from __future__ import annotations
@@ -22,17 +26,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sil_cli.evaluation.pairs import EmbeddingSet
+from sil_cli.evaluation.pairs import PairRules, check_sides
 from sil_cli.evaluation.streaming import CHUNK_BYTES, make_test, run_test
+from sil_cli.runtime import SilentReporter
+from sil_cli.similarity.distance import unit_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from sil_cli.evaluation.pairs import EmbeddingSet
     from sil_cli.evaluation.streaming import Chunk, RetrievalTest
     from sil_cli.runtime import Reporter
+    from sil_cli.settings import RerankSettings
+    from sil_cli.similarity.rerank import KReciprocalDistances
     from sil_cli.similarity.scoring import Metric
-
-__all__ = ["EmbeddingSet", "MatchRanks", "rank_matches"]
 
 _RESCORED_SHARE = 1 / 64  # of the pairs: from here on a float64 product is faster than scoring pairs again (measured)
 
@@ -192,3 +199,86 @@ def _count_above(values: NDArray[np.floating], thresholds: NDArray[np.floating])
     """For each threshold the number of values greater than it, of the thresholds' shape."""
     # Vector units sort some thousand values in less time than it takes to compare them with each threshold.
     return len(values) - np.searchsorted(np.sort(values), thresholds, side="right")
+
+
+def rank_reranked(
+    query: EmbeddingSet,
+    gallery: EmbeddingSet,
+    options: RerankSettings,
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
+    reporter: Reporter | None = None,
+) -> MatchRanks:
+    """Find the ranks of all true matches by the final distance of `KReciprocalDistances`, ties in gallery order.
+
+    Args:
+        query: The queries.
+        gallery: The gallery, of the same dimension and precision.
+        options: Of re-ranking.
+        chunk_bytes: Memory for the distances of some queries; the result doesn't depend on it.
+        reporter: Hears of the progress.
+
+    Raises:
+        DataError: A side is empty, the sides don't fit together, or an embedding can't be used.
+    """
+    from sil_cli.similarity.rerank import KReciprocalDistances  # SciPy takes its time, and few ask for it
+
+    check_sides(query, gallery)
+    reporter = reporter or SilentReporter()
+    rules = PairRules(query, gallery)
+    found = {index: rules.matches(index) for index in rules.queries.tolist()}
+    scored = np.array([index for index, matches in found.items() if len(matches)], dtype=np.int64)
+    dropped = np.array([index for index, matches in found.items() if not len(matches)], dtype=np.int64)
+    if not len(scored):
+        return MatchRanks(scored, (), dropped, rules.gallery_size)
+    images = np.flatnonzero(~gallery.junk_flags())
+    units = np.concatenate(
+        [
+            unit_rows(query.embeddings[rules.queries], what="query"),
+            unit_rows(gallery.embeddings[images], what="gallery"),
+        ]
+    )
+    distances = KReciprocalDistances(units, len(rules.queries), options, reporter=reporter)
+    ranks = []
+    size = max(1, chunk_bytes // (len(images) * units.itemsize))
+    with reporter.task("Ranking", total=len(scored), unit="queries") as task:
+        for start in range(0, len(scored), size):
+            chunk = scored[start : start + size]
+            places = np.searchsorted(rules.queries, chunk)
+            for index, place, row in zip(chunk.tolist(), places.tolist(), distances.rows(places), strict=True):
+                matches = np.searchsorted(images, found[index])
+                impostors = row.astype(np.float64)
+                impostors[np.searchsorted(images, rules.not_impostors(index))] = np.inf
+                ranks.append(_ranks_by_distance(impostors, matches, place, distances))
+            task.advance(len(chunk))
+    return MatchRanks(scored, tuple(ranks), dropped, rules.gallery_size)
+
+
+def _ranks_by_distance(
+    impostors: NDArray[np.float64], matches: NDArray[np.int64], query: int, distances: KReciprocalDistances
+) -> NDArray[np.int64]:
+    """Ranks of one query's `matches`, ascending.
+
+    Args:
+        impostors: Shape (G,), distances of all images, infinite where one shows no other person; changed.
+        matches: Positions of the matches.
+        query: The query's row in `distances`.
+        distances: Says again, exactly, what is too near to tell.
+    """
+    own = distances.exact(query, matches)
+    order = np.lexsort((matches, own))
+    matches, own = matches[order], own[order]
+    near = _near(impostors, own, distances.margin(query))
+    impostors[near] = distances.exact(query, near)
+    ahead_of_last = np.sort(impostors[impostors <= own[-1]])
+    ahead = np.searchsorted(ahead_of_last, own, side="left")
+    for match in np.flatnonzero(np.searchsorted(ahead_of_last, own, side="right") > ahead):
+        ahead[match] += np.count_nonzero(impostors[: matches[match]] == own[match])
+    return ahead + np.arange(1, len(own) + 1)
+
+
+def _near(values: NDArray[np.float64], ordered: NDArray[np.float64], margin: float) -> NDArray[np.int64]:
+    """Positions of the values within `margin` of any of some ascending numbers."""
+    place = np.searchsorted(ordered, values)
+    below, above = ordered[np.maximum(place - 1, 0)], ordered[np.minimum(place, len(ordered) - 1)]
+    return np.flatnonzero(np.minimum(np.abs(values - below), np.abs(values - above)) <= margin)

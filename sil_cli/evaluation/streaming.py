@@ -116,7 +116,7 @@ def make_test(query: EmbeddingSet, gallery: EmbeddingSet, *, metric: Metric = "c
         lambda at: scorer.operand(gallery.embeddings[at]).rows if gallery_rows is None else gallery_rows.rows[at],
         scorer,
     )
-    excluded = [rules.not_strangers(index) for index in rules.queries.tolist()]
+    excluded = [rules.not_impostors(index) for index in rules.queries.tolist()]
     return RetrievalTest(
         query=query,
         gallery=gallery,

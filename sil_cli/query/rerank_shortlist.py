@@ -50,7 +50,7 @@ class RerankedSearch:
             exclude: For each query the ids that it mustn't find.
 
         Raises:
-            SilError: As `Gallery.search`, or an option of re-ranking is out of range.
+            SilError: As `Gallery.search`.
         """
         found = self.gallery.search(embeddings, max(k, self.shortlist), where=self.only, exclude=exclude)
         units = unit_rows(embeddings.astype(np.float32, copy=False), what="query")
@@ -61,10 +61,7 @@ class RerankedSearch:
             return matches
         listed, rest = matches[: self.shortlist], matches[self.shortlist :]
         vectors = self.gallery.vectors([match.id for match in listed])
-        options = self.options
-        reranked = KReciprocalDistances(
-            np.concatenate([query[None], vectors]), 1, k1=options.k1, k2=options.k2, weight=options.weight
-        )
+        reranked = KReciprocalDistances(np.concatenate([query[None], vectors]), 1, self.options)
         distances = reranked.exact(0, np.arange(len(listed)))
         order = np.argsort(distances, kind="stable")  # ties as before
         return [replace(match, rank=rank) for rank, match in enumerate([*(listed[at] for at in order), *rest], start=1)]

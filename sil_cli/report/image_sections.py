@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sil_cli.errors import SilError
-from sil_cli.evaluation.report_files import read_details
+from sil_cli.evaluation.report_data import read_report_data
 from sil_cli.report.canvas import as_png
 from sil_cli.report.charts import figures as charts
 from sil_cli.report.charts.evaluation import map_chart
@@ -128,7 +128,7 @@ def _other_evaluations(run: RunInputs) -> dict[str, np.ndarray]:
     others: dict[str, np.ndarray] = {}
     for target in evaluations(run.folder):
         try:
-            details = read_details(run.folder / EVALUATION_FOLDER / target)
+            details = read_report_data(run.folder / EVALUATION_FOLDER / target)
         except SilError:
             continue
         if target != run.scores.target and details.record.fingerprint == run.scores.fingerprint:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sil_cli.evaluation.histograms import BINS
+from sil_cli.evaluation.report_data import BINS
 from sil_cli.report.charts.evaluation import (
     camera_chart,
     cmc_chart,

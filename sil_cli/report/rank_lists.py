@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from sil_cli.data.manifest import ImageRecord
-    from sil_cli.evaluation.report_files import Details
+    from sil_cli.evaluation.report_data import ReportData
 
     OpenImage = Callable[[ImageRecord], Image.Image | None]
 
@@ -55,7 +55,7 @@ class RankList:
     matches: tuple[RankedImage, ...]
 
 
-def choose(details: Details, count: int) -> dict[Kind, list[RankList]]:
+def choose(details: ReportData, count: int) -> dict[Kind, list[RankList]]:
     """The queries of the highest, the middle and the lowest average precision, of each person at most one a kind.
 
     Equal values stand in the order of the queries; for the typical ones what is nearest to the median comes first.
@@ -80,8 +80,8 @@ def choose(details: Details, count: int) -> dict[Kind, list[RankList]]:
     return {kind: chosen[kind] for kind in KINDS}
 
 
-def _rank_list(details: Details, at: int) -> RankList:
-    """The rank list of the query at a position of `DetailArrays.listed`."""
+def _rank_list(details: ReportData, at: int) -> RankList:
+    """The rank list of the query at a position of `ReportArrays.listed`."""
     images, arrays = details.record.images, details.arrays
     position = int(arrays.listed[at])
     query = images[arrays.query_image[position]]

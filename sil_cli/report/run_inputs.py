@@ -12,8 +12,8 @@ from sil_cli.data.images import ImageError, load_image
 from sil_cli.data.manifest import Dataset, first_problem, is_dataset, load_dataset
 from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.evaluation.calibration import Calibration, read_calibration
-from sil_cli.evaluation.report_files import Details, read_details
-from sil_cli.evaluation.scoring import RESULTS_FILE
+from sil_cli.evaluation.report_data import ReportData, read_report_data
+from sil_cli.evaluation.results import RESULTS_FILE
 from sil_cli.files import parse_json, read_json
 from sil_cli.report.contact_sheet import IMAGE_SIZE
 from sil_cli.runs.run_folder import FACTS_FILE, METRICS_FILE, SETTINGS_FILE, RunFacts, read_facts
@@ -98,7 +98,7 @@ class RunInputs:
     folder: Path
     label: str
     scores: Scores
-    details: Details
+    details: ReportData
     facts: RunFacts | None
     history: list[dict[str, object]]
     settings: str | None
@@ -180,7 +180,7 @@ def _read_run(folder: Path, target: str, label: str, data_folder: Path) -> RunIn
     except ValidationError as error:
         path = evaluation / RESULTS_FILE
         raise ModelError(f"{path} is not one that this version reads ({first_problem(error)}).", again) from error
-    details = read_details(evaluation)
+    details = read_report_data(evaluation)
     if details.record.fingerprint != scores.fingerprint:
         raise ModelError(f"The results and the details in {evaluation} are of two models.", again)
     calibration = read_calibration(folder)
@@ -220,7 +220,7 @@ def _text(path: Path) -> str | None:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
 
-def _find_images(evaluation: Path, details: Details, data_folder: Path) -> Images:
+def _find_images(evaluation: Path, details: ReportData, data_folder: Path) -> Images:
     record = details.record
     candidates = [evaluation / record.dataset_from_here, Path(record.dataset), data_folder / record.target]
     why = f"The data set {record.target} is no longer at {record.dataset}, so its images are missing here."

@@ -64,7 +64,7 @@ def expand_queries(
             for index, scores in enumerate(part @ gallery.T, start=start):
                 if unusable is not None:
                     scores[unusable(index)] = -np.inf
-                nearest, exact = _best(queries[index], gallery, scores, count, margin)
+                nearest, exact = best_matches(queries[index], gallery, scores, count, margin)
                 expanded[index] = _drawn(queries[index], gallery[nearest], exact, alpha)
             task.advance(len(part))
     return unit_rows(expanded, what="expanded query")
@@ -104,18 +104,26 @@ def _check(count: int, alpha: float) -> None:
         )
 
 
-def _best(
+def best_matches(
     query: NDArray[np.floating],
     gallery: NDArray[np.floating],
     scores: NDArray[np.floating],
     count: int,
     margin: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The best `count` usable images and their exact cosines, from scores of a matrix product."""
+    """The best `count` images of a query and their exact cosines, from scores of a matrix product.
+
+    Args:
+        query: Shape (D,), of unit length.
+        gallery: Shape (G, D), of unit length.
+        scores: Shape (G,), the products; -inf for what may not be found.
+        count: How many; fewer are found where fewer can be.
+        margin: Two products that differ by more are in the right order for certain.
+    """
     usable = np.flatnonzero(scores > -np.inf)
     if len(usable) > count:
         limit = np.partition(scores, len(scores) - count)[len(scores) - count]
-        usable = np.flatnonzero(scores >= limit - margin)
+        usable = np.flatnonzero(scores >= limit - scores.dtype.type(margin))
     exact = cosines(query, gallery[usable])
     order = np.lexsort((usable, -exact))[:count]
     return usable[order], exact[order]

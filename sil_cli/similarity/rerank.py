@@ -23,10 +23,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import ValidationError
 from scipy import sparse
 
 from sil_cli.errors import UsageError
 from sil_cli.runtime import SilentReporter, cpu_count
+from sil_cli.settings import RerankSettings
+from sil_cli.similarity.distance import unit_rows
 from sil_cli.similarity.neighbours import (
     BlockDistances,
     nearest_neighbours,
@@ -40,12 +43,46 @@ if TYPE_CHECKING:
     from sil_cli.runtime import Reporter
     from sil_cli.similarity.neighbours import Neighbours
 
-K1 = 20
-K2 = 6
-WEIGHT = 0.3
 _ROWS = 2048  # of the sparse matrices worked on by one thread at a time
 _KEPT_BYTES = 2**30  # of the distances of queries to gallery images; where there are more, they are worked out again
 _VALUES = 2**19  # distances worked on by one thread at a time
+
+
+def rerank(
+    query: NDArray[np.floating],
+    gallery: NDArray[np.floating],
+    *,
+    k1: int = 20,
+    k2: int = 6,
+    weight: float = 0.3,
+    reporter: Reporter | None = None,
+) -> NDArray[np.floating]:
+    """Distances of queries to gallery images after k-reciprocal re-ranking; no identity or camera is looked at.
+
+    Args:
+        query: Embeddings of the queries, shape (Q, D), float32 or float64, of any length but zero.
+        gallery: Those of the gallery, shape (G, D), of the same precision.
+        k1: Neighbours that are looked at, at least 1.
+        k2: Neighbours whose encodings are averaged, at least 1.
+        weight: λ, in 0..1: the weight of the original distance beside the Jaccard distance.
+        reporter: Hears of the progress.
+
+    Returns:
+        Shape (Q, G), in the embeddings' precision, in 0..1; what is nearer has a smaller distance.
+
+    Raises:
+        DataError: Embeddings can't be used.
+        UsageError: k1, k2 or weight is out of range.
+    """
+    try:
+        options = RerankSettings(k1=k1, k2=k2, weight=weight)
+    except ValidationError:
+        raise UsageError(
+            f"Re-ranking can't work with k1 = {k1}, k2 = {k2}, λ = {weight}.",
+            "k1 and k2 are at least 1, λ lies within 0..1.",
+        ) from None
+    units = np.concatenate([unit_rows(query, what="query"), unit_rows(gallery, what="gallery")])
+    return KReciprocalDistances(units, len(query), options, reporter=reporter).rows(np.arange(len(query)))
 
 
 class KReciprocalDistances:
@@ -54,40 +91,30 @@ class KReciprocalDistances:
     Args:
         units: Shape (N, D), rows of unit length, float32 or float64: the queries first, then the gallery.
         queries: How many of them are queries.
-        k1: Neighbours that are looked at, at least 1.
-        k2: Neighbours whose encodings are averaged, at least 1.
-        weight: λ, in 0..1.
+        options: k1, k2 and λ.
         reporter: Hears of the progress.
-
-    Raises:
-        UsageError: k1, k2 or weight is out of range.
     """
 
     def __init__(
         self,
         units: NDArray[np.floating],
         queries: int,
+        options: RerankSettings,
         *,
-        k1: int = K1,
-        k2: int = K2,
-        weight: float = WEIGHT,
         reporter: Reporter | None = None,
     ) -> None:
-        if k1 < 1 or k2 < 1 or not 0.0 <= weight <= 1.0:
-            raise UsageError(
-                f"Re-ranking can't work with k1 = {k1}, k2 = {k2}, λ = {weight}.",
-                "k1 and k2 are at least 1, λ lies within 0..1.",
-            )
         reporter = reporter or SilentReporter()
         self._distances = BlockDistances(units)
         self._queries = queries
-        self._weight = weight
+        self._weight = options.weight
         shape = (queries, len(units) - queries)
         kept = shape[0] * shape[1] * units.itemsize <= _KEPT_BYTES
         self._original = np.empty(shape, dtype=units.dtype) if kept else None
-        neighbours = nearest_neighbours(self._distances, max(k1 + 1, k2), keep=self._original, reporter=reporter)
+        neighbours = nearest_neighbours(
+            self._distances, max(options.k1 + 1, options.k2), keep=self._original, reporter=reporter
+        )
         self._farthest = np.where(neighbours.farthest > 0, neighbours.farthest, 1).astype(np.float64)
-        encoded = encode(units, neighbours, k1=k1, k2=k2, reporter=reporter)
+        encoded = encode(units, neighbours, options, reporter)
         self._encoded = encoded[:queries]
         self._inverted = encoded[queries:].tocsc()  # for each image the gallery images that have it in their rows
 
@@ -138,10 +165,10 @@ class KReciprocalDistances:
 
 
 def encode(
-    units: NDArray[np.floating], neighbours: Neighbours, *, k1: int, k2: int, reporter: Reporter
+    units: NDArray[np.floating], neighbours: Neighbours, options: RerankSettings, reporter: Reporter
 ) -> sparse.csr_array:
     """The matrix V after local query expansion, shape (N, N)."""
-    mutual, half = mutual_neighbours(neighbours.rows, k1 + 1), mutual_neighbours(neighbours.rows, round(k1 / 2) + 1)
+    mutual, half = (mutual_neighbours(neighbours.rows, count + 1) for count in (options.k1, round(options.k1 / 2)))
     half_sizes, half_turned = np.diff(half.indptr), half.T.tocsr()
 
     def encode_part(start: int) -> sparse.csr_array:
@@ -157,8 +184,8 @@ def encode(
             parts.append(part)
             task.advance(part.shape[0])
         encoded = sparse.vstack(parts, format="csr")
-        if k2 > 1:
-            averaging = _averaging(neighbours.rows, k2)
+        if options.k2 > 1:
+            averaging = _averaging(neighbours.rows, options.k2)
             parts = list(workers.map(lambda start: averaging[start : start + _ROWS] @ encoded, starts))
             encoded = sparse.vstack(parts, format="csr")
     return encoded

@@ -98,7 +98,7 @@ def test_tables_stand_beside_the_runs(finished):
 def test_a_second_call_does_nothing_again(finished, monkeypatch):
     _, document = finished
     monkeypatch.setattr(workflow, "train", lambda *_: pytest.fail("trained again"))
-    monkeypatch.setattr(workflow, "score_target", lambda *_: pytest.fail("evaluated again"))
+    monkeypatch.setattr(workflow, "evaluate_target", lambda *_: pytest.fail("evaluated again"))
     assert run().document == document
 
 

@@ -21,9 +21,11 @@ import numpy as np
 from bench_metrics import SIZES, make_case
 
 from sil_cli.data.manifest import ImageRecord
-from sil_cli.evaluation.ranking import EmbeddingSet, rank_matches
-from sil_cli.evaluation.report_data import PAIRS, Subject, examine
-from sil_cli.evaluation.report_files import write_details
+from sil_cli.evaluation.make_report_data import PAIRS, make_report_data
+from sil_cli.evaluation.pairs import EmbeddingSet
+from sil_cli.evaluation.ranking import rank_matches
+from sil_cli.evaluation.report_data import write_report_data
+from sil_cli.runtime import SilentReporter
 
 
 def records(side: EmbeddingSet, split: str) -> list[ImageRecord]:
@@ -48,10 +50,12 @@ def main() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     started = time.perf_counter()
-    subject = Subject("0" * 64, "bench", "bench", "bench", "0" * 64, generated=True)
-    details = examine(subject, (case.query, case.gallery), ranks, both, pairs=int(PAIRS * chosen.part))
+    about = dict.fromkeys(("target", "dataset", "dataset_from_here"), "bench")
+    about |= {"fingerprint": "0" * 64, "manifest_sha256": "0" * 64, "generated": True}
+    sides, pairs = (case.query, case.gallery), int(PAIRS * chosen.part)
+    data = make_report_data(about, sides, ranks, both, pairs=pairs, reporter=SilentReporter())
     with tempfile.TemporaryDirectory() as folder:
-        write_details(Path(folder), details)
+        write_report_data(Path(folder), data)
         size = sum(path.stat().st_size for path in Path(folder).iterdir())
     looking = time.perf_counter() - started
     more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -59,7 +63,7 @@ def main() -> None:
     print("python", " ".join(sys.argv))
     print(f"{platform.machine()}, {os.cpu_count()} cores, numpy {np.__version__}")
     print(f"{len(case.query):,} queries × {len(case.gallery):,} gallery images × {chosen.dimension}")
-    print(f"queries looked at   {details.record.sampled_queries:,}")
+    print(f"queries looked at   {data.record.sampled_queries:,}")
     print(f"ranking             {ranking:8.1f} s")
     print(f"details             {looking:8.1f} s  ({looking / ranking:.2f} × the ranking)")
     print(f"peak memory         {max(0, more) / 1024:8.0f} MiB above the ranking's")

@@ -28,7 +28,8 @@ import torch
 from sil_cli.data.histogram import colour_histogram
 from sil_cli.data.images import load_image
 from sil_cli.data.manifest import load_dataset
-from sil_cli.evaluation.metrics import EmbeddingSet, evaluate
+from sil_cli.evaluation.pairs import EmbeddingSet
+from sil_cli.evaluation.score import score
 from sil_cli.models.embedder import Embedder, save_model
 from sil_cli.models.record import Architecture
 
@@ -58,7 +59,7 @@ def histogram_scores(folder: Path) -> tuple[float, float]:
         )
         for records in (dataset.of_split("query"), dataset.of_split("gallery"))
     ]
-    scores = evaluate(*sides)
+    scores = score(*sides)
     return scores.mAP, scores.cmc[1]
 
 

@@ -20,9 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-from sil_cli.evaluation.metrics import EmbeddingSet, evaluate
-from sil_cli.evaluation.scoring import score_sides
-from sil_cli.runtime import SilentReporter
+from sil_cli.evaluation.metrics import mean_scores, score_queries
+from sil_cli.evaluation.pairs import EmbeddingSet
+from sil_cli.evaluation.ranking import rank_matches
+from sil_cli.evaluation.score import score
 
 SIZES = {  # queries, gallery images, identities, cameras
     "small": (500, 3000, 150, 6),
@@ -120,14 +121,14 @@ def main() -> None:
     case = make_case(arguments.size, arguments.data, arguments.dimension, arguments.part)
     before = peak_gib()
     product, _ = seconds(lambda: bare_product(case))
-    ours, scores = seconds(lambda: evaluate(case.query, case.gallery, metric=arguments.metric))
-    whole, _ = seconds(
-        lambda: score_sides(case.query, case.gallery, metric=arguments.metric, reporter=SilentReporter())
+    ours, scores = seconds(
+        lambda: mean_scores(score_queries(rank_matches(case.query, case.gallery, metric=arguments.metric)))
     )
+    whole, _ = seconds(lambda: score(case.query, case.gallery, metric=arguments.metric))
     peak = peak_gib() - before
     print(f"{len(os.sched_getaffinity(0))} cores, {platform.processor() or platform.machine()}, NumPy {np.__version__}")
     print(f"{len(case.query)} x {len(case.gallery)} x {arguments.dimension}, {arguments.data}, {arguments.metric}")
-    print(f"bare product {product:.2f} s, evaluate {ours:.2f} s: {ours / product:.2f} times")
+    print(f"bare product {product:.2f} s, mAP, CMC and mINP {ours:.2f} s: {ours / product:.2f} times")
     print(f"with open-set rates and intervals, as `sil evaluate`: {whole:.2f} s, {whole / product:.2f} times")
     print(f"peak beyond the embeddings {peak:.2f} GiB; mAP {scores.mAP:.6f}")
     if arguments.argsort:
@@ -136,7 +137,7 @@ def main() -> None:
             f"argsort and scikit-learn: mAP {mean:.6f} after {until_map:.2f} s, Rank-1 {first:.6f} after {theirs:.2f} s"
         )
         print(f"ours: mAP {scores.mAP:.6f}, Rank-1 {scores.cmc[1]:.6f}, and mINP after {ours:.2f} s")
-        print(f"evaluate is {theirs / ours:.1f} times faster; {until_map / ours:.1f} times if theirs leaves CMC out")
+        print(f"ours is {theirs / ours:.1f} times faster; {until_map / ours:.1f} times if theirs leaves CMC out")
         apart = (theirs - product) / max(ours - product, 1e-9)
         print(
             f"beyond the product that both need: {theirs - product:.2f} s and {ours - product:.2f} s, {apart:.1f} times"

@@ -20,6 +20,7 @@ from bench_metrics import SIZES, make_case
 from dense_rerank import dense_k_reciprocal, squared_by_product
 
 from sil_cli.runtime import SilentReporter, cpu_count
+from sil_cli.settings import RerankSettings
 from sil_cli.similarity.distance import unit_rows
 from sil_cli.similarity.rerank import KReciprocalDistances
 
@@ -42,7 +43,7 @@ class Stages(SilentReporter):
 
 def sparse_rerank(units: np.ndarray, queries: int) -> np.ndarray:
     stages = Stages()
-    reranked = KReciprocalDistances(units, queries, reporter=stages)
+    reranked = KReciprocalDistances(units, queries, RerankSettings(), reporter=stages)
     stages.task("Distances", queries)
     checked = [
         reranked.rows(np.arange(start, min(start + CHUNK, queries)))[:: CHUNK // 4]

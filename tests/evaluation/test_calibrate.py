@@ -9,7 +9,7 @@ from sil_cli.data.manifest import ImageRecord
 from sil_cli.data.sampling import held_out_identities
 from sil_cli.errors import DataError
 from sil_cli.evaluation.calibrate import _draw, make_calibration
-from sil_cli.evaluation.verification import BINS, PairScores
+from sil_cli.evaluation.open_set import BINS, PairScores
 from sil_cli.training.sources import make_source
 
 

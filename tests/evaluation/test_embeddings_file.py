@@ -11,9 +11,9 @@ import pytest
 
 from sil_cli.errors import DataError
 from sil_cli.evaluation.embeddings_file import read_embeddings, write_embeddings
-from sil_cli.evaluation.metrics import evaluate
 from sil_cli.evaluation.pairs import EmbeddingSet
 from sil_cli.evaluation.ranking import rank_matches
+from sil_cli.evaluation.score import score
 
 
 def arrays(**changed):
@@ -36,8 +36,8 @@ def saved(path, **changed):
 
 def test_numbers_and_texts_score_alike(tmp_path):
     names = {key: np.char.add("n", value.astype(str)) for key, value in arrays().items() if "_e" not in key}
-    numbers = evaluate(*read_embeddings(saved(tmp_path / "a.npz")))
-    assert evaluate(*read_embeddings(saved(tmp_path / "b.npz", **names))) == numbers
+    numbers = score(*read_embeddings(saved(tmp_path / "a.npz")))
+    assert score(*read_embeddings(saved(tmp_path / "b.npz", **names))) == numbers
     plain = arrays()
     sides = [
         EmbeddingSet(
@@ -48,7 +48,7 @@ def test_numbers_and_texts_score_alike(tmp_path):
         )
         for side in ("query", "gallery")
     ]
-    assert evaluate(*sides) == numbers
+    assert score(*sides) == numbers
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -78,15 +78,15 @@ def test_large_arrays_are_mapped_and_score_alike(tmp_path, order):
     mapped = read_embeddings(path, mapped_from=0)
     assert isinstance(mapped[1].embeddings, np.memmap)
     assert (mapped[1].embeddings == gallery).all()
-    assert evaluate(*mapped) == evaluate(*read_embeddings(path))
-    assert evaluate(*mapped, metric="euclidean") == evaluate(*read_embeddings(path), metric="euclidean")
+    assert score(*mapped) == score(*read_embeddings(path))
+    assert score(*mapped, metric="euclidean") == score(*read_embeddings(path), metric="euclidean")
 
 
 def test_compressed_arrays_are_read_whole(tmp_path):
     np.savez_compressed(tmp_path / "c.npz", **arrays())
     whole = read_embeddings(tmp_path / "c.npz", mapped_from=0)
     assert not isinstance(whole[1].embeddings, np.memmap)
-    assert evaluate(*whole) == evaluate(*read_embeddings(saved(tmp_path / "a.npz")))
+    assert score(*whole) == score(*read_embeddings(saved(tmp_path / "a.npz")))
 
 
 def test_without_cameras_only_the_query_itself_is_ignored(tmp_path):
@@ -98,8 +98,8 @@ def test_without_cameras_only_the_query_itself_is_ignored(tmp_path):
         for what, value in (("embeddings", rows), ("identities", np.array([1, 1, 1])))
     }
     np.savez(path, **both)
-    assert evaluate(*read_embeddings(path)).gallery == 3
-    assert evaluate(*read_embeddings(path)).mINP == 1.0  # each finds itself and both others: 3 of 3
+    assert score(*read_embeddings(path)).gallery == 3
+    assert score(*read_embeddings(path)).mINP == 1.0  # each finds itself and both others: 3 of 3
     both |= {f"{side}_paths": np.array(["a", "b", "c"]) for side in ("query", "gallery")}
     np.savez(path, **both)
     assert read_embeddings(path)[0].cameras == [None] * 3
@@ -207,7 +207,7 @@ def test_embeddings_that_cannot_be_scored_are_refused(tmp_path, changed, what):
     path = saved(tmp_path / "bad.npz", **changed)
     for mapped_from in (1, 2**28):
         with pytest.raises(DataError) as raised:
-            evaluate(*read_embeddings(path, mapped_from=mapped_from))
+            score(*read_embeddings(path, mapped_from=mapped_from))
         assert what in str(raised.value)
 
 
@@ -258,12 +258,12 @@ def test_ten_million_gallery_rows_are_streamed(tmp_path):
                  query_embeddings=query, query_identities=np.arange(5))
         del raw, people, noise
         resource.setrlimit(resource.RLIMIT_DATA, (3 * 2**29, 3 * 2**29))
-        from sil_cli.evaluation.scoring import score_sides
-        scored = score_sides(*read_embeddings(path), metric="cosine", reporter=SilentReporter())
-        assert scored.means.gallery == count
-        assert scored.means.cmc[10] > 0.5
-        assert scored.pairs.same_pairs == 5 * 50
-        assert scored.pairs.different_pairs == 5 * (count - 50)
+        from sil_cli.evaluation.score import score
+        scores = score(*read_embeddings(path), metric="cosine")
+        assert scores.gallery == count
+        assert scores.cmc[10] > 0.5
+        assert scores.open_set.same_pairs == 5 * 50
+        assert scores.open_set.different_pairs == 5 * (count - 50)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -8,9 +8,8 @@ from evaluation_cases import cases, slow_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sil_cli.evaluation.identification import Identification, choose_strangers, identify
+from sil_cli.evaluation.open_set import BINS, Identification, PairScores, choose_impostors, identify, score_pairs
 from sil_cli.evaluation.pairs import EmbeddingSet
-from sil_cli.evaluation.verification import BINS, PairScores, score_pairs
 
 
 def side(rows, names, cameras=None, **more) -> EmbeddingSet:
@@ -55,9 +54,11 @@ def test_a_threshold_is_the_lowest_that_keeps_the_false_accept_rate():
     assert curve == sorted(curve)
     assert [true for _, true in curve] == sorted(true for _, true in curve)
     assert curve[-1] == (1.0, 1.0)
-    edges, coarse_same, coarse_different = scores.coarse(64)
+    edges = scores.edges(64)
     assert len(edges) == 65
-    assert (sum(coarse_same), sum(coarse_different)) == (500, 10_000)
+    for found, expected in zip(scores.histograms(edges), (same, different), strict=True):
+        assert found == pytest.approx(np.histogram(expected.clip(-1, 1), edges)[0], abs=1)
+        assert found.sum() == len(expected)
     both = scores + scores
     assert (both.same_pairs, both.threshold(1e-2)) == (1000, scores.threshold(1e-2))
     with pytest.raises(ValueError, match="ranges"):
@@ -65,7 +66,7 @@ def test_a_threshold_is_the_lowest_that_keeps_the_false_accept_rate():
 
 
 def test_equal_scores_pass_together_or_not_at_all():
-    # Four strangers tie at cosine 1: none may pass at 30 %, all may at 50 %.
+    # Four impostors tie at cosine 1: none may pass at 30 %, all may at 50 %.
     query = side([[1, 0]], "a")
     gallery = side([[1, 0]] * 4 + [[0, 1]] * 4 + [[1, 0]], "bbbbbbbba")
     scores = score_pairs(query, gallery)
@@ -73,11 +74,11 @@ def test_equal_scores_pass_together_or_not_at_all():
     assert scores.accepted(scores.threshold(0.5)) == (0.5, 1.0)
 
 
-def slow_identification(query, gallery, strangers, metric):
+def slow_identification(query, gallery, impostors, metric):
     known, correct, unknown = [], [], []
     for index, pairs in slow_pairs(query, gallery, metric).items():
-        kept = [(score, -at, same) for score, at, same in pairs if gallery.identities[at] not in strangers]
-        if query.identities[index] in strangers:
+        kept = [(score, -at, same) for score, at, same in pairs if gallery.identities[at] not in impostors]
+        if query.identities[index] in impostors:
             unknown += [max(kept)[0]] if kept else []
         elif any(same for _, _, same in kept):
             known.append(max(kept)[0])
@@ -89,37 +90,37 @@ def slow_identification(query, gallery, strangers, metric):
 @given(cases(), st.sampled_from(["cosine", "euclidean"]), st.integers(1, 4000), st.sampled_from([0.0, 0.5, 1.0]))
 def test_identification_is_that_of_the_oracle(case, metric, chunk_bytes, share):
     query, gallery = case
-    strangers = choose_strangers(query, share=share)
-    found = identify(query, gallery, strangers, metric=metric, chunk_bytes=chunk_bytes)
-    known, correct, unknown = slow_identification(query, gallery, strangers, metric)
+    impostors = choose_impostors(query, share=share)
+    found = identify(query, gallery, impostors, metric=metric, chunk_bytes=chunk_bytes)
+    known, correct, unknown = slow_identification(query, gallery, impostors, metric)
     assert found.known == pytest.approx(np.array(known), abs=1e-12, rel=1e-12)
     assert found.correct.tolist() == correct
-    assert found.strangers == pytest.approx(np.array(unknown), abs=1e-12, rel=1e-12)
+    assert found.impostors == pytest.approx(np.array(unknown), abs=1e-12, rel=1e-12)
     for rate in (0.01, 0.2, 0.5, 1.0):
         assert found.rate(rate) == slow_rate(found, rate)
 
 
 def slow_rate(found: Identification, rate: float) -> float | None:
-    if rate * len(found.strangers) < 1 or not len(found.known):
+    if rate * len(found.impostors) < 1 or not len(found.known):
         return None
     best = 0.0
     # Try every threshold: just above each score, and below all.
-    for barred in [-np.inf, *found.strangers, *found.known]:
-        if np.mean(found.strangers > barred) <= rate:
+    for barred in [-np.inf, *found.impostors, *found.known]:
+        if np.mean(found.impostors > barred) <= rate:
             best = max(best, float(np.mean((found.known > barred) & found.correct)))
     return best
 
 
-def test_strangers_are_a_seeded_share_of_the_query_identities():
+def test_impostors_are_a_seeded_share_of_the_query_identities():
     query = side(np.ones((40, 2)), [f"p{number // 2}" for number in range(40)])
-    strangers = choose_strangers(query)
-    assert len(strangers) == 10
-    assert strangers == choose_strangers(query)
-    assert strangers != choose_strangers(query, seed=1)
-    assert not choose_strangers(query, share=0)
+    impostors = choose_impostors(query)
+    assert len(impostors) == 10
+    assert impostors == choose_impostors(query)
+    assert impostors != choose_impostors(query, seed=1)
+    assert not choose_impostors(query, share=0)
 
 
-def test_too_few_strangers_say_nothing_of_a_rate():
+def test_too_few_impostors_say_nothing_of_a_rate():
     found = Identification(np.array([0.5]), np.array([True]), np.linspace(-1, 0, 99))
     assert found.rate(1e-2) is None
     assert found.rate(2e-2) == 1.0

@@ -9,9 +9,10 @@ import pytest
 from benchmarks.dense_rerank import dense_k_reciprocal, squared_by_differences
 
 from sil_cli.errors import DataError
-from sil_cli.evaluation.metrics import EmbeddingSet, mean_scores, score_queries
-from sil_cli.evaluation.ranking import rank_matches
-from sil_cli.evaluation.reranked import rank_reranked
+from sil_cli.evaluation.metrics import mean_scores, score_queries
+from sil_cli.evaluation.pairs import EmbeddingSet
+from sil_cli.evaluation.ranking import rank_matches, rank_reranked
+from sil_cli.settings import RerankSettings
 from sil_cli.similarity.distance import unit_rows
 
 
@@ -54,7 +55,7 @@ def test_ranks_equal_sorting_the_dense_distances(junk, dtype) -> None:
     query, gallery = side(1, 30, junk=junk, dtype=dtype), side(2, 140, junk=junk, dtype=dtype)
     expected = sorted_ranks(query, gallery)
     for chunk_bytes in (1, 10_000, 2**27):
-        found = rank_reranked(query, gallery, chunk_bytes=chunk_bytes)
+        found = rank_reranked(query, gallery, RerankSettings(), chunk_bytes=chunk_bytes)
         ranks = zip(found.queries.tolist(), found.ranks, strict=True)
         assert {index: one.tolist() for index, one in ranks} == expected
         assert found.dropped.tolist() == [index for index in kept(query) if index not in expected]
@@ -64,25 +65,25 @@ def test_ranks_equal_sorting_the_dense_distances(junk, dtype) -> None:
 def test_it_raises_map_where_people_form_clusters() -> None:
     query, gallery = side(1, 60, junk=False), side(2, 300, junk=False)
     plain = mean_scores(score_queries(rank_matches(query, gallery))).mAP
-    reranked = mean_scores(score_queries(rank_reranked(query, gallery))).mAP
+    reranked = mean_scores(score_queries(rank_reranked(query, gallery, RerankSettings()))).mAP
     assert reranked > plain + 0.05
 
 
 def test_with_the_original_distance_alone_it_is_the_plain_ranking() -> None:
     query, gallery = side(1, 20, junk=True), side(2, 80, junk=True)
-    plain, reranked = rank_matches(query, gallery), rank_reranked(query, gallery, weight=1.0)
+    plain, reranked = rank_matches(query, gallery), rank_reranked(query, gallery, RerankSettings(weight=1.0))
     assert [one.tolist() for one in plain.ranks] == [one.tolist() for one in reranked.ranks]
 
 
 def test_a_query_without_a_match_is_left_out_and_junk_alone_leaves_none() -> None:
     query = side(1, 5, junk=False)
-    stranger = dataclasses.replace(query, identities=["nobody", *query.identities[1:]], cameras=["other"] * 5)
-    assert rank_reranked(stranger, query).dropped.tolist() == [0]
+    alone = dataclasses.replace(query, identities=["nobody", *query.identities[1:]], cameras=["other"] * 5)
+    assert rank_reranked(alone, query, RerankSettings()).dropped.tolist() == [0]
     junk = dataclasses.replace(query, junk=[True] * 5)
-    assert rank_reranked(query, junk).dropped.tolist() == [0, 1, 2, 3, 4]
+    assert rank_reranked(query, junk, RerankSettings()).dropped.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_sides_that_do_not_fit_are_refused() -> None:
     query, gallery = side(1, 5, junk=False), side(2, 9, junk=False, dtype=np.float64)
     with pytest.raises(DataError, match="Embed both sides"):
-        rank_reranked(query, gallery)
+        rank_reranked(query, gallery, RerankSettings())

@@ -12,8 +12,8 @@ from commands import TINY_DATA_FLAGS, TINY_TRAIN_FLAGS, sil
 from data_set_trees import TREES
 
 from sil_cli.data.manifest import load_dataset
-from sil_cli.evaluation import embed_sides
-from sil_cli.evaluation.evaluate_targets import spread
+from sil_cli.evaluation import inference_options
+from sil_cli.evaluation.results import MeanRate
 
 OWN = """
 name = "ours"
@@ -114,9 +114,9 @@ def test_a_users_protocol_from_raw_data_to_the_mean_over_its_splits(empty, monke
     assert run["sources"][0]["identities"] == len({record.identity for record in learnt})
 
     embedded = []
-    embed = embed_sides.embed_batches
+    embed = inference_options.embed
     monkeypatch.setattr(
-        embed_sides, "embed_batches", lambda engine, files, **how: embedded.extend(files) or embed(engine, files, **how)
+        inference_options, "embed", lambda engine, files, **how: embedded.extend(files) or embed(engine, files, **how)
     )
     document = sil("evaluate", "--json").document
     tested = [(split.of_split("query"), split.of_split("gallery")) for split in splits]
@@ -201,8 +201,8 @@ def test_wrong_counts_stop_a_strict_protocol_even_where_it_stands_prepared(empty
     assert "not as published" in outcome.error
 
 
-def test_a_spread_is_the_sample_deviation():
-    found = spread([0.1, 0.2, 0.6])
+def test_a_deviation_is_the_sample_deviation():
+    found = MeanRate.of([0.1, 0.2, 0.6])
     assert found.mean == pytest.approx(0.3)
     assert found.deviation == pytest.approx((((-0.2) ** 2 + (-0.1) ** 2 + 0.3**2) / 2) ** 0.5)
-    assert spread([0.4]).deviation is None
+    assert MeanRate.of([0.4]).deviation is None

@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 
 from sil_cli.data.manifest import ImageRecord
-from sil_cli.evaluation.report_files import DetailArrays, Details, DetailsRecord
+from sil_cli.evaluation.report_data import ReportArrays, ReportData, ReportRecord
 from sil_cli.report.rank_lists import choose, sheet_row
 
 
-def make_details(values: list[float], people: list[str]) -> Details:
+def make_details(values: list[float], people: list[str]) -> ReportData:
     """One rank list a query: a right one, a wrong one, and nothing more."""
     queries = len(values)
     images = [
@@ -23,7 +23,7 @@ def make_details(values: list[float], people: list[str]) -> Details:
     matches[:, 1] = len(images) - 1
     scores = np.zeros((queries, 10), np.float32)
     scores[:, :2] = [0.75, 0.5]
-    arrays = DetailArrays(
+    arrays = ReportArrays(
         query_image=np.arange(queries, dtype=np.int32),
         average_precision=np.array(values),
         first_match=np.arange(1, queries + 1, dtype=np.int32),
@@ -33,7 +33,7 @@ def make_details(values: list[float], people: list[str]) -> Details:
         sample_image=np.zeros(0, np.int32),
         sample_embedding=np.zeros((0, 2), np.float16),
     )
-    record = DetailsRecord(
+    record = ReportRecord(
         fingerprint="f",
         target="t",
         dataset="t",
@@ -55,7 +55,7 @@ def make_details(values: list[float], people: list[str]) -> Details:
         camera_queries=[],
         images=images,
     )
-    return Details(record, arrays)
+    return ReportData(record, arrays)
 
 
 def test_the_best_the_worst_and_the_nearest_to_the_median_are_chosen():

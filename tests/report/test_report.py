@@ -17,10 +17,11 @@ from PIL import Image
 
 from sil_cli.data.manifest import ImageRecord, write_dataset
 from sil_cli.evaluation.calibration import Calibration, write_calibration
-from sil_cli.evaluation.metrics import EmbeddingSet, mean_scores, score_queries
+from sil_cli.evaluation.make_report_data import make_report_data
+from sil_cli.evaluation.metrics import mean_scores, score_queries
+from sil_cli.evaluation.pairs import EmbeddingSet
 from sil_cli.evaluation.ranking import rank_matches
-from sil_cli.evaluation.report_data import Subject, examine
-from sil_cli.evaluation.report_files import DETAILS_FILE, write_details
+from sil_cli.evaluation.report_data import DETAILS_FILE, write_report_data
 from sil_cli.files import write_json
 from sil_cli.report.image_sections import map_section, rank_lists_section
 from sil_cli.report.number_sections import cameras_section, scores_section
@@ -123,10 +124,15 @@ def make_run(
     )
     ranks = rank_matches(*sides)
     evaluation = folder / "evaluation" / name
-    subject = Subject(
-        "f" * 64, name, str(data), f"../../../../data/{name}", dataset.info.manifest_sha256, generated=True
-    )
-    write_details(evaluation, examine(subject, sides, ranks, parts))
+    about = {
+        "fingerprint": "f" * 64,
+        "target": name,
+        "dataset": str(data),
+        "dataset_from_here": f"../../../../data/{name}",
+        "manifest_sha256": dataset.info.manifest_sha256,
+        "generated": True,
+    }
+    write_report_data(evaluation, make_report_data(about, sides, ranks, parts, reporter=SilentReporter()))
     scores = mean_scores(score_queries(ranks))
     results = {
         "fingerprint": "f" * 64,

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from sil_cli.errors import UsageError
 from sil_cli.runtime import SilentReporter
+from sil_cli.settings import RerankSettings
 from sil_cli.similarity import rerank
 from sil_cli.similarity.distance import unit_rows
 from sil_cli.similarity.neighbours import BlockDistances, nearest_neighbours
 from sil_cli.similarity.rerank import KReciprocalDistances, mutual_neighbours
+from sil_cli.similarity.rerank import rerank as rerank_embeddings
 
 
 @st.composite
@@ -49,7 +51,7 @@ def cases(draw):
 def test_equal_to_the_dense_original(case) -> None:
     units, queries, options = case
     expected = dense_k_reciprocal(squared_by_differences(units), queries, sort="stable", **options)
-    found = KReciprocalDistances(units, queries, **options)
+    found = KReciprocalDistances(units, queries, RerankSettings(**options))
     rows = found.rows(np.arange(queries))
     assert rows.dtype == units.dtype
     assert np.abs(rows - expected).max() <= 1e-6
@@ -74,20 +76,27 @@ def people(identities: int, cameras: int, dimension: int, dtype=np.float32) -> n
 def test_equal_to_the_dense_original_at_a_real_dimension(dtype) -> None:
     units = people(90, 4, 256, dtype)
     expected = dense_k_reciprocal(squared_by_differences(units), 100, sort="stable")
-    found = KReciprocalDistances(units, 100)
+    found = KReciprocalDistances(units, 100, RerankSettings())
     assert np.abs(found.rows(np.arange(100)) - expected).max() <= 1e-6
+
+
+def test_embeddings_of_any_length_are_reranked() -> None:
+    units = people(30, 3, 64, np.float64)
+    expected = dense_k_reciprocal(squared_by_differences(units), 40, sort="stable", k1=10, k2=3, weight=0.2)
+    found = rerank_embeddings(2 * units[:40], 3 * units[40:], k1=10, k2=3, weight=0.2)
+    assert found == pytest.approx(expected, abs=1e-6)
 
 
 def test_chunks_change_nothing(monkeypatch) -> None:
     units = people(40, 3, 64)
-    whole = KReciprocalDistances(units, 50)
+    whole = KReciprocalDistances(units, 50, RerankSettings())
     monkeypatch.setattr(rerank, "_ROWS", 17)
-    found = KReciprocalDistances(units, 50)
+    found = KReciprocalDistances(units, 50, RerankSettings())
     some = np.array([3, 0, 3])
     assert (found.jaccards(some) == np.concatenate([whole.jaccards(one[None]) for one in some])).all()
     monkeypatch.setattr(rerank, "_KEPT_BYTES", 0)
     monkeypatch.setattr(rerank, "_VALUES", 1)
-    again = KReciprocalDistances(units, 50)
+    again = KReciprocalDistances(units, 50, RerankSettings())
     at_once = whole.rows(np.arange(50))
     for chunk in (np.array([0]), np.array([4, 3, 40]), np.arange(10, 30)):
         for each in (found, again):
@@ -107,7 +116,7 @@ def test_mutual_neighbours_by_hand() -> None:
 @pytest.mark.parametrize("options", [{"k1": 0}, {"k2": 0}, {"weight": 1.5}, {"weight": -0.1}, {"weight": float("nan")}])
 def test_settings_out_of_range_are_refused(options) -> None:
     with pytest.raises(UsageError, match="k1 and k2 are at least 1"):
-        KReciprocalDistances(people(3, 2, 8), 2, **options)
+        rerank_embeddings(people(3, 2, 8), people(2, 2, 8), **options)
 
 
 def test_ctrl_c_is_heard_between_blocks() -> None:
@@ -120,4 +129,4 @@ def test_ctrl_c_is_heard_between_blocks() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        KReciprocalDistances(people(3, 2, 8), 2, reporter=Impatient())
+        KReciprocalDistances(people(3, 2, 8), 2, RerankSettings(), reporter=Impatient())

@@ -1,12 +1,13 @@
-"""How sure means over queries are: BCa bootstrap intervals, and a permutation test for paired differences."""
+"""How sure a mean is: bootstrap intervals, and a permutation test for paired differences."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from sil_cli.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,39 +19,37 @@ PERMUTATIONS = 10_000
 _VALUES_AT_A_TIME = 2**22
 
 
-@dataclass(frozen=True)
-class MeanInterval:
-    """A mean and where it may lie.
+class Interval(Result):
+    """Ends of a 95 % confidence interval."""
 
-    Attributes:
-        mean: Of the values that were given.
-        low: Lower end of the interval.
-        high: Upper end.
-    """
-
-    mean: float
     low: float
     high: float
 
 
-def bootstrap_mean(
-    values: NDArray[np.floating], *, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
-) -> MeanInterval:
-    """A bootstrap confidence interval of a mean, bias-corrected and accelerated (BCa).
+def mean_interval(
+    values: NDArray[np.floating],
+    *,
+    corrected: bool = True,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """A bootstrap confidence interval of a mean.
 
-    Efron, "Better Bootstrap Confidence Intervals", JASA 1987: the percentiles are shifted by the bias z0 and the
-    acceleration a, which for a mean is the values' skewness over 6·√n. Values that are all equal have no spread to
-    resample: the interval is then that one value, however few they are.
+    By default it is bias-corrected and accelerated (BCa; Efron, "Better Bootstrap Confidence Intervals", JASA 1987):
+    the percentiles are shifted by the bias z0 and the acceleration a, for a mean the values' skewness over 6·√n.
+    Values that are all equal have no spread to resample: the interval is then that one value, however few they are.
 
     Args:
-        values: Shape (n,), n ≥ 1, one value a query; queries are resampled.
+        values: Shape (n,), n ≥ 1, one value a query (or a target and seed); these are resampled.
+        corrected: BCa; otherwise the plain percentiles of the resampled means.
         confidence: Share of such intervals that are to hold the true mean.
         resamples: How many means are drawn.
         seed: Same seed, same interval.
     """
     mean = float(values.mean())
     if np.ptp(values) == 0:
-        return MeanInterval(mean, mean, mean)
+        return Interval(low=mean, high=mean)
     rng = np.random.default_rng(seed)
     means = np.concatenate(
         [
@@ -58,13 +57,16 @@ def bootstrap_mean(
             for count in _portions(resamples, len(values))
         ]
     )
+    levels = [(1 - confidence) / 2, (1 + confidence) / 2]
+    if not corrected:
+        low, high = np.quantile(means, levels)
+        return Interval(low=float(low), high=float(high))
     below = (np.count_nonzero(means < mean) + np.count_nonzero(means == mean) / 2) / resamples
     bias = NormalDist().inv_cdf(min(max(below, 0.5 / resamples), 1 - 0.5 / resamples))
     centred = values - mean
     acceleration = float((centred**3).sum() / (6 * (centred**2).sum() ** 1.5))
-    ends = ((1 - confidence) / 2, (1 + confidence) / 2)
-    low, high = np.quantile(means, [corrected_level(level, bias, acceleration) for level in ends])
-    return MeanInterval(mean, float(min(low, mean)), float(max(high, mean)))
+    low, high = np.quantile(means, [corrected_level(level, bias, acceleration) for level in levels])
+    return Interval(low=float(min(low, mean)), high=float(max(high, mean)))
 
 
 def corrected_level(level: float, bias: float, acceleration: float) -> float:

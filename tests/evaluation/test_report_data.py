@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 import json
-import math
 
 import numpy as np
 import pytest
 
 from sil_cli.data.manifest import ImageRecord
 from sil_cli.errors import ModelError
-from sil_cli.evaluation.curves import cmc_curve, precision_recall_curve
-from sil_cli.evaluation.histograms import BINS, CAMERAS, TOP, camera_pairs, study_pairs
-from sil_cli.evaluation.metrics import EmbeddingSet, score_queries
+from sil_cli.evaluation.make_report_data import (
+    CAMERAS,
+    compare_cameras,
+    make_report_data,
+    notable,
+    sample_identities,
+    study_pairs,
+)
+from sil_cli.evaluation.metrics import cmc_curve, precision_recall_curve, score_queries
+from sil_cli.evaluation.pairs import EmbeddingSet
 from sil_cli.evaluation.ranking import rank_matches
-from sil_cli.evaluation.report_data import Subject, examine, notable, sample_identities
-from sil_cli.evaluation.report_files import ARRAYS_FILE, DETAILS_FILE, read_details, write_details
+from sil_cli.evaluation.report_data import (
+    ARRAYS_FILE,
+    BINS,
+    DETAILS_FILE,
+    TOP,
+    read_report_data,
+    write_report_data,
+)
 from sil_cli.files import sha256_of_file
+from sil_cli.runtime import SilentReporter
 from sil_cli.similarity.distance import unit_rows
 
-SUBJECT = Subject("f" * 64, "target", "data/target", "../../data/target", "0" * 64, generated=True)
+SILENT = SilentReporter()
+ABOUT = {
+    "fingerprint": "f" * 64,
+    "target": "target",
+    "dataset": "data/target",
+    "dataset_from_here": "../../data/target",
+    "manifest_sha256": "0" * 64,
+    "generated": True,
+}
 
 
 def make_sides(seed: int, *, queries: int = 17, images: int = 60, labelled: float = 0.9, dtype=np.float64):
@@ -68,7 +89,7 @@ def records_of(side: EmbeddingSet, split: str) -> list[ImageRecord]:
 
 def examined(query: EmbeddingSet, gallery: EmbeddingSet, **options):
     records = (records_of(query, "query"), records_of(gallery, "gallery"))
-    return examine(SUBJECT, (query, gallery), rank_matches(query, gallery), records, **options)
+    return make_report_data(ABOUT, (query, gallery), rank_matches(query, gallery), records, reporter=SILENT, **options)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -91,67 +112,68 @@ def test_curves_equal_the_definitions(seed):
 def test_histograms_and_first_matches_equal_counting(seed, chunk_bytes):
     query, gallery = make_sides(seed)
     rows = rank_matches(query, gallery).queries
-    counted = np.arange(len(rows)) % 3 > 0
-    study = study_pairs(query, gallery, rows, counted, chunk_bytes=chunk_bytes)
+    counted = len(rows) // 2
+    same, different, matches, cosines = study_pairs(
+        query.subset(rows), gallery, counted=counted, chunk_bytes=chunk_bytes, reporter=SILENT
+    )
     scores = {True: [], False: []}
     for at, q in enumerate(rows):
         found = listed(query, gallery, q)
         first = [g for _, g, _ in found[:TOP]]
-        assert study.matches[at].tolist() == first + [-1] * (TOP - len(first))
-        assert study.scores[at, : len(first)].tolist() == [score for score, _, _ in found[:TOP]]
-        for score, _, same in found if counted[at] else ():
-            scores[same].append(score)
-    for counts, same in ((study.same, True), (study.different, False)):
-        assert counts.sum() == len(scores[same]) > 0
+        assert matches[at].tolist() == first + [-1] * (TOP - len(first))
+        assert cosines[at, : len(first)].tolist() == [score for score, _, _ in found[:TOP]]
+        for score, _, is_same in found if at < counted else ():
+            scores[is_same].append(score)
+    for counts, kind in ((same, True), (different, False)):
+        assert counts.sum() == len(scores[kind]) > 0
         if seed % 2 == 0:  # whole-number embeddings score on the edges of bins, where rounding decides
-            expected = [min(int((score + 1) * BINS / 2), BINS - 1) for score in scores[same]]
+            expected = [min(int((score + 1) * BINS / 2), BINS - 1) for score in scores[kind]]
             assert counts.tolist() == np.bincount(expected, minlength=BINS).tolist()
 
 
 def test_more_matches_than_there_are_images_leave_the_rest_empty():
     side = EmbeddingSet(np.eye(3), ["a", "a", "b"], [None] * 3, keys=["0", "1", "2"])
-    study = study_pairs(side, side, np.array([0]), np.array([True]))
-    assert study.matches[0].tolist() == [1, 2] + [-1] * (TOP - 2)
+    matches = study_pairs(side.subset(np.array([0])), side, counted=1, reporter=SILENT)[2]
+    assert matches[0].tolist() == [1, 2] + [-1] * (TOP - 2)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_camera_pairs_equal_scoring_each_camera_alone(seed):
     query, gallery = make_sides(seed)
     rows = rank_matches(query, gallery).queries
-    pairs = camera_pairs(query, gallery, rows)
-    assert pairs.query_cameras == pairs.gallery_cameras == ("c0", "c1", "c2")
-    for a, own in enumerate(pairs.query_cameras):
-        for b, other in enumerate(pairs.gallery_cameras):
+    pairs = compare_cameras(query.subset(rows), gallery, reporter=SILENT)
+    assert pairs["query_cameras"] == pairs["gallery_cameras"] == ["c0", "c1", "c2"]
+    for a, own in enumerate(pairs["query_cameras"]):
+        for b, other in enumerate(pairs["gallery_cameras"]):
             asked = [q for q in rows if query.cameras[q] == own]
             values = [average_precision(listed(query, gallery, q, {other})) for q in asked]
             values = [value for value in values if value is not None]
-            assert pairs.queries[a, b] == len(values)
+            assert pairs["camera_queries"][a][b] == len(values)
             if values:
-                assert pairs.mAP[a, b] == pytest.approx(np.mean(values), abs=1e-12)
+                assert pairs["camera_map"][a][b] == pytest.approx(np.mean(values), abs=1e-12)
             else:
-                assert math.isnan(pairs.mAP[a, b])
+                assert pairs["camera_map"][a][b] is None
 
 
 def test_camera_pairs_without_labels_are_empty():
     query, gallery = make_sides(2, labelled=0.0)
-    pairs = camera_pairs(query, gallery, rank_matches(query, gallery).queries)
-    assert pairs.query_cameras == ()
-    assert pairs.mAP.size == 0
+    pairs = compare_cameras(query, gallery, reporter=SILENT)
+    assert pairs["query_cameras"] == pairs["camera_map"] == pairs["camera_queries"] == []
 
 
 def test_of_many_cameras_the_frequent_ones_are_kept():
     count = CAMERAS + 10
     cameras = [f"{camera:03}" for camera in range(count) for _ in range(1 + camera)]
     side = EmbeddingSet(np.ones((len(cameras), 2)), ["p"] * len(cameras), cameras)
-    pairs = camera_pairs(side, side, np.arange(len(cameras)))
-    assert list(pairs.gallery_cameras) == [f"{camera:03}" for camera in range(10, count)]
+    pairs = compare_cameras(side, side, reporter=SILENT)
+    assert pairs["gallery_cameras"] == [f"{camera:03}" for camera in range(10, count)]
 
 
 def test_details_come_back_as_they_were_written(tmp_path):
     query, gallery = make_sides(4, dtype=np.float32)
     details = examined(query, gallery)
-    write_details(tmp_path, details)
-    read = read_details(tmp_path)
+    write_report_data(tmp_path, details)
+    read = read_report_data(tmp_path)
     assert read.record.arrays_sha256
     assert read.record.model_copy(update={"arrays_sha256": ""}) == details.record
     for name, values in vars(details.arrays).items():
@@ -182,8 +204,8 @@ def test_positions_point_to_the_right_images():
 
 
 def test_a_large_target_is_seen_through_a_seeded_sample(monkeypatch):
-    monkeypatch.setattr("sil_cli.evaluation.report_data.FEWEST_QUERIES", 5)
-    monkeypatch.setattr("sil_cli.evaluation.report_data.NOTABLE", 2)
+    monkeypatch.setattr("sil_cli.evaluation.make_report_data.FEWEST_QUERIES", 5)
+    monkeypatch.setattr("sil_cli.evaluation.make_report_data.NOTABLE", 2)
     query, gallery = make_sides(4, queries=60)
     one, again, other = (examined(query, gallery, pairs=20 * len(gallery), seed=seed) for seed in (1, 1, 2))
     assert one.record == again.record
@@ -226,7 +248,7 @@ def edit_record(folder, **changes):
 
 @pytest.mark.parametrize("damage", ["version", "missing json", "missing npz", "other npz", "cut", "escape", "no json"])
 def test_details_that_can_not_be_used_are_refused_in_words(tmp_path, damage):
-    write_details(tmp_path, examined(*make_sides(4)))
+    write_report_data(tmp_path, examined(*make_sides(4)))
     if damage == "version":
         edit_record(tmp_path, version=2)
     elif damage == "missing json":
@@ -243,7 +265,7 @@ def test_details_that_can_not_be_used_are_refused_in_words(tmp_path, damage):
     else:
         (tmp_path / DETAILS_FILE).write_bytes(b"\x00\xff")
     with pytest.raises(ModelError) as caught:
-        read_details(tmp_path)
+        read_report_data(tmp_path)
     assert "sil evaluate" in caught.value.fix
     assert "\n" not in caught.value.what
 
@@ -252,7 +274,7 @@ def test_details_that_can_not_be_used_are_refused_in_words(tmp_path, damage):
 def test_hostile_arrays_are_refused(tmp_path, hostile):
 
     details = examined(*make_sides(4))
-    write_details(tmp_path, details)
+    write_report_data(tmp_path, details)
     arrays = dict(vars(details.arrays))
     if hostile == "pickle":
         arrays["match_image"] = np.array([{"a": 1}], dtype=object)
@@ -265,10 +287,10 @@ def test_hostile_arrays_are_refused(tmp_path, hostile):
     np.savez(tmp_path / ARRAYS_FILE, **arrays)
     edit_record(tmp_path, arrays_sha256=sha256_of_file(tmp_path / ARRAYS_FILE))
     with pytest.raises(ModelError, match=ARRAYS_FILE):
-        read_details(tmp_path)
+        read_report_data(tmp_path)
 
 
 def test_records_of_other_images_are_refused():
     query, gallery = make_sides(4)
     with pytest.raises(ValueError, match="record"):
-        examine(SUBJECT, (query, gallery), rank_matches(query, gallery), ([], []))
+        make_report_data(ABOUT, (query, gallery), rank_matches(query, gallery), ([], []), reporter=SILENT)

@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from sil_cli.evaluation import counting
-from sil_cli.evaluation.counting import BinCounter
+from sil_cli.evaluation import open_set
+from sil_cli.evaluation.open_set import BinCounter
 
 
 @pytest.mark.parametrize("held", [1, 7, 1000])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
 def test_counts_are_those_of_bincount_whatever_is_held_and_from_any_thread(monkeypatch, held, dtype):
-    monkeypatch.setattr(counting, "_HELD", held)
+    monkeypatch.setattr(open_set, "_HELD", held)
     rng = np.random.default_rng(0)
     parts = [(rng.random(count) * 12).astype(dtype) for count in (0, 1, 5, 40, 333)]
     counter = BinCounter(12)

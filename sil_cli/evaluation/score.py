@@ -1,0 +1,124 @@
+"""From two sides of a test to all that is said of them: means, intervals and open-set rates."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sil_cli.evaluation.intervals import Interval, mean_interval
+from sil_cli.evaluation.metrics import QueryScores, RetrievalScores, mean_scores, score_queries
+from sil_cli.evaluation.open_set import (
+    Identifier,
+    OpenSetResult,
+    PairScores,
+    Verifier,
+    choose_impostors,
+    open_set_result,
+)
+from sil_cli.evaluation.ranking import MatchRanks, Ranker, rank_reranked
+from sil_cli.evaluation.streaming import Listener, make_test, run_test
+from sil_cli.runtime import SilentReporter, map_threads
+from sil_cli.settings import RerankSettings
+
+if TYPE_CHECKING:
+    from sil_cli.evaluation.pairs import EmbeddingSet
+    from sil_cli.runtime import Reporter
+    from sil_cli.similarity.scoring import Metric
+
+
+class Scores(RetrievalScores):
+    """All that is measured on one test.
+
+    Attributes:
+        intervals: Of mAP, Rank-1 and mINP; bootstrap over queries.
+        open_set: Verification and open-set identification.
+    """
+
+    intervals: dict[str, Interval]
+    open_set: OpenSetResult
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The scores of a test, and what they were made of.
+
+    Attributes:
+        scores: All numbers.
+        ranks: Of the true matches.
+        queries: Scores of each query.
+        pairs: Scores of all pairs.
+    """
+
+    scores: Scores
+    ranks: MatchRanks
+    queries: QueryScores
+    pairs: PairScores
+
+
+def score(
+    query: EmbeddingSet,
+    gallery: EmbeddingSet,
+    *,
+    metric: Metric = "cosine",
+    rerank: RerankSettings | bool = False,
+    reporter: Reporter | None = None,
+) -> Scores:
+    """Score embeddings by the field's rules, as `sil evaluate` does.
+
+    A gallery image with the query's identity and camera is ignored for that query, as are junk images and the query
+    itself (equal keys). Distractors stay, and stand in the way. A query without a valid match is left out and counted.
+    Ranks are exact; ties stand in gallery order.
+
+    Args:
+        query: The queries.
+        gallery: The gallery, of the same dimension and precision.
+        metric: What is near: by cosine similarity, or by Euclidean distance of the embeddings as they are.
+        rerank: Rank by k-reciprocal re-ranking, by its authors' settings (True) or others; it takes the cosine.
+            Open-set rates are those of the metric all the same.
+        reporter: Hears of the progress.
+
+    Returns:
+        mAP, CMC and mINP, their 95 % intervals, and the rates of verification and open-set identification.
+
+    Raises:
+        DataError: A side is empty, the sides don't fit together, an embedding can't be used, or no query has a match.
+    """
+    options = RerankSettings() if rerank is True else rerank or None
+    return measure(query, gallery, metric=metric, rerank=options, reporter=reporter or SilentReporter()).scores
+
+
+def measure(
+    query: EmbeddingSet, gallery: EmbeddingSet, *, metric: Metric, rerank: RerankSettings | None, reporter: Reporter
+) -> Measurement:
+    """As `score`, with what the scores are made of."""
+    reranked = None if rerank is None else rank_reranked(query, gallery, rerank, reporter=reporter)
+    test = make_test(query, gallery, metric=metric)
+    ranker, verifier, identifier = Ranker(test), Verifier(test), Identifier(test, choose_impostors(query))
+    listeners: list[Listener] = [verifier, identifier]
+    run_test(test, [ranker, *listeners] if reranked is None else listeners, reporter=reporter)
+    ranks = reranked or ranker.result()
+    queries, pairs = score_queries(ranks), verifier.result()
+    means, values = mean_scores(queries), queries.by_metric()
+    intervals = map_threads(mean_interval, list(values.values()))
+    scores = Scores(
+        **dict(means),
+        intervals=dict(zip(values, intervals, strict=True)),
+        open_set=open_set_result(pairs, identifier.result()),
+    )
+    return Measurement(scores, ranks, queries, pairs)
+
+
+def fingerprint_of_test(query: EmbeddingSet, gallery: EmbeddingSet) -> str:
+    """SHA-256 over the labels and names of both sides, in order."""
+    digest = hashlib.sha256()
+    for side in (query, gallery):
+        for values in (side.identities, side.cameras, side.junk_flags(), side.keys):
+            digest.update(b"\1")
+            for start in range(0, 0 if values is None else len(values), 2**16):
+                part = values[start : start + 2**16]  # type: ignore[index]  # None has no parts
+                listed = part.tolist() if isinstance(part, np.ndarray) else part
+                digest.update("".join(f"{'' if each is None else each}\0" for each in listed).encode())
+    return digest.hexdigest()
