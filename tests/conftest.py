@@ -6,11 +6,14 @@ import contextlib
 import fcntl
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import TINY_DATA_FLAGS, TINY_TRAIN_FLAGS, sil
 from milvus_server import MilvusServer, server_program
+from PIL import Image
 
 NAMED_SERVER = os.environ.get("SIL_TEST_MILVUS")  # read here: tests run without variables of ours
 
@@ -19,6 +22,20 @@ NAMED_SERVER = os.environ.get("SIL_TEST_MILVUS")  # read here: tests run without
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in [name for name in os.environ if name.startswith("SIL_")]:
         monkeypatch.delenv(variable)
+
+
+@pytest.fixture
+def make_image() -> Callable[..., Path]:
+    """Write a picture of noise, different for every path; the suffix says the format."""
+
+    def make(path: Path, size: tuple[int, int] = (16, 32), mode: str = "RGB", **options: object) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        seed = list(path.name.encode("utf-8", "surrogateescape"))
+        noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        Image.fromarray(noise).convert(mode).save(path, **options)
+        return path
+
+    return make
 
 
 @pytest.fixture(scope="session")

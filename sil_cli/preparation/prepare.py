@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from sil_cli.data.images import load_image
 from sil_cli.data.manifest import MANIFEST_FILE, Dataset, ImageRecord, is_dataset, load_dataset
-from sil_cli.data.prepare import prepare
 from sil_cli.data.protocol import Protocol, read_protocol, write_protocol
-from sil_cli.data.published import publication
 from sil_cli.errors import SilError, UsageError
 from sil_cli.files import replacing, staging_folder
-from sil_cli.preparation.published_counts import Counts, check_counts, count
+from sil_cli.preparation.check_images import prepare
+from sil_cli.preparation.published import check_counts, compare, counted_by
 from sil_cli.preparation.read_raw import SYNTHETIC, read_raw
 from sil_cli.report.image_rows import image_rows
 from sil_cli.results import ComparedCount, PreparedDataset, PrepareResult
@@ -24,7 +23,6 @@ from sil_cli.synthetic.generate import READER_VERSION, domain_names, generate_do
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sil_cli.data.reading import Reading
     from sil_cli.runtime import Reporter
     from sil_cli.settings import DataSettings, Settings, SyntheticSettings
 
@@ -51,22 +49,24 @@ def prepare_data(settings: Settings, reporter: Reporter) -> PrepareResult:
     reading = read_raw(data, reporter)
     folder = data.out or data.folder / reading.name
     _refuse_other(folder, reading.reader, reading.options, force=data.force)
+    compared: list[ComparedCount] = []
+
+    def accept(records: Sequence[ImageRecord]) -> None:
+        left_out = len(reading.records) - len(records)
+        compared.extend(compare(reading.reader, reading.options, records, left_out=left_out))
+        source = counted_by(reading.reader, reading.options)
+        check_counts(reading.name, source, compared, reporter, strict=data.strict)
+
     dataset = prepare(
         reading,
         folder,
         reporter=reporter,
         workers=cpu_count(),
-        max_pixels=_max_pixels(data),
-        accept=lambda records: check_counts(_counts(reading, records), reporter, strict=data.strict),
+        max_pixels=int(data.max_megapixels * MEGA),
+        accept=accept,
     )
     sheet = _write_sheet(folder / SHEET_FILE, _identity_rows(dataset))
-    counts = _counts(reading, dataset.records)
-    return PrepareResult(datasets=[described(dataset, compared=counts.compared)], sheet=sheet, sources=[], target=None)
-
-
-def _counts(reading: Reading, records: Sequence[ImageRecord]) -> Counts:
-    left_out = len(reading.records) - len(records)
-    return count(reading.name, reading.reader, reading.options, records, left_out=left_out)
+    return PrepareResult(datasets=[described(dataset, compared=compared)], sheet=sheet, sources=[], target=None)
 
 
 def _refuse_options_of_readers(data: DataSettings) -> None:
@@ -153,7 +153,6 @@ def _generated_result(folder: Path, datasets: list[Dataset], *, unchanged: bool)
 
 def described(dataset: Dataset, *, unchanged: bool = False, compared: Sequence[ComparedCount] = ()) -> PreparedDataset:
     """A prepared data set as results tell of it."""
-    published = publication(dataset.info.reader, dataset.info.options)
     return PreparedDataset(
         name=dataset.name,
         reader=dataset.info.reader,
@@ -162,7 +161,7 @@ def described(dataset: Dataset, *, unchanged: bool = False, compared: Sequence[C
         splits=dataset.info.splits,
         skipped=dataset.info.skipped,
         unchanged=unchanged,
-        published=published.source if published else None,
+        published=counted_by(dataset.info.reader, dataset.info.options),
         compared=list(compared),
     )
 
@@ -191,7 +190,3 @@ def _write_sheet(path: Path, rows: list[SheetRow]) -> Path:
     with replacing(path) as stream:
         image_rows(pictures).save(stream, format="JPEG", quality=90)
     return path
-
-
-def _max_pixels(data: DataSettings) -> int:
-    return int(data.max_megapixels * MEGA)

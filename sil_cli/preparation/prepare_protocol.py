@@ -15,7 +15,7 @@ from sil_cli.data.readers.recognise import recognise_all
 from sil_cli.defaults import split_folder
 from sil_cli.errors import DataError, UsageError, did_you_mean
 from sil_cli.preparation.prepare import described, prepare_data
-from sil_cli.preparation.published_counts import check_counts, count
+from sil_cli.preparation.published import check_counts, compare
 from sil_cli.preparation.read_raw import RAW_FOLDER, SYNTHETIC
 from sil_cli.results import PreparedDataset, PrepareResult
 from sil_cli.settings import refuse_outside
@@ -200,9 +200,10 @@ def _standing(folder: Path, settings: Settings, reporter: Reporter) -> PreparedD
     """A data set that is kept; its counts are checked all the same."""
     dataset = load_dataset(folder)
     info = dataset.info
-    counts = count(dataset.name, info.reader, info.options, dataset.records, left_out=len(info.skipped))
-    check_counts(counts, reporter, strict=settings.data.strict)
-    return described(dataset, unchanged=True, compared=counts.compared)
+    compared = compare(info.reader, info.options, dataset.records, left_out=len(info.skipped))
+    result = described(dataset, unchanged=True, compared=compared)
+    check_counts(dataset.name, result.published, compared, reporter, strict=settings.data.strict)
+    return result
 
 
 def _pinned(dataset: DatasetPlan, number: int) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from sil_cli.data import pixel_build
 from sil_cli.data.images import load_image, resize_to
 from sil_cli.data.manifest import load_dataset
 from sil_cli.data.pixels import open_pixels
-from sil_cli.data.prepare import prepare
 from sil_cli.data.readers.own_images import read_folders
 from sil_cli.data.walking import find_image_files
 from sil_cli.errors import DataError
+from sil_cli.preparation.check_images import prepare
 from sil_cli.runtime import SilentReporter
 
 

@@ -8,10 +8,10 @@ from collections import Counter
 import pytest
 
 from sil_cli.data.manifest import load_dataset
-from sil_cli.data.prepare import prepare
 from sil_cli.data.readers import READERS
 from sil_cli.data.readers.recognise import locate, recognise, recognise_all
 from sil_cli.errors import DataError
+from sil_cli.preparation.check_images import prepare
 from sil_cli.runtime import SilentReporter
 
 

@@ -16,12 +16,12 @@ import pytest
 from data_set_trees import TREES, put_images
 
 from sil_cli.data.manifest import MANIFEST_FILE, load_dataset
-from sil_cli.data.prepare import doubts, prepare
-from sil_cli.data.published import publication
 from sil_cli.data.readers import READERS
 from sil_cli.data.readers.recognise import recognise
 from sil_cli.errors import DataError
+from sil_cli.preparation.check_images import doubts, prepare
 from sil_cli.preparation.prepare import prepare_data
+from sil_cli.preparation.published import publication
 from sil_cli.preparation.read_raw import read_raw
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import DataSettings, Settings

@@ -4,9 +4,9 @@ import pytest
 from data_set_trees import SYSU_BOXES, put_person_mat
 from scipy.io import savemat
 
-from sil_cli.data.prepare import prepare
 from sil_cli.data.readers.cuhk_sysu import read_cuhk_sysu
 from sil_cli.errors import DataError
+from sil_cli.preparation.check_images import prepare
 from sil_cli.runtime import SilentReporter
 
 

@@ -8,7 +8,6 @@ from collections import Counter
 import pytest
 
 from sil_cli.data.manifest import Skipped
-from sil_cli.data.prepare import doubts
 from sil_cli.data.readers.named_sets import (
     read_clonedperson,
     read_cuhk02,
@@ -17,6 +16,7 @@ from sil_cli.data.readers.named_sets import (
     read_randperson,
 )
 from sil_cli.errors import DataError
+from sil_cli.preparation.check_images import doubts
 
 FILES = (
     "bounding_box_train/0002_c1s1_000451_03.jpg",

@@ -7,25 +7,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from sil_cli.data.manifest import SplitCounts, count_splits
+from sil_cli.errors import DataError
+from sil_cli.results import ComparedCount
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from sil_cli.data.manifest import ImageRecord, Split
+    from sil_cli.runtime import Reporter
 
-What = Literal["images", "identities", "cameras"]
-ALL = "all"
-"""Stands for the three splits together."""
-
-
-@dataclass(frozen=True)
-class Expected:
-    """The published counts of one split (or of all together); None where nothing was published."""
-
-    split: Split | Literal["all"]
-    images: int | None = None
-    identities: int | None = None
-    cameras: int | None = None
+WHATS = ("images", "identities", "cameras")
+SHOWN_COUNTS = 3
 
 
 @dataclass(frozen=True)
@@ -35,36 +27,17 @@ class Publication:
     Attributes:
         reader: The reader's name.
         source: Who counted.
-        expected: Junk left away; distractors count as images, not as identities.
+        expected: Images, identities and cameras of each split, or of all together; None where nothing was published.
+            Junk is left away; distractors count as images, not as identities.
         options: The options that this holds for; options that aren't named may be anything.
         label: What these options mean, for people.
     """
 
     reader: str
     source: str
-    expected: tuple[Expected, ...]
+    expected: Mapping[Split | Literal["all"], tuple[int | None, int | None, int | None]]
     options: Mapping[str, Any] = field(default_factory=dict)
     label: str = ""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One count: what was published, and what was found.
-
-    Attributes:
-        cause: Where they differ, what is likely wrong.
-    """
-
-    split: Split | Literal["all"]
-    what: What
-    expected: int
-    found: int
-    cause: str | None = None
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the two are equal."""
-        return self.expected == self.found
 
 
 _NP = "Zhong et al., CVPR 2017 (CUHK03-NP's read-me)"
@@ -73,99 +46,99 @@ PUBLISHED: tuple[Publication, ...] = (
     Publication(
         "market1501",
         "Zheng et al., ICCV 2015",
-        (Expected("train", 12_936, 751, 6), Expected("query", 3_368, 750, 6), Expected("gallery", 15_913, 750, 6)),
+        {"train": (12_936, 751, 6), "query": (3_368, 750, 6), "gallery": (15_913, 750, 6)},
     ),
     Publication(
         "dukemtmc",
         "Zheng et al., ICCV 2017",
-        (Expected("train", 16_522, 702, 8), Expected("query", 2_228, 702, 8), Expected("gallery", 17_661, 1_110, 8)),
+        {"train": (16_522, 702, 8), "query": (2_228, 702, 8), "gallery": (17_661, 1_110, 8)},
     ),
     Publication(
         "msmt17",
         "Wei et al., CVPR 2018",
-        (
-            Expected("train", 32_621, 1_041, 15),
-            Expected("query", 11_659, 3_060, 15),
-            Expected("gallery", 82_161, 3_060, 15),
-            Expected("all", 126_441, 4_101, 15),
-        ),
+        {
+            "train": (32_621, 1_041, 15),
+            "query": (11_659, 3_060, 15),
+            "gallery": (82_161, 3_060, 15),
+            "all": (126_441, 4_101, 15),
+        },
     ),
     Publication(
         "cuhk02",
         "Li and Wang, CVPR 2013: 971 + 306 + 107 + 193 + 239 people, two images in each of two cameras",
-        (
-            Expected("train", 6_308, 1_577, 8),
-            Expected("query", 478, 239, 1),
-            Expected("gallery", 478, 239, 1),
-            Expected("all", 7_264, 1_816, 10),
-        ),
+        {
+            "train": (6_308, 1_577, 8),
+            "query": (478, 239, 1),
+            "gallery": (478, 239, 1),
+            "all": (7_264, 1_816, 10),
+        },
     ),
     Publication(
         "cuhk03",
         _NP,
-        (Expected("train", 7_365, 767), Expected("query", 1_400, 700), Expected("gallery", 5_332, 700)),
+        {"train": (7_365, 767, None), "query": (1_400, 700, None), "gallery": (5_332, 700, None)},
         {"labelled": False, "partition": None},
         "the detected crops by the new protocol",
     ),
     Publication(
         "cuhk03",
         _NP,
-        (Expected("train", 7_368, 767), Expected("query", 1_400, 700), Expected("gallery", 5_328, 700)),
+        {"train": (7_368, 767, None), "query": (1_400, 700, None), "gallery": (5_328, 700, None)},
         {"labelled": True, "partition": None},
         "the labelled crops by the new protocol",
     ),
     Publication(
         "cuhk03",
         "Li et al., CVPR 2014: 20 splits",
-        (Expected("train", None, 1_367), Expected("query", None, 100), Expected("gallery", None, 100)),
+        {"train": (None, 1_367, None), "query": (None, 100, None), "gallery": (None, 100, None)},
         label="a classic split",
     ),
-    Publication("cuhk-sysu", "the release's read-me: Person.mat", (Expected("train", 34_574, 11_934),)),
+    Publication("cuhk-sysu", "the release's read-me: Person.mat", {"train": (34_574, 11_934, None)}),
     Publication(
         "prid2011",
         "Hirzer et al., SCIA 2011: 385 and 749 people, 200 of them the same",
-        (Expected("train", 200, 100, 2), Expected("query", 100, 100, 1), Expected("gallery", 649, 100, 1)),
+        {"train": (200, 100, 2), "query": (100, 100, 1), "gallery": (649, 100, 1)},
     ),
     Publication(
         "grid",
         "Loy et al., CVPR 2009: 250 people and 775 distractors",
-        (
-            Expected("train", 250, 125),
-            Expected("query", 125, 125),
-            Expected("gallery", 900, 125),
-            Expected("all", 1_275, 250, 8),
-        ),
+        {
+            "train": (250, 125, None),
+            "query": (125, 125, None),
+            "gallery": (900, 125, None),
+            "all": (1_275, 250, 8),
+        },
     ),
     Publication(
         "viper",
         "Gray et al., PETS 2007",
-        (Expected("train", 632, 316, 2), Expected("query", 316, 316, 1), Expected("gallery", 316, 316, 1)),
+        {"train": (632, 316, 2), "query": (316, 316, 1), "gallery": (316, 316, 1)},
     ),
     Publication(
         "ilids",
         "Zheng et al., BMVC 2009: 119 people",
-        (
-            Expected("train", None, 59),
-            Expected("query", 60, 60),
-            Expected("gallery", 60, 60),
-            Expected("all", None, 119),
-        ),
+        {
+            "train": (None, 59, None),
+            "query": (60, 60, None),
+            "gallery": (60, 60, None),
+            "all": (None, 119, None),
+        },
     ),
     Publication(
         "randperson",
         "its read-me, and Wang et al., ACM MM 2020",
-        (Expected("train", 132_145, 8_000, 19),),
+        {"train": (132_145, 8_000, 19)},
         {"subset": True},
         "the published subset",
     ),
     Publication(
         "randperson",
         "its read-me, and Wang et al., ACM MM 2020",
-        (Expected("train", 1_801_816, 8_000, 19),),
+        {"train": (1_801_816, 8_000, 19)},
         {"subset": False},
         "all images",
     ),
-    Publication("clonedperson", "its read-me", (Expected("all", 887_766, 5_621),)),
+    Publication("clonedperson", "its read-me", {"all": (887_766, 5_621, None)}),
 )
 
 _KNOWN_CAUSES: dict[tuple[str, str, str, int], str] = {
@@ -191,9 +164,15 @@ def publication(reader: str, options: Mapping[str, Any]) -> Publication | None:
     return next((each for each in PUBLISHED if each.reader == reader and each.options.items() <= options.items()), None)
 
 
+def counted_by(reader: str, options: Mapping[str, Any]) -> str | None:
+    """Who published counts of such a data set; None where nobody did."""
+    published = publication(reader, options)
+    return None if published is None else published.source
+
+
 def compare(
     reader: str, options: Mapping[str, Any], records: Sequence[ImageRecord], *, left_out: int = 0
-) -> list[Comparison]:
+) -> list[ComparedCount]:
     """Compare what was read with what was published, count by count.
 
     Args:
@@ -208,44 +187,63 @@ def compare(
     published = publication(reader, options)
     if published is None:
         return []
-    found = _found(record for record in records if not record.junk)
-    return [
-        _compared(published, expected.split, what, number, getattr(found[expected.split], what), left_out)
-        for expected in published.expected
-        for what in _WHATS
-        if (number := getattr(expected, what)) is not None
-    ]
+    counted = [record for record in records if not record.junk]
+    found = {"all": _count_all(counted)} | {str(split): counts for split, counts in count_splits(counted).items()}
+    compared = []
+    for split, numbers in published.expected.items():
+        for what, expected in zip(WHATS, numbers, strict=True):
+            if expected is not None:
+                number: int = getattr(found[split], what)
+                cause = None if number == expected else _cause(published, split, what, expected, number, left_out)
+                compared.append(ComparedCount(split=split, what=what, expected=expected, found=number, cause=cause))
+    return compared
 
 
-_WHATS: tuple[What, ...] = ("images", "identities", "cameras")
+def check_counts(
+    name: str, source: str | None, compared: Sequence[ComparedCount], reporter: Reporter, *, strict: bool
+) -> None:
+    """Warn of every count that is not the published one.
+
+    Args:
+        name: The data set's name.
+        source: Who published counts of it.
+        compared: What `compare` returned for it.
+        reporter: Is warned.
+        strict: Take differences for an error.
+
+    Raises:
+        DataError: There is one, and `strict` is set.
+    """
+    wrong = [each for each in compared if each.found != each.expected]
+    for cause in dict.fromkeys(each.cause for each in wrong):
+        those = [each for each in wrong if each.cause == cause]
+        shown = [f"{each.found:,} {each.what} in {each.split}, not {each.expected:,}" for each in those]
+        more = f"; and {len(shown) - SHOWN_COUNTS} more" if len(shown) > SHOWN_COUNTS else ""
+        reporter.warn(f"{name} is not as published: {'; '.join(shown[:SHOWN_COUNTS])}{more}. Likely: {cause}.")
+    if strict and wrong:
+        raise DataError(
+            f"{name} is not as published ({source}): {len(wrong)} counts differ.",
+            "Correct what the warnings say, or leave --strict out.",
+        )
 
 
-def _found(records: Iterable[ImageRecord]) -> dict[str, SplitCounts]:
-    records = list(records)
-    known = [record for record in records if not record.distractor]
-    together = SplitCounts(
+def _count_all(records: Sequence[ImageRecord]) -> SplitCounts:
+    return SplitCounts(
         images=len(records),
-        identities=len({record.identity for record in known}),
+        identities=len({record.identity for record in records if not record.distractor}),
         cameras=len({record.camera for record in records if record.camera is not None}),
     )
-    return {ALL: together} | {str(split): counts for split, counts in count_splits(records).items()}
 
 
-def _compared(
-    published: Publication, split: Split | Literal["all"], what: What, expected: int, found: int, left_out: int
-) -> Comparison:
-    cause = None if found == expected else _cause(published, split, what, expected, found, left_out)
-    return Comparison(split, what, expected, found, cause)
-
-
-def _cause(published: Publication, split: str, what: What, expected: int, found: int, left_out: int) -> str:
+def _cause(published: Publication, split: str, what: str, expected: int, found: int, left_out: int) -> str:
     known = _KNOWN_CAUSES.get((published.reader, split, what, found))
     if known:
         return known
-    others = (other for other in PUBLISHED if other.reader == published.reader and other is not published)
-    for other in others:
-        if any(each.split == split and getattr(each, what) == found for each in other.expected):
-            return f"that is the count of {other.label}"
+    for other in PUBLISHED:
+        if other.reader == published.reader and other is not published:
+            numbers = [values[WHATS.index(what)] for key, values in other.expected.items() if key == split]
+            if found in numbers:
+                return f"that is the count of {other.label}"
     if found == 0:
         return "nothing of it was found: a folder or list is empty"
     if found > expected:

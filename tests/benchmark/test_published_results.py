@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from sil_cli.benchmark.published_results import published_results
 from sil_cli.data.plan import read_plan
-from sil_cli.data.published_results import published_results
 
 
 def test_the_papers_table_is_there_with_conditions():

@@ -7,13 +7,13 @@ import time
 import pytest
 from PIL import Image
 
-from sil_cli.data import prepare as prepare_module
 from sil_cli.data.manifest import INFO_FILE, MANIFEST_FILE, ImageRecord, Skipped, load_dataset
-from sil_cli.data.prepare import doubts, prepare
 from sil_cli.data.readers import READERS
 from sil_cli.data.readers.own_images import read_folders
 from sil_cli.data.reading import Reading
 from sil_cli.errors import DataError
+from sil_cli.preparation import check_images as prepare_module
+from sil_cli.preparation.check_images import doubts, prepare
 from sil_cli.runtime import SilentReporter
 
 
