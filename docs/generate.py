@@ -21,7 +21,6 @@ from sil_cli.cli.app import make_app
 from sil_cli.cli.command import SHARED
 from sil_cli.evaluation import calibrate, compare
 from sil_cli.evaluation import results as evaluation_results
-from sil_cli.gallery import copy_results
 from sil_cli.gallery import results as gallery_results
 from sil_cli.models import import_model
 from sil_cli.models.engines import export
@@ -58,13 +57,13 @@ DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
     "index-gallery": (results.IndexResult,),
     "query": (query_results.QueryResult, query_results.QueryResults, query_results.BatchResult),
     "doctor": (doctor.Report,),
-    "gallery info": (gallery_results.GalleryInfoResult,),
+    "gallery info": (gallery_results.GalleryInfo,),
     "gallery verify": (gallery_results.VerifyResult,),
     "gallery repair": (gallery_results.RepairResult,),
     "gallery compact": (gallery_results.CompactResult,),
     "gallery remove": (gallery_results.RemoveResult,),
     "gallery export": (gallery_results.ExportResult,),
-    "gallery copy": (copy_results.CopyResult,),
+    "gallery copy": (gallery_results.CopyResult,),
     "gallery rebuild": (gallery_results.RebuildResult,),
     "gallery tune": (gallery_results.TuneResult,),
 }

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from sil_cli.gallery.entry import GalleryEntry
-from sil_cli.gallery.local.writer import gallery_writer
+from sil_cli.gallery.local.store import LocalStore
 
 MODEL = {"fingerprint": "0123456789abcdef" * 4, "dimension": 8, "backbone": "resnet18"}
 START = datetime(2024, 5, 1, tzinfo=UTC)
@@ -36,7 +36,7 @@ def described(number: int) -> GalleryEntry:
 def make_gallery(folder, count: int = 30, *, batch: int = 10, make=described, rows=None, model=MODEL):
     """A gallery of `count` images in unmerged batches."""
     rows = vectors(count, dimension=model["dimension"]) if rows is None else rows
-    with gallery_writer(folder, model) as writer:
+    with LocalStore(folder).writer(model) as writer:
         for start in range(0, count, batch):
             part = range(start, min(count, start + batch))
             writer.add([make(number) for number in part], rows[start : start + batch])

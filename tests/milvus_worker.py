@@ -26,7 +26,7 @@ def main(folder: str, address: str, batches: int, patience: float) -> int:
         with store.writer(MODEL) as writer:
             for number in range(batches):
                 part = range(number * BATCH, (number + 1) * BATCH)
-                held = writer.held([entry(one).key for one in part])
+                held = writer.existing([entry(one).key for one in part])
                 missing = [one for one in part if entry(one).key not in held]
                 if missing:
                     writer.add([entry(one) for one in missing], rows[missing])

@@ -20,7 +20,8 @@ from sil_cli.evaluation.calibration import CALIBRATION_FILE, read_calibration
 from sil_cli.evaluation.embeddings_file import read_embeddings
 from sil_cli.evaluation.report_data import ARRAYS_FILE, DETAILS_FILE, read_report_data
 from sil_cli.files import parse_json, parse_toml, read_bytes, read_json, read_text
-from sil_cli.gallery.local.database import DATABASE_FILE, Database
+from sil_cli.gallery.local.database import Database
+from sil_cli.gallery.local.records import DATABASE_FILE
 from sil_cli.gallery.local.segments import map_file
 from sil_cli.models.embedder import WEIGHTS_FILE, load_embedder
 from sil_cli.runtime import SilentReporter

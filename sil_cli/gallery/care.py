@@ -10,29 +10,24 @@ from sil_cli.gallery.disk_paths import with_disk_paths
 from sil_cli.gallery.embed_again import embed_again, find_again
 from sil_cli.gallery.filtering import make_filter, unknown_values, why_nothing_passes
 from sil_cli.gallery.filters import Filter
-from sil_cli.gallery.kept_model import MODEL_FOLDER, load_for_gallery, wrong_with_model
-from sil_cli.gallery.local.schema import FORMAT
+from sil_cli.gallery.interface import MODEL_FOLDER
+from sil_cli.gallery.kept_model import load_for_gallery, wrong_with_model
 from sil_cli.gallery.local.set_aside import files_aside
 from sil_cli.gallery.results import (
-    CheckResult,
+    Check,
     CompactResult,
-    GalleryInfoResult,
-    LostEntry,
-    MeasuredIndex,
-    RemovalRecord,
+    GalleryInfo,
     RemoveResult,
     RepairResult,
     TuneResult,
     VerifyResult,
 )
-from sil_cli.gallery.storage import gallery_store, gallery_store_to_write, tell_set_aside
+from sil_cli.gallery.stores import gallery_store, gallery_store_to_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sil_cli.gallery.entry import GalleryEntry
     from sil_cli.gallery.interface import Gallery, GalleryWriter
-    from sil_cli.gallery.local.tuning import Measured
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
@@ -42,7 +37,7 @@ SAME = 0.999
 """Cosine from which on two embeddings of one image are the same; batches and threads change less."""
 
 
-def gallery_info(settings: Settings) -> GalleryInfoResult:
+def gallery_info(settings: Settings) -> GalleryInfo:
     """What a gallery is.
 
     Raises:
@@ -50,26 +45,7 @@ def gallery_info(settings: Settings) -> GalleryInfoResult:
     """
     store = gallery_store(settings)
     with store.open() as gallery:
-        info, summary = gallery.info(), gallery.summary()
-        removals = [RemovalRecord(time=time, count=count, criterion=why) for time, count, why in gallery.removals()]
-    return GalleryInfoResult(
-        gallery=store.folder,
-        store=settings.gallery.store,
-        format=FORMAT,
-        entries=info.count,
-        dimension=info.dimension,
-        index=info.index,
-        wished_index=summary.wished_index,
-        files=info.segments,
-        bytes=store.size(),
-        cameras=summary.cameras,
-        identities=summary.identities,
-        metadata=summary.metadata,
-        earliest=summary.earliest,
-        latest=summary.latest,
-        model=info.model["fingerprint"],
-        removals=removals,
-    )
+        return gallery.info().model_copy(update={"bytes": store.size()})
 
 
 def verify_gallery(settings: Settings, reporter: Reporter) -> VerifyResult:
@@ -80,12 +56,12 @@ def verify_gallery(settings: Settings, reporter: Reporter) -> VerifyResult:
     """
     store = gallery_store(settings)
     with reporter.task("Checking the store", None):
-        checks = [CheckResult(name=one.name, ok=one.ok, found=one.found, done=one.done) for one in store.check()]
+        checks = store.check()
     advice: list[str] = []
     if all(check.ok for check in checks):
         with store.open() as gallery:
             found = wrong_with_model(store.folder / MODEL_FOLDER, gallery.model)
-            checks.append(CheckResult(name="model", ok=found is None, found=found or "its files are those recorded"))
+            checks.append(Check("model", found is None, found or "its files are those recorded"))
             checks.append(
                 _sample_check(gallery, settings, reporter) if found is None else _not_done("its model is not right")
             )
@@ -108,28 +84,10 @@ def repair_gallery(settings: Settings, reporter: Reporter, *, trust: bool) -> Re
     """Drop what is broken, keep all else, and say exactly what is lost; files of vectors are set aside, not deleted.
 
     Raises:
-        GalleryError: There is no gallery, its database can't be mended, or most likely is another gallery's.
+        GalleryError: There is no gallery, its database can't be repaired, or most likely is another gallery's.
     """
-    store = gallery_store_to_write(settings)
-    folder = store.folder
-    with store.existing_writer() as writer:
-        repaired = writer.repair(trust=trust)
-        writer.finish()
-        if repaired.dropped_index:
-            writer.refresh_index(reporter)
-        entries = len(writer)
-    lost = [lost_entry(identifier, entry, reason) for identifier, entry, reason in repaired.lost]
-    sources = sorted({one.source for one in lost})
-    return RepairResult(
-        gallery=folder,
-        files=dict(repaired.files),
-        set_aside=repaired.set_aside,
-        lost=lost,
-        again=[f"sil index-gallery {Path(folder, source).resolve()} --gallery {folder}" for source in sources],
-        index_rebuilt=repaired.dropped_index,
-        database_mended=repaired.mended_database,
-        entries=entries,
-    )
+    with gallery_store_to_write(settings).existing_writer() as writer:
+        return writer.repair(reporter, trust=trust)
 
 
 def compact_gallery(settings: Settings, reporter: Reporter) -> CompactResult:
@@ -189,7 +147,7 @@ def remove_entries(
         )
     store = gallery_store_to_write(settings)
     with store.existing_writer() as writer:
-        tell_set_aside(writer, reporter)
+        writer.warn_of_set_aside(reporter)
         chosen = _ids_meant(writer, wanted, store.folder)
         missing = _not_found(writer, wanted, store.folder)
         if wanted and not chosen:
@@ -213,27 +171,16 @@ def remove_entries(
 
 
 def tune_gallery(settings: Settings, reporter: Reporter, *, recall: float, factories: tuple[str, ...]) -> TuneResult:
-    """Measure ways of searching, and keep the quickest with the wished recall.
+    """Measure ways of searching, and keep the quickest with the recall that is needed.
 
     Raises:
         GalleryError: There is no gallery, it is empty, or FAISS can't make one of the indexes.
     """
     store = gallery_store_to_write(settings)
     with store.existing_writer() as writer:
-        tell_set_aside(writer, reporter)
+        writer.warn_of_set_aside(reporter)
         measured, chosen = writer.tune(reporter, recall=recall, factories=factories)
-    exact = measured[0]
-    return TuneResult(
-        gallery=store.folder,
-        wished_recall=recall,
-        measured=[_measured(one, exact) for one in measured],
-        chosen=_measured(chosen, exact),
-    )
-
-
-def lost_entry(identifier: int, entry: GalleryEntry, reason: str) -> LostEntry:
-    """An entry with what happened to it."""
-    return LostEntry(id=identifier, source=entry.source, path=entry.path, reason=reason)
+    return TuneResult(gallery=store.folder, wished_recall=recall, measured=measured, chosen=chosen)
 
 
 def _ids_meant(writer: GalleryWriter, wanted: Filter, folder: Path) -> list[int]:
@@ -258,18 +205,7 @@ def _not_found(writer: GalleryWriter, wanted: Filter, folder: Path) -> dict[str,
     return {key: values for key, values in missing.items() if values}
 
 
-def _measured(one: Measured, exact: Measured) -> MeasuredIndex:
-    return MeasuredIndex(
-        index=one.factory,
-        effort=one.effort,
-        recall=one.recall,
-        queries_per_second=1 / one.batch_seconds,
-        milliseconds=1000 * one.single_seconds,
-        speedup=exact.batch_seconds / one.batch_seconds,
-    )
-
-
-def _sample_check(gallery: Gallery, settings: Settings, reporter: Reporter) -> CheckResult:
+def _sample_check(gallery: Gallery, settings: Settings, reporter: Reporter) -> Check:
     """Embed some images again and compare; what isn't there or has changed since is left out and counted."""
     name = SAMPLE_CHECK
     chosen = gallery.sample(SAMPLE)
@@ -286,7 +222,7 @@ def _sample_check(gallery: Gallery, settings: Settings, reporter: Reporter) -> C
     except UsageError as error:  # of what is installed here, or was asked for: nothing is wrong with the gallery
         return _not_done(error.what)
     except SilError as error:
-        return CheckResult(name=name, ok=False, found=f"its model can't be used: {error.what}")
+        return Check(name, False, f"its model can't be used: {error.what}")
     with reporter.task("Embedding a sample again", None):
         again = embed_again(engine, usable, batch=settings.gallery.batch)
     ids = list(again.subjects)
@@ -295,12 +231,12 @@ def _sample_check(gallery: Gallery, settings: Settings, reporter: Reporter) -> C
     where = f"; {left_out} of {len(chosen)} are gone or changed" if left_out else ""
     if len(ids) and not cosines.min() >= SAME:
         worst = ids[int(cosines.argmin())]
-        return CheckResult(name=name, ok=False, found=f"entry {worst} has cosine {cosines.min():.4f} with its image")
+        return Check(name, False, f"entry {worst} has cosine {cosines.min():.4f} with its image")
     if not len(ids):
         return _not_done("none of the sampled images can be read")
-    return CheckResult(name=name, ok=True, found=f"{len(ids)} entries, least cosine {cosines.min():.6f}{where}")
+    return Check(name, True, f"{len(ids)} entries, least cosine {cosines.min():.6f}{where}")
 
 
-def _not_done(why: str) -> CheckResult:
+def _not_done(why: str) -> Check:
     """The sample was not embedded."""
-    return CheckResult(name=SAMPLE_CHECK, ok=True, found=f"not done: {why}", done=False)
+    return Check(SAMPLE_CHECK, True, f"not done: {why}", done=False)

@@ -11,9 +11,9 @@ import numpy as np
 
 from sil_cli.errors import GalleryError, InterruptedWorkError, SilError, UsageError
 from sil_cli.files import copy_file, staging_folder
-from sil_cli.gallery.copy_results import CopyResult
 from sil_cli.gallery.ingest.run import COMMIT_IMAGES
-from sil_cli.gallery.kept_model import MODEL_FOLDER
+from sil_cli.gallery.interface import MODEL_FOLDER
+from sil_cli.gallery.results import CopyResult
 from sil_cli.gallery.stores import is_address, open_store
 from sil_cli.models.record import read_record
 
@@ -160,7 +160,7 @@ class _Copying:
     def copy(self, ids: list[int]) -> None:
         """Copy those of some entries that the target lacks or knows otherwise."""
         entries = {one: self._moved.entry(entry) for one, entry in self._reader.entries(ids).items()}
-        held = self._writer.held([entry.key for entry in entries.values()])
+        held = self._writer.existing([entry.key for entry in entries.values()])
         missing = [one for one, entry in entries.items() if held.get(entry.key, (0, None))[1] != entry]
         self.there += len(entries) - len(missing)
         if not missing:
@@ -185,7 +185,7 @@ class _Copying:
             )
         sample = self._reader.sample(SAMPLE)
         entries = {one: self._moved.entry(entry) for one, entry in self._reader.entries(sample).items()}
-        held = self._writer.held([entry.key for entry in entries.values()])
+        held = self._writer.existing([entry.key for entry in entries.values()])
         alike = [one for one, entry in entries.items() if entry.key in held and held[entry.key][1] == entry]
         wrong = len(entries) - len(alike)
         if alike:

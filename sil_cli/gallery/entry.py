@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, PlainSerializer
 
 from sil_cli.data.images import Box
+from sil_cli.errors import GalleryError
 from sil_cli.evaluation.calibration import Decision
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 EntryKey = tuple[str, str, Box | None]
 """Source, path and box: what no two entries of a gallery share."""
@@ -89,6 +95,11 @@ class Match(GalleryEntry, _Score):
     content_hash: Annotated[str, Field(exclude=True)] = ""
 
 
+def instant_of(time: datetime) -> float:
+    """Seconds since 1970; a time without a zone is taken as UTC, so that spans mean the same everywhere."""
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
 def make_match(rank: int, score: float, identifier: int, entry: GalleryEntry) -> Match:
     """An entry that was found."""
     images = entry.metadata.get(TRACKLET_IMAGES, "1")
@@ -99,3 +110,39 @@ def make_match(rank: int, score: float, identifier: int, entry: GalleryEntry) ->
         id=identifier,
         images=int(images) if images.isdecimal() else 1,
     )
+
+
+def require_batch(
+    entries: Sequence[GalleryEntry],
+    embeddings: NDArray[np.floating],
+    members: Sequence[Sequence[Member]],
+    dimension: int,
+) -> None:
+    """Refuse a batch that doesn't fit together or to the gallery, before anything of it is written.
+
+    Args:
+        entries: N of them.
+        embeddings: Shape (N, D).
+        members: For each entry the images that it is the mean of; or empty.
+        dimension: The gallery's.
+
+    Raises:
+        GalleryError: It doesn't.
+    """
+    if embeddings.shape != (len(entries), dimension):
+        raise GalleryError(
+            f"{len(entries)} images came with embeddings of shape {embeddings.shape}.",
+            f"This gallery needs one row of {dimension} values an image.",
+        )
+    (key, times), *_ = Counter(entry.key for entry in entries).most_common(1)
+    if times > 1:
+        raise GalleryError(f"'{key[1]}' came {times} times in one batch.", "Give each image once.")
+    images = [entry.key for entry in entries] + [one for some in members for one in some]
+    for source, path, _ in images:
+        if not _is_text(source) or not _is_text(path):
+            raise GalleryError(f"The file name {path!r} is not UTF-8.", "Rename the file.")
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file name can be stored: the OS may hand over bytes that are no text."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)

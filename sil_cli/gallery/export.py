@@ -14,7 +14,7 @@ from sil_cli.errors import UsageError
 from sil_cli.files import replacing, writing
 from sil_cli.gallery.filtering import make_filter
 from sil_cli.gallery.results import ExportResult
-from sil_cli.gallery.storage import gallery_store
+from sil_cli.gallery.stores import gallery_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sil_cli.gallery.local.schema import instant_of
+from sil_cli.gallery.entry import instant_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,8 +16,9 @@ from sil_cli.gallery.ingest.options import ingest_options
 from sil_cli.gallery.ingest.run import IndexRun
 from sil_cli.gallery.ingest.source_paths import Placing
 from sil_cli.gallery.ingest.sources import STREAM, Source, SourceReader
-from sil_cli.gallery.kept_model import MODEL_FOLDER, gallery_record, keep_model
-from sil_cli.gallery.storage import gallery_store_to_write, tell_set_aside
+from sil_cli.gallery.interface import MODEL_FOLDER
+from sil_cli.gallery.kept_model import gallery_record, keep_model
+from sil_cli.gallery.stores import gallery_store_to_write
 from sil_cli.models.embed import embed_batches
 from sil_cli.models.engines.export import export_if_possible
 from sil_cli.models.load import load
@@ -88,7 +89,7 @@ def index_gallery(settings: Settings, reporter: Reporter, helpers: Helpers | Non
     if helpers is not None:
         helpers.begin(model, len(known), loaded.engine)
     with store.writer(gallery_record(loaded)) as writer:
-        tell_set_aside(writer, reporter)
+        writer.warn_of_set_aside(reporter)
         if _belongs_to_another(folder, model):  # a folder beside another store: no writer has looked at it
             raise GalleryError(
                 f"{folder} keeps another model than that of {store.name}.", "Choose another folder with --gallery DIR."
@@ -105,7 +106,7 @@ def index_gallery(settings: Settings, reporter: Reporter, helpers: Helpers | Non
             if helpers is not None:
                 helpers.end()
             writer.finish()
-            writer.refresh_index(reporter, wished=settings.gallery.index)
+            writer.refresh_index(reporter, requested=settings.gallery.index)
         except KeyboardInterrupt:
             raise InterruptedWorkError(
                 f"Stopped with {len(writer):,} images in {store.name}; all of them can be searched.",
@@ -259,7 +260,8 @@ def _result(
     store: GalleryStore, fixed: Sequence[Source], run: IndexRun, pruned: int, warnings: list[str]
 ) -> IndexResult:
     with store.open() as gallery:
-        info = gallery.info()
+        total, dimension, index = len(gallery), gallery.dimension, gallery.describe_index()
+        model = str(gallery.model["fingerprint"])
     datasets = [source.dataset for source in fixed if source.dataset is not None]
     examples = [dataset.image_path(record) for dataset in datasets for record in dataset.of_split("query")[:1]]
     return IndexResult(
@@ -275,10 +277,10 @@ def _result(
         gone=[path for _, path in run.gone],
         pruned=pruned,
         warnings=warnings,
-        total=info.count,
-        dimension=info.dimension,
-        index=info.index,
-        model=info.model["fingerprint"],
+        total=total,
+        dimension=dimension,
+        index=index,
+        model=model,
         example=examples[0] if examples else None,
         calibrated=(store.folder / MODEL_FOLDER / CALIBRATION_FILE).is_file(),
     )

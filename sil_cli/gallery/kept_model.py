@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sil_cli.defaults import RECORD_FILE
 from sil_cli.errors import SilError
 from sil_cli.files import copy_file, one_line, staging_folder, write_bytes
+from sil_cli.gallery.interface import MODEL_FOLDER
 from sil_cli.models.choose import load_engine
 from sil_cli.models.engines.export_record import RECORD_FILES, read_export, read_graph
 from sil_cli.models.load import engine_request
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from sil_cli.models.engines.engine import Engine
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
-
-
-MODEL_FOLDER = "model"
 
 
 def load_for_gallery(

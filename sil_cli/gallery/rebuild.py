@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from sil_cli.defaults import model_folder
 from sil_cli.errors import GalleryError, InterruptedWorkError
-from sil_cli.gallery.care import lost_entry
 from sil_cli.gallery.embed_again import embed_again, find_again
 from sil_cli.gallery.index import keep_calibration, require_finished
 from sil_cli.gallery.ingest.run import COMMIT_IMAGES
 from sil_cli.gallery.kept_model import gallery_record, keep_model
-from sil_cli.gallery.results import LostEntry, RebuildResult
-from sil_cli.gallery.storage import gallery_store_to_write
+from sil_cli.gallery.results import LostEntry, RebuildResult, lost_entry
+from sil_cli.gallery.stores import gallery_store_to_write
 from sil_cli.models.engines.export import export_if_possible
 from sil_cli.models.load import load
 
@@ -20,12 +19,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sil_cli.data.images import Box
-    from sil_cli.gallery.interface import Gallery, Rebuilding
+    from sil_cli.gallery.interface import Gallery, GalleryRebuild
     from sil_cli.models.engines.engine import Engine
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
-SHOWN_GONE = 3
+SHOWN_MISSING = 3
 COMPARED_ON = 256
 """Entries whose images an export is compared on; those that can't be read are passed over."""
 
@@ -34,7 +33,7 @@ def rebuild_gallery(settings: Settings, reporter: Reporter, *, drop_missing: boo
     """Embed every image again; searching goes on in the old gallery until the new one takes its place.
 
     Raises:
-        GalleryError: Images are gone and `drop_missing` is false: the old gallery stays, what was embedded is kept.
+        GalleryError: Images are missing and `drop_missing` is false: the old gallery stays, what was embedded is kept.
         InterruptedWorkError: Ctrl-C; the same command goes on where it stopped.
         SilError: There is no gallery or no model, or the gallery is being written.
     """
@@ -51,29 +50,29 @@ def rebuild_gallery(settings: Settings, reporter: Reporter, *, drop_missing: boo
         keep_model(loaded, rebuild.folder)
         keep_calibration(model, rebuild.folder, loaded.record.fingerprint)
         try:
-            embedded, gone = _embed_all(rebuild, loaded.engine, settings.gallery.batch, reporter)
+            embedded, missing = _embed_all(rebuild, loaded.engine, settings.gallery.batch, reporter)
         except KeyboardInterrupt:
             raise InterruptedWorkError(
                 f"Stopped with {len(rebuild.new):,} of {len(rebuild.old):,} embedded; {store.name} is as it was.",
                 "Run the same command again to go on with the rest.",
             ) from None
-        if gone and not drop_missing:
-            shown = [f"{one.path} ({one.reason})" for one in gone[:SHOWN_GONE]]
-            names = ", ".join(shown + ["…"] * (len(gone) > SHOWN_GONE))
+        if missing and not drop_missing:
+            shown = [f"{one.path} ({one.reason})" for one in missing[:SHOWN_MISSING]]
+            names = ", ".join(shown + ["…"] * (len(missing) > SHOWN_MISSING))
             raise GalleryError(
-                f"{len(gone):,} images of {store.name} can't be embedded again: {names}.",
+                f"{len(missing):,} images of {store.name} can't be embedded again: {names}.",
                 "Bring them back, or leave them out with --drop-missing; all others are embedded already.",
             )
-        rebuild.new.refresh_index(reporter, wished=rebuild.old.summary().wished_index)
+        rebuild.new.refresh_index(reporter, requested=rebuild.old.requested_index())
         old_model, total = str(rebuild.old.model["fingerprint"]), len(rebuild.new)
         rebuild.swap()
     with store.open() as gallery:
-        index = gallery.info().index
+        index = gallery.describe_index()
     return RebuildResult(
         gallery=store.folder,
         entries=total,
         embedded=embedded,
-        dropped=gone,
+        dropped=missing,
         old_model=old_model,
         model=record["fingerprint"],
         index=index,
@@ -86,10 +85,10 @@ def _some_images(gallery: Gallery) -> list[tuple[Path, Box | None]]:
     return [(gallery.folder / one.source / one.path, one.box) for one in entries]
 
 
-def _embed_all(rebuild: Rebuilding, engine: Engine, batch: int, reporter: Reporter) -> tuple[int, list[LostEntry]]:
+def _embed_all(rebuild: GalleryRebuild, engine: Engine, batch: int, reporter: Reporter) -> tuple[int, list[LostEntry]]:
     """Embed what the new gallery lacks, a commit at a time; returns how many, and what can't be embedded."""
     ids = rebuild.to_do()
-    gone: list[LostEntry] = []
+    missing: list[LostEntry] = []
     embedded = 0
     with reporter.task("Embedding again", len(ids), "entries") as task:
         for start in range(0, len(ids), COMMIT_IMAGES):
@@ -98,15 +97,15 @@ def _embed_all(rebuild: Rebuilding, engine: Engine, batch: int, reporter: Report
             again = embed_again(engine, found.subjects, batch=batch)
             if again.subjects:
                 subjects = again.subjects.values()
-                rebuild.add(
-                    list(again.subjects),
+                rebuild.new.add(
                     [subject.entry for subject in subjects],
                     again.embeddings,
-                    [subject.members if subject.tracklet else () for subject in subjects],
+                    members=[subject.members if subject.tracklet else () for subject in subjects],
+                    ids=list(again.subjects),
                 )
             embedded += len(again.subjects)
             reasons = found.lost | again.failed
             entries = rebuild.old.entries(list(reasons))
-            gone += [lost_entry(one, entries[one], reasons[one]) for one in sorted(reasons)]
+            missing += [lost_entry(one, entries[one], reasons[one]) for one in sorted(reasons)]
             task.advance(len(some))
-    return embedded, gone
+    return embedded, missing

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sil_cli.results import Result
 
+if TYPE_CHECKING:
+    from sil_cli.gallery.entry import GalleryEntry
 
-class RemovalRecord(Result):
+
+@dataclass(frozen=True)
+class Removal:
     """One removal in a gallery's log; who was removed is not in it.
 
     Attributes:
@@ -19,7 +25,7 @@ class RemovalRecord(Result):
     criterion: str
 
 
-class GalleryInfoResult(Result):
+class GalleryInfo(Result):
     """The outcome of `sil gallery info`.
 
     Attributes:
@@ -44,17 +50,18 @@ class GalleryInfoResult(Result):
     index: str
     wished_index: str
     files: int
-    bytes: int | None
-    cameras: int | None
-    identities: int | None
+    bytes: int | None = None
+    cameras: int | None = None
+    identities: int | None = None
     metadata: list[str]
-    earliest: str | None
-    latest: str | None
+    earliest: str | None = None
+    latest: str | None = None
     model: str
-    removals: list[RemovalRecord]
+    removals: list[Removal]
 
 
-class CheckResult(Result):
+@dataclass(frozen=True)
+class Check:
     """One thing that was looked at; `found` is one line.
 
     Attributes:
@@ -77,7 +84,7 @@ class VerifyResult(Result):
 
     gallery: Path
     ok: bool
-    checks: list[CheckResult]
+    checks: list[Check]
     advice: list[str]
 
 
@@ -88,6 +95,11 @@ class LostEntry(Result):
     source: str
     path: str
     reason: str
+
+
+def lost_entry(identifier: int, entry: GalleryEntry, reason: str) -> LostEntry:
+    """An entry with what happened to it."""
+    return LostEntry(id=identifier, source=entry.source, path=entry.path, reason=reason)
 
 
 class RepairResult(Result):
@@ -160,13 +172,15 @@ class RebuildResult(Result):
     index: str
 
 
-class MeasuredIndex(Result):
-    """One way of searching.
+@dataclass(frozen=True)
+class MeasuredIndex:
+    """One way of searching; rates and times are of this machine at that moment.
 
     Attributes:
+        index: FAISS's name of it, or `exact`.
         effort: nprobe or efSearch; 0 for neither.
         recall: recall@10 against exact search.
-        queries_per_second: 64 at once.
+        queries_per_second: 256 at once.
         milliseconds: For one query on its own.
         speedup: Of many queries, against exact search.
     """
@@ -186,3 +200,26 @@ class TuneResult(Result):
     wished_recall: float
     measured: list[MeasuredIndex]
     chosen: MeasuredIndex
+
+
+class CopyResult(Result):
+    """The outcome of `sil gallery copy`.
+
+    Attributes:
+        origin, target: As messages call them.
+        copied: Entries that came into the target.
+        there: Those that were there already.
+        entries: All that the target holds now.
+        checked: Those whose vector and description were compared afterwards.
+        model: Its fingerprint.
+        option: What names the target in another command.
+    """
+
+    origin: str
+    target: str
+    copied: int
+    there: int
+    entries: int
+    checked: int
+    model: str
+    option: str

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sil_cli.errors import UsageError
 from sil_cli.gallery.local.store import LocalStore
-from sil_cli.gallery.milvus.address import LITE_SUFFIX, parse_address
+from sil_cli.gallery.milvus.address import LITE_SUFFIX, TOKEN_VARIABLE, parse_address
+from sil_cli.settings import refuse_outside
 
 if TYPE_CHECKING:
     from sil_cli.gallery.interface import Gallery, GalleryStore
+    from sil_cli.settings import Settings
 
 
 def is_address(text: str) -> bool:
@@ -42,6 +47,42 @@ def open_store(folder: Path, address: str | None, *, patience: float) -> Gallery
     from sil_cli.gallery.milvus.store import MilvusStore
 
     return MilvusStore(folder, parse_address(address), patience=patience)
+
+
+def gallery_store(settings: Settings) -> GalleryStore:
+    """The store of `gallery.store`, or the folder where none is named.
+
+    Raises:
+        UsageError: The address is none, or the packages for it are not installed; or a file that was merely found names
+            it, and it would be sent a credential, or is a file outside of the working folder.
+    """
+    wanted = settings.gallery
+    if wanted.store is not None and not settings.is_users_own("gallery.store"):
+        _refuse_trusting(wanted.store, settings)
+    return open_store(wanted.folder, wanted.store, patience=wanted.patience)
+
+
+def gallery_store_to_write(settings: Settings) -> GalleryStore:
+    """The same, to be changed: a file that was merely found names no gallery outside of the working folder for that.
+
+    Raises:
+        UsageError: As of `gallery_store`, or the folder is outside.
+    """
+    refuse_outside(settings, "gallery.folder")
+    return gallery_store(settings)
+
+
+def _refuse_trusting(address: str, settings: Settings) -> None:
+    """Keep credentials, and files elsewhere, from a store that the user didn't name."""
+    if address_file(address) is not None:
+        refuse_outside(settings, "gallery.store")
+    elif os.environ.get(TOKEN_VARIABLE):
+        raise UsageError(
+            f"The store {address} was named by a sil.toml found in the working folder: {TOKEN_VARIABLE} is not sent "
+            "where only such a file says.",
+            f"If you trust it, name it yourself: --store {shlex.quote(address)}, SIL_GALLERY__STORE, or --config "
+            "sil.toml where that file is your own.",
+        )
 
 
 def open_gallery(folder: Path | str = "gallery", *, store: str | None = None, patience: float = 120.0) -> Gallery:

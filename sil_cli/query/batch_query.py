@@ -21,7 +21,7 @@ from sil_cli.files import writing
 from sil_cli.gallery.ingest.options import ingest_options
 from sil_cli.gallery.ingest.sources import STREAM, SourceReader
 from sil_cli.gallery.output_checks import refuse_harming_gallery, refuse_overwriting_entries
-from sil_cli.gallery.storage import gallery_store
+from sil_cli.gallery.stores import gallery_store
 from sil_cli.models.embed import embed_batches
 from sil_cli.output_checks import refuse_overwriting
 from sil_cli.query.decisions import decide, decide_on_best

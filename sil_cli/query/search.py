@@ -10,13 +10,14 @@ from sil_cli.errors import GalleryError
 from sil_cli.evaluation.calibration import Calibration
 from sil_cli.gallery.filtering import make_filter, warn_if_nothing_passes
 from sil_cli.gallery.ingest.times import find_zone
-from sil_cli.gallery.kept_model import MODEL_FOLDER, load_for_gallery, require_named_model
+from sil_cli.gallery.interface import MODEL_FOLDER
+from sil_cli.gallery.kept_model import load_for_gallery, require_named_model
 from sil_cli.gallery.output_checks import (
     entry_file,
     refuse_harming_gallery,
     refuse_overwriting_entries,
 )
-from sil_cli.gallery.storage import gallery_store
+from sil_cli.gallery.stores import gallery_store
 from sil_cli.output_checks import refuse_overwriting
 from sil_cli.query.decisions import (
     decide,

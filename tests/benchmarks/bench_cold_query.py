@@ -31,8 +31,7 @@ from sil_cli.data.images import load_image, resize_to
 from sil_cli.gallery.entry import GalleryEntry
 from sil_cli.gallery.index import index_gallery
 from sil_cli.gallery.kept_model import load_for_gallery
-from sil_cli.gallery.local.tuning import refresh_index
-from sil_cli.gallery.local.writer import gallery_writer
+from sil_cli.gallery.local.store import LocalStore
 from sil_cli.gallery.stores import open_gallery
 from sil_cli.runtime import SilentReporter, cpu_count
 from sil_cli.settings import SyntheticSettings, load_settings
@@ -60,7 +59,7 @@ def make_gallery(folder: Path, arguments: argparse.Namespace) -> None:
     index_gallery(load_settings(flags=flags), SilentReporter())
     with open_gallery(folder / "gallery") as gallery:
         model = dict(gallery.model)
-    with gallery_writer(folder / "gallery", model) as writer:
+    with LocalStore(folder / "gallery").writer(model) as writer:
         for start in range(len(writer), arguments.size, PORTION):
             count = min(PORTION, arguments.size - start)
             rows, who, where = clustered(count, writer.dimension, people=max(1, arguments.size // 20), seed=start)
@@ -70,7 +69,7 @@ def make_gallery(folder: Path, arguments: argparse.Namespace) -> None:
             ]
             writer.add(entries, rows)
         writer.finish()
-        refresh_index(writer, SilentReporter(), wished=arguments.index)
+        writer.refresh_index(SilentReporter(), requested=arguments.index)
 
 
 def evict(folder: Path) -> None:

@@ -22,8 +22,8 @@ from clusters import clustered
 
 from sil_cli.gallery.local.approximate import ApproximateIndex, training_size
 from sil_cli.gallery.local.segments import Segment
-from sil_cli.gallery.local.tuning import Bench, least_effort
 from sil_cli.gallery.local.vector_search import Searcher, plan_search
+from sil_cli.gallery.recall import Bench, least_effort
 
 SHARES = [1.0, 0.5, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0001]
 QUERIES, K = 1000, 10
@@ -72,7 +72,7 @@ def main() -> None:
     training = rows[rest[: training_size(arguments.index, dimension, len(rest))]]
     index = ApproximateIndex.build(arguments.index, training, [(ids[rest], rows[rest])])
     built = time.perf_counter() - start
-    bench = Bench(Searcher([(Segment(ids, rows), None)]), held=ids[held])
+    bench = Bench(Searcher([(Segment(ids, rows), None)]), held_out=ids[held])
     tuned = Searcher([(Segment(ids[rest], rows[rest]), None)], index, last_id=size)
     effort, reached = least_effort(bench, tuned, index.efforts, 0.99)
     index.add(ids[held], rows[held])

@@ -29,8 +29,8 @@ from galleries import Notes
 
 from sil_cli.gallery.entry import GalleryEntry
 from sil_cli.gallery.local.approximate import cells_factory, graph_factory
+from sil_cli.gallery.local.store import LocalStore
 from sil_cli.gallery.local.vector_search import Searcher
-from sil_cli.gallery.local.writer import existing_writer, gallery_writer
 from sil_cli.gallery.stores import open_gallery
 
 BATCH = 16_384
@@ -52,7 +52,7 @@ def on_disk(folder: Path, kind: str) -> float:
 
 def fill(folder: Path, arguments: argparse.Namespace) -> None:
     size = arguments.size
-    with gallery_writer(folder, {"fingerprint": "b" * 64, "dimension": arguments.dimension}) as writer:
+    with LocalStore(folder).writer({"fingerprint": "b" * 64, "dimension": arguments.dimension}) as writer:
         for start in range(len(writer), size, BATCH):
             count = min(BATCH, size - start)
             rows, who, where = clustered(
@@ -132,16 +132,16 @@ def by_faiss(searcher: Searcher, queries: np.ndarray) -> float:
 
 def build(folder: Path, factory: str) -> None:
     """Build an index and tune its effort as `sil index-gallery --index FACTORY` does."""
-    with existing_writer(folder) as writer:
+    with LocalStore(folder).existing_writer() as writer:
         writer.put_index(None)
         with PeakMemory() as building:
-            took, _ = timed(lambda: writer.refresh_index(Notes(), wished=factory))
+            took, _ = timed(lambda: writer.refresh_index(Notes(), requested=factory))
     print(f"{factory:15} built and tuned in {took:.0f} s with {building.peak:.0f} MiB of memory", flush=True)
 
 
 def measure(folder: Path, queries: np.ndarray) -> None:
     """Measure the index that the gallery has with new queries."""
-    with existing_writer(folder) as writer:
+    with LocalStore(folder).existing_writer() as writer:
         record = writer.index()
         searcher = writer.searcher(writer.read_index(record))  # as searches have it, mapped into memory
         searcher.effort = record.effort

@@ -25,8 +25,7 @@ from clusters import clustered
 
 from sil_cli.gallery.entry import GalleryEntry
 from sil_cli.gallery.filters import Filter
-from sil_cli.gallery.local.health import check_files
-from sil_cli.gallery.local.writer import existing_writer
+from sil_cli.gallery.local.store import LocalStore
 from sil_cli.gallery.stores import open_gallery
 
 BATCH = 1024
@@ -76,14 +75,14 @@ def main() -> None:
                 told(f"one query, {wanted}", lambda wanted=wanted: gallery.search(queries[:1], 10, where=wanted))
         rows = np.random.default_rng(0).standard_normal((BATCH, dimension)).astype(np.float32)
         entries = [GalleryEntry(f"new-{number}.jpg", "h", "generated") for number in range(BATCH)]
-        with existing_writer(copy) as writer:
+        with LocalStore(copy).existing_writer() as writer:
             told(f"adding {BATCH}", lambda: writer.add(entries, rows))
             told("merging", writer.finish)
         told("verifying", lambda: verified(copy))
 
 
 def verified(folder: Path) -> None:
-    wrong = [check for check in check_files(folder) if not check.ok]
+    wrong = [check for check in LocalStore(folder).check() if not check.ok]
     if wrong:
         raise SystemExit(f"not sound: {wrong}")
 

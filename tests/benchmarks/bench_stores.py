@@ -106,7 +106,7 @@ def measure(store, rows, ranks, queries, truth, index):
         writer.finish()
         facts["finish"] = time.perf_counter() - start
         start = time.perf_counter()
-        writer.refresh_index(Said(), wished=index)
+        writer.refresh_index(Said(), requested=index)
         facts["index"] = time.perf_counter() - start
     start = time.perf_counter()
     with store.open() as gallery:

@@ -68,7 +68,9 @@ class TestNothingThereYet:
 
     def test_query(self, empty) -> None:
         crop(empty / "a.png")
-        assert_told(sil("query", "a.png"), 1, "no gallery in gallery", "sil index-gallery")
+        assert_told(
+            sil("query", "a.png"), 1, "No gallery was found: gallery/gallery.sqlite doesn't exist", "sil index-gallery"
+        )
 
     def test_resume(self, empty) -> None:
         assert_told(sil("train", "--resume"), 2, "no unfinished numbered run", "--run")

@@ -78,7 +78,12 @@ def test_every_command_has_help_with_examples_and_the_shared_options(command) ->
 @pytest.mark.parametrize("command", [one for one in COMMANDS if one != "rebuild"])
 def test_every_command_says_that_there_is_no_gallery(empty, command) -> None:
     more = {"remove": ["--all", "--yes"], "export": ["a.npz"]}.get(command, [])
-    told(sil("gallery", command, *more), 1, "no gallery in gallery", "sil index-gallery")
+    told(
+        sil("gallery", command, *more),
+        1,
+        "No gallery was found: gallery/gallery.sqlite doesn't exist",
+        "sil index-gallery",
+    )
 
 
 def test_info(gallery) -> None:

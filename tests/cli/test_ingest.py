@@ -449,7 +449,7 @@ class TestBadInput:
         def interrupted(*_, **__) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("sil_cli.gallery.local.tuning.refresh_index", interrupted)
+        monkeypatch.setattr("sil_cli.gallery.local.tuning.GalleryIndex.refresh", interrupted)
         outcome = sil("index-gallery", "crops")
         assert outcome.code == 130
         assert "Stopped with 6 images in gallery; all of them can be searched." in outcome.error

@@ -14,7 +14,7 @@ import pytest
 from commands import piped, sil, start_sil
 from PIL import Image
 
-from sil_cli.gallery.local.writer import gallery_writer
+from sil_cli.gallery.local.store import LocalStore
 from sil_cli.gallery.stores import open_gallery
 
 
@@ -447,7 +447,7 @@ class TestBadInput:
     def test_an_empty_gallery(self, here) -> None:
         with open_gallery(Path("gallery")) as gallery:
             model, ids = dict(gallery.model), list(range(1, 1 + len(gallery)))
-        with gallery_writer(Path("gallery"), model) as writer:
+        with LocalStore(Path("gallery")).writer(model) as writer:
             writer.remove(ids, "everything")
             writer.finish()
         Image.effect_noise((24, 48), 80).convert("RGB").save("a.png")

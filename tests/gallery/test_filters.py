@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sil_cli.errors import GalleryError
+from sil_cli.gallery.entry import instant_of
 from sil_cli.gallery.filters import Filter
-from sil_cli.gallery.local.schema import instant_of
-from sil_cli.gallery.local.writer import existing_writer
+from sil_cli.gallery.local.store import LocalStore
 from sil_cli.gallery.stores import open_gallery
 
 EVERYONE = {number + 1: described(number) for number in range(30)}
@@ -78,8 +78,8 @@ def test_a_filtered_search_is_the_whole_search_filtered(gallery, wanted, k):
         assert [match.rank for match in matches] == list(range(1, len(matches) + 1))
 
 
-def test_a_filter_and_allowed_ids_must_both_hold(gallery):
-    found = gallery.search(vectors(1), 30, where=Filter(cameras=("c1",)), allowed=[2, 3, 5])
+def test_camera_and_ids_must_both_hold(gallery):
+    found = gallery.search(vectors(1), 30, where=Filter(cameras=("c1",), ids=(2, 3, 5)))
     assert {match.id for match in found[0]} == {2, 5}
 
 
@@ -90,11 +90,11 @@ def test_metadata_comes_back_with_a_match(gallery):
 
 def test_metadata_goes_with_its_entry(tmp_path):
     folder = make_gallery(tmp_path / "g")
-    with existing_writer(folder) as writer:
+    with LocalStore(folder).existing_writer() as writer:
         writer.add([entry(0, metadata={"weather": "snow"})], vectors(1))
-        assert writer._store._rows("SELECT COUNT(*) FROM metadata WHERE value = 'rain'")[0][0] == 7
+        assert writer._tables._rows("SELECT COUNT(*) FROM metadata WHERE value = 'rain'")[0][0] == 7
         writer.remove(writer.ids_passing(Filter()).tolist(), "everything")
-        assert writer._store._rows("SELECT COUNT(*) FROM metadata")[0][0] == 0
+        assert writer._tables._rows("SELECT COUNT(*) FROM metadata")[0][0] == 0
 
 
 def test_unknown_metadata_is_named(gallery):
@@ -128,5 +128,5 @@ def test_a_filter_in_words_and_by_its_kinds():
 )
 def test_sqlite_answers_by_an_index(gallery, wanted):
     condition, values = wanted.condition()
-    plan = gallery._store._rows(f"EXPLAIN QUERY PLAN SELECT id FROM entries WHERE {condition} ORDER BY id", *values)
+    plan = gallery._tables._rows(f"EXPLAIN QUERY PLAN SELECT id FROM entries WHERE {condition} ORDER BY id", *values)
     assert any("SEARCH entries USING" in row[3] for row in plan), plan

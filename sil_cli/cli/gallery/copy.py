@@ -8,7 +8,7 @@ from sil_cli.cli.command import Option
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session
-    from sil_cli.gallery.copy_results import CopyResult
+    from sil_cli.gallery.results import CopyResult
 
 EXAMPLES = """
 [bold]Examples[/]

@@ -10,7 +10,7 @@ from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session
-    from sil_cli.gallery.results import GalleryInfoResult
+    from sil_cli.gallery.results import GalleryInfo
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -22,7 +22,7 @@ sil gallery info station --json
 OPTIONS = (GALLERY_ARGUMENT, GALLERY, STORE)
 
 
-def run(current: Session) -> GalleryInfoResult:
+def run(current: Session) -> GalleryInfo:
     """Say what a gallery holds, how it is searched, and what was removed from it."""
     settings = current.settings()
     from sil_cli.gallery.care import gallery_info

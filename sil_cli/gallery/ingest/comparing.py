@@ -111,7 +111,7 @@ class Comparison:
         self.described: dict[int, GalleryEntry] = {}
         self.assumed: list[str] = []
         self.partial: list[Subject] = []
-        held = writer.held([subject.entry.key for subject in subjects])
+        held = writer.existing([subject.entry.key for subject in subjects])
         for subject in subjects:
             key = subject.entry.key
             if key not in held:

@@ -161,7 +161,7 @@ class IndexRun:
         new = [subject.entry for subject in comparison.missing if subject.entry.key not in comparison.replaced]
         lost = self._placing.lost_sources() if new else []
         for source in lost:
-            held = self._writer.held([(source, entry.path, entry.box) for entry in new])
+            held = self._writer.existing([(source, entry.path, entry.box) for entry in new])
             found = [entry.path for entry in new if _is_same(held.get((source, entry.path, entry.box)), entry)]
             if found:
                 self.twice.setdefault(source, []).extend(found)

@@ -18,6 +18,7 @@ import numpy as np
 from sil_cli.errors import GalleryError
 from sil_cli.files import one_line, parse_json
 from sil_cli.gallery.local import schema
+from sil_cli.gallery.local.records import DATABASE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-DATABASE_FILE = "gallery.sqlite"
 _LOG_FILE = f"{DATABASE_FILE}-wal"
 _PATIENCE = 30  # seconds to wait for somebody else's lock
 
@@ -106,7 +106,7 @@ class Database:
         if not schema.OLDEST_FORMAT <= made <= schema.FORMAT:
             raise GalleryError(
                 f"{self.path} is a gallery of format {made}; this version reads up to format {schema.FORMAT}.",
-                "Use the version of sil that made it, or index the images anew with --gallery DIR.",
+                "Use the version of sil that made it, or index the images again with --gallery DIR.",
             )
         return made
 
@@ -118,7 +118,7 @@ class Database:
                 schema.migrate(self._connection, made)
 
     def meta(self) -> dict[str, Any]:
-        """`model` and `index` (the wished kind) as they were recorded.
+        """`model` and `index` (the requested kind) as they were recorded.
 
         Raises:
             GalleryError: They are missing, or of another version.
@@ -134,9 +134,9 @@ class Database:
             raise damaged(self.path, ValueError("the record of its model is incomplete"))
         return meta
 
-    def choose_index(self, wished: str) -> None:
-        """Remember which kind of index is wished (within a transaction)."""
-        self._connection.execute("UPDATE meta SET value = ? WHERE key = 'index'", (json.dumps(wished),))
+    def choose_index(self, requested: str) -> None:
+        """Remember which kind of index is requested (within a transaction)."""
+        self._connection.execute("UPDATE meta SET value = ? WHERE key = 'index'", (json.dumps(requested),))
 
     def problems(self) -> list[str]:
         """What SQLite finds wrong with the database; nothing where it is sound."""
@@ -146,7 +146,7 @@ class Database:
         ]
 
     def reindex(self) -> None:
-        """Build SQLite's own indexes anew, which mends them where the tables are sound."""
+        """Build SQLite's own indexes again, which repairs them where the tables are sound."""
         self._rows("REINDEX")
 
     def shrink(self) -> bool:
@@ -188,5 +188,5 @@ def damaged(path: Path, error: Exception) -> GalleryError:
     """What to raise where the database can't be read as it should."""
     return GalleryError(
         f"{path} can't be used: {one_line(error)}.",
-        "Check that it is a gallery's file and may be read, or index the images anew with --gallery DIR.",
+        "Check that it is a gallery's file and may be read, or index the images again with --gallery DIR.",
     )

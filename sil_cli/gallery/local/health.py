@@ -9,12 +9,10 @@ import numpy as np
 
 from sil_cli.errors import GalleryError
 from sil_cli.files import file_state, one_line, sha256_of_bytes
-from sil_cli.gallery.local.gallery import bring_up_to_date
-from sil_cli.gallery.local.schema import FORMAT
+from sil_cli.gallery.local.records import SET_ASIDE_FOLDER, VECTOR_FOLDER
 from sil_cli.gallery.local.segments import Segment, check_layout, map_file
 from sil_cli.gallery.local.set_aside import files_aside, knows_none, put_aside
-from sil_cli.gallery.local.tables import Tables
-from sil_cli.gallery.paths import SET_ASIDE_FOLDER, VECTOR_FOLDER
+from sil_cli.gallery.results import Check, lost_entry
 
 if TYPE_CHECKING:
     import mmap
@@ -23,26 +21,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sil_cli.gallery.entry import GalleryEntry
     from sil_cli.gallery.local.records import IndexRecord, SegmentRecord
+    from sil_cli.gallery.local.tables import Tables
+    from sil_cli.gallery.results import LostEntry
 
 _NORM_ERROR = 1e-3
 _ROWS_AT_ONCE = 16_384
 _MISSING = "it is missing"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at; `found` says what is right or wrong with it, on one line.
-
-    Attributes:
-        done: False where it wasn't looked at after all, for the reason that `found` says; `ok` means nothing then.
-    """
-
-    name: str
-    ok: bool
-    found: str
-    done: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,8 +37,7 @@ class Examined:
     Attributes:
         problem: Why none of it can be used, or None.
         edited: Its checksum is not the recorded one; the file is well formed otherwise.
-        bad_ids: Entries without a usable vector in it.
-        why: For each of these, why.
+        bad_ids: Entries without a usable vector in it, with the reason.
         dead: Vectors that no entry has.
         sha256: Of the file as it is; '' where it can't be read.
         seen: Its state before it was read.
@@ -61,8 +45,7 @@ class Examined:
 
     problem: str | None
     edited: bool = False
-    bad_ids: list[int] = field(default_factory=list)
-    why: list[str] = field(default_factory=list)
+    bad_ids: dict[int, str] = field(default_factory=dict)
     dead: int = 0
     sha256: str = ""
     seen: str = ""
@@ -84,7 +67,7 @@ class _Opened(NamedTuple):
     seen: str = ""
 
 
-def _examine(opened: _Opened, store: Tables, record: SegmentRecord, dimension: int) -> Examined:
+def _examine(opened: _Opened, tables: Tables, record: SegmentRecord, dimension: int) -> Examined:
     """Read a file of vectors whole: its layout, checksum, ids and vectors."""
     content = opened.content
     if content is None:
@@ -95,47 +78,46 @@ def _examine(opened: _Opened, store: Tables, record: SegmentRecord, dimension: i
         return Examined(error.what.removeprefix(f"{opened.path} "))
     sha256 = sha256_of_bytes(content)
     segment = Segment.mapped(content, record.count, dimension)
-    wanted = store.ids(record.number)
+    wanted = tables.ids(record.number)
     rows = segment.rows_of(wanted)
     ids, counts = np.unique(segment.ids, return_counts=True)
     twice = np.isin(wanted, ids[counts > 1])
     good = _unit_rows(segment)
-    bad_ids, why = [], []
+    bad_ids: dict[int, str] = {}
     for identifier, row, doubled in zip(wanted.tolist(), rows.tolist(), twice.tolist(), strict=True):
         if row < 0 or doubled or not good[row]:
-            bad_ids.append(identifier)
-            why.append("no vector" if row < 0 else "two vectors" if doubled else "a vector that isn't of length 1")
+            reason = "no vector" if row < 0 else "two vectors" if doubled else "a vector that isn't of length 1"
+            bad_ids[identifier] = reason
     dead = len(ids) - int(np.count_nonzero(np.isin(ids, wanted)))
-    return Examined(None, sha256 != record.sha256, bad_ids, why, dead, sha256, opened.seen)
+    return Examined(None, sha256 != record.sha256, bad_ids, dead, sha256, opened.seen)
 
 
-def check_files(folder: Path) -> list[Check]:
+def check_files(folder: Path, tables: Tables) -> list[Check]:
     """Look at everything that the gallery says of itself; reads every file whole.
 
+    Args:
+        folder: The gallery.
+        tables: Its database, open for reading.
+
     Raises:
-        GalleryError: There is no gallery, or its database can't be read at all.
+        GalleryError: The database can't be read at all.
     """
-    store = Tables(folder, write=False)
-    try:
-        if store.format() < FORMAT:
-            store.close()
-            bring_up_to_date(folder)
-            store = Tables(folder, write=False)
-        named = _open_named(folder, store)
+    while True:
+        named = _open_named(folder, tables)
         segments, index = named.segments, named.index
-        dimension = int(store.meta()["model"]["dimension"])
-        problems = store.problems()
+        dimension = int(tables.meta()["model"]["dimension"])
+        problems = tables.problems()
         checks = [Check("database", not problems, problems[0] if problems else "sound")]
-        examined = [_examine(named.files.pop(each.name), store, each, dimension) for each in segments]
+        examined = [_examine(named.files.pop(each.name), tables, each, dimension) for each in segments]
         checks += [_segment_check(record, one) for record, one in zip(segments, examined, strict=True)]
-        checks.append(_entries_check(store.count(), segments, examined))
+        checks.append(_entries_check(tables.count(), segments, examined))
         # A file that was read and is right says whose the database is, also where a writer has merged it away since.
         right = any(one.problem is None and not one.edited for one in examined)
-        if not right and knows_none(folder, segments):
-            store.snapshot()
-            if (store.segments(), store.index()) != (segments, index):
-                return check_files(folder)  # a writer's new files look like another gallery's to the old snapshot
-            found = f"none in {VECTOR_FOLDER}/ is known to {store.path.name}, most likely another gallery's"
+        if not right and knows_none(folder, segments, tables.last_number("segments")):
+            tables.snapshot()
+            if (tables.segments(), tables.index()) != (segments, index):
+                continue  # a writer's new files look like another gallery's to the old snapshot
+            found = f"none in {VECTOR_FOLDER}/ is known to {tables.path.name}, most likely another gallery's"
             checks.append(Check("files", False, found))
         aside = files_aside(folder)
         if aside:
@@ -144,8 +126,6 @@ def check_files(folder: Path) -> list[Check]:
         if index is not None:
             checks.append(_index_check(named.files.pop(index.name), index))
         return checks
-    finally:
-        store.close()
 
 
 @dataclass(frozen=True)
@@ -163,19 +143,19 @@ class _Named:
     files: dict[str, _Opened]
 
 
-def _open_named(folder: Path, store: Tables) -> _Named:
+def _open_named(folder: Path, tables: Tables) -> _Named:
     """Take a snapshot, and open all that it names at once: a writer may merge files away while they are read.
 
-    Where some are gone already, the snapshot is taken anew; what a newer one still names is really missing.
+    Where some are missing already, the snapshot is taken again; what a newer one still names is really missing.
     """
-    gone: set[str] = set()
+    missing: set[str] = set()
     while True:
-        store.snapshot()
-        segments, index = store.segments(), store.index()
+        tables.snapshot()
+        segments, index = tables.segments(), tables.index()
         names = [one.name for one in segments] + ([] if index is None else [index.name])
         files = {name: _open(folder / VECTOR_FOLDER / name) for name in names}
-        before, gone = gone, {name for name, one in files.items() if one.problem == _MISSING}
-        if not gone or gone & before:
+        before, missing = missing, {name for name, one in files.items() if one.problem == _MISSING}
+        if not missing or missing & before:
             return _Named(segments, index, files)
 
 
@@ -190,90 +170,81 @@ def _open(path: Path) -> _Opened:
         return _Opened(path, None, text.removeprefix(f"{path} "))
 
 
-@dataclass
-class Repaired:
-    """What was dropped from a gallery, and what was accepted.
+class Repair:
+    """Drops what is broken and keeps all else; files that are dropped are set aside.
 
-    Attributes:
-        lost: Entries that are gone, each with its id and the reason.
-        files: Files of vectors that were dropped, or accepted although they were edited.
-        set_aside: Where the files are now that were dropped, or that the database doesn't know.
-        dropped_index: The approximate index was damaged.
-        mended_database: SQLite's own indexes were built anew.
+    Attributes: As of `RepairResult`, which has them as they are when this was made.
     """
 
-    lost: list[tuple[int, GalleryEntry, str]] = field(default_factory=list)
-    files: list[tuple[str, str]] = field(default_factory=list)
-    set_aside: list[Path] = field(default_factory=list)
-    dropped_index: bool = False
-    mended_database: bool = False
+    def __init__(self, folder: Path, tables: Tables, *, trust: bool) -> None:
+        """Repair a gallery as its only writer.
 
+        Args:
+            folder: The gallery.
+            tables: Its database.
+            trust: Accept files of vectors that someone edited, if they are well formed, as they are now.
 
-def repair_files(folder: Path, store: Tables, *, trust: bool) -> Repaired:
-    """Drop what is broken and keep all else; call it as the only writer. Files that are dropped are set aside.
+        Raises:
+            GalleryError: The database itself can't be repaired.
+        """
+        self.lost: list[LostEntry] = []
+        self.files: dict[str, str] = {}
+        self.set_aside: list[Path] = []
+        self.index_rebuilt = False
+        self.database_mended = bool(tables.problems())
+        self._folder, self._tables = folder, tables
+        if self.database_mended:
+            self._rebuild_database_indexes()
+        dimension = int(tables.meta()["model"]["dimension"])
+        for record in tables.segments():
+            examined = _examine(_open(folder / VECTOR_FOLDER / record.name), tables, record, dimension)
+            if examined.problem is not None or (examined.edited and not trust):
+                self._drop_segment(record, examined)
+            elif examined.edited or examined.bad_ids:
+                self._accept_segment(record, examined)
+        index = tables.index()
+        if index is not None and not _index_check(_open(folder / VECTOR_FOLDER / index.name), index).ok:
+            self._put_aside(index.name)
+            with tables.transaction():
+                tables.replace_index(None)
+            self.index_rebuilt = True
 
-    Args:
-        folder: The gallery.
-        store: Its database, open for writing.
-        trust: Accept files of vectors that someone edited, if they are well formed, as they are now.
-
-    Raises:
-        GalleryError: The database itself can't be mended.
-    """
-    repaired = Repaired()
-    if store.problems():
-        store.reindex()
-        repaired.mended_database = True
-        left = store.problems()
+    def _rebuild_database_indexes(self) -> None:
+        self._tables.reindex()
+        left = self._tables.problems()
         if left:
             raise GalleryError(
-                f"{store.path} can't be mended: {left[0]}.", "Index the images into a new folder with --gallery DIR."
+                f"{self._tables.path} can't be repaired: {left[0]}.",
+                "Index the images into a new folder with --gallery DIR.",
             )
-    dimension = int(store.meta()["model"]["dimension"])
-    for record in store.segments():
-        examined = _examine(_open(folder / VECTOR_FOLDER / record.name), store, record, dimension)
-        if examined.problem is not None or (examined.edited and not trust):
-            # First aside, then forgotten: a kill between leaves a file missing, which the next repair finds.
-            _set_aside(folder, record.name, repaired)
-            _drop_segment(store, record, examined, repaired)
-        elif examined.edited or examined.bad_ids:
-            _accept_segment(store, record, examined, repaired)
-    index = store.index()
-    if index is not None and not _index_check(_open(folder / VECTOR_FOLDER / index.name), index).ok:
-        _set_aside(folder, index.name, repaired)
-        with store.transaction():
-            store.replace_index(None)
-        repaired.dropped_index = True
-    return repaired
 
+    def _put_aside(self, name: str) -> None:
+        """First aside, then forgotten: a kill between leaves a file missing, which the next repair finds."""
+        path = self._folder / VECTOR_FOLDER / name
+        self.set_aside += put_aside(self._folder, [path] if path.exists() else [])
 
-def _set_aside(folder: Path, name: str, repaired: Repaired) -> None:
-    path = folder / VECTOR_FOLDER / name
-    repaired.set_aside += put_aside(folder, [path] if path.exists() else [])
+    def _drop_segment(self, record: SegmentRecord, examined: Examined) -> None:
+        problem = examined.problem or "its checksum is not the one recorded"
+        self._put_aside(record.name)
+        ids = self._tables.ids(record.number).tolist()
+        self._note_lost(record, dict.fromkeys(ids, problem))
+        with self._tables.transaction():
+            self._tables.delete_ids(ids)
+            self._tables.delete_segments([record.number])
+        self.files[record.name] = f"dropped: {problem}"
 
-
-def _drop_segment(store: Tables, record: SegmentRecord, examined: Examined, repaired: Repaired) -> None:
-    problem = examined.problem or "its checksum is not the one recorded"
-    ids = store.ids(record.number).tolist()
-    entries = store.entries(ids)
-    with store.transaction():
-        store.delete_ids(ids)
-        store.delete_segments([record.number])
-    repaired.files.append((record.name, f"dropped: {problem}"))
-    repaired.lost += [(one, entries[one], f"{record.name}: {problem}") for one in ids]
-
-
-def _accept_segment(store: Tables, record: SegmentRecord, examined: Examined, repaired: Repaired) -> None:
-    entries = store.entries(examined.bad_ids)
-    with store.transaction():
-        store.delete_ids(examined.bad_ids)
+    def _accept_segment(self, record: SegmentRecord, examined: Examined) -> None:
+        self._note_lost(record, examined.bad_ids)
+        with self._tables.transaction():
+            self._tables.delete_ids(list(examined.bad_ids))
+            if examined.edited:
+                self._tables.mark_seen(record.name, examined.sha256, examined.seen)
         if examined.edited:
-            store.mark_seen(record.name, examined.sha256, examined.seen)
-    if examined.edited:
-        repaired.files.append((record.name, "trusted as it is now"))
-    repaired.lost += [
-        (one, entries[one], f"{record.name}: {why}") for one, why in zip(examined.bad_ids, examined.why, strict=True)
-    ]
+            self.files[record.name] = "trusted as it is now"
+
+    def _note_lost(self, record: SegmentRecord, reasons: dict[int, str]) -> None:
+        entries = self._tables.entries(list(reasons))
+        self.lost += [lost_entry(one, entries[one], f"{record.name}: {reason}") for one, reason in reasons.items()]
 
 
 def _segment_check(record: SegmentRecord, examined: Examined) -> Check:
@@ -282,11 +253,9 @@ def _segment_check(record: SegmentRecord, examined: Examined) -> Check:
     if examined.edited:
         return Check(record.name, False, "its checksum is not the one recorded: it was edited or replaced")
     if examined.bad_ids:
-        return Check(
-            record.name,
-            False,
-            f"{len(examined.bad_ids):,} of its entries have {examined.why[0]}, such as entry {examined.bad_ids[0]}",
-        )
+        identifier, reason = next(iter(examined.bad_ids.items()))
+        found = f"{len(examined.bad_ids):,} of its entries have {reason}, such as entry {identifier}"
+        return Check(record.name, False, found)
     dead = f", {examined.dead:,} more of removed entries" if examined.dead else ""
     return Check(record.name, True, f"{record.live:,} unit vectors, one for each entry{dead}; checksum right")
 

@@ -1,8 +1,16 @@
-"""What a gallery's database says of a file of vectors, and of the approximate index."""
+"""What a gallery's database says of a file of vectors and of the approximate index, and where such files lie."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+DATABASE_FILE = "gallery.sqlite"
+VECTOR_FOLDER = "vectors"
+SET_ASIDE_FOLDER = "set-aside"
+"""Where `repair` and writers put files of vectors that the database doesn't know; `compact` deletes it."""
+
+FILE_NAME = re.compile(r"(segment|index)-(\d{6,})\.faiss")
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,7 @@ class IndexRecord:
         recall: recall@10 that was measured with it.
     """
 
+    number: int
     name: str
     sha256: str
     seen: str

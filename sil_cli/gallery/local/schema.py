@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
+
+from sil_cli.gallery.entry import instant_of
+from sil_cli.gallery.interface import AUTOMATIC
 
 if TYPE_CHECKING:
     import sqlite3
 
 FORMAT = 2
 OLDEST_FORMAT = 1
-AUTOMATIC = "auto"
 
 _SEGMENTS = """
 CREATE TABLE segments (
@@ -97,11 +99,6 @@ def migrate(connection: sqlite3.Connection, made: int) -> None:
         connection.executemany("UPDATE entries SET instant = ? WHERE id = ?", instants)
         connection.execute("UPDATE meta SET value = ? WHERE key = 'index'", (json.dumps(AUTOMATIC),))
     connection.execute("UPDATE meta SET value = ? WHERE key = 'format'", (str(FORMAT),))
-
-
-def instant_of(time: datetime) -> float:
-    """Seconds since 1970; a time without a zone is taken as UTC, so that spans mean the same everywhere."""
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
 def _run(connection: sqlite3.Connection, statements: str) -> None:

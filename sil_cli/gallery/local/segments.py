@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _faiss: Any = faiss  # it makes much of itself while it is imported, which type checkers don't see
 INDEX_KIND = "exact (inner product of unit float32 vectors)"
-MAKE_ANEW = "Mend it with `sil gallery repair`, or index the images into a new folder with --gallery DIR."
+MAKE_AGAIN = "Repair it with `sil gallery repair`, or index the images into a new folder with --gallery DIR."
 
 _TOGETHER = 8  # queries; 16 by products took 0.4 times as long as one by one, 128 took 0.14 times, 4 as long
 _ROWS_OF_THREAD = 8_192  # rows that are worth a thread of their own
@@ -201,7 +201,7 @@ def read_segment(path: Path, *, sha256: str, seen: str, count: int, dimension: i
     if file_state(path) != seen and sha256_of_bytes(content) != sha256:
         raise GalleryError(
             f"{path} is damaged or was replaced: its checksum is not the one recorded in the gallery.",
-            MAKE_ANEW,
+            MAKE_AGAIN,
         )
     return Segment.mapped(content, count, dimension)
 
@@ -215,7 +215,7 @@ def check_layout(path: Path, content: mmap.mmap | bytes, count: int, dimension: 
     if not whole or content[ids_at : ids_at + _COUNT.size] != _COUNT.pack(count):
         raise GalleryError(
             f"{path} is damaged or was replaced: it isn't a file of {count:,} vectors of {dimension} values.",
-            MAKE_ANEW,
+            MAKE_AGAIN,
         )
 
 

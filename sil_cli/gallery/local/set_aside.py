@@ -1,4 +1,4 @@
-"""Files of vectors that nothing explains: they are set aside, for they may be all that is left of a gallery.
+"""Files of vectors that the database can't know: they are set aside, for they may be all that is left of a gallery.
 
 A database may be another gallery's, or an older copy of its own. Then files that it doesn't know are no leftovers.
 """
@@ -6,55 +6,61 @@ A database may be another gallery's, or an older copy of its own. Then files tha
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sil_cli.errors import GalleryError
-from sil_cli.files import TEMPORARY_MARK, sha256_of_file, sync_folder
+from sil_cli.files import sha256_of_file, sync_folder
+from sil_cli.gallery.local.records import DATABASE_FILE, FILE_NAME, SET_ASIDE_FOLDER, VECTOR_FOLDER
 from sil_cli.gallery.local.segments import count_of_whole, map_file
-from sil_cli.gallery.local.tables import DATABASE_FILE
-from sil_cli.gallery.paths import SET_ASIDE_FOLDER, VECTOR_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from sil_cli.gallery.local.records import SegmentRecord
 
-_SUFFIX = ".faiss"
+
+class NumberedFile(NamedTuple):
+    """A file named like those of a gallery; its `kind` is `segment` or `index`."""
+
+    path: Path
+    kind: str
+    number: int
 
 
-def mark_of(path: Path) -> Path:
-    """The empty file that says of another that it is being written or given up; older versions delete it, too."""
-    return path.with_name(f"{TEMPORARY_MARK}{path.name}")
+def numbered_files(vectors: Path) -> list[NumberedFile]:
+    """All files in a folder that are named like segments or indexes, by name."""
+    names = {path: FILE_NAME.fullmatch(path.name) for path in sorted(vectors.iterdir())} if vectors.is_dir() else {}
+    return [NumberedFile(path, match[1], int(match[2])) for path, match in names.items() if match]
 
 
-def unexplained(vectors: Path, named: Collection[str]) -> list[Path]:
-    """Files of vectors and indexes that are neither named by the database nor marked as a leftover."""
-    if not vectors.is_dir():
-        return []
-    ours = [path for path in sorted(vectors.glob(f"*{_SUFFIX}")) if path.name.startswith(("segment-", "index-"))]
-    return [path for path in ours if path.name not in named and not mark_of(path).exists()]
-
-
-def knows_none(folder: Path, segments: Sequence[SegmentRecord]) -> bool:
+def knows_none(folder: Path, segments: Sequence[SegmentRecord], last: int) -> bool:
     """Whether there are whole files of vectors that a database doesn't know, and none that it knows.
 
     A damaged file of its own doesn't count: a file that is another gallery's is whole, but not as it is recorded.
+
+    Args:
+        folder: The gallery.
+        segments: What the database names.
+        last: The highest number that it ever gave to a segment. Where it names none, files up to this one are
+            leftovers of its first batches.
     """
     vectors = folder / VECTOR_FOLDER
-    others = [one for one in unexplained(vectors, {each.name for each in segments}) if one.name.startswith("segment-")]
+    names = {each.name for each in segments}
+    found = [one for one in numbered_files(vectors) if one.kind == "segment" and one.path.name not in names]
+    others = [one for one in found if segments or one.number > last]
     if not others and not any(_is_another(vectors / one.name, one) for one in segments):
         return False
     return not any(_is_right(vectors / one.name, one) for one in segments)
 
 
-def require_own(folder: Path, segments: Sequence[SegmentRecord]) -> None:
-    """Refuse a database that most likely is another gallery's, before anything is changed.
+def require_own(folder: Path, segments: Sequence[SegmentRecord], last: int) -> None:
+    """Refuse a database that most likely is another gallery's, before anything is changed; see `knows_none`.
 
     Raises:
         GalleryError: It knows none of the files of vectors.
     """
-    if knows_none(folder, segments):
+    if knows_none(folder, segments, last):
         vectors = folder / VECTOR_FOLDER
         raise GalleryError(
             f"{folder / DATABASE_FILE} most likely belongs to another gallery: it knows no file in {vectors}. "
@@ -71,10 +77,10 @@ def put_aside(folder: Path, paths: Sequence[Path]) -> list[Path]:
     aside.mkdir(exist_ok=True)
     moved = []
     for path in paths:
-        to, again = aside / path.name, 1
+        to, copies = aside / path.name, 1
         while to.exists():
-            again += 1
-            to = aside / f"{path.stem}-{again}{path.suffix}"
+            copies += 1
+            to = aside / f"{path.stem}-{copies}{path.suffix}"
         path.rename(to)
         moved.append(to)
     for changed in (aside, paths[0].parent, folder):
@@ -87,18 +93,16 @@ def files_aside(folder: Path) -> list[Path]:
     return sorted(path for path in (folder / SET_ASIDE_FOLDER).rglob("*") if path.is_file())
 
 
-def delete_aside(folder: Path) -> int:
-    """Delete what is set aside; returns how many files that were.
+def delete_aside(folder: Path) -> None:
+    """Delete what is set aside.
 
     Raises:
         GalleryError: Some can't be deleted.
     """
-    count = len(files_aside(folder))
     aside = folder / SET_ASIDE_FOLDER
     shutil.rmtree(aside, ignore_errors=True)
     if aside.exists():
         raise GalleryError(f"{aside} can't be deleted.", "It holds vectors: see who may write there, and delete it.")
-    return count
 
 
 def _is_right(path: Path, record: SegmentRecord) -> bool:

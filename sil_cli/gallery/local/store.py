@@ -1,68 +1,198 @@
-"""The gallery of one machine: a folder with SQLite and FAISS files."""
+"""The folder of a gallery: opening it for searching, writing and rebuilding.
+
+gallery.sqlite            what each image is, which files of vectors count, the model (see `tables`)
+vectors/segment-*.faiss   the embeddings (see `segments`)
+writer.lock               held by the one writer (see `sil_cli.locks`)
+"""
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sil_cli.gallery.local.gallery import open_local
-from sil_cli.gallery.local.health import check_files
-from sil_cli.gallery.local.rebuild import rebuilding
+from typing_extensions import override
+
+from sil_cli.errors import GalleryError, SilError
+from sil_cli.files import one_line
+from sil_cli.gallery.interface import AUTOMATIC, GalleryStore, rebuilding_folder
+from sil_cli.gallery.local import health
+from sil_cli.gallery.local.gallery import LocalGallery
+from sil_cli.gallery.local.rebuild import LocalRebuild, finish_swap, rename_back
+from sil_cli.gallery.local.records import DATABASE_FILE, VECTOR_FOLDER
+from sil_cli.gallery.local.schema import FORMAT
+from sil_cli.gallery.local.set_aside import knows_none, require_own
+from sil_cli.gallery.local.tables import Tables
 from sil_cli.gallery.local.tuning import require_factory
-from sil_cli.gallery.local.writer import existing_writer, gallery_writer
+from sil_cli.gallery.local.writer import LocalWriter
+from sil_cli.locks import LOCK_FILE, writer_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from contextlib import AbstractContextManager
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
-    from sil_cli.gallery.local.gallery import LocalGallery
-    from sil_cli.gallery.local.health import Check
-    from sil_cli.gallery.local.rebuild import LocalRebuild
-    from sil_cli.gallery.local.writer import LocalWriter
+    from sil_cli.gallery.results import Check
 
 
-class LocalStore:
-    """A folder that holds a gallery, or may come to hold one; a `GalleryStore`.
-
-    Attributes:
-        folder: It.
-        name: What messages call it.
-    """
+class LocalStore(GalleryStore):
+    """A folder that holds a gallery, or may come to hold one."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.name = str(folder)
+        super().__init__(folder, str(folder))
 
+    @override
     def open(self) -> LocalGallery:
-        """As `open_local`."""
-        return open_local(self.folder)
+        """Open the gallery for searching; a writer may be at work in it. One of an older version is brought up to date.
 
-    def writer(self, model: Mapping[str, Any]) -> AbstractContextManager[LocalWriter]:
-        """As `gallery_writer`."""
-        return gallery_writer(self.folder, model)
+        Raises:
+            GalleryError: There is none, it is damaged, or of a newer version.
+        """
+        while True:
+            opened = self._inode()
+            tables: Tables | None = None
+            try:
+                tables = self._present_tables()
+                return LocalGallery(self.folder, tables)
+            except BaseException as error:
+                if tables is not None:
+                    tables.close()
+                # A rebuilt gallery may have taken the folder's place in this moment: look at that one.
+                if not isinstance(error, GalleryError) or self._inode() == opened:
+                    raise
 
-    def existing_writer(self) -> AbstractContextManager[LocalWriter]:
-        """As `existing_writer`."""
-        return existing_writer(self.folder)
+    @contextlib.contextmanager
+    @override
+    def writer(self, model: Mapping[str, Any]) -> Iterator[LocalWriter]:
+        rename_back(self.folder)
+        self._require_gallery_or_nothing()
+        with self._locked(), self._tables_to_write() as tables:
+            if tables.is_made():
+                tables.migrate()
+            else:
+                require_own(self.folder, [], 0)
+                tables.make(dict(model), AUTOMATIC)
+            writer = LocalWriter(self.folder, tables)
+            writer.require_model(model["fingerprint"])
+            yield writer
 
-    def rebuilding(self, model: Mapping[str, Any]) -> AbstractContextManager[LocalRebuild]:
-        """As `rebuilding`."""
-        return rebuilding(self.folder, model)
+    @contextlib.contextmanager
+    @override
+    def existing_writer(self) -> Iterator[LocalWriter]:
+        self._inode()
+        with self._locked(), self._tables_to_write() as tables:
+            tables.migrate()
+            yield LocalWriter(self.folder, tables)
 
-    def require_index(self, wished: str, dimension: int) -> None:
-        """As `require_factory`."""
-        require_factory(wished, dimension)
+    @contextlib.contextmanager
+    @override
+    def rebuilding(self, model: Mapping[str, Any]) -> Iterator[LocalRebuild]:
+        beside = LocalStore(rebuilding_folder(self.folder))
+        self._inode()
+        with self._locked():  # throughout: what is indexed meanwhile would be lost
+            with self._tables_to_write() as tables:  # closed early: SQLite deletes its log by name, even a successor's
+                tables.migrate()
+                LocalWriter(self.folder, tables)
+            if beside.folder.exists() and not beside._is_of(model["fingerprint"]):
+                shutil.rmtree(beside.folder, ignore_errors=True)
+            with self.open() as old, beside.writer(model) as new:
+                yield LocalRebuild(old, new)
+                finish_swap(self.folder)
 
+    @override
+    def require_index(self, requested: str, dimension: int) -> None:
+        require_factory(requested, dimension)
+
+    @override
     def check(self) -> list[Check]:
-        """As `check_files`."""
-        if not self.folder.exists():
-            open_local(self.folder)  # says what is missing
-        return check_files(self.folder)
+        self._inode()
+        tables = self._present_tables()
+        try:
+            return health.check_files(self.folder, tables)
+        finally:
+            tables.close()
 
+    @override
     def size(self) -> int:
-        """The size of all files in the folder and below."""
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
 
+    @override
     def option(self) -> str:
-        """`--gallery FOLDER`, or nothing for the default folder."""
         return "" if self.name == "gallery" else f" --gallery {self.folder}"
+
+    def _inode(self) -> int:
+        """Which file the database is; raises a GalleryError where there is none."""
+        rename_back(self.folder)
+        database = self.folder / DATABASE_FILE
+        try:
+            return database.stat().st_ino
+        except OSError as error:
+            raise GalleryError(
+                f"No gallery was found: {database} doesn't exist.", "Make one with `sil index-gallery IMAGES`."
+            ) from error
+
+    def _present_tables(self) -> Tables:
+        """The database, open for reading and of the present format."""
+        tables = Tables(self.folder, write=False)
+        try:
+            if tables.format() == FORMAT:
+                return tables
+        except BaseException:
+            tables.close()
+            raise
+        tables.close()
+        with (
+            writer_lock(
+                self.folder,
+                while_held="It is of an older version: wait until the writer is done and has brought it up to date.",
+                elsewhere="It is of an older version: copy it to where it can be written and brought up to date.",
+            ),
+            self._tables_to_write() as to_write,
+        ):
+            to_write.migrate()
+        return Tables(self.folder, write=False)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with writer_lock(
+            self.folder,
+            while_held="Wait until it is done; searching goes on meanwhile.",
+            elsewhere="Choose another folder with --gallery DIR.",
+        ):
+            finish_swap(self.folder)
+            yield
+
+    @contextlib.contextmanager
+    def _tables_to_write(self) -> Iterator[Tables]:
+        tables = Tables(self.folder, write=True)
+        try:
+            yield tables
+        finally:
+            tables.close()
+
+    def _require_gallery_or_nothing(self) -> None:
+        """Make the folder, and refuse one that holds other things."""
+        folder = self.folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            names = {path.name for path in folder.iterdir()}
+        except OSError as error:
+            raise GalleryError(
+                f"{folder} can't be used as a gallery: {one_line(error)}.", "Choose another --gallery DIR."
+            ) from error
+        if DATABASE_FILE not in names and names - {LOCK_FILE, VECTOR_FOLDER}:
+            raise GalleryError(
+                f"{folder} is not a gallery, and not empty.", "Choose a new or empty folder with --gallery DIR."
+            )
+        if DATABASE_FILE not in names and knows_none(folder, [], 0):
+            raise GalleryError(
+                f"{folder} has files of vectors, but {DATABASE_FILE} is missing.",
+                "Put it back, or choose a new or empty folder with --gallery DIR.",
+            )
+
+    def _is_of(self, fingerprint: str) -> bool:
+        """Whether there is a gallery of this model."""
+        try:
+            with self.open() as gallery:
+                return bool(gallery.model["fingerprint"] == fingerprint)
+        except SilError:
+            return False

@@ -7,18 +7,16 @@ a vector whose id no row of `entries` has is dead. One transaction therefore mov
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import fields
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sil_cli.data.images import Box
-from sil_cli.gallery.entry import GalleryEntry, Member
+from sil_cli.gallery.entry import GalleryEntry, Member, instant_of
 from sil_cli.gallery.filters import COLUMNS, possible_ids
-from sil_cli.gallery.local import schema
-from sil_cli.gallery.local.database import DATABASE_FILE as DATABASE_FILE
 from sil_cli.gallery.local.database import Database, damaged
-from sil_cli.gallery.local.records import IndexRecord, SegmentRecord, segment_name
+from sil_cli.gallery.local.records import FILE_NAME, IndexRecord, SegmentRecord
+from sil_cli.gallery.results import Removal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,7 +26,9 @@ if TYPE_CHECKING:
 
     from sil_cli.gallery.filters import Filter
 
-_FILE_NAME = re.compile(r"(segment|index)-\d{6,}\.faiss")
+Numbered = Literal["entries", "segments", "indexes"]
+"""Tables whose numbers are never given twice."""
+
 _IN_ONE_QUERY = 500
 _ENTRY_COLUMNS = "id, path, content_hash, source, identity, camera, time, domain, box"
 
@@ -49,11 +49,11 @@ class Tables(Database):
 
     def index(self) -> IndexRecord | None:
         """The approximate index, where there is one."""
-        columns = "name, sha256, seen, factory, count, last_id, effort, recall"
+        columns = "number, name, sha256, seen, factory, count, last_id, effort, recall"
         rows = self._rows(f"SELECT {columns} FROM indexes ORDER BY number DESC LIMIT 1")  # noqa: S608
         if not rows:
             return None
-        self._check_name(rows[0][0])
+        self._check_name(rows[0][1])
         return IndexRecord(*rows[0])
 
     def replace_index(self, record: IndexRecord | None) -> None:
@@ -72,7 +72,7 @@ class Tables(Database):
             self._connection.execute(change, (sha256, seen, name))
 
     def _check_name(self, name: str) -> None:
-        if not _FILE_NAME.fullmatch(name):
+        if not FILE_NAME.fullmatch(name):
             raise damaged(self.path, ValueError(f"'{name}' is no name of a segment"))
 
     def count(self) -> int:
@@ -164,34 +164,27 @@ class Tables(Database):
             raise damaged(self.path, error) from error
         return GalleryEntry(path, content_hash, source, identity, camera, time, row[7], box, metadata)
 
-    def known(self, source: str, paths: Sequence[str]) -> dict[tuple[str, Box | None], str]:
-        """The content hashes of those images of `source` that are in the gallery, by path and box."""
-        found: dict[tuple[str, Box | None], str] = {}
-        for some in _portions(paths):
-            query = f"SELECT path, box, content_hash FROM entries WHERE source = ? AND path IN ({_marks(some)})"  # noqa: S608
-            for path, box, content_hash in self._rows(query, source, *some):
-                found[path, _box_of(box)] = content_hash
-        return found
+    def last_number(self, table: Numbered) -> int:
+        """The highest number that was ever given in a table; 0 for none."""
+        rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = ?", table)
+        return int(rows[0][0]) if rows else 0
 
-    def next_numbers(self) -> tuple[int, int]:
-        """The id that the next entry gets, and the number of the next segment; neither was ever used."""
-        used: dict[str, int] = dict(self._rows("SELECT name, seq FROM sqlite_sequence"))
-        return used.get("entries", 0) + 1, used.get("segments", 0) + 1
+    def use_up(self, table: Numbered, last: int) -> None:
+        """Never give a number up to `last` again (within a transaction)."""
+        used = max(last, self.last_number(table))
+        self._connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+        self._connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, used))
 
-    def next_index_number(self) -> int:
-        """The number of the next approximate index."""
-        rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'indexes'")
-        return int(rows[0][0]) + 1 if rows else 1
+    def reserve(self, table: Numbered) -> int:
+        """The number of a file that is to be written; no other will get it, even if this one never counts."""
+        with self.transaction():
+            number = self.last_number(table) + 1
+            self.use_up(table, number)
+        return number
 
-    def use_up_ids(self, last: int) -> None:
-        """Never give an id up to `last` to a new entry (within a transaction)."""
-        used = max(last, self.next_numbers()[0] - 1)
-        self._connection.execute("DELETE FROM sqlite_sequence WHERE name = 'entries'")
-        self._connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('entries', ?)", (used,))
-
-    def insert_segment(self, number: int, sha256: str, seen: str, count: int) -> None:
+    def insert_segment(self, one: SegmentRecord) -> None:
         """Make a file of vectors count (within a transaction)."""
-        row = (number, segment_name(number), sha256, count, seen)
+        row = (one.number, one.name, one.sha256, one.count, one.seen)
         self._connection.execute("INSERT INTO segments (number, name, sha256, count, seen) VALUES (?, ?, ?, ?, ?)", row)
 
     def members(self, ids: Sequence[int]) -> dict[int, list[Member]]:
@@ -235,13 +228,6 @@ class Tables(Database):
         self._connection.executemany(f"INSERT INTO entries VALUES ({', '.join('?' * 11)})", rows)  # noqa: S608
         self._insert_metadata(zip(ids, entries, strict=True))
 
-    def delete_paths(self, source: str, paths: Sequence[str]) -> int:
-        """Delete the entries of these image files, however many boxes each (within a transaction)."""
-        pairs = [(source, path) for path in paths]
-        before = self._connection.total_changes
-        self._connection.executemany("DELETE FROM entries WHERE source = ? AND path = ?", pairs)
-        return self._connection.total_changes - before
-
     def delete_ids(self, ids: Sequence[int]) -> int:
         """Delete entries (within a transaction); returns how many there were."""
         before = self.count()
@@ -249,7 +235,7 @@ class Tables(Database):
         return before - self.count()
 
     def describe_entries(self, entries: Mapping[int, GalleryEntry]) -> None:
-        """Write anew what is known of images whose vectors stay (within a transaction)."""
+        """Write again what is known of images whose vectors stay (within a transaction)."""
         rows = [
             (
                 entry.identity,
@@ -270,19 +256,20 @@ class Tables(Database):
         rows = [(identifier, *pair) for identifier, entry in entries for pair in entry.metadata.items()]
         self._connection.executemany("INSERT INTO metadata VALUES (?, ?, ?)", rows)
 
-    def log_removal(self, time: datetime, count: int, criterion: str) -> None:
+    def log_removal(self, removal: Removal) -> None:
         """Note that entries were removed, without saying which (within a transaction)."""
-        row = (time.isoformat(timespec="seconds"), count, criterion)
+        row = (removal.time, removal.count, removal.criterion)
         self._connection.execute("INSERT INTO removals VALUES (?, ?, ?)", row)
 
-    def removals(self) -> list[tuple[str, int, str]]:
-        """Time, count and kinds of criteria of all removals, oldest first."""
-        return self._rows("SELECT time, count, criterion FROM removals ORDER BY rowid")
+    def removals(self) -> list[Removal]:
+        """The log of removals, oldest first."""
+        return [Removal(*row) for row in self._rows("SELECT time, count, criterion FROM removals ORDER BY rowid")]
 
-    def replace_removals(self, removals: Sequence[tuple[str, int, str]]) -> None:
+    def replace_removals(self, removals: Sequence[Removal]) -> None:
         """Put another log of removals in the place of this one (within a transaction)."""
         self._connection.execute("DELETE FROM removals")
-        self._connection.executemany("INSERT INTO removals VALUES (?, ?, ?)", removals)
+        for one in removals:
+            self.log_removal(one)
 
     def move_entries(self, ids: Sequence[int], segment: int) -> None:
         """Say that these vectors now lie in another segment (within a transaction)."""
@@ -303,7 +290,7 @@ def _box_of(text: str) -> Box | None:
 
 
 def _instant_of(entry: GalleryEntry) -> float | None:
-    return schema.instant_of(entry.time) if entry.time else None
+    return instant_of(entry.time) if entry.time else None
 
 
 def _marks(values: Sequence[Any]) -> str:

@@ -198,15 +198,6 @@ class Collection:
         """Rows in the server's files, with those that are deleted but not yet compacted away."""
         return int(self._connection.call("get_collection_stats", self.name)["row_count"])
 
-    def describe(self) -> dict[str, Any]:
-        """What the server says of it: description and fields."""
-        described: dict[str, Any] = self._connection.call("describe_collection", self.name)
-        return described
-
-    def drop(self) -> None:
-        """Delete it and all that is in it."""
-        self._connection.call("drop_collection", self.name)
-
     def _query(self, condition: str, fields: Sequence[str], consistency: Consistency, **options: Any) -> Any:
         return self._connection.call(
             "query",

@@ -6,8 +6,8 @@ import json
 import sqlite3
 from typing import TYPE_CHECKING
 
+from sil_cli.gallery.entry import instant_of
 from sil_cli.gallery.filters import COLUMNS, possible_ids
-from sil_cli.gallery.local.schema import instant_of
 from sil_cli.gallery.milvus.rows import INSTANT, METADATA, NO_TIME
 
 if TYPE_CHECKING:

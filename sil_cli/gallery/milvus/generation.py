@@ -1,25 +1,124 @@
-"""The collections of one gallery: rows and catalogue, found under an alias that a rebuilt gallery can take over."""
+"""The collections of one gallery: rows and catalogue, found under an alias that a rebuilt gallery can take over.
+
+The catalogue is what a gallery remembers besides its entries: a small collection of named texts beside the large one.
+Milvus can't list the distinct values of a field, so sources, cameras and names of metadata are noted there when they
+first come. These lists only grow: what is in them may have been removed since.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sil_cli.errors import GalleryError
-from sil_cli.gallery.local.schema import AUTOMATIC
-from sil_cli.gallery.milvus.catalogue import Catalogue
+from sil_cli.gallery.interface import AUTOMATIC
 from sil_cli.gallery.milvus.collection import Collection
 from sil_cli.gallery.milvus.indexes import index_kind
 from sil_cli.gallery.milvus.rows import FORMAT, METADATA, VECTOR
+from sil_cli.gallery.results import Removal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sil_cli.gallery.milvus.connection import Connection
     from sil_cli.gallery.milvus.indexes import IndexKind
 
+Kind = Literal["gallery", "source", "camera", "key", "removal", "wished", "measured"]
+SUFFIX = "_catalogue"
+_MOST = 16_384
+_NO_VECTOR = [0.0, 1.0]  # Milvus wants a vector in every row
+
 _OTHER_NAME = "Name another collection with --store; this one is left as it is."
+
+
+class Catalogue:
+    """The catalogue of one collection."""
+
+    def __init__(self, connection: Connection, collection: str) -> None:
+        self._connection = connection
+        self.name = f"{collection}{SUFFIX}"
+        self._known: dict[Kind, set[str]] = {}
+
+    def create(self) -> None:
+        """Make it, empty."""
+        from pymilvus import DataType, MilvusClient
+
+        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
+        schema.add_field("kind", DataType.VARCHAR, max_length=16)
+        schema.add_field("value", DataType.VARCHAR, max_length=65_535)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=len(_NO_VECTOR))
+        self._connection.call("create_collection", self.name, schema=schema, consistency_level="Strong")
+        parameters = self._connection.index_parameters()
+        parameters.add_index("vector", index_type="FLAT", metric_type="IP")
+        self._connection.call("create_index", self.name, parameters)
+        self.load()
+
+    def load(self) -> None:
+        """Bring it into the server's memory."""
+        self._connection.call("load_collection", self.name)
+
+    def values(self, kind: Kind) -> list[str]:
+        """All values of one kind, sorted."""
+        rows = self._connection.call(
+            "query",
+            self.name,
+            filter=f'kind == "{kind}"',
+            output_fields=["value"],
+            limit=_MOST,
+            consistency_level="Strong",
+        )
+        return sorted(row["value"] for row in rows)
+
+    def note(self, kind: Kind, values: Iterable[str]) -> None:
+        """Remember values that may be known already."""
+        if kind not in self._known:
+            self._known[kind] = set(self.values(kind))
+        new = sorted(set(values) - self._known[kind])
+        if new:
+            self._put([(_digest(kind, value), kind, value) for value in new])
+            self._known[kind].update(new)
+
+    def requested_index(self) -> str:
+        """`auto`, `exact` or the name of the index that the user asked for."""
+        return next(iter(self.values("wished")), AUTOMATIC)
+
+    def measured(self) -> dict[str, Any] | None:
+        """What was measured of the index: `index`, `count`, `effort` and `recall`; None for nothing."""
+        found = self.values("measured")
+        return json.loads(found[0]) if found else None
+
+    def gallery(self) -> dict[str, Any] | None:
+        """The format and the model of the gallery; None where nothing is recorded yet."""
+        found = self.values("gallery")
+        return json.loads(found[0]) if found else None
+
+    def put(self, kind: Literal["gallery", "wished", "measured"], value: str) -> None:
+        """Remember the one value of a kind."""
+        self._put([(kind, kind, value)])
+
+    def log_removal(self, removal: Removal) -> None:
+        """Note that entries were removed, without saying which."""
+        self._put([_removal_row(removal)])
+
+    def removals(self) -> list[Removal]:
+        """The log of removals, oldest first."""
+        return [Removal(*json.loads(value)) for value in self.values("removal")]
+
+    def replace_removals(self, removals: Sequence[Removal]) -> None:
+        """Put another log of removals in the place of this one."""
+        rows = [_removal_row(one) for one in removals]
+        outdated = {_removal_row(one)[0] for one in self.removals()} - {identifier for identifier, _, _ in rows}
+        if outdated:
+            self._connection.call("delete", self.name, ids=sorted(outdated))
+        self._put(rows)
+
+    def _put(self, rows: Sequence[tuple[str, str, str]]) -> None:
+        if rows:
+            full = [{"id": one, "kind": kind, "value": value, "vector": _NO_VECTOR} for one, kind, value in rows]
+            self._connection.call("upsert", self.name, full)
 
 
 class Generation:
@@ -46,15 +145,15 @@ class Generation:
 
     def index(self) -> tuple[IndexKind, int, Mapping[str, Any] | None]:
         """The index, the cells to look into (0: all), and what was measured of it."""
-        kind = self.kind(self.catalogue.wished_index())
+        kind = self.kind(self.catalogue.requested_index())
         measured = self.catalogue.measured()
         if measured is None or measured["index"] != str(kind):
             return kind, 0, None
         return kind, int(measured["effort"]), measured
 
-    def kind(self, wished: str) -> IndexKind:
-        """The index that is wished."""
-        return index_kind(wished, lite=self.connection.address.file is not None)
+    def kind(self, requested: str) -> IndexKind:
+        """The index of that name."""
+        return index_kind(requested, lite=self.connection.address.file is not None)
 
     def make(self) -> None:
         """Make both collections, empty."""
@@ -143,3 +242,12 @@ def _schema_problem(described: Mapping[str, Any], dimension: int) -> str | None:
         return f"it lacks the field {missing[0]}"
     found = int(fields[VECTOR]["params"]["dim"])
     return None if found == dimension else f"its vectors have {found} dimensions, its model {dimension}"
+
+
+def _removal_row(removal: Removal) -> tuple[str, str, str]:
+    value = json.dumps([removal.time, removal.count, removal.criterion])
+    return _digest("removal", value), "removal", value
+
+
+def _digest(kind: str, value: str) -> str:
+    return hashlib.sha256(f"{kind}\0{value}".encode()).hexdigest()[:32]

@@ -12,9 +12,7 @@ import re
 from dataclasses import dataclass
 
 from sil_cli.errors import GalleryError
-from sil_cli.gallery.local.schema import AUTOMATIC
-
-EXACT = "exact"
+from sil_cli.gallery.interface import AUTOMATIC, EXACT
 
 _MOST_CELLS = 65_536
 _INVERTED = re.compile(r"IVF(\d+),(Flat|SQ8)")
@@ -53,28 +51,29 @@ class IndexKind:
         return names[self.type]
 
 
-def index_kind(wished: str, *, lite: bool) -> IndexKind:
-    """The index that is wished.
+def index_kind(requested: str, *, lite: bool) -> IndexKind:
+    """The index that is requested.
 
     Args:
-        wished: `auto` or `exact`, which mean the same here, `IVFn,Flat` or `IVFn,SQ8`. Milvus 2.3 searches what it has
-            not indexed yet through an index of its own of 16 cells, where an inverted file is wished: right after
-            50,000 entries were added, recall@10 was 0.77. So such an index is nobody's default.
+        requested: `auto` or `exact`, which mean the same here, `IVFn,Flat` or `IVFn,SQ8`. Milvus 2.3 searches what it
+            has not indexed yet through an index of its own of 16 cells, where an inverted file is asked for: right
+            after 50,000 entries were added, recall@10 was 0.77. So such an index is nobody's default.
         lite: In a Milvus Lite file, which can only be searched exactly.
 
     Raises:
         GalleryError: It is another.
     """
-    if wished in (EXACT, AUTOMATIC):
+    if requested in (EXACT, AUTOMATIC):
         return IndexKind("FLAT")
     if lite:
         raise GalleryError(
-            f"A Milvus Lite file can't have the index '{wished}' and keep what filters promise.", "Take auto or exact."
+            f"A Milvus Lite file can't have the index '{requested}' and keep what filters promise.",
+            "Take auto or exact.",
         )
-    found = _INVERTED.fullmatch(wished)
+    found = _INVERTED.fullmatch(requested)
     if found is None or not 1 <= int(found[1]) <= _MOST_CELLS:
         raise GalleryError(
-            f"A collection of Milvus can't have the index '{wished}' and keep what filters promise.",
+            f"A collection of Milvus can't have the index '{requested}' and keep what filters promise.",
             "Take auto, exact, or an inverted file such as IVF1024,Flat or IVF4096,SQ8.",
         )
     return IndexKind("IVF_FLAT" if found[2] == "Flat" else "IVF_SQ8", int(found[1]))

@@ -13,8 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.errors import GalleryError
-from sil_cli.gallery.entry import GalleryEntry
-from sil_cli.gallery.local.schema import instant_of
+from sil_cli.gallery.entry import GalleryEntry, instant_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sil_cli.gallery.local.approximate import EXACT_UP_TO
 from sil_cli.gallery.local.vector_search import GATHERED_ROWS, plan_search
 from sil_cli.gallery.milvus.collection import MOST_ROWS, Hits
 from sil_cli.gallery.milvus.expressions import EVERYTHING, among_ids
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sil_cli.gallery.local.vector_search import Ranked
+    from sil_cli.gallery.interface import Ranked
     from sil_cli.gallery.milvus.collection import Collection, Consistency
     from sil_cli.gallery.milvus.indexes import IndexKind
 
@@ -228,8 +227,3 @@ def _best(ranked: Ranked, k: int) -> Ranked:
 def _is_sure(hits: Hits, wanted: int, margin: float) -> bool:
     """Whether nothing beyond these candidates can be among the best: float32 tells the last from the last wanted."""
     return len(hits.scores) > wanted and bool(hits.scores[wanted - 1] - hits.scores[-1] > margin)
-
-
-def worth_measuring(total: int) -> bool:
-    """Whether exact search of so many rows is slow enough for a quick one."""
-    return total > EXACT_UP_TO

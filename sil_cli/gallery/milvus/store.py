@@ -3,48 +3,45 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from typing_extensions import override
+
 from sil_cli.errors import GalleryError
-from sil_cli.files import one_line
-from sil_cli.gallery.local.gallery import require_same_model
+from sil_cli.files import one_line, write_text
+from sil_cli.gallery.interface import MODEL_FOLDER, GalleryRebuild, GalleryStore, rebuilding_folder
 from sil_cli.gallery.milvus.connection import Connection
+from sil_cli.gallery.milvus.expressions import EVERYTHING
 from sil_cli.gallery.milvus.generation import Generation, present_generation, read_generation
-from sil_cli.gallery.milvus.health import check_generation
 from sil_cli.gallery.milvus.indexes import index_kind
 from sil_cli.gallery.milvus.reader import MilvusGallery
-from sil_cli.gallery.milvus.rebuild import MilvusRebuild, beside, finish_swap
+from sil_cli.gallery.milvus.rows import KEY_FIELDS, VECTOR, candidate_ids, key_of
 from sil_cli.gallery.milvus.writer import MilvusWriter
+from sil_cli.gallery.results import Check
 from sil_cli.locks import writer_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from sil_cli.gallery.local.health import Check
     from sil_cli.gallery.milvus.address import Address
 
+_WAITS_FOR = "collection"  # the file that names the collection whose model waits
+_NORM_ERROR = 1e-3
 
-class MilvusStore:
-    """A collection that holds a gallery, or may come to hold one; a `GalleryStore`.
 
-    Attributes:
-        folder: Keeps the model, and is what sources are relative to.
-        name: What messages call it.
-    """
+class MilvusStore(GalleryStore):
+    """A collection that holds a gallery, or may come to hold one."""
 
     def __init__(self, folder: Path, address: Address, *, patience: float) -> None:
-        self.folder = folder
-        self.name = address.name
+        super().__init__(folder, address.name)
         self._address = address
         self._patience = patience
 
+    @override
     def open(self) -> MilvusGallery:
-        """Open the gallery for searching.
-
-        Raises:
-            GalleryError: There is none, or the server doesn't answer.
-        """
         connection = self._connect(must_exist=True)
         try:
             generation = self._present(connection)
@@ -55,13 +52,8 @@ class MilvusStore:
             raise
 
     @contextlib.contextmanager
+    @override
     def writer(self, model: Mapping[str, Any]) -> Iterator[MilvusWriter]:
-        """Open the gallery for writing, or make it.
-
-        Raises:
-            SilError: It belongs to another model, somebody writes to it by way of this folder, or the server doesn't
-                answer.
-        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -70,24 +62,25 @@ class MilvusStore:
             ) from error
         with self._locked(), contextlib.closing(self._connect(must_exist=False)) as connection:
             generation = present_generation(connection) or self._make(connection, model)
-            require_same_model(self.name, self.folder, generation.model, model["fingerprint"])
             generation.load()
-            yield MilvusWriter(generation)
+            writer = MilvusWriter(self.folder, generation)
+            writer.require_model(model["fingerprint"])
+            yield writer
 
     @contextlib.contextmanager
+    @override
     def existing_writer(self) -> Iterator[MilvusWriter]:
-        """Open a gallery that is there for writing, whatever its model."""
         with self._locked(), contextlib.closing(self._connect(must_exist=True)) as connection:
             generation = self._present(connection)
             generation.load()
-            yield MilvusWriter(generation)
+            yield MilvusWriter(self.folder, generation)
 
     @contextlib.contextmanager
+    @override
     def rebuilding(self, model: Mapping[str, Any]) -> Iterator[MilvusRebuild]:
-        """Open the gallery to embed it anew by another model; goes on with what an earlier attempt has done."""
         with self._locked(), contextlib.closing(self._connect(must_exist=True)) as connection:
             old = self._present(connection)
-            finish_swap(self.folder, old)
+            _finish_swap(self.folder, old)
             left = read_generation(connection, old.number - 1)
             if left is not None:  # a kill had come before it was dropped
                 left.drop()
@@ -101,35 +94,31 @@ class MilvusStore:
                 new.make()
             old.load()
             new.load()
-            staged = beside(self.folder)
+            staged = rebuilding_folder(self.folder)
             staged.mkdir(parents=True, exist_ok=True)
-            yield MilvusRebuild(MilvusGallery(self.folder, old, owns=False), MilvusWriter(new), staged)
+            yield MilvusRebuild(MilvusGallery(self.folder, old, owns=False), MilvusWriter(staged, new))
 
-    def require_index(self, wished: str, dimension: int) -> None:
-        """Refuse a kind of index that the store can't build.
-
-        Raises:
-            GalleryError: It is none.
-        """
+    @override
+    def require_index(self, requested: str, dimension: int) -> None:
         del dimension
-        index_kind(wished, lite=self._address.file is not None)
+        index_kind(requested, lite=self._address.file is not None)
 
+    @override
     def check(self) -> list[Check]:
-        """Look at everything that the gallery says of itself; reads every row."""
         with contextlib.closing(self._connect(must_exist=True)) as connection:
             generation = self._present(connection)
             generation.load()
-            return check_generation(generation)
+            return _checks(generation)
 
+    @override
     def size(self) -> int | None:
-        """The bytes of a Milvus Lite file; a server doesn't say."""
         file = self._address.file
         if file is None:
             return None
         return sum(path.stat().st_size for path in [file, *file.rglob("*")] if path.is_file())
 
+    @override
     def option(self) -> str:
-        """`--store ADDRESS`, and the folder where it isn't the default one."""
         folder = "" if str(self.folder) == "gallery" else f" --gallery {self.folder}"
         return f" --store {self.name}{folder}"
 
@@ -160,7 +149,7 @@ class MilvusStore:
 
     def _nothing_there(self) -> GalleryError:
         return GalleryError(
-            f"There is no gallery in {self.name}.", "Make one with `sil index-gallery IMAGES --store …`."
+            f"No gallery was found at {self.name}.", "Make one with `sil index-gallery IMAGES --store …`."
         )
 
     def _locked(self) -> contextlib.AbstractContextManager[None]:
@@ -171,3 +160,81 @@ class MilvusStore:
             while_held="Wait until it is done; searching goes on meanwhile.",
             elsewhere="Choose another folder with --gallery DIR.",
         )
+
+
+class MilvusRebuild(GalleryRebuild):
+    """A gallery and the collection of another model that grows beside it."""
+
+    def __init__(self, old: MilvusGallery, new: MilvusWriter) -> None:
+        super().__init__(old, new, new.folder)
+        self._old, self._new = old.generation, new.generation
+
+    def swap(self) -> None:
+        """Let the new collection take over; then its model takes the old one's place in the folder.
+
+        A kill between the two leaves a gallery whose folder has the wrong model, so queries refuse it; the same
+        command sets that right.
+
+        Raises:
+            GalleryError: Somebody on another machine has added to the old collection meanwhile.
+        """
+        self.new.finish()
+        late = len(self.to_do())
+        if late:
+            raise GalleryError(
+                f"{late:,} entries came into {self.old.name} while it was rebuilt.", "Run the same command again."
+            )
+        self.new.adopt_removals(self.old.removals())
+        write_text(self.folder / _WAITS_FOR, self._new.collection.name)
+        self._new.take_alias()
+        _finish_swap(self.old.folder, self._new)
+        self._old.drop()
+
+
+def _finish_swap(folder: Path, present: Generation) -> None:
+    """Put the model that waits for the present collection, if one does, into the gallery's folder."""
+    waiting = rebuilding_folder(folder)
+    note = waiting / _WAITS_FOR
+    if not note.is_file() or note.read_text(encoding="utf-8") != present.collection.name:
+        return
+    if (waiting / MODEL_FOLDER).is_dir():
+        shutil.rmtree(folder / MODEL_FOLDER, ignore_errors=True)
+        (waiting / MODEL_FOLDER).rename(folder / MODEL_FOLDER)
+    shutil.rmtree(waiting, ignore_errors=True)
+
+
+def _checks(generation: Generation) -> list[Check]:
+    """Look at every row: its id against its name, its vector, and that no name comes twice."""
+    collection = generation.collection
+    seen: set[tuple[int, int]] = set()
+    rows = misplaced = doubled = bad = 0
+    example = None
+    for part in collection.parts(EVERYTHING, [*KEY_FIELDS, VECTOR]):
+        vectors = np.array([row[VECTOR] for row in part], dtype=np.float64)
+        good = np.abs(np.sqrt((vectors * vectors).sum(axis=1)) - 1.0) < _NORM_ERROR  # NaN compares false
+        for row, is_unit in zip(part, good.tolist(), strict=True):
+            candidates = candidate_ids(key_of(row))
+            wrong = row["id"] not in candidates
+            again = candidates in seen
+            seen.add(candidates)
+            rows, misplaced, doubled, bad = rows + 1, misplaced + wrong, doubled + again, bad + (not is_unit)
+            if example is None and (wrong or again or not is_unit):
+                example = row["id"]
+    count = collection.count()
+    such = f", such as entry {example}"
+    index = collection.index_state()
+    kind, _, _ = generation.index()
+    built = str(index.get("index_type", "none"))
+    return [
+        Check("layout", True, f"collection {collection.name}, {collection.dimension} dimensions"),
+        Check(
+            "ids",
+            not misplaced and not doubled,
+            f"{misplaced:,} don't follow from their rows, {doubled:,} rows come twice{such}"
+            if misplaced or doubled
+            else "each follows from its row",
+        ),
+        Check("vectors", not bad, f"{bad:,} are not of length 1{such}" if bad else f"{rows:,} of length 1"),
+        Check("entries", count == rows, f"{count:,} counted, {rows:,} read"),
+        Check("index", built == kind.type, f"{built}, requested {kind}"),
+    ]

@@ -7,18 +7,21 @@ sent again by the next run, which asks what is held before it embeds anything.
 
 from __future__ import annotations
 
+import json
 import time
 from collections import defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from typing_extensions import override
 
 from sil_cli.errors import GalleryError
 from sil_cli.gallery.filters import Filter
-from sil_cli.gallery.local.gallery import require_known_keys
-from sil_cli.gallery.milvus.measuring import measure_index, tune_index
-from sil_cli.gallery.milvus.reader import among_source, ids_fulfilling, ids_passing
+from sil_cli.gallery.interface import GalleryWriter
+from sil_cli.gallery.local.approximate import EXACT_UP_TO
+from sil_cli.gallery.milvus.expressions import EVERYTHING, equal
+from sil_cli.gallery.milvus.reader import ids_fulfilling, ids_passing
 from sil_cli.gallery.milvus.rows import (
     ENTRY_FIELDS,
     KEY_FIELDS,
@@ -28,8 +31,9 @@ from sil_cli.gallery.milvus.rows import (
     key_of,
     make_row,
 )
-from sil_cli.gallery.validation import require_batch
-from sil_cli.similarity.distance import unit_rows
+from sil_cli.gallery.milvus.searching import MilvusSearcher
+from sil_cli.gallery.recall import NEEDED_RECALL, STALE_SHARE, Bench, least_effort
+from sil_cli.gallery.results import MeasuredIndex, Removal, RepairResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -38,8 +42,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sil_cli.gallery.entry import EntryKey, GalleryEntry, Member
-    from sil_cli.gallery.local.health import Repaired
-    from sil_cli.gallery.local.tuning import Measured
     from sil_cli.gallery.milvus.generation import Generation
     from sil_cli.runtime import Reporter
 
@@ -48,95 +50,70 @@ _INDEXING_SECONDS = 600.0
 _LOOK_AGAIN = 1.0
 
 
-class MilvusWriter:
-    """Adds to, replaces in and removes from a gallery on Milvus; a `GalleryWriting`.
+class MilvusWriter(GalleryWriter):
+    """Adds to, replaces in and removes from a gallery on Milvus."""
 
-    Attributes:
-        dimension: The embeddings' length.
-    """
-
-    def __init__(self, generation: Generation) -> None:
+    def __init__(self, folder: Path, generation: Generation) -> None:
+        super().__init__(folder, generation.connection.address.name, generation.model)
         self.generation = generation
-        self.dimension = generation.collection.dimension
         self._collection = generation.collection
         self._catalogue = generation.catalogue
 
+    @override
     def __len__(self) -> int:
         return self._collection.count()
 
-    @property
-    def set_aside(self) -> Sequence[Path]:
-        """None: a server looks after its own files."""
-        return ()
-
-    @property
-    def model(self) -> Mapping[str, Any]:
-        """The record of the model that the gallery belongs to."""
-        return self.generation.model
-
+    @override
     def sources(self) -> list[str]:
-        """The folders and data sets that entries came from, or had come from."""
         return self._catalogue.values("source")
 
-    def held(self, keys: Sequence[EntryKey]) -> dict[EntryKey, tuple[int, GalleryEntry]]:
-        """Those of these entries that the gallery holds, each with its id."""
+    @override
+    def existing(self, keys: Sequence[EntryKey]) -> dict[EntryKey, tuple[int, GalleryEntry]]:
         rows = self._candidates(keys, ENTRY_FIELDS)
         found = {key: self._row_of(key, rows) for key in keys}
         return {key: (row["id"], entry_of(row)) for key, row in found.items() if row is not None}
 
+    @override
     def entries_of(self, source: str) -> Iterator[tuple[int, GalleryEntry]]:
-        """All entries of a source with their ids, read some at a time."""
-        for part in self._collection.parts(among_source(source), ENTRY_FIELDS):
+        for part in self._collection.parts(equal("source", source), ENTRY_FIELDS):
             yield from ((row["id"], entry_of(row)) for row in part)
 
+    @override
     def entries(self, ids: Sequence[int]) -> dict[int, GalleryEntry]:
-        """The entries of the given ids; an unknown id is left out."""
         return {one: entry_of(row) for one, row in self._collection.rows(ids, ENTRY_FIELDS).items()}
 
+    @override
     def ids(self) -> NDArray[np.int64]:
-        """The ids of all entries, ascending."""
-        return ids_fulfilling(self.generation, "")
+        return ids_fulfilling(self.generation, EVERYTHING)
 
-    def ids_passing(self, wanted: Filter) -> NDArray[np.int64]:
-        """The ids of all entries that pass a filter, ascending.
+    @override
+    def metadata_keys(self) -> list[str]:
+        return self._catalogue.values("key")
 
-        Raises:
-            GalleryError: It asks for metadata of a name that no entry has.
-        """
-        require_known_keys(self.generation, wanted)
-        return ids_passing(self.generation, wanted)
+    @override
+    def _ids_passing(self, where: Filter) -> NDArray[np.int64]:
+        return ids_passing(self.generation, where)
 
+    @override
     def add(
         self,
         entries: Sequence[GalleryEntry],
         embeddings: NDArray[np.floating],
         *,
         members: Sequence[Sequence[Member]] = (),
+        ids: Sequence[int] | None = None,
     ) -> None:
-        """Add one batch; an entry of the same source, path and box is replaced, and keeps its id.
-
-        Args:
-            entries: N of them, no two of the same source, path and box.
-            embeddings: Shape (N, D), of any length but zero.
-            members: For each entry the images of whose embeddings it is the mean; none for an entry of one image.
-
-        Raises:
-            GalleryError: The batch doesn't fit, or the server doesn't take it. Part of it may have arrived: adding it
-                again sets that right.
-            DataError: An embedding is NaN or all zeros.
-        """
         if not len(entries):
             return
-        require_batch(entries, embeddings, members, self.dimension)
-        units = unit_rows(embeddings.astype(np.float32, copy=False), what="gallery")
+        units = self._unit_batch(entries, embeddings, members)
         ids = self._ids_for([entry.key for entry in entries])
         self._note(entries)
         images = members or [()] * len(entries)
         rows = [make_row(*each) for each in zip(ids, entries, units, images, strict=True)]
         self._collection.upsert(rows)
 
+    @override
     def describe(self, entries: Mapping[int, GalleryEntry]) -> None:
-        """Write anew what is known of images whose vectors stay, by id."""
         self._note(list(entries.values()))
         ids = list(entries)
         for start in range(0, len(ids), 1_024):
@@ -148,46 +125,48 @@ class MilvusWriter:
                 ]
             )
 
+    @override
     def remove(self, ids: Sequence[int], criterion: str) -> int:
         """Remove entries, and log how many without saying which; returns that number.
 
         Searches that are begun from this moment on find them no more; `compact` has the server delete their rows.
         """
-        held = list(self._collection.rows(ids, KEY_FIELDS))
-        self._catalogue.log_removal(datetime.now(UTC).isoformat(timespec="microseconds"), len(held), criterion)
-        self._collection.delete(held)
-        left = self._collection.rows(held, KEY_FIELDS)  # Strong: waits until the deletion has arrived
+        existing = list(self._collection.rows(ids, KEY_FIELDS))
+        now = datetime.now(UTC).isoformat(timespec="microseconds")
+        self._catalogue.log_removal(Removal(now, len(existing), criterion))
+        self._collection.delete(existing)
+        left = self._collection.rows(existing, KEY_FIELDS)  # Strong: waits until the deletion has arrived
         if left:
             raise GalleryError(
-                f"{len(left):,} of {len(held):,} entries are still there.", "Somebody writes too: run it again."
+                f"{len(left):,} of {len(existing):,} entries are still there.", "Somebody writes too: run it again."
             )
-        return len(held)
+        return len(existing)
 
+    @override
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """The embeddings of the given entries, shape (N, D), of unit length; every id must be there."""
         rows = self._collection.rows(sorted(set(ids)), [VECTOR])
         found = np.array([rows[one][VECTOR] for one in ids], dtype=np.float32)
         return found.reshape(len(ids), self.dimension)
 
-    def adopt_removals(self, removals: Sequence[tuple[str, int, str]]) -> None:
-        """Put another gallery's log of removals in the place of this one."""
+    @override
+    def adopt_removals(self, removals: Sequence[Removal]) -> None:
         self._catalogue.replace_removals(removals)
 
+    @override
     def finish(self) -> None:
-        """Have the server write what was added as files that it can index."""
         self._collection.flush()
 
-    def refresh_index(self, reporter: Reporter, *, wished: str | None = None) -> None:
-        """Give the collection the index that it should have, and measure how thoroughly to search it."""
-        present = self._catalogue.wished_index()
-        if wished is not None and wished != present:
-            old, new = self.generation.kind(present), self.generation.kind(wished)
-            self._catalogue.put("wished", wished)
+    @override
+    def refresh_index(self, reporter: Reporter, *, requested: str | None = None) -> None:
+        present = self._catalogue.requested_index()
+        if requested is not None and requested != present:
+            old, new = self.generation.kind(present), self.generation.kind(requested)
+            self._catalogue.put("wished", requested)
             if old != new:
                 reporter.note(f"Index: the server builds {new} in the place of {old}; it can't be searched meanwhile.")
                 self._collection.change_index(new)
         self._await_index(reporter)
-        measure_index(self.generation, reporter)
+        _measure_index(self.generation, reporter)
 
     def _await_index(self, reporter: Reporter) -> None:
         """Wait until the server has indexed what was flushed, and searches it through that index."""
@@ -207,6 +186,7 @@ class MilvusWriter:
         kind, _, _ = self.generation.index()
         return not kind.cells or self._collection.is_handed_over()
 
+    @override
     def compact(self) -> bool:
         """Have the server write its files without removed rows.
 
@@ -223,7 +203,8 @@ class MilvusWriter:
             time.sleep(_LOOK_AGAIN)
         return True
 
-    def repair(self, *, trust: bool) -> Repaired:
+    @override
+    def repair(self, reporter: Reporter, *, trust: bool) -> RepairResult:
         """Refused: a server looks after its own files.
 
         Raises:
@@ -234,14 +215,16 @@ class MilvusWriter:
             "Find entries that are wrong with `sil gallery verify`, remove them by --id, and index their images again.",
         )
 
-    def tune(self, reporter: Reporter, *, recall: float, factories: Sequence[str]) -> tuple[list[Measured], Measured]:
-        """Measure exact search and the index, and search in as few cells as give the wished recall."""
+    @override
+    def tune(
+        self, reporter: Reporter, *, recall: float, factories: Sequence[str]
+    ) -> tuple[list[MeasuredIndex], MeasuredIndex]:
         if factories:
             raise GalleryError(
                 "A collection's index can't be compared with others beside it.",
                 "Choose one with `sil index-gallery --index FACTORY`, then tune it.",
             )
-        return tune_index(self.generation, reporter, recall)
+        return _tune_index(self.generation, reporter, recall)
 
     def _candidates(self, keys: Sequence[EntryKey], fields: Sequence[str]) -> dict[int, dict[str, Any]]:
         ids = sorted({one for key in keys for one in candidate_ids(key)})
@@ -272,3 +255,55 @@ class MilvusWriter:
         self._catalogue.note("source", {entry.source for entry in entries})
         self._catalogue.note("camera", {entry.camera for entry in entries if entry.camera})
         self._catalogue.note("key", {key for entry in entries for key in entry.metadata})
+
+
+def _measure_index(generation: Generation, reporter: Reporter) -> None:
+    """Measure the least number of cells with the needed recall, where the gallery is large and nothing fresh is known.
+
+    Until then every search looks into all cells.
+    """
+    total = generation.collection.count()
+    kind, _, measured = generation.index()
+    if not kind.cells or total <= EXACT_UP_TO:
+        return
+    if measured is not None and abs(total - measured["count"]) <= STALE_SHARE * measured["count"]:
+        return
+    _, quick = _measured(generation, total, NEEDED_RECALL)
+    reporter.note(
+        f"Index: {kind}, {quick.effort} cells give recall@10 {quick.recall:.4f} at {quick.speedup:.1f} times the "
+        "speed of all."
+    )
+
+
+def _tune_index(generation: Generation, reporter: Reporter, recall: float) -> tuple[list[MeasuredIndex], MeasuredIndex]:
+    """Measure exact search and the index at its least sufficient effort, and keep that.
+
+    Raises:
+        GalleryError: The gallery is empty.
+    """
+    total = generation.collection.count()
+    if not total:
+        raise GalleryError("An empty gallery can't be tuned.", "Put images into it with `sil index-gallery IMAGES`.")
+    kind, _, _ = generation.index()
+    if not kind.cells:
+        exact = _bench(generation, total)[0].exact
+        return [exact], exact
+    with reporter.task("Measuring", None):
+        exact, quick = _measured(generation, total, recall)
+    return [exact, quick], quick
+
+
+def _measured(generation: Generation, total: int, recall: float) -> tuple[MeasuredIndex, MeasuredIndex]:
+    bench, searcher = _bench(generation, total)
+    kind, _, _ = generation.index()
+    effort, found = least_effort(bench, searcher, kind.efforts(), recall)
+    quick = bench.measure(searcher, str(kind), found)
+    record = {"index": str(kind), "count": total, "effort": effort, "recall": found}
+    generation.catalogue.put("measured", json.dumps(record))
+    return bench.exact, quick
+
+
+def _bench(generation: Generation, total: int) -> tuple[Bench, MilvusSearcher]:
+    kind, _, _ = generation.index()
+    searcher = MilvusSearcher(generation.collection, kind, total=total)
+    return Bench(searcher), searcher

@@ -15,8 +15,8 @@ import numpy as np
 
 from sil_cli.gallery.entry import GalleryEntry
 from sil_cli.gallery.filters import Filter
-from sil_cli.gallery.local.tuning import refresh_index
-from sil_cli.gallery.local.writer import LocalWriter, gallery_writer
+from sil_cli.gallery.local.store import LocalStore
+from sil_cli.gallery.local.writer import LocalWriter
 from sil_cli.runtime import SilentReporter
 
 MODEL = {"fingerprint": "ab" * 32, "dimension": 16}
@@ -46,12 +46,13 @@ def expected_after(steps: int) -> dict[int, int]:
 
 def take_step(writer: LocalWriter, step: int) -> None:
     paths = step_paths(step)
+    keys = [("source", f"{path}.jpg", None) for path in paths]
     if step % 20 == 7:
-        writer.remove_paths("source", [f"{path}.jpg" for path in paths])
+        writer.remove([one for one, _ in writer.existing(keys).values()], "file gone")
     elif step % 20 == 17:
         writer.remove(writer.ids_passing(Filter(paths=tuple(f"{path}.jpg" for path in paths))).tolist(), "path")
     elif step % 20 == 8:
-        refresh_index(writer, SilentReporter(), wished="IVF2,SQ8")
+        writer.refresh_index(SilentReporter(), requested="IVF2,SQ8")
         writer.finish()
     elif step % 20 == 18:
         writer.compact()
@@ -62,7 +63,7 @@ def take_step(writer: LocalWriter, step: int) -> None:
 
 def main() -> None:
     step = int(sys.argv[2])
-    with gallery_writer(Path(sys.argv[1]), MODEL) as writer:
+    with LocalStore(Path(sys.argv[1])).writer(MODEL) as writer:
         while True:
             take_step(writer, step)
             step += 1

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sil_cli.gallery.local.rebuild import rebuilding
+from sil_cli.gallery.local.store import LocalStore
 
 ENTRIES = 40
 DIMENSION = 16
@@ -26,14 +26,14 @@ def vector(identifier: int, fingerprint: str) -> np.ndarray:
 
 def main() -> None:
     fingerprint = sys.argv[2]
-    with rebuilding(Path(sys.argv[1]), {"fingerprint": fingerprint, "dimension": DIMENSION}) as rebuild:
+    with LocalStore(Path(sys.argv[1])).rebuilding({"fingerprint": fingerprint, "dimension": DIMENSION}) as rebuild:
         print("open", flush=True)
         todo = rebuild.to_do()
         for start in range(0, len(todo), BATCH):
             ids = todo[start : start + BATCH].tolist()
             entries = rebuild.old.entries(ids)
             rows = np.stack([vector(one, fingerprint) for one in ids])
-            rebuild.new.add([entries[one] for one in ids], rows, ids=np.array(ids))
+            rebuild.new.add([entries[one] for one in ids], rows, ids=ids)
             print(ids, flush=True)
         rebuild.swap()
         print("swapped", flush=True)

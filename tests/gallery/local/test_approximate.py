@@ -17,8 +17,8 @@ from sil_cli.gallery.local.approximate import (
     plain_index,
     training_size,
 )
-from sil_cli.gallery.local.tuning import refresh_index, tune
-from sil_cli.gallery.local.writer import existing_writer
+from sil_cli.gallery.local.store import LocalStore
+from sil_cli.gallery.results import MeasuredIndex
 from sil_cli.gallery.stores import open_gallery
 from sil_cli.similarity.distance import unit_rows
 
@@ -179,11 +179,11 @@ def folder(tmp_path):
 def test_an_index_is_built_said_and_used(folder, monkeypatch):
     monkeypatch.setattr(approximate_module, "EXACT_UP_TO", 500)
     notes = Notes()
-    with existing_writer(folder) as writer:
-        refresh_index(writer, notes)
+    with LocalStore(folder).existing_writer() as writer:
+        writer.refresh_index(notes)
     assert notes.notes[0].startswith("Index: HNSW32,SQ8, recall@10 ")
     with open_gallery(folder) as gallery:
-        info = gallery.info().index
+        info = gallery.describe_index()
         assert info.startswith("HNSW32,SQ8 over 600 vectors (efSearch ")
         used = []
         search = ApproximateIndex.search
@@ -197,36 +197,36 @@ def test_an_index_is_built_said_and_used(folder, monkeypatch):
     assert sum(same) >= 0.97 * 100
 
 
-def test_an_index_is_built_anew_only_when_much_has_changed(folder, monkeypatch):
+def test_an_index_is_built_again_only_when_much_has_changed(folder, monkeypatch):
     monkeypatch.setattr(approximate_module, "EXACT_UP_TO", 500)
     notes = Notes()
-    with existing_writer(folder) as writer:
-        refresh_index(writer, notes)
-        first = writer.index()
+    with LocalStore(folder).existing_writer() as writer:
+        writer.refresh_index(notes)
+        first = writer.index.record()
         writer.add([entry(number) for number in range(1000, 1100)], vectors(100, seed=8))
-        refresh_index(writer, notes)
-        assert writer.index() == first
-        found = writer.searcher(writer.read_index(first)).search(
+        writer.refresh_index(notes)
+        assert writer.index.record() == first
+        found = writer.index.searcher(writer.index.read()).search(
             unit_rows(vectors(100, seed=8))[:3], 1, None, [set()] * 3
         )
         assert [ranked[0][0] for ranked in found] == [601, 602, 603]  # came after the index, and found all the same
         writer.add([entry(number) for number in range(1100, 1200)], vectors(100, seed=9))
-        refresh_index(writer, notes)
-        assert writer.index().count == 800
+        writer.refresh_index(notes)
+        assert writer.index.record().count == 800
         writer.remove(range(1, 300), "id")
-        refresh_index(writer, notes)
-        assert writer.index().count == 501
+        writer.refresh_index(notes)
+        assert writer.index.record().count == 501
         assert len(list((folder / "vectors").glob("index-*"))) == 1
-        refresh_index(writer, notes, wished="exact")
-        assert writer.index() is None
-        assert writer.wished_index() == "exact"
-        refresh_index(writer, notes)
-        assert writer.index() is None
-        refresh_index(writer, notes, wished="HNSW8,SQ8")
-        assert writer.index().factory == "HNSW8,SQ8"
+        writer.refresh_index(notes, requested="exact")
+        assert writer.index.record() is None
+        assert writer.index.requested() == "exact"
+        writer.refresh_index(notes)
+        assert writer.index.record() is None
+        writer.refresh_index(notes, requested="HNSW8,SQ8")
+        assert writer.index.record().factory == "HNSW8,SQ8"
         with pytest.raises(GalleryError, match="Nonsense"):
-            refresh_index(writer, notes, wished="Nonsense")
-        assert writer.wished_index() == "HNSW8,SQ8"
+            writer.refresh_index(notes, requested="Nonsense")
+        assert writer.index.requested() == "HNSW8,SQ8"
     assert list((folder / "vectors").glob("index-*"))
 
 
@@ -242,32 +242,32 @@ def test_tune_keeps_the_quickest_that_is_good_enough(folder, monkeypatch):
     monkeypatch.setattr(
         tuning.Bench,
         "measure",
-        lambda _, __, factory, recall: tuning.Measured(factory, 7, recall, seconds[factory], 1.0),
+        lambda _, __, factory, recall: MeasuredIndex(factory, 7, recall, 1 / seconds[factory], 1.0, 1.0),
     )
     monkeypatch.setattr(
         tuning.Bench,
         "__init__",
-        lambda bench, _, held: setattr(bench, "exact", tuning.Measured("exact", 0, 1.0, 9.0, 1.0)),
+        lambda bench, _, held_out: setattr(bench, "exact", MeasuredIndex("exact", 0, 1.0, 1 / 9, 1.0, 1.0)),
     )
-    with existing_writer(folder) as writer:
-        for wished, chosen in ((0.99, "HNSW8,SQ8"), (0.999, "IVF16,SQ8"), (0.4, "IVF64,SQ4")):
-            measured, best = tune(writer, Notes(), recall=wished, factories=list(recalls))
-            assert [one.factory for one in measured] == ["exact", *recalls]
-            assert best.factory == chosen == writer.index().factory == writer.wished_index()
-            assert writer.index().effort == 7
+    with LocalStore(folder).existing_writer() as writer:
+        for needed, chosen in ((0.99, "HNSW8,SQ8"), (0.999, "IVF16,SQ8"), (0.4, "IVF64,SQ4")):
+            measured, best = writer.tune(Notes(), recall=needed, factories=list(recalls))
+            assert [one.index for one in measured] == ["exact", *recalls]
+            assert best.index == chosen == writer.index.record().factory == writer.index.requested()
+            assert writer.index.record().effort == 7
 
 
 def test_tune_measures_truly(folder):
-    with existing_writer(folder) as writer:
-        measured, best = tune(writer, Notes(), recall=0.99, factories=["IVF16,Flat", "SQfp16"])
-        assert [one.factory for one in measured] == ["exact", "IVF16,Flat", "SQfp16"]
+    with LocalStore(folder).existing_writer() as writer:
+        measured, best = writer.tune(Notes(), recall=0.99, factories=["IVF16,Flat", "SQfp16"])
+        assert [one.index for one in measured] == ["exact", "IVF16,Flat", "SQfp16"]
         assert all(one.recall >= 0.99 for one in measured)
-        assert all(one.batch_seconds > 0 and one.single_seconds > 0 for one in measured)
+        assert all(one.queries_per_second > 0 and one.milliseconds > 0 for one in measured)
         assert best in measured
-        assert best.batch_seconds == min(one.batch_seconds for one in measured)
-        assert writer.wished_index() == ("auto" if best.factory == "exact" else best.factory)
+        assert best.queries_per_second == max(one.queries_per_second for one in measured)
+        assert writer.index.requested() == ("auto" if best.index == "exact" else best.index)
         with pytest.raises(GalleryError, match="can't make an index"):
-            tune(writer, Notes(), recall=0.99, factories=["Nonsense"])
+            writer.tune(Notes(), recall=0.99, factories=["Nonsense"])
 
 
 def test_what_was_held_out_while_measuring_is_in_the_index_at_last(folder, monkeypatch):
@@ -277,9 +277,9 @@ def test_what_was_held_out_while_measuring_is_in_the_index_at_last(folder, monke
     held = []
     add = ApproximateIndex.add
     monkeypatch.setattr(ApproximateIndex, "add", lambda index, ids, rows: held.append(ids) or add(index, ids, rows))
-    with existing_writer(folder) as writer:
-        refresh_index(writer, Notes(), wished="HNSW8,SQ8")
-        index = writer.read_index(writer.index())
+    with LocalStore(folder).existing_writer() as writer:
+        writer.refresh_index(Notes(), requested="HNSW8,SQ8")
+        index = writer.index.read()
         assert len(held[0]) == 600 // 20
         assert sorted(index.ids.tolist()) == writer.ids().tolist()
         found = index.search(writer.vectors(held[0]), 1, 200, None)
@@ -287,14 +287,17 @@ def test_what_was_held_out_while_measuring_is_in_the_index_at_last(folder, monke
 
 
 def test_a_searcher_without_some(folder):
-    with existing_writer(folder) as writer:
+    with LocalStore(folder).existing_writer() as writer:
         writer.remove(range(1, 50), "id")
-        searcher = writer.searcher(None, without=np.array([60, 300, 599]))
+        searcher = writer.index.searcher(None, without=np.array([60, 300, 599]))
         assert searcher.ids().tolist() == [one for one in range(50, 601) if one not in (60, 300, 599)]
         assert sum(len(ids) for ids, _ in searcher.parts()) == len(searcher) == 548
 
 
 def test_an_empty_gallery_is_not_tuned(tmp_path):
     folder = make_gallery(tmp_path / "g", 0)
-    with existing_writer(folder) as writer, pytest.raises(GalleryError, match="empty gallery can't be tuned"):
-        tune(writer, Notes(), recall=0.99, factories=[])
+    with (
+        LocalStore(folder).existing_writer() as writer,
+        pytest.raises(GalleryError, match="empty gallery can't be tuned"),
+    ):
+        writer.tune(Notes(), recall=0.99, factories=[])

@@ -12,9 +12,8 @@ from galleries import MODEL, entry, vectors
 
 from sil_cli.errors import SilError
 from sil_cli.gallery.filters import Filter
-from sil_cli.gallery.local.health import check_files
 from sil_cli.gallery.local.segments import write_segment
-from sil_cli.gallery.local.writer import gallery_writer
+from sil_cli.gallery.local.store import LocalStore
 from sil_cli.gallery.stores import open_gallery
 from sil_cli.locks import writer_lock
 from sil_cli.similarity.distance import unit_rows
@@ -71,9 +70,9 @@ def check(folder):
         assert gallery.search(ROWS, 4)[2][0].id == 3
         after = gallery.entries([2])[2].time
         assert gallery.ids_passing(Filter(after=after)).tolist() == [2, 3]
-        assert gallery.summary().wished_index == "auto"
+        assert gallery.requested_index() == "auto"
         assert gallery.last_id() == 4
-    assert all(one.ok for one in check_files(folder))
+    assert all(one.ok for one in LocalStore(folder).check())
 
 
 def test_a_reader_brings_it_up_to_date(first):
@@ -82,7 +81,7 @@ def test_a_reader_brings_it_up_to_date(first):
 
 
 def test_so_does_a_writer(first):
-    with gallery_writer(first, MODEL) as writer:
+    with LocalStore(first).writer(MODEL) as writer:
         writer.add([entry(9, metadata={"a": "b"})], vectors(1, seed=4))
         assert writer.ids_passing(Filter(metadata=(("a", "b"),))).tolist() == [5]
         writer.remove([5], "id")
@@ -91,7 +90,7 @@ def test_so_does_a_writer(first):
 
 
 def test_so_do_the_checks(first):
-    assert all(one.ok for one in check_files(first))
+    assert all(one.ok for one in LocalStore(first).check())
 
 
 def test_while_somebody_writes_a_reader_is_told_to_wait(first):
@@ -106,7 +105,7 @@ def test_where_it_cannot_be_written_it_stays_whole(first, monkeypatch):
     def refuse(*_, **__):
         raise SilError("It can't be written.", "Copy it.")
 
-    monkeypatch.setattr("sil_cli.gallery.local.gallery.writer_lock", refuse)
+    monkeypatch.setattr("sil_cli.gallery.local.store.writer_lock", refuse)
     with pytest.raises(SilError, match="Copy it"):
         open_gallery(first)
     monkeypatch.undo()

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from sil_cli.errors import DataError, GalleryError, SilError
 from sil_cli.gallery.entry import GalleryEntry
-from sil_cli.gallery.local import loading as loading_module
+from sil_cli.gallery.filters import Filter
 from sil_cli.gallery.local import segments as segments_module
 from sil_cli.gallery.local import vector_files
-from sil_cli.gallery.local.writer import gallery_writer
+from sil_cli.gallery.local.store import LocalStore
 from sil_cli.gallery.stores import open_gallery
 from sil_cli.similarity.distance import unit_rows
 
@@ -38,7 +38,7 @@ def folder(tmp_path):
     """A gallery of 30 images in three unmerged batches."""
     folder = tmp_path / "gallery"
     rows = vectors(30)
-    with gallery_writer(folder, MODEL) as writer:
+    with LocalStore(folder).writer(MODEL) as writer:
         for start in (0, 10, 20):
             writer.add([entry(number) for number in range(start, start + 10)], rows[start : start + 10])
     return folder
@@ -46,6 +46,11 @@ def folder(tmp_path):
 
 def segment_files(folder):
     return sorted(path.name for path in (folder / "vectors").iterdir())
+
+
+def remove(writer, source, paths):
+    where = Filter(paths=tuple(paths), metadata=(("source", source),))
+    return writer.remove(writer.ids_passing(where).tolist(), "path")
 
 
 def paths_found(folder, query, k, **options):
@@ -56,7 +61,7 @@ def paths_found(folder, query, k, **options):
 @pytest.mark.parametrize("merged", [False, True])
 def test_search_is_exact_and_ranked(folder, merged):
     if merged:
-        with gallery_writer(folder, MODEL) as writer:
+        with LocalStore(folder).writer(MODEL) as writer:
             writer.finish()
     queries = vectors(5, seed=1)
     scores = unit_rows(queries).astype(float) @ unit_rows(vectors(30)).astype(float).T
@@ -80,13 +85,13 @@ def test_metadata_comes_back_as_it_was_given(tmp_path):
         domain="airport",
         box=(1, 2, 30, 40),
     )
-    with gallery_writer(tmp_path / "g", MODEL) as writer:
+    with LocalStore(tmp_path / "g").writer(MODEL) as writer:
         writer.add([given_entry], vectors(1))
-        assert writer.known("s", ["ä/☃.jpg", "other"]) == {("ä/☃.jpg", (1, 2, 30, 40)): "h"}
-        assert writer.known("t", ["ä/☃.jpg"]) == {}
+        assert writer.existing([given_entry.key, ("s", "other", None)]) == {given_entry.key: (1, given_entry)}
+        assert writer.existing([("t", *given_entry.key[1:])]) == {}
     with open_gallery(tmp_path / "g") as gallery:
         match = gallery.search(vectors(1), 1)[0][0]
-        assert gallery.info().model == MODEL
+        assert gallery.model == MODEL
     for name in ("path", "source", "identity", "camera", "time", "domain", "box"):
         assert getattr(match, name) == getattr(given_entry, name)
     assert match.score == pytest.approx(1.0, abs=1e-6)
@@ -100,7 +105,7 @@ def test_ties_stand_in_the_order_of_ids_however_many(tmp_path_factory, kinds, k,
     folder = tmp_path_factory.mktemp("ties") / "g"
     pool = vectors(kinds, seed)
     rows = pool[np.random.default_rng(seed).integers(kinds, size=36)]
-    with gallery_writer(folder, MODEL) as writer:
+    with LocalStore(folder).writer(MODEL) as writer:
         writer.add([entry(number) for number in range(20)], rows[:20])
         writer.add([entry(number) for number in range(20, 36)], rows[20:])
     asked = vectors(queries, seed + 1)
@@ -112,14 +117,14 @@ def test_ties_stand_in_the_order_of_ids_however_many(tmp_path_factory, kinds, k,
         assert gallery.search(asked[:1], k)[0] == gallery.search(asked, k)[0]
 
 
-def test_allowed_and_excluded_ids(folder):
+def test_chosen_and_excluded_ids(folder):
     with open_gallery(folder) as gallery:
         everything = gallery.search(vectors(2, seed=3), 99)
         assert [len(matches) for matches in everything] == [30, 30]
-        allowed = {match.id for match in everything[0][10:20]} | {999}
-        kept = gallery.search(vectors(2, seed=3), 5, allowed=allowed)
+        chosen = tuple(match.id for match in everything[0][10:20])
+        kept = gallery.search(vectors(2, seed=3), 5, where=Filter(ids=(*chosen, 999)))
         assert [match.id for match in kept[0]] == [match.id for match in everything[0][10:15]]
-        assert gallery.search(vectors(1), 5, allowed=[]) == [[]]
+        assert gallery.search(vectors(1), 5, where=Filter(ids=(999,))) == [[]]
         best = [{matches[0].id, matches[1].id} for matches in everything]
         without = gallery.search(vectors(2, seed=3), 3, exclude=best)
         for matches, complete in zip(without, everything, strict=True):
@@ -135,10 +140,10 @@ def test_allowed_and_excluded_ids(folder):
 
 def test_replaced_and_removed_entries_are_found_no_more(folder):
     old, new = vectors(30), vectors(1, seed=9)
-    with gallery_writer(folder, MODEL) as writer:
+    with LocalStore(folder).writer(MODEL) as writer:
         writer.add([GalleryEntry("3.jpg", "changed", "photos")], new)
-        assert writer.known("photos", ["3.jpg"]) == {("3.jpg", None): "changed"}
-        assert writer.remove_paths("photos", ["4.jpg", "5.jpg", "nobody.jpg"]) == 2
+        assert writer.existing([entry(3).key])[entry(3).key][1].content_hash == "changed"
+        assert remove(writer, "photos", ["4.jpg", "5.jpg", "nobody.jpg"]) == 2
         assert len(writer) == 28
     for merged in (False, True):
         assert paths_found(folder, new, 1) == [["3.jpg"]]
@@ -147,7 +152,7 @@ def test_replaced_and_removed_entries_are_found_no_more(folder):
         with open_gallery(folder) as gallery:
             assert gallery.search(old[3:4], 1)[0][0].score < 0.99
         if not merged:
-            with gallery_writer(folder, MODEL) as writer:
+            with LocalStore(folder).writer(MODEL) as writer:
                 writer.finish()
     stored = faiss.read_index(str(folder / "vectors" / segment_files(folder)[0]))
     assert stored.ntotal == 28  # dead vectors are gone from the disk
@@ -160,18 +165,18 @@ def test_the_same_path_of_another_source_or_box_is_another_entry(tmp_path):
         GalleryEntry("1.jpg", "h", "b"),
         GalleryEntry("1.jpg", "h", "b", box=(0, 0, 5, 5)),
     ]
-    with gallery_writer(tmp_path / "g", MODEL) as writer:
+    with LocalStore(tmp_path / "g").writer(MODEL) as writer:
         writer.add(entries, vectors(3))
         assert len(writer) == 3
-        assert writer.remove_paths("b", ["1.jpg"]) == 2
+        assert remove(writer, "b", ["1.jpg"]) == 2
         with pytest.raises(GalleryError, match=r"1.jpg' came 2 times"):
             writer.add(entries[:1] * 2, vectors(2))
         assert len(writer) == 1
 
 
 def test_ids_are_never_used_twice(folder):
-    with gallery_writer(folder, MODEL) as writer:
-        writer.remove_paths("photos", [f"{number}.jpg" for number in range(30)])
+    with LocalStore(folder).writer(MODEL) as writer:
+        remove(writer, "photos", [f"{number}.jpg" for number in range(30)])
         writer.finish()
         assert segment_files(folder) == []
         writer.add([entry(99)], vectors(1))
@@ -182,13 +187,13 @@ def test_ids_are_never_used_twice(folder):
 def test_merging_respects_the_size_of_a_file(folder, monkeypatch):
     monkeypatch.setattr(vector_files, "SEGMENT_BYTES", 15 * 4 * MODEL["dimension"])
     before = paths_found(folder, vectors(3, seed=5), 30)
-    with gallery_writer(folder, MODEL) as writer:
+    with LocalStore(folder).writer(MODEL) as writer:
         writer.finish()
         assert len(segment_files(folder)) == 3  # 10 of 15 is full enough to be left alone
         for number in range(40, 60):
             writer.add([entry(number)], vectors(1, seed=number))
-        writer.remove_paths("photos", [f"{number}.jpg" for number in range(40, 60)])
-        writer.remove_paths("photos", ["0.jpg"])
+        remove(writer, "photos", [f"{number}.jpg" for number in range(40, 60)])
+        remove(writer, "photos", ["0.jpg"])
         writer.finish()
         assert len(segment_files(folder)) == 3
     without = [[path for path in paths if path != "0.jpg"] for paths in before]
@@ -196,7 +201,7 @@ def test_merging_respects_the_size_of_a_file(folder, monkeypatch):
 
 
 def test_an_empty_gallery_and_senseless_queries(tmp_path, folder):
-    with gallery_writer(tmp_path / "empty", MODEL) as writer:
+    with LocalStore(tmp_path / "empty").writer(MODEL) as writer:
         writer.add([], np.empty((0, 8)))
         writer.finish()
     with open_gallery(tmp_path / "empty") as gallery, pytest.raises(GalleryError, match="is empty"):
@@ -212,7 +217,7 @@ def test_an_empty_gallery_and_senseless_queries(tmp_path, folder):
 
 
 def test_a_refused_batch_leaves_nothing(folder):
-    with gallery_writer(folder, MODEL) as writer:
+    with LocalStore(folder).writer(MODEL) as writer:
         with pytest.raises(DataError, match="1 of 2 gallery"):
             writer.add([entry(40), entry(41)], np.stack([np.ones(8), np.zeros(8)]))
         with pytest.raises(GalleryError, match=r"2 images came with .*\(1, 8\)"):
@@ -229,23 +234,23 @@ def test_another_model_is_refused_by_reader_and_writer(folder):
         gallery.require_model(MODEL["fingerprint"])
         with pytest.raises(GalleryError, match=r"0123456789ab, not by ffffffffffff\. .*--gallery DIR"):
             gallery.require_model(other["fingerprint"])
-    with pytest.raises(GalleryError, match="not by ffffffffffff"), gallery_writer(folder, other):
+    with pytest.raises(GalleryError, match="not by ffffffffffff"), LocalStore(folder).writer(other):
         pass
 
 
 def test_a_second_writer_is_told_who_is_writing(folder):
-    with gallery_writer(folder, MODEL):
+    with LocalStore(folder).writer(MODEL):
         words = f"process {os.getpid()} on {socket.gethostname()} since 20"
-        with pytest.raises(SilError, match=words), gallery_writer(folder, MODEL):
+        with pytest.raises(SilError, match=words), LocalStore(folder).writer(MODEL):
             pass
-    with gallery_writer(folder, MODEL) as writer:
+    with LocalStore(folder).writer(MODEL) as writer:
         assert len(writer) == 30
 
 
 def test_readers_see_a_snapshot_and_are_not_blocked(folder):
-    with gallery_writer(folder, MODEL) as writer, open_gallery(folder) as before:
-        with writer._store.transaction():
-            writer._store.delete_paths("photos", ["0.jpg"])
+    with LocalStore(folder).writer(MODEL) as writer, open_gallery(folder) as before:
+        with writer._tables.transaction():
+            writer._tables.delete_ids([1])
             assert len(paths_found(folder, vectors(1), 99)[0]) == 30  # opened amid a transaction
         writer.finish()
         assert len(before.search(vectors(1), 99)[0]) == 30  # opened before it
@@ -253,26 +258,26 @@ def test_readers_see_a_snapshot_and_are_not_blocked(folder):
 
 
 def test_a_reader_looks_again_when_files_are_merged_away_under_it(folder, monkeypatch):
-    read = loading_module.read_segment
+    read = vector_files.read_segment
     merges = []
 
     def merge_first(path, **facts):
         if not merges:
             merges.append(path)
-            with gallery_writer(folder, MODEL) as writer:
+            with LocalStore(folder).writer(MODEL) as writer:
                 writer.finish()
         return read(path, **facts)
 
-    monkeypatch.setattr(loading_module, "read_segment", merge_first)
+    monkeypatch.setattr(vector_files, "read_segment", merge_first)
     with open_gallery(folder) as gallery:
         assert len(gallery) == 30
-        assert gallery.info().segments == 1
+        assert gallery.info().files == 1
 
 
 def test_files_that_no_batch_needs_are_deleted_by_the_next_writer(folder):
     for name in ("segment-000009.faiss", ".partial-abc.faiss", "notes.txt"):
         (folder / "vectors" / name).write_bytes(b"leftover")
-    with gallery_writer(folder, MODEL):
+    with LocalStore(folder).writer(MODEL):
         assert len(segment_files(folder)) == 4
         assert (folder / "vectors" / "notes.txt").exists()  # not ours to delete
 
@@ -290,7 +295,7 @@ def test_a_missing_file_of_vectors_is_named(folder):
     (folder / "vectors" / "segment-000002.faiss").unlink()
     with pytest.raises(GalleryError, match=r"segment-000002.faiss is missing"):
         open_gallery(folder)
-    with gallery_writer(folder, MODEL) as writer, pytest.raises(GalleryError, match="is missing"):
+    with LocalStore(folder).writer(MODEL) as writer, pytest.raises(GalleryError, match="is missing"):
         writer.finish()
 
 
@@ -316,19 +321,19 @@ def test_an_edited_database_is_refused(folder, change, words):
 
 
 def test_what_is_no_gallery_is_refused(tmp_path):
-    with pytest.raises(GalleryError, match=r"no gallery in .*sil index-gallery"):
+    with pytest.raises(GalleryError, match=r"No gallery was found: .*sil index-gallery"):
         open_gallery(tmp_path / "nowhere")
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(GalleryError, match="not a gallery, and not empty"), gallery_writer(tmp_path, MODEL):
+    with pytest.raises(GalleryError, match="not a gallery, and not empty"), LocalStore(tmp_path).writer(MODEL):
         pass
     (tmp_path / "gallery.sqlite").write_text("no database " * 100)
     with pytest.raises(GalleryError, match="can't be used"):
         open_gallery(tmp_path)
-    with pytest.raises(GalleryError, match="can't be used"), gallery_writer(tmp_path, MODEL):
+    with pytest.raises(GalleryError, match="can't be used"), LocalStore(tmp_path).writer(MODEL):
         pass
     with (
         pytest.raises(GalleryError, match="can't be used as a gallery"),
-        gallery_writer(tmp_path / "thesis.txt", MODEL),
+        LocalStore(tmp_path / "thesis.txt").writer(MODEL),
     ):
         pass
 
@@ -337,27 +342,27 @@ def test_a_full_disk_keeps_the_finished_batches(folder, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with gallery_writer(folder, MODEL) as writer:
+    with LocalStore(folder).writer(MODEL) as writer:
         with monkeypatch.context() as patch:
             patch.setattr(segments_module, "write_bytes", full)
             with pytest.raises(GalleryError, match=r"No space left .* finished batches are kept"):
                 writer.add([entry(40)], vectors(1))
             with pytest.raises(GalleryError, match="No space left"):
                 writer.finish()
-        pages = writer._store._rows("PRAGMA page_count")[0][0]
-        writer._store._rows(f"PRAGMA max_page_count = {pages}")
+        pages = writer._tables._rows("PRAGMA page_count")[0][0]
+        writer._tables._rows(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(GalleryError, match=r"full.* finished batches are kept"):
             writer.add([entry(number, identity="x" * 5000) for number in range(50, 60)], vectors(10))
         assert len(writer) == 30
     assert len(paths_found(folder, vectors(1), 99)[0]) == 30
-    with gallery_writer(folder, MODEL) as writer:
+    with LocalStore(folder).writer(MODEL) as writer:
         assert len(segment_files(folder)) == 3
         writer.add([entry(40)], vectors(1))
         assert len(writer) == 31
 
 
 def test_a_gallery_on_a_read_only_medium_is_searched(folder, monkeypatch):
-    with gallery_writer(folder, MODEL) as writer:
+    with LocalStore(folder).writer(MODEL) as writer:
         writer.finish()
     before = sorted(path.name for path in folder.iterdir())
     monkeypatch.setattr("sil_cli.gallery.local.database.os.access", lambda *_: False)
@@ -367,14 +372,15 @@ def test_a_gallery_on_a_read_only_medium_is_searched(folder, monkeypatch):
 
 
 def test_the_lock_file_is_readable(folder):
-    with gallery_writer(folder, MODEL):
+    with LocalStore(folder).writer(MODEL):
         holder = json.loads((folder / "writer.lock").read_text())
     assert holder["pid"] == os.getpid()
 
 
 def test_what_is_known_can_change_while_vectors_stay(folder):
-    with gallery_writer(folder, MODEL) as writer:
-        known = writer.entries_at("photos", ["3.jpg", "4.jpg", "none.jpg"])
+    with LocalStore(folder).writer(MODEL) as writer:
+        keys = [("photos", path, None) for path in ("3.jpg", "4.jpg", "none.jpg")]
+        known = dict(writer.existing(keys).values())
         assert sorted(one.path for one in known.values()) == ["3.jpg", "4.jpg"]
         assert writer.sources() == ["photos"]
         assert dict(writer.entries_of("photos")).items() >= known.items()
@@ -392,7 +398,7 @@ def test_what_is_known_can_change_while_vectors_stay(folder):
 
 
 def test_entries_are_listed_across_portions(tmp_path):
-    with gallery_writer(tmp_path / "g", MODEL) as writer:
+    with LocalStore(tmp_path / "g").writer(MODEL) as writer:
         entries = [GalleryEntry(path=f"{number}.jpg", content_hash="h", source="many") for number in range(1203)]
         writer.add(entries, vectors(1203))
         assert [one.path for _, one in writer.entries_of("many")] == [one.path for one in entries]

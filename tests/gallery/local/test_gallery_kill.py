@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 from ingest_worker import MODEL, expected_after, vector
 
-from sil_cli.gallery.local.health import check_files
-from sil_cli.gallery.local.tuning import refresh_index
-from sil_cli.gallery.local.writer import gallery_writer
+from sil_cli.gallery.local.store import LocalStore
 from sil_cli.gallery.stores import open_gallery
 from sil_cli.runtime import SilentReporter
 
@@ -41,10 +39,10 @@ def held(folder: Path) -> dict[int, int]:
         everything = gallery.search(np.ones((1, MODEL["dimension"])), count)[0]
         state = {int(match.path.removesuffix(".jpg")): match for match in everything}
         assert len(state) == count
-        assert gallery.info().count == count
+        assert gallery.info().entries == count
         versions = {}
         for path, match in state.items():
-            entry = gallery._store.entries([match.id])[match.id]
+            entry = gallery._tables.entries([match.id])[match.id]
             versions[path] = int(entry.content_hash)
             nearest = gallery.search(vector(path, versions[path])[None], 1, exact=True)[0][0]
             assert nearest.id == match.id
@@ -64,13 +62,14 @@ def kill_again_and_again(folder: Path, times: int, seed: int) -> None:
         else:
             assert now == expected_after(reported + 1)
             done = reported + 1
-    with gallery_writer(folder, MODEL) as writer:
-        named = {segment.name for segment in writer._store.segments()}
-        named |= {writer.index().name} if writer.index() else set()
+    with LocalStore(folder).writer(MODEL) as writer:
+        named = {segment.name for segment in writer._tables.segments()}
+        index = writer.index.record()
+        named |= {index.name} if index else set()
         assert {path.name for path in (folder / "vectors").iterdir()} == named
         writer.finish()
-        refresh_index(writer, SilentReporter(), wished="exact")
-    assert all(check.ok for check in check_files(folder))
+        writer.refresh_index(SilentReporter(), requested="exact")
+    assert all(check.ok for check in LocalStore(folder).check())
     assert held(folder) == expected_after(done)
     assert len(list((folder / "vectors").iterdir())) == 1
 

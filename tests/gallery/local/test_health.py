@@ -11,11 +11,9 @@ from galleries import MODEL, Notes, described, entry, make_gallery, vectors
 from sil_cli.errors import GalleryError
 from sil_cli.gallery.filters import Filter
 from sil_cli.gallery.local import segments as segments_module
-from sil_cli.gallery.local.health import check_files
 from sil_cli.gallery.local.segments import write_segment
+from sil_cli.gallery.local.store import LocalStore
 from sil_cli.gallery.local.tables import Tables
-from sil_cli.gallery.local.tuning import refresh_index
-from sil_cli.gallery.local.writer import existing_writer, gallery_writer
 from sil_cli.gallery.stores import open_gallery
 from sil_cli.similarity.distance import unit_rows
 
@@ -26,7 +24,7 @@ def folder(tmp_path):
 
 
 def wrong(folder):
-    return {check.name: check.found for check in check_files(folder) if not check.ok}
+    return {check.name: check.found for check in LocalStore(folder).check() if not check.ok}
 
 
 def path_of(folder, number=2):
@@ -47,23 +45,23 @@ def rewrite(folder, number, ids, rows):
 
 
 def repair(folder, *, trust=False):
-    with existing_writer(folder) as writer:
-        repaired = writer.repair(trust=trust)
-        return repaired, len(writer)
+    with LocalStore(folder).existing_writer() as writer:
+        repaired = writer.repair(Notes(), trust=trust)
+        return repaired, repaired.entries
 
 
 def test_a_sound_gallery_passes_every_check(folder):
-    with existing_writer(folder) as writer:
-        refresh_index(writer, Notes(), wished="IVF2,SQ8")
+    with LocalStore(folder).existing_writer() as writer:
+        writer.refresh_index(Notes(), requested="IVF2,SQ8")
         writer.remove([3], "id")
-    checks = check_files(folder)
+    checks = LocalStore(folder).check()
     assert wrong(folder) == {}
     assert [check.name for check in checks][:2] == ["database", "segment-000001.faiss"]
     assert "9 unit vectors, one for each entry, 1 more of removed entries" in checks[1].found
     assert "29, each with a vector" in checks[4].found
     assert "IVF2,SQ8, checksum right" in checks[5].found
     repaired, left = repair(folder)
-    assert (repaired.lost, repaired.files, repaired.dropped_index, left) == ([], [], False, 29)
+    assert (repaired.lost, repaired.files, repaired.index_rebuilt, left) == ([], {}, False, 29)
 
 
 def cut(folder):
@@ -93,10 +91,10 @@ def test_a_broken_file_is_found_and_its_entries_are_the_only_ones_lost(folder, d
     assert wrong(folder)["entries"] == "30, but only 20 with a sound vector"
     assert words in wrong(folder)["segment-000002.faiss"]
     repaired, left = repair(folder)
-    assert [identifier for identifier, _, _ in repaired.lost] == list(range(11, 21))
-    assert [one.path for _, one, _ in repaired.lost] == [f"{number}.jpg" for number in range(10, 20)]
-    assert all(words in reason for _, _, reason in repaired.lost)
-    assert [name for name, what in repaired.files if words in what] == ["segment-000002.faiss"]
+    assert [one.id for one in repaired.lost] == list(range(11, 21))
+    assert [one.path for one in repaired.lost] == [f"{number}.jpg" for number in range(10, 20)]
+    assert all(words in one.reason for one in repaired.lost)
+    assert [name for name, what in repaired.files.items() if words in what] == ["segment-000002.faiss"]
     assert left == 20
     assert wrong(folder) == {}
     with open_gallery(folder) as gallery:
@@ -106,18 +104,18 @@ def test_a_broken_file_is_found_and_its_entries_are_the_only_ones_lost(folder, d
 
 @pytest.mark.parametrize("moment", ["problems", "index"])  # what verify asks after it took its snapshot, and before
 def test_a_sound_gallery_stays_sound_while_a_writer_merges_its_files(folder, monkeypatch, moment):
-    with existing_writer(folder) as writer:
-        refresh_index(writer, Notes(), wished="IVF2,SQ8")
+    with LocalStore(folder).existing_writer() as writer:
+        writer.refresh_index(Notes(), requested="IVF2,SQ8")
 
     def index_more():
-        with gallery_writer(folder, MODEL) as writer:
+        with LocalStore(folder).writer(MODEL) as writer:
             writer.add([entry(100)], vectors(1, seed=100))
             writer.finish()
-            refresh_index(writer, Notes(), wished="IVF3,SQ8")
+            writer.refresh_index(Notes(), requested="IVF3,SQ8")
 
     before = set(files_of(folder))
     meanwhile(monkeypatch, moment, index_more)
-    checks = check_files(folder)
+    checks = LocalStore(folder).check()
     assert not before & set(files_of(folder))
     assert [check for check in checks if not check.ok] == []
     names = [check.name for check in checks]
@@ -128,11 +126,11 @@ def test_an_empty_gallery_is_its_own_while_its_first_vectors_come(tmp_path, monk
     folder = make_gallery(tmp_path / "g", 0)
 
     def index_first():
-        with gallery_writer(folder, MODEL) as writer:
+        with LocalStore(folder).writer(MODEL) as writer:
             writer.add([entry(1)], vectors(1))
 
     meanwhile(monkeypatch, "problems", index_first)
-    checks = check_files(folder)
+    checks = LocalStore(folder).check()
     assert [check for check in checks if not check.ok] == []
     assert checks[-1].found == "1, each with a vector"
 
@@ -141,7 +139,7 @@ def test_a_missing_file_is_told_while_a_writer_adds(folder, monkeypatch):
     path_of(folder).unlink()
 
     def index_more():
-        with gallery_writer(folder, MODEL) as writer:
+        with LocalStore(folder).writer(MODEL) as writer:
             writer.add([entry(100)], vectors(1, seed=100))
 
     meanwhile(monkeypatch, "index", index_more)
@@ -169,7 +167,7 @@ def test_an_edited_file_is_lost_or_trusted(folder):
     with pytest.raises(GalleryError, match=r"checksum.*sil gallery repair"):
         open_gallery(folder)
     repaired, left = repair(folder, trust=True)
-    assert repaired.files == [("segment-000002.faiss", "trusted as it is now")]
+    assert repaired.files == {"segment-000002.faiss": "trusted as it is now"}
     assert (repaired.lost, left) == ([], 30)
     assert wrong(folder) == {}
     with open_gallery(folder) as gallery:
@@ -185,7 +183,7 @@ def test_trust_does_not_reach_what_cannot_be_searched(folder, monkeypatch):
     cut_file = path_of(folder, 3)
     cut_file.write_bytes(cut_file.read_bytes() + b"more")
     repaired, left = repair(folder, trust=True)
-    reasons = {identifier: reason.partition(": ")[2] for identifier, _, reason in repaired.lost}
+    reasons = {one.id: one.reason.partition(": ")[2] for one in repaired.lost}
     assert {one: reasons[one] for one in reasons if one <= 20} == {
         14: "a vector that isn't of length 1",
         16: "a vector that isn't of length 1",
@@ -227,15 +225,15 @@ def test_a_file_is_hashed_again_when_anything_touched_it(folder, monkeypatch):
 
 
 def test_a_damaged_index_is_refused_and_repaired(folder):
-    with existing_writer(folder) as writer:
-        refresh_index(writer, Notes(), wished="IVF2,SQ8")
+    with LocalStore(folder).existing_writer() as writer:
+        writer.refresh_index(Notes(), requested="IVF2,SQ8")
     (path,) = (folder / "vectors").glob("index-*")
     path.write_bytes(path.read_bytes()[:-3] + b"abc")
     with pytest.raises(GalleryError, match=r"index-000001.faiss is damaged.*sil gallery repair"):
         open_gallery(folder)
     assert "checksum" in wrong(folder)["index-000001.faiss"]
     repaired, left = repair(folder)
-    assert (repaired.dropped_index, repaired.lost, left) == (True, [], 30)
+    assert (repaired.index_rebuilt, repaired.lost, left) == (True, [], 30)
     open_gallery(folder).close()
 
 
@@ -268,7 +266,7 @@ def test_no_vector_is_touched_where_the_database_is_another_gallerys(folder, tmp
     for write in (
         lambda: repair(folder),
         lambda: repair(folder, trust=True),
-        lambda: gallery_writer(folder, MODEL).__enter__(),
+        lambda: LocalStore(folder).writer(MODEL).__enter__(),
     ):
         with pytest.raises(GalleryError, match=r"most likely belongs to another gallery.*Nothing was changed"):
             write()
@@ -287,22 +285,25 @@ def test_vectors_without_their_database_are_not_written_over(folder):
     before = files_of(folder)
     for name in ("gallery.sqlite", "gallery.sqlite-wal", "gallery.sqlite-shm"):
         (folder / name).unlink(missing_ok=True)
-    with pytest.raises(GalleryError, match=r"gallery\.sqlite is missing.*Put it back"), gallery_writer(folder, MODEL):
+    with (
+        pytest.raises(GalleryError, match=r"gallery\.sqlite is missing.*Put it back"),
+        LocalStore(folder).writer(MODEL),
+    ):
         pass
     (folder / "gallery.sqlite").touch()  # a database without tables
-    with pytest.raises(GalleryError, match="most likely belongs to another gallery"), gallery_writer(folder, MODEL):
+    with pytest.raises(GalleryError, match="most likely belongs to another gallery"), LocalStore(folder).writer(MODEL):
         pass
     assert files_of(folder) == before
 
 
 def test_files_that_an_older_database_does_not_know_are_set_aside(folder, tmp_path):
     old = shutil.copytree(folder, tmp_path / "old")
-    with gallery_writer(folder, MODEL) as writer:
+    with LocalStore(folder).writer(MODEL) as writer:
         writer.add([entry(100)], vectors(1, seed=100))
         writer.add([entry(101)], vectors(1, seed=101))
     newer = {name: content for name, content in files_of(folder).items() if name > "segment-000003.faiss"}
     put_database(folder, old)
-    with gallery_writer(folder, MODEL) as writer:
+    with LocalStore(folder).writer(MODEL) as writer:
         writer.add([entry(200)], vectors(1, seed=200))  # takes the number of a file that was there
         assert [path.name for path in writer.set_aside] == list(newer)
     assert {path.name: path.read_bytes() for path in (folder / "set-aside").iterdir()} == newer
@@ -311,14 +312,14 @@ def test_files_that_an_older_database_does_not_know_are_set_aside(folder, tmp_pa
     assert [path.name for path in repaired.set_aside] == ["segment-000005-2.faiss"]
     assert left == 31
     assert wrong(folder) == {}
-    with existing_writer(folder) as writer:
+    with LocalStore(folder).existing_writer() as writer:
         assert writer.compact()
     assert not (folder / "set-aside").exists()
 
 
 def test_what_repair_drops_is_set_aside(folder):
-    with existing_writer(folder) as writer:
-        refresh_index(writer, Notes(), wished="IVF2,SQ8")
+    with LocalStore(folder).existing_writer() as writer:
+        writer.refresh_index(Notes(), requested="IVF2,SQ8")
     (index,) = (folder / "vectors").glob("index-*")
     index.write_bytes(b"nothing")
     flip(folder)
@@ -327,7 +328,8 @@ def test_what_repair_drops_is_set_aside(folder):
     assert [path.name for path in repaired.set_aside] == ["segment-000002.faiss", "index-000001.faiss"]
     assert repaired.set_aside[0].read_bytes() == edited
     assert left == 20
-    assert set(files_of(folder)) == {"segment-000001.faiss", "segment-000003.faiss"}
+    assert repaired.index_rebuilt
+    assert set(files_of(folder)) == {"segment-000004.faiss", "index-000002.faiss"}
 
 
 def test_the_only_file_may_be_damaged_without_the_database_being_anothers(tmp_path):
@@ -356,20 +358,20 @@ def test_leftovers_of_interrupted_writing_are_deleted_not_set_aside(folder, monk
     def killed(*_):
         raise Killed
 
-    with gallery_writer(folder, MODEL) as writer:
-        monkeypatch.setattr(writer._store, "insert_segment", killed)
+    with LocalStore(folder).writer(MODEL) as writer:
+        monkeypatch.setattr(writer._tables, "insert_segment", killed)
         with pytest.raises(Killed):
             writer.add([entry(100)], vectors(1))
     assert path_of(folder, 4).exists()
-    with gallery_writer(folder, MODEL) as writer:
+    with LocalStore(folder).writer(MODEL) as writer:
         assert not path_of(folder, 4).exists()
         monkeypatch.setattr(writer._files, "delete_leftovers", killed)
         with pytest.raises(Killed):
             writer.finish()
-    assert set(files_of(folder)) >= {f"segment-{number:06d}.faiss" for number in (1, 2, 3, 4)}
-    with gallery_writer(folder, MODEL) as writer:
+    assert set(files_of(folder)) >= {f"segment-{number:06d}.faiss" for number in (1, 2, 3, 5)}
+    with LocalStore(folder).writer(MODEL) as writer:
         assert writer.set_aside == []
-    assert set(files_of(folder)) == {"segment-000004.faiss"}
+    assert set(files_of(folder)) == {"segment-000005.faiss"}
     assert wrong(folder) == {}
 
 
@@ -390,14 +392,14 @@ def test_entries_without_a_vector_are_counted(folder):
 def test_what_is_set_aside_and_a_foreign_database_are_told(folder, tmp_path):
     (folder / "set-aside").mkdir()
     (folder / "set-aside" / "segment-000009.faiss").touch()
-    (told,) = [check for check in check_files(folder) if not check.done]
+    (told,) = [check for check in LocalStore(folder).check() if not check.done]
     assert (told.name, told.ok) == ("set aside", True)
     assert told.found.startswith("1 in set-aside/")
     put_database(folder, make_gallery(tmp_path / "other", 7))
     assert "most likely another gallery's" in wrong(folder)["files"]
 
 
-def test_a_damaged_table_index_is_mended(folder):
+def test_a_damaged_table_index_is_repaired(folder):
     change(
         folder,
         "PRAGMA writable_schema = ON",
@@ -406,7 +408,7 @@ def test_a_damaged_table_index_is_mended(folder):
     )
     assert "database" in wrong(folder)
     repaired, left = repair(folder)
-    assert repaired.mended_database
+    assert repaired.database_mended
     assert left == 30
     assert wrong(folder) == {}
 
@@ -428,15 +430,15 @@ def test_removed_people_leave_no_trace_after_compact(tmp_path):
 
     folder = make_gallery(tmp_path / "g", make=make)
     units = unit_rows(vectors(30))
-    with existing_writer(folder) as writer:
-        refresh_index(writer, Notes(), wished="Flat")  # holds the vectors as they are
+    with LocalStore(folder).existing_writer() as writer:
+        writer.refresh_index(Notes(), requested="Flat")  # holds the vectors as they are
         gone = writer.ids_passing(Filter(metadata=((f"{secret}-key", secret),))).tolist()
         assert gone == list(range(1, 31, 3))
         assert sum(units[0].tobytes() in content for content in bytes_of(folder).values()) == 2
         assert writer.remove(gone, "metadata") == 10
         assert writer.compact()
-        refresh_index(writer, Notes())
-        assert writer.index().count == 20
+        writer.refresh_index(Notes())
+        assert writer.index.record().count == 20
         everything = bytes_of(folder)
     for files in (everything, bytes_of(folder)):
         for name, content in files.items():
@@ -445,36 +447,36 @@ def test_removed_people_leave_no_trace_after_compact(tmp_path):
                 assert units[identifier - 1].tobytes() not in content, name
     assert any(units[1].tobytes() in content for content in everything.values())  # others are still there
     with open_gallery(folder) as gallery:
-        assert [(count, why) for _, count, why in gallery.removals()] == [(10, "metadata")]
-        assert datetime.fromisoformat(gallery.removals()[0][0]).tzinfo is not None
+        assert [(one.count, one.criterion) for one in gallery.removals()] == [(10, "metadata")]
+        assert datetime.fromisoformat(gallery.removals()[0].time).tzinfo is not None
         assert len(gallery) == 20
     assert wrong(folder) == {}
 
 
 def test_a_reader_keeps_a_compaction_from_being_complete_and_is_not_disturbed(folder):
-    with open_gallery(folder) as reader, existing_writer(folder) as writer:
+    with open_gallery(folder) as reader, LocalStore(folder).existing_writer() as writer:
         assert writer.remove([1, 2], "id") == 2
         assert not writer.compact()
         assert len(reader.search(vectors(1), 99)[0]) == 30
         assert reader.search(vectors(30)[:1], 1)[0][0].id == 1
-    with existing_writer(folder) as writer:
+    with LocalStore(folder).existing_writer() as writer:
         assert writer.compact()
 
 
 def test_removing_everything_leaves_a_gallery(folder):
-    with existing_writer(folder) as writer:
-        refresh_index(writer, Notes(), wished="IVF2,SQ8")
+    with LocalStore(folder).existing_writer() as writer:
+        writer.refresh_index(Notes(), requested="IVF2,SQ8")
         assert writer.remove(writer.ids_passing(Filter()).tolist(), "everything") == 30
         assert writer.remove([1], "id") == 0
         assert writer.compact()
-        refresh_index(writer, Notes())
-        assert writer.index() is None
+        writer.refresh_index(Notes())
+        assert writer.index.record() is None
     assert wrong(folder) == {}
     with open_gallery(folder) as gallery:
         assert len(gallery) == 0
         with pytest.raises(GalleryError, match="is empty"):
             gallery.search(vectors(1), 3)
-    with gallery_writer(folder, MODEL) as writer:
+    with LocalStore(folder).writer(MODEL) as writer:
         writer.add([entry(1)], vectors(1))
     with open_gallery(folder) as gallery:
         assert gallery.search(vectors(1), 3)[0][0].id == 31

@@ -1,16 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from galleries import MODEL, described, entry, make_gallery, vectors
 
 from sil_cli.errors import GalleryError, SilError
-from sil_cli.gallery.local import gallery as gallery_module
+from sil_cli.gallery.interface import rebuilding_folder
 from sil_cli.gallery.local import rebuild as rebuild_module
-from sil_cli.gallery.local.health import check_files
-from sil_cli.gallery.local.rebuild import rebuilding
-from sil_cli.gallery.local.writer import existing_writer, gallery_writer
-from sil_cli.gallery.paths import rebuilding_folder
+from sil_cli.gallery.local.gallery import LocalGallery
+from sil_cli.gallery.local.store import LocalStore
 from sil_cli.gallery.stores import open_gallery
 
 NEW = {"fingerprint": "f" * 64, "dimension": 12}
@@ -20,7 +20,7 @@ OTHER = {"fingerprint": "e" * 64, "dimension": 12}
 @pytest.fixture
 def folder(tmp_path):
     folder = make_gallery(tmp_path / "g")
-    with existing_writer(folder) as writer:
+    with LocalStore(folder).existing_writer() as writer:
         writer.remove([4, 30], "id")
     return folder
 
@@ -29,7 +29,7 @@ def embed_some(rebuild, count=None):
     ids = rebuild.to_do()[:count].tolist()
     if ids:
         entries = rebuild.old.entries(ids)
-        rebuild.new.add([entries[one] for one in ids], new_vectors(ids), ids=np.array(ids))
+        rebuild.new.add([entries[one] for one in ids], new_vectors(ids), ids=ids)
     return ids
 
 
@@ -46,7 +46,7 @@ def test_a_rebuilt_gallery_takes_the_place_of_the_old_one(folder):
     _, before = state(folder)
     (folder / "notes.txt").write_text("mine")
     with open_gallery(folder) as reader:
-        with rebuilding(folder, NEW) as rebuild:
+        with LocalStore(folder).rebuilding(NEW) as rebuild:
             assert embed_some(rebuild) == sorted(before)
             assert state(folder)[0] == MODEL["fingerprint"]  # searched meanwhile as it was
             rebuild.swap()
@@ -56,24 +56,24 @@ def test_a_rebuilt_gallery_takes_the_place_of_the_old_one(folder):
     assert state(folder) == (NEW["fingerprint"], before)
     assert not rebuilding_folder(folder).exists()
     assert (folder / "notes.txt").read_text() == "mine"
-    assert all(check.ok for check in check_files(folder))
+    assert all(check.ok for check in LocalStore(folder).check())
     with open_gallery(folder) as gallery:
         assert gallery.search(new_vectors([7]), 1)[0][0].id == 7
-        assert [count for _, count, _ in gallery.removals()] == [2]
-    with gallery_writer(folder, NEW) as writer:
+        assert [one.count for one in gallery.removals()] == [2]
+    with LocalStore(folder).writer(NEW) as writer:
         writer.add([entry(99)], vectors(1, dimension=12))
     assert max(state(folder)[1]) == 31  # 30 was removed, and is never used again
 
 
 def test_an_unfinished_rebuild_goes_on(folder):
-    with rebuilding(folder, NEW) as rebuild:
+    with LocalStore(folder).rebuilding(NEW) as rebuild:
         first = embed_some(rebuild, 10)
     assert state(folder)[0] == MODEL["fingerprint"]
-    with existing_writer(folder) as writer:
+    with LocalStore(folder).existing_writer() as writer:
         writer.remove(first[:2], "id")
         writer.add([described(5)], vectors(1, seed=3))  # replaces entry 6, under a new id
     _, before = state(folder)
-    with rebuilding(folder, NEW) as rebuild:
+    with LocalStore(folder).rebuilding(NEW) as rebuild:
         todo = embed_some(rebuild)
         assert set(todo) == set(before) - set(first)
         assert 31 in todo
@@ -81,61 +81,80 @@ def test_an_unfinished_rebuild_goes_on(folder):
     assert state(folder) == (NEW["fingerprint"], before)
 
 
-def test_another_model_starts_anew_and_compact_throws_away(folder):
-    with rebuilding(folder, NEW) as rebuild:
+def test_another_model_starts_again_and_compact_throws_away(folder):
+    with LocalStore(folder).rebuilding(NEW) as rebuild:
         embed_some(rebuild, 10)
-    with rebuilding(folder, OTHER) as rebuild:
+    with LocalStore(folder).rebuilding(OTHER) as rebuild:
         assert len(rebuild.to_do()) == 28
         embed_some(rebuild, 5)
-    with existing_writer(folder) as writer:
+    with LocalStore(folder).existing_writer() as writer:
         writer.compact()
     assert not rebuilding_folder(folder).exists()
 
 
 def test_nobody_else_writes_meanwhile(folder):
-    with rebuilding(folder, NEW), pytest.raises(SilError, match="being written by process"):
-        gallery_writer(folder, MODEL).__enter__()
+    with LocalStore(folder).rebuilding(NEW), pytest.raises(SilError, match="being written by process"):
+        LocalStore(folder).writer(MODEL).__enter__()
 
 
-def test_what_was_killed_after_the_swap_is_cleared_away(folder, monkeypatch):
-    monkeypatch.setattr(rebuild_module, "delete_superseded", lambda _: None)
-    with rebuilding(folder, NEW) as rebuild:
+class Killed(BaseException):
+    pass
+
+
+def killed(*_):
+    raise Killed
+
+
+@pytest.mark.parametrize("moment", ["rename_back", "sync_folder"])  # between the two renames, and after both
+def test_a_kill_in_the_moment_of_the_swap_leaves_the_new_gallery(folder, monkeypatch, moment):
+    _, before = state(folder)
+    (folder / "notes.txt").write_text("mine")
+    monkeypatch.setattr(rebuild_module, moment, killed)
+    with LocalStore(folder).rebuilding(NEW) as rebuild:
         embed_some(rebuild)
-        rebuild.swap()
-    assert rebuilding_folder(folder).exists()
+        with pytest.raises(Killed):
+            rebuild.swap()
+        monkeypatch.setattr("sil_cli.gallery.local.store.finish_swap", lambda _: None)
+    assert folder.exists() == (moment == "sync_folder")
     monkeypatch.undo()
-    with existing_writer(folder):
-        assert not rebuilding_folder(folder).exists()
+    assert state(folder) == (NEW["fingerprint"], before)
+    assert rebuild_module.superseded_folder(folder).exists()
+    with LocalStore(folder).existing_writer():
+        assert not rebuild_module.superseded_folder(folder).exists()
+    assert (folder / "notes.txt").read_text() == "mine"
     assert state(folder)[0] == NEW["fingerprint"]
 
 
-def test_a_file_system_that_cannot_swap_loses_nothing(folder, monkeypatch):
-    monkeypatch.setattr(rebuild_module, "_AT_CWD", {})
-    with rebuilding(folder, NEW) as rebuild:
+def test_a_gallery_that_cannot_be_renamed_is_left_as_it_is(folder, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    with LocalStore(folder).rebuilding(NEW) as rebuild:
         embed_some(rebuild)
-        with pytest.raises(GalleryError, match=r"can't be replaced in one step.*is whole in"):
-            rebuild.swap()
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", refuse)
+            with pytest.raises(GalleryError, match=r"can't be replaced: .*is whole in"):
+                rebuild.swap()
     assert state(folder)[0] == MODEL["fingerprint"]
-    monkeypatch.undo()
-    with rebuilding(folder, NEW) as rebuild:
+    with LocalStore(folder).rebuilding(NEW) as rebuild:
         assert embed_some(rebuild) == []
         rebuild.swap()
     assert state(folder)[0] == NEW["fingerprint"]
 
 
 def test_a_reader_that_opens_in_the_moment_of_the_swap(folder, monkeypatch):
-    load = gallery_module.load
+    load = LocalGallery._load
     swaps = []
 
-    def swap_first(*arguments):
+    def swap_first(gallery):
         if not swaps:
             swaps.append(1)
-            with rebuilding(folder, NEW) as rebuild:
+            with LocalStore(folder).rebuilding(NEW) as rebuild:
                 embed_some(rebuild)
                 rebuild.swap()
-        return load(*arguments)
+        return load(gallery)
 
-    monkeypatch.setattr(gallery_module, "load", swap_first)
+    monkeypatch.setattr(LocalGallery, "_load", swap_first)
     with open_gallery(folder) as gallery:
         assert gallery.model["fingerprint"] == NEW["fingerprint"]
         assert len(gallery) == 28

@@ -13,9 +13,8 @@ import pytest
 from galleries import entry, make_gallery
 from rebuild_worker import DIMENSION, ENTRIES, vector
 
-from sil_cli.gallery.local.health import check_files
-from sil_cli.gallery.local.writer import existing_writer
-from sil_cli.gallery.paths import rebuilding_folder
+from sil_cli.gallery.interface import rebuilding_folder
+from sil_cli.gallery.local.store import LocalStore
 from sil_cli.gallery.stores import open_gallery
 
 WORKER = Path(__file__).with_name("rebuild_worker.py")
@@ -55,13 +54,13 @@ def kill_again_and_again(folder: Path, times: int, seed: int) -> int:
         if now == new:
             old, new = new, old
             swaps += 1
-    with existing_writer(folder):
+    with LocalStore(folder).existing_writer():
         pass
-    assert all(check.ok for check in check_files(folder))
+    assert all(check.ok for check in LocalStore(folder).check())
     left = rebuilding_folder(folder)
     assert not left.with_name(".g.superseded").exists()
     if (left / "gallery.sqlite").exists():  # unfinished, and sound as far as it goes
-        assert all(check.ok for check in check_files(left))
+        assert all(check.ok for check in LocalStore(left).check())
     return swaps
 
 

@@ -9,8 +9,8 @@ from clusters import clustered
 from sil_cli.gallery.local import vector_search as searching
 from sil_cli.gallery.local.approximate import ApproximateIndex
 from sil_cli.gallery.local.segments import Segment
-from sil_cli.gallery.local.tuning import Bench, least_effort
 from sil_cli.gallery.local.vector_search import GATHERED_ROWS, INDEX_SHARE, Searcher, plan_search
+from sil_cli.gallery.recall import Bench, least_effort
 from sil_cli.similarity.distance import unit_rows
 
 COUNT, DIMENSION, K = 20_000, 32, 10
@@ -107,7 +107,7 @@ def test_a_query_whose_person_is_filtered_out_is_answered_as_well_as_others(fact
     ids = np.arange(1, 12_001)
     held, rest = np.arange(0, 12_000, 20), np.setdiff1d(np.arange(12_000), np.arange(0, 12_000, 20))
     index = ApproximateIndex.build(factory, rows[rest], [(ids[rest], rows[rest])])
-    bench = Bench(Searcher([(Segment(ids, rows), None)]), held=ids[held])
+    bench = Bench(Searcher([(Segment(ids, rows), None)]), held_out=ids[held])
     tuned = Searcher([(Segment(ids[rest], rows[rest]), None)], index, last_id=12_000)
     effort, reported = least_effort(bench, tuned, index.efforts, 0.99)
     assert reported >= 0.99
@@ -140,7 +140,7 @@ def test_the_recall_measured_with_what_was_held_out_is_that_of_new_queries(data)
     held = np.arange(0, COUNT, 20)
     rest = np.setdiff1d(np.arange(COUNT), held)
     index = ApproximateIndex.build("HNSW16,SQ8", rows[rest], [(ids[rest], rows[rest])])
-    bench = Bench(Searcher([(Segment(ids, rows), None)]), held=ids[held])
+    bench = Bench(Searcher([(Segment(ids, rows), None)]), held_out=ids[held])
     searcher = Searcher([(Segment(ids[rest], rows[rest]), None)], index, last_id=COUNT, effort=index.efforts[0])
     queries, _, _ = clustered(1000, DIMENSION, people=1000, noise=0.4, seed=2)
     nobody = [frozenset()] * len(queries)
@@ -154,7 +154,7 @@ def test_the_recall_measured_with_what_was_held_out_is_that_of_new_queries(data)
 def test_answers_are_sought_among_what_was_not_held_out(data):
     rows, ids = data[0][:2000], np.arange(1, 2001)
     held, rest = ids[::10], np.setdiff1d(ids, ids[::10])
-    bench = Bench(Searcher([(Segment(ids, rows), None)]), held=held)
+    bench = Bench(Searcher([(Segment(ids, rows), None)]), held_out=held)
     without = Searcher([(Segment(rest, rows[rest - 1]), None)])
     assert bench.recall(without) == 1.0
     near = [(one, np.argsort(-rows[rest - 1] @ rows[one - 1], kind="stable")[:10]) for one in held]
@@ -168,14 +168,14 @@ def test_what_a_measured_recall_promises(data, searcher):
     """95 % of samples promise no more than is true; no less than twice the loss, nor with queries that were indexed."""
     rows, ids = data[0][:4000], np.arange(1, 4001)
     held, rest = ids[::10], np.setdiff1d(ids, ids[::10])
-    bench = Bench(Searcher([(Segment(ids, rows), None)]), held=held)
+    bench = Bench(Searcher([(Segment(ids, rows), None)]), held_out=held)
     kept = rest[np.random.default_rng(3).random(len(rest)) > 0.05]  # one in twenty of the answers can't be found
     recall, promised = bench.promise(Searcher([(Segment(kept, rows[kept - 1]), None)]))
     shares = [np.isin(rest[np.argsort(-rows[rest - 1] @ rows[one - 1])[:10]], kept).mean() for one in held]
     assert recall == pytest.approx(np.mean(shares), abs=1e-9)
     assert promised == pytest.approx(recall - 1.645 * np.std(shares) / len(held) ** 0.5, abs=1e-9)
     assert promised > 2 * recall - 1
-    few = Bench(Searcher([(Segment(ids, rows), None)]), held=held[:2])
+    few = Bench(Searcher([(Segment(ids, rows), None)]), held_out=held[:2])
     rest = np.setdiff1d(ids, held[:2])
     lost = rest[np.argsort(-rows[rest - 1] @ rows[held[0] - 1])[3]]
     fewer = rest[rest != lost]

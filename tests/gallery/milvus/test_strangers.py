@@ -137,8 +137,10 @@ def test_what_comes_in_from_elsewhere_during_a_rebuild_stops_it(place):
     with store.rebuilding(other) as rebuild:
         ids = rebuild.to_do().tolist()
         entries = rebuild.old.entries(ids)
-        rebuild.add(ids, [entries[one] for one in ids], vectors(3, seed=5), [()] * 3)
-        elsewhere = MilvusWriter(rebuild.old.generation)  # a writer that no lock of this folder holds back
+        rebuild.new.add([entries[one] for one in ids], vectors(3, seed=5), ids=ids)
+        elsewhere = MilvusWriter(
+            store.folder, rebuild.old.generation
+        )  # a writer that no lock of this folder holds back
         elsewhere.add([entry(7)], vectors(1, seed=6))
         with pytest.raises(GalleryError, match=r"1 entries came into .* while it was rebuilt"):
             rebuild.swap()
