@@ -137,7 +137,7 @@ class _FirstMatches:
         self._rows = [each[:TOP] for each in test.matches]
         self._scores = [each[:TOP] for each in test.match_scores]
 
-    def take(self, chunk: Chunk) -> bool:
+    def take(self, chunk: Chunk) -> None:
         """Look for better ones in a chunk."""
         for at, (scores, error) in enumerate(zip(chunk.scores, chunk.errors.tolist(), strict=True)):
             place = chunk.first + at
@@ -146,7 +146,6 @@ class _FirstMatches:
             values = np.concatenate([self._scores[place], exact])
             order = np.lexsort((rows, -values))[:TOP]
             self._rows[place], self._scores[place] = rows[order], values[order]
-        return True
 
     def result(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Rows and cosines, both (n, TOP), once all chunks have been taken."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sil_cli.evaluation.pairs import EmbeddingSet
     from sil_cli.evaluation.streaming import Chunk, RetrievalTest
     from sil_cli.runtime import Reporter
-    from sil_cli.similarity.scoring import Metric
+    from sil_cli.similarity.scorers import Metric
 
 _faiss: Any = faiss  # it makes much of itself while it is imported, which type checkers don't see
 RateName = Literal["1e-2", "1e-3", "1e-4"]
@@ -199,10 +199,9 @@ class Verifier:
         self._different = BinCounter(BINS)
         self._left_out = self._queries * len(test.junk) + sum(len(each) for each in test.excluded[: self._queries])
 
-    def take(self, chunk: Chunk) -> bool:
+    def take(self, chunk: Chunk) -> None:
         """Count a chunk's pairs."""
         self._add(self._different, chunk.scores[: max(0, self._queries - chunk.first)].reshape(-1))
-        return True
 
     def result(self) -> PairScores:
         """The counts, once all chunks have been taken."""
@@ -330,7 +329,7 @@ class Identifier:
         self._scores = np.full(len(test.rows), -np.inf)
         self._places = np.full(len(test.rows), -1)
 
-    def take(self, chunk: Chunk) -> bool:
+    def take(self, chunk: Chunk) -> None:
         """Look for better ones in a chunk."""
         penalties = np.zeros(len(chunk.block), dtype=chunk.scores.dtype)
         penalties[within_block(self._taken_out, chunk.start, len(chunk.block))] = -np.inf
@@ -348,7 +347,6 @@ class Identifier:
             best, place = int(exact.argmax()), chunk.first + at
             if exact[best] > self._scores[place]:
                 self._scores[place], self._places[place] = exact[best], chunk.start + columns[best]
-        return True
 
     def result(self) -> Identification:
         """Who was found, once all chunks have been taken."""

@@ -3,7 +3,7 @@
 The number of true matches of a query is small, so a match's rank is found by counting: one more than the valid gallery
 images that score higher. The gallery streams past in blocks. Scores come from a matrix product in the embeddings' own
 precision; wherever one is too near a match's exact score to be told apart by it, the pair is scored again in float64
-(`sil_cli.similarity.scoring`). Therefore:
+(`sil_cli.similarity.scorers`). Therefore:
 
 - the order is that of the exact scores, whatever the blocks, the BLAS library or the number of threads;
 - equal embeddings tie exactly, and ties stand in gallery order;
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sil_cli.evaluation.pairs import PairRules, check_sides
-from sil_cli.evaluation.streaming import CHUNK_BYTES, make_test, run_test
+from sil_cli.evaluation.streaming import CHUNK_BYTES, make_chunk, make_test, run_test
 from sil_cli.runtime import SilentReporter
 from sil_cli.similarity.distance import unit_rows
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from sil_cli.runtime import Reporter
     from sil_cli.settings import RerankSettings
     from sil_cli.similarity.rerank import KReciprocalDistances
-    from sil_cli.similarity.scoring import Metric
+    from sil_cli.similarity.scorers import Metric
 
 _RESCORED_SHARE = 1 / 64  # of the pairs: from here on a float64 product is faster than scoring pairs again (measured)
 
@@ -106,8 +106,8 @@ class Ranker:
         self._scores = np.concatenate([np.empty(0), *test.match_scores])
         self._ahead = np.zeros(len(self._scores), dtype=np.int64)
 
-    def take(self, chunk: Chunk) -> bool:
-        """Count, unless too many pairs of a chunk would have to be scored again."""
+    def take(self, chunk: Chunk) -> None:
+        """Count, by a float64 product where too many pairs of a chunk would have to be scored again."""
         first, scores = chunk.first, chunk.scores
         ends = self._ends[first : first + len(scores) + 1]
         own = slice(ends[0], ends[-1])
@@ -127,13 +127,14 @@ class Ranker:
             near[at] = _within(values[looked[at]], bounds[:, parts[at]][:, close[parts[at]]])
             limit -= len(near[at])
             if limit < 0:
-                return False
+                which = slice(first, first + len(scores))
+                self.take(make_chunk(self._test, which, chunk.block.widened, chunk.start))
+                return
         for at, found in near.items():
             columns = reaching[looked[at]][found] - at * scores.shape[1]
             above[0, parts[at]] -= _count_above(values[looked[at]][found], bounds[0, parts[at]])
             above[0, parts[at]] += self._count_exact(chunk, first + at, columns)
         self._ahead[own] += above[0]
-        return True
 
     def _count_exact(self, chunk: Chunk, place: int, columns: NDArray[np.int64]) -> NDArray[np.int64]:
         """For each match of a query how many of some images of a block stand before it, by their exact scores."""

@@ -26,7 +26,7 @@ from sil_cli.settings import RerankSettings
 if TYPE_CHECKING:
     from sil_cli.evaluation.pairs import EmbeddingSet
     from sil_cli.runtime import Reporter
-    from sil_cli.similarity.scoring import Metric
+    from sil_cli.similarity.scorers import Metric
 
 
 class Scores(RetrievalScores):

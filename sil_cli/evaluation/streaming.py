@@ -13,7 +13,7 @@ import numpy as np
 
 from sil_cli.evaluation.pairs import PairRules, check_sides
 from sil_cli.runtime import SilentReporter, map_threads, threads
-from sil_cli.similarity.scoring import make_scorer
+from sil_cli.similarity.scorers import make_scorer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sil_cli.evaluation.pairs import EmbeddingSet
     from sil_cli.runtime import Reporter
-    from sil_cli.similarity.scoring import Metric, Operand, Scorer
+    from sil_cli.similarity.scorers import Metric, Operand, Scorer
 
 CHUNK_BYTES = 2**27  # of scores held at a time, and of gallery rows
 _TILE_BYTES = 2**20  # of scores shown at a time: half of a core's cache
@@ -87,11 +87,8 @@ class Chunk:
 class Listener(Protocol):
     """Something that is measured on all scores."""
 
-    def take(self, chunk: Chunk) -> bool:
-        """Look at a chunk, in any thread; chunks that come at the same time are of different queries.
-
-        False: these scores are too coarse, float64 ones are asked for; nothing was taken.
-        """
+    def take(self, chunk: Chunk) -> None:
+        """Look at a chunk, in any thread; chunks that come at the same time are of different queries."""
 
 
 def make_test(query: EmbeddingSet, gallery: EmbeddingSet, *, metric: Metric = "cosine") -> RetrievalTest:
@@ -178,34 +175,28 @@ def run_test(
 
     Args:
         test: The test.
-        listeners: Only the first may ask for float64.
+        listeners: What is measured.
         chunk_bytes: Memory for scores, and for gallery rows.
         reporter: Hears of the progress.
     """
-    gallery, wide, scratch, scaled = test.gallery.embeddings, False, _Scratch(), _Scratch()
+    gallery, scratch, scaled = test.gallery.embeddings, _Scratch(), _Scratch()
     length = max(1, chunk_bytes // (gallery.shape[1] * gallery.itemsize))
     reporter = reporter or SilentReporter()
+
+    def show(chunk: Chunk) -> None:
+        for listener in listeners:
+            listener.take(chunk)
+
     with (
         threads() as pool,
         reporter.task("Ranking", total=len(test.rows) * len(gallery), unit="pairs") as task,
     ):
-
-        def show(chunk: Chunk) -> bool:
-            return all(listener.take(chunk) for listener in listeners)
-
         for start in range(0, len(gallery), length):
-            part = slice(start, start + length)
-            block = _block(test, part, scaled)
-            block = block.widened() if wide else block
+            block = _block(test, slice(start, start + length), scaled)
             size = max(1, chunk_bytes // (len(block) * block.rows.itemsize))
             for first in range(0, len(test.rows), size):
-                tiles = _tiles(_chunk(test, slice(first, first + size), block, start, scratch))
-                refused = [tile for tile, taken in zip(tiles, pool.map(show, tiles), strict=True) if not taken]
-                if refused:
-                    # Embeddings that crowd one block crowd the others too: once wide, always wide.
-                    wide, block = True, block.widened()
-                    for tile in refused:
-                        show(_chunk(test, slice(tile.first, tile.first + len(tile.queries)), block, start))
+                tiles = _tiles(make_chunk(test, slice(first, first + size), block, start, scratch))
+                list(pool.map(show, tiles))
                 task.advance(sum(tile.scores.size for tile in tiles))
 
 
@@ -218,11 +209,19 @@ def _block(test: RetrievalTest, part: slice, scratch: _Scratch) -> Operand:
     return test.scorer.operand(embeddings, out=scratch.of(rows, columns, embeddings.dtype))
 
 
-def _chunk(test: RetrievalTest, which: slice, block: Operand, start: int, scratch: _Scratch | None = None) -> Chunk:
-    """All scores of some of the Q queries with a block, written into `scratch` where it is given."""
+def make_chunk(test: RetrievalTest, which: slice, block: Operand, start: int, scratch: _Scratch | None = None) -> Chunk:
+    """All scores of some of the Q queries with a block, in its precision.
+
+    Args:
+        test: The test.
+        which: The queries.
+        block: The gallery images' operands.
+        start: Where they begin in the gallery.
+        scratch: Memory for the scores.
+    """
     queries = test.rows.part(which)
     if block.rows.dtype == np.float64:
-        queries = queries.widened()
+        queries = queries.widened
     out = None if scratch is None else scratch.of(len(queries), len(block), block.rows.dtype)
     scores, errors = test.scorer.product(queries, block, out=out)
     scores[:, within_block(test.junk, start, len(block))] = -np.inf

@@ -1,4 +1,4 @@
-"""Cosine similarity whose result depends on the two embeddings alone, not on what else is in the batch."""
+"""Similarities and distances that depend on the two embeddings alone, not on what else is in the batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sil_cli.errors import DataError
 from sil_cli.runtime import map_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -109,7 +109,30 @@ def cosines(query: NDArray[np.floating], rows: NDArray[np.floating]) -> NDArray[
     Returns:
         Shape (N,), in -1..1 up to rounding.
     """
-    scores = np.empty(len(rows), dtype=np.float64)
+    return _sums(query, rows, lambda block, other, out: np.multiply(block, other, out=out))
+
+
+def squared_distances(query: NDArray[np.floating], rows: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The exact reference distance: as `cosines`, of sums of squared differences; rows may have any length.
+
+    Returns:
+        Shape (N,); exactly 0 for an equal row.
+    """
+
+    def square(block: NDArray[np.floating], other: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+        np.subtract(block, other, out=out)
+        np.multiply(out, out, out=out)
+
+    return _sums(query, rows, square)
+
+
+def _sums(
+    query: NDArray[np.floating],
+    rows: NDArray[np.floating],
+    make_terms: Callable[[NDArray[np.floating], NDArray[np.float64], NDArray[np.float64]], object],
+) -> NDArray[np.float64]:
+    """Sums over each row of terms in float64, made from a block of rows and the query or queries."""
+    sums = np.empty(len(rows), dtype=np.float64)
     wide = query.astype(np.float64)
     held = np.empty((min(len(rows), _block_rows(rows.shape[1])), rows.shape[1]))
     for start, block in _blocks(rows):
@@ -117,9 +140,9 @@ def cosines(query: NDArray[np.floating], rows: NDArray[np.floating]) -> NDArray[
         if rows.dtype != np.float64:  # first converted, then multiplied: faster than a product that converts
             terms[...] = block
             block = terms
-        np.multiply(block, wide[part] if wide.ndim == 2 else wide, out=terms)
-        terms.sum(axis=1, out=scores[part])
-    return scores
+        make_terms(block, wide[part] if wide.ndim == 2 else wide, terms)
+        terms.sum(axis=1, out=sums[part])
+    return sums
 
 
 def product_margin(dimension: int, dtype: np.dtype[np.floating]) -> float:

@@ -97,25 +97,6 @@ class BlockDistances:
         found += self._squares[columns]
 
 
-def squared_distances(row: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The exact reference: float64 sums of squared differences, each from two rows alone.
-
-    Args:
-        row: Shape (D,).
-        others: Shape (N, D).
-
-    Returns:
-        Shape (N,); exactly 0 for an equal row, and the same bits for equal pairs of rows.
-    """
-    found = np.empty(len(others))
-    wide = row.astype(np.float64)
-    size = max(1, _PAIR_VALUES // max(1, others.shape[1]))
-    for start in range(0, len(others), size):
-        difference = others[start : start + size].astype(np.float64) - wide
-        found[start : start + size] = (difference * difference).sum(axis=1)
-    return found
-
-
 def squared_of_pairs(
     units: NDArray[np.floating],
     left: NDArray[np.integer],
@@ -183,18 +164,21 @@ def _scan(
 ) -> None:
     """Make a block's products into distances, and take from them what both its rows and its columns need."""
 
-    def scan(start: int) -> _Passing | None:
+    def of_rows(start: int) -> None:
         part = slice(rows.start + start, min(rows.start + start + _TILE, rows.stop))
         tile = found[start : start + _TILE]
         distances.finish(tile, part, columns)
         if keep is not None:
             _keep(keep, tile, part.start, columns.start)
         pool.offer(part, columns.start, tile)
-        return None if rows == columns else pool.passing(columns, part.start, tile)
 
-    passing = [each for each in workers.map(scan, range(0, len(found), _TILE)) if each is not None]
-    if passing:
-        pool.offer_passing(columns, passing)
+    def of_columns(start: int) -> None:
+        part = slice(columns.start + start, min(columns.start + start + _TILE, columns.stop))
+        pool.offer(part, rows.start, found[:, start : start + _TILE].T)
+
+    list(workers.map(of_rows, range(0, len(found), _TILE)))
+    if rows != columns:
+        list(workers.map(of_columns, range(0, found.shape[1], _TILE)))
 
 
 def _keep(keep: NDArray[np.floating], tile: NDArray[np.floating], row: int, column: int) -> None:
@@ -204,23 +188,6 @@ def _keep(keep: NDArray[np.floating], tile: NDArray[np.floating], row: int, colu
     wanted = tile[:rows, skipped:]
     at = max(0, column - queries)
     keep[row : row + len(wanted), at : at + wanted.shape[1]] = wanted
-
-
-@dataclass(frozen=True)
-class _Passing:
-    """Distances of a tile that are near enough for its columns.
-
-    Attributes:
-        at: Shape (n,), columns of the tile.
-        rows: Shape (n,), to which row each distance is.
-        squared: Shape (n,), the distances.
-        farthest: Each column's largest distance.
-    """
-
-    at: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    squared: NDArray[np.floating]
-    farthest: NDArray[np.floating]
 
 
 class _Pool:
@@ -249,20 +216,6 @@ class _Pool:
                 limit = np.partition(few, self._size - 1, axis=1)[:, self._size - 1]
         at, column = _where(found <= limit[:, None])
         self._merge(rows.start, at, first + column, found[at, column])
-
-    def passing(self, columns: slice, first: int, found: NDArray[np.floating]) -> _Passing:
-        """What `columns` can use of distances of the rows from `first` on to them."""
-        row, at = _where(found <= self._limit[columns])
-        return _Passing(at, first + row, found[row, at], found.max(axis=0))
-
-    def offer_passing(self, rows: slice, passing: list[_Passing]) -> None:
-        """As `offer`, of distances whose columns are `rows`."""
-        for each in passing:
-            np.maximum(self.farthest[rows], each.farthest, out=self.farthest[rows])
-        at = np.concatenate([each.at for each in passing])
-        order = np.argsort(at, kind="stable")
-        candidates = np.concatenate([each.rows for each in passing])[order]
-        self._merge(rows.start, at[order], candidates, np.concatenate([each.squared for each in passing])[order])
 
     def _merge(
         self, start: int, at: NDArray[np.int64], candidates: NDArray[np.int64], squared: NDArray[np.floating]

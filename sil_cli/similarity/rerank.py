@@ -29,11 +29,10 @@ from scipy import sparse
 from sil_cli.errors import UsageError
 from sil_cli.runtime import SilentReporter, cpu_count
 from sil_cli.settings import RerankSettings
-from sil_cli.similarity.distance import unit_rows
+from sil_cli.similarity.distance import squared_distances, unit_rows
 from sil_cli.similarity.neighbours import (
     BlockDistances,
     nearest_neighbours,
-    squared_distances,
     squared_of_pairs,
 )
 

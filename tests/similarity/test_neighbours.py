@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sil_cli.similarity import neighbours
-from sil_cli.similarity.distance import unit_rows
-from sil_cli.similarity.neighbours import BlockDistances, nearest_neighbours, squared_distances
+from sil_cli.similarity.distance import squared_distances, unit_rows
+from sil_cli.similarity.neighbours import BlockDistances, nearest_neighbours
 
 
 def rows_of(kind: str, count: int, dimension: int, dtype=np.float32) -> np.ndarray:

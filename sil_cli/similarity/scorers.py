@@ -7,11 +7,12 @@ rows alone, hence the same bits wherever the rows stand.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from sil_cli.similarity.distance import check_embeddings, cosines, product_margin, scale_to_unit
+from sil_cli.similarity.distance import check_embeddings, cosines, product_margin, scale_to_unit, squared_distances
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,41 +42,10 @@ class Operand:
         """Some of the rows."""
         return Operand(self.rows[at], self.squares[at])
 
+    @cached_property
     def widened(self) -> Operand:
         """The same values in float64."""
         return Operand(self.rows.astype(np.float64, copy=False), self.squares)
-
-
-class Scorer(Protocol):
-    """A metric, bound to what it has to know of both sides.
-
-    Attributes:
-        limits: Between which two values all scores lie, up to rounding.
-    """
-
-    limits: tuple[float, float]
-
-    def operand(self, embeddings: NDArray[np.floating], *, out: NDArray[np.floating] | None = None) -> Operand:
-        """Make embeddings (N, D) ready; each row depends on itself alone.
-
-        Args:
-            embeddings: Of either side.
-            out: Memory for the rows, where they change.
-        """
-
-    def product(
-        self, queries: Operand, gallery: Operand, *, out: NDArray[np.floating] | None = None
-    ) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
-        """Scores (Q, G) of all pairs, and for each query (Q,) how far they are from the exact ones at most.
-
-        Args:
-            queries: Q of them.
-            gallery: G of them, of the same precision.
-            out: Where to write the scores.
-        """
-
-    def exact(self, query: NDArray[np.floating], rows: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The exact scores (N,) of one query's row (D,), or of N queries' rows (N, D), with rows (N, D) of operands."""
 
 
 def make_scorer(metric: Metric, query: NDArray[np.floating], gallery: NDArray[np.floating]) -> Scorer:
@@ -97,28 +67,43 @@ def make_scorer(metric: Metric, query: NDArray[np.floating], gallery: NDArray[np
 
 
 class CosineScorer:
-    """Cosine similarity, -1..1; the rows of operands have length 1, rounded to the embeddings' precision."""
+    """Cosine similarity, -1..1; the rows of operands have length 1, rounded to the embeddings' precision.
+
+    Attributes:
+        limits: Between which two values all scores lie, up to rounding.
+    """
 
     limits = (-1.0, 1.0)
 
     def operand(self, embeddings: NDArray[np.floating], *, out: NDArray[np.floating] | None = None) -> Operand:
-        """Scale rows to length 1."""
+        """Make embeddings (N, D) of either side ready; each row depends on itself alone.
+
+        Args:
+            embeddings: To be scaled to length 1.
+            out: Memory for the rows, where they change.
+        """
         return Operand(scale_to_unit(embeddings, out=out), np.ones(len(embeddings)))
 
     def product(
         self, queries: Operand, gallery: Operand, *, out: NDArray[np.floating] | None = None
     ) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
-        """Inner products."""
+        """Scores (Q, G) of all pairs, and for each query (Q,) how far they are from the exact ones at most.
+
+        Args:
+            queries: Q of them.
+            gallery: G of them, of the same precision.
+            out: Where to write the scores.
+        """
         scores: NDArray[np.floating] = np.matmul(queries.rows, gallery.rows.T, out=out)
         return scores, np.full(len(queries), _unit_error(queries.rows))
 
     def exact(self, query: NDArray[np.floating], rows: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Inner products in float64."""
+        """The exact scores (N,) of one query's row (D,), or of N queries' rows (N, D), with rows (N, D) of operands."""
         return cosines(query, rows)
 
 
 class EuclideanScorer:
-    """The negative squared Euclidean distance of the embeddings as they are.
+    """The negative squared Euclidean distance of the embeddings as they are; what it does is what `CosineScorer` does.
 
     Args:
         exponent: The embeddings are multiplied by this power of two, which changes no order, so that squares of
@@ -151,14 +136,11 @@ class EuclideanScorer:
 
     def exact(self, query: NDArray[np.floating], rows: NDArray[np.floating]) -> NDArray[np.float64]:
         """Sums of squared differences in float64, negated."""
-        scores = np.empty(len(rows), dtype=np.float64)
-        wide = query.astype(np.float64)
-        step = max(1, 2**16 // max(1, rows.shape[1]))
-        for start in range(0, len(rows), step):
-            part = slice(start, start + step)
-            difference = rows[part].astype(np.float64) - (wide[part] if wide.ndim == 2 else wide)
-            scores[part] = (difference * difference).sum(axis=1)
-        return np.negative(scores, out=scores)
+        return -squared_distances(query, rows)
+
+
+Scorer = CosineScorer | EuclideanScorer
+"""A metric, bound to what it has to know of both sides."""
 
 
 def _unit_error(rows: NDArray[np.floating]) -> float:

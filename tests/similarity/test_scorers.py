@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sil_cli.errors import DataError
-from sil_cli.similarity.scoring import make_scorer
+from sil_cli.similarity.scorers import make_scorer
 
 
 @settings(max_examples=150, deadline=None)
@@ -28,7 +28,7 @@ def test_a_product_is_within_its_error_of_the_exact_scores(metric, dtype, dimens
     exact = np.array([scorer.exact(row, gallery.rows) for row in queries.rows])
     low, high = scorer.limits
     assert ((exact >= low * (1 + 1e-6)) & (exact <= high + 1e-6)).all()
-    for left, right in ((queries, gallery), (queries.widened(), gallery.widened())):
+    for left, right in ((queries, gallery), (queries.widened, gallery.widened)):
         scores, errors = scorer.product(left, right)
         assert (np.abs(scores.astype(np.float64) - exact) <= errors[:, None]).all()
         assert (errors <= 1e-3 * abs(low)).all()  # a bound that says nothing would pass too
