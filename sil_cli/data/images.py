@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -53,6 +54,19 @@ _FORMATS: tuple[tuple[tuple[bytes, ...], Callable[[BinaryIO], ImageFile]], ...] 
 Python warnings, and silencing those would change a global that other threads share."""
 
 
+@dataclass(frozen=True)
+class Shot:
+    """What the tags of a picture say; None where they don't.
+
+    Attributes:
+        time: DateTimeOriginal with its fraction and offset where they are told: `2024:05:31 13:45:00.25+02:00`.
+        camera: The model, and the serial number that tells two of one model apart.
+    """
+
+    time: str | None = None
+    camera: str | None = None
+
+
 class ImageError(DataError):
     """A picture that can't be used.
 
@@ -89,11 +103,7 @@ def load_image(path: Path, *, max_pixels: int = MAX_PIXELS, box: Box | None = No
         ImageError: The file is missing, no picture, damaged, cut short, too large or too small; the message is
             one line.
     """
-    try:
-        stream = open_file(path)
-    except OSError as error:
-        raise ImageError(path, one_line(error)) from error
-    with stream:
+    with _opened(path) as stream:
         rgb = upright_rgb(_open(path, stream, max_pixels), path)
     return rgb if box is None else _cut(path, rgb, box)
 
@@ -118,25 +128,38 @@ def upright_rgb(image: Image.Image, path: Path) -> Image.Image:
         raise ImageError(path, _why(error)) from error
 
 
-def read_tags(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[dict[int, object], dict[int, object]]:
-    """The EXIF tags of a picture by number, from its header alone: those of the picture, and those of the shot.
+def read_shot(path: Path) -> Shot:
+    """When and by which camera a picture was taken, as its EXIF tags say (CIPA DC-008, Exif 2.32).
+
+    Only its header is read; damaged tags are merely absent.
 
     Raises:
-        ImageError: The file is missing, no picture, or too large or too small; damaged tags are merely absent.
+        ImageError: The file is missing, no picture, or too large or too small.
     """
-    try:
-        stream = open_file(path)
-    except OSError as error:
-        raise ImageError(path, one_line(error)) from error
-    with stream:
-        image = _open(path, stream, max_pixels)
+    with _opened(path) as stream:
+        image = _open(path, stream, MAX_PIXELS)
         try:
-            tags = image.getexif()
-            return dict(tags), dict(tags.get_ifd(ExifTags.IFD.Exif))
+            tags = dict(image.getexif())
+            shot = dict(image.getexif().get_ifd(ExifTags.IFD.Exif))
         except MemoryError:
             raise
         except Exception:  # on hostile bytes a decoder may raise anything
-            return {}, {}
+            return Shot()
+    time = _text(shot.get(ExifTags.Base.DateTimeOriginal))
+    if time is not None:
+        fraction = _text(shot.get(ExifTags.Base.SubsecTimeOriginal))
+        time += f".{fraction}" if fraction and fraction.isdecimal() else ""
+        time += _text(shot.get(ExifTags.Base.OffsetTimeOriginal)) or ""
+    parts = [_text(tags.get(ExifTags.Base.Model)), _text(shot.get(ExifTags.Base.BodySerialNumber))]
+    return Shot(time, " ".join(part for part in parts if part) or None)
+
+
+def _text(value: object) -> str | None:
+    """A tag's text without padding; None for blanks, which stand for unknown, and for what is no text."""
+    if not isinstance(value, str):
+        return None
+    text = "".join(letter for letter in value.split("\0")[0] if letter.isprintable()).strip()
+    return text if text.strip(" :") else None
 
 
 def resize_to(image: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
@@ -160,6 +183,13 @@ def quiet_decoders() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         yield
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return open_file(path)
+    except OSError as error:
+        raise ImageError(path, one_line(error)) from error
 
 
 def _open(path: Path, stream: BinaryIO, max_pixels: int) -> Image.Image:

@@ -6,8 +6,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sil_cli.data.exif import Shot, read_shot
-from sil_cli.data.images import ImageError, load_image, quiet_decoders
+from sil_cli.data.images import ImageError, Shot, load_image, quiet_decoders, read_shot
 from sil_cli.data.parallel import map_in_order
 from sil_cli.files import one_line, sha256_of_file
 from sil_cli.gallery.entry import TRACKLET_IMAGES
