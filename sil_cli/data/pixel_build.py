@@ -1,8 +1,8 @@
 """Building a pixel cache so that a kill at any moment costs little of what was done.
 
-Rows are appended to `<key>.building`. Whenever a block of them is on disk, a line in `<key>.building.jsonl` says so
-with its checksum; the next run compares the blocks with their checksums, cuts off what lies behind the last sound one
-and goes on from there. One process at a time builds a cache: it holds a lock on the file, which ends with it.
+Rows are appended to `<key>.building`. Whenever a block of them is on disk, `<key>.building.json` says so with its
+checksum; the next run compares the blocks with their checksums, cuts off what lies behind the last sound one and goes
+on from there. One process at a time builds a cache: it holds a lock on the file, which ends with it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import hashlib
 import io
-import json
 import os
 import shutil
 from contextlib import closing
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from sil_cli.runtime import Reporter
 
 BUILDING_SUFFIX = ".building"
-JOURNAL_SUFFIX = ".building.jsonl"
 BLOCK_BYTES = 64_000_000
 """So much is lost by a kill, at most: about half a second of decoding for each core."""
 
@@ -44,7 +42,7 @@ SAMPLED_IMAGES = 64
 
 
 @dataclass(frozen=True)
-class Build:
+class PixelBuild:
     """What is to be built.
 
     Attributes:
@@ -65,11 +63,6 @@ class Build:
         return self.target.with_suffix(BUILDING_SUFFIX)
 
     @property
-    def journal(self) -> Path:
-        """What is known to be on disk of them."""
-        return self.target.with_suffix(JOURNAL_SUFFIX)
-
-    @property
     def header(self) -> bytes:
         """What an .npy file of this shape begins with."""
         stream = io.BytesIO()
@@ -87,9 +80,13 @@ class Build:
         """Rows of a block: whole chunks of `map_in_order`."""
         return max(1, BLOCK_BYTES // (self.row_bytes * CHUNK)) * CHUNK
 
+    def note(self, blocks: Sequence[str]) -> dict[str, Any]:
+        """What a `.json` says when blocks of these checksums are on disk."""
+        return {**self.facts, "block_rows": self.block_rows, "block_sha256": list(blocks)}
+
 
 def build(
-    work: Build,
+    work: PixelBuild,
     records: Sequence[ImageRecord],
     decode: Callable[[ImageRecord], NDArray[np.uint8]],
     *,
@@ -118,17 +115,27 @@ def build(
             reporter.note(f"Going on with the pixel cache of {work.name} after {done:,} of {work.shape[0]:,} images.")
         _check_space(folder, (work.shape[0] - done) * work.row_bytes)
         try:
-            blocks += _append(work, stream, records[done:], decode, reporter=reporter, workers=workers)
+            _append(work, stream, blocks, records[done:], decode, reporter=reporter, workers=workers)
         except DataError:
-            remove_unfinished(work.target)
+            remove(work.file)
             raise
-        _seal(work, blocks)
+        written = np.load(work.file, mmap_mode="r", allow_pickle=False)
+        note = work.note(blocks) | {"sample_sha256": sample_sha256(written)}
+        write_json(work.target.with_suffix(".json"), note)
+        work.file.replace(work.target)  # from now on it is a cache
+        note_of(work.file).unlink(missing_ok=True)
+        sync_folder(folder)
 
 
-def remove_unfinished(target: Path) -> int:
-    """Delete what is left of an unfinished build; returns the bytes freed."""
+def note_of(file: Path) -> Path:
+    """The `.json` that says what a cache holds, finished or not."""
+    return file.with_name(f"{file.name.removesuffix('.npy')}.json")
+
+
+def remove(file: Path) -> int:
+    """Delete a cache, finished or not, and then what says what it holds; returns the bytes freed."""
     freed = 0
-    for path in (target.with_suffix(BUILDING_SUFFIX), target.with_suffix(JOURNAL_SUFFIX)):
+    for path in (note_of(file), file):  # in this order none is ever half there
         with contextlib.suppress(FileNotFoundError):
             freed += path.stat().st_size
             path.unlink()
@@ -138,8 +145,7 @@ def remove_unfinished(target: Path) -> int:
 def sample_sha256(pixels: NDArray[np.uint8]) -> str:
     """The SHA-256 of a few pictures spread evenly from the first to the last: cheap, and finds lost blocks."""
     count = min(len(pixels), SAMPLED_IMAGES)
-    chosen = np.linspace(0, len(pixels) - 1, count, dtype=np.int64)
-    return hashlib.sha256(np.ascontiguousarray(pixels[chosen]).data).hexdigest()
+    return block_sha256(pixels[np.linspace(0, len(pixels) - 1, count, dtype=np.int64)])
 
 
 def block_sha256(pixels: NDArray[np.uint8]) -> str:
@@ -148,7 +154,7 @@ def block_sha256(pixels: NDArray[np.uint8]) -> str:
 
 
 @contextlib.contextmanager
-def _only_builder(work: Build, reporter: Reporter) -> Iterator[BinaryIO | None]:
+def _only_builder(work: PixelBuild, reporter: Reporter) -> Iterator[BinaryIO | None]:
     """The file of rows, locked; None when another process has finished it while this one waited."""
     with os.fdopen(open_no_link(work.file, os.O_RDWR | os.O_APPEND | os.O_CREAT), "a+b", buffering=0) as raw:
         try:
@@ -156,29 +162,20 @@ def _only_builder(work: Build, reporter: Reporter) -> Iterator[BinaryIO | None]:
         except BlockingIOError:
             reporter.note(f"Another process is decoding {work.name}: waiting for it.")
             fcntl.flock(raw, fcntl.LOCK_EX)
-        if not _is_still(raw, work.file):
+        if not work.file.exists() or not os.path.samestat(os.fstat(raw.fileno()), work.file.stat()):
             yield None
             return
         with os.fdopen(open_no_link(work.file, os.O_RDWR), "r+b") as stream:
             yield stream
 
 
-def _is_still(stream: BinaryIO, path: Path) -> bool:
-    """Whether an open file is (still) the one of this name."""
-    try:
-        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _resume(work: Build, stream: BinaryIO) -> list[str]:
+def _resume(work: PixelBuild, stream: BinaryIO) -> list[str]:
     """The checksums of the blocks that can be kept; `stream` then stands, and ends, behind them."""
-    noted = _noted_blocks(work)
     header, size = work.header, work.block_rows * work.row_bytes
     total = work.shape[0] * work.row_bytes
     sound: list[str] = []
     if stream.read(len(header)) == header:
-        for number, checksum in enumerate(noted):
+        for number, checksum in enumerate(_noted_blocks(work)):
             block = stream.read(min(size, total - number * size))
             if hashlib.sha256(block).hexdigest() != checksum:
                 break
@@ -187,40 +184,36 @@ def _resume(work: Build, stream: BinaryIO) -> list[str]:
     stream.write(header)
     stream.seek(len(header) + min(len(sound) * size, total))
     stream.truncate()
-    lines = [{"facts": work.facts, "block_rows": work.block_rows}, *({"sha256": checksum} for checksum in sound)]
-    write_text(work.journal, "".join(json.dumps(line) + "\n" for line in lines))
+    write_json(note_of(work.file), work.note(sound))
     return sound
 
 
-def _noted_blocks(work: Build) -> list[str]:
-    """The checksums in the journal; none when it is of other pictures. A line cut short ends it."""
+def _noted_blocks(work: PixelBuild) -> list[str]:
+    """The checksums of the blocks that were on disk; none when they are of other pictures."""
     try:
-        lines = read_text(work.journal).splitlines(keepends=True)
-        parsed = [parse_json(line) for line in lines if line.endswith("\n")]
-        if parsed[0] != {"facts": work.facts, "block_rows": work.block_rows}:
-            return []
-        return [str(line["sha256"]) for line in parsed[1:]]
+        noted = parse_json(read_text(note_of(work.file)))
+        blocks = noted["block_sha256"]
+        return blocks if noted == work.note(blocks) else []
     except (OSError, ValueError, LookupError, TypeError):
         return []
 
 
 def _append(
-    work: Build,
+    work: PixelBuild,
     stream: BinaryIO,
+    blocks: list[str],
     records: Sequence[ImageRecord],
     decode: Callable[[ImageRecord], NDArray[np.uint8]],
     *,
     reporter: Reporter,
     workers: int,
-) -> list[str]:
-    """Decode the rest, block by block; returns the blocks' checksums."""
-    checksums: list[str] = []
+) -> None:
+    """Decode the rest, block by block, and add their checksums to `blocks`."""
     digest, rows = hashlib.sha256(), 0
     with (
         reporter.task(f"Decoding {work.name}", len(records), "images") as task,
         quiet_decoders(),
         closing(map_in_order(decode, records, workers=workers)) as results,
-        work.journal.open("a", encoding="utf-8") as journal,
     ):
         for decoded in results:
             content = np.stack(decoded).data
@@ -229,26 +222,11 @@ def _append(
             rows += len(decoded)
             if rows % work.block_rows == 0 or rows == len(records):
                 stream.flush()
-                os.fsync(stream.fileno())  # the block first, then the line that vouches for it
-                checksums.append(digest.hexdigest())
-                journal.write(json.dumps({"sha256": checksums[-1]}) + "\n")
-                journal.flush()
-                os.fsync(journal.fileno())
+                os.fsync(stream.fileno())  # the block first, then the note that vouches for it
+                blocks.append(digest.hexdigest())
+                write_json(note_of(work.file), work.note(blocks))
                 digest = hashlib.sha256()
             task.advance(len(decoded))
-    return checksums
-
-
-def _seal(work: Build, blocks: list[str]) -> None:
-    """Write the `.json`, then give the file its name: from then on it is a cache."""
-    written = np.load(work.file, mmap_mode="r", allow_pickle=False)
-    write_json(
-        work.target.with_suffix(".json"),
-        {**work.facts, "sample_sha256": sample_sha256(written), "block_rows": work.block_rows, "block_sha256": blocks},
-    )
-    work.file.replace(work.target)
-    work.journal.unlink(missing_ok=True)
-    sync_folder(work.target.parent)
 
 
 def _check_space(folder: Path, needed: int) -> None:

@@ -6,17 +6,28 @@ nothing, shares its memory between processes, and gives the very pixels that `lo
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
+import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sil_cli.data.images import ImageError, load_image, resize_to
-from sil_cli.data.pixel_build import Build, block_sha256, build, sample_sha256
-from sil_cli.data.pixel_prune import mark_used, prune
+from sil_cli.data.pixel_build import (
+    BUILDING_SUFFIX,
+    PixelBuild,
+    block_sha256,
+    build,
+    note_of,
+    remove,
+    sample_sha256,
+)
 from sil_cli.data.readers.own_images import slug
 from sil_cli.errors import DataError
-from sil_cli.files import one_line, open_file, parse_json, read_text
+from sil_cli.files import TEMPORARY_MARK, one_line, open_file, open_no_link, parse_json, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +37,12 @@ if TYPE_CHECKING:
 
     from sil_cli.data.manifest import Dataset, ImageRecord
     from sil_cli.runtime import Reporter
+
+UNUSED_AFTER = 30 * 24 * 3600.0
+"""Seconds after which a cache of another size, or of a manifest that may live on elsewhere, is taken for forgotten."""
+
+_ABANDONED_AFTER = 3600.0
+"""Seconds after which a temporary file that nobody has written to was left by a killed run."""
 
 
 def open_pixels(
@@ -82,15 +99,16 @@ def open_pixels(
     if pixels is None:
         if problem:
             reporter.note(f"The pixel cache of {dataset.name} {problem}: decoding anew.")
-        _build(Build(target, facts, shape, dataset.name), dataset, records, reporter, workers)
+        _build(PixelBuild(target, facts, shape, dataset.name), dataset, records, reporter, workers)
         pixels, problem = _open(target, facts, shape)
         if pixels is None:
             raise DataError(
                 f"The pixel cache {target} {problem or 'is gone'} right after it was written.",
                 "Check the disk it lies on.",
             )
-    mark_used(target)
-    removed, freed = prune(dataset, folder, keep=target)
+    with contextlib.suppress(OSError):  # it may be on a disk that can only be read
+        os.utime(note_of(target), follow_symlinks=False)  # when it was used last
+    removed, freed = _prune(dataset, folder, keep=target)
     if removed:
         reporter.note(
             f"Removed {removed} pixel caches of {dataset.name} that nothing uses any more: {freed / 1e6:,.1f} MB freed."
@@ -98,7 +116,9 @@ def open_pixels(
     return pixels
 
 
-def _build(work: Build, dataset: Dataset, records: Sequence[ImageRecord], reporter: Reporter, workers: int) -> None:
+def _build(
+    work: PixelBuild, dataset: Dataset, records: Sequence[ImageRecord], reporter: Reporter, workers: int
+) -> None:
     """Build the cache, with errors that say what to do."""
     _, height, width, _ = work.shape
 
@@ -142,7 +162,7 @@ def _open(
 ) -> tuple[NDArray[np.uint8] | None, str | None]:
     """The mapped cache; or None and what is wrong with it, or None where there simply is none."""
     try:
-        noted = parse_json(read_text(target.with_suffix(".json")))
+        noted = parse_json(read_text(note_of(target)))
         open_file(target).close()  # NumPy would wait for a pipe
         pixels = np.load(target, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
@@ -175,3 +195,51 @@ def _unreadable(error: ImageError, dataset: Dataset) -> DataError:
         f"{error.path} can't be used any more: {error.reason}.",
         f"Run `sil prepare-data {dataset.info.reader}` again, which leaves such files out.",
     )
+
+
+def _prune(dataset: Dataset, folder: Path, *, keep: Path) -> tuple[int, int]:
+    """Remove the caches of a data set that are of no use; returns how many, and how many bytes that freed.
+
+    In the data set's own folder that is every cache of another manifest: that manifest is gone. In a folder that data
+    sets share, and for caches of another size, it is those that nobody has opened for `UNUSED_AFTER`.
+
+    A process that has mapped a cache keeps its pages when the file's name goes, and one that was about to open it
+    finds none and builds it; so nothing has to be asked before a finished cache goes. An unfinished one is left alone
+    while the process that builds it lives.
+    """
+    own = folder.resolve().is_relative_to(dataset.folder.resolve())
+    removed, freed = 0, 0
+    for note in sorted(folder.glob("*.json")):
+        file = note.with_suffix("" if note.stem.endswith(BUILDING_SUFFIX) else ".npy")
+        with contextlib.suppress(OSError):
+            if file == keep or not _is_useless(note, dataset, own=own):
+                continue
+            gone = remove(file) if file.suffix == ".npy" else _remove_if_dead(file)
+            removed, freed = removed + bool(gone), freed + gone
+    for partial in folder.glob(f"{TEMPORARY_MARK}*"):  # a run under way touches its file all the time
+        with contextlib.suppress(OSError):
+            if time.time() - partial.stat().st_mtime > _ABANDONED_AFTER:
+                partial.unlink()
+    return removed, freed
+
+
+def _is_useless(note: Path, dataset: Dataset, *, own: bool) -> bool:
+    """Whether a cache is this data set's and can't be used, or is forgotten."""
+    try:
+        facts = parse_json(read_text(note))
+    except (OSError, ValueError):
+        return False
+    if not isinstance(facts, dict) or facts.get("domain") != dataset.name or "shape" not in facts:
+        return False
+    forgotten = time.time() - note.stat().st_mtime > UNUSED_AFTER
+    return forgotten or (own and facts.get("manifest_sha256") != dataset.info.manifest_sha256)
+
+
+def _remove_if_dead(file: Path) -> int:
+    """Remove an unfinished cache that nobody builds; returns the bytes freed."""
+    with os.fdopen(open_no_link(file, os.O_RDONLY), "rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return 0
+        return remove(file)

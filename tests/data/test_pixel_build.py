@@ -15,8 +15,7 @@ import pytest
 
 from sil_cli.data import pixel_build
 from sil_cli.data.manifest import ImageRecord, write_dataset
-from sil_cli.data.pixel_prune import UNUSED_AFTER
-from sil_cli.data.pixels import open_pixels
+from sil_cli.data.pixels import UNUSED_AFTER, open_pixels
 from sil_cli.errors import DataError
 from sil_cli.runtime import SilentReporter
 
@@ -105,8 +104,8 @@ def test_killed_at_any_moment_it_goes_on_and_gives_the_same_bytes(write, tmp_pat
         process.kill()
         lines_of(process)
         assert process.returncode == -9
-        (journal,) = (tmp_path / "cache").glob("*.building.jsonl")
-        kept = journal.read_text().count("\n") - 1
+        (note,) = (tmp_path / "cache").glob("*.building.json")
+        kept = len(json.loads(note.read_text())["block_sha256"])
         assert kept * BLOCK >= done  # nothing is ever lost again
         done = kept * BLOCK
     lines = lines_of(start(dataset, tmp_path / "cache"))
@@ -134,13 +133,13 @@ def test_interrupted_it_goes_on_after_the_last_block(write, tmp_path, small_bloc
 
 @pytest.mark.parametrize(
     ("harm", "kept"),
-    [("nothing", 128), ("rows cut", 96), ("rows changed", 64), ("journal cut", 96), ("journal gone", 0), ("header", 0)],
+    [("nothing", 128), ("rows cut", 96), ("rows changed", 64), ("note cut", 0), ("note gone", 0), ("header", 0)],
 )
 def test_only_sound_blocks_are_gone_on_with(write, tmp_path, small_blocks, harm, kept):
     dataset, cache = write(), tmp_path / "cache"
     expected = np.array(opened(dataset, tmp_path / "reference"))
     interrupted(dataset, cache, 100)
-    (rows,), (journal,) = cache.glob("*.building"), cache.glob("*.building.jsonl")
+    (rows,), (note,) = cache.glob("*.building"), cache.glob("*.building.json")
     header = rows.stat().st_size - 128 * 32 * 16 * 3
     if harm == "rows cut":
         os.truncate(rows, rows.stat().st_size - 1)
@@ -148,10 +147,10 @@ def test_only_sound_blocks_are_gone_on_with(write, tmp_path, small_blocks, harm,
         with rows.open("r+b") as stream:
             stream.seek(header + 70 * 32 * 16 * 3 if harm == "rows changed" else 3)
             stream.write(b"\0\1\2\3\4")
-    elif harm == "journal cut":
-        os.truncate(journal, journal.stat().st_size - 1)
-    elif harm == "journal gone":
-        journal.unlink()
+    elif harm == "note cut":
+        os.truncate(note, note.stat().st_size - 9)
+    elif harm == "note gone":
+        note.unlink()
     reporter = Noting()
     np.testing.assert_array_equal(opened(dataset, cache, reporter), expected)
     assert reporter.decoded == IMAGES - kept
@@ -299,9 +298,9 @@ def test_a_strangers_files_are_left_alone(write, tmp_path):
     cache.mkdir(parents=True)
     for name, text in (("notes.json", '{"domain": "x"}'), ("broken.json", "{"), ("list.json", "[]")):
         (cache / name).write_text(text)
-    (cache / "z.building.jsonl").write_text("no json\n")
+    (cache / "z.building.json").write_text("no json\n")
     opened(write(count=40), cache)
-    assert {"notes.json", "broken.json", "list.json", "z.building.jsonl"} <= {path.name for path in cache.iterdir()}
+    assert {"notes.json", "broken.json", "list.json", "z.building.json"} <= {path.name for path in cache.iterdir()}
 
 
 def test_a_folder_without_permission_is_told(write, tmp_path):
