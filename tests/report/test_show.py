@@ -81,8 +81,8 @@ def test_leaks_and_wrong_labels_are_warned_of(prepared):
     prepared("one", [*ROWS, *planted])
     outcome = sil("show", "data/one")
     assert "1 × in training and in the test" in outcome.error
-    assert "1 × one picture under two cameras" in outcome.error
-    assert "2 × one picture under two identities" in outcome.error
+    assert "1 × one image under two cameras" in outcome.error
+    assert "2 × one image under two identities" in outcome.error
     assert "leak.png" in outcome.out
     found = sil("show", "data/one", "--json").document["duplicates"]
     assert [(each["kind"], each["doubts"]) for each in found["doubtful"]] == [
