@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sil_cli.errors import GalleryError
-from sil_cli.files import file_state, one_line, sha256_of_bytes
+from sil_cli.files import file_state, one_line, sha256_of_bytes, sha256_of_file
 from sil_cli.gallery.local.records import SET_ASIDE_FOLDER, VECTOR_FOLDER
 from sil_cli.gallery.local.segments import Segment, check_layout, map_file
 from sil_cli.gallery.local.set_aside import files_aside, knows_none, put_aside
 from sil_cli.gallery.results import Check, lost_entry
 
 if TYPE_CHECKING:
-    import mmap
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 _NORM_ERROR = 1e-3
 _ROWS_AT_ONCE = 16_384
-_MISSING = "it is missing"
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -51,31 +50,56 @@ class Examined:
     seen: str = ""
 
 
-class _Opened(NamedTuple):
-    """A file as it was when it was opened: a map of it outlives its deletion.
+def check_files(folder: Path, tables: Tables) -> list[Check]:
+    """Look at everything that the gallery says of itself; reads every file whole.
 
-    Attributes:
-        path: Where it was.
-        content: Mapped; None where that failed.
-        problem: Why it failed; '' where it didn't.
-        seen: The file's state before.
+    Args:
+        folder: The gallery.
+        tables: Its database, open for reading.
+
+    Raises:
+        GalleryError: The database can't be read at all.
     """
+    checks: list[Check] = []
+    for _ in range(_ATTEMPTS):  # a writer that merges files away meanwhile makes them look missing
+        tables.snapshot()
+        segments, index = tables.segments(), tables.index()
+        checks = _checks(folder, tables, segments, index)
+        tables.snapshot()
+        if all(check.ok for check in checks) or (tables.segments(), tables.index()) == (segments, index):
+            break
+    return checks
 
-    path: Path
-    content: mmap.mmap | bytes | None
-    problem: str = ""
-    seen: str = ""
+
+def _checks(folder: Path, tables: Tables, segments: Sequence[SegmentRecord], index: IndexRecord | None) -> list[Check]:
+    problems = tables.problems()
+    checks = [Check("database", not problems, problems[0] if problems else "sound")]
+    examined = [_examine(folder, tables, each) for each in segments]
+    checks += [_segment_check(record, one) for record, one in zip(segments, examined, strict=True)]
+    checks.append(_entries_check(tables.count(), segments, examined))
+    if knows_none(folder, segments, tables.last_number("segments")):
+        found = f"none in {VECTOR_FOLDER}/ is known to {tables.path.name}, most likely another gallery's"
+        checks.append(Check("files", False, found))
+    aside = files_aside(folder)
+    if aside:
+        found = f"{len(aside):,} in {SET_ASIDE_FOLDER}/, not looked at; `sil gallery compact` deletes them"
+        checks.append(Check("set aside", True, found, done=False))
+    return checks if index is None else [*checks, _index_check(folder, index)]
 
 
-def _examine(opened: _Opened, tables: Tables, record: SegmentRecord, dimension: int) -> Examined:
+def _examine(folder: Path, tables: Tables, record: SegmentRecord) -> Examined:
     """Read a file of vectors whole: its layout, checksum, ids and vectors."""
-    content = opened.content
-    if content is None:
-        return Examined(opened.problem)
+    path = folder / VECTOR_FOLDER / record.name
+    dimension = int(tables.meta()["model"]["dimension"])
     try:
-        check_layout(opened.path, content, record.count, dimension)
-    except GalleryError as error:
-        return Examined(error.what.removeprefix(f"{opened.path} "))
+        seen = file_state(path)
+        content = map_file(path)
+        check_layout(path, content, record.count, dimension)
+    except FileNotFoundError:
+        return Examined("it is missing")
+    except (GalleryError, OSError) as error:
+        text = error.what if isinstance(error, GalleryError) else f"can't be read: {one_line(error)}."
+        return Examined(text.removeprefix(f"{path} "))
     sha256 = sha256_of_bytes(content)
     segment = Segment.mapped(content, record.count, dimension)
     wanted = tables.ids(record.number)
@@ -89,85 +113,7 @@ def _examine(opened: _Opened, tables: Tables, record: SegmentRecord, dimension: 
             reason = "no vector" if row < 0 else "two vectors" if doubled else "a vector that isn't of length 1"
             bad_ids[identifier] = reason
     dead = len(ids) - int(np.count_nonzero(np.isin(ids, wanted)))
-    return Examined(None, sha256 != record.sha256, bad_ids, dead, sha256, opened.seen)
-
-
-def check_files(folder: Path, tables: Tables) -> list[Check]:
-    """Look at everything that the gallery says of itself; reads every file whole.
-
-    Args:
-        folder: The gallery.
-        tables: Its database, open for reading.
-
-    Raises:
-        GalleryError: The database can't be read at all.
-    """
-    while True:
-        named = _open_named(folder, tables)
-        segments, index = named.segments, named.index
-        dimension = int(tables.meta()["model"]["dimension"])
-        problems = tables.problems()
-        checks = [Check("database", not problems, problems[0] if problems else "sound")]
-        examined = [_examine(named.files.pop(each.name), tables, each, dimension) for each in segments]
-        checks += [_segment_check(record, one) for record, one in zip(segments, examined, strict=True)]
-        checks.append(_entries_check(tables.count(), segments, examined))
-        # A file that was read and is right says whose the database is, also where a writer has merged it away since.
-        right = any(one.problem is None and not one.edited for one in examined)
-        if not right and knows_none(folder, segments, tables.last_number("segments")):
-            tables.snapshot()
-            if (tables.segments(), tables.index()) != (segments, index):
-                continue  # a writer's new files look like another gallery's to the old snapshot
-            found = f"none in {VECTOR_FOLDER}/ is known to {tables.path.name}, most likely another gallery's"
-            checks.append(Check("files", False, found))
-        aside = files_aside(folder)
-        if aside:
-            found = f"{len(aside):,} in {SET_ASIDE_FOLDER}/, not looked at; `sil gallery compact` deletes them"
-            checks.append(Check("set aside", True, found, done=False))
-        if index is not None:
-            checks.append(_index_check(named.files.pop(index.name), index))
-        return checks
-
-
-@dataclass(frozen=True)
-class _Named:
-    """What the database names at one moment.
-
-    Attributes:
-        segments: The files of vectors.
-        index: The approximate index.
-        files: All of these files, by their names.
-    """
-
-    segments: list[SegmentRecord]
-    index: IndexRecord | None
-    files: dict[str, _Opened]
-
-
-def _open_named(folder: Path, tables: Tables) -> _Named:
-    """Take a snapshot, and open all that it names at once: a writer may merge files away while they are read.
-
-    Where some are missing already, the snapshot is taken again; what a newer one still names is really missing.
-    """
-    missing: set[str] = set()
-    while True:
-        tables.snapshot()
-        segments, index = tables.segments(), tables.index()
-        names = [one.name for one in segments] + ([] if index is None else [index.name])
-        files = {name: _open(folder / VECTOR_FOLDER / name) for name in names}
-        before, missing = missing, {name for name, one in files.items() if one.problem == _MISSING}
-        if not missing or missing & before:
-            return _Named(segments, index, files)
-
-
-def _open(path: Path) -> _Opened:
-    try:
-        seen = file_state(path)
-        return _Opened(path, map_file(path), seen=seen)
-    except FileNotFoundError:
-        return _Opened(path, None, _MISSING)
-    except (GalleryError, OSError) as error:
-        text = error.what if isinstance(error, GalleryError) else f"can't be read: {one_line(error)}."
-        return _Opened(path, None, text.removeprefix(f"{path} "))
+    return Examined(None, sha256 != record.sha256, bad_ids, dead, sha256, seen)
 
 
 class Repair:
@@ -195,15 +141,14 @@ class Repair:
         self._folder, self._tables = folder, tables
         if self.database_mended:
             self._rebuild_database_indexes()
-        dimension = int(tables.meta()["model"]["dimension"])
         for record in tables.segments():
-            examined = _examine(_open(folder / VECTOR_FOLDER / record.name), tables, record, dimension)
+            examined = _examine(folder, tables, record)
             if examined.problem is not None or (examined.edited and not trust):
                 self._drop_segment(record, examined)
             elif examined.edited or examined.bad_ids:
                 self._accept_segment(record, examined)
         index = tables.index()
-        if index is not None and not _index_check(_open(folder / VECTOR_FOLDER / index.name), index).ok:
+        if index is not None and not _index_check(folder, index).ok:
             self._put_aside(index.name)
             with tables.transaction():
                 tables.replace_index(None)
@@ -275,12 +220,14 @@ def _entries_check(count: int, segments: Sequence[SegmentRecord], examined: Sequ
     return Check("entries", True, f"{count:,}, each with a vector" if count else "none")
 
 
-def _index_check(opened: _Opened, record: IndexRecord) -> Check:
-    if opened.content is None:
+def _index_check(folder: Path, record: IndexRecord) -> Check:
+    try:
+        right = sha256_of_file(folder / VECTOR_FOLDER / record.name) == record.sha256
+    except OSError:
         return Check(record.name, False, "it is missing or can't be read")
-    right = sha256_of_bytes(opened.content) == record.sha256
-    found = f"{record.factory}, checksum right" if right else "its checksum is not the one recorded"
-    return Check(record.name, right, found)
+    return Check(
+        record.name, right, f"{record.factory}, checksum right" if right else "its checksum is not the one recorded"
+    )
 
 
 def _unit_rows(segment: Segment) -> NDArray[np.bool_]:

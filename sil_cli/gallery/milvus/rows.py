@@ -49,15 +49,13 @@ _PLAIN_MEMBERS = 32_768
 _MOST_JSON = 65_000
 
 
-def candidate_ids(key: EntryKey) -> tuple[int, int]:
-    """The two ids that an entry may have: both follow from its key alone, so that adding it twice makes one row.
+def id_of(key: EntryKey) -> int:
+    """The id of an entry, which follows from its key alone, so that adding it twice makes one row.
 
-    The second is for the rare case that another key has the first: at 10^9 entries about 55 pairs are expected
-    (n² / 2^54), and a pair that shares both with probability 10^-5.
+    That another key has the same one is a rare case: at 10^9 entries about 55 pairs are expected (n² / 2^54).
     """
     digest = hashlib.sha256(json.dumps(key, ensure_ascii=True).encode()).digest()
-    first, second = (int.from_bytes(digest[start : start + 8]) >> (64 - ID_BITS) for start in (0, 8))
-    return first or 1, second or 1
+    return int.from_bytes(digest[:8]) >> (64 - ID_BITS) or 1
 
 
 def make_row(

@@ -17,7 +17,7 @@ from sil_cli.gallery.milvus.expressions import EVERYTHING
 from sil_cli.gallery.milvus.generation import Generation, present_generation, read_generation
 from sil_cli.gallery.milvus.indexes import index_kind
 from sil_cli.gallery.milvus.reader import MilvusGallery
-from sil_cli.gallery.milvus.rows import KEY_FIELDS, VECTOR, candidate_ids, key_of
+from sil_cli.gallery.milvus.rows import KEY_FIELDS, VECTOR, id_of, key_of
 from sil_cli.gallery.milvus.writer import MilvusWriter
 from sil_cli.gallery.results import Check
 from sil_cli.locks import writer_lock
@@ -204,37 +204,29 @@ def _finish_swap(folder: Path, present: Generation) -> None:
 
 
 def _checks(generation: Generation) -> list[Check]:
-    """Look at every row: its id against its name, its vector, and that no name comes twice."""
+    """Look at every row: its id against its name, and its vector."""
     collection = generation.collection
-    seen: set[tuple[int, int]] = set()
-    rows = misplaced = doubled = bad = 0
-    example = None
+    rows = 0
+    misplaced: list[int] = []
+    bad: list[int] = []
     for part in collection.parts(EVERYTHING, [*KEY_FIELDS, VECTOR]):
         vectors = np.array([row[VECTOR] for row in part], dtype=np.float64)
         good = np.abs(np.sqrt((vectors * vectors).sum(axis=1)) - 1.0) < _NORM_ERROR  # NaN compares false
-        for row, is_unit in zip(part, good.tolist(), strict=True):
-            candidates = candidate_ids(key_of(row))
-            wrong = row["id"] not in candidates
-            again = candidates in seen
-            seen.add(candidates)
-            rows, misplaced, doubled, bad = rows + 1, misplaced + wrong, doubled + again, bad + (not is_unit)
-            if example is None and (wrong or again or not is_unit):
-                example = row["id"]
+        rows += len(part)
+        misplaced += [row["id"] for row in part if row["id"] != id_of(key_of(row))]
+        bad += [row["id"] for row, is_unit in zip(part, good.tolist(), strict=True) if not is_unit]
     count = collection.count()
-    such = f", such as entry {example}"
-    index = collection.index_state()
+    built = str(collection.index_state().get("index_type", "none"))
     kind, _, _ = generation.index()
-    built = str(index.get("index_type", "none"))
     return [
         Check("layout", True, f"collection {collection.name}, {collection.dimension} dimensions"),
-        Check(
-            "ids",
-            not misplaced and not doubled,
-            f"{misplaced:,} don't follow from their rows, {doubled:,} rows come twice{such}"
-            if misplaced or doubled
-            else "each follows from its row",
-        ),
-        Check("vectors", not bad, f"{bad:,} are not of length 1{such}" if bad else f"{rows:,} of length 1"),
+        Check("ids", not misplaced, _such("don't follow from their rows", misplaced) or "each follows from its row"),
+        Check("vectors", not bad, _such("are not of length 1", bad) or f"{rows:,} of length 1"),
         Check("entries", count == rows, f"{count:,} counted, {rows:,} read"),
         Check("index", built == kind.type, f"{built}, requested {kind}"),
     ]
+
+
+def _such(what: str, ids: list[int]) -> str:
+    """How many entries are wrong, with an example; '' for none."""
+    return f"{len(ids):,} {what}, such as entry {ids[0]}" if ids else ""

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections import defaultdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from typing_extensions import override
@@ -26,8 +25,8 @@ from sil_cli.gallery.milvus.rows import (
     ENTRY_FIELDS,
     KEY_FIELDS,
     VECTOR,
-    candidate_ids,
     entry_of,
+    id_of,
     key_of,
     make_row,
 )
@@ -69,9 +68,9 @@ class MilvusWriter(GalleryWriter):
 
     @override
     def existing(self, keys: Sequence[EntryKey]) -> dict[EntryKey, tuple[int, GalleryEntry]]:
-        rows = self._candidates(keys, ENTRY_FIELDS)
-        found = {key: self._row_of(key, rows) for key in keys}
-        return {key: (row["id"], entry_of(row)) for key, row in found.items() if row is not None}
+        rows = self._collection.rows(sorted({id_of(key) for key in keys}), ENTRY_FIELDS)
+        found = {key: rows[id_of(key)] for key in keys if id_of(key) in rows}
+        return {key: (row["id"], entry_of(row)) for key, row in found.items() if key_of(row) == key}
 
     @override
     def entries_of(self, source: str) -> Iterator[tuple[int, GalleryEntry]]:
@@ -226,28 +225,13 @@ class MilvusWriter(GalleryWriter):
             )
         return _tune_index(self.generation, reporter, recall)
 
-    def _candidates(self, keys: Sequence[EntryKey], fields: Sequence[str]) -> dict[int, dict[str, Any]]:
-        ids = sorted({one for key in keys for one in candidate_ids(key)})
-        return self._collection.rows(ids, fields)
-
-    @staticmethod
-    def _row_of(key: EntryKey, rows: Mapping[int, dict[str, Any]]) -> dict[str, Any] | None:
-        found = (rows.get(one) for one in candidate_ids(key))
-        return next((row for row in found if row is not None and key_of(row) == key), None)
-
     def _ids_for(self, keys: Sequence[EntryKey]) -> list[int]:
-        """The id of each key: the one that it has, else the first of its two that no other key has."""
-        rows = self._candidates(keys, KEY_FIELDS)
-        owners: defaultdict[int, EntryKey | None] = defaultdict(lambda: None)
-        owners.update({one: key_of(row) for one, row in rows.items()})
-        ids = []
-        for key in keys:
-            own = [one for one in candidate_ids(key) if owners[one] == key]
-            free = own or [one for one in candidate_ids(key) if owners[one] is None]
-            if not free:
-                raise GalleryError(f"Both ids of '{key[1]}' are taken by other images.", "Rename the file.")
-            owners[free[0]] = key
-            ids.append(free[0])
+        """The id of each key, which no other key may have."""
+        ids = [id_of(key) for key in keys]
+        owners = {one: key_of(row) for one, row in self._collection.rows(sorted(set(ids)), KEY_FIELDS).items()}
+        for one, key in zip(ids, keys, strict=True):
+            if owners.setdefault(one, key) != key:
+                raise GalleryError(f"The id of '{key[1]}' is taken by '{owners[one][1]}'.", "Rename the file.")
         return ids
 
     def _note(self, entries: Sequence[GalleryEntry]) -> None:

@@ -119,7 +119,7 @@ def test_a_sound_gallery_stays_sound_while_a_writer_merges_its_files(folder, mon
     assert not before & set(files_of(folder))
     assert [check for check in checks if not check.ok] == []
     names = [check.name for check in checks]
-    assert set(names) >= (before if moment == "problems" else set(files_of(folder)))
+    assert set(names) >= set(files_of(folder))
 
 
 def test_an_empty_gallery_is_its_own_while_its_first_vectors_come(tmp_path, monkeypatch):
