@@ -173,7 +173,8 @@ class TestDecisions:
                 break
         else:
             pytest.fail("re-ranking moves no best match")
-        calibrate(max(every) - 1e-5, min(every) - 0.1)  # other batches round otherwise
+        *_, second, best = sorted(every)
+        calibrate((second + best) / 2, min(every) - 0.1)  # the engine of many queries may round otherwise
         document = ask(picture, "--rerank", "--top", 5)
         assert document["decision"] == "match"
         assert document["verdict"].startswith("Match: 1 of 5 listed")
