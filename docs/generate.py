@@ -15,7 +15,7 @@ import typer.main
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sil_cli import doctor, results
+from sil_cli import doctor
 from sil_cli.benchmark import results as benchmark_results
 from sil_cli.cli.app import make_app
 from sil_cli.cli.command import SHARED
@@ -24,10 +24,12 @@ from sil_cli.evaluation import results as evaluation_results
 from sil_cli.gallery import results as gallery_results
 from sil_cli.models import import_model
 from sil_cli.models.engines import export
+from sil_cli.preparation import prepare
 from sil_cli.query import query_results
 from sil_cli.report.report import ReportResult
 from sil_cli.report.show import ShowResult
 from sil_cli.settings import Section, Settings, read_recipe, recipe_names
+from sil_cli.training import train
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,9 +46,9 @@ ABOUT_ALL = (
     "",
 )
 DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
-    "prepare-data": (results.PrepareResult,),
+    "prepare-data": (prepare.PrepareResult,),
     "show": (ShowResult,),
-    "train": (results.TrainResult,),
+    "train": (train.TrainResult,),
     "import-model": (import_model.ImportResult,),
     "evaluate": (evaluation_results.EvaluateResult, evaluation_results.TargetsResult),
     "report": (ReportResult,),
@@ -54,7 +56,7 @@ DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
     "benchmark": (benchmark_results.BenchmarkResult,),
     "calibrate": (calibrate.CalibrateResult,),
     "export": (export.ModelExportResult,),
-    "index-gallery": (results.IndexResult,),
+    "index-gallery": (gallery_results.IndexResult,),
     "query": (query_results.QueryResult, query_results.QueryResults, query_results.BatchResult),
     "doctor": (doctor.Report,),
     "gallery info": (gallery_results.GalleryInfo,),

@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sil_cli.version import VERSION
+
 if TYPE_CHECKING:
     from sil_cli.api import evaluate, index, make_style, prepare, query, train
     from sil_cli.data.manifest import Dataset, load_dataset
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from sil_cli.models.model import Model
     from sil_cli.similarity.rerank import rerank
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Dataset",

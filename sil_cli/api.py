@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sil_cli.evaluation.results import EvaluateResult, TargetsResult
+    from sil_cli.gallery.results import IndexResult
     from sil_cli.models.styles import Style
+    from sil_cli.preparation.prepare import PrepareResult
     from sil_cli.query.query_results import QueryResult
-    from sil_cli.results import IndexResult, PrepareResult, TrainResult
     from sil_cli.runtime import Reporter, Task
     from sil_cli.settings import Settings
     from sil_cli.settings.fields import StyleName
+    from sil_cli.training.train import TrainResult
 
     AnyPath = str | Path
     Progress = Callable[[str, int, int | None], None]
@@ -151,7 +153,7 @@ def index(
         gallery: The gallery's folder; made where it is missing.
         model: A run folder; by default the newest finished one in `runs`.
         store: A collection of Milvus, instead of the folder itself.
-        settings: Any other setting by its key, `{"gallery.pattern": r"(?P<camera>c\\d+)"}` (docs/settings.md).
+        settings: Any other setting by its key, `{"gallery.exif": True}` (docs/settings.md).
         progress: Hears of the progress.
 
     Raises:

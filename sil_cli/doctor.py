@@ -8,7 +8,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sil_cli import __version__
 from sil_cli.data.manifest import prepared_datasets
 from sil_cli.data.protocol import read_protocol
 from sil_cli.defaults import is_finished, numbered_runs
@@ -16,6 +15,7 @@ from sil_cli.models.engines.engine import EXTRAS, is_installed
 from sil_cli.models.precision import wants_bfloat16
 from sil_cli.results import Result
 from sil_cli.runtime import cpu_count, resolve_device
+from sil_cli.version import VERSION
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +60,7 @@ def examine(settings: Settings) -> Report:
     device = resolve_device(settings.device)
     return Report(
         findings=[
-            Finding(what="sil", value=f"{__version__} on Python {platform.python_version()}, {platform.platform()}"),
+            Finding(what="sil", value=f"{VERSION} on Python {platform.python_version()}, {platform.platform()}"),
             *(_package(name) for name in PACKAGES),
             _device(device),
             _threads(),

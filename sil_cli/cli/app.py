@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sil_cli import __version__
 from sil_cli.cli.command import PlainCommand, make_command
+from sil_cli.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +110,7 @@ def _names(context: Any) -> list[str]:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        sys.stdout.write(f"sil {__version__}\n")
+        sys.stdout.write(f"sil {VERSION}\n")
         raise typer.Exit
 
 

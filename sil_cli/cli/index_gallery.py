@@ -10,7 +10,7 @@ from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session
-    from sil_cli.results import IndexResult
+    from sil_cli.gallery.results import IndexResult
 
 EXAMPLES = """
 [bold]Examples[/]

@@ -13,7 +13,7 @@ from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session
-    from sil_cli.results import PreparedDataset, PrepareResult
+    from sil_cli.preparation.prepare import PreparedDataset, PrepareResult
     from sil_cli.settings import DataSettings
 
 EXAMPLES = """

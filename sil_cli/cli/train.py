@@ -11,7 +11,7 @@ from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session
-    from sil_cli.results import TrainResult
+    from sil_cli.training.train import TrainResult
 
 EXAMPLES = """
 [bold]Examples[/]

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
 
-import sil_cli
 from sil_cli.data.manifest import ImageRecord, first_problem
 from sil_cli.errors import ModelError
 from sil_cli.evaluation.metrics import RECALL_STEPS, Share
 from sil_cli.files import one_line, read_bytes, sha256_of_bytes, write_bytes, write_text
+from sil_cli.version import VERSION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +67,7 @@ class ReportRecord(BaseModel):
 
     format: Literal["sil-details"] = "sil-details"
     version: Literal[1] = 1
-    program: str = sil_cli.__version__
+    program: str = VERSION
     fingerprint: str
     target: str
     dataset: str

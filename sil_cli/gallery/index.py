@@ -18,13 +18,13 @@ from sil_cli.gallery.ingest.source_paths import Placing
 from sil_cli.gallery.ingest.sources import STREAM, Source, SourceReader
 from sil_cli.gallery.interface import MODEL_FOLDER
 from sil_cli.gallery.kept_model import gallery_record, keep_model
+from sil_cli.gallery.results import IndexResult
 from sil_cli.gallery.stores import gallery_store_to_write
 from sil_cli.models.embed import embed_batches
 from sil_cli.models.engines.export import export_if_possible
 from sil_cli.models.load import load
 from sil_cli.models.model import ModelFiles
 from sil_cli.models.record import read_record
-from sil_cli.results import IndexResult
 from sil_cli.runtime import SilentReporter
 
 if TYPE_CHECKING:

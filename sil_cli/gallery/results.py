@@ -6,10 +6,61 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from sil_cli.results import Result
 
 if TYPE_CHECKING:
     from sil_cli.gallery.entry import GalleryEntry
+
+
+class FailedImage(Result):
+    """An image that could not be indexed."""
+
+    path: str
+    reason: str
+
+
+class IndexResult(Result):
+    """The outcome of `sil index-gallery`; counts are of entries unless they say images.
+
+    Attributes:
+        added: New ones.
+        unchanged: Those that stood as they are.
+        replaced: Those whose files changed.
+        described: Those of which something else is known now, whose files have not changed.
+        absorbed: Those that became a part of a tracklet, or were its earlier self.
+        embedded: Images that went through the network.
+        failed: Images that could not be used.
+        gone: Images whose files are there no more.
+        pruned: Those of them whose entries were removed.
+        warnings: What looked odd, one line each.
+        example: An image worth querying with, where the data set has queries.
+        calibrated: Whether the gallery's model comes with thresholds that decide.
+        option: What names this gallery in another command.
+        total: Entries that the gallery holds now.
+        index: How it is searched.
+        model: The fingerprint of the model whose embeddings it holds.
+    """
+
+    gallery: Path
+    added: int
+    unchanged: int
+    replaced: int
+    described: int = 0
+    absorbed: int = 0
+    embedded: int = 0
+    failed: list[FailedImage]
+    gone: list[str] = Field(default_factory=list)
+    pruned: int = 0
+    warnings: list[str] = Field(default_factory=list)
+    total: int
+    dimension: int
+    index: str
+    model: str
+    example: Path | None
+    calibrated: bool = False
+    option: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,27 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from sil_cli.data.images import load_image
-from sil_cli.data.manifest import MANIFEST_FILE, Dataset, ImageRecord, is_dataset, load_dataset
+from sil_cli.data.manifest import (
+    MANIFEST_FILE,
+    Dataset,
+    ImageRecord,
+    Skipped,
+    Split,
+    SplitCounts,
+    is_dataset,
+    load_dataset,
+)
 from sil_cli.data.protocol import Protocol, read_protocol, write_protocol
 from sil_cli.errors import SilError, UsageError
 from sil_cli.files import replacing, staging_folder
 from sil_cli.preparation.check_images import prepare
-from sil_cli.preparation.published import check_counts, compare, counted_by
+from sil_cli.preparation.published import ComparedCount, check_counts, compare, counted_by
 from sil_cli.preparation.read_raw import SYNTHETIC, read_raw
 from sil_cli.report.image_rows import image_rows
-from sil_cli.results import ComparedCount, PreparedDataset, PrepareResult
+from sil_cli.results import Result
 from sil_cli.runtime import cpu_count
 from sil_cli.settings import refuse_outside
 from sil_cli.synthetic.generate import READER_VERSION, domain_names, generate_domains
@@ -25,6 +36,49 @@ if TYPE_CHECKING:
 
     from sil_cli.runtime import Reporter
     from sil_cli.settings import DataSettings, Settings, SyntheticSettings
+
+
+class PreparedDataset(Result):
+    """One prepared data set.
+
+    Attributes:
+        unchanged: It stood already, made from the same options.
+        published: Who published counts of it; None where nobody did.
+        compared: Those counts beside what was found.
+        reader: The layout that it was read as.
+        splits: By `train`, `query` and `gallery`.
+        skipped: Files that were left out, and why.
+    """
+
+    name: str
+    reader: str
+    folder: Path
+    manifest: Path
+    splits: dict[Split, SplitCounts]
+    skipped: list[Skipped]
+    unchanged: bool = False
+    published: str | None = None
+    compared: list[ComparedCount] = Field(default_factory=list)
+
+
+class PrepareResult(Result):
+    """The outcome of `sil prepare-data`.
+
+    Attributes:
+        sheet: A picture of samples.
+        sources: The data sets to learn from, where preparing decided that.
+        target: The one left out; the first of them, where a protocol has several.
+        targets: All that a protocol leaves out; one that has random splits is the folder of these.
+        protocol: Its name.
+    """
+
+    datasets: list[PreparedDataset]
+    sheet: Path | None
+    sources: list[Path]
+    target: Path | None
+    targets: list[Path] = Field(default_factory=list)
+    protocol: str | None = None
+
 
 SHEET_FILE = "samples.jpg"
 SHEET_COLUMNS = 12
@@ -49,7 +103,7 @@ def prepare_data(settings: Settings, reporter: Reporter) -> PrepareResult:
     reading = read_raw(data, reporter)
     folder = data.out or data.folder / reading.name
     _refuse_other(folder, reading.reader, reading.options, force=data.force)
-    compared: list[ComparedCount] = []
+    compared: list[ComparedCount] = Field(default_factory=list)
 
     def accept(records: Sequence[ImageRecord]) -> None:
         left_out = len(reading.records) - len(records)

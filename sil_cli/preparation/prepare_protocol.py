@@ -14,10 +14,9 @@ from sil_cli.data.readers.layout import check_root
 from sil_cli.data.readers.recognise import recognise_all
 from sil_cli.defaults import split_folder
 from sil_cli.errors import DataError, UsageError, did_you_mean
-from sil_cli.preparation.prepare import described, prepare_data
+from sil_cli.preparation.prepare import PreparedDataset, PrepareResult, described, prepare_data
 from sil_cli.preparation.published import check_counts, compare
 from sil_cli.preparation.read_raw import RAW_FOLDER, SYNTHETIC
-from sil_cli.results import PreparedDataset, PrepareResult
 from sil_cli.settings import refuse_outside
 from sil_cli.synthetic.generate import domain_names
 

@@ -6,15 +6,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from sil_cli.data.manifest import SplitCounts, count_splits
+from sil_cli.data.manifest import Split, SplitCounts, count_splits
 from sil_cli.errors import DataError
-from sil_cli.results import ComparedCount
+from sil_cli.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sil_cli.data.manifest import ImageRecord, Split
     from sil_cli.runtime import Reporter
+
+
+class ComparedCount(Result):
+    """A count that was published, beside what was found.
+
+    Attributes:
+        split: A split, or `all` of them together.
+        what: `images`, `identities` or `cameras`.
+        cause: Where the two differ, what is likely wrong.
+    """
+
+    split: Split | Literal["all"]
+    what: str
+    expected: int
+    found: int
+    cause: str | None
+
 
 WHATS = ("images", "identities", "cameras")
 SHOWN_COUNTS = 3

@@ -21,6 +21,7 @@ from sil_cli.files import writing
 from sil_cli.gallery.ingest.options import ingest_options
 from sil_cli.gallery.ingest.sources import STREAM, SourceReader
 from sil_cli.gallery.output_checks import refuse_harming_gallery, refuse_overwriting_entries
+from sil_cli.gallery.results import FailedImage
 from sil_cli.gallery.stores import gallery_store
 from sil_cli.models.embed import embed_batches
 from sil_cli.output_checks import refuse_overwriting
@@ -29,7 +30,6 @@ from sil_cli.query.queries import Query, ids_to_exclude
 from sil_cli.query.query_results import BatchLine, BatchMatch, BatchResult
 from sil_cli.query.result_limits import list_matches
 from sil_cli.query.search import load_own_engine, prepare_search
-from sil_cli.results import FailedImage
 from sil_cli.runtime import stop_at_safe_point
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-import sil_cli
 from sil_cli.report.canvas import DECISION_INKS, data_uri, thumbnail_uri
 from sil_cli.report.contact_sheet import FRAMES, QUERY_FRAME
 from sil_cli.text import visible
+from sil_cli.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,7 +88,7 @@ def render(template: str, **values: object) -> str:
         finalize=_harmless,
     )
     environment.filters.update(thumbnail=thumbnail_uri, lines=_lines)
-    environment.globals.update(policy=POLICY, colours=_COLOURS, version=sil_cli.__version__)
+    environment.globals.update(policy=POLICY, colours=_COLOURS, version=VERSION)
     return environment.get_template(template).render(values)
 
 

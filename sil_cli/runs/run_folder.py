@@ -12,10 +12,10 @@ import torch
 import torchvision
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-import sil_cli
 from sil_cli.errors import ModelError
 from sil_cli.files import read_json, write_json, write_text
 from sil_cli.runs.git_state import GitState
+from sil_cli.version import VERSION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,7 +101,7 @@ def current_versions() -> dict[str, str]:
     """The versions that a run's numbers depend on."""
     return {
         "python": platform.python_version(),
-        "sil": sil_cli.__version__,
+        "sil": VERSION,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "numpy": np.__version__,

@@ -22,7 +22,7 @@ from sil_cli.files import one_line, remove_leftovers, write_bytes
 from sil_cli.locks import writer_lock
 from sil_cli.models.embedder import save_model
 from sil_cli.models.record import read_record
-from sil_cli.results import TrainResult
+from sil_cli.results import Result
 from sil_cli.runs.checkpoint import checkpoints, load_checkpoint
 from sil_cli.runs.git_state import git_state
 from sil_cli.runs.run_folder import (
@@ -53,6 +53,39 @@ if TYPE_CHECKING:
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
     from sil_cli.training.loop import Training
+
+
+class TrainResult(Result):
+    """The outcome of `sil train`.
+
+    Attributes:
+        method: `interleaved`, or `supervised`.
+        weights: `trained`, or `averaged`: the moving average of the weights is what was kept.
+        loss: Mean over the last epoch.
+        images_per_second: Images with gradients, all sources together.
+        selected: Which epoch's model was kept and why ("last", or "held-out: epoch 7").
+        target: The data set that the protocol beside the sources leaves out; None where there is none.
+        run: The run folder, which other commands take as the model.
+        checkpoint: The model's weights.
+        style: How new feature statistics were drawn.
+        recipe: The settings that lay below all that was given.
+        fingerprint: A hash of weights and preprocessing: equal ones embed alike.
+    """
+
+    run: Path
+    checkpoint: Path
+    sources: list[str]
+    method: str
+    style: str
+    recipe: str
+    epochs: int
+    iterations: int
+    loss: float
+    images_per_second: float
+    selected: str
+    weights: str
+    fingerprint: str
+    target: Path | None
 
 
 def train(

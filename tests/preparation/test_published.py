@@ -4,8 +4,7 @@ import pytest
 
 from sil_cli.data.manifest import ImageRecord
 from sil_cli.data.readers import READERS
-from sil_cli.preparation.published import PUBLISHED, compare, publication
-from sil_cli.results import ComparedCount
+from sil_cli.preparation.published import PUBLISHED, ComparedCount, compare, publication
 
 
 def records(split: str, images: int, identities: int, *, first: int = 0, distractors: int = 0, cameras: int = 6):

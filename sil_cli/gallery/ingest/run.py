@@ -12,8 +12,8 @@ from sil_cli.gallery.entry import TRACKLET, TRACKLET_IMAGES
 from sil_cli.gallery.ingest.comparing import Comparison, examine, merged, unreadable_images
 from sil_cli.gallery.ingest.entry_candidates import Subject, gather_embeddings, make_subjects
 from sil_cli.gallery.ingest.source_paths import settled
+from sil_cli.gallery.results import FailedImage
 from sil_cli.models.embed import embed_batches
-from sil_cli.results import FailedImage
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

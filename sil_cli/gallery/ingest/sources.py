@@ -17,7 +17,7 @@ from sil_cli.files import one_line, open_file
 from sil_cli.gallery.ingest.ingested_image import SeenImage
 from sil_cli.gallery.ingest.streams import portions_of_lines
 from sil_cli.gallery.ingest.table import read_table
-from sil_cli.results import FailedImage
+from sil_cli.gallery.results import FailedImage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

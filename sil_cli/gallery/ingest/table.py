@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sil_cli.data.tables import read_rows, require_columns
 from sil_cli.errors import DataError
 from sil_cli.gallery.ingest.ingested_image import SeenImage, parse_box
-from sil_cli.results import FailedImage
+from sil_cli.gallery.results import FailedImage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

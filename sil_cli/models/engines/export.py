@@ -7,7 +7,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sil_cli import __version__
 from sil_cli.defaults import RECORD_FILE, model_folder
 from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.files import one_line, sha256_of_bytes, write_bytes, write_json
@@ -27,6 +26,7 @@ from sil_cli.models.engines.export_record import (
 from sil_cli.models.record import ModelRecord, read_record
 from sil_cli.results import Result
 from sil_cli.settings import refuse_outside
+from sil_cli.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -246,4 +246,4 @@ def _refuse_disagreement(agreement: dict[str, Agreement], precision: ExportPreci
 def _versions() -> dict[str, str]:
     packages = ("torch", *TOOLS, "openvino")
     versions = {name: metadata.version(name) for name in packages if is_installed(name)}
-    return {"python": platform.python_version(), "sil": __version__, **versions}
+    return {"python": platform.python_version(), "sil": VERSION, **versions}

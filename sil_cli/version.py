@@ -1,0 +1,3 @@
+"""The version of this program, for records of what made a file."""
+
+VERSION = "0.1.0"

@@ -1,0 +1,59 @@
+"""The public API: its names, what importing it costs, and that its page's snippets run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+from commands import ROOT
+
+import sil_cli
+
+NAMES = {
+    "prepare",
+    "train",
+    "evaluate",
+    "index",
+    "query",
+    "load_model",
+    "Model",
+    "open_gallery",
+    "Gallery",
+    "Match",
+    "Filter",
+    "load_dataset",
+    "Dataset",
+    "score",
+    "EmbeddingSet",
+    "rerank",
+    "make_style",
+    "SilError",
+}
+
+
+def test_the_public_names_are_these() -> None:
+    assert set(sil_cli.__all__) == NAMES
+    for name in NAMES:
+        assert getattr(sil_cli, name).__doc__
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = sil_cli.no_such_name
+
+
+def test_importing_brings_nothing_else() -> None:
+    code = "import sys, sil_cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "numpy", "pydantic", "typer", "rich", "faiss"} & set(done.stdout.split())
+
+
+def test_the_snippets_of_the_page_run(empty, capsys) -> None:
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    scope: dict[str, object] = {}
+    for snippet in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        exec(compile(snippet, "docs/python.md", "exec"), scope)
+    told = capsys.readouterr().out
+    assert "Training 4 4" in told
+    assert "No gallery was found" in told
+    assert scope["scores"].mAP == pytest.approx(scope["measured"].mAP, abs=1e-3)
+    assert [match.rank for match in scope["results"][0].matches] == [1, 2, 3, 4, 5]
