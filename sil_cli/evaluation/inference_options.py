@@ -120,10 +120,23 @@ def prepare_sides(
         query = average_tracklets(query)
         if len(query) == images:
             reporter.warn("No two queries are of one person and one camera: every tracklet is a single image.")
+    alpha = options.expansion_alpha
     if options.augment_gallery:
-        gallery = _augmented(gallery, options, reporter)
+        kept = np.flatnonzero(~gallery.junk_flags())
+        units = unit_rows(gallery.embeddings, what="gallery")
+        if len(kept):
+            units[kept] = augment_gallery(units[kept], options.augment_gallery, alpha=alpha, reporter=reporter)
+        gallery = dataclasses.replace(gallery, embeddings=units)
     if options.expand_queries:
-        query = _expanded(query, gallery, options, reporter)
+        expanded = expand_queries(
+            unit_rows(query.embeddings, what="query"),
+            unit_rows(gallery.embeddings, what="gallery"),
+            options.expand_queries,
+            alpha=alpha,
+            unusable=unusable_for_expansion(query, gallery),
+            reporter=reporter,
+        )
+        query = dataclasses.replace(query, embeddings=expanded)
     return query, gallery
 
 
@@ -156,30 +169,6 @@ def average_tracklets(query: EmbeddingSet) -> EmbeddingSet:
     means = np.stack([units[indices].mean(axis=0, dtype=np.float64) for indices in members.values()])
     kept = query.subset(np.array(first))
     return dataclasses.replace(kept, embeddings=unit_rows(means, what="tracklet").astype(units.dtype))
-
-
-def _augmented(gallery: EmbeddingSet, options: EvaluateSettings, reporter: Reporter) -> EmbeddingSet:
-    kept = np.flatnonzero(~gallery.junk_flags())
-    units = unit_rows(gallery.embeddings, what="gallery")
-    if len(kept):
-        units[kept] = augment_gallery(
-            units[kept], options.augment_gallery, alpha=options.expansion_alpha, reporter=reporter
-        )
-    return dataclasses.replace(gallery, embeddings=units)
-
-
-def _expanded(
-    query: EmbeddingSet, gallery: EmbeddingSet, options: EvaluateSettings, reporter: Reporter
-) -> EmbeddingSet:
-    expanded = expand_queries(
-        unit_rows(query.embeddings, what="query"),
-        unit_rows(gallery.embeddings, what="gallery"),
-        options.expand_queries,
-        alpha=options.expansion_alpha,
-        unusable=unusable_for_expansion(query, gallery),
-        reporter=reporter,
-    )
-    return dataclasses.replace(query, embeddings=expanded)
 
 
 def unusable_for_expansion(query: EmbeddingSet, gallery: EmbeddingSet) -> Callable[[int], NDArray[np.int64]]:

@@ -10,7 +10,7 @@ from sil_cli.evaluation.metrics import cmc_curve, precision_recall_curve, score_
 from sil_cli.evaluation.open_set import Verifier
 from sil_cli.evaluation.ranking import rank_matches
 from sil_cli.evaluation.report_data import BINS, TOP, ReportArrays, ReportData, ReportRecord
-from sil_cli.evaluation.streaming import CHUNK_BYTES, make_test, run_test
+from sil_cli.evaluation.streaming import CHUNK_BYTES, RetrievalTest, run_test
 from sil_cli.similarity.distance import unit_rows
 from sil_cli.similarity.expansion import best_matches
 
@@ -122,7 +122,7 @@ def study_pairs(
         Pairs of one person and of different people by score, both (BINS,); for each query its first matches in rank
         order, (n, TOP) gallery rows, -1 where there are fewer; and their cosines, 0 where there is none.
     """
-    test = make_test(query, gallery)
+    test = RetrievalTest(query, gallery)
     verifier, first = Verifier(test, queries=counted), _FirstMatches(test)
     run_test(test, [verifier, first], chunk_bytes=chunk_bytes, reporter=reporter)
     same, different = verifier.result().histograms(np.linspace(-1, 1, BINS + 1))

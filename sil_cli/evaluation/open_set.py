@@ -23,7 +23,7 @@ import numpy as np
 
 from sil_cli.evaluation.metrics import Share
 from sil_cli.evaluation.pairs import labels
-from sil_cli.evaluation.streaming import CHUNK_BYTES, make_test, run_test, within_block
+from sil_cli.evaluation.streaming import CHUNK_BYTES, RetrievalTest, run_test, within_block
 from sil_cli.results import Result
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def score_pairs(
     Raises:
         DataError: As `rank_matches`.
     """
-    test = make_test(query, gallery, metric=metric)
+    test = RetrievalTest(query, gallery, metric=metric)
     verifier = Verifier(test)
     run_test(test, [verifier], chunk_bytes=chunk_bytes, reporter=reporter)
     return verifier.result()
@@ -197,7 +197,9 @@ class Verifier:
         self._same = BinCounter(BINS)
         self._add(self._same, np.concatenate([np.empty(0), *test.match_scores[: self._queries]]))
         self._different = BinCounter(BINS)
-        self._left_out = self._queries * len(test.junk) + sum(len(each) for each in test.excluded[: self._queries])
+        self._left_out = self._queries * len(test.rules.junk) + sum(
+            len(each) for each in test.excluded[: self._queries]
+        )
 
     def take(self, chunk: Chunk) -> None:
         """Count a chunk's pairs."""
@@ -295,37 +297,24 @@ def choose_impostors(query: EmbeddingSet, *, share: float = IMPOSTORS_SHARE, see
     return frozenset(names[index] for index in chosen)
 
 
-def identify(
-    query: EmbeddingSet,
-    gallery: EmbeddingSet,
-    impostors: frozenset[object],
-    *,
-    metric: Metric = "cosine",
-    chunk_bytes: int = CHUNK_BYTES,
-    reporter: Reporter | None = None,
-) -> Identification:
-    """Find each query's best among the gallery images that count for it and show no impostor.
+class Identifier:
+    """A listener that keeps each query's best image of a different person; matches are known without listening.
 
     Queries that have no valid match although their person is no impostor are left out. Ties go to the first in
     gallery order.
 
-    Raises:
-        DataError: As `rank_matches`.
+    Args:
+        test: Whose queries.
+        impostors: The identities that are taken out of the gallery.
     """
-    test = make_test(query, gallery, metric=metric)
-    identifier = Identifier(test, impostors)
-    run_test(test, [identifier], chunk_bytes=chunk_bytes, reporter=reporter)
-    return identifier.result()
-
-
-class Identifier:
-    """A listener that keeps each query's best image of a different person; matches are known without listening."""
 
     def __init__(self, test: RetrievalTest, impostors: frozenset[object]) -> None:
         self._test = test
         of_impostor = (each in impostors for each in labels(test.gallery.identities))
         self._taken_out = np.flatnonzero(np.fromiter(of_impostor, dtype=bool, count=len(test.gallery)))
-        self._is_impostor = np.array([test.query.identities[index] in impostors for index in test.indices], dtype=bool)
+        self._is_impostor = np.array(
+            [test.query.identities[index] in impostors for index in test.rules.queries.tolist()], dtype=bool
+        )
         self._scores = np.full(len(test.rows), -np.inf)
         self._places = np.full(len(test.rows), -1)
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sil_cli.evaluation.pairs import PairRules, check_sides
-from sil_cli.evaluation.streaming import CHUNK_BYTES, make_chunk, make_test, run_test
+from sil_cli.evaluation.streaming import CHUNK_BYTES, RetrievalTest, make_chunk, run_test
 from sil_cli.runtime import SilentReporter
 from sil_cli.similarity.distance import unit_rows
 
@@ -91,7 +91,7 @@ def rank_matches(
     Raises:
         DataError: A side is empty, the sides don't fit together, or an embedding can't be used.
     """
-    test = make_test(query, gallery, metric=metric)
+    test = RetrievalTest(query, gallery, metric=metric)
     ranker = Ranker(test)
     run_test(test, [ranker], chunk_bytes=chunk_bytes, reporter=reporter)
     return ranker.result()
@@ -149,9 +149,9 @@ class Ranker:
         """The ranks, once all chunks have been taken."""
         lengths = np.diff(self._ends)
         ranks = self._ahead + np.arange(1, len(self._ahead) + 1) - np.repeat(self._ends[:-1], lengths)
-        found, indices = lengths > 0, self._test.indices
+        found, indices = lengths > 0, self._test.rules.queries
         kept = tuple(np.split(ranks, self._ends[1:][found][:-1])) if found.any() else ()
-        return MatchRanks(indices[found], kept, indices[~found], self._test.gallery_size)
+        return MatchRanks(indices[found], kept, indices[~found], self._test.rules.gallery_size)
 
 
 def _bounds(

@@ -19,7 +19,7 @@ from sil_cli.evaluation.open_set import (
     open_set_result,
 )
 from sil_cli.evaluation.ranking import MatchRanks, Ranker, rank_reranked
-from sil_cli.evaluation.streaming import Listener, make_test, run_test
+from sil_cli.evaluation.streaming import Listener, RetrievalTest, run_test
 from sil_cli.runtime import SilentReporter, map_threads
 from sil_cli.settings import RerankSettings
 
@@ -95,7 +95,7 @@ def measure(
 ) -> Measurement:
     """As `score`, with what the scores are made of."""
     reranked = None if rerank is None else rank_reranked(query, gallery, rerank, reporter=reporter)
-    test = make_test(query, gallery, metric=metric)
+    test = RetrievalTest(query, gallery, metric=metric)
     ranker, verifier, identifier = Ranker(test), Verifier(test), Identifier(test, choose_impostors(query))
     listeners: list[Listener] = [verifier, identifier]
     run_test(test, [ranker, *listeners] if reranked is None else listeners, reporter=reporter)

@@ -16,51 +16,19 @@ from sil_cli.runtime import SilentReporter, map_threads, threads
 from sil_cli.similarity.scorers import make_scorer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from sil_cli.evaluation.pairs import EmbeddingSet
     from sil_cli.runtime import Reporter
-    from sil_cli.similarity.scorers import Metric, Operand, Scorer
+    from sil_cli.similarity.scorers import Metric, Operand
 
 CHUNK_BYTES = 2**27  # of scores held at a time, and of gallery rows
 _TILE_BYTES = 2**20  # of scores shown at a time: half of a core's cache
 _PAIRED_BYTES = 2**19  # of one identity's images, in float64, that are scored at a time
 _IDENTITIES_AT_A_TIME = 16  # that a thread scores: each takes little time by itself
 _NOTHING: NDArray[np.int64] = np.empty(0, dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class RetrievalTest:
-    """A test that is ready to be run. What has one value a query is of the Q queries that aren't junk.
-
-    Attributes:
-        query: All queries.
-        gallery: The gallery.
-        scorer: Of the metric.
-        junk: Gallery positions that count for nobody, ascending.
-        gallery_size: Gallery images without junk.
-        indices: Shape (Q,), which of the queries these are.
-        rows: Their operands.
-        gallery_rows: Those of the gallery, where they take no more than `CHUNK_BYTES`.
-        matches: For each its valid matches, best first: by descending exact score, ties in gallery order.
-        match_scores: For each the exact scores of those.
-        excluded: For each the gallery positions that show no different person, ascending: its identity's images and
-            itself.
-    """
-
-    query: EmbeddingSet
-    gallery: EmbeddingSet
-    scorer: Scorer
-    junk: NDArray[np.int64]
-    gallery_size: int
-    indices: NDArray[np.int64]
-    rows: Operand
-    gallery_rows: Operand | None
-    matches: list[NDArray[np.int64]]
-    match_scores: list[NDArray[np.float64]]
-    excluded: list[NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -91,77 +59,75 @@ class Listener(Protocol):
         """Look at a chunk, in any thread; chunks that come at the same time are of different queries."""
 
 
-def make_test(query: EmbeddingSet, gallery: EmbeddingSet, *, metric: Metric = "cosine") -> RetrievalTest:
-    """Find the matches of every query and their exact scores; which pairs count is said by `PairRules`.
+class RetrievalTest:
+    """A test that is ready to be run: the matches of every query are known, with their exact scores.
+
+    What has one value a query is of the Q queries that aren't junk.
 
     Args:
         query: The queries; junk ones are ignored.
         gallery: The gallery, of the same dimension and precision.
         metric: What is near: by cosine similarity, or by Euclidean distance of the embeddings as they are.
 
+    Attributes:
+        rules: Which pairs count.
+        scorer: Of the metric.
+        rows: The queries' operands.
+        gallery_rows: Those of the gallery, where they take no more than `CHUNK_BYTES`.
+        matches: For each query its valid matches, best first: by descending exact score, ties in gallery order.
+        match_scores: For each the exact scores of those.
+        excluded: For each the gallery positions that show no other person, ascending: its identity's images and
+            itself.
+
     Raises:
         DataError: A side is empty, the sides don't fit together, or an embedding can't be used.
     """
-    check_sides(query, gallery)
-    scorer = make_scorer(metric, query.embeddings, gallery.embeddings)
-    rules = PairRules(query, gallery)
-    rows = scorer.operand(query.embeddings[rules.queries])
-    gallery_rows = scorer.operand(gallery.embeddings) if gallery.embeddings.nbytes <= CHUNK_BYTES else None
-    matches, scores = _matches(
-        rules,
-        rows,
-        lambda at: scorer.operand(gallery.embeddings[at]).rows if gallery_rows is None else gallery_rows.rows[at],
-        scorer,
-    )
-    excluded = [rules.not_impostors(index) for index in rules.queries.tolist()]
-    return RetrievalTest(
-        query=query,
-        gallery=gallery,
-        scorer=scorer,
-        junk=rules.junk,
-        gallery_size=rules.gallery_size,
-        indices=rules.queries,
-        rows=rows,
-        gallery_rows=gallery_rows,
-        matches=matches,
-        match_scores=scores,
-        excluded=excluded,
-    )
 
+    def __init__(self, query: EmbeddingSet, gallery: EmbeddingSet, *, metric: Metric = "cosine") -> None:
+        check_sides(query, gallery)
+        self.query, self.gallery = query, gallery
+        self.scorer = make_scorer(metric, query.embeddings, gallery.embeddings)
+        self.rules = PairRules(query, gallery)
+        self.rows = self.scorer.operand(query.embeddings[self.rules.queries])
+        small = gallery.embeddings.nbytes <= CHUNK_BYTES
+        self.gallery_rows = self.scorer.operand(gallery.embeddings) if small else None
+        self.matches, self.match_scores = self._score_matches()
+        self.excluded = [self.rules.not_impostors(index) for index in self.rules.queries.tolist()]
 
-def _matches(
-    rules: PairRules, rows: Operand, gallery_rows: Callable[[NDArray[np.int64]], NDArray[np.floating]], scorer: Scorer
-) -> tuple[list[NDArray[np.int64]], list[NDArray[np.float64]]]:
-    """For each query its matches, best first, and their exact scores; ties stand in gallery order.
+    def _score_matches(self) -> tuple[list[NDArray[np.int64]], list[NDArray[np.float64]]]:
+        """The queries of one identity are scored together: its images are then looked up and converted once."""
+        matches, exact = [_NOTHING] * len(self.rows), [np.empty(0)] * len(self.rows)
 
-    The queries of one identity are scored together, since its images are then looked up and converted once.
-    """
-    step = max(1, _PAIRED_BYTES // (rows.rows.shape[1] * 8))
+        def score(groups: list[NDArray[np.int64]]) -> None:
+            for places in groups:
+                for place, found in zip(places.tolist(), self._score_identity(places), strict=True):
+                    matches[place], exact[place] = found
 
-    def score(places: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-        images = rules.of_identity(int(rules.queries[places[0]]))
+        groups = self.rules.groups()
+        starts = range(0, len(groups), _IDENTITIES_AT_A_TIME)
+        map_threads(score, [groups[start : start + _IDENTITIES_AT_A_TIME] for start in starts])
+        return matches, exact
+
+    def _score_identity(self, places: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """The matches and their scores of each of some queries of one identity."""
+        images = self.rules.of_identity(int(self.rules.queries[places[0]]))
         scores = np.empty((len(places), len(images)))
+        step = max(1, _PAIRED_BYTES // (self.rows.rows.shape[1] * 8))
         for start in range(0, len(images), step):
             part = slice(start, start + step)
-            wide = gallery_rows(images[part]).astype(np.float64, copy=False)
+            wide = self._rows_of(images[part]).astype(np.float64, copy=False)
             for own, place in zip(scores, places.tolist(), strict=True):
-                own[part] = scorer.exact(rows.rows[place], wide)
-        found = []
-        for own, index in zip(scores, rules.queries[places].tolist(), strict=True):
-            matches = rules.matches(index)
+                own[part] = self.scorer.exact(self.rows.rows[place], wide)
+        for own, index in zip(scores, self.rules.queries[places].tolist(), strict=True):
+            matches = self.rules.matches(index)
             exact = own[np.searchsorted(images, matches)]
             order = np.lexsort((matches, -exact))
-            found.append((matches[order], exact[order]))
-        return found
+            yield matches[order], exact[order]
 
-    groups = rules.groups()
-    batches = [groups[start : start + _IDENTITIES_AT_A_TIME] for start in range(0, len(groups), _IDENTITIES_AT_A_TIME)]
-    scored = map_threads(lambda batch: [score(places) for places in batch], batches)
-    matches, exact = [_NOTHING] * len(rows), [np.empty(0)] * len(rows)
-    for places, found in zip(groups, (each for batch in scored for each in batch), strict=True):
-        for place, (own, scores) in zip(places.tolist(), found, strict=True):
-            matches[place], exact[place] = own, scores
-    return matches, exact
+    def _rows_of(self, images: NDArray[np.int64]) -> NDArray[np.floating]:
+        if self.gallery_rows is not None:
+            return self.gallery_rows.rows[images]
+        return self.scorer.operand(self.gallery.embeddings[images]).rows
 
 
 def run_test(
@@ -224,7 +190,7 @@ def make_chunk(test: RetrievalTest, which: slice, block: Operand, start: int, sc
         queries = queries.widened
     out = None if scratch is None else scratch.of(len(queries), len(block), block.rows.dtype)
     scores, errors = test.scorer.product(queries, block, out=out)
-    scores[:, within_block(test.junk, start, len(block))] = -np.inf
+    scores[:, within_block(test.rules.junk, start, len(block))] = -np.inf
     excluded = test.excluded[which]
     rows, columns = np.repeat(np.arange(len(excluded)), [len(each) for each in excluded]), np.concatenate(excluded)
     inside = (columns >= start) & (columns < start + len(block))

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sil_cli.errors import UsageError
 from sil_cli.runtime import SilentReporter
 from sil_cli.similarity.distance import cosines, product_margin, unit_rows
 from sil_cli.similarity.neighbours import BlockDistances, nearest_neighbours
@@ -51,11 +50,7 @@ def expand_queries(
 
     Returns:
         New queries of unit length. Each depends on itself and the gallery alone; equal scores stand in gallery order.
-
-    Raises:
-        UsageError: count or alpha is out of range.
     """
-    _check(count, alpha)
     expanded = np.empty_like(queries)
     margin = product_margin(queries.shape[1], queries.dtype)
     with (reporter or SilentReporter()).task("Expanding", total=len(queries), unit="queries") as task:
@@ -83,25 +78,13 @@ def augment_gallery(
 
     Returns:
         A new gallery of unit length.
-
-    Raises:
-        UsageError: count or alpha is out of range.
     """
-    _check(count, alpha)
     neighbours = nearest_neighbours(BlockDistances(gallery), count + 1, reporter=reporter)
     augmented = np.empty_like(gallery)
     for index, rows in enumerate(neighbours.rows):
         others = rows[rows != index][:count]  # among equal images it may not be its own first neighbour
         augmented[index] = _drawn(gallery[index], gallery[others], cosines(gallery[index], gallery[others]), alpha)
     return unit_rows(augmented, what="augmented gallery")
-
-
-def _check(count: int, alpha: float) -> None:
-    if count < 1 or not alpha >= 0:
-        raise UsageError(
-            f"Embeddings can't be expanded with {count} neighbours and α = {alpha}.",
-            "At least 1 neighbour is needed, and α is 0 or more.",
-        )
 
 
 def best_matches(

@@ -15,7 +15,7 @@ from sil_cli.evaluation.metrics import QueryScores, RetrievalScores, mean_scores
 from sil_cli.evaluation.pairs import EmbeddingSet
 from sil_cli.evaluation.ranking import MatchRanks, rank_matches
 from sil_cli.evaluation.score import score
-from sil_cli.evaluation.streaming import make_test, run_test
+from sil_cli.evaluation.streaming import RetrievalTest, run_test
 from sil_cli.similarity.distance import unit_rows
 from sil_cli.similarity.scorers import CosineScorer
 
@@ -146,7 +146,7 @@ def test_every_score_is_shown_once_whatever_the_tiles_and_chunks(monkeypatch):
         EmbeddingSet(rng.standard_normal((n, 8)).astype(np.float32), [kind] * n, [None] * n)
         for n, kind in ((20, "a"), (40, "b"))
     )
-    test = make_test(query, gallery)
+    test = RetrievalTest(query, gallery)
     taken = np.zeros((20, 40))
 
     class Listener:

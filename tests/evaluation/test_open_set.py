@@ -8,8 +8,9 @@ from evaluation_cases import cases, slow_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sil_cli.evaluation.open_set import BINS, Identification, PairScores, choose_impostors, identify, score_pairs
+from sil_cli.evaluation.open_set import BINS, Identification, Identifier, PairScores, choose_impostors, score_pairs
 from sil_cli.evaluation.pairs import EmbeddingSet
+from sil_cli.evaluation.streaming import RetrievalTest, run_test
 
 
 def side(rows, names, cameras=None, **more) -> EmbeddingSet:
@@ -91,7 +92,10 @@ def slow_identification(query, gallery, impostors, metric):
 def test_identification_is_that_of_the_oracle(case, metric, chunk_bytes, share):
     query, gallery = case
     impostors = choose_impostors(query, share=share)
-    found = identify(query, gallery, impostors, metric=metric, chunk_bytes=chunk_bytes)
+    test = RetrievalTest(query, gallery, metric=metric)
+    identifier = Identifier(test, impostors)
+    run_test(test, [identifier], chunk_bytes=chunk_bytes)
+    found = identifier.result()
     known, correct, unknown = slow_identification(query, gallery, impostors, metric)
     assert found.known == pytest.approx(np.array(known), abs=1e-12, rel=1e-12)
     assert found.correct.tolist() == correct

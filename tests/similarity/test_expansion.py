@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sil_cli.errors import UsageError
 from sil_cli.similarity import expansion
 from sil_cli.similarity.distance import unit_rows
 from sil_cli.similarity.expansion import augment_gallery, expand_queries
@@ -78,11 +77,3 @@ def test_a_query_is_expanded_alike_alone_and_among_others() -> None:
 def test_an_opposite_neighbour_does_not_wipe_a_query_out() -> None:
     query = np.array([[1.0, 0.0]])
     assert expand_queries(query, -query, 1, alpha=0.0).tolist() == [[1.0, 0.0]]
-
-
-@pytest.mark.parametrize(("count", "alpha"), [(0, 1.0), (3, -1.0), (3, float("nan"))])
-def test_what_makes_no_sense_is_refused(count, alpha) -> None:
-    with pytest.raises(UsageError, match="neighbours"):
-        expand_queries(people(1, 2), people(2, 3), count, alpha=alpha)
-    with pytest.raises(UsageError, match="neighbours"):
-        augment_gallery(people(2, 3), count, alpha=alpha)
