@@ -25,9 +25,15 @@ from sil_cli.models.record import read_record
 from sil_cli.preparation.prepare_protocol import plan_of, prepare_protocol
 from sil_cli.runs.checkpoint import checkpoints
 from sil_cli.runs.run_folder import FACTS_FILE, read_facts
-from sil_cli.settings import load_settings, merge
-from sil_cli.training.run_settings import SECTIONS, kept_settings, refuse_other_settings, settings_to_begin
-from sil_cli.training.train import refuse_other_data, train
+from sil_cli.settings import known_keys, resolve
+from sil_cli.training.run_settings import (
+    SECTIONS,
+    kept_settings,
+    refuse_other_data,
+    refuse_other_settings,
+    settings_to_begin,
+)
+from sil_cli.training.train import train
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,9 +47,6 @@ if TYPE_CHECKING:
 SCORES_FILE = "scores.json"
 RECIPE_METHOD = "recipe"
 """What the one method is called where none is named: the recipe's own settings."""
-
-OF_THE_BENCHMARK = ("run", "sources", "seed", "resume")
-"""Settings of a training that a benchmark chooses for each of its own."""
 
 RESAMPLES = 10_000
 """Of the pairs of a target and a seed, for the interval of a difference."""
@@ -69,17 +72,17 @@ class Job:
     changes: Mapping[str, Any]
 
 
-def benchmark(flags: dict[str, Any], config: Path | None, reporter: Reporter) -> BenchmarkResult:
+def benchmark(settings: Settings, reporter: Reporter) -> BenchmarkResult:
     """Run a protocol; what is finished already is taken as it stands, so that a second call goes on.
 
+    Args:
+        settings: What was given. The run folder, the sources and the seed of each training are the benchmark's own.
+        reporter: Shows progress.
+
     Raises:
-        UsageError: The protocol, a case or a method is unknown, or an option is the benchmark's own to choose.
+        UsageError: The protocol, a case or a method is unknown.
         SilError: A step of it failed, with what to do.
     """
-    for key in OF_THE_BENCHMARK:
-        if key in flags.get("train", {}):
-            raise UsageError(f"A benchmark sets train.{key} itself.", "Leave it out; seeds are named by --seeds.")
-    settings = load_settings(flags=flags, config=config)
     name = settings.data.protocol
     if name is None:
         raise UsageError("No protocol is named.", "Say `sil benchmark generated`, or `sil benchmark p3 ROOT`.")
@@ -97,7 +100,7 @@ def benchmark(flags: dict[str, Any], config: Path | None, reporter: Reporter) ->
     try:
         for number, job in enumerate(jobs, start=1):
             reporter.note(f"Run {number} of {len(jobs)}: {job.method}, {job.case} left out, seed {job.seed}.")
-            runs.append(_run(job, flags, config, settings, reporter))
+            runs.append(_run(job, settings, reporter))
     except (InterruptedWorkError, KeyboardInterrupt):
         raise InterruptedWorkError(
             f"Stopped in run {len(runs) + 1} of {len(jobs)}; what is done is kept in {folder}.",
@@ -121,10 +124,10 @@ def chosen_methods(plan: ProtocolPlan, wanted: Sequence[str]) -> dict[str, dict[
     return {name: known[name] for name in names} or {RECIPE_METHOD: {}}
 
 
-def _run(job: Job, flags: dict[str, Any], config: Path | None, settings: Settings, reporter: Reporter) -> RunScores:
+def _run(job: Job, settings: Settings, reporter: Reporter) -> RunScores:
     """Train and test one job, as far as that is not done yet."""
     data = settings.data.folder
-    _train(job, [data / source for source in job.protocol.sources], flags, config, reporter)
+    _train(job, [data / source for source in job.protocol.sources], settings, reporter)
     for path in checkpoints(job.run):  # of a run that has finished: with hundreds of runs they would fill the disk
         path.unlink(missing_ok=True)
     manifests = {target: _manifests(data / target) for target in job.protocol.targets}
@@ -147,29 +150,28 @@ def _run(job: Job, flags: dict[str, Any], config: Path | None, settings: Setting
     return scores
 
 
-def _train(job: Job, sources: list[Path], flags: dict[str, Any], config: Path | None, reporter: Reporter) -> None:
+def _train(job: Job, sources: list[Path], settings: Settings, reporter: Reporter) -> None:
     """Train a job's model, or go on with it, unless it has finished; never take another run for it."""
     own = {"train": {"run": job.run, "sources": sources, "seed": job.seed}}
-    wanted = merge(merge(flags, dict(job.changes)), own)  # the method's settings stand above all others
+    users_own = [*settings.users_own, "train.run"]
+    layers = {"what was given": settings.given, f"the method {job.method}": dict(job.changes), "the benchmark": own}
+    wanted = resolve(layers, users_own=users_own)
     if not (job.run / FACTS_FILE).is_file():
-        train(wanted, config, reporter, job.protocol)
+        train(wanted, reporter, protocol=job.protocol)
         return
     datasets = [load_dataset(source) for source in sources]
-    now, _ = settings_to_begin(wanted, config, datasets, job.protocol)
+    now, _ = settings_to_begin(wanted, datasets, job.protocol)
+    # Of the sources the manifests are compared, of the recipe the settings.
+    keys = {key for key in known_keys() if key not in ("train.sources", "train.recipe")}
     fix = "Set it back to go on with these runs, or name another folder with --out DIR."
-    refuse_other_settings(_all_but_paths(now), now, kept_settings(job.run), job.run, fix)
+    refuse_other_settings(now, kept_settings(job.run), job.run, keys=keys, fix=fix)
     refuse_other_data(datasets, read_facts(job.run), job.run)
     if not is_finished(job.run):
-        of_this_machine = {section: values for section, values in flags.items() if section not in SECTIONS}
-        train(of_this_machine | {"train": {"run": job.run, "resume": True}}, config, reporter)
-
-
-def _all_but_paths(settings: Settings) -> dict[str, Any]:
-    """All that a run must have begun with; of its sources the manifests are compared, of its recipe the settings."""
-    values = settings.model_dump(include=set(SECTIONS))
-    for key in ("sources", "recipe"):
-        del values["train"][key]
-    return values
+        others = {section: values for section, values in settings.given.items() if section not in SECTIONS}
+        layers = {"what was given": others, "the benchmark": {"train": {"run": job.run, "resume": True}}}
+        named = (*(["device"] if settings.is_users_own("device") else []), "train.run", "train.resume")
+        outside = [key for key in users_own if key.partition(".")[0] not in SECTIONS]
+        train(resolve(layers, users_own=[*outside, "train.run"]), reporter, named=named)
 
 
 def _manifests(target: Path) -> list[str]:

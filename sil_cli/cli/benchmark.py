@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sil_cli.cli.command import Option
 from sil_cli.cli.tables import print_table
 from sil_cli.cli.terminal import escape
+from sil_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from sil_cli.benchmark.results import BenchmarkResult
@@ -43,15 +44,21 @@ OPTIONS = (
     Option("--out", "benchmark.out", "DIR"),
 )
 
+CHOSEN_BY_THE_BENCHMARK = ("run", "sources", "seed", "resume")
+"""Settings of a training that can't be given."""
+
 
 def run(current: Session) -> BenchmarkResult:
     """Run a whole protocol: every case prepared, trained and tested, in one table beside the published numbers."""
     seeds = current.given["seeds"]
     more = {} if seeds is None else {"benchmark": {"seeds": tuple(range(1, seeds + 1))}}
-    current.settings(more)  # wrong settings are told at once, before torch is loaded
+    for key in CHOSEN_BY_THE_BENCHMARK:
+        if key in current.flags(more).get("train", {}):
+            raise UsageError(f"A benchmark sets train.{key} itself.", "Leave it out; seeds are named by --seeds.")
+    settings = current.settings(more)  # wrong settings are told at once, before torch is loaded
     from sil_cli.benchmark.run import benchmark
 
-    result = benchmark(current.flags(more), current.common.config, current.reporter)
+    result = benchmark(settings, current.reporter)
     columns = {"method": [escape(method.method) for method in result.methods]}
     for target in result.targets:
         columns[escape(target)] = [

@@ -60,9 +60,10 @@ def run(current: Session) -> TrainResult:
         from sil_cli.settings import read_recipe
 
         read_recipe(settings.train.recipe)
+    from sil_cli.settings import keys_in
     from sil_cli.training.train import train
 
-    result = train(current.flags(), current.common.config, current.reporter, launch=current.launch)
+    result = train(settings, current.reporter, named=keys_in(current.flags()), launch=current.launch)
     kept = f"{result.selected}, averaged weights" if result.weights == "averaged" else result.selected
     print_facts(
         current.out,

@@ -16,6 +16,7 @@ from sil_cli.settings.learning import (
     TrainSettings,
 )
 from sil_cli.settings.loading import (
+    keys_in,
     known_keys,
     load_settings,
     merge,
@@ -23,6 +24,7 @@ from sil_cli.settings.loading import (
     read_recipe,
     read_toml,
     recipe_names,
+    resolve,
     setting,
 )
 from sil_cli.settings.tree import Settings
@@ -42,6 +44,7 @@ __all__ = [
     "SupervisedSettings",
     "SyntheticSettings",
     "TrainSettings",
+    "keys_in",
     "known_keys",
     "load_settings",
     "merge",
@@ -50,5 +53,6 @@ __all__ = [
     "read_toml",
     "recipe_names",
     "refuse_outside",
+    "resolve",
     "setting",
 ]

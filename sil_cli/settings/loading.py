@@ -18,6 +18,8 @@ from sil_cli.settings.tree import Settings
 from sil_cli.settings.trust import OUTPUTS, refuse_outside
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from pydantic.fields import FieldInfo
 
 CONFIG_FILE = Path("sil.toml")
@@ -46,18 +48,36 @@ def load_settings(
     file = config or CONFIG_FILE
     from_file = read_toml(file) if config or file.exists() else {}
     _refuse_unknown_variables()
-    flags = flags or {}
-    values = recipe or {}
-    users_own: dict[str, Any] = {}
-    for layer, is_users_own in ((from_file, config is not None), (_from_environment(), True), (flags, True)):
+    from_environment, flags = _from_environment(), flags or {}
+    users_own = merge(merge(from_file if config else {}, from_environment), flags)
+    layers = {
+        "the recipe": recipe or {},
+        str(file): from_file,
+        "the environment": from_environment,
+        "the command line": flags,
+    }
+    return resolve(layers, users_own=keys_in(users_own))
+
+
+def resolve(layers: Mapping[str, dict[str, Any]], *, users_own: Iterable[str]) -> Settings:
+    """Settings from layers of nested values.
+
+    Args:
+        layers: The weakest first, each by what a message calls it.
+        users_own: The keys, in dotted form, that the user named (`Settings.is_users_own`).
+
+    Raises:
+        UsageError: A key is unknown or a value is out of range; says where it stands. Or a layer that is not the
+            user's own names an output outside of the working folder.
+    """
+    values: dict[str, Any] = {}
+    for layer in layers.values():
         values = merge(values, layer)
-        users_own = merge(users_own, layer) if is_users_own else users_own
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        origins = {str(file): from_file, "the recipe": recipe or {}, "the command line": flags}
-        raise _explain(error, origins) from None
-    settings = settings.with_users_own(key for key in known_keys() if _names(users_own, key))
+        raise _explain(error, layers) from None
+    settings = settings.with_users_own(users_own)
     refuse_outside(settings, *OUTPUTS)
     return settings
 
@@ -154,6 +174,11 @@ def known_keys(model: type[BaseModel] = Settings, prefix: str = "") -> list[str]
     return keys
 
 
+def keys_in(values: dict[str, Any]) -> frozenset[str]:
+    """The settings, in dotted form, that nested values have a value for."""
+    return frozenset(key for key in known_keys() if _names(values, key))
+
+
 def _names(values: Any, key: str) -> bool:
     """Whether nested values have one for a key in dotted form."""
     for part in key.split("."):
@@ -217,11 +242,11 @@ def _refuse_unknown_variables() -> None:
             )
 
 
-def _explain(error: ValidationError, origins: dict[str, dict[str, Any]]) -> UsageError:
+def _explain(error: ValidationError, layers: Mapping[str, dict[str, Any]]) -> UsageError:
     problem = error.errors()[0]
     path = [str(part) for part in problem["loc"]]
     key = ".".join(path)
-    where = next((name for name, values in origins.items() if _holds(values, path)), "the environment")
+    where = next((name for name, values in reversed(list(layers.items())) if _holds(values, path)), "the settings")
     if problem["type"] == "extra_forbidden":
         near = nearest(key, known_keys() if len(path) > 1 else Settings.model_fields)
         fix = f"Did you mean '{near}'?" if near else f"Known sections: {', '.join(Settings.model_fields)}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
@@ -58,6 +58,16 @@ class Settings(BaseModel):
     report: ReportSettings = ReportSettings()
 
     _users_own: frozenset[str] = PrivateAttr(frozenset())
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The nested values that some layer gave; without those that are defaults."""
+        return self.model_dump(exclude_unset=True)
+
+    @property
+    def users_own(self) -> frozenset[str]:
+        """The keys, in dotted form, of the settings that the user named; see `is_users_own`."""
+        return self._users_own
 
     def is_users_own(self, key: str) -> bool:
         """Whether the user named this setting: by a flag, a variable or a file given by `--config`.

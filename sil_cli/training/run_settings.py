@@ -5,23 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sil_cli.errors import ModelError, UsageError
+from sil_cli.errors import DataError, ModelError, UsageError
 from sil_cli.runs.run_folder import SETTINGS_FILE
-from sil_cli.settings import Settings, load_settings, merge, read_recipe, read_toml
+from sil_cli.settings import Settings, merge, read_recipe, read_toml, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from sil_cli.data.manifest import Dataset
     from sil_cli.data.protocol import Protocol
+    from sil_cli.runs.run_folder import RunFacts
 
 SECTIONS = ("model", "style", "train", "supervised")
 """The sections that decide what a run comes to."""
 
-FREE_WHEN_RESUMING = {
-    "train": ("resume", "run", "runs", "tensorboard", "keep_checkpoints", "divergence", "calibrate"),
-}
-"""Settings of those sections that do not."""
+FREE_WHEN_RESUMING = ("resume", "run", "runs", "tensorboard", "keep_checkpoints", "divergence", "calibrate")
+"""Settings of `train` that do not."""
 
 GENERATED_RECIPE, PHOTOGRAPHS_RECIPE = "generated", "paper"
 
@@ -32,24 +31,22 @@ def choose_recipe(datasets: Sequence[Dataset]) -> str:
 
 
 def settings_to_begin(
-    flags: Mapping[str, Any], config: Path | None, datasets: Sequence[Dataset], protocol: Protocol | None
+    settings: Settings, datasets: Sequence[Dataset], protocol: Protocol | None
 ) -> tuple[Settings, str]:
     """The settings of a new run, and the name of the recipe below them; which one that is may depend on the data.
 
     Args:
-        flags: Nested values that the command line gave.
-        config: The settings file, or None for `sil.toml`.
+        settings: What was given, above the recipe.
         datasets: The sources.
         protocol: What pins settings above the recipe.
 
     Raises:
-        UsageError: A setting is wrong, or there is no such recipe.
+        UsageError: A value of the recipe is wrong, or there is no such recipe.
     """
     pinned = protocol.layer if protocol else {}
-    asked = load_settings(flags=dict(flags), config=config).train.recipe
-    recipe = asked or pinned.get("train", {}).get("recipe") or choose_recipe(datasets)
-    settings = load_settings(flags=dict(flags), config=config, recipe=merge(read_recipe(recipe), pinned))
-    return settings, recipe
+    recipe = settings.train.recipe or pinned.get("train", {}).get("recipe") or choose_recipe(datasets)
+    layers = {"the recipe": merge(read_recipe(recipe), pinned), "what was given": settings.given}
+    return resolve(layers, users_own=settings.users_own), recipe
 
 
 def settings_to_keep(settings: Settings, datasets: Sequence[Dataset], recipe: str) -> dict[str, Any]:
@@ -77,58 +74,81 @@ def kept_settings(run: Path) -> dict[str, Any]:
         named = read_toml(run / SETTINGS_FILE)
     except UsageError as error:
         raise ModelError(
-            f"{run} has lost its settings: {error.what}", "Train anew without --resume, in a new run folder."
+            f"{run} has lost its settings: {error.what}", "Train again without --resume, in a new run folder."
         ) from error
     return merge(Settings().model_dump(mode="json", include=set(SECTIONS)), named)
 
 
-def settings_to_go_on(kept: Mapping[str, Any], flags: Mapping[str, Any], config: Path | None, *, run: Path) -> Settings:
+def settings_to_go_on(run: Path, settings: Settings, named: Collection[str]) -> Settings:
     """The settings of a run that goes on: its own, and of all that does not change what it comes to, those given now.
 
     Args:
-        kept: What `kept_settings` says of it.
-        flags: Nested values that the command line gave.
-        config: The settings file, or None for `sil.toml`.
         run: Its folder.
+        settings: What is given now.
+        named: The keys that the command itself gave, and not the environment or a file.
 
     Raises:
-        UsageError: A setting of the model, the style or the training was given that the run did not begin with.
+        ModelError: The run has lost its settings.
+        UsageError: The command gave a setting of the model, the style or the training that the run did not begin with.
     """
-    refuse_other_settings(flags, load_settings(flags=dict(flags), config=config), kept, run)
-    free = {section: values for section, values in flags.items() if section not in SECTIONS}
-    for section, keys in FREE_WHEN_RESUMING.items():
-        given = flags.get(section, {})
-        free[section] = {key: given[key] for key in keys if key in given}
+    kept = kept_settings(run)
+    refuse_other_settings(settings, kept, run, keys=named)
     own = {key: value for key, value in kept.items() if key in (*SECTIONS, "device")}
     rest = {key: value for key, value in kept.items() if key not in own}  # may be a stranger's: says nothing with force
-    return load_settings(flags=merge(own, free), config=config, recipe=rest)
+    free = {key: getattr(settings.train, key) for key in FREE_WHEN_RESUMING if f"train.{key}" in named}
+    changed = {"train": free} | ({"device": settings.device} if "device" in named else {})
+    others = {section: values for section, values in settings.given.items() if section not in own}
+    file = str(run / SETTINGS_FILE)
+    layers = {f"the rest of {file}": rest, "what was given": others, file: own, "the command line": changed}
+    fixed = [f"{section}.{key}" for section in SECTIONS for key in own[section]]
+    return resolve(layers, users_own=[*settings.users_own, *fixed])
 
 
 def refuse_other_settings(
-    given: Mapping[str, Any],
     settings: Settings,
     kept: Mapping[str, Any],
     run: Path,
-    fix: str = "Leave that out to go on as it began, or train anew without --resume.",
+    *,
+    keys: Collection[str],
+    fix: str = "Leave that out to go on as it began, or train again without --resume.",
 ) -> None:
     """Refuse to take a run for what it is not.
 
     Args:
-        given: Nested values, whose keys are looked at and no others.
-        settings: What they were resolved to.
+        settings: What it is taken for.
         kept: The settings that the run began with.
         run: Its folder.
+        keys: The settings to look at, in dotted form.
         fix: What the user can do.
 
     Raises:
         UsageError: A setting of the model, the style or the training has another value than the run began with.
     """
     for section in SECTIONS:
-        for key in given.get(section, {}):
-            value = _plain(getattr(getattr(settings, section), key))
-            then = _plain(kept.get(section, {}).get(key))
-            if key not in FREE_WHEN_RESUMING.get(section, ()) and value != then:
+        for key, given in getattr(settings, section):
+            value, then = _plain(given), _plain(kept.get(section, {}).get(key))
+            is_free = section == "train" and key in FREE_WHEN_RESUMING
+            if f"{section}.{key}" in keys and not is_free and value != then:
                 raise UsageError(f"{run} began with {section}.{key} = {then}, not {value}.", fix)
+
+
+def refuse_other_data(datasets: Sequence[Dataset], facts: RunFacts, run: Path) -> None:
+    """Refuse to go on with sources that have changed.
+
+    Raises:
+        DataError: A source's manifest is not the one that the run began with, or there are more or fewer sources.
+    """
+    if len(datasets) != len(facts.sources):
+        raise DataError(
+            f"{run} began with {len(facts.sources)} sources, and its settings name {len(datasets)}.",
+            "Train again in another folder.",
+        )
+    for dataset, then in zip(datasets, facts.sources, strict=True):
+        if dataset.info.manifest_sha256 != then.manifest_sha256:
+            raise DataError(
+                f"{dataset.folder} is not the data that {run} began with (its manifest has changed).",
+                "Prepare it as it was, or train again in another folder.",
+            )
 
 
 def _plain(value: Any) -> Any:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sil_cli.data.protocol import Protocol, read_protocol
+from sil_cli.data.protocol import read_protocol
 from sil_cli.defaults import (
     is_finished,
     left_out_beside,
@@ -14,8 +14,8 @@ from sil_cli.defaults import (
     numbered_runs,
     source_folders,
 )
-from sil_cli.distributed.launch import SINGLE_LAUNCH, Launch
-from sil_cli.errors import DataError, InterruptedWorkError, ModelError, SilError, UsageError
+from sil_cli.distributed.launch import SINGLE_LAUNCH
+from sil_cli.errors import InterruptedWorkError, ModelError, SilError, UsageError
 from sil_cli.evaluation.calibrate import calibrate_after_training
 from sil_cli.evaluation.calibration import CALIBRATION_FILE
 from sil_cli.files import one_line, remove_leftovers, write_bytes
@@ -38,17 +38,18 @@ from sil_cli.runs.run_folder import (
     write_settings,
 )
 from sil_cli.runtime import stop_at_safe_point
-from sil_cli.settings import load_settings
-from sil_cli.training.company import Company, agree_on, as_first, begun_by_this_launch, meet
 from sil_cli.training.compose import compose
-from sil_cli.training.run_settings import kept_settings, settings_to_begin, settings_to_go_on, settings_to_keep
+from sil_cli.training.processes import TrainingProcesses, join_processes
+from sil_cli.training.run_settings import refuse_other_data, settings_to_begin, settings_to_go_on, settings_to_keep
 from sil_cli.training.sources import load_sources, warn_of_targets
 from sil_cli.training.tensorboard import TensorBoardLog, require_tensorboard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator
 
     from sil_cli.data.manifest import Dataset
+    from sil_cli.data.protocol import Protocol
+    from sil_cli.distributed.launch import Launch
     from sil_cli.runs.checkpoint import TrainingState
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
@@ -89,21 +90,21 @@ class TrainResult(Result):
 
 
 def train(
-    flags: dict[str, Any],
-    config: Path | None,
+    settings: Settings,
     reporter: Reporter,
+    *,
+    named: Collection[str] = (),
     protocol: Protocol | None = None,
     launch: Launch = SINGLE_LAUNCH,
 ) -> TrainResult:
     """Train a model, or go on with an unfinished run.
 
-    Which settings a run has depends on its data, or on the run that is gone on with, so this workflow resolves them
-    itself.
-
     Args:
-        flags: Nested values that the command line gave.
-        config: The settings file, or None for `sil.toml`.
+        settings: What was given; which recipe stands below it depends on the data, and of a run that goes on its own
+            settings stand above it.
         reporter: Shows progress.
+        named: The keys, in dotted form, that the command itself gave: a run that goes on must not contradict them. What
+            the environment or a file says of such a run's training is left aside.
         protocol: What pins settings above the recipe; None: the one in the data folder, unless sources are named.
         launch: The processes that share the training, where torchrun started several. All of them return the same;
             a restart of theirs goes on with the run that they began.
@@ -111,31 +112,35 @@ def train(
     Raises:
         SilError: Anything that keeps it from finishing, with what to do.
     """
-    settings = load_settings(flags=flags, config=config)
-    company = meet(settings, launch, reporter)
-    reporter = company.reporter
-    begun = company.decide(lambda: str(_begun(settings, company) or ""))
+    processes = join_processes(settings, launch, reporter)
+    begun = processes.decide(lambda: str(_run_to_resume(settings, processes) or ""))
     if begun:
-        return _resume(Path(begun), flags, config, company)
-    protocol = protocol or (None if settings.train.sources else read_protocol(settings.data.folder))
-    datasets = load_sources(source_folders(settings.train.sources, settings.data.folder))
-    settings, recipe = settings_to_begin(flags, config, datasets, protocol)
-    agree_on(company, settings, datasets)
-    if company.group.is_first:
+        return _resume(Path(begun), settings, named, processes)
+    return _begin(settings, protocol, processes)
+
+
+def _begin(given: Settings, protocol: Protocol | None, processes: TrainingProcesses) -> TrainResult:
+    reporter = processes.reporter
+    protocol = protocol or (None if given.train.sources else read_protocol(given.data.folder))
+    datasets = load_sources(source_folders(given.train.sources, given.data.folder))
+    settings, recipe = settings_to_begin(given, datasets, protocol)
+    processes.agree_on(settings, datasets)
+    if processes.group.is_first:
         _refuse_to_write_over(settings.train.run)
     if settings.train.tensorboard:
         require_tensorboard()
     warn_of_targets(datasets, reporter)
-    training = compose(settings, datasets, reporter, fresh=True, group=company.group, device=company.device)
-    run = Path(company.decide(lambda: str(settings.train.run or new_run_folder(settings.train.runs, _label(settings)))))
-    with _only_writer(run, company):
-        if company.group.is_first:
+    training = compose(settings, datasets, reporter, fresh=True, group=processes.group, device=processes.device)
+    chosen = processes.decide(lambda: str(settings.train.run or new_run_folder(settings.train.runs, _label(settings))))
+    run = Path(chosen)
+    with _only_writer(run, processes):
+        if processes.group.is_first:
             _refuse_to_write_over(run)  # by another training, which began and ended while this one got ready
             write_settings(run, settings_to_keep(settings, datasets, recipe))
-            write_facts(run, _facts(settings, recipe, datasets, training, company.launch))
+            write_facts(run, _facts(settings, recipe, datasets, training, processes.launch))
         training.share_state()
         training.start(reporter)
-        return _finish(run, training, settings, company)
+        return _finish(run, training, settings, processes)
 
 
 def _refuse_to_write_over(run: Path | None) -> None:
@@ -149,11 +154,10 @@ def _refuse_to_write_over(run: Path | None) -> None:
         raise UsageError(f"{run} already holds a model.", "Name another folder with --run, or leave it out.")
 
 
-def _begun(settings: Settings, company: Company) -> Path | None:
-    """The run to go on with, where one is to be gone on with."""
+def _run_to_resume(settings: Settings, processes: TrainingProcesses) -> Path | None:
     if settings.train.resume:
         return settings.train.run or _newest_unfinished(settings.train.runs)
-    return begun_by_this_launch(company, settings)
+    return processes.run_before_restart(settings)
 
 
 def _label(settings: Settings) -> str:
@@ -165,26 +169,24 @@ def _label(settings: Settings) -> str:
     return settings.style.name
 
 
-def _resume(run: Path, flags: dict[str, Any], config: Path | None, company: Company) -> TrainResult:
-    reporter = company.reporter
+def _resume(run: Path, given: Settings, named: Collection[str], processes: TrainingProcesses) -> TrainResult:
+    reporter, group = processes.reporter, processes.group
     if not (run / FACTS_FILE).is_file():
         raise UsageError(f"{run} holds no run to resume.", "Name a run folder with --run, or train without --resume.")
     facts = read_facts(run)
     if is_finished(run):
-        return as_first(company, TrainResult, lambda: _complete(run, facts, flags, config, reporter))
-    settings = settings_to_go_on(kept_settings(run), flags, config, run=run)
+        return processes.result_of_first(TrainResult, lambda: _complete(run, facts, given, named, reporter))
+    settings = settings_to_go_on(run, given, named)
     if settings.train.tensorboard:
         require_tensorboard()
     datasets = load_sources(list(settings.train.sources))
     refuse_other_data(datasets, facts, run)
-    agree_on(company, settings, datasets)
+    processes.agree_on(settings, datasets)
     _warn_of_other_versions(facts, run, reporter)
-    with _only_writer(run, company):
-        has_begun = bool(company.decide(lambda: "yes" if checkpoints(run) else ""))
-        state = _last_state(run, reporter) if company.group.is_first and has_begun else None
-        training = compose(
-            settings, datasets, reporter, fresh=not has_begun, group=company.group, device=company.device
-        )
+    with _only_writer(run, processes):
+        has_begun = bool(processes.decide(lambda: "yes" if checkpoints(run) else ""))
+        state = _last_state(run, reporter) if group.is_first and has_begun else None
+        training = compose(settings, datasets, reporter, fresh=not has_begun, group=group, device=processes.device)
         if state is not None:
             _restore(training, state, run)
         training.share_state()
@@ -192,19 +194,17 @@ def _resume(run: Path, flags: dict[str, Any], config: Path | None, company: Comp
             reporter.note(f"Going on with {run} after iteration {training.iteration} of {training.total_iterations}.")
         else:
             training.start(reporter)
-        return _finish(run, training, settings, company)
+        return _finish(run, training, settings, processes)
 
 
-def _complete(
-    run: Path, facts: RunFacts, flags: dict[str, Any], config: Path | None, reporter: Reporter
-) -> TrainResult:
+def _complete(run: Path, facts: RunFacts, given: Settings, named: Collection[str], reporter: Reporter) -> TrainResult:
     """Make what a run lacks that was stopped after its model was kept: thresholds, and the picture of its curves."""
     result = _result(run, facts)
     has_curves, is_calibrated = (run / CURVES_FILE).is_file(), (run / CALIBRATION_FILE).is_file()
     if has_curves and is_calibrated:
         reporter.note(f"{run} has finished already; nothing is left to do.")
         return result
-    settings = settings_to_go_on(kept_settings(run), flags, config, run=run)
+    settings = settings_to_go_on(run, given, named)
     reporter.note(f"{run} has finished already; what it lacks is made now.")
     if settings.train.calibrate and not is_calibrated:
         calibrate_after_training(settings, run, reporter)
@@ -236,17 +236,17 @@ def _warn_of_other_versions(facts: RunFacts, run: Path, reporter: Reporter) -> N
 
 
 @contextlib.contextmanager
-def _only_writer(run: Path, company: Company) -> Iterator[None]:
+def _only_writer(run: Path, processes: TrainingProcesses) -> Iterator[None]:
     """Lock the run's folder, in the first process; each of several keeps its log there."""
     run.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        if company.group.is_first:
+        if processes.group.is_first:
             held = writer_lock(
                 run, while_held="Wait until it is done.", elsewhere="Choose another folder with --run DIR."
             )
             stack.enter_context(held)
-        if company.log is not None:
-            stack.enter_context(company.log.opened(run))
+        if processes.log is not None:
+            stack.enter_context(processes.log.opened(run))
         try:
             yield
         except KeyboardInterrupt:
@@ -264,29 +264,10 @@ def _newest_unfinished(runs: Path) -> Path:
     return unfinished[-1]
 
 
-def refuse_other_data(datasets: Sequence[Dataset], facts: RunFacts, run: Path) -> None:
-    """Refuse to go on with sources that have changed.
-
-    Raises:
-        DataError: A source's manifest is not the one that the run began with, or there are more or fewer sources.
-    """
-    if len(datasets) != len(facts.sources):
-        raise DataError(
-            f"{run} began with {len(facts.sources)} sources, and its settings name {len(datasets)}.",
-            "Train anew in another folder.",
-        )
-    for dataset, then in zip(datasets, facts.sources, strict=True):
-        if dataset.info.manifest_sha256 != then.manifest_sha256:
-            raise DataError(
-                f"{dataset.folder} is not the data that {run} began with (its manifest has changed).",
-                "Prepare it as it was, or train anew in another folder.",
-            )
-
-
 def _facts(settings: Settings, recipe: str, datasets: list[Dataset], training: Training, launch: Launch) -> RunFacts:
     return RunFacts(
+        **settings.train.model_dump(include={"method", "source_splits", "protocol", "seed", "epochs"}),
         recipe=recipe,
-        method=settings.train.method,
         sources=[
             SourceFacts(
                 name=dataset.name,
@@ -297,11 +278,7 @@ def _facts(settings: Settings, recipe: str, datasets: list[Dataset], training: T
             )
             for dataset, source in zip(datasets, training.sources, strict=True)
         ],
-        source_splits=settings.train.source_splits,
-        protocol=settings.train.protocol,
         style=settings.style.name,
-        seed=settings.train.seed,
-        epochs=settings.train.epochs,
         iterations=training.total_iterations,
         device=str(training.device),
         precision=str(training.optimizer_step.half or "float32").removeprefix("torch."),
@@ -313,9 +290,9 @@ def _facts(settings: Settings, recipe: str, datasets: list[Dataset], training: T
     )
 
 
-def _finish(run: Path, training: Training, settings: Settings, company: Company) -> TrainResult:
-    reporter = company.reporter
-    tensorboard = settings.train.tensorboard and company.group.is_first
+def _finish(run: Path, training: Training, settings: Settings, processes: TrainingProcesses) -> TrainResult:
+    reporter = processes.reporter
+    tensorboard = settings.train.tensorboard and processes.group.is_first
     with _metrics_writer(run, training, tensorboard=tensorboard) as write, stop_at_safe_point() as stop:
         try:
             training.run(run, reporter, stop, write)
@@ -324,7 +301,7 @@ def _finish(run: Path, training: Training, settings: Settings, company: Company)
                 f"{run} can't be written: {one_line(error)}.",
                 f"Make room there, or see to its permissions, and go on with `sil train --resume --run {run}`.",
             ) from error
-    return as_first(company, TrainResult, lambda: _keep(run, training, settings, reporter))
+    return processes.result_of_first(TrainResult, lambda: _keep(run, training, settings, reporter))
 
 
 def _keep(run: Path, training: Training, settings: Settings, reporter: Reporter) -> TrainResult:
@@ -384,19 +361,12 @@ def _result(run: Path, facts: RunFacts) -> TrainResult:
         raise ModelError(
             f"{run / FACTS_FILE} says that the run has not finished.", "Resume it with `sil train --resume`."
         )
+    same = {"method", "style", "recipe", "epochs", "iterations", "loss", "images_per_second", "selected", "weights"}
     return TrainResult(
+        **facts.model_dump(include=same),
         run=run,
         checkpoint=run / "model.safetensors",
         sources=[source.name for source in facts.sources],
-        method=facts.method,
-        style=facts.style,
-        recipe=facts.recipe,
-        epochs=facts.epochs,
-        iterations=facts.iterations,
-        loss=facts.loss,
-        images_per_second=facts.images_per_second,
-        selected=facts.selected,
-        weights=facts.weights,
         fingerprint=read_record(run).fingerprint,
         target=left_out_beside([Path(source.folder) for source in facts.sources]),
     )

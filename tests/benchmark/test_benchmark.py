@@ -97,7 +97,7 @@ def test_tables_stand_beside_the_runs(finished):
 
 def test_a_second_call_does_nothing_again(finished, monkeypatch):
     _, document = finished
-    monkeypatch.setattr(workflow, "train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(workflow, "train", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr(workflow, "evaluate_target", lambda *_: pytest.fail("evaluated again"))
     assert run().document == document
 
@@ -171,11 +171,11 @@ def test_it_goes_on_after_an_interruption(empty, monkeypatch):
     calls = []
     original = workflow.train
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **more):
         calls.append(arguments)
         if len(calls) == 2:
             raise InterruptedWorkError("Stopped after iteration 3.", "Go on with `sil train --resume`.")
-        return original(*arguments)
+        return original(*arguments, **more)
 
     monkeypatch.setattr(workflow, "train", interrupted)
     outcome = sil("benchmark", "generated", *FLAGS)

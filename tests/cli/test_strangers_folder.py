@@ -11,7 +11,7 @@ from commands import sil
 from sil_cli.errors import UsageError
 from sil_cli.settings import Settings, load_settings
 from sil_cli.settings.trust import OUTPUTS, refuse_outside
-from sil_cli.training.run_settings import kept_settings, settings_to_go_on
+from sil_cli.training.run_settings import settings_to_go_on
 
 READ_FIRST = {
     "data.folder",
@@ -201,4 +201,4 @@ def test_what_a_stranger_wrote_into_a_runs_settings_names_no_output(diary) -> No
     with (run / "settings.toml").open("a") as stream:
         stream.write("[data]\ncache = '../elsewhere'\n")
     with pytest.raises(UsageError, match=r"data.cache = ../elsewhere"):
-        settings_to_go_on(kept_settings(run), {}, None, run=run)
+        settings_to_go_on(run, Settings(), ())

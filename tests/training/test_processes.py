@@ -11,8 +11,8 @@ from sil_cli.errors import UsageError
 from sil_cli.runs.run_folder import read_facts, write_facts
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import load_settings
-from sil_cli.training.company import Company, begun_by_this_launch
 from sil_cli.training.compose import compose
+from sil_cli.training.processes import TrainingProcesses
 from sil_cli.training.sources import load_sources
 
 
@@ -60,8 +60,8 @@ def test_a_restart_finds_the_run_that_its_launch_began(world, tmp_path) -> None:
 
     def begun(attempt: int, name: str = "job", **train):
         launch = Launch(attempt=attempt, name=name)
-        company = Company(launch, SINGLE_PROCESS, torch.device("cpu"), None, SilentReporter())
-        return begun_by_this_launch(company, load_settings(flags={"train": {"runs": tmp_path, **train}}))
+        processes = TrainingProcesses(launch, SINGLE_PROCESS, torch.device("cpu"), None, SilentReporter())
+        return processes.run_before_restart(load_settings(flags={"train": {"runs": tmp_path, **train}}))
 
     run("001-ubs", "older", finished=True)
     run("002-ubs", None)
