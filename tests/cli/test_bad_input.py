@@ -285,7 +285,7 @@ class TestTrain:
 
     def test_prototypes_that_do_not_fit(self, small) -> None:
         flags = self.flags("--run", "run", "--set")
-        assert_told(sil("train", *flags, "train.prototypes=centroid"), 2, "no start that is known", "centroids, random")
+        assert_told(sil("train", *flags, "train.prototypes=centroid"), 2, "is not known", "centroids, random")
         safetensors.torch.save_file({"small/a": torch.ones(512)}, "words.safetensors")
         outcome = sil("train", *flags, "train.prototypes=words.safetensors")
         assert_told(outcome, 1, "lacks 5 of 6 identities", "it has small/a")
