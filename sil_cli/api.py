@@ -87,6 +87,7 @@ def train(
     Raises:
         SilError: There is nothing to learn from, or a setting is wrong.
     """
+    from sil_cli.settings import keys_in
     from sil_cli.training.train import train as run_training
 
     given = {
@@ -97,7 +98,7 @@ def train(
         "train.resume": resume or None,
         "style.name": style,
     }
-    return run_training(_nested(given, settings), None, _reporter(progress))
+    return run_training(_resolved(given, settings), _reporter(progress), named=keys_in(_nested(given, settings)))
 
 
 def evaluate(
