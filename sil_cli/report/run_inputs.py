@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +15,9 @@ from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.evaluation.calibration import Calibration, read_calibration
 from sil_cli.evaluation.report_data import ReportData, read_report_data
 from sil_cli.evaluation.results import RESULTS_FILE
-from sil_cli.files import parse_json, read_json
+from sil_cli.files import read_json
 from sil_cli.report.contact_sheet import IMAGE_SIZE
-from sil_cli.runs.run_folder import FACTS_FILE, METRICS_FILE, SETTINGS_FILE, RunFacts, read_facts
+from sil_cli.runs.run_folder import FACTS_FILE, SETTINGS_FILE, RunFacts, read_facts, read_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,25 +59,19 @@ class Images:
     dataset: Dataset | None
     why: str = ""
     missing: set[str] = field(default_factory=set)
-    _opened: dict[tuple[str, object], Image.Image | None] = field(default_factory=dict)
+    _opened: dict[tuple[str, object], Image.Image] = field(default_factory=dict)
 
     def open(self, record: ImageRecord) -> Image.Image | None:
         """The image, not larger than a report shows it; None where it can't be opened."""
         key = (record.path, record.box)
-        if key not in self._opened:
-            self._opened[key] = self._open(record)
-        return self._opened[key]
-
-    def _open(self, record: ImageRecord) -> Image.Image | None:
-        try:
-            if self.dataset is not None:
-                image = load_image(self.dataset.root / record.path, box=record.box)
+        if key not in self._opened and self.dataset is not None:
+            with contextlib.suppress(ImageError):
+                image = load_image(self.dataset.image_path(record), box=record.box)
                 image.thumbnail(IMAGE_SIZE)
-                return image
-        except ImageError:
-            pass
-        self.missing.add(record.path)
-        return None
+                self._opened[key] = image
+        if key not in self._opened:
+            self.missing.add(record.path)
+        return self._opened.get(key)
 
 
 @dataclass(frozen=True)
@@ -190,30 +185,11 @@ def _read_run(folder: Path, target: str, label: str, data_folder: Path) -> RunIn
         scores=scores,
         details=details,
         facts=read_facts(folder) if (folder / FACTS_FILE).is_file() else None,
-        history=read_history(folder / METRICS_FILE),
+        history=read_metrics(folder),
         settings=_text(folder / SETTINGS_FILE),
         calibration=calibration if calibration and calibration.fingerprint == scores.fingerprint else None,
         images=_find_images(evaluation, details, data_folder),
     )
-
-
-def read_history(path: Path) -> list[dict[str, object]]:
-    """The lines of `metrics.jsonl`; none where there is no such file.
-
-    Raises:
-        SilError: A line is no JSON object.
-    """
-    text = _text(path)
-    history: list[dict[str, object]] = []
-    for number, line in enumerate((text or "").splitlines(), start=1):
-        try:
-            facts = parse_json(line)
-        except ValueError:
-            facts = None
-        if not isinstance(facts, dict):
-            raise SilError(f"{path}, line {number} is not what training wrote.", "Delete the file or the line.")
-        history.append(facts)
-    return history
 
 
 def _text(path: Path) -> str | None:

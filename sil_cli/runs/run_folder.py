@@ -12,8 +12,8 @@ import torch
 import torchvision
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from sil_cli.errors import ModelError
-from sil_cli.files import read_json, write_json, write_text
+from sil_cli.errors import ModelError, SilError
+from sil_cli.files import parse_json, read_bytes, read_json, write_json, write_text
 from sil_cli.runs.git_state import GitState
 from sil_cli.version import VERSION
 
@@ -135,6 +135,25 @@ def read_facts(folder: Path) -> RunFacts:
 def write_metrics(folder: Path, history: list[dict[str, float]]) -> None:
     """Replace `metrics.jsonl` by one line an epoch."""
     write_text(folder / METRICS_FILE, "".join(json.dumps(facts, allow_nan=False) + "\n" for facts in history))
+
+
+def read_metrics(folder: Path) -> list[dict[str, object]]:
+    """The lines of `metrics.jsonl`; none where there is no such file.
+
+    Raises:
+        SilError: A line is no JSON object.
+    """
+    path = folder / METRICS_FILE
+    history: list[dict[str, object]] = []
+    for number, line in enumerate(read_bytes(path).splitlines() if path.is_file() else [], start=1):
+        try:
+            facts = parse_json(line.decode())
+        except ValueError:
+            facts = None
+        if not isinstance(facts, dict):
+            raise SilError(f"{path}, line {number} is not what training wrote.", "Delete the file or the line.")
+        history.append(facts)
+    return history
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:

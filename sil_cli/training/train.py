@@ -28,11 +28,11 @@ from sil_cli.runs.git_state import git_state
 from sil_cli.runs.run_folder import (
     CURVES_FILE,
     FACTS_FILE,
-    METRICS_FILE,
     RunFacts,
     SourceFacts,
     current_versions,
     read_facts,
+    read_metrics,
     write_facts,
     write_metrics,
     write_settings,
@@ -349,9 +349,8 @@ def _draw_curves(run: Path, reporter: Reporter) -> None:
     """Draw `curves.png`; the run is whole without it, so whatever goes wrong with it is only told."""
     try:
         from sil_cli.report.charts.training import curves_png
-        from sil_cli.report.run_inputs import read_history
 
-        write_bytes(run / CURVES_FILE, curves_png(read_history(run / METRICS_FILE)))
+        write_bytes(run / CURVES_FILE, curves_png(read_metrics(run)))
     except Exception as error:
         reporter.warn(f"{run} has no picture of its curves: {one_line(error)}.")
 

@@ -356,8 +356,9 @@ def test_runs_that_can_not_be_shown_are_refused_in_words(run, tmp_path):
     assert not (elsewhere / "report").exists()
 
 
-def test_a_log_that_was_cut_short_is_refused(run):
-    (run / "metrics.jsonl").write_text('{"epoch": 1, "loss": 1.0}\n{"epoch": 2, "lo')
+@pytest.mark.parametrize("line", [b'{"epoch": 2, "lo', b'{"epoch": "\xff"}', b"[2]"])
+def test_a_log_that_was_cut_short_or_is_no_text_is_refused(run, line):
+    (run / "metrics.jsonl").write_bytes(b'{"epoch": 1, "loss": 1.0}\n' + line)
     outcome = sil("report", run, *FAST)
     assert outcome.code == 1
     assert "metrics.jsonl, line 2" in outcome.error
