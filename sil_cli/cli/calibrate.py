@@ -25,7 +25,7 @@ OPTIONS = (Option("--model", "calibrate.model", "RUN"), Option("--on", "calibrat
 
 
 def run(current: Session) -> CalibrateResult:
-    """Measure the score from which on two images count as one person, on people the model never learnt."""
+    """Measure the score above which two images count as one person, on people the model was not trained on."""
     settings = current.settings()
     from sil_cli.evaluation.calibrate import calibrate
 

@@ -44,8 +44,9 @@ class CalibrateResult(Thresholds):
 def calibrate(settings: Settings, reporter: Reporter) -> CalibrateResult:
     """Measure thresholds and write `calibration.json` beside the model.
 
-    The people are those of the data set that is named, or else those of the run's sources that it did not learn:
-    identities that it held out, and the sources' query and gallery splits. Nobody who was learnt is ever among them.
+    The people are those of the data set that is named, or else those of the run's sources that it was not trained on:
+    identities that it held out, and the sources' query and gallery splits. Nobody whom the model was trained on is
+    ever among them.
 
     Raises:
         SilError: There is no model, nobody to calibrate on, or too few.
@@ -55,14 +56,14 @@ def calibrate(settings: Settings, reporter: Reporter) -> CalibrateResult:
     facts = read_facts(folder) if (folder / FACTS_FILE).is_file() else None
     datasets = _datasets(settings.calibrate.on, folder, facts, reporter)
     people = [
-        (dataset, _draw(_not_learnt(dataset, folder, facts), settings.calibrate.images, settings.calibrate.seed))
+        (dataset, _draw(_not_trained_on(dataset, folder, facts), settings.calibrate.images, settings.calibrate.seed))
         for dataset in datasets
     ]
     people = [(dataset, records) for dataset, records in people if len({each.identity for each in records}) > 1]
     if not people:
         raise DataError(
-            f"Everyone in {', '.join(dataset.name for dataset in datasets)} was learnt by {folder}, so a threshold "
-            "measured on them would be too good.",
+            f"{folder} was trained on everyone in {', '.join(dataset.name for dataset in datasets)}, so thresholds "
+            "measured on them would be too optimistic.",
             "Name a labelled data set with `sil calibrate --on DIR`, or train with --select held-out.",
         )
     loaded = load(folder, settings, reporter, images=sum(len(records) for _, records in people), exact=True)
@@ -93,7 +94,7 @@ def calibrate(settings: Settings, reporter: Reporter) -> CalibrateResult:
 
 
 def calibrate_after_training(settings: Settings, run: Path, reporter: Reporter) -> None:
-    """Calibrate a run that has just finished, where its sources hold people that it did not learn.
+    """Calibrate a run that has just finished, where its sources hold people that it was not trained on.
 
     Raises:
         InterruptedWorkError: Ctrl-C; the run itself is finished.
@@ -155,7 +156,7 @@ def _datasets(on: Path | None, folder: Path, facts: RunFacts | None, reporter: R
     if on is not None:
         return [load_dataset(on)]
     if facts is None:
-        raise UsageError(f"{folder} does not say what it learnt from.", "Name a data set with --on DIR.")
+        raise UsageError(f"{folder} does not say what it was trained on.", "Name a data set with --on DIR.")
     datasets = []
     for source in facts.sources:
         try:
@@ -164,7 +165,7 @@ def _datasets(on: Path | None, folder: Path, facts: RunFacts | None, reporter: R
             reporter.warn(f"The source {source.name} can't be used: {error.what}")
             continue
         if dataset.info.manifest_sha256 != source.manifest_sha256:
-            reporter.warn(f"The source {source.name} has been prepared anew since, and is left out.")
+            reporter.warn(f"The source {source.name} has been prepared again since, and is left out.")
             continue
         datasets.append(dataset)
     if not datasets:
@@ -172,8 +173,8 @@ def _datasets(on: Path | None, folder: Path, facts: RunFacts | None, reporter: R
     return datasets
 
 
-def _not_learnt(dataset: Dataset, folder: Path, facts: RunFacts | None) -> list[ImageRecord]:
-    """The images of known people whom the run didn't learn; all of them where it didn't learn from the data set."""
+def _not_trained_on(dataset: Dataset, folder: Path, facts: RunFacts | None) -> list[ImageRecord]:
+    """The images of known people whom the run was not trained on; all of them where it did not see the data set."""
     usable = [record for record in dataset.records if not (record.distractor or record.junk)]
     if facts is None or all(source.manifest_sha256 != dataset.info.manifest_sha256 for source in facts.sources):
         return usable
@@ -181,8 +182,8 @@ def _not_learnt(dataset: Dataset, folder: Path, facts: RunFacts | None) -> list[
     everything = train.get("source_splits") == "train+test"
     there = {record.identity for record in usable if everything or record.split == "train"}
     share = train["held_out"] if train["select"] == "held-out" else 0.0
-    learnt = there - held_out_identities(there, share, train["seed"])
-    return [record for record in usable if record.identity not in learnt]
+    trained_on = there - held_out_identities(there, share, train["seed"])
+    return [record for record in usable if record.identity not in trained_on]
 
 
 def _draw(records: Sequence[ImageRecord], most: int, seed: int) -> list[ImageRecord]:

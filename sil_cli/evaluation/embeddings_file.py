@@ -61,7 +61,7 @@ def read_embeddings(path: Path, *, mapped_from: int = MAPPED_FROM) -> tuple[Embe
         raise DataError(f"There is no file {path}.", "Check the path.") from None
     except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         raise DataError(
-            f"{path} is no .npz file, or it is damaged: {one_line(error)}.", "Write it anew with numpy.savez."
+            f"{path} is no .npz file, or it is damaged: {one_line(error)}.", "Write it again with numpy.savez."
         ) from error
     version = arrays.pop(VERSION_KEY, np.array(VERSION))
     if version.shape != () or version.item() != VERSION:

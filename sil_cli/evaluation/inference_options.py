@@ -156,7 +156,7 @@ def refuse_contradictions(options: EvaluateSettings) -> None:
 def average_tracklets(query: EmbeddingSet) -> EmbeddingSet:
     """Multi-image queries: those of one identity and camera become one, the mean of their unit embeddings.
 
-    Only test queries are grouped by identity, as a user does who puts several pictures of one person into a query. The
+    Only test queries are grouped by identity, as a user does who puts several images of one person into a query. The
     queries of an unknown camera, and junk, stay single. A tracklet stands where its first image stood.
     """
     members: dict[tuple[Hashable, ...], list[int]] = {}

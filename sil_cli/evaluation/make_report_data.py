@@ -106,7 +106,7 @@ def make_report_data(
 def study_pairs(
     query: EmbeddingSet, gallery: EmbeddingSet, *, counted: int, chunk_bytes: int = CHUNK_BYTES, reporter: Reporter
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Histograms and first matches by cosine, in one pass; which images are ignored is said by `PairRules`.
+    """Histograms and first matches by cosine, in one pass; `PairRules` says which images are ignored.
 
     The matches stand in the exact order of `rank_matches`. A pair of different people whose score lies within a
     rounding error of a bin's edge, or 2e-6, may be counted on either side.

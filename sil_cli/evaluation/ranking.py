@@ -79,7 +79,7 @@ def rank_matches(
     chunk_bytes: int = CHUNK_BYTES,
     reporter: Reporter | None = None,
 ) -> MatchRanks:
-    """Find the ranks of all true matches; which pairs count is said by `PairRules`. Junk queries are ignored.
+    """Find the ranks of all true matches; `PairRules` says which pairs count. Junk queries are ignored.
 
     Args:
         query: The queries.

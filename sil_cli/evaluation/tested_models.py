@@ -75,9 +75,9 @@ class TestedModel:
     def size(self) -> str:
         """The input size of the test, and the trained one where that is another."""
         trained = self.record.architecture
-        told = f"{self.engine.height}×{self.engine.width}"
+        size = f"{self.engine.height}×{self.engine.width}"
         same = (self.engine.height, self.engine.width) == (trained.height, trained.width)
-        return told if same else f"{told} (trained at {trained.height}×{trained.width})"
+        return size if same else f"{size} (trained at {trained.height}×{trained.width})"
 
 
 def load_models(paths: Sequence[Path], settings: Settings, reporter: Reporter, *, images: int) -> list[TestedModel]:
@@ -198,7 +198,7 @@ def _each(values: Iterable[str]) -> str:
 
 
 def _sources(facts: RunFacts | None) -> str:
-    """The sources' names, and what of them was learnt from."""
+    """The sources' names, and what of them was used."""
     if facts is None:
         return "unknown"
     names = ", ".join(source.name for source in facts.sources)

@@ -291,7 +291,7 @@ def _search_wide(
     k: int,
     reporter: Reporter,
 ) -> None:
-    """Find the first k of some rows anew in float64; of what even that calls equal, the first rows."""
+    """Find the first k of some rows again in float64; of what even that calls equal, the first rows."""
     if not len(which):
         return
     with reporter.task("Near ties", total=len(which), unit="images") as task:

@@ -236,18 +236,18 @@ class TestCalibrate:
         assert checked["match"]["threshold"] == made.match
 
     def test_people_who_were_learnt_are_never_among_them(self, run) -> None:
-        from sil_cli.evaluation.calibrate import _not_learnt
+        from sil_cli.evaluation.calibrate import _not_trained_on
 
         facts = read_facts(run)
         dataset = load_dataset(Path(facts.sources[0].folder))
         learnt = {record.identity for record in dataset.of_split("train")}
-        kept = _not_learnt(dataset, run, facts)
+        kept = _not_trained_on(dataset, run, facts)
         assert kept
         assert not {record.identity for record in kept} & learnt
         assert not any(record.distractor or record.junk for record in kept)
 
     def test_people_held_out_of_training_are_among_them(self, in_world, tmp_path) -> None:
-        from sil_cli.evaluation.calibrate import _not_learnt
+        from sil_cli.evaluation.calibrate import _not_trained_on
 
         run = tmp_path / "held"
         flags = ["--set", "train.select=held-out", "--set", "train.held_out=0.5", "--set", "train.calibrate=false"]
@@ -256,7 +256,7 @@ class TestCalibrate:
         facts = read_facts(run)
         dataset = load_dataset(Path(facts.sources[0].folder))
         train = {record.identity for record in dataset.of_split("train")}
-        held = {record.identity for record in _not_learnt(dataset, run, facts)} & train
+        held = {record.identity for record in _not_trained_on(dataset, run, facts)} & train
         assert len(train - held) == facts.sources[0].identities == 2
 
     def test_nobody_left_is_said(self, run, tmp_path) -> None:
@@ -278,7 +278,7 @@ class TestCalibrate:
             update={"folder": str(folder), "manifest_sha256": only.info.manifest_sha256}
         )
         (run / "run.json").write_text(facts.model_copy(update={"sources": [changed]}).model_dump_json())
-        assert_told(sil("calibrate", "--model", run), 1, "was learnt by", "--on DIR", "--select held-out")
+        assert_told(sil("calibrate", "--model", run), 1, "was trained on everyone", "--on DIR", "--select held-out")
 
     def test_a_calibration_of_another_model_is_not_used(self, run) -> None:
         stale = Calibration(
