@@ -37,8 +37,7 @@ from sil_cli.evaluation.tested_models import (
 from sil_cli.files import read_bytes, refuse_links, write_json
 from sil_cli.models.record import WEIGHTS_FILE
 from sil_cli.output_checks import refuse_overwriting
-from sil_cli.runtime import SilentReporter
-from sil_cli.settings import load_settings, refuse_outside
+from sil_cli.settings import refuse_outside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,36 +48,6 @@ if TYPE_CHECKING:
     from sil_cli.settings import Settings
 
 Sides = tuple[list[ImageRecord], list[ImageRecord]]
-
-
-def evaluate(
-    model: str | Path | None = None,
-    target: str | Path | None = None,
-    *,
-    embeddings: str | Path | None = None,
-    reporter: Reporter | None = None,
-    config: Path | None = None,
-    **options: Any,
-) -> EvaluateResult | TargetsResult:
-    """Score a model on a data set, as `sil evaluate` does; the files of the result are written.
-
-    Args:
-        model: A run folder; by default the newest finished one in `runs`.
-        target: A prepared data set; by default those that were left out of training.
-        embeddings: An .npz file of any project's embeddings, scored instead of a model.
-        reporter: Hears of the progress.
-        config: A settings file; by default `sil.toml` in the working folder, where there is one.
-        options: Any other setting of `evaluate` (docs/settings.md): `flip=True`, `rerank=True`, `out="results"`.
-
-    Returns:
-        The scores on one data set; for a target in several splits, or several targets, those of each and their means.
-
-    Raises:
-        SilError: There is no model or target, they can't be used, or an option is unknown or out of range.
-    """
-    options |= {"model": model, "target": target, "embeddings": embeddings}
-    given = {name: value for name, value in options.items() if value is not None}
-    return run_evaluation(load_settings(flags={"evaluate": given}, config=config), reporter or SilentReporter())
 
 
 def run_evaluation(settings: Settings, reporter: Reporter) -> EvaluateResult | TargetsResult:

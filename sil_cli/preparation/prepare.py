@@ -103,7 +103,7 @@ def prepare_data(settings: Settings, reporter: Reporter) -> PrepareResult:
     reading = read_raw(data, reporter)
     folder = data.out or data.folder / reading.name
     _refuse_other(folder, reading.reader, reading.options, force=data.force)
-    compared: list[ComparedCount] = Field(default_factory=list)
+    compared: list[ComparedCount] = []
 
     def accept(records: Sequence[ImageRecord]) -> None:
         left_out = len(reading.records) - len(records)

@@ -1,24 +1,16 @@
-"""`score`, `evaluate` and the page that shows them: what programs get is what the command prints."""
+"""`score`: what programs get is what every other test of evaluation measures."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
-from commands import sil
 from evaluation_cases import slow_pairs
 
-from sil_cli.errors import UsageError
-from sil_cli.evaluation.evaluate import evaluate
 from sil_cli.evaluation.metrics import mean_scores, score_queries
 from sil_cli.evaluation.pairs import EmbeddingSet
 from sil_cli.evaluation.ranking import rank_reranked
 from sil_cli.evaluation.score import score
 from sil_cli.settings import RerankSettings
-
-PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
 
 
 def sides() -> tuple[EmbeddingSet, EmbeddingSet]:
@@ -53,16 +45,3 @@ def test_scores_can_be_those_after_reranking(rerank, options):
 def test_cameras_are_unknown_where_none_are_given():
     assert EmbeddingSet(np.ones((3, 2)), "abc").cameras == [None] * 3
     assert not len(EmbeddingSet(np.ones((0, 2)), ""))
-
-
-def test_evaluate_is_the_command(in_world):
-    document = sil("evaluate", "--flip", "--set", "evaluate.batch=7", "--json").document
-    assert evaluate(flip=True, batch=7).model_dump(mode="json") == document
-    with pytest.raises(UsageError, match=r"evaluate\.flipp"):
-        evaluate(flipp=True)
-
-
-def test_the_snippet_runs(capsys):
-    (snippet,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.S)
-    exec(compile(snippet, str(PAGE), "exec"), {})
-    assert capsys.readouterr().out.startswith("1.0 1.0")
