@@ -119,7 +119,8 @@ def similar_pairs(
     """
     pairs: set[tuple[int, int]] = set()
     for one, other in _agreeing_in_a_band(dhashes, far + 1):
-        close = popcount(dhashes[one] ^ dhashes[other]) <= far
+        differing = (dhashes[one] ^ dhashes[other]).view(np.uint8).reshape(-1, 8)
+        close = np.unpackbits(differing, axis=1).sum(axis=1) <= far
         one, other = one[close], other[close]
         apart = np.abs(thumbnails[one].astype(np.int16) - thumbnails[other])
         alike = (apart.mean(axis=(1, 2, 3)) <= unlike) & (apart.max(axis=(1, 2, 3), initial=0) <= 5 * unlike)
@@ -128,15 +129,6 @@ def similar_pairs(
         if len(pairs) >= MOST_PAIRS:
             break
     return sorted(pairs)[:MOST_PAIRS]
-
-
-def popcount(values: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """The number of bits set in each value (NumPy has that from 2.0 on)."""
-    pairs = values - ((values >> np.uint64(1)) & np.uint64(0x5555555555555555))
-    fours = (pairs & np.uint64(0x3333333333333333)) + ((pairs >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    bytes_ = (fours + (fours >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    counts: NDArray[np.int64] = ((bytes_ * np.uint64(0x0101010101010101)) >> np.uint64(56)).astype(np.int64)
-    return counts
 
 
 def _agreeing_in_a_band(

@@ -35,6 +35,19 @@ THUMBNAIL = (16, 8)
 BINS = 32
 """Of a camera's histograms, over 0..256."""
 
+_ROW = np.dtype(
+    [
+        ("size", np.int64, (2,)),
+        ("style", np.float32, (6,)),
+        ("brightness", np.float64),
+        ("contrast", np.float64),
+        ("digest", np.uint8, (16,)),
+        ("dhash", np.uint64),
+        ("thumbnail", np.uint8, (*THUMBNAIL, 3)),
+    ]
+)
+"""What is kept of each picture, by the names that `Look` gives it."""
+
 _LEVELS = np.arange(256, dtype=np.float64)
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in JPEG
 
@@ -48,7 +61,7 @@ class Look:
         style: Means and standard deviations of red, green and blue, (6,), in grey levels 0..255.
         brightness: Mean luma, 0..255.
         contrast: Standard deviation of luma.
-        digest: A hash of its pixels: equal for equal pictures, however they are stored.
+        digest: A hash of its pixels, (16,) uint8: equal for equal pictures, however they are stored.
         dhash: 64 bits, each saying whether the picture gets brighter from one place to the next (N. Krawetz, "Kind
             of Like That", 2013).
         thumbnail: (16, 8, 3) uint8.
@@ -60,7 +73,7 @@ class Look:
     style: NDArray[np.float32]
     brightness: float
     contrast: float
-    digest: bytes
+    digest: NDArray[np.uint8]
     dhash: int
     thumbnail: NDArray[np.uint8]
     histogram: NDArray[np.int64]
@@ -119,13 +132,14 @@ def look_at(image: Image.Image) -> Look:
     counts = np.array(seen.histogram(), dtype=np.int64).reshape(3, 256)
     means, deviations = _moments(counts)
     steps = np.asarray(grey.resize((9, 8), Image.Resampling.BOX))
+    digest = hashlib.blake2b(image.tobytes(), digest_size=16, key=b"%d" % image.width).digest()
     bits = np.packbits((steps[:, 1:] > steps[:, :-1]).ravel())
     return Look(
         size=image.size,
         style=np.concatenate([means, deviations]).astype(np.float32),
         brightness=float(means @ _LUMA),
         contrast=float(_moments(np.array([grey.histogram()], dtype=np.int64))[1][0]),
-        digest=hashlib.blake2b(image.tobytes(), digest_size=16, key=b"%d" % image.width).digest(),
+        digest=np.frombuffer(digest, dtype=np.uint8),
         dhash=int.from_bytes(bits.tobytes(), "big"),
         thumbnail=_reduced(seen, THUMBNAIL),
         histogram=counts.reshape(3, BINS, -1).sum(axis=2),
@@ -142,7 +156,6 @@ def measure(dataset: Dataset, records: Sequence[ImageRecord], *, reporter: Repor
         reporter: Is told the progress.
         workers: How many threads decode.
     """
-    gathered = _Gathered()
 
     def look(record: ImageRecord) -> tuple[ImageRecord, Look | str]:
         try:
@@ -150,6 +163,10 @@ def measure(dataset: Dataset, records: Sequence[ImageRecord], *, reporter: Repor
         except ImageError as error:
             return record, error.reason
 
+    rows = np.zeros(len(records), dtype=_ROW)
+    opened: list[ImageRecord] = []
+    unreadable: list[Skipped] = []
+    sums: dict[str | None, tuple[int, NDArray[np.float64], NDArray[np.float64]]] = {}
     with (
         reporter.task(f"Looking at {dataset.name}", len(records), "images") as task,
         quiet_decoders(),
@@ -157,58 +174,30 @@ def measure(dataset: Dataset, records: Sequence[ImageRecord], *, reporter: Repor
     ):
         for looks in results:
             for record, seen in looks:
-                gathered.add(record, seen)
+                if isinstance(seen, str):
+                    unreadable.append(Skipped(path=record.path, reason=seen))
+                    continue
+                rows[len(opened)] = tuple(getattr(seen, name) for name in _ROW.fields or ())
+                opened.append(record)
+                count, image, histogram = sums.get(record.camera, (0, np.zeros((*MEAN_IMAGE, 3)), np.zeros((3, BINS))))
+                sums[record.camera] = (count + 1, image + seen.small, histogram + seen.histogram)
             task.advance(len(looks))
-    return gathered.measures()
-
-
-class _Gathered:
-    """Looks as they come in: rows for each image, sums for each camera."""
-
-    def __init__(self) -> None:
-        self._records: list[ImageRecord] = []
-        self._sizes: list[tuple[int, int]] = []
-        self._styles: list[NDArray[np.float32]] = []
-        self._light: list[tuple[float, float]] = []
-        self._digests: list[bytes] = []
-        self._dhashes: list[int] = []
-        self._thumbnails: list[NDArray[np.uint8]] = []
-        self._sums: dict[str | None, tuple[int, NDArray[np.float64], NDArray[np.float64]]] = {}
-        self._unreadable: list[Skipped] = []
-
-    def add(self, record: ImageRecord, look: Look | str) -> None:
-        if isinstance(look, str):
-            self._unreadable.append(Skipped(path=record.path, reason=look))
-            return
-        self._records.append(record)
-        self._sizes.append(look.size)
-        self._styles.append(look.style)
-        self._light.append((look.brightness, look.contrast))
-        self._digests.append(look.digest)
-        self._dhashes.append(look.dhash)
-        self._thumbnails.append(look.thumbnail)
-        nothing = (0, np.zeros((*MEAN_IMAGE, 3)), np.zeros((3, BINS)))
-        count, images, histogram = self._sums.get(record.camera, nothing)
-        self._sums[record.camera] = (count + 1, images + look.small, histogram + look.histogram)
-
-    def measures(self) -> Measures:
-        count = len(self._records)
-        light = np.array(self._light, dtype=np.float64).reshape(count, 2)
-        return Measures(
-            records=self._records,
-            sizes=np.array(self._sizes, dtype=np.int64).reshape(count, 2),
-            styles=np.array(self._styles, dtype=np.float32).reshape(count, 6),
-            brightness=light[:, 0],
-            contrast=light[:, 1],
-            digests=np.frombuffer(b"".join(self._digests), dtype=np.uint8).reshape(count, 16),
-            dhashes=np.array(self._dhashes, dtype=np.uint64),
-            thumbnails=np.array(self._thumbnails, dtype=np.uint8).reshape(count, *THUMBNAIL, 3),
-            cameras={
-                camera: CameraLook(images, total / images, histogram / histogram.sum(axis=1, keepdims=True))
-                for camera, (images, total, histogram) in self._sums.items()
-            },
-            unreadable=self._unreadable,
-        )
+    rows = rows[: len(opened)]
+    return Measures(
+        records=opened,
+        sizes=rows["size"],
+        styles=rows["style"],
+        brightness=rows["brightness"],
+        contrast=rows["contrast"],
+        digests=rows["digest"],
+        dhashes=rows["dhash"],
+        thumbnails=rows["thumbnail"],
+        cameras={
+            camera: CameraLook(count, image / count, histogram / histogram.sum(axis=1, keepdims=True))
+            for camera, (count, image, histogram) in sums.items()
+        },
+        unreadable=unreadable,
+    )
 
 
 def _moments(counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from sil_cli.data import duplicates as duplicates_module
-from sil_cli.data.duplicates import Duplicate, doubts_of, equal_rows, find_duplicates, popcount, similar_pairs
+from sil_cli.data.duplicates import Duplicate, doubts_of, equal_rows, find_duplicates, similar_pairs
 from sil_cli.data.manifest import ImageRecord
 from sil_cli.data.measuring import look_at
 
@@ -37,11 +37,6 @@ def found_in(records, pictures):
         np.array([each.dhash for each in looks], dtype=np.uint64),
         np.array([each.thumbnail for each in looks]),
     )
-
-
-def test_popcount_counts_bits():
-    values = [0, 1, 2**64 - 1, *np.random.default_rng(0).integers(0, 2**64, 200, dtype=np.uint64).tolist()]
-    assert popcount(np.array(values, dtype=np.uint64)).tolist() == [bin(value).count("1") for value in values]
 
 
 @pytest.mark.parametrize("far", [0, 1, 3, 4, 7])

@@ -26,6 +26,10 @@ def look(path, **box):
     return look_at(Image.open(path).convert("RGB").crop(box["crop"]) if box else Image.open(path).convert("RGB"))
 
 
+def digest(seen):
+    return seen.digest.tobytes()
+
+
 def test_a_look_is_what_pil_says_of_the_resized_picture(make_image, tmp_path):
     image = Image.open(make_image(tmp_path / "a.png", size=(50, 90)))
     seen = image.resize((64, 128), Image.Resampling.BILINEAR)
@@ -54,11 +58,11 @@ def test_the_hash_of_brightness_steps_has_a_bit_for_each_step(tmp_path):
 def test_equal_pixels_have_equal_digests_however_they_are_stored(make_image, tmp_path):
     image = Image.open(make_image(tmp_path / "a.png"))
     image.save(tmp_path / "a.bmp")
-    assert look(tmp_path / "a.png").digest == look(tmp_path / "a.bmp").digest
+    assert digest(look(tmp_path / "a.png")) == digest(look(tmp_path / "a.bmp"))
     image.putpixel((3, 3), (0, 0, 0))
-    assert look_at(image).digest != look(tmp_path / "a.bmp").digest
+    assert digest(look_at(image)) != digest(look(tmp_path / "a.bmp"))
     flat = Image.new("RGB", (8, 32))
-    assert look_at(flat).digest != look_at(flat.resize((16, 16))).digest
+    assert digest(look_at(flat)) != digest(look_at(flat.resize((16, 16))))
 
 
 def test_all_are_measured_in_order_whatever_the_workers(dataset):
@@ -69,7 +73,7 @@ def test_all_are_measured_in_order_whatever_the_workers(dataset):
         np.testing.assert_array_equal(getattr(one, name), getattr(four, name))
     expected = look(dataset.image_path(dataset.records[17]))
     np.testing.assert_array_equal(one.styles[17], expected.style)
-    assert one.digests[17].tobytes() == expected.digest
+    assert one.digests[17].tobytes() == digest(expected)
     assert int(one.dhashes[17]) == expected.dhash
 
 
@@ -89,7 +93,7 @@ def test_what_cannot_be_opened_is_named_and_boxes_are_cut(dataset):
     assert len(measures.records) == 5
     assert measures.sizes[4].tolist() == [12, 24]
     expected = look(dataset.image_path(boxed), crop=(2, 3, 14, 27))
-    assert measures.digests[4].tobytes() == expected.digest
+    assert measures.digests[4].tobytes() == digest(expected)
 
 
 def test_nothing_readable_gives_empty_arrays(dataset):
