@@ -1,7 +1,7 @@
-"""Pictures that are there more than once: equal ones by a hash of their pixels, similar ones by a perceptual hash.
+"""Images that are there more than once: equal ones by a hash of their pixels, similar ones by a perceptual hash.
 
-Similar pictures are found without comparing all with all. Two 64-bit hashes that differ in at most `FAR` bits agree
-in at least one of FAR + 1 bands of bits (by the pigeonhole principle), so only pictures that agree in a band are
+Similar images are found without comparing all with all. Two 64-bit hashes that differ in at most `FAR` bits agree
+in at least one of FAR + 1 bands of bits (by the pigeonhole principle), so only images that agree in a band are
 compared; what their hashes suggest, their thumbnails confirm.
 """
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from sil_cli.data.manifest import ImageRecord
 
 FAR = 4
-"""Bits of 64 in which the hashes of similar pictures may differ."""
+"""Bits of 64 in which the hashes of similar images may differ."""
 
 UNLIKE = 6.0
-"""Grey levels by which thumbnails of similar pictures may differ in the mean, and five times that anywhere."""
+"""Grey levels by which thumbnails of similar images may differ in the mean, and five times that anywhere."""
 
 Doubt = Literal["train-test", "data-sets", "identities", "cameras", "query-gallery"]
-"""Why a picture that is there twice is a problem: it is both trained on and tested; it is in two data sets; it
+"""Why an image that is there twice is a problem: it is both trained on and tested; it is in two data sets; it
 stands for two people, or for two cameras; it is a query and in the gallery that the query is searched in."""
 
 DOUBTS: tuple[Doubt, ...] = get_args(Doubt)
 
 MOST_PAIRS = 1_000_000
-"""The search for similar pictures ends after so many pairs: then they are not the exception that it looks for."""
+"""The search for similar images ends after so many pairs: then they are not the exception that it looks for."""
 
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Pictures that are the same, or nearly.
+    """Images that are the same, or nearly.
 
     Attributes:
         kind: `exact`, equal pixels; `near`, similar ones.
@@ -57,7 +57,7 @@ def find_duplicates(
     dhashes: NDArray[np.uint64],
     thumbnails: NDArray[np.uint8],
 ) -> tuple[list[Duplicate], bool]:
-    """Find equal and similar pictures, those with doubts first.
+    """Find equal and similar images, those with doubts first.
 
     Args:
         records: Of one data set, or of several one after another.
@@ -66,7 +66,7 @@ def find_duplicates(
         thumbnails: (n, h, w, 3) uint8.
 
     Returns:
-        A group for all pictures that are equal, and one for every two (groups of) pictures that are similar; and
+        A group for all images that are equal, and one for every two (groups of) images that are similar; and
         whether all were found (see `MOST_PAIRS`).
     """
     groups = equal_rows(digests)
@@ -84,7 +84,7 @@ def find_duplicates(
 
 
 def doubts_of(records: Sequence[ImageRecord]) -> tuple[Doubt, ...]:
-    """Why it is a problem that these records show one picture."""
+    """Why it is a problem that these records show one image."""
     named = [record for record in records if not (record.distractor or record.junk)]
     domains = {record.domain for record in records}
     splits = {record.split for record in records}

@@ -56,7 +56,7 @@ Python warnings, and silencing those would change a global that other threads sh
 
 @dataclass(frozen=True)
 class Shot:
-    """What the tags of a picture say; None where they don't.
+    """What the tags of an image say; None where they don't.
 
     Attributes:
         time: DateTimeOriginal with its fraction and offset where they are told: `2024:05:31 13:45:00.25+02:00`.
@@ -68,7 +68,7 @@ class Shot:
 
 
 class ImageError(DataError):
-    """A picture that can't be used.
+    """An image that can't be used.
 
     Attributes:
         path: The file.
@@ -85,7 +85,7 @@ class ImageError(DataError):
 
 
 def load_image(path: Path, *, max_pixels: int = MAX_PIXELS, box: Box | None = None) -> Image.Image:
-    """Decode a picture fully, upright, as 8-bit RGB.
+    """Decode an image fully, upright, as 8-bit RGB.
 
     JPEG, PNG, BMP, WebP, TIFF, PPM and GIF (its first frame) are read, told apart by their content and not by
     their name. The orientation tag is applied; transparent parts lie over mid-grey; 16-bit samples are scaled;
@@ -93,14 +93,14 @@ def load_image(path: Path, *, max_pixels: int = MAX_PIXELS, box: Box | None = No
 
     Args:
         path: The file.
-        max_pixels: A picture whose header claims more pixels is refused before it is decoded.
-        box: Cut out this part of the upright picture. What reaches over its edge is left away.
+        max_pixels: An image whose header claims more pixels is refused before it is decoded.
+        box: Cut out this part of the upright image. What reaches over its edge is left away.
 
     Returns:
         A PIL image of mode RGB with at least `MIN_SIDE` pixels a side.
 
     Raises:
-        ImageError: The file is missing, no picture, damaged, cut short, too large or too small; the message is
+        ImageError: The file is missing, not an image, damaged, cut short, too large or too small; the message is
             one line.
     """
     with _opened(path) as stream:
@@ -129,12 +129,12 @@ def upright_rgb(image: Image.Image, path: Path) -> Image.Image:
 
 
 def read_shot(path: Path) -> Shot:
-    """When and by which camera a picture was taken, as its EXIF tags say (CIPA DC-008, Exif 2.32).
+    """When and by which camera an image was taken, as its EXIF tags say (CIPA DC-008, Exif 2.32).
 
     Only its header is read; damaged tags are merely absent.
 
     Raises:
-        ImageError: The file is missing, no picture, or too large or too small.
+        ImageError: The file is missing, not an image, or too large or too small.
     """
     with _opened(path) as stream:
         image = _open(path, stream, MAX_PIXELS)
@@ -163,7 +163,7 @@ def _text(value: object) -> str | None:
 
 
 def resize_to(image: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
-    """Resize a picture: the pipeline's only resize, so that training, gallery and query see the same pixels.
+    """Resize an image: the pipeline's only resize, so that training, gallery and query see the same pixels.
 
     Bilinear with a support that grows when shrinking, which is PIL's own filter: what torchvision calls
     `antialias=True` for tensors (equal to within rounding) and what its transforms do to PIL images (equal).

@@ -31,7 +31,13 @@ MANIFEST_FILE = "manifest.jsonl"
 INFO_FILE = "dataset.json"
 
 
-class ImageRecord(BaseModel):
+class StrictModel(BaseModel):
+    """What is read from a file of ours: no key may be unknown, and nothing changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageRecord(StrictModel):
     """One image of one person seen by one camera.
 
     Attributes:
@@ -42,12 +48,10 @@ class ImageRecord(BaseModel):
         domain: The camera network, which is the data set's name.
         time: When the image was taken, where the source has a clock.
         frame: The frame's number in its camera's recording, where known.
-        box: (left, top, width, height) in pixels of a larger picture that the crop is to be cut from.
+        box: (left, top, width, height) in pixels of a larger image that the crop is to be cut from.
         distractor: A gallery image of nobody who is a query: it stays in the gallery, and is not trained on.
         junk: An image that evaluation ignores.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str = Field(min_length=1)
     identity: str = Field(min_length=1)
@@ -69,26 +73,22 @@ class ImageRecord(BaseModel):
         return path
 
 
-class Skipped(BaseModel):
+class Skipped(StrictModel):
     """A file that was left out, and why."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str
     reason: str
 
 
-class SplitCounts(BaseModel):
+class SplitCounts(StrictModel):
     """What one split holds; cameras is 0 where none is known."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     images: int
     identities: int
     cameras: int
 
 
-class DatasetInfo(BaseModel):
+class DatasetInfo(StrictModel):
     """What `dataset.json` says of a prepared data set.
 
     Attributes:
@@ -96,8 +96,6 @@ class DatasetInfo(BaseModel):
         options: The reader's options that made this manifest.
         generated: The people are drawn, not photographed.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[1] = 1
     name: str
@@ -233,7 +231,7 @@ def load_dataset(folder: Path) -> Dataset:
     Raises:
         DataError: It is missing, damaged, edited by hand, or its images have moved away.
     """
-    again = "Run `sil prepare-data` again to make it anew."
+    again = "Run `sil prepare-data` again to replace it."
     if not is_dataset(folder):
         raise DataError(
             f"{folder} is not a prepared data set: it has no {INFO_FILE}.",

@@ -1,8 +1,8 @@
-"""What the pictures of a data set look like: every image opened once, measured, and let go of.
+"""What the images of a data set look like: every image opened once, measured, and let go of.
 
-Sizes are those of the crops as they are. Colours are measured on the picture resized to `LOOK` pixels, which is how
+Sizes are those of the crops as they are. Colours are measured on the image resized to `LOOK` pixels, which is how
 a network sees it, so that a camera's resolution does not count as its style. Memory does not depend on the size of
-the pictures: about 1 kB an image is kept.
+the images: about 1 kB an image is kept.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _ROW = np.dtype(
         ("thumbnail", np.uint8, (*THUMBNAIL, 3)),
     ]
 )
-"""What is kept of each picture, by the names that `Look` gives it."""
+"""What is kept of each image, by the names that `Look` gives it."""
 
 _LEVELS = np.arange(256, dtype=np.float64)
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in JPEG
@@ -54,15 +54,15 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in JPEG
 
 @dataclass(frozen=True)
 class Look:
-    """What one picture looks like.
+    """What one image looks like.
 
     Attributes:
         size: Width and height in pixels.
         style: Means and standard deviations of red, green and blue, (6,), in grey levels 0..255.
         brightness: Mean luma, 0..255.
         contrast: Standard deviation of luma.
-        digest: A hash of its pixels, (16,) uint8: equal for equal pictures, however they are stored.
-        dhash: 64 bits, each saying whether the picture gets brighter from one place to the next (N. Krawetz, "Kind
+        digest: A hash of its pixels, (16,) uint8: equal for equal images, however they are stored.
+        dhash: 64 bits, each saying whether the image gets brighter from one place to the next (N. Krawetz, "Kind
             of Like That", 2013).
         thumbnail: (16, 8, 3) uint8.
         histogram: (3, 32) counts of red, green and blue.
@@ -82,7 +82,7 @@ class Look:
 
 @dataclass(frozen=True)
 class CameraLook:
-    """What the pictures of one camera have in common.
+    """What the images of one camera have in common.
 
     Attributes:
         images: How many were measured.
@@ -97,7 +97,7 @@ class CameraLook:
 
 @dataclass(frozen=True)
 class Measures:
-    """What the pictures of a data set look like; row i of every array is `records[i]`.
+    """What the images of a data set look like; row i of every array is `records[i]`.
 
     Attributes:
         records: Those that could be opened.
@@ -125,7 +125,7 @@ class Measures:
 
 
 def look_at(image: Image.Image) -> Look:
-    """Measure one RGB picture."""
+    """Measure one RGB image."""
     height, width = LOOK
     seen = image.resize((width, height), Image.Resampling.BILINEAR)  # as `resize_to` does
     grey = seen.convert("L")
@@ -148,7 +148,7 @@ def look_at(image: Image.Image) -> Look:
 
 
 def measure(dataset: Dataset, records: Sequence[ImageRecord], *, reporter: Reporter, workers: int) -> Measures:
-    """Open and measure pictures; one that can't be opened is named and left out.
+    """Open and measure images; one that can't be opened is named and left out.
 
     Args:
         dataset: A prepared data set.

@@ -71,7 +71,7 @@ class PixelBuild:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one picture."""
+        """Bytes of one image."""
         _, height, width, channels = self.shape
         return height * width * channels
 
@@ -99,7 +99,7 @@ def build(
 
     Raises:
         DataError: Too little space is left.
-        ImageError: A picture can't be decoded; the unfinished cache is removed.
+        ImageError: An image can't be decoded; the unfinished cache is removed.
         OSError: The folder can't be written.
     """
     folder = work.target.parent
@@ -143,7 +143,7 @@ def remove(file: Path) -> int:
 
 
 def sample_sha256(pixels: NDArray[np.uint8]) -> str:
-    """The SHA-256 of a few pictures spread evenly from the first to the last: cheap, and finds lost blocks."""
+    """The SHA-256 of a few images spread evenly from the first to the last: cheap, and finds lost blocks."""
     count = min(len(pixels), SAMPLED_IMAGES)
     return block_sha256(pixels[np.linspace(0, len(pixels) - 1, count, dtype=np.int64)])
 
@@ -189,7 +189,7 @@ def _resume(work: PixelBuild, stream: BinaryIO) -> list[str]:
 
 
 def _noted_blocks(work: PixelBuild) -> list[str]:
-    """The checksums of the blocks that were on disk; none when they are of other pictures."""
+    """The checksums of the blocks that were on disk; none when they are of other images."""
     try:
         noted = parse_json(read_text(note_of(work.file)))
         blocks = noted["block_sha256"]

@@ -1,4 +1,4 @@
-"""A packed cache of decoded, resized pictures: one file of uint8 that is mapped into memory.
+"""A packed cache of decoded, resized images: one file of uint8 that is mapped into memory.
 
 Decoding a crop costs about as much as everything else that feeds a network; reading it from here costs next to
 nothing, shares its memory between processes, and gives the very pixels that `load_image` and `resize_to` give.
@@ -56,22 +56,22 @@ def open_pixels(
     positions: Sequence[int] | None = None,
     check_all: bool = False,
 ) -> NDArray[np.uint8]:
-    """Map the decoded, resized pictures of a data set into memory; they are decoded at the first call.
+    """Map the decoded, resized images of a data set into memory; they are decoded at the first call.
 
     The cache is `<key>.npy` in `folder`, an ordinary NumPy file, and `<key>.json`, which says what it holds.
-    It is built anew when it is damaged or cut short, or when an image has changed since; a build that was killed
+    It is built again when it is damaged or cut short, or when an image has changed since; a build that was killed
     goes on where it was. Caches of this data set that nothing can use any more are removed.
 
-    Opening compares the sizes and times of all images, the file's size, and the checksum of 64 pictures spread over
+    Opening compares the sizes and times of all images, the file's size, and the checksum of 64 images spread over
     it: milliseconds, and enough to find a file that was cut short, overwritten, or lost blocks over a stretch.
     `check_all` compares every byte, at the speed of SHA-256.
 
     Args:
         dataset: A prepared data set.
-        height: Pixels of each picture after resizing.
+        height: Pixels of each image after resizing.
         width: Likewise.
         folder: Where caches are kept; made when missing.
-        reporter: Is told the progress, and why a cache is built anew.
+        reporter: Is told the progress, and why a cache is built again.
         workers: How many threads decode.
         positions: Which of `dataset.records` to hold, and in which order; all of them when None.
         check_all: Compare the whole cache with its checksums.
@@ -98,12 +98,12 @@ def open_pixels(
     pixels, problem = _open(target, facts, shape, check_all=check_all)
     if pixels is None:
         if problem:
-            reporter.note(f"The pixel cache of {dataset.name} {problem}: decoding anew.")
+            reporter.note(f"The pixel cache of {dataset.name} {problem}: decoding again.")
         _build(PixelBuild(target, facts, shape, dataset.name), dataset, records, reporter, workers)
         pixels, problem = _open(target, facts, shape)
         if pixels is None:
             raise DataError(
-                f"The pixel cache {target} {problem or 'is gone'} right after it was written.",
+                f"The pixel cache {target} {problem or 'is missing'} right after it was written.",
                 "Check the disk it lies on.",
             )
     with contextlib.suppress(OSError):  # it may be on a disk that can only be read
@@ -138,7 +138,7 @@ def _build(
 
 
 def _key(dataset: Dataset, records: Sequence[ImageRecord], height: int, width: int) -> str:
-    """A file name that differs whenever other pictures, or another size, are asked for."""
+    """A file name that differs whenever other images, or another size, are asked for."""
     digest = hashlib.sha256(dataset.info.manifest_sha256.encode())
     for record in records:
         digest.update(f"{record.path}\0{record.box}\n".encode())
@@ -200,8 +200,8 @@ def _unreadable(error: ImageError, dataset: Dataset) -> DataError:
 def _prune(dataset: Dataset, folder: Path, *, keep: Path) -> tuple[int, int]:
     """Remove the caches of a data set that are of no use; returns how many, and how many bytes that freed.
 
-    In the data set's own folder that is every cache of another manifest: that manifest is gone. In a folder that data
-    sets share, and for caches of another size, it is those that nobody has opened for `UNUSED_AFTER`.
+    In the data set's own folder that is every cache of another manifest, which is no more. In a folder that data sets
+    share, and for caches of another size, it is those that nobody has opened for `UNUSED_AFTER`.
 
     A process that has mapped a cache keeps its pages when the file's name goes, and one that was about to open it
     finds none and builds it; so nothing has to be asked before a finished cache goes. An unfinished one is left alone

@@ -29,25 +29,19 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from sil_cli.data.manifest import first_problem
+from sil_cli.data.manifest import StrictModel, first_problem
 from sil_cli.data.protocol import Protocol, SourceSplits
+from sil_cli.data.reading import SYNTHETIC
 from sil_cli.errors import UsageError, did_you_mean
 from sil_cli.files import one_line, parse_toml, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-GENERATED = "synthetic"
-"""What takes the place of a reader's name where a network is drawn."""
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DatasetPlan(_Section):
+class DatasetPlan(StrictModel):
     """How one data set of a protocol is prepared.
 
     Attributes:
@@ -80,14 +74,14 @@ class DatasetPlan(_Section):
         return root
 
 
-class CasePlan(_Section):
+class CasePlan(StrictModel):
     """One experiment of a protocol: names in its table of data sets."""
 
     sources: tuple[str, ...] = Field(min_length=1)
     targets: tuple[str, ...] = Field(min_length=1)
 
 
-class ProtocolPlan(_Section):
+class ProtocolPlan(StrictModel):
     """A protocol file.
 
     Attributes:
@@ -105,12 +99,12 @@ class ProtocolPlan(_Section):
     name: str = Field(min_length=1)
     about: str = ""
     source_splits: SourceSplits = "train"
-    settings: dict[str, dict[str, Any]] = {}
-    datasets: dict[str, DatasetPlan] = {}
+    settings: dict[str, dict[str, Any]] = Field({})
+    datasets: dict[str, DatasetPlan] = Field({})
     generated: bool = False
-    cases: dict[str, CasePlan] = {}
+    cases: dict[str, CasePlan] = Field({})
     leave_one_out: bool = False
-    methods: dict[str, dict[str, dict[str, Any]]] = {}
+    methods: dict[str, dict[str, dict[str, Any]]] = Field({})
 
     @field_validator("datasets", "cases", "methods")
     @classmethod
@@ -223,4 +217,4 @@ def _parse(text: str, where: str, networks: Sequence[str]) -> ProtocolPlan:
         raise UsageError(f"{where} is not TOML: {one_line(error)}.", "Correct the file.") from error
     if not plan.generated:
         return plan
-    return plan.model_copy(update={"datasets": {name: DatasetPlan(reader=GENERATED) for name in networks}})
+    return plan.model_copy(update={"datasets": {name: DatasetPlan(reader=SYNTHETIC) for name in networks}})

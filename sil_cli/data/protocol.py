@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from sil_cli.data.manifest import first_problem
+from sil_cli.data.manifest import StrictModel, first_problem
 from sil_cli.errors import DataError
 from sil_cli.files import one_line, parse_toml, read_text, write_text
 
@@ -20,7 +20,7 @@ SourceSplits = Literal["train", "train+test"]
 """What of a source is learnt from: its training split, or its queries and gallery too."""
 
 
-class Protocol(BaseModel):
+class Protocol(StrictModel):
     """An experiment: sources and targets as folders beside the protocol's file, and what it pins.
 
     Attributes:
@@ -32,13 +32,11 @@ class Protocol(BaseModel):
         settings: Values that it pins, by section, above the recipe's: the input size, for example.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     name: str | None = None
     sources: tuple[str, ...] = Field(min_length=1)
     source_splits: SourceSplits = "train"
     targets: tuple[str, ...] = Field(min_length=1)
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field({})
 
     @model_validator(mode="before")
     @classmethod

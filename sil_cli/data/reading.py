@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from sil_cli.data.manifest import ImageRecord, Skipped
 
 
+SYNTHETIC = "synthetic"
+"""What takes the place of a reader's name where networks are drawn."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """The records that one reader found.

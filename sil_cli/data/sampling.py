@@ -91,7 +91,7 @@ class IdentitySampler:
         if not resting:
             return order
         # The rests are consecutive stretches of a ring of all identities; after a whole number of turns
-        # everyone has rested equally often, and the ring is drawn anew.
+        # everyone has rested equally often, and the ring is drawn again.
         rounds = self._count // gcd(self._count, resting)
         ring_number, place = divmod(number, rounds)
         ring = self._random(_REST, ring_number).permutation(self._count)

@@ -1,7 +1,7 @@
 """How far apart the looks of cameras and of data sets are, as numbers.
 
-A picture's style here is what style transfer takes for it: the means and standard deviations of its channels. A
-camera's style is the normal distribution of its pictures' styles.
+An image's style here is what style transfer takes for it: the means and standard deviations of its channels. A
+camera's style is the normal distribution of its images' styles.
 """
 
 from __future__ import annotations

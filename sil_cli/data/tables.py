@@ -47,7 +47,7 @@ def read_rows(table: Path, check: Callable[[list[str]], None]) -> Iterator[tuple
                 yield reader.line_num, cells
     except csv.Error as error:
         raise DataError(
-            f"{table}, line {reader.line_num}: {one_line(error)}.", "Mend this line (a quote left open?)."
+            f"{table}, line {reader.line_num}: {one_line(error)}.", "Correct this line (a quote left open?)."
         ) from error
 
 

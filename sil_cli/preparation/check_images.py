@@ -39,7 +39,7 @@ def prepare(
         folder: Where `manifest.jsonl` and `dataset.json` go.
         reporter: Is told the progress, and what looks wrong with the data.
         workers: How many threads decode.
-        max_pixels: Larger pictures are left out.
+        max_pixels: Larger images are left out.
         accept: Called with the records that are kept, before anything is written; it may raise to stop that.
 
     Raises:
@@ -53,7 +53,7 @@ def prepare(
         raise _nothing_left(reading, skipped)
     if accept is not None:
         accept(kept)
-    for warning in doubts(kept):
+    for warning in warnings_of(kept):
         reporter.warn(f"{reading.name}: {warning}")
     try:
         return write_dataset(
@@ -100,7 +100,7 @@ def _check_images(
     return kept, dropped
 
 
-def doubts(records: Sequence[ImageRecord]) -> list[str]:
+def warnings_of(records: Sequence[ImageRecord]) -> list[str]:
     """What looks wrong with records that are each valid, one line each."""
     found: list[str] = []
     train = {record.identity for record in records if record.split == "train"}

@@ -20,11 +20,12 @@ from sil_cli.data.manifest import (
     load_dataset,
 )
 from sil_cli.data.protocol import Protocol, read_protocol, write_protocol
+from sil_cli.data.reading import SYNTHETIC
 from sil_cli.errors import SilError, UsageError
 from sil_cli.files import replacing, staging_folder
 from sil_cli.preparation.check_images import prepare
 from sil_cli.preparation.published import ComparedCount, check_counts, compare, counted_by
-from sil_cli.preparation.read_raw import SYNTHETIC, read_raw
+from sil_cli.preparation.read_raw import read_raw
 from sil_cli.report.image_rows import image_rows
 from sil_cli.results import Result
 from sil_cli.runtime import cpu_count
@@ -237,10 +238,10 @@ def _identity_rows(dataset: Dataset) -> list[SheetRow]:
 
 
 def _write_sheet(path: Path, rows: list[SheetRow]) -> Path:
-    pictures = [
+    images = [
         (label, [load_image(dataset.image_path(record), box=record.box) for record in records])
         for label, dataset, records in rows
     ]
     with replacing(path) as stream:
-        image_rows(pictures).save(stream, format="JPEG", quality=90)
+        image_rows(images).save(stream, format="JPEG", quality=90)
     return path

@@ -12,11 +12,12 @@ from sil_cli.data.protocol import Protocol, read_protocol, write_protocol
 from sil_cli.data.readers import READERS
 from sil_cli.data.readers.layout import check_root
 from sil_cli.data.readers.recognise import recognise_all
+from sil_cli.data.reading import SYNTHETIC
 from sil_cli.defaults import split_folder
 from sil_cli.errors import DataError, UsageError, did_you_mean
 from sil_cli.preparation.prepare import PreparedDataset, PrepareResult, described, prepare_data
 from sil_cli.preparation.published import check_counts, compare
-from sil_cli.preparation.read_raw import RAW_FOLDER, SYNTHETIC
+from sil_cli.preparation.read_raw import RAW_FOLDER
 from sil_cli.settings import refuse_outside
 from sil_cli.synthetic.generate import domain_names
 
@@ -48,7 +49,7 @@ def prepare_protocol(settings: Settings, reporter: Reporter) -> PrepareResult:
     refuse_outside(settings, "data.folder")
     name = settings.data.protocol
     if name is None:
-        raise UsageError("No protocol is named.", "Say `sil prepare-data --protocol p3-market1501 ROOT`.")
+        raise UsageError("No protocol is named.", "Run `sil prepare-data --protocol p3-market1501 ROOT`.")
     plan, cases = plan_of(name, settings.data)
     _refuse_what_it_pins(settings.data)
     if plan.generated:
@@ -91,7 +92,7 @@ def _prepare_all(
     if settings.data.root is None:
         raise UsageError(
             f"The protocol {plan.name} needs the folder that holds its raw data sets.",
-            f"Say `sil prepare-data --protocol {settings.data.protocol} ROOT`.",
+            f"Run `sil prepare-data --protocol {settings.data.protocol} ROOT`.",
         )
     chosen = [plan.all_cases[case] for case in cases]
     sources = [name for case in chosen for name in case.sources]

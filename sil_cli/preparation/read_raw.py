@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sil_cli.data.archives import is_archive, unpacked
 from sil_cli.data.readers import READERS, Reader
 from sil_cli.data.readers.recognise import locate, recognise
+from sil_cli.data.reading import SYNTHETIC
 from sil_cli.errors import DataError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from sil_cli.settings import DataSettings
 
 AUTO = "auto"
-SYNTHETIC = "synthetic"
 RAW_FOLDER = "raw"
 """Where archives are unpacked and images extracted, in the folder of the prepared data sets."""
 
@@ -33,7 +33,7 @@ def read_raw(data: DataSettings, reporter: Reporter) -> Reading:
     if name != AUTO and name not in READERS:
         raise UsageError(f"There is no reader '{name}'.", did_you_mean(name, [SYNTHETIC, AUTO, *READERS]))
     if data.root is None:
-        raise UsageError(f"The reader {name} needs the folder of the raw data.", f"Say `sil prepare-data {name} ROOT`.")
+        raise UsageError(f"The reader {name} needs the folder of the raw data.", f"Run `sil prepare-data {name} ROOT`.")
     root = _opened(data, data.root, reporter)
     recognised: dict[str, Any] = {}
     if name == AUTO:
@@ -59,7 +59,7 @@ def _refuse_another_set(name: str, root: Path) -> None:
         if reader.layout and sign:
             raise DataError(
                 f"{root} is not {asked.title} but {reader.layout.title}: {sign.why}.",
-                f"Say `sil prepare-data {other} {root}`.",
+                f"Run `sil prepare-data {other} {root}`.",
             )
 
 

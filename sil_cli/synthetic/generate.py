@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from sil_cli.data.manifest import ImageRecord, Split
-from sil_cli.data.reading import Reading
+from sil_cli.data.reading import SYNTHETIC, Reading
 from sil_cli.errors import DataError, UsageError
 from sil_cli.runtime import stop_at_safe_point
 from sil_cli.synthetic.seeds import Purpose, stream
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from sil_cli.runtime import Reporter, Task
     from sil_cli.settings import SyntheticSettings
 
-READER = "synthetic"
 READER_VERSION = 1
 _SITTINGS_AHEAD = 8  # per worker: enough that none waits for work
 NAMES = (
@@ -100,7 +99,7 @@ def generate_domains(folder: Path, settings: SyntheticSettings, reporter: Report
         readings.append(
             Reading(
                 name=name,
-                reader=READER,
+                reader=SYNTHETIC,
                 root=folder / name,
                 records=records,
                 options=settings.model_dump(mode="json"),

@@ -13,7 +13,7 @@ from sil_cli.data.readers.own_images import read_folders
 from sil_cli.data.reading import Reading
 from sil_cli.errors import DataError
 from sil_cli.preparation import check_images as prepare_module
-from sil_cli.preparation.check_images import doubts, prepare
+from sil_cli.preparation.check_images import prepare, warnings_of
 from sil_cli.runtime import SilentReporter
 
 
@@ -156,7 +156,7 @@ def test_doubts_about_the_data_are_spoken():
         record("3", "b", "gallery", camera="2"),
         record("4", "0", "gallery", camera="2", distractor=True),
     ]
-    assert doubts(fine) == []
+    assert warnings_of(fine) == []
     cases = {
         "no camera is known": [record()],
         "no gallery to search": [fine[1]],
@@ -166,7 +166,7 @@ def test_doubts_about_the_data_are_spoken():
         "2 file names differ only in case": [record("A.jpg", camera="1"), record("a.jpg", camera="1")],
     }
     for expected, records in cases.items():
-        (doubt,) = doubts(records)
+        (doubt,) = warnings_of(records)
         assert expected in doubt
 
 

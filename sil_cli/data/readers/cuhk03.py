@@ -263,11 +263,11 @@ def _from_config(path: Path) -> dict[str, Split]:
         by_number = dict(enumerate(names, start=1))  # MATLAB counts from 1
         return {by_number[number]: side for side in _SIDES for number in variables[f"{side}_idx"].ravel().tolist()}
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is not the list of CUHK03's new protocol.", "Download it anew.") from error
+        raise DataError(f"{path} is not the list of CUHK03's new protocol.", "Download it again.") from error
 
 
 def _json_split(path: Path, number: int) -> Any:
-    fix = f"Make it anew, or put {MAT_FILE} and the protocol's .mat files there instead."
+    fix = f"Make it again, or put {MAT_FILE} and the protocol's .mat files there instead."
     splits = read_json(path, what="CUHK03's splits", fix=fix)
     if not isinstance(splits, list) or len(splits) < number or not isinstance(splits[number - 1], dict):
         raise DataError(f"{path} has no split {number}.", fix)
@@ -279,4 +279,4 @@ def _names(path: Path, split: Any, side: str) -> list[str]:
     try:
         return [re.split(r"[\\/]", str(entry[0]))[-1] for entry in split[side]]
     except (KeyError, IndexError, TypeError) as error:
-        raise DataError(f"{path} is not a list of CUHK03's splits.", "Make it anew, or delete it.") from error
+        raise DataError(f"{path} is not a list of CUHK03's splits.", "Make it again, or delete it.") from error

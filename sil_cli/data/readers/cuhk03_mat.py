@@ -109,6 +109,6 @@ def classic_test(mat: Path, partition: int) -> frozenset[tuple[int, int]]:
     with open_v73(mat, "testsets") as file:
         references = file["testsets"][()].ravel()
         if len(references) < partition:
-            raise DataError(f"{mat} has {len(references)} test sets, not {partition}.", "Download it anew.")
+            raise DataError(f"{mat} has {len(references)} test sets, not {partition}.", "Download it again.")
         people = cell(file, references[partition - 1], most=_MOST_CELLS)
         return frozenset((int(pair), int(person)) for pair, person in people)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_AGAIN = "Unpack it again, or download it anew."
+_AGAIN = "Unpack it again, or download it again."
 
 
 def load_v5(path: Path, *names: str) -> dict[str, Any]:

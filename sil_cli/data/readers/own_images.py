@@ -179,17 +179,14 @@ def _unknown_split(split: str) -> str:
     return f"split '{split}' is none of {', '.join(_SPLIT_NAMES)}"
 
 
-def read_csv(
-    root: Path, *, table: Path | None = None, name: str | None = None, split: SplitMode = "train", seed: int = 0
-) -> Reading:
+def read_csv(root: Path, *, name: str | None = None, split: SplitMode = "train", seed: int = 0) -> Reading:
     """Read a table in UTF-8, with a header line, separated by commas, semicolons or tabs.
 
     Its columns are path and identity and, where known, camera, split and time. Paths are relative to ROOT. Further
     columns are ignored.
 
     Args:
-        root: The folder that paths are relative to, or the table itself when it lies in that folder.
-        table: The table; when None the only .csv or .tsv file in `root`.
+        root: The table, which lies in the folder that paths are relative to; or that folder, when it has no other.
         name: The domain's name; when None that of the table, where ROOT is one, or else of the folder.
         split: What to do with images of no known split (see `SplitMode`).
         seed: Draws the identities for `half`.
@@ -197,7 +194,8 @@ def read_csv(
     Raises:
         DataError: There is no such table, a column is missing, a path leaves ROOT or comes twice.
     """
-    if table is None and _is_file(root):
+    table: Path | None = None
+    if _is_file(root):
         root, table = root.parent, root
         name = name or slug(table.stem)
     check_root(root)

@@ -19,7 +19,7 @@ from sil_cli.data.manifest import MANIFEST_FILE, load_dataset
 from sil_cli.data.readers import READERS
 from sil_cli.data.readers.recognise import recognise
 from sil_cli.errors import DataError
-from sil_cli.preparation.check_images import doubts, prepare
+from sil_cli.preparation.check_images import prepare, warnings_of
 from sil_cli.preparation.prepare import prepare_data
 from sil_cli.preparation.published import publication
 from sil_cli.preparation.read_raw import read_raw
@@ -150,7 +150,7 @@ def test_two_names_that_differ_only_in_case(made, read, tmp_path):
     assert by_list or str(twin.relative_to(before.root)) in mentioned or after.skipped != before.skipped
     assert {record.path for record in before.records} <= {record.path for record in after.records}
     if len(after.records) > len(before.records):
-        assert any("differ only in case" in doubt for doubt in doubts(after.records))
+        assert any("differ only in case" in doubt for doubt in warnings_of(after.records))
 
 
 @every_tree

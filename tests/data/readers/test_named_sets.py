@@ -16,7 +16,7 @@ from sil_cli.data.readers.named_sets import (
     read_randperson,
 )
 from sil_cli.errors import DataError
-from sil_cli.preparation.check_images import doubts
+from sil_cli.preparation.check_images import warnings_of
 
 FILES = (
     "bounding_box_train/0002_c1s1_000451_03.jpg",
@@ -128,7 +128,7 @@ def test_names_that_differ_in_case_are_both_read_and_doubted(build, make_image):
     make_image(root / "bounding_box_train" / "0002_c1s1_001451_01.JPG")
     records = read_market1501(root).records
     assert len(records) == before + 1
-    assert any("differ only in case" in doubt for doubt in doubts(records))
+    assert any("differ only in case" in doubt for doubt in warnings_of(records))
 
 
 def test_pairs_have_people_and_cameras_of_their_own(build):

@@ -235,7 +235,7 @@ def test_tables_come_in_several_dialects(table, tmp_path, delimiter, start, end)
     assert reading.root == tmp_path
     assert reading.skipped == []
     assert rows_of(read_csv(tmp_path)) == EXPECTED
-    assert rows_of(read_csv(tmp_path, table=path)) == EXPECTED
+    assert rows_of(read_csv(path)) == EXPECTED
 
 
 def test_quotes_backslashes_and_absolute_paths_inside_root(table, tmp_path):
@@ -320,8 +320,6 @@ def test_the_table_must_be_found(table, tmp_path):
     table("path,identity\n", "b.csv")
     with pytest.raises(DataError, match=r"has 2 tables: a\.csv, b\.csv"):
         read_csv(tmp_path)
-    with pytest.raises(DataError, match="can't be read"):
-        read_csv(tmp_path, table=tmp_path / "c.csv")
     with pytest.raises(DataError, match="There is no folder"):
         read_csv(tmp_path / "missing")
 
