@@ -89,7 +89,7 @@ def settings_tree(_: Path) -> dict[str, str]:
 
 
 def schemas(_: Path) -> dict[str, str]:
-    """Path and type of all keys of every document that `--json` can print, by the classes that it is checked by."""
+    """Path and type of all keys of every document that `--json` can print, by the classes that it is checked by, in order of the alphabet."""
     pages = {}
     for name, documents in generator().DOCUMENTS.items():
         parts = []
@@ -97,7 +97,7 @@ def schemas(_: Path) -> dict[str, str]:
             schema = TypeAdapter(document).json_schema(mode="serialization")
             lines: dict[str, None] = {}
             _walk(schema, schema, "", lines)
-            parts.append("\n".join([*lines, ""]))
+            parts.append("\n".join([*sorted(lines), ""]))
         pages[f"{name.replace(' ', '-')}.txt"] = "--- or ---\n".join(parts)
     return pages
 
