@@ -25,9 +25,9 @@ from sil_cli.gallery import results as gallery_results
 from sil_cli.models import import_model
 from sil_cli.models.engines import export
 from sil_cli.preparation import prepare
-from sil_cli.query import query_results
 from sil_cli.report.report import ReportResult
 from sil_cli.report.show import ShowResult
+from sil_cli.search import query_results
 from sil_cli.settings import Section, Settings, read_recipe, recipe_names
 from sil_cli.training import train
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from sil_cli.gallery.results import IndexResult
     from sil_cli.models.styles import Style
     from sil_cli.preparation.prepare import PrepareResult
-    from sil_cli.query.query_results import QueryResult
     from sil_cli.runtime import Reporter, Task
+    from sil_cli.search.query_results import QueryResult
     from sil_cli.settings import Settings
     from sil_cli.settings.fields import StyleName
     from sil_cli.training.train import TrainResult
@@ -200,7 +200,7 @@ def query(
     Raises:
         SilError: The gallery or an image can't be used, or they belong to different models.
     """
-    from sil_cli.query.search import search
+    from sil_cli.search.search import search
 
     given = {
         "query.images": _paths(images),

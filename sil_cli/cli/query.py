@@ -14,8 +14,8 @@ from sil_cli.errors import UsageError
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session
     from sil_cli.gallery.entry import Match
-    from sil_cli.query.query_results import BatchResult, QueryResult, QueryResults
-    from sil_cli.query.trajectory import CameraVisit
+    from sil_cli.search.query_results import BatchResult, QueryResult, QueryResults
+    from sil_cli.search.trajectory import CameraVisit
     from sil_cli.settings import Settings
 
 EXAMPLES = """
@@ -99,7 +99,7 @@ def run(current: Session) -> QueryResult | QueryResults | BatchResult:
         )
     if settings.query.batch is None:
         return _few(current, settings)
-    from sil_cli.query.batch_query import refuse_with_batch
+    from sil_cli.search.batch_query import refuse_with_batch
 
     if current.given["sheet"] is not None:  # the settings always name one
         refuse_with_batch("--sheet")
@@ -108,8 +108,8 @@ def run(current: Session) -> QueryResult | QueryResults | BatchResult:
 
 def _few(current: Session, settings: Settings) -> QueryResult | QueryResults:
     from sil_cli.gallery.ingest.times import find_zone
-    from sil_cli.query.search import search
-    from sil_cli.query.trajectory import moment
+    from sil_cli.search.search import search
+    from sil_cli.search.trajectory import moment
 
     if settings.query.out is not None:
         raise UsageError("--out is where --batch writes.", "Use --html FILE or --sheet FILE, or --json for a document.")
@@ -128,7 +128,7 @@ def _few(current: Session, settings: Settings) -> QueryResult | QueryResults:
 
 
 def _batch(current: Session, settings: Settings) -> BatchResult:
-    from sil_cli.query.batch_query import query_batch
+    from sil_cli.search.batch_query import query_batch
 
     if current.common.as_json and settings.query.out is None:
         raise UsageError(
@@ -170,7 +170,7 @@ def _show(current: Session, result: QueryResult, shown: Any) -> None:
 
 
 def _show_trail(current: Session, result: QueryResult, shown: Any) -> None:
-    from sil_cli.query.trajectory_drawing import duration
+    from sil_cli.search.trajectory_drawing import duration
 
     trail = result.trail or []
     columns = {
@@ -188,7 +188,7 @@ def _show_trail(current: Session, result: QueryResult, shown: Any) -> None:
 
 def _length(visit: CameraVisit) -> str:
     """How long a visit lasts; nothing for a single moment."""
-    from sil_cli.query.trajectory_drawing import duration
+    from sil_cli.search.trajectory_drawing import duration
 
     if visit.start is None or visit.end is None or visit.start == visit.end:
         return ""

@@ -21,8 +21,8 @@ from unittest.mock import patch
 
 from sil_cli.data.manifest import load_dataset
 from sil_cli.gallery.index import index_gallery
-from sil_cli.query.batch_query import query_batch
 from sil_cli.runtime import SilentReporter, cpu_count
+from sil_cli.search.batch_query import query_batch
 from sil_cli.settings import load_settings
 
 

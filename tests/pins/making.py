@@ -89,7 +89,7 @@ def settings_tree(_: Path) -> dict[str, str]:
 
 
 def schemas(_: Path) -> dict[str, str]:
-    """Path and type of all keys of every document that `--json` can print, by the classes that it is checked by, in order of the alphabet."""
+    """Path and type of all keys of every document that `--json` can print, by the classes that check it, sorted."""
     pages = {}
     for name, documents in generator().DOCUMENTS.items():
         parts = []
@@ -215,7 +215,10 @@ def documents(folder: Path) -> dict[str, str]:
         found[f"file-{path.stem}-line"] = normalised(json.loads(path.read_text().splitlines()[0]), folder)
     with np.load(folder / "gallery.npz") as arrays:
         found["file-gallery-npz"] = {name: f"{each.dtype.kind} {list(each.shape)}" for name, each in arrays.items()}
-    return {f"{name}.json": json.dumps(each, indent=2, ensure_ascii=False) + "\n" for name, each in found.items()}
+    return {
+        f"{name}.json": json.dumps(each, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+        for name, each in found.items()
+    }
 
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)?")

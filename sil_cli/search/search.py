@@ -19,7 +19,8 @@ from sil_cli.gallery.output_checks import (
 )
 from sil_cli.gallery.stores import gallery_store
 from sil_cli.output_checks import refuse_overwriting
-from sil_cli.query.decisions import (
+from sil_cli.report.canvas import require_sheet_format
+from sil_cli.search.decisions import (
     decide,
     decide_on_best,
     find_calibration,
@@ -27,8 +28,8 @@ from sil_cli.query.decisions import (
     thresholds,
     verdict,
 )
-from sil_cli.query.drawing import Found, draw
-from sil_cli.query.queries import (
+from sil_cli.search.drawing import Found, draw
+from sil_cli.search.queries import (
     KnownPerson,
     Query,
     embed_queries,
@@ -37,10 +38,9 @@ from sil_cli.query.queries import (
     require_ids,
     whom_it_shows,
 )
-from sil_cli.query.query_results import FoundGroup, QueryResult, QueryResults
-from sil_cli.query.result_limits import Listed, Listing, Search, list_matches
-from sil_cli.query.trajectory import CameraVisit, find_visits
-from sil_cli.report.canvas import require_sheet_format
+from sil_cli.search.query_results import FoundGroup, QueryResult, QueryResults
+from sil_cli.search.result_limits import Listed, Listing, Search, list_matches
+from sil_cli.search.trajectory import CameraVisit, find_visits
 
 if TYPE_CHECKING:
     from sil_cli.gallery.entry import Match
@@ -127,7 +127,7 @@ def prepare_search(settings: Settings, gallery: Gallery, reporter: Reporter) -> 
     warn_if_nothing_passes(gallery, only, reporter)
     search: Search = partial(gallery.search, where=only)
     if wanted.rerank:
-        from sil_cli.query.rerank_shortlist import RerankedSearch  # brings scipy, which other queries go without
+        from sil_cli.search.rerank_shortlist import RerankedSearch  # brings scipy, which other queries go without
 
         search = RerankedSearch(gallery, wanted.shortlist, settings.rerank, only)
     return Searching(gallery, search, calibration, listing)

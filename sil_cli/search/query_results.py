@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sil_cli.evaluation.calibration import Decision
 from sil_cli.gallery.entry import Match
-from sil_cli.query.trajectory import CameraVisit
 from sil_cli.results import Result
+from sil_cli.search.trajectory import CameraVisit
 
 
 class FoundGroup(Result):

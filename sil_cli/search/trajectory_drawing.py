@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import tzinfo
 
-    from sil_cli.query.trajectory import CameraVisit
+    from sil_cli.search.trajectory import CameraVisit
 
 DRAWN_STATIONS = 40
 IMAGE_SIZE = (72, 144)  # pixels

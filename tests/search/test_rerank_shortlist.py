@@ -10,7 +10,7 @@ from benchmarks.dense_rerank import dense_k_reciprocal, squared_by_differences
 from commands import sil
 
 from sil_cli.gallery.stores import open_gallery
-from sil_cli.query.rerank_shortlist import RerankedSearch
+from sil_cli.search.rerank_shortlist import RerankedSearch
 from sil_cli.settings import RerankSettings
 
 OPTIONS = RerankSettings(k1=4, k2=2)

@@ -10,11 +10,11 @@ from sil_cli.data.images import ImageError, load_image
 from sil_cli.files import writing
 from sil_cli.gallery.entry import GalleryEntry, Match
 from sil_cli.gallery.ingest.times import find_zone
-from sil_cli.query.trajectory import moment
-from sil_cli.query.trajectory_drawing import draw_trajectory, duration
 from sil_cli.report.canvas import as_png, data_uri, stacked, write_sheet
 from sil_cli.report.contact_sheet import LEGEND, Card, SheetRow, contact_sheet
 from sil_cli.report.pages import render
+from sil_cli.search.trajectory import moment
+from sil_cli.search.trajectory_drawing import draw_trajectory, duration
 
 if TYPE_CHECKING:
     from datetime import datetime, tzinfo
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from sil_cli.data.images import Box
-    from sil_cli.query.queries import KnownPerson, Query
-    from sil_cli.query.trajectory import CameraVisit
     from sil_cli.runtime import Reporter
+    from sil_cli.search.queries import KnownPerson, Query
+    from sil_cli.search.trajectory import CameraVisit
     from sil_cli.settings import Settings
 
 DRAWN_MATCHES = 200

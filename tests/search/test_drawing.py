@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from sil_cli.gallery.entry import GalleryEntry, Match
-from sil_cli.query import trajectory_drawing as module
-from sil_cli.query.drawing import Crop, DrawnQuery, query_page, query_sheet
-from sil_cli.query.trajectory import CameraVisit
-from sil_cli.query.trajectory_drawing import DRAWN_STATIONS, draw_trajectory, duration
+from sil_cli.search import trajectory_drawing as module
+from sil_cli.search.drawing import Crop, DrawnQuery, query_page, query_sheet
+from sil_cli.search.trajectory import CameraVisit
+from sil_cli.search.trajectory_drawing import DRAWN_STATIONS, draw_trajectory, duration
 
 PINK = (255, 0, 200)
 IMAGE = Image.new("RGB", (64, 128), PINK)

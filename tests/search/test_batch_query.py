@@ -7,8 +7,8 @@ import signal
 import pytest
 
 from sil_cli.errors import InterruptedWorkError
-from sil_cli.query.batch_query import query_batch
 from sil_cli.runtime import SilentReporter
+from sil_cli.search.batch_query import query_batch
 from sil_cli.settings import load_settings
 
 

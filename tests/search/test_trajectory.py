@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from sil_cli.gallery.entry import Match
-from sil_cli.query.result_limits import Listing, list_matches
-from sil_cli.query.trajectory import find_visits
+from sil_cli.search.result_limits import Listing, list_matches
+from sil_cli.search.trajectory import find_visits
 
 NOON = datetime(2024, 5, 31, 12, tzinfo=UTC)
 

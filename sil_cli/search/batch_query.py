@@ -25,12 +25,12 @@ from sil_cli.gallery.results import FailedImage
 from sil_cli.gallery.stores import gallery_store
 from sil_cli.models.embed import embed_batches
 from sil_cli.output_checks import refuse_overwriting
-from sil_cli.query.decisions import decide, decide_on_best
-from sil_cli.query.queries import Query, ids_to_exclude
-from sil_cli.query.query_results import BatchLine, BatchMatch, BatchResult
-from sil_cli.query.result_limits import list_matches
-from sil_cli.query.search import load_own_engine, prepare_search
 from sil_cli.runtime import stop_at_safe_point
+from sil_cli.search.decisions import decide, decide_on_best
+from sil_cli.search.queries import Query, ids_to_exclude
+from sil_cli.search.query_results import BatchLine, BatchMatch, BatchResult
+from sil_cli.search.result_limits import list_matches
+from sil_cli.search.search import load_own_engine, prepare_search
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from sil_cli.gallery.ingest.sources import Source
     from sil_cli.models.embed import EmbeddedBatch
     from sil_cli.models.engines.engine import Engine
-    from sil_cli.query.result_limits import Listed
-    from sil_cli.query.search import Searching
     from sil_cli.runtime import Reporter, Task
+    from sil_cli.search.result_limits import Listed
+    from sil_cli.search.search import Searching
     from sil_cli.settings import Settings
 
 _LINGER = 0.05

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sil_cli.errors import GalleryError, UsageError
 from sil_cli.evaluation.calibration import CALIBRATION_FILE, Calibration, Decision, read_calibration
-from sil_cli.query.query_results import Thresholds
+from sil_cli.search.query_results import Thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
