@@ -40,7 +40,7 @@ def gallery_info(settings: Settings) -> GalleryInfo:
     """What a gallery is.
 
     Raises:
-        GalleryError: There is none, or it is damaged.
+        GalleryError: No gallery is there, or it is damaged.
     """
     store = gallery_store(settings)
     with store.open() as gallery:
@@ -127,7 +127,7 @@ def remove_entries(
 
     Args:
         settings: With the filter and the gallery.
-        reporter: Is told what was named and is not there, where something else is.
+        reporter: Warned of what was named and not found, where something else was.
         paths: Patterns of paths below their sources, or of paths on the disk, besides the filter's own fields.
         ids: Ids, likewise.
         everything: No filter is meant.
@@ -156,9 +156,9 @@ def remove_entries(
                 f"Nothing was removed: {why}.",
                 f"Check how it is written; `sil gallery export list.csv{store.option()}` lists all entries.",
             )
-        told = [f"{key} {value}" for key, values in missing.items() for value in values]
-        if told:
-            reporter.warn(f"Not found in the gallery: {', '.join(told)}.")
+        not_found = [f"{key} {value}" for key, values in missing.items() for value in values]
+        if not_found:
+            reporter.warn(f"Not found in the gallery: {', '.join(not_found)}.")
         removed = 0
         if chosen:
             if not confirm(len(chosen), len(writer)):
@@ -166,7 +166,7 @@ def remove_entries(
                     "Nothing was removed: the answer was not yes.", "Run it again and answer y, or say --yes."
                 )
             removed = writer.remove(chosen, ", ".join(wanted.kinds) or "everything")
-        return RemoveResult(gallery=store.folder, removed=removed, not_found=told, entries=len(writer))
+        return RemoveResult(gallery=store.folder, removed=removed, not_found=not_found, entries=len(writer))
 
 
 def tune_gallery(settings: Settings, reporter: Reporter, *, recall: float, factories: tuple[str, ...]) -> TuneResult:
@@ -197,9 +197,9 @@ def _not_found(writer: GalleryWriter, wanted: Filter, folder: Path) -> dict[str,
     def count(asked: Filter) -> int:
         return len(_ids_meant(writer, asked, folder))
 
-    held = writer.entries(wanted.ids)
+    existing = writer.entries(wanted.ids)
     missing = unknown_values(count, wanted)
-    missing["id"] = [str(one) for one in wanted.ids if one not in held]
+    missing["id"] = [str(one) for one in wanted.ids if one not in existing]
     missing["path"] = missing.get("path", []) + [one for one in wanted.paths if not count(Filter(paths=(one,)))]
     return {key: values for key, values in missing.items() if values}
 
@@ -227,7 +227,7 @@ def _sample_check(gallery: Gallery, settings: Settings, reporter: Reporter) -> C
     ids = list(again.subjects)
     cosines = (again.embeddings * gallery.vectors(ids)).sum(axis=1)
     left_out = len(chosen) - len(ids)
-    where = f"; {left_out} of {len(chosen)} are gone or changed" if left_out else ""
+    where = f"; {left_out} of {len(chosen)} are missing or changed" if left_out else ""
     if len(ids) and not cosines.min() >= SAME:
         worst = ids[int(cosines.argmin())]
         return Check(name, False, f"entry {worst} has cosine {cosines.min():.4f} with its image")

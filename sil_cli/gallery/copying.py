@@ -35,7 +35,7 @@ def copy_gallery(settings: Settings, origin: str, target: str, reporter: Reporte
         settings: `gallery.folder` stands beside a store that is no folder.
         origin: A folder, or the address of a store.
         target: Likewise.
-        reporter: Hears what is done.
+        reporter: Receives progress and notes.
 
     Raises:
         UsageError: Both are the same.
@@ -160,8 +160,8 @@ class _Copying:
     def copy(self, ids: list[int]) -> None:
         """Copy those of some entries that the target lacks or knows otherwise."""
         entries = {one: self._moved.entry(entry) for one, entry in self._reader.entries(ids).items()}
-        held = self._writer.existing([entry.key for entry in entries.values()])
-        missing = [one for one, entry in entries.items() if held.get(entry.key, (0, None))[1] != entry]
+        existing = self._writer.existing([entry.key for entry in entries.values()])
+        missing = [one for one, entry in entries.items() if existing.get(entry.key, (0, None))[1] != entry]
         self.there += len(entries) - len(missing)
         if not missing:
             return
@@ -185,11 +185,11 @@ class _Copying:
             )
         sample = self._reader.sample(SAMPLE)
         entries = {one: self._moved.entry(entry) for one, entry in self._reader.entries(sample).items()}
-        held = self._writer.existing([entry.key for entry in entries.values()])
-        alike = [one for one, entry in entries.items() if entry.key in held and held[entry.key][1] == entry]
+        existing = self._writer.existing([entry.key for entry in entries.values()])
+        alike = [one for one, entry in entries.items() if entry.key in existing and existing[entry.key][1] == entry]
         wrong = len(entries) - len(alike)
         if alike:
-            copies = self._writer.vectors([held[entries[one].key][0] for one in alike])
+            copies = self._writer.vectors([existing[entries[one].key][0] for one in alike])
             apart = np.abs(copies - self._reader.vectors(alike)).max(axis=1)
             wrong += int(np.count_nonzero(~(apart <= SAME)))
         if wrong:

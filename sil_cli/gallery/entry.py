@@ -41,8 +41,8 @@ class GalleryEntry:
         source: The folder or data set that it came from, relative to the gallery's folder.
         identity: The person, None where unknown.
         camera: The camera, None where unknown.
-        time: When it was taken, None where unknown.
         domain: The camera network, None where unknown.
+        time: When it was taken, None where unknown.
         box: (left, top, width, height) in pixels that was cut out, None for the whole image.
         metadata: Anything else that is known, by name; searches can filter by it.
     """
@@ -52,8 +52,8 @@ class GalleryEntry:
     source: str
     identity: str | None = None
     camera: str | None = None
-    time: Time | None = None
     domain: str | None = None
+    time: Time | None = None
     box: Box | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
 

@@ -50,7 +50,7 @@ def make_filter(settings: Settings, *, paths: tuple[str, ...] = (), ids: tuple[i
             f"No time lies after {wanted.after.isoformat()} and before {wanted.before.isoformat()}.",
             "Swap --after and --before."
             if wanted.after > wanted.before
-            else "--after takes in its own moment and --before doesn't: for a day, name the next one as --before.",
+            else "--after includes its own moment and --before doesn't: for one day, give the next as --before.",
         )
     return wanted
 
@@ -84,7 +84,7 @@ def why_nothing_passes(gallery: Gallery, wanted: Filter, missing: Mapping[str, S
     Args:
         gallery: Knows what its entries have.
         wanted: The filter.
-        missing: What of it no entry has (see `unknown_values`); the first kind is told of.
+        missing: What of it no entry has (see `unknown_values`); the message is about the first kind.
     """
     for key, values in missing.items():
         return f"no entry has {key} {' or '.join(values)}{_what_there_is(gallery, key, values[0])}"

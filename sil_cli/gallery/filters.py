@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from sil_cli.gallery.entry import instant_of
@@ -29,7 +30,8 @@ class Filter:
         paths: Its path, or that of an image of its tracklet, matches one of these patterns of SQLite's GLOB
             (`*`, `?`, `[a-z]`; `*` also crosses `/`).
         ids: It is one of these.
-        metadata: Pairs (key, value) of metadata, or of the COLUMNS; of several values of one key any will do.
+        metadata: Pairs (key, value), or a dictionary, of metadata or of the COLUMNS; of several values of one key any
+            will do.
     """
 
     cameras: tuple[str, ...] = ()
@@ -41,6 +43,16 @@ class Filter:
     paths: tuple[str, ...] = ()
     ids: tuple[int, ...] = ()
     metadata: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if isinstance(value, str):
+                raise TypeError(f"Filter({one.name}=...) takes several values: write ({value!r},).")
+            if isinstance(value, Mapping):
+                value = value.items()
+            if isinstance(value, Iterable):
+                object.__setattr__(self, one.name, tuple(value))  # lists and dictionaries do as well
 
     @property
     def kinds(self) -> tuple[str, ...]:

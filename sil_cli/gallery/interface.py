@@ -140,7 +140,7 @@ class Gallery(GalleryContent):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the store."""
+        """Close the store."""
 
     @abstractmethod
     def describe_index(self) -> str:
@@ -321,7 +321,7 @@ class GalleryWriter(GalleryContent):
         They are found no more from this moment; `compact` deletes every trace of them.
 
         Args:
-            ids: The entries'; unknown ones are passed over.
+            ids: Of the entries; unknown ones are ignored.
             criterion: Why, free of personal data: the kinds of what they were chosen by.
         """
 
@@ -338,7 +338,7 @@ class GalleryWriter(GalleryContent):
         """Give the gallery the index that it should have, where it hasn't; say what was chosen.
 
         Args:
-            reporter: Hears what is done.
+            reporter: Receives progress and notes.
             requested: `auto` (by size), `exact`, or the name of an index; None for what was requested last.
 
         Raises:
@@ -354,7 +354,7 @@ class GalleryWriter(GalleryContent):
         """Drop what is broken and keep all else.
 
         Args:
-            reporter: Hears what is done.
+            reporter: Receives progress and notes.
             trust: Accept files of vectors that someone edited, if they are well formed, as they are now.
 
         Raises:
@@ -368,7 +368,7 @@ class GalleryWriter(GalleryContent):
         """Measure exact search and some indexes at their least sufficient effort, and keep the quickest of them.
 
         Args:
-            reporter: Hears what is done.
+            reporter: Receives progress and notes.
             recall: The recall@10 that is needed, 0..1.
             factories: Names of the indexes to compare; empty: the gallery's own and those that suit its size.
 
@@ -395,7 +395,7 @@ class GalleryRebuild(ABC):
         self.folder = folder
         dropped = np.setdiff1d(new.ids(), old.ids())  # removed or replaced since an earlier attempt
         if len(dropped):
-            new.remove(dropped.tolist(), "gone before the rebuild")
+            new.remove(dropped.tolist(), "removed before the rebuild")
 
     def to_do(self) -> NDArray[np.int64]:
         """The ids of the old gallery that the new one lacks, ascending."""
@@ -427,7 +427,7 @@ class GalleryStore(ABC):
         """Open the gallery for searching.
 
         Raises:
-            GalleryError: There is none, it can't be reached, or it is damaged.
+            GalleryError: No gallery is there, it can't be reached, or it is damaged.
         """
 
     @abstractmethod
@@ -446,7 +446,7 @@ class GalleryStore(ABC):
         """Open a gallery that is there for writing, whatever its model.
 
         Raises:
-            SilError: There is none, another process writes to it, it can't be written, or it is damaged.
+            SilError: No gallery is there, another process writes to it, it can't be written, or it is damaged.
         """
 
     @abstractmethod

@@ -35,11 +35,11 @@ def load_for_gallery(
         GalleryError: The gallery was made by another model.
         SilError: There is no such model, or it can't be used like that.
     """
-    wish = engine_request(settings, images)
+    request = engine_request(settings, images)
     bound = gallery.model.get("engine")
-    if bound is not None and wish.engine == "auto":
-        wish = replace(wish, engine=bound)
-    loaded = load_engine(path, wish, reporter)
+    if bound is not None and request.engine == "auto":
+        request = replace(request, engine=bound)
+    loaded = load_engine(path, request, reporter)
     gallery.require_model(loaded.engine.fingerprint)
     return loaded.engine
 
@@ -143,6 +143,6 @@ def _checked_export(path: Path, source: ModelRecord | None, engine: str | None) 
     """The fingerprint of an export whose file is right; none of one made from other weights than those here."""
     export = read_export(path)
     if source is not None and export.model.fingerprint != source.fingerprint:
-        return set()  # of other weights: it is never used, and told whenever the model is loaded
+        return set()  # of other weights: never used, which is said whenever the model is loaded
     read_graph(path, export)
     return {export.fingerprint_with(engine) if engine is not None else export.model.fingerprint}

@@ -159,7 +159,7 @@ class RepairResult(Result):
     Attributes:
         files: Each file that was dropped or accepted, with what happened to it.
         set_aside: Where files are now that were dropped, or that the database doesn't know; `compact` deletes them.
-        lost: Entries that are gone.
+        lost: Entries that had to be dropped.
         again: The commands that bring them back, where their images are still there.
     """
 

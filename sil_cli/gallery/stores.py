@@ -53,8 +53,8 @@ def gallery_store(settings: Settings) -> GalleryStore:
     """The store of `gallery.store`, or the folder where none is named.
 
     Raises:
-        UsageError: The address is none, or the packages for it are not installed; or a file that was merely found names
-            it, and it would be sent a credential, or is a file outside of the working folder.
+        UsageError: It is no such address, or the packages for it are not installed; or a file that was merely found
+            names it, and it would be sent a credential, or is a file outside of the working folder.
     """
     wanted = settings.gallery
     if wanted.store is not None and not settings.is_users_own("gallery.store"):
@@ -95,6 +95,6 @@ def open_gallery(folder: Path | str = "gallery", *, store: str | None = None, pa
 
     Raises:
         GalleryError: There is no gallery, it is damaged, of a newer version, or it can't be reached.
-        UsageError: The store's address is none, or the packages for it are not installed.
+        UsageError: `store` is no such address, or the packages for it are not installed.
     """
     return open_store(Path(folder), store, patience=patience).open()

@@ -14,7 +14,7 @@ from test_filters import passes
 
 from sil_cli.errors import DataError, GalleryError, SilError, UsageError
 from sil_cli.gallery.filters import Filter
-from sil_cli.gallery.stores import open_store
+from sil_cli.gallery.stores import open_gallery, open_store
 from sil_cli.runtime import SilentReporter
 
 OTHER = {**MODEL, "fingerprint": "fedcba9876543210" * 4}
@@ -347,3 +347,21 @@ def test_an_address_that_is_none(tmp_path, address, said):
         open_store(tmp_path, address, patience=1)
     assert said in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_a_program_opens_any_store_and_searches_it(place):
+    store = fill(place.store())
+    with open_gallery(store.folder, store=place.address("gallery")) as gallery:
+        (best, *others) = gallery.search(vectors(30)[2:3], where=Filter(cameras=["c2"]))[0]
+        assert (best.path, best.rank, len(others)) == ("2.jpg", 1, 9 - 1)
+        assert {match.camera for match in others} == {"c2"}
+        assert (
+            gallery.search(vectors(1), 3, where=Filter(metadata={"weather": "rain"}))[0][0].metadata["weather"]
+            == "rain"
+        )
+        assert len(gallery) == gallery.info().entries == 30
+
+
+def test_a_filter_of_one_text_is_a_mistake():
+    with pytest.raises(TypeError, match=r"cameras=\.\.\.\) takes several values: write \('c1',\)"):
+        Filter(cameras="c1")

@@ -158,7 +158,7 @@ class ApproximateIndex:
             FileNotFoundError: There is no such file.
             GalleryError: Its checksum is another, so FAISS isn't shown it; or it isn't what the gallery says.
         """
-        again = "Build it anew with `sil gallery repair`."
+        again = "Build it again with `sil gallery repair`."
         if file_state(path) != seen and sha256_of_file(path) != sha256:
             raise GalleryError(
                 f"{path} is damaged or was replaced: its checksum is not the one recorded in the gallery.", again
@@ -281,7 +281,7 @@ def plain_index(factory: str, dimension: int) -> Any:
     kinds = (_faiss.IndexIVF, _faiss.IndexHNSW, _faiss.IndexFlatCodes)
     if not isinstance(inner, kinds) or index.metric_type != _faiss.METRIC_INNER_PRODUCT:
         raise GalleryError(
-            f"An index '{factory}' can't serve a gallery: it is no plain IVF, HNSW, SQ, PQ or Flat index.",
+            f"An index '{factory}' can't serve a gallery: it isn't a plain IVF, HNSW, SQ, PQ or Flat index.",
             _OTHER_FACTORY,
         )
     if isinstance(inner, _faiss.IndexIVF):

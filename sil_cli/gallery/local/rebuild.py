@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sil_cli.errors import GalleryError
 from sil_cli.files import STAGING_MARK, TEMPORARY_MARK, one_line, sync_folder
 from sil_cli.gallery.interface import GalleryRebuild, rebuilding_folder
-from sil_cli.gallery.local.records import DATABASE_FILE, SET_ASIDE_FOLDER, VECTOR_FOLDER
+from sil_cli.gallery.local.records import DATABASE_FILE, VECTOR_FOLDER
 from sil_cli.locks import LOCK_FILE
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sil_cli.gallery.local.gallery import LocalGallery
     from sil_cli.gallery.local.writer import LocalWriter
 
-_OF_A_GALLERY = (DATABASE_FILE, VECTOR_FOLDER, SET_ASIDE_FOLDER, LOCK_FILE, STAGING_MARK, TEMPORARY_MARK)
+_OF_A_GALLERY = (DATABASE_FILE, VECTOR_FOLDER, LOCK_FILE, STAGING_MARK, TEMPORARY_MARK)
 
 
 class LocalRebuild(GalleryRebuild):
@@ -73,7 +73,7 @@ def rename_back(folder: Path) -> None:
 
 
 def finish_swap(folder: Path) -> None:
-    """Delete the gallery whose place a rebuilt one took, but for other people's files; for the only writer."""
+    """Delete the gallery whose place a rebuilt one took; for the only writer. What else lay in its folder is moved."""
     old = superseded_folder(folder)
     if not old.is_dir():
         return

@@ -45,7 +45,7 @@ class LocalStore(GalleryStore):
         """Open the gallery for searching; a writer may be at work in it. One of an older version is brought up to date.
 
         Raises:
-            GalleryError: There is none, it is damaged, or of a newer version.
+            GalleryError: No gallery is there, it is damaged, or of a newer version.
         """
         while True:
             opened = self._inode()

@@ -73,7 +73,7 @@ class Tables(Database):
 
     def _check_name(self, name: str) -> None:
         if not FILE_NAME.fullmatch(name):
-            raise damaged(self.path, ValueError(f"'{name}' is no name of a segment"))
+            raise damaged(self.path, ValueError(f"'{name}' isn't the name of a segment"))
 
     def count(self) -> int:
         """The number of entries."""
@@ -162,7 +162,7 @@ class Tables(Database):
             box = _box_of(row[8])
         except ValueError as error:
             raise damaged(self.path, error) from error
-        return GalleryEntry(path, content_hash, source, identity, camera, time, row[7], box, metadata)
+        return GalleryEntry(path, content_hash, source, identity, camera, row[7], time, box, metadata)
 
     def last_number(self, table: Numbered) -> int:
         """The highest number that was ever given in a table; 0 for none."""

@@ -66,7 +66,7 @@ class GalleryIndex:
         return self._tables.index()
 
     def read(self) -> ApproximateIndex | None:
-        """It itself; None where there is none.
+        """The index itself; None where there is none.
 
         Raises:
             GalleryError: It is missing or damaged.

@@ -92,7 +92,7 @@ class Searcher:
         self._index = index
         self._all = [part for part in (_part(segment, rows) for segment, rows in segments) if part.living]
         self._newer: list[_Part] = []  # what the index doesn't hold
-        self._alive: NDArray[np.bool_] | None = None  # what the index must be told to find, if it holds dead vectors
+        self._alive: NDArray[np.bool_] | None = None  # what the index may find, where it also holds dead vectors
         if index is not None:
             self._newer = [
                 one for one in (_narrowed(each, each.segment.ids > last_id) for each in self._all) if one.living
@@ -150,7 +150,7 @@ class Searcher:
         kept = total if allowed is None else len(allowed)
         index = self._index if not exact else None
         takes_filter = index is not None and index.takes_filter
-        usable = index is not None and (takes_filter or self._alive is None)  # else it couldn't be told who is dead
+        usable = index is not None and (takes_filter or self._alive is None)  # else it would find dead vectors
         if plan_search(kept, total, index=usable, takes_filter=takes_filter) == "index":
             return self._through_index(queries, k, kept / total, allowed, exclude)
         return self._exact(queries, k, allowed, exclude)

@@ -55,7 +55,7 @@ class LocalWriter(GalleryWriter):
         return self._tables.count()
 
     def close(self) -> None:
-        """Let go of the database, before its folder is moved; nothing can be written afterwards."""
+        """Close the database before its folder is moved; nothing can be written afterwards."""
         self._tables.close()
 
     @property

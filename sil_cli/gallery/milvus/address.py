@@ -46,7 +46,7 @@ def parse_address(text: str) -> Address:
     """Read an address.
 
     Raises:
-        UsageError: It is none, or it holds credentials, which other users of the machine could see.
+        UsageError: It is no address, or it holds credentials, which other users of the machine could see.
     """
     parts = urlsplit(text)
     if parts.scheme in ("milvus", "milvus+tls"):

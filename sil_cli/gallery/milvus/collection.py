@@ -1,6 +1,6 @@
 """A collection as the rest of the package uses it: rows in, rows out, whatever pymilvus wants for it.
 
-Consistency. What decides what is written (which entries are held, how many there are) is read with Milvus's level
+Consistency. What decides what is written (which entries exist, how many there are) is read with Milvus's level
 Strong: it sees everything that was acknowledged before it was asked. Strong costs a wait of up to a time tick (200 ms
 by default) a call, so searches use Bounded: they may miss what was written in the last five seconds by others.
 Opening a gallery counts it strongly, so its searches see at least what had been written before it was opened, on a
@@ -191,7 +191,7 @@ class Collection:
         self._connection.call("flush", self.name)
 
     def compact(self) -> None:
-        """Have the server write files anew without deleted rows; returns when it has begun."""
+        """Have the server write files again without deleted rows; returns when it has begun."""
         self._connection.call("compact", self.name)
 
     def stored_rows(self) -> int:

@@ -25,7 +25,7 @@ _LONGEST_PAUSE = 8.0
 _CALL_SECONDS = 60.0
 _OPENING_SECONDS = 15.0
 _PERMANENT = frozenset({100, 102, 1100, 1101})
-"""Codes of Milvus that no repetition mends: no such collection, too many of them, a wrong argument."""
+"""Codes of Milvus that no repetition helps: no such collection, too many of them, a wrong argument."""
 
 _REFUSED = ("auth check failure", "unauthenticated", "permission_denied", "permission deny", "check username")
 
@@ -63,7 +63,7 @@ class Connection:
         self._client: Any = self._tried(self._connect, min(patience, _OPENING_SECONDS))
 
     def close(self) -> None:
-        """Let go of the server; a Milvus Lite file can then be opened by others."""
+        """Disconnect; a Milvus Lite file can then be opened by others."""
         self._client.close()
         if self.address.file is not None:
             from milvus_lite.server_manager import server_manager_instance

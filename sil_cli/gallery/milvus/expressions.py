@@ -67,7 +67,7 @@ class PathPatterns:
         self._glob = sqlite3.connect(":memory:")
 
     def close(self) -> None:
-        """Let go of SQLite."""
+        """Close the database that matches."""
         self._glob.close()
 
     def match(self, paths: Sequence[str]) -> bool:

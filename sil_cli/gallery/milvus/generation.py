@@ -222,7 +222,7 @@ def read_generation(connection: Connection, number: int) -> Generation | None:
         made, model = record["format"], record["model"]
         dimension, complete = model["dimension"], isinstance(model["fingerprint"], str)
     except (ValueError, KeyError, TypeError) as error:
-        raise GalleryError(f"The collection {name} is none of a gallery.", _OTHER_NAME) from error
+        raise GalleryError(f"The collection {name} is not part of a gallery.", _OTHER_NAME) from error
     described = connection.call("describe_collection", name)
     if made != FORMAT:
         raise GalleryError(

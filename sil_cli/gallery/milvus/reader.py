@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from typing_extensions import override
 
-from sil_cli.gallery.interface import Gallery
+from sil_cli.gallery.interface import Gallery, GalleryContent
 from sil_cli.gallery.milvus.expressions import EVERYTHING, PathPatterns, equal, expression
 from sil_cli.gallery.milvus.rows import ENTRY_FIELDS, FORMAT, INSTANT, METADATA, NO_TIME, VECTOR, entry_of, members_of
 from sil_cli.gallery.milvus.searching import MilvusSearcher, sample_ids, search_among
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from sil_cli.gallery.entry import GalleryEntry, Member
     from sil_cli.gallery.filters import Filter
     from sil_cli.gallery.interface import Ranked
+    from sil_cli.gallery.milvus.collection import Consistency
     from sil_cli.gallery.milvus.generation import Generation
     from sil_cli.gallery.milvus.indexes import IndexKind
     from sil_cli.gallery.results import Removal
@@ -32,15 +34,69 @@ COUNTED_UP_TO = 1_000_000
 _QUERIES_AT_ONCE = 64
 
 
-class MilvusGallery(Gallery):
-    """What others write while it is open may be seen or not; nothing else differs from a local gallery."""
+class MilvusContent(GalleryContent):
+    """What readers and writers of a collection share.
 
-    def __init__(self, folder: Path, generation: Generation, *, owns: bool = True) -> None:
-        """Look at a collection; `owns` closes its connection with the gallery."""
+    Attributes:
+        generation: The gallery's collections.
+    """
+
+    consistency: Consistency = "Strong"
+
+    def __init__(self, folder: Path, generation: Generation) -> None:
         super().__init__(folder, generation.connection.address.name, generation.model)
         self.generation = generation
         self._collection = generation.collection
         self._catalogue = generation.catalogue
+
+    @override
+    def metadata_keys(self) -> list[str]:
+        return self._catalogue.values("key")
+
+    @override
+    def ids(self) -> NDArray[np.int64]:
+        return self._ids_fulfilling(EVERYTHING)
+
+    @override
+    def _ids_passing(self, where: Filter) -> NDArray[np.int64]:
+        condition = expression(where)
+        if not where.paths:
+            return self._ids_fulfilling(condition)
+        with closing(PathPatterns(where.paths)) as patterns:
+            found = [
+                row["id"]
+                for part in self._collection.parts(condition, ["path", "members"])
+                for row in part
+                if patterns.match([row["path"], *(path for _, path, _ in members_of(row["members"]))])
+            ]
+        return np.sort(np.array(found, dtype=np.int64))
+
+    def _ids_fulfilling(self, condition: str) -> NDArray[np.int64]:
+        """The ids of all rows that fulfil a condition, ascending."""
+        parts = self._collection.parts(condition, [])
+        return np.sort(np.array([row["id"] for part in parts for row in part], dtype=np.int64))
+
+    @override
+    def entries(self, ids: Sequence[int]) -> dict[int, GalleryEntry]:
+        rows = self._collection.rows(ids, ENTRY_FIELDS, consistency=self.consistency)
+        return {one: entry_of(row) for one, row in rows.items()}
+
+    @override
+    def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        rows = self._collection.rows(sorted(set(ids)), [VECTOR])
+        self._require_all(ids, rows.keys())
+        found = np.array([rows[one][VECTOR] for one in ids], dtype=np.float32)
+        return found.reshape(len(ids), self.dimension)
+
+
+class MilvusGallery(MilvusContent, Gallery):
+    """What others write while it is open may be seen or not; nothing else differs from a local gallery."""
+
+    consistency: Consistency = "Bounded"
+
+    def __init__(self, folder: Path, generation: Generation, *, owns: bool = True) -> None:
+        """Look at a collection; `owns` closes its connection with the gallery."""
+        super().__init__(folder, generation)
         self._owns = owns
         self._count = self._collection.count()  # Strong: from here on, searches see what had been written before
         self._kind, effort, self._measured = generation.index()
@@ -93,18 +149,6 @@ class MilvusGallery(Gallery):
         )
 
     @override
-    def metadata_keys(self) -> list[str]:
-        return self._catalogue.values("key")
-
-    @override
-    def ids(self) -> NDArray[np.int64]:
-        return ids_fulfilling(self.generation, EVERYTHING)
-
-    @override
-    def _ids_passing(self, where: Filter) -> NDArray[np.int64]:
-        return ids_passing(self.generation, where)
-
-    @override
     def count_passing(self, where: Filter) -> int:
         if where.paths:
             return len(self.ids_passing(where))
@@ -113,7 +157,7 @@ class MilvusGallery(Gallery):
 
     @override
     def ids_of_content(self, content_hash: str) -> frozenset[int]:
-        return frozenset(ids_fulfilling(self.generation, equal("content_hash", content_hash)).tolist())
+        return frozenset(self._ids_fulfilling(equal("content_hash", content_hash)).tolist())
 
     @override
     def _ids_to_sample(self, count: int) -> NDArray[np.int64]:
@@ -133,21 +177,9 @@ class MilvusGallery(Gallery):
         return sorted(values - {""})[:limit]
 
     @override
-    def entries(self, ids: Sequence[int]) -> dict[int, GalleryEntry]:
-        rows = self._collection.rows(ids, ENTRY_FIELDS, consistency="Bounded")
-        return {one: entry_of(row) for one, row in rows.items()}
-
-    @override
     def members(self, ids: Sequence[int]) -> dict[int, list[Member]]:
         rows = self._collection.rows(ids, ["members"], consistency="Bounded")
         return {one: members_of(row["members"]) for one, row in rows.items() if row["members"]}
-
-    @override
-    def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        rows = self._collection.rows(sorted(set(ids)), [VECTOR])
-        self._require_all(ids, rows.keys())
-        found = np.array([rows[one][VECTOR] for one in ids], dtype=np.float32)
-        return found.reshape(len(ids), self.dimension)
 
     @override
     def _search(
@@ -173,30 +205,6 @@ class MilvusGallery(Gallery):
             else:
                 found += search_among(self._searcher, queries[part], k, ids, exclude[part])
         return found
-
-
-def ids_fulfilling(generation: Generation, condition: str) -> NDArray[np.int64]:
-    """The ids of all rows that fulfil a condition, ascending."""
-    parts = generation.collection.parts(condition, [])
-    return np.sort(np.array([row["id"] for part in parts for row in part], dtype=np.int64))
-
-
-def ids_passing(generation: Generation, where: Filter) -> NDArray[np.int64]:
-    """The ids of all entries that pass a filter, ascending; patterns of paths are matched here."""
-    condition = expression(where)
-    if not where.paths:
-        return ids_fulfilling(generation, condition)
-    patterns = PathPatterns(where.paths)
-    try:
-        found = [
-            row["id"]
-            for part in generation.collection.parts(condition, ["path", "members"])
-            for row in part
-            if patterns.match([row["path"], *(path for _, path, _ in members_of(row["members"]))])
-        ]
-    finally:
-        patterns.close()
-    return np.sort(np.array(found, dtype=np.int64))
 
 
 def _in_words(kind: IndexKind, measured: Mapping[str, Any] | None) -> str:

@@ -116,7 +116,7 @@ def entry_of(row: Mapping[str, Any]) -> GalleryEntry:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise GalleryError(
-            f"The collection's row {row.get('id')} is none of a gallery.", "Check it with `sil gallery verify`."
+            f"The collection's row {row.get('id')} is not part of a gallery.", "Check it with `sil gallery verify`."
         ) from error
 
 

@@ -2,7 +2,7 @@
 
 A row's id follows from the entry's source, path and box. Adding is an upsert: done twice, by two writers, or once more
 after an answer got lost, it leaves one row. What the server has acknowledged is in its log; a batch that it hasn't is
-sent again by the next run, which asks what is held before it embeds anything.
+sent again by the next run, which asks what exists before it embeds anything.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ import numpy as np
 from typing_extensions import override
 
 from sil_cli.errors import GalleryError
-from sil_cli.gallery.filters import Filter
 from sil_cli.gallery.interface import GalleryWriter
 from sil_cli.gallery.local.approximate import EXACT_UP_TO
-from sil_cli.gallery.milvus.expressions import EVERYTHING, equal
-from sil_cli.gallery.milvus.reader import ids_fulfilling, ids_passing
+from sil_cli.gallery.milvus.expressions import equal
+from sil_cli.gallery.milvus.reader import MilvusContent
 from sil_cli.gallery.milvus.rows import (
     ENTRY_FIELDS,
     KEY_FIELDS,
@@ -36,7 +35,6 @@ from sil_cli.gallery.results import MeasuredIndex, Removal, RepairResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -49,14 +47,8 @@ _INDEXING_SECONDS = 600.0
 _LOOK_AGAIN = 1.0
 
 
-class MilvusWriter(GalleryWriter):
+class MilvusWriter(MilvusContent, GalleryWriter):
     """Adds to, replaces in and removes from a gallery on Milvus."""
-
-    def __init__(self, folder: Path, generation: Generation) -> None:
-        super().__init__(folder, generation.connection.address.name, generation.model)
-        self.generation = generation
-        self._collection = generation.collection
-        self._catalogue = generation.catalogue
 
     @override
     def __len__(self) -> int:
@@ -76,22 +68,6 @@ class MilvusWriter(GalleryWriter):
     def entries_of(self, source: str) -> Iterator[tuple[int, GalleryEntry]]:
         for part in self._collection.parts(equal("source", source), ENTRY_FIELDS):
             yield from ((row["id"], entry_of(row)) for row in part)
-
-    @override
-    def entries(self, ids: Sequence[int]) -> dict[int, GalleryEntry]:
-        return {one: entry_of(row) for one, row in self._collection.rows(ids, ENTRY_FIELDS).items()}
-
-    @override
-    def ids(self) -> NDArray[np.int64]:
-        return ids_fulfilling(self.generation, EVERYTHING)
-
-    @override
-    def metadata_keys(self) -> list[str]:
-        return self._catalogue.values("key")
-
-    @override
-    def _ids_passing(self, where: Filter) -> NDArray[np.int64]:
-        return ids_passing(self.generation, where)
 
     @override
     def add(
@@ -140,12 +116,6 @@ class MilvusWriter(GalleryWriter):
                 f"{len(left):,} of {len(existing):,} entries are still there.", "Somebody writes too: run it again."
             )
         return len(existing)
-
-    @override
-    def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        rows = self._collection.rows(sorted(set(ids)), [VECTOR])
-        found = np.array([rows[one][VECTOR] for one in ids], dtype=np.float32)
-        return found.reshape(len(ids), self.dimension)
 
     @override
     def adopt_removals(self, removals: Sequence[Removal]) -> None:

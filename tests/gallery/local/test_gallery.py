@@ -306,7 +306,7 @@ def test_a_missing_file_of_vectors_is_named(folder):
         ("UPDATE meta SET value = '{}' WHERE key = 'model'", "can't be used"),
         ("DELETE FROM meta", "can't be used"),
         ("DROP TABLE entries", "can't be used"),
-        ("UPDATE segments SET name = '../../secret.faiss' WHERE number = 1", "no name of a segment"),
+        ("UPDATE segments SET name = '../../secret.faiss' WHERE number = 1", "isn't the name of a segment"),
         ("UPDATE segments SET count = 11 WHERE number = 1", "isn't a file of 11 vectors of 8"),
         ("UPDATE entries SET segment = 2 WHERE segment = 1", "doesn't hold the vectors of all its entries"),
     ],

@@ -77,7 +77,7 @@ def test_a_strangers_collection_where_the_first_generation_would_lie(place):
     """Nothing is found under the gallery's own name, so a writer would make one, and delete what is in its way."""
     with connected(place) as (connection, name):
         make_stranger(connection, f"{name}_001")
-    with pytest.raises(GalleryError, match="_001 is none of a gallery"), place.store().writer(MODEL):
+    with pytest.raises(GalleryError, match="_001 is not part of a gallery"), place.store().writer(MODEL):
         pass
     with connected(place) as (connection, name):
         assert rows_of(connection, f"{name}_001") == 2
@@ -127,7 +127,7 @@ def test_a_lost_catalogue(place):
     filled(place)
     with connected(place) as (connection, name):
         connection.call("drop_collection", f"{name}_001_catalogue")
-    require_refused(place, "_001 is none of a gallery")
+    require_refused(place, "_001 is not part of a gallery")
 
 
 def test_what_comes_in_from_elsewhere_during_a_rebuild_stops_it(place):
