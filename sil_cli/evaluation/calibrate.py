@@ -12,7 +12,7 @@ from sil_cli.data.manifest import Dataset, ImageRecord, load_dataset
 from sil_cli.data.sampling import held_out_identities
 from sil_cli.defaults import model_folder
 from sil_cli.errors import DataError, InterruptedWorkError, SilError, UsageError
-from sil_cli.evaluation.calibration import CALIBRATION_FILE, Calibration, Thresholds, write_calibration
+from sil_cli.evaluation.calibration import CALIBRATION_FILE, Calibration, MeasuredThresholds, write_calibration
 from sil_cli.evaluation.inference_options import embed_images
 from sil_cli.evaluation.open_set import FALSE_ACCEPT_RATES, PairScores, RateName, score_pairs
 from sil_cli.files import one_line
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FEWEST_PAIRS = 10  # different pairs that must make up a rate, for its threshold to mean anything
 
 
-class CalibrateResult(Thresholds):
+class CalibrateResult(MeasuredThresholds):
     """The outcome of `sil calibrate`; what the file itself says, and where it is.
 
     Attributes:
@@ -89,7 +89,7 @@ def calibrate(settings: Settings, reporter: Reporter) -> CalibrateResult:
         model=folder,
         calibration=folder / CALIBRATION_FILE,
         true_accept_rates={name: pairs.accepted(each)[1] for name, each in calibration.thresholds.items()},
-        **calibration.model_dump(include=set(Thresholds.model_fields)),
+        **calibration.model_dump(include=set(MeasuredThresholds.model_fields)),
     )
 
 

@@ -23,7 +23,7 @@ Cosine = Annotated[float, Field(ge=-1.001, le=1.001)]
 Decision = Literal["match", "possible", "no match"]
 
 
-class Thresholds(Result):
+class MeasuredThresholds(Result):
     """Thresholds on the cosine similarity of one model's embeddings, and what they were measured on.
 
     Attributes:
@@ -50,7 +50,7 @@ class Thresholds(Result):
         return self
 
 
-class Calibration(Thresholds):
+class Calibration(MeasuredThresholds):
     """What `calibration.json` says.
 
     Attributes:

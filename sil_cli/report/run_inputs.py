@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 EVALUATION_FOLDER = "evaluation"
 
 
-class Scores(BaseModel):
+class SavedScores(BaseModel):
     """What a report reads of `results.json`; other versions may have put more into it."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -92,7 +92,7 @@ class RunInputs:
 
     folder: Path
     label: str
-    scores: Scores
+    scores: SavedScores
     details: ReportData
     facts: RunFacts | None
     history: list[dict[str, object]]
@@ -171,7 +171,9 @@ def _read_run(folder: Path, target: str, label: str, data_folder: Path) -> RunIn
     evaluation = folder / EVALUATION_FOLDER / target
     again = f"Run `sil evaluate --model {folder}` again."
     try:
-        scores = Scores.model_validate(read_json(evaluation / RESULTS_FILE, what="an evaluation's results", fix=again))
+        scores = SavedScores.model_validate(
+            read_json(evaluation / RESULTS_FILE, what="an evaluation's results", fix=again)
+        )
     except ValidationError as error:
         path = evaluation / RESULTS_FILE
         raise ModelError(f"{path} is not one that this version reads ({first_problem(error)}).", again) from error
