@@ -11,7 +11,7 @@ import numpy as np
 
 from sil_cli.data.duplicates import DOUBTS, Doubt
 from sil_cli.data.manifest import SPLITS, Skipped, Split, SplitCounts
-from sil_cli.data.style_gap import explained_share, style_distances
+from sil_cli.data.measuring import explained_share, style_distances
 from sil_cli.results import Result
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class StyleGap(Result):
 
     Attributes:
         names: The groups.
-        distances: Between every two, in grey levels (see `sil_cli.data.style_gap.style_distance`).
+        distances: Between every two, in grey levels (see `sil_cli.data.measuring.style_distance`).
         mean_distance: Over all pairs; None where there is one group.
         explained: How much of the variance of style lies between the groups, 0..1.
     """

@@ -18,7 +18,7 @@ from sil_cli.data.reading import SYNTHETIC, Reading
 from sil_cli.errors import DataError, UsageError
 from sil_cli.runtime import stop_at_safe_point
 from sil_cli.synthetic.seeds import Purpose, stream
-from sil_cli.synthetic.shot import model_of, take_image
+from sil_cli.synthetic.shot import dressed, take_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,9 +164,9 @@ def _start_worker() -> None:
 
 def draw_sitting(sitting: Sitting) -> int:
     """Draw and write all images of one person; returns how many."""
-    model = model_of(sitting.settings, sitting.domain, sitting.person)
+    who = dressed(sitting.settings, sitting.domain, sitting.person)
     for image in sitting.images:
-        content = take_image(sitting.settings, sitting.domain, image.camera, sitting.person, image.number, model)
+        content = take_image(sitting.settings, sitting.domain, image.camera, sitting.person, image.number, who)
         (sitting.folder / image.path).write_bytes(content)
     return len(sitting.images)
 

@@ -93,25 +93,27 @@ def camera_of(settings: SyntheticSettings, domain: int, camera: int) -> Camera:
 
 
 @dataclass(frozen=True)
-class Model:
+class DressedPerson:
     """A person and their textures."""
 
     person: Person
     outfit: Outfit
 
 
-def model_of(settings: SyntheticSettings, domain: int, number: int) -> Model:
+def dressed(settings: SyntheticSettings, domain: int, number: int) -> DressedPerson:
     """The person of this number, dressed."""
     person = draw_person(settings.seed, domain, number, colourways_of(settings, domain))
-    return Model(person, make_outfit(person))
+    return DressedPerson(person, make_outfit(person))
 
 
 @lru_cache(maxsize=_STRANGERS)
-def _stranger_of(settings: SyntheticSettings, domain: int, number: int) -> Model:
-    return model_of(settings, domain, _STRANGER + number)
+def _stranger_of(settings: SyntheticSettings, domain: int, number: int) -> DressedPerson:
+    return dressed(settings, domain, _STRANGER + number)
 
 
-def take_image(settings: SyntheticSettings, domain: int, camera: int, number: int, shot: int, model: Model) -> bytes:
+def take_image(
+    settings: SyntheticSettings, domain: int, camera: int, number: int, shot: int, who: DressedPerson
+) -> bytes:
     """The JPEG of one person by one camera; its arguments alone decide its bytes.
 
     Args:
@@ -120,7 +122,7 @@ def take_image(settings: SyntheticSettings, domain: int, camera: int, number: in
         camera: The camera's number in it.
         number: The person's number in the network.
         shot: The image's number among those of this person by this camera.
-        model: What `model_of` gives for that person.
+        who: What `dressed` gives for that person.
     """
     rng = stream(Purpose.SHOT, settings.seed, domain, camera, number, shot)
     seen_by = camera_of(settings, domain, camera)
@@ -133,7 +135,7 @@ def take_image(settings: SyntheticSettings, domain: int, camera: int, number: in
         size[1] * (0.5 + float(np.clip(rng.normal(0, 0.07), -0.2, 0.2))),
         size[0] * (0.5 + float(np.clip(rng.normal(0, 0.025), -0.08, 0.08))) + scale * 0.47,
     )
-    _stand(canvas, model, seen_by, rng, scale, foot)
+    _stand(canvas, who, seen_by, rng, scale, foot)
     if rng.random() < _OCCLUDED:
         draw_occluder(canvas, seen_by.occluder, rng, seen_by.light, seen_by.occluder_colour)
     picture = halve(canvas)
@@ -143,14 +145,14 @@ def take_image(settings: SyntheticSettings, domain: int, camera: int, number: in
 
 
 def _stand(
-    canvas: Array, model: Model, camera: Camera, rng: np.random.Generator, scale: float, foot: tuple[float, float]
+    canvas: Array, who: DressedPerson, camera: Camera, rng: np.random.Generator, scale: float, foot: tuple[float, float]
 ) -> None:
     """Put a person into the picture, walking one of the camera's ways."""
     pose = draw_pose(rng)
     turn = camera.turns[int(rng.integers(2))] + float(rng.normal(0, 0.4))
     tilt = max(camera.tilt + float(rng.normal(0, 0.03)), 0.0)
     cast_shadow(canvas, foot, scale, camera.light.angle, camera.shadow)
-    paint_person(canvas, model.person, model.outfit, pose, View(turn, tilt, scale, foot, pose.lean), camera.light)
+    paint_person(canvas, who.person, who.outfit, pose, View(turn, tilt, scale, foot, pose.lean), camera.light)
 
 
 def _passer_by(
