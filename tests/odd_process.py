@@ -15,7 +15,7 @@ import sys
 import numpy as np
 
 from sil_cli.__main__ import main
-from sil_cli.gallery import embed_together
+from sil_cli.gallery import workers
 from sil_cli.gallery.ingest import run
 
 COMMIT = 8
@@ -40,13 +40,13 @@ def failing(embed, number: int, after: int):
 def be_odd(what: str) -> None:
     kind, _, after = what.partition(":")
     if kind in SIGNALS and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
-        embed_together.embed_batches = failing(embed_together.embed_batches, SIGNALS[kind], int(after))
+        workers.embed_batches = failing(workers.embed_batches, SIGNALS[kind], int(after))
     elif kind == "package":
         np.__version__ = "2.0.9"  # some packages read it
 
 
 if __name__ == "__main__":
-    run.COMMIT_IMAGES, embed_together.BATCHES_EACH = COMMIT, 1
+    run.COMMIT_IMAGES, workers.BATCHES_EACH = COMMIT, 1
     rank, odd = int(sys.argv.pop(1)), sys.argv.pop(1)
     if os.environ.get("RANK", "0") == str(rank):
         be_odd(odd)

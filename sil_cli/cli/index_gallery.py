@@ -93,9 +93,9 @@ OPTIONS = (
 def run(current: Session) -> IndexResult | None:
     """Embed crops and store them where they can be searched; what is there already is skipped."""
     settings = current.settings()
-    from sil_cli.gallery.index import index_in_company
+    from sil_cli.gallery.index import index_distributed
 
-    result = index_in_company(settings, current.reporter, current.launch)
+    result = index_distributed(settings, current.reporter, current.launch)
     if result is None:  # the first process tells
         return None
     counts = {

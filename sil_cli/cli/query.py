@@ -107,9 +107,8 @@ def run(current: Session) -> QueryResult | QueryResults | BatchResult:
 
 
 def _few(current: Session, settings: Settings) -> QueryResult | QueryResults:
-    from sil_cli.gallery.ingest.times import find_zone
+    from sil_cli.gallery.ingest.times import find_zone, in_utc
     from sil_cli.search.search import search
-    from sil_cli.search.trajectory import moment
 
     if settings.query.out is not None:
         raise UsageError("--out is where --batch writes.", "Use --html FILE or --sheet FILE, or --json for a document.")
@@ -117,7 +116,7 @@ def _few(current: Session, settings: Settings) -> QueryResult | QueryResults:
     zone = find_zone(settings.gallery.timezone)
 
     def shown(time: datetime | None, length: int = 16) -> str:
-        return "" if time is None else moment(time).astimezone(zone).isoformat(sep=" ")[:length]
+        return "" if time is None else in_utc(time).astimezone(zone).isoformat(sep=" ")[:length]
 
     for result in results.queries:
         _show(current, result, shown)

@@ -84,6 +84,22 @@ class ImageError(DataError):
         return type(self), (self.path, self.reason)  # so that it survives the way out of another process
 
 
+def parse_box(text: str) -> Box:
+    """A box from `left,top,width,height` in pixels.
+
+    Raises:
+        ValueError: These aren't four numbers, or width and height aren't above zero.
+    """
+    parts = text.replace(";", ",").replace(" ", ",").split(",")
+    numbers = [round(float(part)) for part in parts if part]
+    if len(numbers) != 4:
+        raise ValueError("a box is left,top,width,height in pixels")
+    left, top, width, height = numbers
+    if width < 1 or height < 1:
+        raise ValueError("a box has a width and a height above zero")
+    return left, top, width, height
+
+
 def load_image(path: Path, *, max_pixels: int = MAX_PIXELS, box: Box | None = None) -> Image.Image:
     """Decode an image fully, upright, as 8-bit RGB.
 

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import to_json
 
 from sil_cli.errors import DataError
 from sil_cli.files import one_line, read_bytes, read_json, sha256_of_bytes, write_bytes, write_json
@@ -257,6 +258,26 @@ def load_dataset(folder: Path) -> Dataset:
             f"Move them back, or run `sil prepare-data {info.reader} NEW_ROOT --out {folder}`.",
         )
     return dataset
+
+
+def find_record(folder: Path, image: Path) -> ImageRecord | None:
+    """The record of one image of a prepared data set, found without loading the others.
+
+    Args:
+        folder: Of the data set.
+        image: Its file, with links followed.
+
+    Returns:
+        None where the data set doesn't name the image, or can't be read.
+    """
+    try:
+        root = (folder / DatasetInfo.model_validate_json(read_bytes(folder / INFO_FILE)).root).resolve()
+        path = image.relative_to(root).as_posix()
+        named = [line for line in read_bytes(folder / MANIFEST_FILE).splitlines() if to_json(path) in line]
+        records = [ImageRecord.model_validate_json(line) for line in named]
+    except (OSError, ValueError):
+        return None
+    return next((record for record in records if record.path == path), None)
 
 
 def _parse(folder: Path, content: bytes, fix: str) -> Iterable[ImageRecord]:

@@ -211,11 +211,11 @@ def _sample_check(gallery: Gallery, settings: Settings, reporter: Reporter) -> C
     if not chosen:
         return _not_done("the gallery is empty")
     recorded = gallery.entries(chosen)
-    found = find_again(gallery, chosen).subjects
+    found = find_again(gallery, chosen).candidates
     usable = {one: each for one, each in found.items() if each.entry.content_hash == recorded[one].content_hash}
     if not usable:
         return _not_done("none of the sampled images is there unchanged")
-    images = sum(len(subject.files) for subject in usable.values())
+    images = sum(len(candidate.members) or 1 for candidate in usable.values())
     try:
         engine = load_for_gallery(gallery.folder / MODEL_FOLDER, settings, gallery, reporter, images=images)
     except UsageError as error:  # of what is installed here, or was asked for: nothing is wrong with the gallery
@@ -223,8 +223,8 @@ def _sample_check(gallery: Gallery, settings: Settings, reporter: Reporter) -> C
     except SilError as error:
         return Check(name, False, f"its model can't be used: {error.what}")
     with reporter.task("Embedding a sample again", None):
-        again = embed_again(engine, usable, batch=settings.gallery.batch)
-    ids = list(again.subjects)
+        again = embed_again(engine, usable, gallery.folder, batch=settings.gallery.batch)
+    ids = list(again.candidates)
     cosines = (again.embeddings * gallery.vectors(ids)).sum(axis=1)
     left_out = len(chosen) - len(ids)
     where = f"; {left_out} of {len(chosen)} are missing or changed" if left_out else ""

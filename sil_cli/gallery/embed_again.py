@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sil_cli.files import one_line, sha256_of_file
-from sil_cli.gallery.ingest.entry_candidates import Subject, gather_embeddings, tracklet_hash
+from sil_cli.gallery.ingest.entry_candidates import EntryCandidate, gather_embeddings, tracklet_hash
 from sil_cli.models.embed import embed_batches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from sil_cli.gallery.interface import Gallery
     from sil_cli.models.engines.engine import Engine
@@ -24,11 +25,11 @@ class FoundAgain:
     """Entries whose images are there, and those of which one isn't.
 
     Attributes:
-        subjects: By id, ascending; their content hash is of what the files hold now.
+        candidates: By id, ascending; their content hash is of what the files hold now.
         lost: Why not, by id.
     """
 
-    subjects: dict[int, Subject]
+    candidates: dict[int, EntryCandidate]
     lost: dict[int, str]
 
 
@@ -37,12 +38,12 @@ class EmbeddedAgain:
     """Entries that were embedded once more.
 
     Attributes:
-        subjects: By id, ascending.
+        candidates: By id, ascending.
         embeddings: (n, D) float32 rows of unit length, in the same order.
         failed: Why an entry could not be embedded, by id.
     """
 
-    subjects: dict[int, Subject]
+    candidates: dict[int, EntryCandidate]
     embeddings: np.ndarray
     failed: dict[int, str]
 
@@ -52,40 +53,39 @@ def find_again(gallery: Gallery, ids: Sequence[int]) -> FoundAgain:
     members = gallery.members(ids)
     found = FoundAgain({}, {})
     for identifier, entry in sorted(gallery.entries(ids).items()):
-        images = tuple(members.get(identifier, [entry.key]))
-        files = tuple((gallery.folder / source / path, box) for source, path, box in images)
-        tracklet = identifier in members
+        candidate = EntryCandidate(entry, tuple(members.get(identifier, ())))
         hashes: list[str] = []
         try:
-            for path, _ in files:
+            for path, _ in candidate.files(gallery.folder):
                 hashes.append(sha256_of_file(path))
         except OSError as error:
-            missing = f"{images[len(hashes)][1]} of its tracklet: " if tracklet else ""
+            missing = f"{candidate.members[len(hashes)][1]} of its tracklet: " if candidate.members else ""
             found.lost[identifier] = missing + one_line(error)
             continue
-        digest = tracklet_hash(images, hashes) if tracklet else hashes[0]
-        found.subjects[identifier] = Subject(replace(entry, content_hash=digest), images, files, tracklet=tracklet)
+        digest = tracklet_hash(candidate.members, hashes) if candidate.members else hashes[0]
+        found.candidates[identifier] = replace(candidate, entry=replace(entry, content_hash=digest))
     return found
 
 
-def embed_again(engine: Engine, subjects: Mapping[int, Subject], *, batch: int) -> EmbeddedAgain:
+def embed_again(engine: Engine, candidates: Mapping[int, EntryCandidate], folder: Path, *, batch: int) -> EmbeddedAgain:
     """Embed entries' images; a tracklet's entry gets the mean of those that can be read, scaled to length 1.
 
     Args:
         engine: Computes the embeddings.
-        subjects: By id, ascending.
+        candidates: By id, ascending.
+        folder: The gallery's.
         batch: Images per forward pass.
     """
-    ids = {subject.entry.key: identifier for identifier, subject in subjects.items()}
-    files = [file for subject in subjects.values() for file in subject.files]
-    done: dict[int, Subject] = {}
+    ids = {candidate.entry.key: identifier for identifier, candidate in candidates.items()}
+    files = [file for candidate in candidates.values() for file in candidate.files(folder)]
+    done: dict[int, EntryCandidate] = {}
     rows: list[np.ndarray] = [np.empty((0, engine.dimension), dtype=np.float32)]
     reasons: dict[object, str] = {}
-    with closing(embed_batches(engine, files, batch=batch)) as parts:
-        for complete, part in gather_embeddings(list(subjects.values()), parts):
+    with closing(embed_batches(engine, files, batch=batch)) as batches:
+        for complete, part in gather_embeddings(list(candidates.values()), batches):
             reasons.update(part.failed)
-            for subject, embedding in complete:
-                done[ids[subject.entry.key]] = subject
+            for candidate, embedding in complete:
+                done[ids[candidate.entry.key]] = candidate
                 rows.append(embedding[None])
-    failed = {one: reasons[subject.files[0][0]] for one, subject in subjects.items() if one not in done}
+    failed = {one: reasons[each.files(folder)[0][0]] for one, each in candidates.items() if one not in done}
     return EmbeddedAgain(done, np.concatenate(rows), failed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +15,8 @@ from sil_cli.errors import GalleryError
 from sil_cli.evaluation.calibration import Decision
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -37,8 +39,9 @@ class GalleryEntry:
 
     Attributes:
         path: Of the image file, relative to `source`.
-        content_hash: SHA-256 of the image file.
-        source: The folder or data set that it came from, relative to the gallery's folder.
+        content_hash: SHA-256 of the image file; empty before it was read.
+        source: The folder or data set that it came from, relative to the gallery's folder; the whole path of that
+            folder while the image is on its way into a gallery.
         identity: The person, None where unknown.
         camera: The camera, None where unknown.
         domain: The camera network, None where unknown.
@@ -61,6 +64,21 @@ class GalleryEntry:
     def key(self) -> EntryKey:
         """What no two entries share."""
         return self.source, self.path, self.box
+
+    def file(self, gallery: Path) -> Path:
+        """Where the image lies, seen from the gallery's folder."""
+        return gallery.joinpath(self.source, self.path)
+
+    def filled_from(self, other: GalleryEntry) -> GalleryEntry:
+        """This entry with what only `other` knows of it."""
+        return replace(
+            self,
+            identity=self.identity if self.identity is not None else other.identity,
+            camera=self.camera if self.camera is not None else other.camera,
+            time=self.time if self.time is not None else other.time,
+            domain=self.domain if self.domain is not None else other.domain,
+            metadata={**other.metadata, **self.metadata},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,10 @@ from sil_cli.data.manifest import prepared_datasets
 from sil_cli.defaults import RECORD_FILE, model_folder, target_folder
 from sil_cli.errors import DataError, GalleryError, InterruptedWorkError, ModelError, UsageError
 from sil_cli.evaluation.calibration import CALIBRATION_FILE, read_calibration, write_calibration
-from sil_cli.gallery.ingest.options import ingest_options
+from sil_cli.gallery.entry import TRACKLET
 from sil_cli.gallery.ingest.run import IndexRun
-from sil_cli.gallery.ingest.source_paths import Placing
-from sil_cli.gallery.ingest.sources import STREAM, Source, SourceReader
+from sil_cli.gallery.ingest.source_paths import SourcePaths
+from sil_cli.gallery.ingest.sources import NOT_MATCHED, STREAM, TIME_NOT_READ, SourceImages, SourceReader
 from sil_cli.gallery.interface import MODEL_FOLDER
 from sil_cli.gallery.kept_model import gallery_record, keep_model
 from sil_cli.gallery.results import IndexResult
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sil_cli.distributed.launch import Launch
-    from sil_cli.gallery.embed_together import Helpers
     from sil_cli.gallery.interface import GalleryStore
+    from sil_cli.gallery.workers import Workers
     from sil_cli.models.model import Model
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
@@ -42,7 +42,7 @@ _LINGER = 2.0
 """Seconds that a path of a stream waits for others: a slow stream can be searched soon, a fast one is quick."""
 
 
-def index_in_company(settings: Settings, reporter: Reporter, launch: Launch) -> IndexResult | None:
+def index_distributed(settings: Settings, reporter: Reporter, launch: Launch) -> IndexResult | None:
     """`index_gallery` by all processes of a launch; the result is that of the first, and None in the others.
 
     Raises:
@@ -51,43 +51,43 @@ def index_in_company(settings: Settings, reporter: Reporter, launch: Launch) -> 
     if launch.world_size == 1:
         return index_gallery(settings, reporter)
     from sil_cli.distributed.command import connect
-    from sil_cli.gallery.embed_together import Helpers, help_to_embed
+    from sil_cli.gallery.workers import Workers, run_worker
 
     group, _ = connect(launch, settings.device, timeout=settings.distributed.timeout)
     if not group.is_first:
-        help_to_embed(settings, group, reporter)
+        run_worker(settings, group, reporter)
         return None
-    helpers = Helpers(group, timeout=settings.distributed.timeout)
-    return index_gallery(settings, helpers.reporter(reporter), helpers)
+    workers = Workers(group, timeout=settings.distributed.timeout)
+    return index_gallery(settings, workers.reporter(reporter), workers)
 
 
-def index_gallery(settings: Settings, reporter: Reporter, helpers: Helpers | None = None) -> IndexResult:
+def index_gallery(settings: Settings, reporter: Reporter, workers: Workers | None = None) -> IndexResult:
     """Embed what the gallery does not hold yet, and store it.
 
     Args:
         settings: All settings.
         reporter: Shows progress.
-        helpers: Other processes that share in the embedding; they are let go when it is done.
+        workers: Other processes that share in the embedding; they are let go when it is done.
 
     Raises:
         SilError: There are no images or no model, or the gallery belongs to another model or writer.
     """
     wanted = settings.gallery.images or (_left_out(settings.data.folder),)
-    reader = SourceReader(ingest_options(settings.gallery))
+    reader = SourceReader(settings.gallery)
     fixed, stream = _read(wanted, reader, reporter)
-    _check_words(settings, reader, fixed, bool(stream))
+    _refuse_useless_options(reader, fixed, streamed=stream is not None)
     model = model_folder(settings.gallery.model, settings.train.runs)
     store = gallery_store_to_write(settings)
     folder = store.folder
-    known = [(image.file, image.box) for source in fixed for image in source.images]
+    known = [file for source in fixed for file in source.files]
     if settings.gallery.export and not _belongs_to_another(folder, model):
         export_if_possible(model, known, reporter)
     loaded = load(model, settings, reporter, images=len(known))
     require_finished(loaded, model)
     if settings.gallery.index is not None:
         store.require_index(settings.gallery.index, loaded.engine.dimension)
-    if helpers is not None:
-        helpers.begin(model, len(known), loaded.engine)
+    if workers is not None:
+        workers.begin(model, len(known), loaded.engine)
     with store.writer(gallery_record(loaded)) as writer:
         writer.warn_of_set_aside(reporter)
         if _belongs_to_another(folder, model):  # a folder beside another store: no writer has looked at it
@@ -96,15 +96,15 @@ def index_gallery(settings: Settings, reporter: Reporter, helpers: Helpers | Non
             )
         keep_model(loaded, folder)
         keep_calibration(model, folder, loaded.record.fingerprint)
-        placing = Placing(folder, writer.sources())
-        embed = embed_batches if helpers is None else helpers.embed
-        run = IndexRun(writer, reader, placing, loaded.engine, settings.gallery.batch, embed)
+        paths = SourcePaths(folder, writer.sources())
+        embed = embed_batches if workers is None else workers.embed
+        run = IndexRun(writer, reader, paths, loaded.engine, embed)
         try:
             _take_all(run, fixed, stream, reporter)
             run.sweep([source.folder for source in fixed if source.folder is not None])
             pruned = run.prune() if settings.gallery.prune else 0
-            if helpers is not None:
-                helpers.end()
+            if workers is not None:
+                workers.end()
             writer.finish()
             writer.refresh_index(reporter, requested=settings.gallery.index)
         except KeyboardInterrupt:
@@ -116,7 +116,7 @@ def index_gallery(settings: Settings, reporter: Reporter, helpers: Helpers | Non
     moved = [_moved(source, paths, store) for source, paths in run.twice.items()]
     for line in moved:
         reporter.warn(line)
-    return _result(store, fixed, run, pruned, [*reader.doubts.tell(reporter), *moved])
+    return _result(store, fixed, run, pruned, [*reader.warnings.report(reporter), *moved])
 
 
 def _left_out(data_folder: Path) -> Path:
@@ -146,7 +146,7 @@ def _belongs_to_another(gallery: Path, model: Path) -> bool:
 
 def _read(
     wanted: Sequence[Path], reader: SourceReader, reporter: Reporter
-) -> tuple[list[Source], Iterator[Source] | None]:
+) -> tuple[list[SourceImages], Iterator[SourceImages] | None]:
     """The sources that are there, read; and the stream, where it is one of them, with its first portion at hand."""
     if list(wanted).count(STREAM) > 1:
         raise UsageError("The stream - is named twice.", "Name it once.")
@@ -161,38 +161,38 @@ def _read(
         if not fixed:
             raise DataError("No path came on stdin.", "Pipe one path a line into it: find crops -name '*.jpg' | sil …")
         return fixed, None
-    if reader.options.tracklets == "off":
+    if reader.settings.tracklets == "off":
         return fixed, chain([first], portions)
-    # A sighting can only be averaged when all of its images are known, so the stream is read to its end.
+    # A tracklet can only be averaged when all of its images are known, so the stream is read to its end.
     return [*fixed, first, *portions], None
 
 
-def _check_words(settings: Settings, reader: SourceReader, fixed: Sequence[Source], stream: bool) -> None:
+def _refuse_useless_options(reader: SourceReader, fixed: Sequence[SourceImages], *, streamed: bool) -> None:
     """Refuse options that have no effect at all on what was read."""
     images = [image for source in fixed for image in source.images]
-    doubts = reader.doubts
-    unmatched = next((count for kind, count in doubts.counts.items() if "pattern" in kind), 0)
-    if images and unmatched == doubts.read:
+    unmatched, examples = reader.warnings.counts[NOT_MATCHED], reader.warnings.examples
+    if images and unmatched == reader.read_images:
         raise UsageError(
-            f"The pattern {settings.gallery.pattern!r} matches none of {unmatched:,} names, such as {images[0].path}.",
-            "It is searched in paths relative to their source; try it on this one.",
+            f"The pattern {reader.settings.pattern!r} matches none of {unmatched:,} names, such as {images[0].path}.",
+            "It is searched for in paths relative to their source; try it on this one.",
         )
-    if stream or not images:
+    if streamed or not images:
         return
-    unread = next((kind for kind in doubts.counts if "times" in kind), None)
-    if unread is not None and all(image.time is None for image in images):
+    if TIME_NOT_READ in examples and all(image.time is None for image in images):
         raise UsageError(
-            f"No time can be read: the first is {doubts.examples[unread]}.",
-            "Say how times are written, for example --time-format %d.%m.%Y-%H%M%S.",
+            f"No time can be read: the first is {examples[TIME_NOT_READ]}.",
+            "Name the format of times, for example --time-format %d.%m.%Y-%H%M%S.",
         )
-    if reader.options.tracklets == "named" and all(image.tracklet is None for image in images):
+    if reader.settings.tracklets == "named" and all(TRACKLET not in image.metadata for image in images):
         raise UsageError(
             "No image has the name of a tracklet.",
-            "Give one by a column tracklet or a group (?P<tracklet>…), or say --tracklets folder.",
+            "Give one by a column tracklet or a group (?P<tracklet>…), or use --tracklets folder.",
         )
 
 
-def _take_all(run: IndexRun, fixed: Sequence[Source], stream: Iterator[Source] | None, reporter: Reporter) -> None:
+def _take_all(
+    run: IndexRun, fixed: Sequence[SourceImages], stream: Iterator[SourceImages] | None, reporter: Reporter
+) -> None:
     for source in fixed:
         run.failed += source.failed
     images = [image for source in fixed for image in source.images]
@@ -257,30 +257,23 @@ def _refuse_nothing(run: IndexRun) -> None:
 
 
 def _result(
-    store: GalleryStore, fixed: Sequence[Source], run: IndexRun, pruned: int, warnings: list[str]
+    store: GalleryStore, fixed: Sequence[SourceImages], run: IndexRun, pruned: int, warnings: list[str]
 ) -> IndexResult:
-    with store.open() as gallery:
-        total, dimension, index = len(gallery), gallery.dimension, gallery.describe_index()
-        model = str(gallery.model["fingerprint"])
     datasets = [source.dataset for source in fixed if source.dataset is not None]
     examples = [dataset.image_path(record) for dataset in datasets for record in dataset.of_split("query")[:1]]
-    return IndexResult(
-        gallery=store.folder,
-        option=store.option(),
-        added=run.added,
-        unchanged=run.unchanged,
-        replaced=run.replaced,
-        described=run.described,
-        absorbed=run.absorbed,
-        embedded=run.embedded,
-        failed=run.failed,
-        gone=[path for _, path in run.gone],
-        pruned=pruned,
-        warnings=warnings,
-        total=total,
-        dimension=dimension,
-        index=index,
-        model=model,
-        example=examples[0] if examples else None,
-        calibrated=(store.folder / MODEL_FOLDER / CALIBRATION_FILE).is_file(),
-    )
+    with store.open() as gallery:
+        return IndexResult(
+            **vars(run.counts),
+            gallery=store.folder,
+            option=store.option(),
+            failed=run.failed,
+            gone=[path for _, path in run.missing],
+            pruned=pruned,
+            warnings=warnings,
+            total=len(gallery),
+            dimension=gallery.dimension,
+            index=gallery.describe_index(),
+            model=gallery.model["fingerprint"],
+            example=examples[0] if examples else None,
+            calibrated=(store.folder / MODEL_FOLDER / CALIBRATION_FILE).is_file(),
+        )

@@ -82,7 +82,7 @@ def rebuild_gallery(settings: Settings, reporter: Reporter, *, drop_missing: boo
 def _some_images(gallery: Gallery) -> list[tuple[Path, Box | None]]:
     """The image files of some entries, with their boxes."""
     entries = gallery.entries(gallery.sample(COMPARED_ON)).values()
-    return [(gallery.folder / one.source / one.path, one.box) for one in entries]
+    return [(one.file(gallery.folder), one.box) for one in entries]
 
 
 def _embed_all(rebuild: GalleryRebuild, engine: Engine, batch: int, reporter: Reporter) -> tuple[int, list[LostEntry]]:
@@ -94,16 +94,16 @@ def _embed_all(rebuild: GalleryRebuild, engine: Engine, batch: int, reporter: Re
         for start in range(0, len(ids), COMMIT_IMAGES):
             some = ids[start : start + COMMIT_IMAGES].tolist()
             found = find_again(rebuild.old, some)
-            again = embed_again(engine, found.subjects, batch=batch)
-            if again.subjects:
-                subjects = again.subjects.values()
+            again = embed_again(engine, found.candidates, rebuild.old.folder, batch=batch)
+            if again.candidates:
+                candidates = again.candidates.values()
                 rebuild.new.add(
-                    [subject.entry for subject in subjects],
+                    [candidate.entry for candidate in candidates],
                     again.embeddings,
-                    members=[subject.members if subject.tracklet else () for subject in subjects],
-                    ids=list(again.subjects),
+                    members=[candidate.members for candidate in candidates],
+                    ids=list(again.candidates),
                 )
-            embedded += len(again.subjects)
+            embedded += len(again.candidates)
             reasons = found.lost | again.failed
             entries = rebuild.old.entries(list(reasons))
             missing += [lost_entry(one, entries[one], reasons[one]) for one in sorted(reasons)]

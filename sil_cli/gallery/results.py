@@ -6,23 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
+from sil_cli.data.manifest import Skipped
 from sil_cli.results import Result
 
 if TYPE_CHECKING:
     from sil_cli.gallery.entry import GalleryEntry
 
 
-class FailedImage(Result):
-    """An image that could not be indexed."""
-
-    path: str
-    reason: str
-
-
-class IndexResult(Result):
-    """The outcome of `sil index-gallery`; counts are of entries unless they say images.
+class IndexCounts(BaseModel):
+    """What one run of `sil index-gallery` did; counts are of entries unless they say images.
 
     Attributes:
         added: New ones.
@@ -31,8 +25,22 @@ class IndexResult(Result):
         described: Those of which something else is known now, whose files have not changed.
         absorbed: Those that became a part of a tracklet, or were its earlier self.
         embedded: Images that went through the network.
+    """
+
+    added: int = 0
+    unchanged: int = 0
+    replaced: int = 0
+    described: int = 0
+    absorbed: int = 0
+    embedded: int = 0
+
+
+class IndexResult(IndexCounts):
+    """The outcome of `sil index-gallery`; counts are of entries unless they say images.
+
+    Attributes:
         failed: Images that could not be used.
-        gone: Images whose files are there no more.
+        gone: Images whose files are missing.
         pruned: Those of them whose entries were removed.
         warnings: What looked odd, one line each.
         example: An image worth querying with, where the data set has queries.
@@ -43,14 +51,10 @@ class IndexResult(Result):
         model: The fingerprint of the model whose embeddings it holds.
     """
 
+    model_config = Result.model_config
+
     gallery: Path
-    added: int
-    unchanged: int
-    replaced: int
-    described: int = 0
-    absorbed: int = 0
-    embedded: int = 0
-    failed: list[FailedImage]
+    failed: list[Skipped]
     gone: list[str] = Field(default_factory=list)
     pruned: int = 0
     warnings: list[str] = Field(default_factory=list)

@@ -12,36 +12,32 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-import numpy as np
-
-from sil_cli.data.manifest import INFO_FILE, MANIFEST_FILE
+from sil_cli.data.manifest import INFO_FILE, MANIFEST_FILE, Skipped
 from sil_cli.data.parallel import one_ahead
 from sil_cli.errors import DataError, InterruptedWorkError, UsageError
 from sil_cli.files import writing
-from sil_cli.gallery.ingest.options import ingest_options
 from sil_cli.gallery.ingest.sources import STREAM, SourceReader
-from sil_cli.gallery.output_checks import refuse_harming_gallery, refuse_overwriting_entries
-from sil_cli.gallery.results import FailedImage
 from sil_cli.gallery.stores import gallery_store
 from sil_cli.models.embed import embed_batches
 from sil_cli.output_checks import refuse_overwriting
 from sil_cli.runtime import stop_at_safe_point
-from sil_cli.search.decisions import decide, decide_on_best
-from sil_cli.search.queries import Query, ids_to_exclude
-from sil_cli.search.query_results import BatchLine, BatchMatch, BatchResult
-from sil_cli.search.result_limits import list_matches
-from sil_cli.search.search import load_own_engine, prepare_search
+from sil_cli.search.matching import make_matcher
+from sil_cli.search.queries import KnownPerson, Query, ids_to_exclude
+from sil_cli.search.query_results import BatchLine, BatchResult
+from sil_cli.search.search import load_own_engine, refuse_harming_gallery, refuse_overwriting_entries
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
-    from sil_cli.gallery.ingest.ingested_image import SeenImage
-    from sil_cli.gallery.ingest.sources import Source
+    import numpy as np
+
+    from sil_cli.gallery.entry import GalleryEntry, Match
+    from sil_cli.gallery.ingest.sources import SourceImages
+    from sil_cli.gallery.interface import Gallery
     from sil_cli.models.embed import EmbeddedBatch
     from sil_cli.models.engines.engine import Engine
     from sil_cli.runtime import Reporter, Task
-    from sil_cli.search.result_limits import Listed
-    from sil_cli.search.search import Searching
+    from sil_cli.search.matching import Matcher
     from sil_cli.settings import Settings
 
 _LINGER = 0.05
@@ -61,32 +57,32 @@ def query_batch(settings: Settings, reporter: Reporter, out: TextIO) -> BatchRes
         DataError: Not one image could be used.
         SilError: The source, the gallery or the model can't be used.
     """
-    source = settings.query.batch
-    assert source is not None  # noqa: S101 -- the caller asked for a batch
+    wanted = settings.query
+    assert wanted.batch is not None  # noqa: S101 -- the caller asked for a batch
     _refuse_others(settings)
-    refuse_harming_gallery(settings.query.out, settings, option="--out")
-    reader = SourceReader(ingest_options(settings.gallery))
-    total, portions = _portions(source, reader, reporter, settings.query.out)
+    refuse_harming_gallery(wanted.out, settings, option="--out")
+    reader = SourceReader(settings.gallery)
+    total, portions = _portions(wanted.batch, reader, reporter, wanted.out)
     began = time.monotonic()
     with gallery_store(settings).open() as gallery:
-        refuse_overwriting_entries(settings.query.out, gallery, option="--out")
-        searching = prepare_search(settings, gallery, reporter)
+        refuse_overwriting_entries(wanted.out, gallery, option="--out")
+        matcher = make_matcher(settings, gallery, reporter)
         engine = load_own_engine(settings, gallery, reporter, images=None)
-        answering = _Answering(searching, engine, settings)
+        answering = _Answering(gallery, matcher, engine, settings)
         try:
             users_own = settings.is_users_own("query.out")
             with (
                 reporter.task("Querying", total, "images") as task,
-                _lines_to(settings.query.out, out, users_own=users_own) as stream,
+                _lines_to(wanted.out, out, users_own=users_own) as stream,
             ):
                 for items in portions:
                     answering.answer(items, stream, task)
         except KeyboardInterrupt:
-            kept = "their lines are whole" if settings.query.out is None else f"{settings.query.out} was not written"
+            kept = "their lines are whole" if wanted.out is None else f"{wanted.out} was not written"
             raise InterruptedWorkError(
                 f"Stopped after {answering.done:,} queries; {kept}.", "Run the same command again."
             ) from None
-    reader.doubts.tell(reporter)
+    reader.warnings.report(reporter)
     if answering.failed == answering.done:
         raise DataError(f"Not one of {answering.done:,} images could be used.", "Their lines say why.")
     return BatchResult(
@@ -94,7 +90,7 @@ def query_batch(settings: Settings, reporter: Reporter, out: TextIO) -> BatchRes
         queries=answering.done,
         failed=answering.failed,
         seconds=round(time.monotonic() - began, 3),
-        out=settings.query.out,
+        out=wanted.out,
     )
 
 
@@ -127,12 +123,12 @@ def refuse_with_batch(name: str) -> NoReturn:
 
 def _portions(
     source: Path, reader: SourceReader, reporter: Reporter, out: Path | None
-) -> tuple[int | None, Iterator[Sequence[SeenImage | FailedImage]]]:
+) -> tuple[int | None, Iterator[Sequence[GalleryEntry | Skipped]]]:
     """The number of queries where it is known, and the queries; none of them is the file that is written."""
     if source != STREAM:
         whole = reader.read(source, queries=True)
         named = [source, source / MANIFEST_FILE, source / INFO_FILE]
-        refuse_overwriting(out, [*named, *(image.file for image in whole.images)], option="--out")
+        refuse_overwriting(out, [*named, *(file for file, _ in whole.files)], option="--out")
         return len(whole.items), iter([whole.items])
     refuse_overwriting(out, [Path("/dev/stdin")], option="--out")
     if sys.stdin.isatty():
@@ -144,10 +140,10 @@ def _portions(
     return None, chain([first], portions)
 
 
-def _spared(portions: Iterator[Source], out: Path | None) -> Iterator[Sequence[SeenImage | FailedImage]]:
+def _spared(portions: Iterator[SourceImages], out: Path | None) -> Iterator[Sequence[GalleryEntry | Skipped]]:
     """The items of a stream, each portion once none of it is the file that is written when all are answered."""
     for portion in portions:
-        refuse_overwriting(out, [image.file for image in portion.images], option="--out")
+        refuse_overwriting(out, [file for file, _ in portion.files], option="--out")
         yield portion.items
 
 
@@ -172,18 +168,23 @@ class _Answering:
         failed: Those of them that say why an image could not be used.
     """
 
-    def __init__(self, searching: Searching, engine: Engine, settings: Settings) -> None:
+    def __init__(self, gallery: Gallery, matcher: Matcher, engine: Engine, settings: Settings) -> None:
         self.done = self.failed = 0
-        self._searching, self._engine = searching, engine
+        self._gallery, self._matcher, self._engine = gallery, matcher, engine
         self._batch = settings.gallery.batch
         self._exclude_self = settings.query.exclude_self
         self._here = f"{Path.cwd()}{os.sep}"
 
-    def answer(self, items: Sequence[SeenImage | FailedImage], stream: TextIO, task: Task) -> None:
+    def answer(self, items: Sequence[GalleryEntry | Skipped], stream: TextIO, task: Task) -> None:
         """Write one line for each item, in order."""
-        answers = self._answers([item for item in items if not isinstance(item, FailedImage)])
+        answers = self._answers([item for item in items if not isinstance(item, Skipped)])
         with closing(answers):
-            lines = (_error_line(item) if isinstance(item, FailedImage) else next(answers) for item in items)
+            lines = (
+                BatchLine(image=item.path, matches=[], error=item.reason)
+                if isinstance(item, Skipped)
+                else next(answers)
+                for item in items
+            )
             while some := list(islice(lines, self._batch)):
                 self._write(some, stream)
                 task.advance(len(some))
@@ -199,64 +200,46 @@ class _Answering:
         if stop.requested:
             raise KeyboardInterrupt
 
-    def _answers(self, images: Sequence[SeenImage]) -> Generator[BatchLine, None, None]:
+    def _answers(self, images: Sequence[GalleryEntry]) -> Generator[BatchLine, None, None]:
         """The lines of images, worked out one batch after another; the next one is embedded meanwhile."""
-        files = [(image.file, image.box) for image in images]
+        files = [(Path(image.source, image.path), image.box) for image in images]
         start = 0
-        with closing(one_ahead(embed_batches(self._engine, files, batch=self._batch))) as parts:
-            for part in parts:
-                count = len(part.positions) + len(part.failed)
-                yield from self._lines(images[start : start + count], start, part)
+        with closing(one_ahead(embed_batches(self._engine, files, batch=self._batch))) as batches:
+            for batch in batches:
+                count = len(batch.positions) + len(batch.failed)
+                yield from self._lines(images[start : start + count], start, batch)
                 start += count
 
-    def _lines(self, images: Sequence[SeenImage], start: int, part: EmbeddedBatch) -> Iterator[BatchLine]:
-        """One line for each image of a part, those that failed among the others."""
-        good = [position - start for position in part.positions]
-        answers: dict[int, Listed] = {}
-        if good:
-            gallery = self._searching.gallery
-            queries = [Query(((images[at].file, images[at].box),)) for at in good]
-            exclude = [ids_to_exclude(query, gallery, exclude_self=self._exclude_self) for query in queries]
-            listed = list_matches(self._searching.search, np.asarray(part.embeddings), self._searching.listing, exclude)
-            answers = dict(zip(good, listed, strict=True))
-        reasons = iter(part.failed)
+    def _lines(self, images: Sequence[GalleryEntry], start: int, batch: EmbeddedBatch) -> Iterator[BatchLine]:
+        """One line for each image of a batch, those that failed among the others."""
+        good = [images[position - start] for position in batch.positions]
+        found = iter(self._find(good, batch.embeddings)) if good else iter([])
+        reasons = iter(batch.failed)
+        usable = {position - start for position in batch.positions}
         for at, image in enumerate(images):
-            if at in answers:
-                yield self._line(image, answers[at])
-            else:
-                reason = next(reasons)[1]
-                yield BatchLine(
-                    image=self._shown(image), box=image.box, identity=image.identity, matches=[], error=reason
-                )
+            matches = next(found) if at in usable else []
+            yield BatchLine(
+                image=self._shown(image),
+                box=image.box,
+                identity=image.identity,
+                decision=self._matcher.decide(matches) if at in usable else None,
+                matches=matches,
+                error=None if at in usable else next(reasons)[1],
+            )
 
-    def _line(self, image: SeenImage, listed: Listed) -> BatchLine:
-        calibration = self._searching.calibration
-        return BatchLine(
-            image=self._shown(image),
-            box=image.box,
-            identity=image.identity,
-            decision=decide_on_best(calibration, listed.matches),
-            matches=[
-                BatchMatch(
-                    rank=match.rank,
-                    score=match.score,
-                    decision=decide(calibration, match.score),
-                    id=match.id,
-                    path=match.path,
-                    source=match.source,
-                    identity=match.identity,
-                    camera=match.camera,
-                    time=match.time.isoformat() if match.time else None,
-                )
-                for match in listed.matches
-            ],
-        )
+    def _find(self, images: Sequence[GalleryEntry], embeddings: np.ndarray) -> list[list[Match]]:
+        """The matches of each image."""
+        queries = [
+            Query(
+                ((Path(image.source, image.path), image.box),),
+                person=KnownPerson(image.identity, image.camera, image.domain),
+            )
+            for image in images
+        ]
+        exclude = [ids_to_exclude(query, self._gallery, exclude_self=self._exclude_self) for query in queries]
+        return [[group[0] for group in groups] for groups in self._matcher.find(queries, embeddings, exclude)]
 
-    def _shown(self, image: SeenImage) -> str:
+    def _shown(self, image: GalleryEntry) -> str:
         """The image's path from the working folder, or a whole one where it lies elsewhere."""
-        whole = str(image.file)
+        whole = str(Path(image.source, image.path))
         return whole.removeprefix(self._here).replace(os.sep, "/") if whole.startswith(self._here) else whole
-
-
-def _error_line(item: FailedImage) -> BatchLine:
-    return BatchLine(image=item.path, matches=[], error=item.reason)

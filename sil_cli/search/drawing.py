@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from sil_cli.data.images import ImageError, load_image
 from sil_cli.files import writing
 from sil_cli.gallery.entry import GalleryEntry, Match
-from sil_cli.gallery.ingest.times import find_zone
+from sil_cli.gallery.ingest.times import find_zone, in_utc
 from sil_cli.report.canvas import as_png, data_uri, stacked, write_sheet
 from sil_cli.report.contact_sheet import LEGEND, Card, SheetRow, contact_sheet
 from sil_cli.report.pages import render
-from sil_cli.search.trajectory import moment
 from sil_cli.search.trajectory_drawing import draw_trajectory, duration
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime, tzinfo
 
     from PIL import Image
@@ -24,32 +24,12 @@ if TYPE_CHECKING:
     from sil_cli.data.images import Box
     from sil_cli.runtime import Reporter
     from sil_cli.search.queries import KnownPerson, Query
+    from sil_cli.search.query_results import QueryResult
     from sil_cli.search.trajectory import CameraVisit
     from sil_cli.settings import Settings
 
 DRAWN_MATCHES = 200
 """Matches of a query that are drawn; tables and --json hold all."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """One query and everything that was found for it.
-
-    Attributes:
-        query: What was searched for.
-        entries: The gallery entries that the query names.
-        person: Whom it shows, as far as that is known.
-        matches: The listed matches.
-        verdict: The decision on the query as a sentence.
-        visits: The path through cameras and time, where it was asked for.
-    """
-
-    query: Query
-    entries: list[GalleryEntry]
-    person: KnownPerson
-    matches: list[Match]
-    verdict: str
-    visits: list[CameraVisit] | None
 
 
 @dataclass(frozen=True)
@@ -117,19 +97,25 @@ class DrawnQuery:
         return draw_trajectory(self.trajectory, self.zone) if self.trajectory else None
 
 
-def draw(found: list[Found], settings: Settings, reporter: Reporter) -> None:
+def draw(queries: Sequence[Query], results: Sequence[QueryResult], settings: Settings, reporter: Reporter) -> None:
     """Write the contact sheet, and the page where one is asked for; every image is opened once.
+
+    Args:
+        queries: What was searched for.
+        results: What was found for each.
+        settings: They say where to.
+        reporter: Is told what can't be opened.
 
     Raises:
         OSError: They can't be written.
     """
     opener = _Opener(settings.gallery.folder, find_zone(settings.gallery.timezone), reporter)
-    queries = [opener.open_query(one) for one in found]
+    drawn = [opener.open_query(*each) for each in zip(queries, results, strict=True)]
     users_own = settings.is_users_own
-    write_sheet(settings.query.sheet, query_sheet(queries), users_own=users_own("query.sheet"))
+    write_sheet(settings.query.sheet, query_sheet(drawn), users_own=users_own("query.sheet"))
     if settings.query.html is not None:
         with writing(settings.query.html, users_own=users_own("query.html")) as stream:
-            stream.write(query_page(queries, gallery=str(settings.gallery.folder)).encode())
+            stream.write(query_page(drawn, gallery=str(settings.gallery.folder)).encode())
 
 
 def query_sheet(queries: list[DrawnQuery]) -> Image.Image:
@@ -180,28 +166,28 @@ class _Opener:
     zone: tzinfo | None
     reporter: Reporter
 
-    def open_query(self, found: Found) -> DrawnQuery:
+    def open_query(self, query: Query, result: QueryResult) -> DrawnQuery:
         """A query with the images of all that is drawn of it."""
-        if len(found.matches) > DRAWN_MATCHES:
-            self.reporter.note(f"Drawing the first {DRAWN_MATCHES} of {len(found.matches):,} matches.")
-        matches = [self._open_entry(match, match.id) for match in found.matches[:DRAWN_MATCHES]]
+        if len(result.matches) > DRAWN_MATCHES:
+            self.reporter.note(f"Drawing the first {DRAWN_MATCHES} of {len(result.matches):,} matches.")
+        matches = [self._open_entry(match, match.id) for match in result.matches[:DRAWN_MATCHES]]
         opened = {crop.id: crop.image for crop in matches}
-        ranked = {match.id: match for match in found.matches}
+        ranked = {match.id: match for match in result.matches}
         trajectory: list[tuple[CameraVisit, Image.Image | None]] = []
-        for visit in found.visits or []:
+        for visit in result.trail or []:
             best = min((ranked[one] for one in visit.ids), key=lambda match: match.rank)
             image = opened[best.id] if best.id in opened else self._open_entry(best, best.id).image
             trajectory.append((visit, image))
         return DrawnQuery(
-            label=found.query.label,
-            verdict=found.verdict,
+            label=query.label,
+            verdict=result.verdict,
             crops=[
-                *(self._open_file(path, box, found.person) for path, box in found.query.pictures),
-                *(self._open_entry(entry, id_) for id_, entry in zip(found.query.ids, found.entries, strict=True)),
+                *(self._open_file(path, box, query.person) for path, box in query.images),
+                *(self._open_entry(entry, id_) for id_, entry in zip(query.ids, query.entries, strict=True)),
             ],
             matches=matches,
-            left_out=len(found.matches) - len(matches),
-            trajectory=None if found.visits is None else trajectory,
+            left_out=len(result.matches) - len(matches),
+            trajectory=None if result.trail is None else trajectory,
             zone=self.zone,
         )
 
@@ -210,8 +196,8 @@ class _Opener:
         return Crop(load_image(path, box=box), entry)
 
     def _open_entry(self, entry: GalleryEntry, identifier: int) -> Crop:
-        path = self.gallery / entry.source / entry.path
-        time = None if entry.time is None else moment(entry.time).astimezone(self.zone)
+        path = entry.file(self.gallery)
+        time = None if entry.time is None else in_utc(entry.time).astimezone(self.zone)
         try:
             image = load_image(path, box=entry.box)
         except ImageError as error:

@@ -1,24 +1,25 @@
-"""What is searched for: pictures, people in larger pictures, gallery entries, or the mean of several of these."""
+"""What is searched for: images, people in larger images, gallery entries, or the mean of several of these."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sil_cli.data.manifest import is_dataset, load_dataset
-from sil_cli.errors import DataError, GalleryError, SilError, UsageError
+from sil_cli.data.images import ImageError, parse_box
+from sil_cli.data.manifest import find_record, is_dataset
+from sil_cli.errors import DataError, GalleryError, UsageError
 from sil_cli.files import sha256_of_file
-from sil_cli.gallery.ingest.entry_candidates import mean_direction
-from sil_cli.gallery.ingest.ingested_image import parse_box
-from sil_cli.models.embed import embed_batches
+from sil_cli.models.embed import embed
+from sil_cli.similarity.distance import mean_direction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sil_cli.data.images import Box
+    from sil_cli.gallery.entry import GalleryEntry
     from sil_cli.gallery.interface import Gallery
     from sil_cli.models.embed import ImageFile
     from sil_cli.models.engines.engine import Engine
@@ -39,18 +40,24 @@ class KnownPerson:
 
 @dataclass(frozen=True)
 class Query:
-    """One person to find: in pictures, each with the box to cut out or None, and as gallery entries.
+    """One person to find; several images and entries are fused: they are searched for by their mean.
 
-    More than one picture and entry together are fused: they are searched for by their mean.
+    Attributes:
+        images: Files, each with the box to cut out or None.
+        ids: Of gallery entries.
+        entries: These entries, once the gallery was asked (see `complete_queries`).
+        person: Whom it shows, as far as that is known.
     """
 
-    pictures: tuple[ImageFile, ...] = ()
+    images: tuple[ImageFile, ...] = ()
     ids: tuple[int, ...] = ()
+    entries: tuple[GalleryEntry, ...] = ()
+    person: KnownPerson = KnownPerson()
 
     @property
     def label(self) -> str:
         """The query in a few words."""
-        parts = [str(path) + (f" [{','.join(map(str, box))}]" if box else "") for path, box in self.pictures]
+        parts = [str(path) + (f" [{','.join(map(str, box))}]" if box else "") for path, box in self.images]
         parts += [f"entry {one}" for one in self.ids]
         return parts[0] if len(parts) == 1 else f"{parts[0]} and {len(parts) - 1} more"
 
@@ -61,19 +68,21 @@ def make_queries(settings: QuerySettings) -> list[Query]:
     Raises:
         UsageError: Nothing is named, a box is none, or boxes and images don't pair.
     """
-    pictures = _pictures(settings.images, [_box(text) for text in settings.boxes])
-    if not pictures and not settings.ids:
-        raise UsageError("No picture is named.", "Say `sil query IMAGE`, --id N of a gallery entry, or --batch FOLDER.")
+    images = _with_boxes(settings.images, [_box(text) for text in settings.boxes])
+    if not images and not settings.ids:
+        raise UsageError("No image is named.", "Run `sil query IMAGE`, or use --id N or --batch FOLDER.")
     if settings.fuse:
-        return [Query(pictures, settings.ids)]
-    return [*(Query((picture,)) for picture in pictures), *(Query((), (one,)) for one in settings.ids)]
+        return [Query(images, settings.ids)]
+    return [*(Query((image,)) for image in images), *(Query((), (one,)) for one in settings.ids)]
 
 
-def _pictures(images: Sequence[Path], boxes: Sequence[Box]) -> tuple[ImageFile, ...]:
+def _with_boxes(images: Sequence[Path], boxes: Sequence[Box]) -> tuple[ImageFile, ...]:
     if not boxes:
         return tuple((image, None) for image in images)
     if not images:
-        raise UsageError("A box was named, but no image.", "Say `sil query IMAGE --box LEFT,TOP,WIDTH,HEIGHT`.")
+        raise UsageError(
+            "A box was named, but no image.", "Name the image too: `sil query IMAGE --box LEFT,TOP,WIDTH,HEIGHT`."
+        )
     if len(images) == 1:
         return tuple((images[0], box) for box in boxes)
     if len(images) != len(boxes):
@@ -93,46 +102,48 @@ def _box(text: str) -> Box:
         ) from error
 
 
-def require_ids(queries: Sequence[Query], gallery: Gallery) -> None:
-    """Refuse ids that the gallery doesn't have.
+def complete_queries(queries: Sequence[Query], gallery: Gallery) -> list[Query]:
+    """The queries with the gallery's entries that they name, and with whom they show, as far as that is known.
 
     Raises:
-        GalleryError: It has no such entry.
+        GalleryError: The gallery has no such entry.
     """
-    wanted = [one for query in queries for one in query.ids]
-    held = gallery.entries(wanted)
-    for one in wanted:
-        if one not in held:
-            raise GalleryError(
-                f"The gallery {gallery.name} has no entry {one}.",
-                "Take an id from the matches of a query; a replaced image gets a new one.",
-            )
+    held = gallery.entries([one for query in queries for one in query.ids])
+    missing = next((one for query in queries for one in query.ids if one not in held), None)
+    if missing is not None:
+        raise GalleryError(
+            f"The gallery {gallery.name} has no entry {missing}.",
+            "Take an id from the matches of a query; a replaced image gets a new one.",
+        )
+    named = [replace(query, entries=tuple(held[one] for one in query.ids)) for query in queries]
+    return [replace(query, person=_whom_it_shows(query)) for query in named]
 
 
 def embed_queries(queries: Sequence[Query], gallery: Gallery, engine: Engine | None, batch: int) -> np.ndarray:
-    """One embedding for each query, shape (Q, D): stored ones of entries, computed ones of pictures, or their mean.
+    """One embedding for each query, shape (Q, D): stored ones of entries, computed ones of images, or their mean.
 
     Args:
         queries: What is searched for; ids are the gallery's.
         gallery: Knows the embeddings of its entries.
-        engine: Computes embeddings; None where no query has a picture.
+        engine: Computes embeddings; None where no query has an image.
         batch: Images per forward pass.
 
     Raises:
-        DataError: A picture can't be used.
+        DataError: An image can't be used.
     """
-    files = [picture for query in queries for picture in query.pictures]
-    parts = [gallery.vectors([])]
+    files = [image for query in queries for image in query.images]
+    computed = gallery.vectors([])
     if files and engine is not None:
-        for part in embed_batches(engine, files, batch=batch):
-            if part.failed:
-                path, reason = part.failed[0]
-                raise DataError(f"{path} can't be used as a query: {reason}.", "Give a picture of one person.")
-            parts.append(part.embeddings)
-    embedded = iter(np.concatenate(parts))
+        try:
+            computed = embed(engine, files, batch=batch)
+        except ImageError as error:
+            raise DataError(
+                f"{error.path} can't be used as a query: {error.reason}.", "Name an image of one person."
+            ) from error
+    rows = iter(computed)
     return np.stack(
         [
-            mean_direction(np.stack([*(next(embedded) for _ in query.pictures), *gallery.vectors(query.ids)]))
+            mean_direction(np.stack([*(next(rows) for _ in query.images), *gallery.vectors(query.ids)]))
             for query in queries
         ]
     )
@@ -141,23 +152,21 @@ def embed_queries(queries: Sequence[Query], gallery: Gallery, engine: Engine | N
 def ids_to_exclude(query: Query, gallery: Gallery, *, exclude_self: bool) -> frozenset[int]:
     """The entries that a query mustn't find: those that it is, and where wished all that were cut from the same files.
 
-    Nobody stands in a picture twice, so other boxes of it are left out as well. Entries made of several images have no
+    Nobody stands in an image twice, so other boxes of it are left out as well. Entries made of several images have no
     file of their own, and stay.
     """
     excluded = frozenset(query.ids)
     if exclude_self:
-        contents = {sha256_of_file(path) for path, _ in query.pictures}
-        contents |= {entry.content_hash for entry in gallery.entries(query.ids).values()}
+        contents = {sha256_of_file(path) for path, _ in query.images}
+        contents |= {entry.content_hash for entry in query.entries}
         excluded = excluded.union(*map(gallery.ids_of_content, contents))
     return excluded
 
 
-def whom_it_shows(query: Query, gallery: Gallery) -> KnownPerson:
-    """The person of a query, where its pictures and entries are known and agree."""
-    people = {_in_dataset(path) for path, box in query.pictures if box is None}
-    people |= {KnownPerson() for _, box in query.pictures if box is not None}
-    entries = gallery.entries(query.ids).values()
-    people |= {KnownPerson(entry.identity, entry.camera, entry.domain) for entry in entries}
+def _whom_it_shows(query: Query) -> KnownPerson:
+    """The person of a query, where its images and entries are known and agree."""
+    people = {_in_dataset(path) if box is None else KnownPerson() for path, box in query.images}
+    people |= {KnownPerson(entry.identity, entry.camera, entry.domain) for entry in query.entries}
     if len(people) == 1:
         return people.pop()
     names = {(person.identity, person.domain) for person in people}
@@ -166,16 +175,8 @@ def whom_it_shows(query: Query, gallery: Gallery) -> KnownPerson:
 
 
 def _in_dataset(image: Path) -> KnownPerson:
-    """The person in a picture that belongs to a prepared data set; unknown for any other picture."""
+    """The person in an image that belongs to a prepared data set; unknown for any other image."""
     whole = image.resolve()
-    for folder in list(whole.parents)[:PARENTS_SEARCHED]:
-        if not is_dataset(folder):
-            continue
-        try:
-            dataset = load_dataset(folder)
-        except SilError:
-            return KnownPerson()
-        for record in dataset.records:
-            if dataset.image_path(record).resolve() == whole:
-                return KnownPerson(identity=record.identity, camera=record.camera, domain=dataset.name)
-    return KnownPerson()
+    folder = next((folder for folder in list(whole.parents)[:PARENTS_SEARCHED] if is_dataset(folder)), None)
+    record = find_record(folder, whole) if folder is not None else None
+    return KnownPerson() if record is None else KnownPerson(record.identity, record.camera, record.domain)

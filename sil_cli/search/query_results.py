@@ -10,7 +10,7 @@ from sil_cli.results import Result
 from sil_cli.search.trajectory import CameraVisit
 
 
-class FoundGroup(Result):
+class IdentityGroup(Result):
     """The entries of one identity, by their best.
 
     Attributes:
@@ -29,7 +29,7 @@ class FoundGroup(Result):
     cameras: list[str]
 
 
-class Thresholds(Result):
+class DecisionThresholds(Result):
     """The calibration that decisions follow.
 
     Attributes:
@@ -47,9 +47,9 @@ class QueryResult(Result):
     """The outcome of `sil query` for one person.
 
     Attributes:
-        image: The first picture; of an entry its image.
+        image: The first image; of an entry its own.
         query: The query in words.
-        fused: How many pictures and entries the query is the mean of.
+        fused: How many images and entries the query is the mean of.
         identity: Whom it shows, where a prepared data set or the gallery knows.
         decision: That of the highest score; None where the model is not calibrated.
         verdict: The decision as a sentence.
@@ -71,10 +71,10 @@ class QueryResult(Result):
     camera: str | None
     decision: Decision | None = None
     verdict: str = ""
-    thresholds: Thresholds | None = None
+    thresholds: DecisionThresholds | None = None
     reranking: str | None = None
     matches: list[Match]
-    groups: list[FoundGroup] | None = None
+    groups: list[IdentityGroup] | None = None
     trail: list[CameraVisit] | None = None
     timezone: str = "UTC"
     sheet: Path
@@ -87,34 +87,20 @@ class QueryResults(Result):
     queries: list[QueryResult]
 
 
-class BatchMatch(Result):
-    """One match in a line of `--batch`."""
-
-    rank: int
-    score: float
-    decision: Decision | None
-    id: int
-    path: str
-    source: str
-    identity: str | None
-    camera: str | None
-    time: str | None
-
-
 class BatchLine(Result):
     """One line of `--batch`: a query in the order of the input.
 
     Attributes:
-        image: The picture, as a path from the working folder or absolute.
+        image: As a path from the working folder, or absolute.
         identity: Whom it shows, where the source says so.
-        error: Why the picture could not be used; then there are no matches.
+        error: Why the image could not be used; then there are no matches.
     """
 
     image: str
     box: tuple[int, int, int, int] | None = None
     identity: str | None = None
     decision: Decision | None = None
-    matches: list[BatchMatch]
+    matches: list[Match]
     error: str | None = None
 
 

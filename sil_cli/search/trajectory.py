@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sil_cli.evaluation.calibration import Decision
 from sil_cli.gallery.entry import TRACKLET_END, Time
+from sil_cli.gallery.ingest.times import in_utc
 from sil_cli.results import Result
 
 if TYPE_CHECKING:
@@ -67,16 +68,11 @@ def find_visits(matches: Sequence[Match], *, gap: float) -> list[CameraVisit]:
     return [*_in_order(dated), *undated]
 
 
-def moment(time: datetime) -> datetime:
-    """A time in UTC; one without a zone, as older galleries have them, counts as UTC."""
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-
-
 def _end(match: Match, start: datetime) -> datetime:
     """When the last image of a match was taken, which began at `start`."""
     told = match.metadata.get(TRACKLET_END)
     try:
-        return start if told is None else moment(datetime.fromisoformat(told))
+        return start if told is None else in_utc(datetime.fromisoformat(told))
     except ValueError:
         return start
 
@@ -97,7 +93,7 @@ def _visit(
 
 
 def _by_pauses(camera: str, matches: Sequence[Match], gap: timedelta) -> list[CameraVisit]:
-    starts = [(moment(match.time), match) for match in matches if match.time is not None]
+    starts = [(in_utc(match.time), match) for match in matches if match.time is not None]
     groups: list[tuple[list[Match], datetime, datetime]] = []
     for start, match in sorted(starts, key=lambda pair: (pair[0], pair[1].rank)):
         end = _end(match, start)

@@ -96,6 +96,23 @@ def scale_to_unit(embeddings: NDArray[Float], *, out: NDArray[Float] | None = No
     return units
 
 
+def mean_direction(embeddings: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The mean of unit vectors, scaled to length 1 again; of a single one, itself.
+
+    Args:
+        embeddings: Shape (n, D), n ≥ 1, rows of unit length.
+
+    Returns:
+        Shape (D,), in the same precision. Vectors that cancel out have no mean direction: then the first one.
+    """
+    total: NDArray[np.floating] = embeddings.astype(np.float64).sum(axis=0)
+    length = float(np.sqrt((total * total).sum()))
+    if len(embeddings) == 1 or length < 1e-6 * len(embeddings):
+        first: NDArray[np.floating] = embeddings[0]
+        return first
+    return (total / length).astype(embeddings.dtype)
+
+
 def cosines(query: NDArray[np.floating], rows: NDArray[np.floating]) -> NDArray[np.float64]:
     """The exact reference score: float64 inner products of one unit query with unit rows, or of pairs of rows.
 

@@ -82,10 +82,10 @@ class TestWhatIsSearchedFor:
         document = ask(*pictures[:2])
         assert [each["fused"] for each in document["queries"]] == [1, 1]
 
-    def test_fusing_one_picture_says_that_there_is_nothing_to_fuse(self, pictures) -> None:
+    def test_fusing_one_image_says_that_there_is_nothing_to_fuse(self, pictures) -> None:
         outcome = sil("query", pictures[0], "--fuse", "--json")
         assert outcome.code == 0
-        assert "only one picture: nothing to fuse" in outcome.error
+        assert "only one image: nothing to fuse" in outcome.error
         assert scores(outcome.document) == scores(ask(pictures[0]))
 
     def test_a_box_in_a_larger_image_is_the_person_in_it(self, pictures) -> None:
@@ -429,7 +429,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("code", "words", "arguments"),
         [
-            (2, ("No picture is named", "--id N"), ()),
+            (2, ("No image is named", "--id N"), ()),
             (1, ("has no entry 99999",), ("--id", "99999")),
             (1, (f"has no entry {10**23}",), ("--id", str(10**23))),
             (2, ("is not LEFT,TOP,WIDTH,HEIGHT",), ("a.png", "--box", "1,2,3")),

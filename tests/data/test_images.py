@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sil_cli.data.images import MAX_PIXELS, ImageError, load_image, resize_to
+from sil_cli.data.images import MAX_PIXELS, ImageError, load_image, parse_box, resize_to
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -263,3 +263,14 @@ def test_an_image_error_survives_the_way_between_processes(tmp_path):
     error = pickle.loads(pickle.dumps(ImageError(tmp_path / "x.jpg", "cut short")))
     assert (error.reason, error.path) == ("cut short", tmp_path / "x.jpg")
     assert error.what.endswith("x.jpg: cut short.")
+
+
+@pytest.mark.parametrize("text", ["10,20,30,40", "10;20;30;40", "10 20 30 40", " 10, 20, 30, 40 ", "10.2,19.8,30,40"])
+def test_boxes_are_read(text):
+    assert parse_box(text) == (10, 20, 30, 40)
+
+
+@pytest.mark.parametrize("text", ["", "1,2,3", "1,2,3,4,5", "a,b,c,d", "1,2,0,4", "1,2,3,-4", "nan,1,2,3"])
+def test_what_is_no_box_is_refused(text):
+    with pytest.raises(ValueError, match=r".+"):
+        parse_box(text)

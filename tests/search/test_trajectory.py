@@ -1,13 +1,8 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
-import numpy as np
-import pytest
-
 from sil_cli.gallery.entry import Match
-from sil_cli.search.result_limits import Listing, list_matches
 from sil_cli.search.trajectory import find_visits
 
 NOON = datetime(2024, 5, 31, 12, tzinfo=UTC)
@@ -72,69 +67,3 @@ class TestVisits:
 
     def test_nothing_is_no_path(self) -> None:
         assert find_visits([], gap=60) == []
-
-
-class FakeSearch:
-    """A search over known scores, which counts what is asked of it."""
-
-    def __init__(self, scores: np.ndarray, people: list[str | None]) -> None:
-        self.scores, self.people = scores, people
-        self.asked: list[int] = []
-
-    def __call__(self, embeddings, k, *, exclude=None):
-        self.asked.append(k)
-        found = []
-        for row, unwanted in zip(embeddings[:, 0].astype(int), exclude, strict=True):
-            order = [at for at in np.argsort(-self.scores[row], kind="stable") if at not in unwanted][:k]
-            found.append(
-                [
-                    replace(
-                        match(rank, f"c{at % 3}", None), id=at, score=self.scores[row, at], identity=self.people[at]
-                    )
-                    for rank, at in enumerate(order, start=1)
-                ]
-            )
-        return found
-
-
-class TestListing:
-    @pytest.fixture
-    def fake(self) -> FakeSearch:
-        rng = np.random.default_rng(3)
-        people = [None if number % 10 == 0 else f"p{number % 40}" for number in range(900)]
-        return FakeSearch(rng.uniform(-1, 1, size=(3, 900)), people)
-
-    def listed(self, fake: FakeSearch, listing: Listing, exclude=frozenset()):
-        return list_matches(fake, np.arange(3.0)[:, None], listing, [exclude] * 3)
-
-    def test_the_best_k_ask_once(self, fake) -> None:
-        found = self.listed(fake, Listing(top=7))
-        assert fake.asked == [7]
-        assert [[one.id for one in each.matches] for each in found] == np.argsort(-fake.scores)[:, :7].tolist()
-
-    @pytest.mark.parametrize("at_least", [0.99, 0.5, -0.2, -2.0])
-    def test_all_from_a_score_on_is_all(self, fake, at_least) -> None:
-        for row, each in enumerate(self.listed(fake, Listing(top=None, at_least=at_least))):
-            assert [one.score for one in each.matches] == sorted(
-                (score for score in fake.scores[row] if score >= at_least), reverse=True
-            )
-            assert [one.rank for one in each.matches] == list(range(1, len(each.matches) + 1))
-
-    def test_the_best_of_each_identity(self, fake) -> None:
-        for row, each in enumerate(self.listed(fake, Listing(top=30, by_identity=True))):
-            seen: dict[object, int] = {}
-            for at in np.argsort(-fake.scores[row]):
-                seen.setdefault(fake.people[at] or int(at), int(at))
-            assert [one.id for one in each.matches] == list(seen.values())[:30]
-
-    def test_every_identity_where_no_number_is_wanted(self, fake) -> None:
-        (first, *_) = self.listed(fake, Listing(top=None, by_identity=True))
-        labelled = [each for each in first.matches if each.identity is not None]
-        assert len(labelled) == 36
-        assert sum(first.entries) == 900
-        assert set(map(tuple, first.cameras)) <= {("c0",), ("c1",), ("c2",), ("c0", "c1", "c2")}
-
-    def test_what_is_excluded_is_not_listed(self, fake) -> None:
-        best = int(np.argmax(fake.scores[0]))
-        (first, *_) = self.listed(fake, Listing(top=None, at_least=0.0), exclude=frozenset({best}))
-        assert best not in {one.id for one in first.matches}

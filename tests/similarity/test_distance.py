@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sil_cli.errors import DataError
-from sil_cli.similarity.distance import cosines, product_margin, unit_rows
+from sil_cli.similarity.distance import cosines, mean_direction, product_margin, unit_rows
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -70,3 +70,9 @@ def test_unusable_rows_are_counted_and_the_first_is_named():
 def test_what_is_no_matrix_of_floats_is_refused(rows):
     with pytest.raises(DataError, match="shape"):
         unit_rows(rows)
+
+
+def test_a_single_vector_is_its_own_mean_and_opposites_have_none():
+    one = np.array([[0.6, 0.8]], dtype=np.float32)
+    assert mean_direction(one).tobytes() == one[0].tobytes()
+    np.testing.assert_array_equal(mean_direction(np.concatenate([one, -one])), one[0])

@@ -1,37 +1,39 @@
-"""One run of indexing: takes images, embeds what the gallery lacks, and looks for what has gone."""
+"""One run of indexing: takes images, embeds what the gallery lacks, and looks for files that are missing."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from sil_cli.data.images import ImageError, Shot, load_image, quiet_decoders, read_shot
+from sil_cli.data.manifest import Skipped
+from sil_cli.data.parallel import map_in_order
+from sil_cli.files import one_line, sha256_of_file
 from sil_cli.gallery.entry import TRACKLET, TRACKLET_IMAGES
-from sil_cli.gallery.ingest.comparing import Comparison, examine, merged, unreadable_images
-from sil_cli.gallery.ingest.entry_candidates import Subject, gather_embeddings, make_subjects
-from sil_cli.gallery.ingest.source_paths import settled
-from sil_cli.gallery.results import FailedImage
+from sil_cli.gallery.ingest.entry_candidates import EntryCandidate, gather_embeddings, make_candidates
+from sil_cli.gallery.results import IndexCounts
 from sil_cli.models.embed import embed_batches
+from sil_cli.runtime import cpu_count
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from sil_cli.data.images import Box
-    from sil_cli.gallery.entry import GalleryEntry
-    from sil_cli.gallery.ingest.ingested_image import SeenImage
-    from sil_cli.gallery.ingest.source_paths import Placing
+    from sil_cli.gallery.entry import EntryKey, GalleryEntry
+    from sil_cli.gallery.ingest.source_paths import SourcePaths
     from sil_cli.gallery.ingest.sources import SourceReader
     from sil_cli.gallery.interface import GalleryWriter
     from sil_cli.models.embed import EmbeddedBatch, ImageFile
     from sil_cli.models.engines.engine import Engine
-    from sil_cli.runtime import Reporter
+    from sil_cli.runtime import Reporter, Task
 
 COMMIT_IMAGES = 1024
 """Embeddings gathered before they are made durable together; at most this many are embedded again after a kill."""
 
+ASSUMED = "changed images keep the identity or time that this run doesn't say"
 _MERGE_EVERY = 64
 """Commits of a stream after which small files of vectors are merged."""
 
@@ -48,163 +50,256 @@ class Embed(Protocol):
 class IndexRun:
     """One run of indexing: what it did so far.
 
+    Args:
+        writer: Of the gallery.
+        reader: Reads times, and gathers warnings.
+        paths: Names images in the gallery.
+        engine: Computes embeddings.
+        embed: How, by this process or by several.
+
     Attributes:
         failed: Images that could not be used.
-        added: Entries that are new.
-        replaced: Entries whose files changed.
-        unchanged: Entries that stand as they were.
-        described: Entries of which something else is known now, whose files have not changed.
-        absorbed: Entries that became part of a tracklet, or were its earlier self.
-        gone: Entries whose files are there no more.
-        embedded: Images that went through the network.
-        twice: By source whose folder is not there, the paths of entries that this run stored anew from elsewhere.
+        counts: What became of images and entries.
+        missing: Ids and paths of entries whose files are not there.
+        twice: By source whose folder is not there, the paths of entries that this run stored again from elsewhere.
     """
 
     def __init__(
         self,
         writer: GalleryWriter,
         reader: SourceReader,
-        placing: Placing,
+        paths: SourcePaths,
         engine: Engine,
-        batch: int,
         embed: Embed = embed_batches,
     ) -> None:
-        self.failed: list[FailedImage] = []
-        self.added = self.replaced = self.unchanged = self.described = self.absorbed = self.embedded = 0
-        self.gone: list[tuple[int, str]] = []
+        self.failed: list[Skipped] = []
+        self.counts = IndexCounts()
+        self.missing: list[tuple[int, str]] = []
         self.twice: dict[str, list[str]] = {}
-        self._writer, self._reader, self._placing = writer, reader, placing
-        self._engine, self._batch, self._embed_files = engine, batch, embed
-        self._tracklets = reader.options.tracklets != "off"
-        self._keys: set[tuple[str, str, Box | None]] = set()
-        self._parts: set[tuple[str, str, Box | None]] = set()
-        self._sightings: set[tuple[str, str | None, str | None, str]] = set()
+        self._writer, self._reader, self._paths = writer, reader, paths
+        self._engine, self._embed_files = engine, embed
+        self._tracklets = reader.settings.tracklets != "off"
+        self._keys: set[EntryKey] = set()
+        self._parts: set[EntryKey] = set()
+        self._tracklets_seen: set[tuple[str, str | None, str | None, str]] = set()
         self._names: dict[Path, str] = {}
-        self._elsewhere: defaultdict[Path, set[Path]] = defaultdict(set)
         self._commits = 0
 
     @property
     def taken(self) -> int:
         """Entries that this run found or made."""
-        return self.added + self.replaced + self.unchanged + self.described
+        counts = self.counts
+        return counts.added + counts.replaced + counts.unchanged + counts.described
 
-    def take(self, images: Sequence[SeenImage], reporter: Reporter) -> None:
+    def take(self, images: Sequence[GalleryEntry], reporter: Reporter) -> None:
         """Bring the gallery up to date with these images, wherever they come from."""
-        self._names.clear()
-        real = settled(images)
-        for named, image in zip(images, real, strict=True):
-            self._names.setdefault(image.file, named.path)
-            if image.root != named.root:
-                self._elsewhere[named.root].add(image.root)
-        wanted = merged(real)
+        placed = self._paths.place(images)
+        self._names = {}
+        for named, image in zip(images, placed, strict=True):
+            self._names.setdefault(image.file(self._paths.gallery), named.path)
+        wanted: dict[EntryKey, GalleryEntry] = {}
+        for image in placed:  # what a later naming knows more is added to the first one
+            wanted[image.key] = wanted[image.key].filled_from(image) if image.key in wanted else image
         with reporter.task("Looking for what is new", len(wanted), "images") as task:
-            complete, hashes, unreadable = examine(wanted, self._reader, task)
-        self.failed += [FailedImage(path=self._shown(image.file), reason=reason) for image, reason in unreadable]
-        subjects = make_subjects(complete, hashes, self._placing, tracklets=self._tracklets)
-        for subject in subjects:
-            self._remember(subject)
-        comparison = Comparison(subjects, self._writer)
-        if comparison.described:
-            self._writer.describe(comparison.described)
-        self.described += len(comparison.described)
-        self.unchanged += comparison.unchanged
-        for path in comparison.assumed:
-            self._reader.doubts.add("changed images keep the identity or time that this run doesn't say", path)
-        unread = unreadable_images(comparison.partial)
-        self.failed += [FailedImage(path=self._shown(path), reason=reason) for path, reason in unread]
-        self._note_twice(comparison)
-        self._embed(comparison, reporter)
+            read = self._read_files(list(wanted.values()), task)
+        candidates = make_candidates(read, tracklets=self._tracklets)
+        for candidate in candidates:
+            self._remember(candidate)
+        lacking, changed = self._compare(candidates)
+        self._note_twice([candidate.entry for candidate in lacking if candidate.entry.key not in changed])
+        self._embed(lacking, changed, reporter)
 
     def sweep(self, folders: Sequence[Path]) -> None:
-        """Find entries that became parts of tracklets, which are removed, and those whose files have gone.
+        """Find entries that became parts of tracklets, which are removed, and those whose files are missing.
 
         Args:
             folders: Resolved; all images of these have been taken. Folders to which links in them lead are looked at,
                 too.
         """
-        absorbed: list[int] = []
-        linked = {there for folder in folders for there in self._elsewhere.get(folder, ())}
+        absorbed: set[int] = set()
+        missing: set[tuple[int, str]] = set()
+        linked = {there for folder in folders for there in self._paths.linked.get(folder, ())}
         for folder in [*folders, *sorted(linked.difference(folders))]:
-            for source in self._placing.sources_around(folder):
-                root = self._placing.root_of(source)
+            for source in self._paths.sources_around(folder):
+                root = self._paths.root_of(source)
                 for identifier, entry in self._writer.entries_of(source):
                     if entry.key in self._keys or not (root / entry.path).is_relative_to(folder):
                         continue
                     if self._was_absorbed(entry):
-                        absorbed.append(identifier)
+                        absorbed.add(identifier)
                     elif not (root / entry.path).is_file():
-                        self.gone.append((identifier, entry.path))
-        self.gone = sorted(set(self.gone))
+                        missing.add((identifier, entry.path))
+        self.missing = sorted(missing)
         if absorbed:
-            self._writer.remove(sorted(set(absorbed)), "absorbed by a tracklet")
-        self.absorbed = len(set(absorbed))
+            self._writer.remove(sorted(absorbed), "absorbed by a tracklet")
+        self.counts.absorbed = len(absorbed)
 
     def prune(self) -> int:
-        """Remove the entries whose files have gone; returns how many."""
-        if self.gone:
-            self._writer.remove([identifier for identifier, _ in self.gone], "file gone")
-        return len(self.gone)
+        """Remove the entries whose files are missing; returns how many."""
+        if self.missing:
+            self._writer.remove([identifier for identifier, _ in self.missing], "file gone")
+        return len(self.missing)
 
-    def _remember(self, subject: Subject) -> None:
-        self._keys.add(subject.entry.key)
-        if self._tracklets and TRACKLET in subject.entry.metadata:
-            self._parts.update(subject.members)
-            self._sightings.add(_sighting(subject.entry))
+    def _read_files(self, images: Sequence[GalleryEntry], task: Task) -> list[GalleryEntry]:
+        """Read every file once: its hash, and its EXIF tags where they are asked for.
+
+        Returns:
+            The images that could be read, complete.
+        """
+        read: list[GalleryEntry] = []
+        remaining = iter(images)
+        with quiet_decoders(), closing(map_in_order(self._read_file, images, workers=cpu_count())) as chunks:
+            for chunk in chunks:
+                for content in chunk:
+                    image = next(remaining)
+                    if isinstance(content, OSError):
+                        self._fail(image.file(self._paths.gallery), one_line(content))
+                        continue
+                    digest, shot = content
+                    if image.time is None and shot.time is not None:
+                        image = replace(image, time=self._reader.read_time(shot.time, image.path))
+                    if image.camera is None and shot.camera is not None:
+                        image = replace(image, camera=shot.camera)
+                    read.append(replace(image, content_hash=digest))
+                task.advance(len(chunk))
+        return read
+
+    def _read_file(self, image: GalleryEntry) -> tuple[str, Shot] | OSError:
+        file = image.file(self._paths.gallery)
+        try:
+            digest = sha256_of_file(file)
+            wanted = self._reader.settings.exif and (image.time is None or image.camera is None)
+            return digest, read_shot(file) if wanted else Shot()
+        except OSError as error:
+            return error
+        except ImageError:  # what is wrong with it is said when it is decoded
+            return digest, Shot()
+
+    def _remember(self, candidate: EntryCandidate) -> None:
+        self._keys.add(candidate.entry.key)
+        if self._tracklets and TRACKLET in candidate.entry.metadata:
+            self._parts.update(candidate.members or [candidate.entry.key])
+            self._tracklets_seen.add(_tracklet_name(candidate.entry))
 
     def _was_absorbed(self, entry: GalleryEntry) -> bool:
         if entry.key in self._parts:
             return True
-        return TRACKLET_IMAGES in entry.metadata and _sighting(entry) in self._sightings
+        return TRACKLET_IMAGES in entry.metadata and _tracklet_name(entry) in self._tracklets_seen
 
-    def _note_twice(self, comparison: Comparison) -> None:
-        """Find what is held already from a source that has gone: sources are relative to a gallery, which may move."""
-        new = [subject.entry for subject in comparison.missing if subject.entry.key not in comparison.replaced]
-        lost = self._placing.lost_sources() if new else []
-        for source in lost:
+    def _compare(self, candidates: Sequence[EntryCandidate]) -> tuple[list[EntryCandidate], set[EntryKey]]:
+        """Hold candidates against the gallery; those that it holds already are described again where more is known.
+
+        Returns:
+            Those that are to be embedded, and the keys of those of them that the gallery holds with other content.
+        """
+        lacking: list[EntryCandidate] = []
+        changed: set[EntryKey] = set()
+        described: dict[int, GalleryEntry] = {}
+        incomplete: list[EntryCandidate] = []
+        held = self._writer.existing([candidate.entry.key for candidate in candidates])
+        for candidate in candidates:
+            found = candidate.entry
+            if found.key not in held:
+                lacking.append(candidate)
+                continue
+            identifier, entry = held[found.key]
+            if entry.content_hash != found.content_hash:
+                lacking.append(self._replacing(candidate, entry))
+                changed.add(found.key)
+                continue
+            if _images(entry) != _images(found):  # some could not be read when it was embedded
+                incomplete.append(candidate)
+            known = found.filled_from(entry)
+            if _images(entry) is not None:  # those do not count
+                known = replace(known, metadata={**known.metadata, TRACKLET_IMAGES: entry.metadata[TRACKLET_IMAGES]})
+            if known == entry:
+                self.counts.unchanged += 1
+            else:
+                described[identifier] = known
+        if described:
+            self._writer.describe(described)
+        self.counts.described += len(described)
+        for path, reason in _unreadable(incomplete, self._paths.gallery):
+            self._fail(path, reason)
+        return lacking, changed
+
+    def _replacing(self, candidate: EntryCandidate, held: GalleryEntry) -> EntryCandidate:
+        """A candidate of other content, as the same image or tracklet: an entry is known again by its name alone.
+
+        What is known of the entry and not said by this run stays.
+        """
+        found = candidate.entry
+        if (_images(held) is None) != (_images(found) is None):
+            return candidate
+        known = found.filled_from(held)
+        if (known.identity, known.time) != (found.identity, found.time):
+            self._reader.warnings.add(ASSUMED, found.path)
+        return replace(candidate, entry=known)
+
+    def _note_twice(self, new: Sequence[GalleryEntry]) -> None:
+        """Find what is held from a source that is missing: sources are relative to a gallery, which may move."""
+        for source in self._paths.missing_sources() if new else []:
             held = self._writer.existing([(source, entry.path, entry.box) for entry in new])
             found = [entry.path for entry in new if _is_same(held.get((source, entry.path, entry.box)), entry)]
             if found:
                 self.twice.setdefault(source, []).extend(found)
 
-    def _embed(self, comparison: Comparison, reporter: Reporter) -> None:
-        """Embed what is missing and add it, some at a time."""
-        subjects = comparison.missing
-        files = [file for subject in subjects for file in subject.files]
+    def _embed(self, candidates: Sequence[EntryCandidate], changed: set[EntryKey], reporter: Reporter) -> None:
+        """Embed candidates and store them, some at a time."""
+        files = [file for candidate in candidates for file in candidate.files(self._paths.gallery)]
         if not files:
             return
-        waiting: list[tuple[Subject, np.ndarray]] = []
+        waiting: list[tuple[EntryCandidate, np.ndarray]] = []
+        batch_size = self._reader.settings.batch
         with (
             reporter.task("Indexing", len(files), "images") as task,
-            closing(self._embed_files(self._engine, files, batch=self._batch)) as parts,
+            closing(self._embed_files(self._engine, files, batch=batch_size)) as batches,
         ):
-            for done, part in gather_embeddings(subjects, parts):
+            for done, batch in gather_embeddings(candidates, batches):
                 waiting += done
-                self.failed += [FailedImage(path=self._shown(path), reason=reason) for path, reason in part.failed]
-                self.embedded += len(part.positions)
+                for path, reason in batch.failed:
+                    self._fail(path, reason)
+                self.counts.embedded += len(batch.positions)
                 if len(waiting) >= COMMIT_IMAGES:
-                    self._commit(waiting, comparison)
-                task.advance(len(part.positions) + len(part.failed))
-        self._commit(waiting, comparison)
+                    self._commit(waiting, changed)
+                task.advance(len(batch.positions) + len(batch.failed))
+        self._commit(waiting, changed)
 
-    def _commit(self, waiting: list[tuple[Subject, np.ndarray]], comparison: Comparison) -> None:
+    def _commit(self, waiting: list[tuple[EntryCandidate, np.ndarray]], changed: set[EntryKey]) -> None:
         if not waiting:
             return
         self._writer.add(
-            [subject.entry for subject, _ in waiting],
+            [candidate.entry for candidate, _ in waiting],
             np.stack([embedding for _, embedding in waiting]),
-            members=[subject.members if subject.tracklet else () for subject, _ in waiting],
+            members=[candidate.members for candidate, _ in waiting],
         )
-        again = sum(subject.entry.key in comparison.replaced for subject, _ in waiting)
-        self.replaced += again
-        self.added += len(waiting) - again
+        again = sum(candidate.entry.key in changed for candidate, _ in waiting)
+        self.counts.replaced += again
+        self.counts.added += len(waiting) - again
         waiting.clear()
         self._commits += 1
         if self._commits % _MERGE_EVERY == 0:
             self._writer.finish()
 
-    def _shown(self, path: Path) -> str:
-        """A failed file as its source names it."""
-        return self._names.get(path, str(path))
+    def _fail(self, path: Path, reason: str) -> None:
+        """Note a file that can't be used, as its source names it."""
+        self.failed.append(Skipped(path=self._names.get(path, str(path)), reason=reason))
+
+
+def _unreadable(candidates: Iterable[EntryCandidate], gallery: Path) -> Iterator[tuple[Path, str]]:
+    """The images of candidates that can't be read, each with the reason."""
+    with quiet_decoders():
+        for candidate in candidates:
+            for path, box in candidate.files(gallery):
+                try:
+                    load_image(path, box=box)
+                except ImageError as error:
+                    yield path, error.reason
+
+
+def _images(entry: GalleryEntry) -> str | None:
+    """The number of images of a tracklet, as its entry says it; None of a single image."""
+    return entry.metadata.get(TRACKLET_IMAGES)
 
 
 def _is_same(held: tuple[int, GalleryEntry] | None, entry: GalleryEntry) -> bool:
@@ -212,6 +307,6 @@ def _is_same(held: tuple[int, GalleryEntry] | None, entry: GalleryEntry) -> bool
     return held is not None and (held[1].content_hash == entry.content_hash or TRACKLET_IMAGES in entry.metadata)
 
 
-def _sighting(entry: GalleryEntry) -> tuple[str, str | None, str | None, str]:
+def _tracklet_name(entry: GalleryEntry) -> tuple[str, str | None, str | None, str]:
     """What the images of one tracklet share."""
     return entry.source, entry.identity, entry.camera, entry.metadata[TRACKLET]

@@ -8,69 +8,63 @@ knows is always named by that source, by the innermost where they are nested.
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from sil_cli.gallery.ingest.ingested_image import SeenImage
-
-
-def settled(images: Sequence[SeenImage]) -> list[SeenImage]:
-    """The images by the real folders in which they lie; their files, which may be links, keep their own names.
-
-    What a link shows that leads out of an image's root is below a root of its own: the folder that the link leads to.
-    """
-    real = cache(os.path.realpath)  # for these images alone: a link may lead elsewhere while a stream goes on
-
-    def one(image: SeenImage) -> SeenImage:
-        folder, name = os.path.split(os.path.join(image.root, image.path))  # noqa: PTH118 -- several times faster
-        there = real(folder)
-        if there == folder:
-            return image
-        root = there
-        if Path(there).is_relative_to(image.root):
-            root = str(image.root)
-        else:
-            while real(os.path.dirname(folder)) == os.path.dirname(root):  # noqa: PTH120
-                folder, root = os.path.dirname(folder), os.path.dirname(root)  # noqa: PTH120
-        return replace(image, root=Path(root), path=Path(there, name).relative_to(root).as_posix())
-
-    return [one(image) for image in images]
+    from sil_cli.gallery.entry import GalleryEntry
 
 
-class Placing:
+class SourcePaths:
     """Finds the names of images in one gallery.
 
     Args:
         gallery: The gallery's folder; sources are named relative to it.
         sources: Those that it knows.
+
+    Attributes:
+        gallery: The folder, with links followed.
+        linked: By folder of which images were placed, the folders elsewhere that links in it lead to.
     """
 
     def __init__(self, gallery: Path, sources: Iterable[str]) -> None:
-        self._gallery = gallery.resolve()
-        self._roots = {os.path.realpath(self._gallery / source): source for source in sources}
-        self._of_folder: dict[str, str] = {}
+        self.gallery = gallery.resolve()
+        self.linked: defaultdict[Path, set[Path]] = defaultdict(set)
+        self._roots = {os.path.realpath(self.gallery / source): source for source in sources}
 
-    def place(self, image: SeenImage) -> tuple[str, str]:
-        """Source and path of an image, one of `settled`; its root becomes a source where no known one holds it."""
-        whole = str(image.file)
-        folder = os.path.dirname(whole)  # noqa: PTH120 -- called for every image: text is several times faster
-        root = self._of_folder.get(folder)
-        if root is None:
-            root = self._of_folder[folder] = self._innermost(folder) or self._new(image.root)
-        return self._roots[root], os.path.relpath(whole, root) if root != folder else whole[len(folder) + 1 :]
+    def place(self, images: Sequence[GalleryEntry]) -> list[GalleryEntry]:
+        """Images by their sources and paths in the gallery.
+
+        They go by the real folders in which they lie; their files, which may be links, keep their own names. A folder
+        becomes a source where no known one holds it. What a link shows that leads out of an image's folder is below a
+        source of its own: the folder that the link leads to.
+
+        Args:
+            images: Their sources are resolved folders.
+        """
+        real = cache(os.path.realpath)  # for these images alone: a link may lead elsewhere while a stream goes on
+        placed: dict[tuple[str, str], tuple[str, str]] = {}
+        found: list[GalleryEntry] = []
+        for image in images:
+            folder, name = os.path.split(os.path.join(image.source, image.path))  # noqa: PTH118 -- text: several times faster
+            if (image.source, folder) not in placed:
+                placed[image.source, folder] = self._place_folder(image.source, folder, real)
+            source, prefix = placed[image.source, folder]
+            found.append(replace(image, source=source, path=prefix + name))
+        return found
 
     def root_of(self, source: str) -> Path:
         """The folder that a source's paths are relative to, with links followed."""
-        return Path(os.path.realpath(self._gallery / source))
+        return Path(os.path.realpath(self.gallery / source))
 
-    def lost_sources(self) -> list[str]:
+    def missing_sources(self) -> list[str]:
         """The sources whose folder is not there."""
-        return [source for root, source in self._roots.items() if not os.path.isdir(root)]  # noqa: PTH112
+        return [source for root, source in self._roots.items() if not Path(root).is_dir()]
 
     def sources_around(self, folder: Path) -> list[str]:
         """The sources that may name images in `folder`: those above it and those below."""
@@ -80,16 +74,17 @@ class Placing:
             if Path(root).is_relative_to(folder) or folder.is_relative_to(root)
         ]
 
-    def _innermost(self, folder: str) -> str | None:
-        above = folder
-        while above not in self._roots:
-            parent = os.path.dirname(above)  # noqa: PTH120
-            if parent == above:
-                return None
-            above = parent
-        return above
-
-    def _new(self, root: Path) -> str:
-        name = os.path.normpath(root)
-        self._roots[name] = Path(os.path.relpath(name, self._gallery)).as_posix()
-        return name
+    def _place_folder(self, root: str, folder: str, real: Callable[[str], str]) -> tuple[str, str]:
+        """The source of the images in a folder, and what their paths begin with."""
+        there = real(folder)
+        if there != folder and not Path(there).is_relative_to(root):
+            named, root = Path(root), there
+            while real(os.path.dirname(folder)) == os.path.dirname(root):  # noqa: PTH120
+                folder, root = os.path.dirname(folder), os.path.dirname(root)  # noqa: PTH120
+            self.linked[named].add(Path(root))
+        known = next((str(above) for above in (Path(there), *Path(there).parents) if str(above) in self._roots), None)
+        if known is None:
+            known = os.path.normpath(root)
+            self._roots[known] = Path(os.path.relpath(known, self.gallery)).as_posix()
+        below = Path(there).relative_to(known).as_posix()
+        return self._roots[known], "" if below == "." else f"{below}/"

@@ -3,103 +3,124 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
-from sil_cli.data.manifest import Dataset, is_dataset, load_dataset
-from sil_cli.data.tables import TABLE_SUFFIXES
+from sil_cli.data.images import parse_box
+from sil_cli.data.manifest import Dataset, Skipped, is_dataset, load_dataset
+from sil_cli.data.tables import TABLE_SUFFIXES, mistyped, read_rows, require_columns
 from sil_cli.data.walking import IMAGE_SUFFIXES, UNSTORABLE, find_image_files
 from sil_cli.errors import DataError, UsageError
 from sil_cli.files import one_line, open_file
-from sil_cli.gallery.ingest.ingested_image import SeenImage
+from sil_cli.gallery.entry import TRACKLET, EntryKey, GalleryEntry
 from sil_cli.gallery.ingest.streams import portions_of_lines
-from sil_cli.gallery.ingest.table import read_table
-from sil_cli.gallery.results import FailedImage
+from sil_cli.gallery.ingest.times import TimeReader, find_zone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
-    from sil_cli.data.images import Box
-    from sil_cli.gallery.ingest.options import IngestOptions
+    from sil_cli.models.embed import ImageFile
     from sil_cli.runtime import Reporter
+    from sil_cli.settings import GallerySettings
 
 STREAM = Path("-")
 LIST_SUFFIXES = frozenset({".txt", ".lst"})
 STREAM_PORTION = 1024
+TABLE_COLUMNS = ("identity", "camera", "time", TRACKLET, "box", "domain")
+PATTERN_GROUPS = ("identity", "camera", "time", TRACKLET)
+NOT_MATCHED = "images have names that the pattern doesn't match"
+TIME_NOT_READ = "times can't be read and are left out"
+CONTRADICTED = "lines contradict an earlier one of the same image, which counts"
+_PATTERN_EXAMPLE = r"(?P<camera>c\d+)_(?P<time>\d{8}T\d{6})"
 _LONGEST_SHOWN = 200
 
 
 @dataclass
-class Doubts:
-    """What looked odd in many images, each kind told once.
+class Warnings:
+    """What looked odd in many images, each kind said once.
 
     Attributes:
         counts: How often, by kind.
         examples: The first of each kind.
-        read: Images whose names a pattern was tried on.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
-    read: int = 0
 
     def add(self, kind: str, example: str) -> None:
         """Note one more."""
         self.counts[kind] += 1
         self.examples.setdefault(kind, example)
 
-    def tell(self, reporter: Reporter) -> list[str]:
+    def report(self, reporter: Reporter) -> list[str]:
         """Warn of each kind once; returns what was said."""
-        told = [f"{count:,} {kind}, such as {self.examples[kind]}." for kind, count in self.counts.items()]
-        for line in told:
+        lines = [f"{count:,} {kind}, such as {self.examples[kind]}." for kind, count in self.counts.items()]
+        for line in lines:
             reporter.warn(line)
-        return told
+        return lines
 
 
 @dataclass
-class Source:
+class SourceImages:
     """What one source holds.
 
     Attributes:
-        items: In the source's order: images, and names that stand for none.
+        items: In the source's order: images, whose `source` is the whole path of a folder and whose hash is not known
+            yet; and names that stand for none.
         skipped: What a folder holds besides.
-        folder: The folder of which this is all, so that what else the gallery has of it may be gone; None where
+        folder: The folder of which this is all, so that what else the gallery has of it may be missing; None where
             the source is a choice of images.
         dataset: The prepared data set that it is.
     """
 
-    items: list[SeenImage | FailedImage] = field(default_factory=list)
-    skipped: list[FailedImage] = field(default_factory=list)
+    items: list[GalleryEntry | Skipped] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
     folder: Path | None = None
     dataset: Dataset | None = None
 
     @property
-    def images(self) -> list[SeenImage]:
+    def images(self) -> list[GalleryEntry]:
         """The images, in order."""
-        return [item for item in self.items if isinstance(item, SeenImage)]
+        return [item for item in self.items if isinstance(item, GalleryEntry)]
 
     @property
-    def failed(self) -> list[FailedImage]:
+    def files(self) -> list[ImageFile]:
+        """Where the images lie, in order, each with the box to cut out."""
+        return [(Path(image.source, image.path), image.box) for image in self.images]
+
+    @property
+    def failed(self) -> list[Skipped]:
         """All that can't be used."""
-        return [*(item for item in self.items if isinstance(item, FailedImage)), *self.skipped]
+        return [*(item for item in self.items if isinstance(item, Skipped)), *self.skipped]
 
 
 class SourceReader:
-    """Reads sources by the same options, and gathers what is odd about them.
+    """Reads sources by the same settings, and gathers what is odd about them.
+
+    Args:
+        settings: They say what is read from names and times, and which images are one tracklet.
 
     Attributes:
-        doubts: What looked odd so far.
+        warnings: What looked odd so far.
+        read_images: How many images were read.
+
+    Raises:
+        UsageError: The pattern, the time format or the zone is none.
     """
 
-    def __init__(self, options: IngestOptions) -> None:
-        self.options = options
-        self.doubts = Doubts()
+    def __init__(self, settings: GallerySettings) -> None:
+        self.settings = settings
+        self.warnings = Warnings()
+        self.read_images = 0
+        self._pattern = None if settings.pattern is None else compile_pattern(settings.pattern)
+        self._times = TimeReader(settings.time_format, find_zone(settings.timezone))
 
-    def read(self, source: Path, *, queries: bool = False) -> Source:
+    def read(self, source: Path, *, queries: bool = False) -> SourceImages:
         """Read a source that is no stream.
 
         Args:
@@ -125,70 +146,84 @@ class SourceReader:
             return self._list(source)
         if suffix in IMAGE_SUFFIXES:
             folder = source.parent.resolve()
-            return Source([self._chosen(source.name, folder, os.path.realpath)])
+            return SourceImages([self._chosen(source.name, folder, os.path.realpath)])
         raise UsageError(
             f"{source} is a file, but neither a table (.csv), a list of paths (.txt) nor an image.",
             "Name the folder that holds the images, or a prepared data set.",
         )
 
-    def stream(self, stream: BinaryIO, *, at_most: int = STREAM_PORTION, linger: float) -> Iterator[Source]:
+    def stream(self, stream: BinaryIO, *, at_most: int = STREAM_PORTION, linger: float) -> Iterator[SourceImages]:
         """Read paths from a stream, some at a time, for as long as it goes on (see `portions_of_lines`)."""
         for lines in portions_of_lines(stream, at_most=at_most, linger=linger):
             yield self._paths(lines)
 
-    def _dataset(self, dataset: Dataset, queries: bool) -> Source:
+    def read_time(self, text: str, path: str) -> datetime | None:
+        """The moment that a text stands for; None, and a warning, where it can't be read."""
+        try:
+            return self._times.read(text)
+        except ValueError:
+            self.warnings.add(TIME_NOT_READ, f"'{text}' of {path}")
+            return None
+
+    def _dataset(self, dataset: Dataset, queries: bool) -> SourceImages:
         root = dataset.root.resolve()
         wanted = dataset.of_split("query" if queries else "gallery") or dataset.records
         images = [
-            SeenImage(
-                root,
+            GalleryEntry(
                 record.path,
-                box=record.box,
+                "",
+                str(root),
                 identity=record.identity,
                 camera=record.camera,
-                time=self.options.times.settle(record.time) if record.time else None,
+                time=self._times.settle(record.time) if record.time else None,
                 domain=record.domain,
+                box=record.box,
             )
             for record in wanted
             if not record.junk
         ]
-        return Source([self._complete(image, {}) for image in images], folder=root, dataset=dataset)
+        return SourceImages([self._complete(image) for image in images], folder=root, dataset=dataset)
 
-    def _folder(self, folder: Path) -> Source:
+    def _folder(self, folder: Path) -> SourceImages:
         found = find_image_files(folder)
         if not found.paths:
             raise DataError(
                 f"There is no image in {folder}.", "Name a folder of crops (jpg, png, bmp, webp, tif, ppm)."
             )
         root = folder.resolve()
-        images = [self._complete(SeenImage(root, path), {}) for path in found.paths]
-        return Source([*images], [FailedImage(path=each.path, reason=each.reason) for each in found.skipped], root)
+        images = [self._complete(GalleryEntry(path, "", str(root))) for path in found.paths]
+        return SourceImages([*images], found.skipped, root)
 
-    def _table(self, table: Path, queries: bool) -> Source:
-        root = (self.options.root or table.parent).resolve()
-        source = Source(folder=root)
-        first: dict[tuple[str, Box | None], SeenImage] = {}
-        for row in read_table(table, root):
-            if isinstance(row, FailedImage):
-                source.items.append(row)
-                continue
-            image = self._complete(row.image, row.known)
+    def _table(self, table: Path, queries: bool) -> SourceImages:
+        root = (self.settings.root or table.parent).resolve()
+        source = SourceImages(folder=root)
+        first: dict[EntryKey, GalleryEntry] = {}
+        for line, row in read_rows(table, lambda columns: require_columns(table, columns, ("path",), TABLE_COLUMNS)):
+            image = self._row(row, line, table, root)
             source.items.append(image)
-            if not queries:  # of which each line is one
-                self._compare(first.setdefault((image.path, image.box), image), image, f"{table}, line {row.line}")
+            if isinstance(image, GalleryEntry) and not queries:  # of which each line is one
+                known = contradiction(first.setdefault(image.key, image), image)
+                if known is not None:
+                    self.warnings.add(CONTRADICTED, f"{table}, line {line}: {image.path} has {known}")
         if not source.items:
             raise DataError(f"{table} names no image.", "Write one line an image below the header.")
         return source
 
-    def _compare(self, first: SeenImage, image: SeenImage, where: str) -> None:
-        """Doubt a line that says something else of an image than the first one, which is the one that counts."""
-        told = first.contradicted_by(image)
-        if told is not None:
-            self.doubts.add(
-                "lines contradict an earlier one of the same image, which counts", f"{where}: {image.path} has {told}"
-            )
+    def _row(self, row: Mapping[str, str], line: int, table: Path, root: Path) -> GalleryEntry | Skipped:
+        known = {column: text for column, text in row.items() if column}
+        written, box = known.pop("path", ""), known.pop("box", "")
+        if "" in row:
+            return Skipped(path=written, reason=f"line {line} has more cells than the header")
+        if not written:
+            return Skipped(path=f"line {line}", reason=f"line {line} has no path")
+        path = _path_inside(written, line, table, root)
+        try:
+            image = GalleryEntry(path, "", str(root), box=parse_box(box) if box else None)
+        except (ValueError, OverflowError):
+            return Skipped(path=path, reason=f"line {line}: box '{box}' is not left,top,width,height in pixels")
+        return self._complete(image, known)
 
-    def _list(self, listing: Path) -> Source:
+    def _list(self, listing: Path) -> SourceImages:
         try:
             with open_file(listing) as stream:
                 content = stream.read()
@@ -200,20 +235,20 @@ class SourceReader:
             raise DataError(f"{listing} names no image.", "Write one path a line.")
         return found
 
-    def _paths(self, lines: list[bytes]) -> Source:
+    def _paths(self, lines: list[bytes]) -> SourceImages:
         """Paths that the user chose: any file may be meant."""
-        base = (self.options.root or Path.cwd()).resolve()
+        base = (self.settings.root or Path.cwd()).resolve()
         real = cache(os.path.realpath)  # for these lines alone: a link may lead elsewhere while a stream goes on
-        source = Source()
+        source = SourceImages()
         for line in lines:
             try:
                 source.items.append(self._chosen(line.decode("utf-8"), base, real))
             except UnicodeDecodeError:
                 shown = line.decode("utf-8", "backslashreplace")[:_LONGEST_SHOWN]
-                source.items.append(FailedImage(path=shown, reason="a name that is not UTF-8"))
+                source.items.append(Skipped(path=shown, reason="a name that is not UTF-8"))
         return source
 
-    def _chosen(self, written: str, base: Path, real: Callable[[str], str]) -> SeenImage | FailedImage:
+    def _chosen(self, written: str, base: Path, real: Callable[[str], str]) -> GalleryEntry | Skipped:
         """An image that the user chose, by the name that it was given where that says where it lies below `base`."""
         file = base / written
         if ".." in file.parts or not file.is_relative_to(base):  # behind a link, `..` is not what stands before it
@@ -221,47 +256,92 @@ class SourceReader:
         root = base if file.is_relative_to(base) else file.parent
         path = file.relative_to(root).as_posix()
         if "\\" in path:
-            return FailedImage(path=path, reason=UNSTORABLE)
-        return self._complete(SeenImage(root, path), {})
+            return Skipped(path=path, reason=UNSTORABLE)
+        return self._complete(GalleryEntry(path, "", str(root)))
 
-    def _complete(self, image: SeenImage, said: Mapping[str, str]) -> SeenImage:
+    def _complete(self, image: GalleryEntry, known: Mapping[str, str] | None = None) -> GalleryEntry:
         """Add what the source says in words, then what only the path says."""
-        image = self._with_words(image, said)
-        named = self.options.named(image.path)
-        self.doubts.read += 1
-        if named is None:
-            self.doubts.add("images have names that the pattern doesn't match", image.path)
-        elif named:
-            image = image.filled_from(self._with_words(SeenImage(image.root, image.path), named))
-        if self.options.tracklets == "folder":
-            folder = os.path.dirname(image.path) or image.root.name  # noqa: PTH120 -- a name, not a path on the disk
-            return image.filled_from(SeenImage(image.root, image.path, tracklet=folder))
+        self.read_images += 1
+        if known:
+            image = image.filled_from(self._in_words(image, known))
+        if self._pattern is not None:
+            found = self._pattern.search(image.path)
+            if found is None:
+                self.warnings.add(NOT_MATCHED, image.path)
+            else:
+                image = image.filled_from(self._in_words(image, found.groupdict()))
+        if self.settings.tracklets == "folder":
+            folder = os.path.dirname(image.path) or Path(image.source).name  # noqa: PTH120 -- a name, not a path on the disk
+            image = replace(image, metadata={TRACKLET: folder, **image.metadata})
         return image
 
-    def _with_words(self, image: SeenImage, words: Mapping[str, str]) -> SeenImage:
-        if not words:
-            return image
+    def _in_words(self, image: GalleryEntry, words: Mapping[str, str | None]) -> GalleryEntry:
+        """What words say of an image, by their names."""
         known = {name: text for name, text in words.items() if text}
-        moment = self.read_time(known.pop("time", None), image.path)
-        return image.filled_from(
-            SeenImage(
-                image.root,
-                image.path,
-                identity=known.pop("identity", None),
-                camera=known.pop("camera", None),
-                time=moment,
-                domain=known.pop("domain", None),
-                tracklet=known.pop("tracklet", None),
-                metadata=known,
-            )
+        time = known.pop("time", None)
+        return GalleryEntry(
+            image.path,
+            "",
+            image.source,
+            identity=known.pop("identity", None),
+            camera=known.pop("camera", None),
+            time=None if time is None else self.read_time(time, image.path),
+            domain=known.pop("domain", None),
+            metadata=known,
         )
 
-    def read_time(self, text: str | None, path: str) -> datetime | None:
-        """The moment that a text stands for; None, and a doubt, where it can't be read."""
-        if text is None:
-            return None
-        try:
-            return self.options.times.read(text)
-        except ValueError:
-            self.doubts.add("times can't be read and are left out", f"'{text}' of {path}")
-            return None
+
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """A pattern that is searched for in each path relative to its source.
+
+    The groups identity, camera, time and tracklet are understood; any other becomes a column of its own.
+
+    Raises:
+        UsageError: It is no regular expression, has no named group, or one that looks mistyped.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(
+            f"The pattern {pattern!r} is not a regular expression: {error}.", f"For example: '{_PATTERN_EXAMPLE}'."
+        ) from error
+    if not expression.groupindex:
+        raise UsageError(
+            f"The pattern {pattern!r} has no named group.",
+            f"Name the parts to be read ({', '.join(PATTERN_GROUPS)}), for example: '{_PATTERN_EXAMPLE}'.",
+        )
+    for group in expression.groupindex:
+        near = mistyped(group, PATTERN_GROUPS)
+        if near:
+            raise UsageError(f"The pattern has a group '{group}'.", f"Rename it to '{near}' or otherwise.")
+    return expression
+
+
+def contradiction(first: GalleryEntry, other: GalleryEntry) -> str | None:
+    """The first thing that both know and `other` knows differently: `camera c2, not c1`; None where they agree."""
+    known = _facts(first)
+    for name, value in _facts(other).items():
+        if name in known and known[name] != value:
+            return f"{name} {value}, not {known[name]}"
+    return None
+
+
+def _facts(image: GalleryEntry) -> dict[str, str]:
+    """All that is known of an image, in words."""
+    time = image.time.isoformat() if image.time is not None else None
+    named = {"identity": image.identity, "camera": image.camera, "time": time, "domain": image.domain}
+    return {name: value for name, value in {**named, **image.metadata}.items() if value is not None}
+
+
+def _path_inside(written: str, line: int, table: Path, root: Path) -> str:
+    """The path relative to `root` with forward slashes; an absolute one is taken when it leads into `root`."""
+    path = PurePosixPath(written.replace("\\", "/"))
+    if path.is_absolute() and ".." not in path.parts and Path(path).is_relative_to(root):
+        path = path.relative_to(root.as_posix())
+    if path.is_absolute() or ".." in path.parts or not path.parts or ":" in path.parts[0] or "\0" in written:
+        raise DataError(
+            f"{table}, line {line}: {written} lies outside {root}.",
+            "A table reads no file outside its own folder; use --root DIR for a folder above all of its images, "
+            "and write their paths as seen from there.",
+        )
+    return path.as_posix()

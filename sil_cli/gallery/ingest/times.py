@@ -102,6 +102,11 @@ def find_zone(name: str) -> tzinfo | None:
         raise UsageError(f"'{name}' is not a time zone.", "Say one like Europe/Berlin, UTC, or local.") from error
 
 
+def in_utc(time: datetime) -> datetime:
+    """A stored time in UTC; one without a zone, as older galleries have them, counts as UTC."""
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
 def _since_1970(seconds: float) -> datetime:
     try:
         return datetime.fromtimestamp(seconds, UTC)

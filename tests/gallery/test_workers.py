@@ -8,8 +8,8 @@ from PIL import Image
 from thread_group import in_threads
 
 from sil_cli.errors import UsageError
-from sil_cli.gallery import embed_together
-from sil_cli.gallery.embed_together import Helpers, help_to_embed
+from sil_cli.gallery import workers
+from sil_cli.gallery.workers import Workers, run_worker
 from sil_cli.models.embed import embed_batches
 from sil_cli.runtime import SilentReporter
 
@@ -52,7 +52,7 @@ def plain(parts):
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 @pytest.mark.parametrize("taken", [1, 37])
 def test_shared_out_equals_alone(files, monkeypatch, count, taken) -> None:
-    monkeypatch.setattr(embed_together, "BATCHES_EACH", 3)  # several rounds
+    monkeypatch.setattr(workers, "BATCHES_EACH", 3)  # several rounds
     wanted = files[:taken]
     engines = [Engine() for _ in range(count)]
     expected = plain(embed_batches(Engine(), wanted, batch=BATCH))
@@ -60,17 +60,15 @@ def test_shared_out_equals_alone(files, monkeypatch, count, taken) -> None:
     def work(group):
         engine = engines[group.rank]
         if not group.is_first:
-            return help_to_embed(None, group, SilentReporter())
-        helpers = Helpers(group, timeout=60)
-        helpers.begin("a model", len(wanted), engine)
-        found = plain(helpers.embed(engine, wanted, batch=BATCH))
-        helpers.end()
+            return run_worker(None, group, SilentReporter())
+        first = Workers(group, timeout=60)
+        first.begin("a model", len(wanted), engine)
+        found = plain(first.embed(engine, wanted, batch=BATCH))
+        first.end()
         return found
 
     numbers = iter(range(1, count))
-    monkeypatch.setattr(
-        embed_together, "load", lambda *_, **__: SimpleNamespace(engine=engines[next(numbers)]), raising=True
-    )
+    monkeypatch.setattr(workers, "load", lambda *_, **__: SimpleNamespace(engine=engines[next(numbers)]), raising=True)
     assert in_threads(count, work)[0] == expected
     readable = sum(len(positions) for positions, _, _ in expected)
     assert sum(engine.seen for engine in engines) == readable
@@ -79,13 +77,13 @@ def test_shared_out_equals_alone(files, monkeypatch, count, taken) -> None:
 
 
 def test_another_model_in_one_process_is_refused(files, monkeypatch) -> None:
-    monkeypatch.setattr(embed_together, "load", lambda *_, **__: SimpleNamespace(engine=Engine("e" * 64)))
+    monkeypatch.setattr(workers, "load", lambda *_, **__: SimpleNamespace(engine=Engine("e" * 64)))
 
     def meet(group) -> None:
         if group.is_first:
-            Helpers(group, timeout=60).begin("a model", 1, Engine())
+            Workers(group, timeout=60).begin("a model", 1, Engine())
         else:
-            help_to_embed(None, group, SilentReporter())
+            run_worker(None, group, SilentReporter())
 
     def work(group) -> str:
         with pytest.raises(UsageError) as caught:
@@ -101,15 +99,15 @@ def test_long_work_of_the_first_is_heard_of(monkeypatch) -> None:
 
     def work(group):
         if not group.is_first:
-            return help_to_embed(None, group, SilentReporter())
-        helpers = Helpers(group, timeout=0.0)  # word at every step
-        monkeypatch.setattr(helpers, "_say", lambda job, say=helpers._say: (heard.append(job), say(job)))
-        reporter = helpers.reporter(SilentReporter())
+            return run_worker(None, group, SilentReporter())
+        first = Workers(group, timeout=0.0)  # word at every step
+        monkeypatch.setattr(first, "_send", lambda job, say=first._send: (heard.append(job), say(job)))
+        reporter = first.reporter(SilentReporter())
         reporter.note("as ever")
         with reporter.task("Looking for what is new", 3) as task:
             for _ in range(3):
                 task.advance()
-        return helpers.end()
+        return first.end()
 
     in_threads(2, work)
     assert heard == [{}, {}, {}, {"end": True}]

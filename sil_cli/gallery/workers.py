@@ -1,4 +1,4 @@
-"""Embedding image files by several processes: the first says what to embed, each embeds its share, the first stores.
+"""Embedding image files by several processes: the first assigns the work, each embeds its share, the first stores.
 
 The first process alone knows the gallery; it sends the others lists of files, and gets embeddings back. So no image
 is embedded twice or left out whatever the number of processes, and a run that was stopped goes on with another number.
@@ -38,7 +38,7 @@ STILL_WAITING = 4
 """The first process is heard of so many times before the others would take it for hung."""
 
 
-class Helpers:
+class Workers:
     """The other processes, as the first one sees them.
 
     Args:
@@ -49,7 +49,7 @@ class Helpers:
     def __init__(self, group: ProcessGroup, *, timeout: float) -> None:
         self._group = group
         self._pause = timeout / STILL_WAITING
-        self._said = time.monotonic()
+        self._sent = time.monotonic()
 
     def begin(self, model: Path, images: int, engine: Engine) -> None:
         """Have the others load the model, and compare what they loaded.
@@ -57,7 +57,7 @@ class Helpers:
         Raises:
             UsageError: One of them computes something else.
         """
-        self._say({"model": str(model), "images": images})
+        self._send({"model": str(model), "images": images})
         _agree_on(self._group, engine)
 
     def embed(self, engine: Engine, files: Sequence[ImageFile], *, batch: int) -> Generator[EmbeddedBatch, None, None]:
@@ -65,27 +65,27 @@ class Helpers:
         block = BATCHES_EACH * batch * self._group.world_size
         for start in range(0, len(files), block):
             now = files[start : start + block]
-            self._say({"batch": batch, "files": [[str(path), box] for path, box in now]})
+            self._send({"batch": batch, "files": [[str(path), box] for path, box in now]})
             yield from _embed_share(self._group, engine, now, batch, start)
 
     def end(self) -> None:
         """Let the others go."""
-        self._say({"end": True})
+        self._send({"end": True})
 
     def reporter(self, reporter: Reporter) -> Reporter:
         """The reporter, with word to the others now and then while long work of the first process makes progress."""
-        return _Heard(reporter, self._say_still_here)
+        return _WatchedReporter(reporter, self._send_sign_of_life)
 
-    def _say_still_here(self) -> None:
-        if time.monotonic() - self._said >= self._pause:
-            self._say({})
+    def _send_sign_of_life(self) -> None:
+        if time.monotonic() - self._sent >= self._pause:
+            self._send({})
 
-    def _say(self, job: dict[str, Any]) -> None:
+    def _send(self, job: dict[str, Any]) -> None:
         self._group.from_first(json.dumps(job).encode)
-        self._said = time.monotonic()
+        self._sent = time.monotonic()
 
 
-def help_to_embed(settings: Settings, group: ProcessGroup, reporter: Reporter) -> None:
+def run_worker(settings: Settings, group: ProcessGroup, reporter: Reporter) -> None:
     """Be one of the others: embed what the first process asks for, until it has enough.
 
     Raises:
@@ -137,25 +137,25 @@ def _embed_share(
         done += count
 
 
-class _Heard:
+class _WatchedReporter:
     """A reporter whose progress is heard elsewhere too."""
 
-    def __init__(self, reporter: Reporter, say: Any) -> None:
+    def __init__(self, reporter: Reporter, send: Any) -> None:
         self._reporter = reporter
-        self._say = say
+        self._send = send
         self.note = reporter.note
         self.warn = reporter.warn
 
     @contextlib.contextmanager
     def task(self, label: str, total: int | None, unit: str = "") -> Iterator[Task]:
         with self._reporter.task(label, total, unit) as task:
-            yield _HeardTask(task, self._say)
+            yield _WatchedTask(task, self._send)
 
 
-class _HeardTask:
-    def __init__(self, task: Task, say: Any) -> None:
-        self._task, self._say = task, say
+class _WatchedTask:
+    def __init__(self, task: Task, send: Any) -> None:
+        self._task, self._send = task, send
 
     def advance(self, count: int = 1, **facts: float | str) -> None:
         self._task.advance(count, **facts)
-        self._say()
+        self._send()
