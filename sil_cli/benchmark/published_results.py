@@ -31,17 +31,5 @@ class PublishedResult:
 def published_results(protocol: str) -> list[PublishedResult]:
     """All numbers reported for a protocol, in the file's order; none for one that nobody else uses."""
     text = (resources.files("sil_cli") / "comparison" / "published.csv").read_text(encoding="utf-8")
-    return [
-        PublishedResult(
-            protocol=row["protocol"],
-            method=row["method"],
-            backbone=row["backbone"],
-            target=row["target"],
-            mAP=float(row["map"]),
-            rank1=float(row["rank1"]),
-            source=row["source"],
-            conditions=row["conditions"],
-        )
-        for row in csv.DictReader(text.splitlines())
-        if row["protocol"] == protocol
-    ]
+    rows = [row for row in csv.DictReader(text.splitlines()) if row["protocol"] == protocol]
+    return [PublishedResult(mAP=float(row.pop("map")), rank1=float(row.pop("rank1")), **row) for row in rows]

@@ -85,7 +85,7 @@ def benchmark(settings: Settings, reporter: Reporter) -> BenchmarkResult:
     """
     name = settings.data.protocol
     if name is None:
-        raise UsageError("No protocol is named.", "Say `sil benchmark generated`, or `sil benchmark p3 ROOT`.")
+        raise UsageError("No protocol is named.", "For example `sil benchmark generated`, or `sil benchmark p3 ROOT`.")
     plan, cases = plan_of(name, settings.data)
     methods = chosen_methods(plan, settings.benchmark.methods)
     prepare_protocol(settings, reporter)

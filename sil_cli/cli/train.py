@@ -70,7 +70,7 @@ def run(current: Session) -> TrainResult:
         "Trained model",
         {
             "run": escape(result.run),
-            "learnt from": escape(", ".join(result.sources)),
+            "trained on": escape(", ".join(result.sources)),
             "recipe, method, style": f"{result.recipe}, {result.method}, {result.style}",
             "epochs, iterations": f"{result.epochs}, {result.iterations:,}",
             "loss, last epoch": f"{result.loss:.4f}",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class LostProcessError(SilError):
-    """Another process has ended, or does not answer."""
+    """Another process has ended or stopped responding."""
 
 
 def gather(values: Tensor) -> list[Tensor]:
@@ -50,4 +50,4 @@ def _lost_where_it_fails() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # gloo has no class of its own for a closed connection or for a timeout
-        raise LostProcessError("Another process has ended, or does not answer.", "See what it said.") from error
+        raise LostProcessError("Another process has ended or stopped responding.", "Look at its output.") from error

@@ -213,7 +213,7 @@ def _lost_while_stopping(store: Store, launch: Launch, error: BaseException) -> 
         return None
     if _in_time(store, launch, STOPPING, lambda: store.check(["told"]) or not _absent(store, launch)):
         return None
-    return LostProcessError("Another process has ended, or does not answer.", "See what it said.")
+    return LostProcessError("Another process has ended or stopped responding.", "Look at its output.")
 
 
 def _say_here(store: Store, launch: Launch, error: BaseException) -> bool:
@@ -260,10 +260,10 @@ def _lost_in(error: BaseException) -> LostProcessError | None:
 def _missing(store: Store, launch: Launch, lost: LostProcessError) -> SilError:
     missing = _absent(store, launch)
     if not missing:
-        return SilError(lost.what, "Check the network between the machines; what was whole is kept.")
+        return SilError(lost.what, "Check the network between the machines; completed work is kept.")
     names = ", ".join(map(str, missing))
     return SilError(
-        f"Process {names} of {launch.world_size} has ended or does not answer any more, so the others end too.",
-        "What was whole is kept: run the same command again (train: with --resume), or let torchrun start them anew "
+        f"Process {names} of {launch.world_size} has ended or stopped responding, so the others stop too.",
+        "Completed work is kept: run the same command again (train: with --resume), or let torchrun restart it "
         "(--max-restarts).",
     )

@@ -9,7 +9,7 @@ Gradients are added up here, after the backward pass, and not by DistributedData
 source alone before one backward pass and all of them together, without gradient, after it, while DDP counts on one
 forward for each backward pass, copies batch norm's buffers before each of them (which the graphs of the earlier passes
 still need), and takes the mean over the processes, wrong where their parts differ in size. The price is that sending
-does not overlap with the backward pass: about 100 MB an iteration for a ResNet-50.
+does not overlap with the backward pass: about 100 MB an iteration for a ResNet-50, sent as one message.
 """
 
 from __future__ import annotations
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from torch import Tensor, nn
-
-BUCKET_BYTES = 32_000_000
-"""Gradients travel in buckets of about this size: few messages, and little memory beside the gradients."""
 
 
 class ProcessGroup:
@@ -79,11 +76,11 @@ class ProcessGroup:
         """Add up the gradients of all processes' losses, in place; one that is missing here is missing everywhere."""
         if self.world_size == 1:
             return
-        for bucket in _buckets([each.grad for each in parameters if each.grad is not None]):
-            flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
-            add_up(flat)
-            for gradient, summed in zip(bucket, torch.split(flat, [each.numel() for each in bucket]), strict=True):
-                gradient.copy_(summed.view(gradient.shape))
+        gradients = [each.grad for each in parameters if each.grad is not None]
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        add_up(flat)
+        for gradient, summed in zip(gradients, torch.split(flat, [each.numel() for each in gradients]), strict=True):
+            gradient.copy_(summed.view(gradient.shape))
 
     def average_statistics(self, module: nn.Module, weight: float) -> None:
         """Replace the running statistics of batch norms by their mean over the processes, weighted by `weight`."""
@@ -208,20 +205,6 @@ class _GatherRows(torch.autograd.Function):
 def shares(length: int, count: int) -> NDArray[np.int64]:
     """The edges of `count` stretches that make up `length` and differ by one at most, (count + 1,)."""
     return np.arange(count + 1) * length // count
-
-
-def _buckets(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Neighbours of one type together, up to `BUCKET_BYTES`."""
-    buckets: list[list[Tensor]] = []
-    filled = 0
-    for tensor in tensors:
-        size = tensor.numel() * tensor.element_size()
-        if not buckets or filled + size > BUCKET_BYTES or buckets[-1][0].dtype != tensor.dtype:
-            buckets.append([])
-            filled = 0
-        buckets[-1].append(tensor)
-        filled += size
-    return buckets
 
 
 def _index(positions: NDArray[np.int64], like: Tensor) -> Tensor:

@@ -122,14 +122,14 @@ def read_facts(folder: Path) -> RunFacts:
     """Read `run.json`.
 
     Raises:
-        ModelError: It is not one that this version reads.
+        ModelError: It can't be read by this version.
         SilError: It is missing or damaged.
     """
-    fix = "Train anew in another run folder."
+    fix = "Train again in another run folder."
     try:
         return RunFacts.model_validate(read_json(folder / FACTS_FILE, what="a run's facts", fix=fix))
     except ValidationError as error:
-        raise ModelError(f"{folder / FACTS_FILE} is not one that this version reads.", fix) from error
+        raise ModelError(f"{folder / FACTS_FILE} can't be read by this version.", fix) from error
 
 
 def write_metrics(folder: Path, history: list[dict[str, float]]) -> None:

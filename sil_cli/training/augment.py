@@ -41,51 +41,38 @@ def flip_and_crop(
     # Moved as (B, H, W, C), which is how channels-last images lie in memory.
     lying = images.permute(0, 2, 3, 1)
     if images.device.type == "cpu" and images.dtype == torch.uint8:
-        moved = torch.from_numpy(_move_one_by_one(lying.numpy(), flips, tops, lefts))
+        moved = torch.from_numpy(_move_one_by_one(lying.numpy(), flips, tops, lefts, pad))
     else:
         moved = _move_by_index(lying, flips, tops, lefts)
     return moved.permute(0, 3, 1, 2)
 
 
-def _move_one_by_one(images: np.ndarray, flips: np.ndarray, tops: np.ndarray, lefts: np.ndarray) -> np.ndarray:
-    """Copy the part of each image that stays in sight, (B, H, W, C) uint8.
+def _move_one_by_one(
+    images: np.ndarray, flips: np.ndarray, tops: np.ndarray, lefts: np.ndarray, pad: int
+) -> np.ndarray:
+    """Lay each image (H, W, C) uint8 into a border, and copy what is in sight from `top` and `left` on.
 
     In one thread: batches are made beside a step that keeps all cores busy, and work that is spread over threads waits
     for the slowest of them. On 2 cores, 256×128, bench_feeding.py gives 12,000 to 17,000 images/s; it gave 4,900 with
     torch's copies in 2 threads.
     """
+    _, height, width, channels = images.shape
+    bordered = np.zeros((height + 2 * pad, width + 2 * pad, channels), dtype=images.dtype)
     moved = np.empty_like(images)
-    _, height, width, _ = images.shape
-    for image, target, flipped, top, left in zip(
-        images, moved, flips.tolist(), tops.tolist(), lefts.tolist(), strict=True
-    ):
-        rows, columns = _in_sight(top, height), _in_sight(left, width)
-        to_rows, to_columns = _shifted(rows, top), _shifted(columns, left)
-        target[: to_rows.start] = 0
-        target[to_rows.stop :] = 0
-        target[to_rows, : to_columns.start] = 0
-        target[to_rows, to_columns.stop :] = 0
-        target[to_rows, to_columns] = (_mirrored(image) if flipped else image)[rows, columns]
+    places = zip(images, moved, flips.tolist(), (tops + pad).tolist(), (lefts + pad).tolist(), strict=True)
+    for image, target, flipped, top, left in places:
+        bordered[pad : pad + height, pad : pad + width] = _mirrored(image) if flipped else image
+        target[:] = bordered[top : top + height, left : left + width]
     return moved
 
 
 def _mirrored(image: np.ndarray) -> np.ndarray:
-    """A picture (H, W, C) in a mirror, by strips that torch flips in one thread; NumPy takes four times as long."""
+    """An image (H, W, C) in a mirror, by strips that torch flips in one thread; NumPy takes four times as long."""
     strip = max(1, SINGLE_THREADED // image[0].size)
     mirrored = np.empty_like(image)
     for start in range(0, len(image), strip):
         mirrored[start : start + strip] = torch.from_numpy(image[start : start + strip]).flip(1).numpy()
     return mirrored
-
-
-def _in_sight(offset: int, length: int) -> slice:
-    """The places of 0..length that are still there after moving by `offset`; none where that is too far."""
-    start = min(max(offset, 0), length)
-    return slice(start, max(start, min(length, length + offset)))
-
-
-def _shifted(places: slice, offset: int) -> slice:
-    return slice(places.start - offset, places.stop - offset)
 
 
 def _move_by_index(images: Tensor, flips: np.ndarray, tops: np.ndarray, lefts: np.ndarray) -> Tensor:
@@ -141,31 +128,6 @@ def erase(
     left = np.floor(rng.random(size) * (width - wide + 1))
     chosen &= fits.any(axis=1)
     chosen, top, left, tall, wide = (each[shard.rows] for each in (chosen, top, left, tall, wide))
-
-    rectangles = [each.astype(np.int64) for each in (top, left, tall, wide)]
-    if images.device.type == "cpu" and images.dtype == torch.uint8:
-        return _painted_one_by_one(images, chosen, rectangles, colour)
-    return _painted_by_mask(images, chosen, rectangles, colour)
-
-
-def _painted_one_by_one(
-    images: Tensor, chosen: np.ndarray, rectangles: list[np.ndarray], colour: tuple[float, float, float]
-) -> Tensor:
-    """Paint each rectangle (top, left, height, width) in one thread; see `_move_one_by_one`."""
-    painted = images.permute(0, 2, 3, 1).numpy().copy()
-    paint = np.rint(np.array(colour) * 255).astype(np.uint8)
-    for index in np.flatnonzero(chosen).tolist():
-        top, left, tall, wide = (int(each[index]) for each in rectangles)
-        painted[index, top : top + tall, left : left + wide] = paint
-    return torch.from_numpy(painted).permute(0, 3, 1, 2)
-
-
-def _painted_by_mask(
-    images: Tensor, chosen: np.ndarray, rectangles: list[np.ndarray], colour: tuple[float, float, float]
-) -> Tensor:
-    """Paint the rectangles (top, left, height, width) of the whole batch by a few kernels."""
-    top, left, tall, wide = rectangles
-    _, _, height, width = images.shape
 
     def within(count: int, start: np.ndarray, length: np.ndarray) -> np.ndarray:
         places = np.arange(count)

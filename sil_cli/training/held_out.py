@@ -10,7 +10,7 @@ from sil_cli.distributed.process_group import SINGLE_PROCESS
 from sil_cli.evaluation.metrics import mean_scores, score_queries
 from sil_cli.evaluation.pairs import EmbeddingSet, PairRules
 from sil_cli.evaluation.ranking import rank_matches
-from sil_cli.training.embed_rows import embed_rows
+from sil_cli.training.sources import embed_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

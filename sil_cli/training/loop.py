@@ -20,7 +20,7 @@ from sil_cli.runs.checkpoint import Selected, TrainingState, from_bytes, save_ch
 from sil_cli.training.augment import erase, flip_and_crop
 from sil_cli.training.held_out import held_out_map
 from sil_cli.training.optimizer_step import OptimizerStep, learning_rate
-from sil_cli.training.prefetch import Ahead
+from sil_cli.training.prefetch import Prefetcher
 from sil_cli.training.step import Batch
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Training:
 
         Raises:
             InterruptedWorkError: `stop` was requested; the checkpoint holds everything done.
-            SilError: The loss or what is learnt is no longer a number, or the loss has diverged; the checkpoints
+            SilError: The loss or what is learnt is NaN or infinite, or the loss has diverged; the checkpoints
                 that are there stay.
         """
         if self.iteration == 0:
@@ -172,7 +172,7 @@ class Training:
         with (
             freed_memory_kept(self.device),
             reporter.task("Training", self.total_iterations, "iterations") as task,
-            Ahead(self._prepare, end=self.total_iterations, device=self.device) as ahead,
+            Prefetcher(self._prepare, end=self.total_iterations, device=self.device) as ahead,
         ):
             task.advance(self.iteration)
             while self.iteration < self.total_iterations:
@@ -196,7 +196,7 @@ class Training:
                     self._save(folder)
                     raise InterruptedWorkError(
                         f"Stopped after iteration {self.iteration} of {self.total_iterations}; nothing is lost.",
-                        f"Go on with `sil train --resume --run {folder}`.",
+                        f"Resume it with `sil train --resume --run {folder}`.",
                     )
 
     def selected_state(self) -> tuple[int, dict[str, Tensor]]:
@@ -220,7 +220,7 @@ class Training:
             self.averaged.update_parameters(self.embedder)
         if not math.isfinite(loss):
             raise SilError(
-                f"The loss is no longer a number (iteration {self.iteration + 1}).",
+                f"The loss is NaN or infinite (iteration {self.iteration + 1}).",
                 f"{OVERFLOWED}.",
             )
         return loss
@@ -228,7 +228,7 @@ class Training:
     def _seed_layers(self) -> None:
         """Let random layers (dropout, stochastic depth) draw by the iteration's number, each process for its part.
 
-        They know torch's own generator only. Seeded anew, it is no state that a checkpoint would have to hold.
+        They know torch's own generator only. Seeded again each time, it has no state for a checkpoint to hold.
         """
         of_iteration = np.random.SeedSequence([self.settings.seed, self.iteration, self.group.rank])
         torch.manual_seed(int(of_iteration.generate_state(1)[0]))
@@ -255,7 +255,7 @@ class Training:
         found = first_not_finite(learnt)
         if self.group.any(found is not None):  # asked of all, so that none waits for one that has stopped
             raise SilError(
-                f"What is learnt is no longer all numbers (iteration {self.iteration}): "
+                f"Something that is trained is NaN or infinite (iteration {self.iteration}): "
                 f"{found or 'in another process'} has overflowed.",
                 f"{OVERFLOWED}, in a new run; the last checkpoint is good and stays, but --resume from it would come "
                 "to the same.",

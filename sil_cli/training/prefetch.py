@@ -8,7 +8,6 @@ interpreter; worker processes, and their copies of the data, are not needed.
 from __future__ import annotations
 
 import contextlib
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     Prepared = tuple[list[Batch], np.random.Generator]
 
 
-class Ahead:
+class Prefetcher:
     """Makes the batches of the next iteration while those of this one are used; a context manager.
 
     On CUDA they are copied and augmented in a stream of their own, beside the running step.
@@ -34,13 +33,9 @@ class Ahead:
             a thread, for one iteration at a time, with each number once as a rule.
         end: The first iteration that is never asked for.
         device: Where the batches go.
-
-    Attributes:
-        waited: Seconds spent in `take`: the time in which the step had to wait for data.
     """
 
     def __init__(self, prepare: Callable[[int], Prepared], *, end: int, device: torch.device) -> None:
-        self.waited = 0.0
         self._prepare = prepare
         self._end = end
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
@@ -59,7 +54,6 @@ class Ahead:
         Raises:
             Exception: What `prepare` raised for this iteration.
         """
-        started = time.perf_counter()
         expected, future = self._next or (None, None)
         if future is None or expected != iteration:
             future = self._pool.submit(self._make, iteration)
@@ -67,7 +61,6 @@ class Ahead:
         after = iteration + 1
         self._next = (after, self._pool.submit(self._make, after)) if after < self._end else None
         self._hand_over(batches)
-        self.waited += time.perf_counter() - started
         return batches, rng
 
     def _make(self, iteration: int) -> Prepared:

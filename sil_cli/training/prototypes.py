@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from sil_cli.distributed.process_group import SINGLE_PROCESS
 from sil_cli.errors import DataError, UsageError
 from sil_cli.models.precision import to_device
-from sil_cli.training.embed_rows import embed_rows
+from sil_cli.training.sources import embed_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,7 +136,7 @@ def read_prototypes(path: Path, sources: Sequence[Source], dimension: int) -> li
         vectors = safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
         raise DataError(
-            f"{path} can't be read as prototypes: it is damaged or no .safetensors file.",
+            f"{path} can't be read as prototypes: it is damaged or not a .safetensors file.",
             "Write one vector for each identity, named SOURCE/IDENTITY, with safetensors.",
         ) from error
     wanted = [[f"{source.name}/{identity}" for identity in source.identity_names] for source in sources]

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from sil_cli.data.manifest import load_dataset
 from sil_cli.data.pixels import open_pixels
 from sil_cli.data.protocol import read_protocol
 from sil_cli.data.sampling import IdentitySampler, held_out_identities
 from sil_cli.distributed.batch_shard import WHOLE_BATCH, BatchShard
+from sil_cli.distributed.process_group import shares
 from sil_cli.errors import DataError, UsageError
 from sil_cli.files import refuse_links
+from sil_cli.models.engines.torch_engine import embed_pixels
 from sil_cli.runtime import cpu_count
 
 if TYPE_CHECKING:
@@ -22,8 +25,13 @@ if TYPE_CHECKING:
 
     from sil_cli.data.manifest import Dataset, ImageRecord
     from sil_cli.distributed.process_group import ProcessGroup
-    from sil_cli.runtime import Reporter
+    from sil_cli.models.embedder import Embedder
+    from sil_cli.runtime import Reporter, Task
     from sil_cli.settings import Settings, TrainSettings
+
+
+EMBED_BATCH = 128
+"""Images that are embedded at once."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +146,8 @@ def warn_of_targets(datasets: Sequence[Dataset], reporter: Reporter) -> None:
         protocol = read_protocol(dataset.folder.parent)
         if protocol is not None and dataset.folder.name in protocol.targets:
             reporter.warn(
-                f"{dataset.name} is the network that {dataset.folder.parent} leaves out for testing: learnt from, it "
-                "can't show generalisation any more."
+                f"{dataset.name} is the network that {dataset.folder.parent} leaves out for testing: once trained on, "
+                "it can no longer show generalisation."
             )
 
 
@@ -164,7 +172,7 @@ def check_images(datasets: Sequence[Dataset], train: TrainSettings) -> None:
             if owner != dataset.name:
                 raise UsageError(
                     f"{owner} and {dataset.name} share training images, {record.path} among them: the same people "
-                    "would be learnt as different ones.",
+                    "would count as different ones.",
                     "Name only one of the two as --source.",
                 )
 
@@ -234,13 +242,13 @@ def _check_batches(source: Source, settings: Settings, reporter: Reporter) -> No
     people = source.sampler.identities_per_batch
     if people < train.identities:
         reporter.warn(
-            f"{source.name} has {source.identities} identities, fewer than the {train.identities} that a batch wants; "
+            f"{source.name} has {source.identities} identities, fewer than the {train.identities} that a batch takes; "
             f"its batches are smaller."
         )
     most = int(np.bincount(source.labels).max())
     if most < train.instances:
         reporter.warn(
-            f"No identity of {source.name} has the {train.instances} images that a batch wants of each (the most is "
+            f"No identity of {source.name} has the {train.instances} images that a batch takes of each (at most "
             f"{most}); its batches repeat images."
         )
     if people * train.instances < 2 or (train.method == "supervised" and people < 2):
@@ -257,3 +265,41 @@ def is_learnt_from(record: ImageRecord, train: TrainSettings) -> bool:
     if record.split == "train":
         return True
     return train.source_splits == "train+test" and not (record.junk or record.distractor)
+
+
+def embed_rows(
+    embedder: Embedder,
+    pixels: np.ndarray,
+    rows: np.ndarray,
+    *,
+    device: torch.device,
+    half: torch.dtype | None,
+    group: ProcessGroup,
+    task: Task | None = None,
+) -> np.ndarray:
+    """The embeddings of images, (N, D) float32, by a model that is in eval mode.
+
+    The batches are the same for any number of processes, and each embeds a stretch of them; so the result is the same
+    too.
+
+    Args:
+        embedder: The model.
+        pixels: (M, H, W, 3) uint8.
+        rows: (N,) positions in `pixels`.
+        device: Where the model is.
+        half: What convolutions are computed in; None for float32.
+        group: The processes; all get all embeddings.
+        task: Is told the progress.
+    """
+    edges = np.minimum(shares(-(-len(rows) // EMBED_BATCH), group.world_size) * EMBED_BATCH, len(rows))
+    own = rows[edges[group.rank] : edges[group.rank + 1]]
+    parts = [np.empty((0, embedder.dimension), dtype=np.float32)]
+    for start in range(0, len(own), EMBED_BATCH):
+        batch = pixels[own[start : start + EMBED_BATCH]]
+        parts.append(embed_pixels(embedder, batch, device=device, half=half))
+        if task is not None:
+            task.advance(len(batch))
+    everyone = group.gather_rows(torch.from_numpy(np.concatenate(parts)), np.diff(edges).tolist())
+    if task is not None:
+        task.advance(len(rows) - len(own))
+    return everyone.numpy()

@@ -31,7 +31,7 @@ class TensorBoardLog:
     """Writes every epoch's figures as event files in RUN/tensorboard.
 
     Event files can only grow, so a resumed run deletes those of its earlier parts and writes the epochs that its
-    checkpoint knows anew: no step is there twice, and none that was lost.
+    checkpoint knows again: no step is there twice, and none that was lost.
     """
 
     def __init__(self, run: Path) -> None:

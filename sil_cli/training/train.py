@@ -148,7 +148,7 @@ def _refuse_to_write_over(run: Path | None) -> None:
         return
     if (run / FACTS_FILE).exists():
         raise UsageError(
-            f"{run} already holds a run.", f"Go on with `sil train --resume --run {run}`, or name another."
+            f"{run} already holds a run.", f"Resume it with `sil train --resume --run {run}`, or name another."
         )
     if is_finished(run) or checkpoints(run):
         raise UsageError(f"{run} already holds a model.", "Name another folder with --run, or leave it out.")
@@ -172,7 +172,9 @@ def _label(settings: Settings) -> str:
 def _resume(run: Path, given: Settings, named: Collection[str], processes: TrainingProcesses) -> TrainResult:
     reporter, group = processes.reporter, processes.group
     if not (run / FACTS_FILE).is_file():
-        raise UsageError(f"{run} holds no run to resume.", "Name a run folder with --run, or train without --resume.")
+        raise UsageError(
+            f"There is no run to resume in {run}.", "Name a run folder with --run, or train without --resume."
+        )
     facts = read_facts(run)
     if is_finished(run):
         return processes.result_of_first(TrainResult, lambda: _complete(run, facts, given, named, reporter))
@@ -191,7 +193,7 @@ def _resume(run: Path, given: Settings, named: Collection[str], processes: Train
             _restore(training, state, run)
         training.share_state()
         if has_begun:
-            reporter.note(f"Going on with {run} after iteration {training.iteration} of {training.total_iterations}.")
+            reporter.note(f"Resuming {run} after iteration {training.iteration} of {training.total_iterations}.")
         else:
             training.start(reporter)
         return _finish(run, training, settings, processes)
@@ -252,7 +254,7 @@ def _only_writer(run: Path, processes: TrainingProcesses) -> Iterator[None]:
         except KeyboardInterrupt:
             if not (run / FACTS_FILE).exists():
                 raise
-            raise InterruptedWorkError("Stopped.", f"Go on with `sil train --resume --run {run}`.") from None
+            raise InterruptedWorkError("Stopped.", f"Resume it with `sil train --resume --run {run}`.") from None
 
 
 def _newest_unfinished(runs: Path) -> Path:
@@ -299,7 +301,7 @@ def _finish(run: Path, training: Training, settings: Settings, processes: Traini
         except OSError as error:
             raise SilError(
                 f"{run} can't be written: {one_line(error)}.",
-                f"Make room there, or see to its permissions, and go on with `sil train --resume --run {run}`.",
+                f"Make room there, or see to its permissions, and resume with `sil train --resume --run {run}`.",
             ) from error
     return processes.result_of_first(TrainResult, lambda: _keep(run, training, settings, reporter))
 

@@ -34,7 +34,7 @@ from sil_cli.models.precision import autocast, to_images
 from sil_cli.models.record import IMAGENET_MEAN, IMAGENET_STD, Architecture
 from sil_cli.runtime import SilentReporter, cpu_count
 from sil_cli.training.augment import flip_and_crop
-from sil_cli.training.prefetch import Ahead
+from sil_cli.training.prefetch import Prefetcher
 from sil_cli.training.sources import make_source
 from sil_cli.training.step import Batch
 
@@ -162,7 +162,7 @@ def feed_ours(source, batches: int, epochs: int, finish) -> list[tuple[float, fl
     finish(our_batch(source, 0).images)
     for epoch in range(epochs):
         count, start = 0, time.perf_counter()
-        with Ahead(partial(our_prepared, [source], CPU), end=(epoch + 1) * batches, device=CPU) as ahead:
+        with Prefetcher(partial(our_prepared, [source], CPU), end=(epoch + 1) * batches, device=CPU) as ahead:
             for iteration in range(epoch * batches, (epoch + 1) * batches):
                 (batch,), _ = ahead.take(iteration)
                 count += len(finish(batch.images))
@@ -267,10 +267,9 @@ def report_step(arguments: argparse.Namespace, folder: Path) -> None:
     held, _ = prepare(0)
     alone = run(lambda _: held)
     without = run(lambda iteration: prepare(iteration)[0])
-    with Ahead(prepare, end=3 + arguments.steps, device=device) as ahead:
+    with Prefetcher(prepare, end=3 + arguments.steps, device=device) as ahead:
         for iteration in range(3):
             step(ahead.take(iteration)[0])
-        ahead.waited = 0.0
         total = seconds(lambda: [step(ahead.take(each)[0]) for each in range(3, 3 + arguments.steps)])
     images = arguments.steps * arguments.batch * arguments.sources
     print(
@@ -282,10 +281,7 @@ def report_step(arguments: argparse.Namespace, folder: Path) -> None:
         f"batches in turn          {images / without:8,.0f} images/s  {without / arguments.steps * 1000:8.1f} ms a step"
     )
     print(f"one batch ahead          {images / total:8,.0f} images/s  {total / arguments.steps * 1000:8.1f} ms a step")
-    print(
-        f"waited for data: {ahead.waited / total:.2%} of the time; "
-        f"against one batch over and over: {total / alone - 1:+.2%}"
-    )
+    print(f"against one batch over and over: {total / alone - 1:+.2%}")
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ def test_a_killed_process_of_three_is_started_anew_from_the_last_checkpoint(copy
     assert process.returncode == 0, err
     assert json.loads(out)["iterations"] == 24  # one document, in spite of two attempts
     assert len(errors_in(err)) == 1
-    assert "Process 1 of 3 has ended or does not answer" in err
+    assert "Process 1 of 3 has ended or stopped responding" in err
     assert "after iteration 12 of 24" in err
     assert [path.name for path in sorted((run / "logs").iterdir())] == ["rank-0.log", "rank-1.log", "rank-2.log"]
     logs = "".join(path.read_text() for path in (run / "logs").iterdir())
@@ -85,7 +85,7 @@ def test_a_hung_process_is_named(copy) -> None:
     os.kill(pid_of(copy / "hung", 1), signal.SIGSTOP)
     _, err = end(process)
     assert process.returncode == 1
-    assert errors_in(err) == ["Error: Process 1 of 2 has ended or does not answer any more, so the others end too."]
+    assert errors_in(err) == ["Error: Process 1 of 2 has ended or stopped responding, so the others stop too."]
 
 
 def test_processes_at_odds_are_told_what_differs(copy) -> None:

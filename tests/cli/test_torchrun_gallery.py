@@ -77,7 +77,7 @@ def test_one_of_two_is_killed_and_another_run_embeds_the_rest(crops, model, alon
     _, err = end(process)
     assert process.returncode == 1
     told = only_error_in(err)
-    assert "Process 1 of 2 has ended or does not answer" in told
+    assert "Process 1 of 2 has ended or stopped responding" in told
     assert "run the same command again" in err
     document = sil(*arguments).document
     assert document["unchanged"] == 2 * COMMIT
@@ -97,7 +97,7 @@ def test_one_of_two_is_killed_and_torchrun_starts_both_anew(crops, model, alone,
     assert document["embedded"] == document["added"] == IMAGES - 2 * COMMIT
     assert [failed["path"] for failed in document["failed"]] == ["20a.png"]
     told = only_error_in(err)
-    assert "Process 1 of 2 has ended or does not answer" in told
+    assert "Process 1 of 2 has ended or stopped responding" in told
     require_same(contents(tmp_path / "g"), alone, atol=1e-6)
 
 
@@ -116,7 +116,7 @@ def test_what_a_kill_left_is_taken_up_by_any_number(
     _, err = end(process)
     assert process.returncode == 1
     told = only_error_in(err)
-    assert f"Process {victim} of {count} has ended or does not answer" in told
+    assert f"Process {victim} of {count} has ended or stopped responding" in told
     before = contents(tmp_path / "g", store)
     assert COMMIT <= len(before) < IMAGES
     if then == 1:
@@ -139,7 +139,7 @@ def test_a_milvus_server_that_is_killed_under_several_processes(crops, model, al
     process = start_torchrun(3, *arguments, cwd=tmp_path, command=odd(1, "kill:2"))
     _, err = end(process)
     assert process.returncode == 1
-    assert "Process 1 of 3 has ended or does not answer" in err
+    assert "Process 1 of 3 has ended or stopped responding" in err
     own_server.kill()
     process = start_torchrun(2, *arguments, cwd=tmp_path, command=NOBODY)
     own_server.start()
@@ -184,7 +184,7 @@ def test_a_hung_process_is_named_and_the_rest_can_follow(crops, model, alone, tm
     process = start_torchrun(2, *impatient, cwd=tmp_path, command=odd(1, "stop:2"))
     _, err = end(process)
     assert process.returncode == 1
-    assert errors_in(err) == ["Error: Process 1 of 2 has ended or does not answer any more, so the others end too."]
+    assert errors_in(err) == ["Error: Process 1 of 2 has ended or stopped responding, so the others stop too."]
     assert "run the same command again" in err
     assert sil(*arguments).document["unchanged"] == 2 * COMMIT
     require_same(contents(tmp_path / "g"), alone, atol=1e-6)

@@ -85,7 +85,7 @@ def test_a_process_that_was_killed_is_named_by_one_of_those_left(store) -> None:
     while_cleaning_up.__context__ = LostProcessError("Gone.", "-")
     told = _as_told(while_cleaning_up, process(0), store)
     assert isinstance(told, SilError)
-    assert told.what.startswith("Process 1 of 3 has ended or does not answer")
+    assert told.what.startswith("Process 1 of 3 has ended or stopped responding")
     assert isinstance(_as_told(LostProcessError("Gone.", "-"), process(2), store), AlreadyToldError)
 
 
@@ -101,7 +101,7 @@ def test_whoever_torchrun_stops_because_another_was_killed_names_it(store, monke
     store.set("here/2", "yes")
     told = _as_told(error, process(0), store)
     assert isinstance(told, SilError)
-    assert told.what.startswith("Process 1 of 3 has ended or does not answer")
+    assert told.what.startswith("Process 1 of 3 has ended or stopped responding")
     assert told.exit_code == 1
 
 

@@ -11,5 +11,5 @@ from sil_cli.runs.run_folder import FACTS_FILE, read_facts
 @pytest.mark.parametrize("content", ["5", "null", "[]", "{}", '"bfloat16"'])
 def test_facts_that_are_none(tmp_path, content: str) -> None:
     (tmp_path / FACTS_FILE).write_text(content)
-    with pytest.raises(ModelError, match=r"run\.json is not one that this version reads"):
+    with pytest.raises(ModelError, match=r"run\.json can't be read by this version"):
         read_facts(tmp_path)

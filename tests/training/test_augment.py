@@ -8,8 +8,6 @@ from PIL import Image, ImageOps
 from sil_cli.training.augment import (
     _move_by_index,
     _move_one_by_one,
-    _painted_by_mask,
-    _painted_one_by_one,
     erase,
     flip_and_crop,
 )
@@ -60,21 +58,10 @@ def test_both_ways_of_moving_are_one() -> None:
     for count, height, width in ((40, 9, 7), (3, 170, 90)):
         images = rng.integers(1, 256, (count, height, width, 3), dtype=np.uint8)
         flips, (tops, lefts) = rng.random(count) < 0.5, rng.integers(-12, 13, size=(2, count))  # also out of sight
-        moved = torch.from_numpy(_move_one_by_one(images, flips, tops, lefts))
+        moved = torch.from_numpy(_move_one_by_one(images, flips, tops, lefts, 12))
         assert torch.equal(moved, _move_by_index(torch.from_numpy(images), flips, tops, lefts))
         assert moved.dtype == torch.uint8
         assert (moved == 0).all(dim=(1, 2, 3)).any() == (height == 9)
-
-
-def test_both_ways_of_painting_are_one() -> None:
-    rng = np.random.default_rng(5)
-    images = torch.from_numpy(rng.integers(0, 256, (30, 12, 9, 3), dtype=np.uint8)).permute(0, 3, 1, 2)
-    before, chosen = images.clone(), rng.random(30) < 0.5
-    rectangles = [rng.integers(0, 6, 30), rng.integers(0, 5, 30), rng.integers(1, 7, 30), rng.integers(1, 5, 30)]
-    painted = _painted_one_by_one(images, chosen, rectangles, (0.2, 0.5, 0.9))
-    assert torch.equal(painted, _painted_by_mask(images, chosen, rectangles, (0.2, 0.5, 0.9)))
-    assert torch.equal(images, before)
-    assert painted.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])

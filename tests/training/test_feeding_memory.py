@@ -15,7 +15,7 @@ import torch
 from sil_cli.data.manifest import ImageRecord
 from sil_cli.models.precision import to_images
 from sil_cli.training.augment import flip_and_crop
-from sil_cli.training.prefetch import Ahead
+from sil_cli.training.prefetch import Prefetcher
 from sil_cli.training.sources import make_source
 from sil_cli.training.step import Batch
 
@@ -65,7 +65,7 @@ def test_memory_is_flat_over_epochs(cache) -> None:
     traced, resident = [], []
     tracemalloc.start()
     try:
-        with Ahead(prepare, end=epoch * epochs, device=CPU) as ahead:
+        with Prefetcher(prepare, end=epoch * epochs, device=CPU) as ahead:
             for iteration in range(epoch * epochs):
                 (batch,), _ = ahead.take(iteration)
                 assert batch.images.shape == (64, 3, HEIGHT, WIDTH)
