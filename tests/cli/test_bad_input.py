@@ -262,7 +262,7 @@ class TestTrain:
         outcome = sil("train", *self.flags("--set", "train.instances=4"))
         assert outcome.code == 0, outcome.err
         assert "No identity of small has the 4 images" in outcome.error
-        assert "the most is 3" in outcome.error
+        assert "at most 3" in outcome.error
 
     def test_a_batch_of_one_image(self, small) -> None:
         one = ["--set", "train.identities=1", "--set", "train.instances=1"]
