@@ -125,11 +125,7 @@ def prepare_data(settings: Settings, reporter: Reporter) -> PrepareResult:
 
 
 def _refuse_options_of_readers(data: DataSettings) -> None:
-    """Refuse what only raw data has, as readers refuse what they don't take.
-
-    Raises:
-        UsageError: Such an option was given.
-    """
+    """Refuse what only raw data has, as readers refuse what they don't take."""
     if data.root is not None:
         raise UsageError("Generated data has no ROOT.", "Say where it goes with --out DIR.")
     for option in ("name", "pattern", "split", "partition", "labelled", "strict"):

@@ -131,11 +131,7 @@ def _check(needed: Mapping[str, DatasetPlan], sources: Sequence[str]) -> None:
 def _find(
     needed: Mapping[str, DatasetPlan], root: Path, unpack_to: Path, protocol: str, reporter: Reporter
 ) -> dict[str, Path]:
-    """Where each raw data set lies below ROOT; archives that lie there are unpacked where something is missing.
-
-    Raises:
-        DataError: Some are not there; all of them are named.
-    """
+    """Where each raw data set lies below ROOT; archives that lie there are unpacked where something is missing."""
     check_root(root)
     found = {name: root / dataset.root for name, dataset in needed.items() if dataset.root is not None}
     absent = [str(path) for path in found.values() if not path.exists()]
@@ -161,12 +157,10 @@ def _wanted(name: str, dataset: DatasetPlan) -> str:
 
 def _recognised(needed: Mapping[str, DatasetPlan], root: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    seen = recognise_all(root) if needed else []
-    for name, dataset in needed.items():
-        for each in seen:
-            if each.reader == dataset.reader and _is_version(dataset, each.root):
+    for each in recognise_all(root) if needed else []:
+        for name, dataset in needed.items():
+            if name not in found and each.reader == dataset.reader and _is_version(dataset, each.root):
                 found[name] = each.root
-                break
     return found
 
 

@@ -72,11 +72,7 @@ def _opened(data: DataSettings, root: Path, reporter: Reporter) -> Path:
 
 
 def _options(name: str, reader: Reader, data: DataSettings, reporter: Reporter) -> dict[str, Any]:
-    """The options that this reader takes, of those that were given.
-
-    Raises:
-        UsageError: It needs one that was not given, or was given one that it does not take.
-    """
+    """The options that this reader takes, of those that were given; others, and a needed one's lack, are refused."""
     given = {"name": data.name, "pattern": data.pattern, "partition": data.partition, "labelled": data.labelled}
     options = {key: value for key, value in given.items() if value is not None}
     for key in options:

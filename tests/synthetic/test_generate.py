@@ -15,6 +15,7 @@ from sil_cli.runtime import SilentReporter
 from sil_cli.settings import SyntheticSettings
 from sil_cli.synthetic import generate
 from sil_cli.synthetic.generate import domain_names, generate_domains
+from sil_cli.synthetic.identity import draw_person, season
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +49,17 @@ def test_the_same_seed_gives_the_same_bytes_on_any_number_of_workers(small: list
     again = draw(tmp_path, SMALL, workers=2)
     assert digests(again) == digests(small)
     assert [list(reading.records) for reading in again] == [list(reading.records) for reading in small]
+
+
+def test_who_is_drawn_and_when_is_pinned(small: list[Reading]) -> None:
+    """A change of these means other images for the same seed: then raise `READER_VERSION`."""
+    people = [repr(draw_person(5, 1, number, season(5, 1, 1.0))) for number in range(20)]
+    records = [record.model_dump_json() for reading in small for record in reading.records]
+    drawn = "\n".join([*people, *records])
+    assert generate.READER_VERSION == 1
+    assert (
+        hashlib.sha256(drawn.encode()).hexdigest() == "6c15248036319ccad9ff91667b1c73e2f65b21aa4f37683e8ee4336ddda25d25"
+    )
 
 
 def test_people_stand_upright(tmp_path: Path) -> None:

@@ -52,8 +52,8 @@ def extracted(mat: Path, kind: Kind, into: Path, reporter: Reporter) -> str:
     folder = into / f"images_{kind}"
 
     def fill(made: Path) -> None:
-        with reporter.task(f"Extracting {kind} crops", people_count(mat, kind), "people") as task:
-            for crops in read_people(mat, kind):
+        with reporter.task(f"Extracting {kind} crops", _people_count(mat, kind), "people") as task:
+            for crops in _people(mat, kind):
                 for name, pixels in crops:
                     Image.fromarray(pixels).save(made / name, format="PNG")
                 task.advance()
@@ -65,22 +65,14 @@ def extracted(mat: Path, kind: Kind, into: Path, reporter: Reporter) -> str:
     return folder.name
 
 
-def people_count(mat: Path, kind: Kind) -> int:
-    """How many people the file holds: 1,467.
-
-    Raises:
-        DataError: The file can't be read.
-    """
+def _people_count(mat: Path, kind: Kind) -> int:
+    """How many people the file holds: 1,467."""
     with open_v73(mat, kind) as file:
         return sum(file[reference].shape[-1] for reference in file[kind][()].ravel())
 
 
-def read_people(mat: Path, kind: Kind) -> Iterator[list[tuple[str, NDArray[np.uint8]]]]:
-    """Yield each person's crops as (file name, pixels (height, width, 3) RGB), pair by pair.
-
-    Raises:
-        DataError: The file can't be read.
-    """
+def _people(mat: Path, kind: Kind) -> Iterator[list[tuple[str, NDArray[np.uint8]]]]:
+    """Yield each person's crops as (file name, pixels (height, width, 3) RGB), pair by pair."""
     with open_v73(mat, kind) as file:
         for pair, reference in enumerate(file[kind][()].ravel(), start=1):
             people = cell(file, reference, most=_MOST_CELLS)
