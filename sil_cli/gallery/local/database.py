@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _LOG_FILE = f"{DATABASE_FILE}-wal"
 _PATIENCE = 30  # seconds to wait for somebody else's lock
+_STEPS = 1_000_000  # of SQLite's machine, some tens of milliseconds, after which Ctrl-C and SIGTERM are looked at
+_INTERRUPTED = "interrupted"
 
 
 class Database:
@@ -50,12 +52,21 @@ class Database:
                 raise
 
     def _set_up(self, write: bool) -> None:
+        self._connection.set_progress_handler(lambda: None, _STEPS)  # lets Python see to its signals
         self._connection.execute("PRAGMA trusted_schema = OFF")
+        self._refuse_foreign_schema()
         self._connection.execute("PRAGMA foreign_keys = ON")
         if write:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA secure_delete = ON")  # removed people leave no trace
+
+    def _refuse_foreign_schema(self) -> None:
+        """Refuse whatever a stranger may have put beside our tables: triggers run, and views may never end."""
+        for kind, name, sql in self._connection.execute("SELECT type, name, sql FROM sqlite_master"):
+            plain = kind in ("table", "index") and not str(sql).upper().startswith("CREATE VIRTUAL")
+            if not plain or (kind == "table" and name not in schema.TABLES and not name.startswith("sqlite_")):
+                raise damaged(self.path, ValueError(f"it has a {kind} '{name}' that no gallery has"))
 
     def close(self) -> None:
         """Close the database, which ends a snapshot."""
@@ -176,6 +187,8 @@ class Database:
             yield
         except sqlite3.Error as error:
             text = one_line(error)
+            if text == _INTERRUPTED:  # by an exception of a signal, which SQLite doesn't pass on
+                raise KeyboardInterrupt from error
             if "full" in text or "disk I/O" in text:
                 raise GalleryError(
                     f"{self.path} can't be written: {text}.",

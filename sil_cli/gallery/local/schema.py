@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 OLDEST_FORMAT = 1
+TABLES = frozenset(("meta", "segments", "entries", "metadata", "members", "indexes", "removals"))
+"""All that a database may have besides SQLite's own."""
+
 
 _SEGMENTS = """
 CREATE TABLE segments (

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from sil_cli.errors import GalleryError, SilError
-from sil_cli.files import one_line
-from sil_cli.gallery.interface import AUTOMATIC, GalleryStore, rebuilding_folder
+from sil_cli.files import one_line, refuse_links
+from sil_cli.gallery.interface import AUTOMATIC, MODEL_FOLDER, GalleryStore, rebuilding_folder
 from sil_cli.gallery.local import health
 from sil_cli.gallery.local.gallery import LocalGallery
-from sil_cli.gallery.local.rebuild import LocalRebuild, finish_swap, rename_back
-from sil_cli.gallery.local.records import DATABASE_FILE, VECTOR_FOLDER
+from sil_cli.gallery.local.rebuild import LocalRebuild, finish_swap, rename_back, superseded_folder
+from sil_cli.gallery.local.records import DATABASE_FILE, SET_ASIDE_FOLDER, VECTOR_FOLDER
 from sil_cli.gallery.local.schema import FORMAT
 from sil_cli.gallery.local.set_aside import knows_none, require_own
 from sil_cli.gallery.local.tables import Tables
@@ -32,6 +32,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from sil_cli.gallery.results import Check
+
+
+_WRITTEN = (
+    DATABASE_FILE,
+    f"{DATABASE_FILE}-wal",
+    f"{DATABASE_FILE}-shm",
+    VECTOR_FOLDER,
+    SET_ASIDE_FOLDER,
+    MODEL_FOLDER,
+)
+"""What commands write to in a gallery; links there would have them change other folders."""
 
 
 class LocalStore(GalleryStore):
@@ -158,6 +169,10 @@ class LocalStore(GalleryStore):
             while_held="Wait until it is done; searching goes on meanwhile.",
             elsewhere="Choose another folder with --gallery DIR.",
         ):
+            for name in _WRITTEN:
+                refuse_links(self.folder / name, within=self.folder)
+            for beside in (rebuilding_folder(self.folder), superseded_folder(self.folder)):
+                refuse_links(beside, within=beside.parent)
             finish_swap(self.folder)
             yield
 

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import sqlite3
+import threading
 from datetime import datetime
 
 import numpy as np
 import pytest
 from galleries import MODEL, Notes, described, entry, make_gallery, vectors
 
-from sil_cli.errors import GalleryError
+from sil_cli.errors import GalleryError, SilError
 from sil_cli.gallery.filters import Filter
 from sil_cli.gallery.local import segments as segments_module
 from sil_cli.gallery.local.segments import write_segment
@@ -480,3 +483,52 @@ def test_removing_everything_leaves_a_gallery(folder):
         writer.add([entry(1)], vectors(1))
     with open_gallery(folder) as gallery:
         assert gallery.search(vectors(1), 3)[0][0].id == 31
+
+
+# What a stranger may have put into a gallery
+
+ENDLESS = "WITH RECURSIVE one(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM one) SELECT n AS key, n AS value FROM one"
+
+
+@pytest.mark.parametrize(
+    ("statements", "named"),
+    [
+        (["ALTER TABLE meta RENAME TO was", f"CREATE VIEW meta AS {ENDLESS}"], "'was'|'meta'"),
+        (["CREATE TRIGGER more AFTER DELETE ON entries BEGIN DELETE FROM entries; END"], "a trigger 'more'"),
+        (["CREATE VIRTUAL TABLE more USING fts5(text)"], "a table 'more'"),
+    ],
+)
+def test_a_database_with_more_than_our_tables_is_refused(folder, statements, named):
+    change(folder, *statements)
+    with pytest.raises(GalleryError, match=rf"can't be used: it has .*({named})"):
+        open_gallery(folder)
+    with pytest.raises(GalleryError, match="that no gallery has"), LocalStore(folder).existing_writer():
+        pass
+
+
+def test_a_signal_ends_a_long_query(folder):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with open_gallery(folder) as gallery:
+            threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGUSR1)).start()
+            with pytest.raises(KeyboardInterrupt):
+                gallery._tables._rows(f"SELECT count(*) FROM ({ENDLESS})")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("name", ["gallery.sqlite", "vectors", "set-aside", "model"])
+def test_no_link_in_a_gallery_leads_a_writer_elsewhere(folder, tmp_path, name):
+    other = make_gallery(tmp_path / "other", 5)
+    (other / "set-aside").mkdir()
+    (other / "model").mkdir()
+    before = bytes_of(other)
+    if (folder / name).exists():
+        (folder / name).rename(tmp_path / "moved")
+    (folder / name).symlink_to(other / name)
+    with pytest.raises(SilError, match=rf"{name} is a link"), LocalStore(folder).existing_writer():
+        pass
+    assert bytes_of(other) == before
