@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
-from sil_cli.benchmark.published_results import published_results
 from sil_cli.benchmark.results import BenchmarkResult, Difference, MethodScores, RunScores
-from sil_cli.benchmark.score_table import Score, ScoreRow, ScoreTable
+from sil_cli.benchmark.score_table import score_table
 from sil_cli.data.manifest import load_dataset
 from sil_cli.defaults import is_finished, split_folders
 from sil_cli.errors import InterruptedWorkError, UsageError, did_you_mean
 from sil_cli.evaluation.evaluate import evaluate_target
 from sil_cli.evaluation.intervals import mean_interval
 from sil_cli.evaluation.results import MeanRate, TargetScores
-from sil_cli.evaluation.tested_models import TEST_SET
 from sil_cli.files import write_json, write_text
 from sil_cli.models.record import read_record
 from sil_cli.preparation.prepare_protocol import plan_of, prepare_protocol
@@ -50,9 +48,6 @@ RECIPE_METHOD = "recipe"
 
 RESAMPLES = 10_000
 """Of the pairs of a target and a seed, for the interval of a difference."""
-
-MEAN = "mean"
-"""The column of the mean over all targets."""
 
 
 @dataclass(frozen=True)
@@ -256,39 +251,3 @@ def _differences(runs: Sequence[RunScores]) -> list[Difference]:
                 )
             )
     return differences
-
-
-def score_table(
-    plan: ProtocolPlan, targets: Sequence[str], methods: Sequence[MethodScores], runs: Sequence[RunScores]
-) -> ScoreTable:
-    """What was measured here, and below it what others report for the same protocol and targets."""
-    rows = [_own_row(method, next(run for run in runs if run.method == method.method)) for method in methods]
-    reported: dict[tuple[str, str, str, str], dict[str, tuple[Score, Score]]] = {}
-    for each in published_results(plan.name):
-        if each.target in targets:
-            named = f"{each.method}, {each.backbone}" if each.backbone != each.method else each.method
-            key = (named, each.source, each.conditions, each.protocol)
-            reported.setdefault(key, {})[each.target] = (Score(each.mAP), Score(each.rank1))
-    rows += [ScoreRow(method, source, scores, note) for (method, source, note, _), scores in reported.items()]
-    columns = (*targets, MEAN) if len(targets) > 1 else tuple(targets)
-    return ScoreTable(f"{plan.name}: {plan.about}".removesuffix(": "), columns, tuple(rows))
-
-
-def _own_row(method: MethodScores, run: RunScores) -> ScoreRow:
-    conditions = dict(run.targets[0].splits[0].conditions)
-    for of_the_case in ("sources", "protocol", TEST_SET):
-        conditions.pop(of_the_case, None)
-    seeds = f"seeds: {', '.join(map(str, method.seeds))}"
-    scores = {name: (_score(method.mAP[name]), _score(method.rank1[name])) for name in method.mAP}
-    if len(scores) > 1:
-        scores[MEAN] = (_score(method.mean_mAP), _score(method.mean_rank1))
-    return ScoreRow(
-        method=method.method,
-        source="measured",
-        scores=scores,
-        conditions="; ".join([*(f"{name}: {value}" for name, value in conditions.items()), seeds]),
-    )
-
-
-def _score(rate: MeanRate) -> Score:
-    return Score(100 * rate.mean, None if rate.deviation is None else 100 * rate.deviation)

@@ -1,14 +1,24 @@
-"""A table of scores as CSV, Markdown and LaTeX."""
+"""The table of a benchmark, with the numbers that others report below, as CSV, Markdown and LaTeX."""
 
 from __future__ import annotations
 
 import csv
 import io
 from dataclasses import dataclass
+from importlib import resources
 from typing import TYPE_CHECKING
 
+from sil_cli.evaluation.results import MeanRate
+from sil_cli.evaluation.tested_models import TEST_SET
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from sil_cli.benchmark.results import MethodScores, RunScores
+    from sil_cli.data.plan import ProtocolPlan
+
+MEAN = "mean"
+"""The column of the mean over all targets."""
 
 LATEX_ESCAPES = str.maketrans(
     {
@@ -31,35 +41,19 @@ LATEX_ESCAPES = str.maketrans(
 
 
 @dataclass(frozen=True)
-class Score:
-    """One number of a table.
-
-    Attributes:
-        mean: In percent.
-        deviation: Standard deviation, in percent; None where there is one value.
-    """
-
-    mean: float
-    deviation: float | None = None
-
-    def __str__(self) -> str:
-        return f"{self.mean:.1f}" + ("" if self.deviation is None else f" ± {self.deviation:.1f}")
-
-
-@dataclass(frozen=True)
 class ScoreRow:
     """A method's scores.
 
     Attributes:
         method: Its name.
         source: Where the numbers come from.
-        scores: mAP and Rank-1 by target; a target without a number is absent.
+        scores: mAP and Rank-1 by target, in 0..1; a target without a number is absent.
         conditions: Under which they were obtained.
     """
 
     method: str
     source: str
-    scores: Mapping[str, tuple[Score, Score]]
+    scores: Mapping[str, tuple[MeanRate, MeanRate]]
     conditions: str
 
 
@@ -86,7 +80,7 @@ class ScoreTable:
         )
         for row in self.rows:
             for target, pair in row.scores.items():
-                numbers = [cell for score in pair for cell in (f"{score.mean:.4g}", _plain(score.deviation))]
+                numbers = [cell for score in pair for cell in (_plain(score.mean), _plain(score.deviation))]
                 writer.writerow([row.method, target, *numbers, row.source, row.conditions])
         return stream.getvalue()
 
@@ -118,17 +112,85 @@ class ScoreTable:
         ]
         for row in self.rows:
             pairs = [row.scores.get(target) for target in self.targets]
-            cells = [_latex(str(score)) for pair in pairs for score in (pair or ("--", "--"))]
+            cells = [_latex(_shown(score)) if score else "--" for pair in pairs for score in (pair or (None, None))]
             lines.append(" & ".join([_latex(row.method), *cells]) + r" \\")
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
     def _cells(self, row: ScoreRow) -> list[str]:
         pairs = [row.scores.get(target) for target in self.targets]
-        return [f"{pair[0]} / {pair[1]}" if pair else "–" for pair in pairs]
+        return [f"{_shown(pair[0])} / {_shown(pair[1])}" if pair else "–" for pair in pairs]
 
 
-def _plain(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+@dataclass(frozen=True)
+class PublishedResult:
+    """One reported pair of numbers.
+
+    Attributes:
+        mAP: In percent, as reported.
+        rank1: In percent, as reported.
+        source: Who reports it.
+        conditions: What is known of how it was obtained.
+    """
+
+    protocol: str
+    method: str
+    backbone: str
+    target: str
+    mAP: float  # noqa: N815 - the field's name for it
+    rank1: float
+    source: str
+    conditions: str
+
+
+def score_table(
+    plan: ProtocolPlan, targets: Sequence[str], methods: Sequence[MethodScores], runs: Sequence[RunScores]
+) -> ScoreTable:
+    """What was measured here, and below it what others report for the same protocol and targets."""
+    rows = [_own_row(method, next(run for run in runs if run.method == method.method)) for method in methods]
+    reported: dict[tuple[str, str, str, str], dict[str, tuple[MeanRate, MeanRate]]] = {}
+    for each in published_results(plan.name):
+        if each.target in targets:
+            named = f"{each.method}, {each.backbone}" if each.backbone != each.method else each.method
+            key = (named, each.source, each.conditions, each.protocol)
+            reported.setdefault(key, {})[each.target] = (_published(each.mAP), _published(each.rank1))
+    rows += [ScoreRow(method, source, scores, note) for (method, source, note, _), scores in reported.items()]
+    columns = (*targets, MEAN) if len(targets) > 1 else tuple(targets)
+    return ScoreTable(f"{plan.name}: {plan.about}".removesuffix(": "), columns, tuple(rows))
+
+
+def _own_row(method: MethodScores, run: RunScores) -> ScoreRow:
+    conditions = dict(run.targets[0].splits[0].conditions)
+    for of_the_case in ("sources", "protocol", TEST_SET):
+        conditions.pop(of_the_case, None)
+    seeds = f"seeds: {', '.join(map(str, method.seeds))}"
+    scores = {name: (method.mAP[name], method.rank1[name]) for name in method.mAP}
+    if len(scores) > 1:
+        scores[MEAN] = (method.mean_mAP, method.mean_rank1)
+    return ScoreRow(
+        method=method.method,
+        source="measured",
+        scores=scores,
+        conditions="; ".join([*(f"{name}: {value}" for name, value in conditions.items()), seeds]),
+    )
+
+
+def published_results(protocol: str) -> list[PublishedResult]:
+    """All numbers reported for a protocol, in the file's order; none for one that nobody else uses."""
+    text = (resources.files("sil_cli") / "comparison" / "published.csv").read_text(encoding="utf-8")
+    rows = [row for row in csv.DictReader(text.splitlines()) if row["protocol"] == protocol]
+    return [PublishedResult(mAP=float(row.pop("map")), rank1=float(row.pop("rank1")), **row) for row in rows]
+
+
+def _published(percent: float) -> MeanRate:
+    return MeanRate(mean=percent / 100, deviation=None)
+
+
+def _shown(rate: MeanRate) -> str:
+    return f"{100 * rate.mean:.1f}" + ("" if rate.deviation is None else f" ± {100 * rate.deviation:.1f}")
+
+
+def _plain(rate: float | None) -> str:
+    return "" if rate is None else f"{100 * rate:.4g}"
 
 
 def _cell(text: str) -> str:

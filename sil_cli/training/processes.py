@@ -1,19 +1,25 @@
-"""The processes that share one training: who they are, what they must agree on, and what the first one decides."""
+"""The processes that share one training: what they must agree on, what the first one decides, and their logs."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sil_cli.defaults import numbered_runs
 from sil_cli.distributed.command import agree, connect
-from sil_cli.distributed.log import RankLog
+from sil_cli.files import make_own_folder, one_line, open_no_link
 from sil_cli.runs.run_folder import FACTS_FILE, current_versions, read_facts
 from sil_cli.training.run_settings import SECTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+    from typing import TextIO
 
     import torch
     from pydantic import BaseModel
@@ -21,13 +27,17 @@ if TYPE_CHECKING:
     from sil_cli.data.manifest import Dataset
     from sil_cli.distributed.launch import Launch
     from sil_cli.distributed.process_group import ProcessGroup
-    from sil_cli.runtime import Reporter
+    from sil_cli.runtime import Reporter, Task
     from sil_cli.settings import Settings
 
 Result = TypeVar("Result", bound="BaseModel")
 
 MAY_DIFFER = {"sources", "run", "runs", "resume", "tensorboard", "keep_checkpoints", "calibrate"}
 """Settings of `train` that the first process alone goes by, or that name the same by another path."""
+
+
+LOGS = "logs"
+SECONDS_BETWEEN_LINES = 30.0
 
 
 @dataclass(frozen=True)
@@ -99,3 +109,79 @@ def join_processes(settings: Settings, launch: Launch, reporter: Reporter) -> Tr
     group, device = connect(launch, settings.device, timeout=settings.distributed.timeout)
     log = RankLog(launch.rank, reporter) if launch.world_size > 1 else None
     return TrainingProcesses(launch, group, device, log, log or reporter)
+
+
+class RankLog:
+    """A `Reporter` that writes lines with their time, and passes everything on to another one.
+
+    Lines from before the file is opened are kept for it.
+    """
+
+    def __init__(self, number: int, then: Reporter) -> None:
+        self._number = number
+        self._then = then
+        self._waiting: list[str] = []
+        self._file: TextIO | None = None
+        self._write(f"process {number} is {os.getpid()} on {socket.gethostname()}")
+
+    @contextlib.contextmanager
+    def opened(self, run: Path) -> Iterator[None]:
+        """Write to the run's folder until the block ends, and how it ended; what stood in the file stays."""
+        path = make_own_folder(run, LOGS) / f"rank-{self._number}.log"
+        handle = open_no_link(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        with os.fdopen(handle, "a", encoding="utf-8") as self._file:
+            try:
+                self._file.writelines(self._waiting)
+                self._waiting.clear()
+                yield
+            except BaseException as error:
+                self._write(f"ended by {type(error).__name__}: {one_line(error)}")
+                if error.__cause__ is not None:
+                    self._write(f"because of {type(error.__cause__).__name__}: {one_line(error.__cause__)}")
+                raise
+            else:
+                self._write("done")
+            finally:
+                self._file = None
+
+    @contextlib.contextmanager
+    def task(self, label: str, total: int | None, unit: str = "") -> Iterator[Task]:
+        """Open a piece of work."""
+        self._write(f"{label}: begun, {total} {unit}")
+        with self._then.task(label, total, unit) as then:
+            yield _LoggedTask(self._write, label, then)
+        self._write(f"{label}: done")
+
+    def note(self, text: str) -> None:
+        """Write a note."""
+        self._write(text)
+        self._then.note(text)
+
+    def warn(self, text: str) -> None:
+        """Write a warning."""
+        self._write(f"warning: {text}")
+        self._then.warn(text)
+
+    def _write(self, text: str) -> None:
+        line = f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n"
+        if self._file is None:
+            self._waiting.append(line)
+            return
+        with contextlib.suppress(OSError):  # a full disk is told of by whoever writes what matters
+            self._file.write(line)
+            self._file.flush()
+
+
+class _LoggedTask:
+    def __init__(self, write: Callable[[str], None], label: str, then: Task) -> None:
+        self._write, self._label, self._then = write, label, then
+        self._done = 0
+        self._written = time.monotonic()
+
+    def advance(self, count: int = 1, **facts: float | str) -> None:
+        """Write a line every half minute."""
+        self._done += count
+        self._then.advance(count, **facts)
+        if time.monotonic() - self._written >= SECONDS_BETWEEN_LINES:
+            self._written = time.monotonic()
+            self._write(f"{self._label}: {self._done} {' '.join(f'{key}={value}' for key, value in facts.items())}")

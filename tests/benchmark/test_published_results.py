@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from sil_cli.benchmark.published_results import published_results
+from sil_cli.benchmark.score_table import published_results
 from sil_cli.data.plan import read_plan
 
 

@@ -7,12 +7,12 @@ from commands import TINY_TRAIN
 from sil_cli.defaults import source_folders
 from sil_cli.distributed.launch import Launch
 from sil_cli.distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from sil_cli.errors import UsageError
+from sil_cli.errors import SilError, UsageError
 from sil_cli.runs.run_folder import read_facts, write_facts
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import load_settings
 from sil_cli.training.compose import compose
-from sil_cli.training.processes import TrainingProcesses
+from sil_cli.training.processes import RankLog, TrainingProcesses
 from sil_cli.training.sources import load_sources
 
 
@@ -75,3 +75,45 @@ def test_a_restart_finds_the_run_that_its_launch_began(world, tmp_path) -> None:
     assert begun(1, name="another") == tmp_path / "004-ubs"
     assert begun(1, run=tmp_path / "002-ubs") == tmp_path / "002-ubs"
     assert begun(1, run=tmp_path / "006") is None
+
+
+def test_every_process_keeps_a_log(tmp_path) -> None:
+    class Heard(SilentReporter):
+        notes: tuple[str, ...] = ()
+
+        def note(self, text: str) -> None:
+            self.notes += (text,)
+
+    heard = Heard()
+    log = RankLog(3, heard)
+    log.note("before the folder is known")
+
+    def fail() -> None:
+        with log.opened(tmp_path), log.task("Training", 9, "iterations") as task:
+            task.advance(2, loss=0.5)
+            raise SilError("It broke.", "Mend it.") from OSError("the cable")
+
+    with pytest.raises(SilError, match="It broke"):
+        fail()
+    lines = [line.partition(" ")[2] for line in (tmp_path / "logs/rank-3.log").read_text().splitlines()]
+    assert lines[0].startswith("process 3 is ")
+    assert lines[1:] == [
+        "before the folder is known",
+        "Training: begun, 9 iterations",
+        "ended by SilError: It broke. Mend it",
+        "because of OSError: the cable",
+    ]
+    assert heard.notes == ("before the folder is known",)
+
+
+@pytest.mark.parametrize("planted", ["logs", "logs/rank-3.log"])
+def test_a_log_is_never_written_through_a_link(tmp_path, planted) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    (run / planted).parent.mkdir(parents=True)
+    other.mkdir()
+    (other / "rank-3.log").write_text("not ours\n")
+    (run / planted).symlink_to(other if planted == "logs" else other / "rank-3.log")
+    log = RankLog(3, SilentReporter())
+    with pytest.raises((SilError, OSError), match="a link"), log.opened(run):
+        pass
+    assert (other / "rank-3.log").read_text() == "not ours\n"

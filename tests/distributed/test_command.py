@@ -11,10 +11,8 @@ from sil_cli.distributed import command as together
 from sil_cli.distributed.collectives import LostProcessError
 from sil_cli.distributed.command import _as_told, agree
 from sil_cli.distributed.launch import Launch
-from sil_cli.distributed.log import RankLog
 from sil_cli.distributed.process_group import ProcessGroup
 from sil_cli.errors import AlreadyToldError, InterruptedWorkError, SilError, UsageError
-from sil_cli.runtime import SilentReporter
 
 
 class Played(ProcessGroup):
@@ -113,35 +111,6 @@ def test_all_that_are_stopped_together_are_stopped(store, monkeypatch) -> None:
     assert _as_told(stopped, process(0), store) is stopped
 
 
-def test_every_process_keeps_a_log(tmp_path) -> None:
-    class Heard(SilentReporter):
-        notes: tuple[str, ...] = ()
-
-        def note(self, text: str) -> None:
-            self.notes += (text,)
-
-    heard = Heard()
-    log = RankLog(3, heard)
-    log.note("before the folder is known")
-
-    def fail() -> None:
-        with log.opened(tmp_path), log.task("Training", 9, "iterations") as task:
-            task.advance(2, loss=0.5)
-            raise SilError("It broke.", "Mend it.") from OSError("the cable")
-
-    with pytest.raises(SilError, match="It broke"):
-        fail()
-    lines = [line.partition(" ")[2] for line in (tmp_path / "logs/rank-3.log").read_text().splitlines()]
-    assert lines[0].startswith("process 3 is ")
-    assert lines[1:] == [
-        "before the folder is known",
-        "Training: begun, 9 iterations",
-        "ended by SilError: It broke. Mend it",
-        "because of OSError: the cable",
-    ]
-    assert heard.notes == ("before the folder is known",)
-
-
 STOPPED = """
 import signal
 from torch.distributed import HashStore
@@ -165,16 +134,3 @@ def test_a_process_that_is_stopped_at_any_moment_still_says_who_is_missing() -> 
     """torchrun sends SIGTERM to those that are left; by default a process dies of it without a word."""
     told = subprocess.run([sys.executable, "-c", STOPPED], capture_output=True, text=True, check=False)
     assert told.stdout.startswith("Process 1 of 2 has ended"), (told.returncode, told.stderr)
-
-
-@pytest.mark.parametrize("planted", ["logs", "logs/rank-3.log"])
-def test_a_log_is_never_written_through_a_link(tmp_path, planted) -> None:
-    run, other = tmp_path / "run", tmp_path / "other"
-    (run / planted).parent.mkdir(parents=True)
-    other.mkdir()
-    (other / "rank-3.log").write_text("not ours\n")
-    (run / planted).symlink_to(other if planted == "logs" else other / "rank-3.log")
-    log = RankLog(3, SilentReporter())
-    with pytest.raises((SilError, OSError), match="a link"), log.opened(run):
-        pass
-    assert (other / "rank-3.log").read_text() == "not ours\n"
