@@ -21,7 +21,7 @@ from sil_cli.evaluation.embeddings_file import read_embeddings
 from sil_cli.evaluation.report_data import ARRAYS_FILE, DETAILS_FILE, read_report_data
 from sil_cli.files import parse_json, parse_toml, read_bytes, read_json, read_text
 from sil_cli.gallery.local.database import Database
-from sil_cli.gallery.local.records import DATABASE_FILE
+from sil_cli.gallery.local.schema import DATABASE_FILE
 from sil_cli.gallery.local.segments import map_file
 from sil_cli.models.embedder import WEIGHTS_FILE, load_embedder
 from sil_cli.runtime import SilentReporter

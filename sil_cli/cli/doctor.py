@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sil_cli.cli.tables import print_facts
-from sil_cli.cli.terminal import escape
+from sil_cli.cli.terminal import escape, print_facts
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sil_cli.cli.command import ENGINE, Option
-from sil_cli.cli.tables import print_table
-from sil_cli.cli.terminal import escape
+from sil_cli.cli.terminal import escape, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

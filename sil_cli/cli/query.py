@@ -7,8 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.cli.command import ENGINE, FILTER, GALLERY, STORE, Option
-from sil_cli.cli.tables import print_table
-from sil_cli.cli.terminal import escape
+from sil_cli.cli.terminal import escape, print_table
 from sil_cli.errors import UsageError
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sil_cli.cli.command import Option
-from sil_cli.cli.tables import print_table
-from sil_cli.cli.terminal import escape
+from sil_cli.cli.terminal import escape, print_table
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session

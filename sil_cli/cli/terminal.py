@@ -1,15 +1,20 @@
-"""What is shown to people: names from outside can't colour it, move its cursor or break its lines."""
+"""What is shown to people: text that can't colour, move a cursor or break its lines, and tables that never cut a word."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich import markup
+from rich import box, markup
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from sil_cli.text import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 
 _IN_ASCII = str.maketrans(
     {"✓": "ok", "✗": "x", "●": "*", "◐": "~", "○": "-", "≠": "!=", "…": "...", "–": "-", "−": "-", "×": "x", "÷": "/"}
@@ -55,3 +60,106 @@ class Terminal(Console):
     def on_broken_pipe(self) -> None:
         """Tell the caller that nobody reads any more; rich itself would end the program here."""
         raise BrokenPipeError
+
+
+def print_table(
+    out: Terminal,
+    title: str,
+    columns: Mapping[str, Sequence[str]],
+    *,
+    left: Sequence[str] = (),
+    optional: Sequence[str] = (),
+) -> None:
+    """Print a table; every cell is seen whole, at any width, and in a pipe each row is one line.
+
+    Args:
+        out: Where it goes, and how wide that is.
+        title: Above the table, as markup; '' for none.
+        columns: Cells by their column's name, as markup; columns of empty cells are left out.
+        left: Columns of words, which stand at the left; numbers stand at the right.
+        optional: Columns to leave out, the first ones first, until the terminal is wide enough for the rest.
+    """
+    known = {name: list(cells) for name, cells in columns.items() if any(cells)}
+    if not known:
+        return
+    kept = _fitting(out, known, optional) if out.is_bounded else known
+    if out.is_bounded and _width(out, kept) > out.width:
+        turned = _turned(known)
+        if _width(out, turned) <= out.width:
+            _print_rows(out, title, turned, [*turned][:1])
+        else:
+            _print_blocks(out, title, known)
+        return
+    _print_rows(out, title, kept, left)
+    if len(kept) < len(known):
+        names = ", ".join(name.strip() or "whether it is right" for name in known if name not in kept)
+        out.print(f"  This terminal has no room for: {names}. --json has all.", highlight=False, soft_wrap=True)
+
+
+def _fitting(
+    out: Terminal, columns: Mapping[str, Sequence[str]], optional: Sequence[str]
+) -> Mapping[str, Sequence[str]]:
+    """The columns without as many of the optional ones as must go for the rest to fit."""
+    gone: set[str] = set()
+
+    def kept() -> dict[str, Sequence[str]]:
+        return {name: cells for name, cells in columns.items() if name not in gone}
+
+    for name in optional:
+        if _width(out, kept()) <= out.width:
+            break
+        gone.add(name)
+    for name in reversed(optional):  # a wide column that had to go may leave room for narrow ones
+        if name in gone:
+            gone.remove(name)
+            if _width(out, kept()) > out.width:
+                gone.add(name)
+    return kept()
+
+
+def print_facts(out: Terminal, title: str, facts: Mapping[str, str]) -> None:
+    """Print what is known of one thing, a line for each fact.
+
+    Args:
+        out: Where it goes.
+        title: Above them, as markup.
+        facts: Markup by name; what lies on several lines stays so.
+    """
+    out.print(title, style="italic", highlight=False, soft_wrap=True)
+    longest = max(len(name) for name in facts)
+    for name, value in facts.items():
+        for number, line in enumerate(value.splitlines() or [""]):
+            out.print(f"  {'' if number else name:<{longest}}  {line}", highlight=False, soft_wrap=True)
+
+
+def _print_rows(out: Terminal, title: str, columns: Mapping[str, Sequence[str]], left: Sequence[str]) -> None:
+    if title:
+        out.print(title, style="italic", highlight=False, soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for name in columns:
+        table.add_column(name, justify="left" if name in left else "right", no_wrap=True)
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*cells)
+    table.width = _width(out, columns)
+    out.print(table, crop=False)
+
+
+def _print_blocks(out: Terminal, title: str, columns: Mapping[str, Sequence[str]]) -> None:
+    """Row after row, each as lines of a column's name and the cell."""
+    for number, cells in enumerate(zip(*columns.values(), strict=True)):
+        facts = {name: cell for name, cell in zip(columns, cells, strict=True) if cell}
+        print_facts(out, title if number == 0 else "", facts)
+
+
+def _turned(columns: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Rows for columns; the first column's cells are the names."""
+    (corner, names), *rest = columns.items()
+    names = [name or " " * (number + 1) for number, name in enumerate(names)]
+    turned = {corner: [column for column, _ in rest]}
+    return turned | {name: [cells[number] for _, cells in rest] for number, name in enumerate(names)}
+
+
+def _width(out: Terminal, columns: Mapping[str, Sequence[str]]) -> int:
+    """The characters of a table's line: a cell's own, one behind it, and one between two columns."""
+    widths = [max(out.length(each) for each in (name, *cells)) for name, cells in columns.items()]
+    return sum(widths) + 2 * len(widths) - 1

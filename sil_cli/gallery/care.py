@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from sil_cli.errors import GalleryError, SilError, UsageError
 from sil_cli.gallery.embed_again import embed_again, find_again
-from sil_cli.gallery.filtering import make_filter, unknown_values, why_nothing_passes, with_disk_paths
-from sil_cli.gallery.filters import Filter
+from sil_cli.gallery.filters import Filter, make_filter, unknown_values, why_nothing_passes, with_disk_paths
 from sil_cli.gallery.interface import MODEL_FOLDER
 from sil_cli.gallery.kept_model import load_for_gallery, wrong_with_model
 from sil_cli.gallery.local.set_aside import files_aside

@@ -12,7 +12,7 @@ import numpy as np
 
 from sil_cli.errors import UsageError
 from sil_cli.files import replacing, writing
-from sil_cli.gallery.filtering import make_filter
+from sil_cli.gallery.filters import make_filter
 from sil_cli.gallery.results import ExportResult
 from sil_cli.gallery.stores import gallery_store
 

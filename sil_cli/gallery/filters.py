@@ -1,16 +1,27 @@
-"""Which entries of a gallery a search may find, or a removal takes: said by what they are, asked of SQLite."""
+"""Which entries of a gallery a search may find, or a removal takes: from what the user says to a question to SQLite."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from sil_cli.errors import UsageError, nearest
 from sil_cli.gallery.entry import instant_of
+from sil_cli.gallery.ingest.times import find_zone
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import datetime, tzinfo
+    from pathlib import Path
+
+    from sil_cli.gallery.interface import Gallery
+    from sil_cli.runtime import Reporter
+    from sil_cli.settings import Settings
+
 
 COLUMNS = ("identity", "camera", "domain", "source", "path")
 """What `metadata` may name besides an entry's own metadata."""
@@ -138,3 +149,143 @@ def possible_ids(ids: Sequence[int]) -> list[int]:
 
 def _marks(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
+
+
+_WILD = re.compile(r"[*?\[]")
+_NAMED = 12
+_COMPARED = 10_000
+"""Values among which the nearest to an unknown one is looked for."""
+
+
+def make_filter(settings: Settings, *, paths: tuple[str, ...] = (), ids: tuple[int, ...] = ()) -> Filter:
+    """The filter that `query.filter` describes; times that don't say their zone are of `gallery.timezone`.
+
+    Raises:
+        UsageError: A part of `where` is not KEY=VALUE, the span of time is empty, or there is no such zone.
+    """
+    chosen = settings.query.filter
+    zone = find_zone(settings.gallery.timezone)
+    wanted = Filter(
+        cameras=chosen.camera,
+        excluded_cameras=chosen.exclude_camera,
+        after=_in_zone(chosen.after, zone),
+        before=_in_zone(chosen.before, zone),
+        identities=chosen.identity,
+        paths=paths,
+        ids=ids,
+        metadata=tuple(_pair(text) for text in chosen.where),
+    )
+    if wanted.after and wanted.before and wanted.after >= wanted.before:
+        raise UsageError(
+            f"No time lies after {wanted.after.isoformat()} and before {wanted.before.isoformat()}.",
+            "Swap --after and --before."
+            if wanted.after > wanted.before
+            else "--after includes its own moment and --before doesn't: for one day, give the next as --before.",
+        )
+    return wanted
+
+
+def warn_if_nothing_passes(gallery: Gallery, wanted: Filter, reporter: Reporter) -> None:
+    """Say so when no entry passes a filter, and what entries there are."""
+    if not wanted or gallery.count_passing(wanted):
+        return
+    why = why_nothing_passes(gallery, wanted, unknown_values(gallery.count_passing, wanted))
+    reporter.warn(f"{why[0].upper()}{why[1:]}.")
+
+
+def unknown_values(count: Callable[[Filter], int], wanted: Filter) -> dict[str, list[str]]:
+    """The values that a filter asks for and no entry has, by what they would be: `{"camera": ["c77"]}`.
+
+    Args:
+        count: How many entries pass a filter.
+        wanted: The filter.
+    """
+    asked = [("identity", one) for one in wanted.identities] + [("camera", one) for one in wanted.cameras]
+    missing: dict[str, list[str]] = {}
+    for key, value in (*asked, *wanted.metadata):
+        if not count(Filter(metadata=((key, value),))):
+            missing.setdefault(key, []).append(value)
+    return missing
+
+
+def why_nothing_passes(gallery: Gallery, wanted: Filter, missing: Mapping[str, Sequence[str]]) -> str:
+    """Why no entry passes a filter, and what entries there are, as the end of a sentence.
+
+    Args:
+        gallery: Knows what its entries have.
+        wanted: The filter.
+        missing: What of it no entry has (see `unknown_values`); the message is about the first kind.
+    """
+    for key, values in missing.items():
+        return f"no entry has {key} {' or '.join(values)}{_what_there_is(gallery, key, values[0])}"
+    return f"no entry of the gallery passes the filter ({wanted})"
+
+
+def _what_there_is(gallery: Gallery, key: str, value: str) -> str:
+    """The values that entries have: all of a few, or the nearest and the first ones of many."""
+    if key == "id":
+        return ""
+    known = gallery.known_values(key, _COMPARED)
+    if len(known) <= _NAMED:
+        return f"; there are: {', '.join(known) or 'none'}"
+    near = nearest(value, known)
+    return f"; {f'the nearest is {near}; ' if near else ''}there are: {', '.join(known[:_NAMED])}, …"
+
+
+def _in_zone(moment: datetime | None, zone: tzinfo | None) -> datetime | None:
+    """A moment that says its zone; `zone` None is that of this machine."""
+    if moment is None or moment.tzinfo is not None:
+        return moment
+    return moment.replace(tzinfo=zone) if zone is not None else moment.astimezone()
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--where {text} is not KEY=VALUE.", "For example: --where weather=rain")
+    return key.strip(), value
+
+
+def with_disk_paths(where: Filter, gallery: Path, sources: Sequence[str]) -> list[Filter]:
+    """Filters one of which an entry must pass, so that a path may also be one from the working folder or a whole one.
+
+    Args:
+        where: Its `paths` are matched as they are, and as paths on the disk, whether the files are still there or not.
+        gallery: The gallery's folder, which sources are relative to.
+        sources: The gallery's.
+    """
+    alternatives = [where]
+    whole = sorted({pattern for path in where.paths for pattern in _whole_patterns(path)})
+    others = tuple((key, value) for key, value in where.metadata if key != "source")
+    named = {value for key, value in where.metadata if key == "source"}
+    for source in sources if where.paths else ():
+        if named and source not in named:
+            continue
+        root = os.path.join(os.path.realpath(gallery / source), "")  # noqa: PTH118 -- with a slash at its end
+        below = tuple(dict.fromkeys(rest for pattern in whole for rest in _below(pattern, root)))
+        if below:
+            alternatives.append(replace(where, paths=below, metadata=(*others, ("source", source))))
+    return alternatives
+
+
+def _whole_patterns(path: str) -> set[str]:
+    """A path as whole patterns: as written, and with links in its folder followed; the name of a file is no pattern."""
+    wild = None if os.path.lexists(path) else _WILD.search(path)
+    cut = path.rfind("/", 0, wild.start() if wild else len(path)) + 1
+    rest = path[cut:] if wild else _literally(path[cut:])
+    folders = (os.path.abspath(path[:cut] or "."), os.path.realpath(path[:cut] or "."))  # noqa: PTH100
+    return {_literally(os.path.join(folder, "")) + rest for folder in folders}  # noqa: PTH118
+
+
+def _literally(text: str) -> str:
+    """A pattern that nothing but this text matches."""
+    return _WILD.sub(lambda found: f"[{found[0]}]", text)
+
+
+def _below(pattern: str, root: str) -> Iterator[str]:
+    """What is left of a whole pattern below a folder that its beginning matches; a `*` may reach into the folder."""
+    for cut in range(1, len(pattern) + 1):
+        if fnmatchcase(root, pattern[:cut]):
+            yield pattern[cut:]
+            if pattern[cut - 1] == "*":
+                yield pattern[cut - 1 :]

@@ -1,15 +1,17 @@
-"""From a path to a model that is ready to embed: as the settings ask for, or as a program does."""
+"""From a path to a model that is ready to embed, by torch or by an export that starts and runs quicker."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from sil_cli.errors import ModelError
-from sil_cli.models.choose import EngineRequest, load_engine
-from sil_cli.models.model import Model
-from sil_cli.runtime import DeviceName, SilentReporter, resolve_device
+from sil_cli.errors import ModelError, UsageError
+from sil_cli.models.engines.engine import Engine, is_installed, require_library
+from sil_cli.models.engines.export_record import AGAIN, OPENVINO_BFLOAT16, ExportRecord, read_export, read_graph
+from sil_cli.models.model import Model, ModelFiles, find_model
+from sil_cli.models.record import read_record
+from sil_cli.runtime import DeviceName, SilentReporter, may_have_accelerator, resolve_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +21,168 @@ if TYPE_CHECKING:
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
     from sil_cli.settings.fields import EngineName, Precision
+
+
+FEW_IMAGES = 256
+"""Up to so many images, the quickest start wins: OpenVINO takes some seconds to import and to compile."""
+
+ONE_BY_ONE = 8
+"""Up to so many images, ONNX Runtime doesn't repack the weights, which takes as long as embedding them."""
+
+ExportEngine = Literal["onnxruntime", "openvino"]
+
+
+@dataclass(frozen=True)
+class EngineRequest:
+    """What the user asks of an engine.
+
+    Attributes:
+        engine: A library, or `auto`.
+        precision: `auto`: bfloat16 where the export says that it agrees with float32, else float32.
+        device: Where torch computes; exports run on the CPU.
+        images: How many images there are to embed, None where unknown.
+    """
+
+    engine: EngineName = "auto"
+    precision: Precision = "auto"
+    device: DeviceName = "auto"
+    images: int | None = None
+
+
+def load_engine(path: Path, request: EngineRequest, reporter: Reporter) -> Model:
+    """Load a model with the quickest engine there is for it, or with the one that is asked for.
+
+    Needs torch only where torch is chosen. `auto` takes, on a CPU, OpenVINO for many images if bfloat16 was measured
+    to agree with torch, else ONNX Runtime, else OpenVINO, else torch; and torch on an accelerator.
+
+    Args:
+        path: A run folder, the model folder of a gallery, `model.safetensors`, an ONNX file or its record.
+        request: What is asked for.
+        reporter: Is told which engine it is, and of an export that can't be used.
+
+    Raises:
+        UsageError: The engine that is asked for is not installed, or does not run on that device.
+        ModelError: There is no such model, it is damaged, or the precision that is asked for does not agree.
+    """
+    files = find_model(path)
+    export, graph = _usable_export(files, request, reporter)
+    if export is None:
+        files = ModelFiles(files.folder)
+    name = _chosen(files, export, request)
+    if name == "torch" or export is None:
+        model = _load_torch(files, export, request)
+    else:
+        model = Model(_export_engine(export, graph, name, request), export.model, files)
+    reporter.note(f"Embedding with {model.engine.name}.")
+    return model
+
+
+def _usable_export(files: ModelFiles, request: EngineRequest, reporter: Reporter) -> tuple[ExportRecord | None, bytes]:
+    """The export and its graph, whose checksum is right; the graph is empty where torch was asked for.
+
+    None where there is no export, or it is stale or damaged and torch can take its place.
+    """
+    if files.export is None:
+        return None, b""
+    try:
+        export = read_export(files.export)
+        if files.folder is not None and read_record(files.folder).fingerprint != export.model.fingerprint:
+            raise ModelError(f"{files.export} was exported from other weights than those beside it.", AGAIN)
+        return export, b"" if request.engine == "torch" else read_graph(files.export, export)
+    except ModelError as error:
+        if files.folder is None or request.engine not in ("auto", "torch"):
+            raise
+        reporter.warn(f"{error.what} It is not used. {error.fix}")
+        return None, b""
+
+
+def _chosen(files: ModelFiles, export: ExportRecord | None, request: EngineRequest) -> Literal["torch"] | ExportEngine:
+    if request.engine == "torch":
+        if files.folder is None:
+            raise ModelError(f"{files.export} is an export, which torch can't run.", "Name the run that it came from.")
+        return "torch"
+    if request.engine != "auto":
+        require_library(request.engine)
+        if export is None:
+            raise ModelError(
+                f"{files.folder} holds no export for {request.engine}.",
+                f"Make one with `sil export --model {files.folder}`.",
+            )
+        if request.device not in ("auto", "cpu"):
+            raise UsageError(
+                f"The engine {request.engine} runs on the CPU, not on {request.device}.", "Use --engine torch."
+            )
+        return request.engine
+    return _quickest(files, export, request)
+
+
+def _quickest(
+    files: ModelFiles, export: ExportRecord | None, request: EngineRequest
+) -> Literal["torch"] | ExportEngine:
+    if export is None:
+        return "torch"
+    few = request.images is not None and request.images <= FEW_IMAGES
+    if files.folder is not None and _on_accelerator(request.device, few=few):
+        return "torch"
+    installed: list[ExportEngine] = [name for name in ("onnxruntime", "openvino") if is_installed(name)]
+    if files.folder is None and not installed:
+        require_library("onnxruntime")
+    right = [name for name in installed if not export.differs(f"{name} {export.precision}")]
+    if not right:
+        return "torch" if files.folder is not None else installed[0]
+    gains = export.precision == "int8" or (request.precision != "float32" and export.agrees(OPENVINO_BFLOAT16))
+    if "openvino" in right and gains and not few:
+        return "openvino"
+    return right[0]
+
+
+def _on_accelerator(device: DeviceName, *, few: bool) -> bool:
+    """Whether torch should compute on an accelerator; torch is asked only if there may be one."""
+    if device == "auto" and not few and may_have_accelerator():
+        return resolve_device("auto").type != "cpu"
+    return device not in ("auto", "cpu")
+
+
+def _load_torch(files: ModelFiles, export: ExportRecord | None, request: EngineRequest) -> Model:
+    from sil_cli.models.embedder import load_embedder
+    from sil_cli.models.engines.torch_engine import TorchEngine
+
+    assert files.folder is not None  # noqa: S101 - `_chosen` saw to it
+    bfloat16 = _wants_bfloat16("torch", export, request)
+    embedder, record = load_embedder(files.folder)
+    device = resolve_device(request.device)
+    return Model(TorchEngine(embedder, record.fingerprint, device=device, bfloat16=bfloat16), record, files)
+
+
+def _export_engine(export: ExportRecord, graph: bytes, name: ExportEngine, request: EngineRequest) -> Engine:
+    bfloat16 = _wants_bfloat16(name, export, request)
+    how = f"{name} {'bfloat16' if bfloat16 else export.precision}"
+    if export.differs(how):
+        raise _other_model(how, export, "Use another --engine, or export it again with `sil export`.")
+    from sil_cli.models.engines.exported_engine import OnnxRuntimeEngine, OpenVinoEngine
+
+    if name == "onnxruntime":
+        few = request.images is not None and request.images <= ONE_BY_ONE
+        return OnnxRuntimeEngine(export, graph, few=few)
+    return OpenVinoEngine(export, graph, bfloat16=bfloat16)
+
+
+def _wants_bfloat16(name: str, export: ExportRecord | None, request: EngineRequest) -> bool:
+    """Whether to compute in bfloat16; refuses it where it was asked for and would give other embeddings."""
+    how = f"{name} bfloat16"
+    agrees = export is not None and export.agrees(how)
+    if request.precision == "bfloat16" and not agrees:
+        raise _other_model(how, export, "Use inference.precision=auto, or compare it here with `sil export`.")
+    return agrees and request.precision != "float32"
+
+
+def _other_model(how: str, export: ExportRecord | None, fix: str) -> ModelError:
+    measured = export.measured(how) if export else None
+    why = "it was not compared with torch on this kind of CPU"
+    if measured is not None:
+        why = f"its smallest cosine to torch's is {measured.min:.5f}"
+    return ModelError(f"{how} is not the same model: {why}.", fix)
+
 
 CHECKPOINT_SUFFIX = ".pt"
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from sil_cli.errors import GalleryError, UsageError
 from sil_cli.evaluation.calibration import CALIBRATION_FILE, Calibration, Decision, read_calibration
-from sil_cli.gallery.filtering import make_filter, warn_if_nothing_passes
+from sil_cli.gallery.filters import make_filter, warn_if_nothing_passes
 from sil_cli.gallery.interface import MODEL_FOLDER
 from sil_cli.gallery.kept_model import require_named_model
 from sil_cli.similarity.distance import unit_rows

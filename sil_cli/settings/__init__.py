@@ -27,8 +27,7 @@ from sil_cli.settings.loading import (
     resolve,
     setting,
 )
-from sil_cli.settings.tree import Settings
-from sil_cli.settings.trust import refuse_outside
+from sil_cli.settings.tree import Settings, refuse_outside
 
 __all__ = [
     "DataSettings",

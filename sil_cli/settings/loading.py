@@ -14,8 +14,7 @@ from pydantic import BaseModel, ValidationError
 from sil_cli.errors import UsageError, did_you_mean, nearest
 from sil_cli.files import one_line, parse_toml, read_text
 from sil_cli.settings.fields import Section
-from sil_cli.settings.tree import Settings
-from sil_cli.settings.trust import OUTPUTS, refuse_outside
+from sil_cli.settings.tree import OUTPUTS, Settings, refuse_outside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -20,7 +20,7 @@ import pytest
 from commands import sil
 
 from sil_cli.cli.gallery import remove
-from sil_cli.gallery import filtering
+from sil_cli.gallery import filters
 from sil_cli.gallery.local import vector_files
 from sil_cli.models.embedder import load_embedder, save_model
 
@@ -264,7 +264,7 @@ def test_removing_what_is_not_there_is_no_success(gallery, options, words) -> No
 
 
 def test_a_long_list_of_people_is_told_by_the_nearest(gallery, monkeypatch) -> None:
-    monkeypatch.setattr(filtering, "_NAMED", 3)
+    monkeypatch.setattr(filters, "_NAMED", 3)
     with sqlite3.connect(gallery / "gallery.sqlite") as connection:
         connection.execute("UPDATE entries SET identity = 'person-' || (1000 + id)")
     outcome = sil("gallery", "remove", "--identity", "persn-1004", "--yes", "--gallery", gallery)

@@ -10,7 +10,7 @@ from commands import sil
 
 from sil_cli.errors import UsageError
 from sil_cli.settings import Settings, load_settings
-from sil_cli.settings.trust import OUTPUTS, refuse_outside
+from sil_cli.settings.tree import OUTPUTS, refuse_outside
 from sil_cli.training.run_settings import settings_to_go_on
 
 READ_FIRST = {

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from export_records import export_record
 
-import sil_cli.models.choose as choose
 import sil_cli.models.engines.engine as engines
 import sil_cli.models.engines.exported_engine as exported_engine
+import sil_cli.models.load as choose
 from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.files import sha256_of_bytes
-from sil_cli.models.choose import EngineRequest, ModelFiles, _quickest, _wants_bfloat16, find_model, load_engine
 from sil_cli.models.engines.export_record import Agreement, ExportRecord, read_export
+from sil_cli.models.load import EngineRequest, ModelFiles, _quickest, _wants_bfloat16, find_model, load_engine
 from sil_cli.models.record import Architecture, ModelRecord
 from sil_cli.runtime import SilentReporter
 

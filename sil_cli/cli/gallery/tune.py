@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sil_cli.cli.command import GALLERY, GALLERY_ARGUMENT, STORE, Option
-from sil_cli.cli.tables import print_table
-from sil_cli.cli.terminal import escape
+from sil_cli.cli.terminal import escape, print_table
 from sil_cli.errors import UsageError
 
 if TYPE_CHECKING:

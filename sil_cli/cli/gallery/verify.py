@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from sil_cli.cli.command import ENGINE, GALLERY, GALLERY_ARGUMENT, STORE
-from sil_cli.cli.tables import print_facts
-from sil_cli.cli.terminal import escape
+from sil_cli.cli.terminal import escape, print_facts
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session

@@ -16,13 +16,13 @@ import numpy as np
 
 from sil_cli.errors import GalleryError
 from sil_cli.files import file_state, one_line, replacing, sha256_of_file
-from sil_cli.gallery.local.graph_order import along_main_axis, put_near_together
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
+
 
 _faiss: Any = faiss  # it makes much of itself while it is imported, which type checkers don't see
 EXACT_UP_TO = 100_000
@@ -44,6 +44,9 @@ GRAPH_DIMENSIONS = (64, 96, 128)
 KEPT_VARIANCE = 0.99
 """The fewest of those are taken that keep so much of the vectors' variance; the most where none does."""
 
+_AT_ONCE = 16_384  # vectors whose nearest centres are looked for
+_FEW = 32  # queries whose order doesn't matter
+_AXIS_ROUNDS = 4  # of the power method: a rough axis will do
 _TRAINING_PER_LIST = 40
 _TRAINING_ROUNDS = 10  # of k-means; more move the cells, and what they find, hardly at all
 _WEIGHED = 120
@@ -343,3 +346,50 @@ def _at(keep: NDArray[np.bool_], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
     inside = ids < len(keep)
     found: NDArray[np.bool_] = inside & keep[np.where(inside, ids, 0)]
     return found
+
+
+def put_near_together(index: Any, graph: Any) -> None:
+    """Sort a graph's vectors by the nearest of some of them, links and ids with them; the graph stays the same.
+
+    A walk through a graph waits for memory: the vectors that it looks at next are rarely near those that it has just
+    looked at. A search of a million vectors took 13 % less time so.
+
+    Args:
+        index: FAISS's map of ids over the graph, or over a transform before it.
+        graph: The graph (IndexHNSW).
+    """
+    count = int(graph.ntotal)
+    if not isinstance(_faiss.downcast_index(graph.storage), _faiss.IndexFlatCodes) or not count:
+        return
+    order = np.argsort(_nearest_centre(graph, count), kind="stable").astype(np.int64)
+    ids = _faiss.vector_to_array(index.id_map)[order]
+    graph.permute_entries(order)
+    _faiss.copy_array_to_vector(ids, index.id_map)
+
+
+def along_main_axis(rows: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The order (N,) of rows (N, D) along the direction in which they vary most, about; of a few rows their own.
+
+    Queries that are asked one after another find more in the cache where they are near each other: 1,024 new ones took
+    16 to 21 % less time in this order, no more by a chain of neighbours.
+    """
+    if len(rows) < _FEW:
+        return np.arange(len(rows))
+    centred = rows - rows.mean(axis=0)
+    axis = centred[0]
+    for _ in range(_AXIS_ROUNDS):
+        axis = (centred @ axis) @ centred
+        axis = axis / max(float(np.linalg.norm(axis)), float(np.finfo(np.float32).tiny))
+    return np.argsort(centred @ axis, kind="stable")
+
+
+def _nearest_centre(graph: Any, count: int) -> NDArray[np.int64]:
+    """For each vector which of about 2·√count others is nearest to it, shape (count,)."""
+    chosen = np.random.default_rng(0).permutation(count)[: 2 * math.isqrt(count)]
+    centres = np.stack([graph.reconstruct(int(one)) for one in chosen])
+    halves = np.einsum("ij,ij->i", centres, centres) / 2
+    nearest = np.empty(count, dtype=np.int64)
+    for start in range(0, count, _AT_ONCE):
+        rows = graph.reconstruct_n(start, min(_AT_ONCE, count - start))
+        nearest[start : start + len(rows)] = np.argmax(rows @ centres.T - halves, axis=1)
+    return nearest

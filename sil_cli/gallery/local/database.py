@@ -18,7 +18,7 @@ import numpy as np
 from sil_cli.errors import GalleryError
 from sil_cli.files import one_line, parse_json
 from sil_cli.gallery.local import schema
-from sil_cli.gallery.local.records import DATABASE_FILE
+from sil_cli.gallery.local.schema import DATABASE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

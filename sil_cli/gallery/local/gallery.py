@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sil_cli.gallery.entry import GalleryEntry, Member
     from sil_cli.gallery.filters import Filter
     from sil_cli.gallery.interface import Ranked
-    from sil_cli.gallery.local.records import IndexRecord, SegmentRecord
+    from sil_cli.gallery.local.schema import IndexRecord, SegmentRecord
     from sil_cli.gallery.local.tables import Tables
     from sil_cli.gallery.results import Removal
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from sil_cli.errors import GalleryError
 from sil_cli.files import file_state, one_line, sha256_of_bytes, sha256_of_file
-from sil_cli.gallery.local.records import SET_ASIDE_FOLDER, VECTOR_FOLDER
+from sil_cli.gallery.local.schema import SET_ASIDE_FOLDER, VECTOR_FOLDER
 from sil_cli.gallery.local.segments import Segment, check_layout, map_file
 from sil_cli.gallery.local.set_aside import files_aside, knows_none, put_aside
 from sil_cli.gallery.results import Check, lost_entry
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sil_cli.gallery.local.records import IndexRecord, SegmentRecord
+    from sil_cli.gallery.local.schema import IndexRecord, SegmentRecord
     from sil_cli.gallery.local.tables import Tables
     from sil_cli.gallery.results import LostEntry
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sil_cli.errors import GalleryError
 from sil_cli.files import sha256_of_file, sync_folder
-from sil_cli.gallery.local.records import DATABASE_FILE, FILE_NAME, SET_ASIDE_FOLDER, VECTOR_FOLDER
+from sil_cli.gallery.local.schema import DATABASE_FILE, FILE_NAME, SET_ASIDE_FOLDER, VECTOR_FOLDER
 from sil_cli.gallery.local.segments import count_of_whole, map_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from sil_cli.gallery.local.records import SegmentRecord
+    from sil_cli.gallery.local.schema import SegmentRecord
 
 
 class NumberedFile(NamedTuple):

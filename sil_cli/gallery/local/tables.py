@@ -15,7 +15,7 @@ from sil_cli.data.images import Box
 from sil_cli.gallery.entry import GalleryEntry, Member, instant_of
 from sil_cli.gallery.filters import COLUMNS, possible_ids
 from sil_cli.gallery.local.database import Database, damaged
-from sil_cli.gallery.local.records import FILE_NAME, IndexRecord, SegmentRecord
+from sil_cli.gallery.local.schema import FILE_NAME, IndexRecord, SegmentRecord
 from sil_cli.gallery.results import Removal
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sil_cli.gallery.local.records import IndexRecord
+    from sil_cli.gallery.local.schema import IndexRecord
     from sil_cli.gallery.local.tables import Tables
     from sil_cli.gallery.local.vector_files import VectorFiles
     from sil_cli.gallery.results import MeasuredIndex

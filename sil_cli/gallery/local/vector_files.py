@@ -15,7 +15,7 @@ import numpy as np
 from sil_cli.errors import GalleryError
 from sil_cli.files import TEMPORARY_MARK, one_line
 from sil_cli.gallery.local.approximate import ApproximateIndex
-from sil_cli.gallery.local.records import VECTOR_FOLDER, IndexRecord, SegmentRecord, index_name, segment_name
+from sil_cli.gallery.local.schema import VECTOR_FOLDER, IndexRecord, SegmentRecord, index_name, segment_name
 from sil_cli.gallery.local.segments import MAKE_AGAIN, Segment, read_segment, write_segment
 from sil_cli.gallery.local.set_aside import numbered_files, put_aside, require_own
 

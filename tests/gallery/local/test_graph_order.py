@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from clusters import clustered
 
-from sil_cli.gallery.local.approximate import ApproximateIndex
-from sil_cli.gallery.local.graph_order import along_main_axis, put_near_together
+from sil_cli.gallery.local.approximate import ApproximateIndex, along_main_axis, put_near_together
 
 COUNT = 3000
 ROWS, WHO, _ = clustered(COUNT, 32, people=100, noise=0.3)

@@ -8,7 +8,7 @@ from galleries import MODEL, described, entry, make_gallery, vectors
 
 from sil_cli.errors import GalleryError, SilError
 from sil_cli.gallery.interface import rebuilding_folder
-from sil_cli.gallery.local import rebuild as rebuild_module
+from sil_cli.gallery.local import store
 from sil_cli.gallery.local.gallery import LocalGallery
 from sil_cli.gallery.local.store import LocalStore
 from sil_cli.gallery.stores import open_gallery
@@ -109,18 +109,18 @@ def killed(*_):
 def test_a_kill_in_the_moment_of_the_swap_leaves_the_new_gallery(folder, monkeypatch, moment):
     _, before = state(folder)
     (folder / "notes.txt").write_text("mine")
-    monkeypatch.setattr(rebuild_module, moment, killed)
     with LocalStore(folder).rebuilding(NEW) as rebuild:
         embed_some(rebuild)
+        monkeypatch.setattr(store, moment, killed)
         with pytest.raises(Killed):
             rebuild.swap()
-        monkeypatch.setattr("sil_cli.gallery.local.store.finish_swap", lambda _: None)
+        monkeypatch.setattr(store, "finish_swap", lambda _: None)
     assert folder.exists() == (moment == "sync_folder")
     monkeypatch.undo()
     assert state(folder) == (NEW["fingerprint"], before)
-    assert rebuild_module.superseded_folder(folder).exists()
+    assert store.superseded_folder(folder).exists()
     with LocalStore(folder).existing_writer():
-        assert not rebuild_module.superseded_folder(folder).exists()
+        assert not store.superseded_folder(folder).exists()
     assert (folder / "notes.txt").read_text() == "mine"
     assert state(folder)[0] == NEW["fingerprint"]
 

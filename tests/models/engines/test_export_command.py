@@ -136,7 +136,7 @@ def test_every_engine_finds_the_same(in_world, tmp_path, engine) -> None:
 def test_without_the_packages_all_goes_on_with_torch(in_world, tmp_path, monkeypatch) -> None:
     for module in (engines, workflow):
         monkeypatch.setattr(module, "is_installed", lambda _: False)
-    monkeypatch.setattr("sil_cli.models.choose.is_installed", lambda _: False)
+    monkeypatch.setattr("sil_cli.models.load.is_installed", lambda _: False)
     shutil.copytree(RUN, tmp_path / "run")
     for name in ("model.onnx", "export.json"):
         (tmp_path / "run" / name).unlink()
@@ -284,7 +284,7 @@ def test_an_engine_that_is_wrong_here_is_told_and_never_used(in_world, tmp_path,
 
     right = OpenVinoEngine.embed
     monkeypatch.setattr(OpenVinoEngine, "embed", lambda engine, pixels: spoil(right(engine, pixels)))
-    monkeypatch.setattr("sil_cli.models.choose.FEW_IMAGES", 0)  # so that OpenVINO would be taken
+    monkeypatch.setattr("sil_cli.models.load.FEW_IMAGES", 0)  # so that OpenVINO would be taken
     shutil.copytree(RUN, tmp_path / "run")
     for name in ("model.onnx", "export.json"):
         (tmp_path / "run" / name).unlink()
