@@ -1,4 +1,4 @@
-"""What is shown to people: text that can't colour, move a cursor or break its lines, and tables that never cut a word."""
+"""What is shown to people: names from outside, which can't colour it or break its lines, and tables that cut no word."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a gallery's database holds: its tables, the records of files, and how an older version becomes the present one."""
+"""What a gallery's database holds: its tables, the records of files, and how older versions are brought up to date."""
 
 from __future__ import annotations
 
