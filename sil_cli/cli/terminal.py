@@ -1,4 +1,4 @@
-"""What is shown to people: names from outside, which can't colour it or break its lines, and tables that cut no word."""
+"""What is shown to people: names from outside can't colour it or break its lines, and tables cut no word."""
 
 from __future__ import annotations
 
