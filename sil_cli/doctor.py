@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from sil_cli.data.manifest import prepared_datasets
 from sil_cli.data.protocol import read_protocol
 from sil_cli.defaults import is_finished, numbered_runs
-from sil_cli.models.engines.engine import EXTRAS, is_installed
+from sil_cli.models.engines.engine import EXTRAS
 from sil_cli.models.precision import wants_bfloat16
 from sil_cli.results import Result
-from sil_cli.runtime import cpu_count, resolve_device
+from sil_cli.runtime import cpu_count, is_installed, resolve_device
 from sil_cli.version import VERSION
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The machine under a run: device, threads, and how long work reports its progress."""
+"""The machine and the processes under a run: device, threads, what torchrun says, how long work reports progress."""
 
 from __future__ import annotations
 
@@ -6,25 +6,29 @@ import contextlib
 import os
 import platform
 import signal
+import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from sil_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType
 
     import torch
+
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 One = TypeVar("One")
 Other = TypeVar("Other")
 
+_MULTIPLYING = ("fma", "f16c", "avx", "amx", "asimd", "fphp", "sve", "bf16", "i8mm")
 _MOST_THREADS = 8  # each holds some 30 MiB while it looks at scores
 
 
@@ -121,6 +125,27 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
+def thread_count() -> int:
+    """Threads for a forward pass: the cores of this process, or OMP_NUM_THREADS where that is fewer."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cpu_count(), max(1, int(asked))) if asked.isdigit() else cpu_count()
+
+
+def cpu_kind() -> str:
+    """The instructions by which this CPU multiplies: what decides which kernels of a library compute on it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return f"{platform.machine()} {platform.processor()}".strip()
+    flags = next((line.split(":")[1].split() for line in lines if line.lower().startswith(("flags", "features"))), [])
+    return " ".join([platform.machine(), *sorted(flag for flag in set(flags) if flag.startswith(_MULTIPLYING))])
+
+
+def is_installed(name: str) -> bool:
+    """Whether a package could be imported; does not import it."""
+    return find_spec(name) is not None
+
+
 def threads() -> ThreadPoolExecutor:
     """As many threads as there are cores, but no more than eight, for work that lets others run meanwhile (NumPy's)."""
     return ThreadPoolExecutor(min(_MOST_THREADS, cpu_count()))
@@ -156,3 +181,64 @@ def resolve_device(name: DeviceName) -> torch.device:
         there = ", ".join(kind for kind, is_there in available.items() if is_there)
         raise UsageError(f"There is no {name} device here (found: {there}).", "Use --device auto or --device cpu.")
     return torch.device(name)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One process of a command, and how many others run the same.
+
+    Attributes:
+        rank: The number of this process, from 0; the first one writes and speaks for all.
+        world_size: How many processes there are, on all machines.
+        local_rank: Its number on its machine: which GPU it takes.
+        attempt: How often torchrun has restarted all of them after one had died.
+        is_last: Whether it will not restart them again.
+        name: Of the whole launch: the same in every process of it that is first on its machine, and after a restart.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    attempt: int = 0
+    is_last: bool = True
+    name: str = ""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes and speaks."""
+        return self.rank == 0
+
+
+SINGLE_LAUNCH = Launch()
+
+
+def read_launch(environment: Mapping[str, str] = os.environ) -> Launch:
+    """The launch that this process belongs to; `SINGLE_LAUNCH` where torchrun did not start it.
+
+    LOCAL_RANK decides: torchrun sets it, while RANK and WORLD_SIZE alone may also number the pods of a job.
+
+    Raises:
+        UsageError: The variables contradict each other.
+    """
+    if "LOCAL_RANK" not in environment:
+        return SINGLE_LAUNCH
+    try:
+        rank, world_size, local_rank = (int(environment[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+        attempt, most = (
+            int(environment.get(f"TORCHELASTIC_{name}", "0")) for name in ("RESTART_COUNT", "MAX_RESTARTS")
+        )
+    except (KeyError, ValueError):
+        raise UsageError(
+            "LOCAL_RANK is set, but RANK, WORLD_SIZE and LOCAL_RANK are not three numbers.",
+            "Start the processes with torchrun, or unset LOCAL_RANK to run in one.",
+        ) from None
+    if not 0 <= rank < world_size or local_rank < 0:
+        raise UsageError(
+            f"RANK = {rank} and LOCAL_RANK = {local_rank} do not number one of {world_size} processes.",
+            "Start the processes with torchrun.",
+        )
+    # torchrun's own name for a job is "none" where nobody gave one; its process on this machine outlives restarts.
+    given = environment.get("TORCHELASTIC_RUN_ID", "none")
+    name = given if given != "none" else f"{socket.gethostname()}-{os.getppid()}"
+    is_last = attempt >= most
+    return Launch(rank, world_size, local_rank, attempt, is_last, name)

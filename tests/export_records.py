@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from sil_cli.models.engines.export_record import ExportRecord
-from sil_cli.models.record import Architecture, ModelRecord
+from sil_cli.models.record import Architecture, ExportRecord, ModelRecord
 
 
 def export_record(architecture: Architecture, dimension: int = 512, **known: Any) -> ExportRecord:

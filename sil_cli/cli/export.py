@@ -33,7 +33,7 @@ def run(current: Session) -> ModelExportResult:
     settings = current.settings()
     from sil_cli.defaults import model_option
     from sil_cli.models.engines.export import export
-    from sil_cli.models.engines.export_record import described
+    from sil_cli.models.record import described
 
     result = export(settings, current.reporter)
     print_table(

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.text import Text
 
 from sil_cli.cli.terminal import escape
-from sil_cli.text import visible
+from sil_cli.files import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -106,8 +106,9 @@ def run(current: Session) -> QueryResult | QueryResults | BatchResult:
 
 
 def _few(current: Session, settings: Settings) -> QueryResult | QueryResults:
-    from sil_cli.gallery.ingest.times import find_zone, in_utc
+    from sil_cli.gallery.entry import in_utc
     from sil_cli.search.search import search
+    from sil_cli.settings import find_zone
 
     if settings.query.out is not None:
         raise UsageError("--out is where --batch writes.", "Use --html FILE or --sheet FILE, or --json for a document.")

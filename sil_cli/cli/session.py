@@ -16,10 +16,9 @@ from rich.markup import escape as escape_markup
 
 from sil_cli.cli.progress import make_reporter
 from sil_cli.cli.terminal import Terminal, escape
-from sil_cli.distributed.launch import SINGLE_LAUNCH, Launch, read_launch
 from sil_cli.errors import AlreadyToldError, InterruptedWorkError, SilError, UsageError
 from sil_cli.files import concerned
-from sil_cli.runtime import SilentReporter, termination_as_interrupt
+from sil_cli.runtime import SINGLE_LAUNCH, Launch, SilentReporter, read_launch, termination_as_interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sil_cli.text import visible
+from sil_cli.files import visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -26,8 +26,7 @@ from sil_cli.runtime import resolve_device
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from sil_cli.distributed.launch import Launch
-    from sil_cli.runtime import DeviceName
+    from sil_cli.runtime import DeviceName, Launch
 
 FIRST_SPEAKS = 1.0
 """Seconds that the first process has to tell of an error that all have, before another does."""

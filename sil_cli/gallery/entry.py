@@ -113,9 +113,14 @@ class Match(GalleryEntry, _Score):
     content_hash: Annotated[str, Field(exclude=True)] = ""
 
 
+def in_utc(time: datetime) -> datetime:
+    """A stored time in UTC; one without a zone, as older galleries have them, counts as UTC."""
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
 def instant_of(time: datetime) -> float:
-    """Seconds since 1970; a time without a zone is taken as UTC, so that spans mean the same everywhere."""
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    """Seconds since 1970 of a stored time."""
+    return in_utc(time).timestamp()
 
 
 def make_match(rank: int, score: float, identifier: int, entry: GalleryEntry) -> Match:

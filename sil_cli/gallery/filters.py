@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sil_cli.errors import UsageError, nearest
 from sil_cli.gallery.entry import instant_of
-from sil_cli.gallery.ingest.times import find_zone
+from sil_cli.settings import find_zone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -23,19 +23,17 @@ from sil_cli.gallery.stores import gallery_store_to_write
 from sil_cli.models.embed import embed_batches
 from sil_cli.models.engines.export import export_if_possible
 from sil_cli.models.load import load
-from sil_cli.models.model import ModelFiles
-from sil_cli.models.record import read_record
+from sil_cli.models.record import ModelFiles, read_record
 from sil_cli.runtime import SilentReporter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from sil_cli.distributed.launch import Launch
     from sil_cli.gallery.interface import GalleryStore
     from sil_cli.gallery.workers import Workers
     from sil_cli.models.model import Model
-    from sil_cli.runtime import Reporter
+    from sil_cli.runtime import Launch, Reporter
     from sil_cli.settings import Settings
 
 _LINGER = 2.0

@@ -10,10 +10,18 @@ from sil_cli.defaults import RECORD_FILE
 from sil_cli.errors import SilError
 from sil_cli.files import copy_file, one_line, staging_folder, write_bytes
 from sil_cli.gallery.interface import MODEL_FOLDER
-from sil_cli.models.engines.export_record import RECORD_FILES, read_export, read_graph
 from sil_cli.models.load import engine_request, load_engine
-from sil_cli.models.model import Model, find_model
-from sil_cli.models.record import WEIGHTS_FILE, ModelRecord, fingerprint_of, read_record
+from sil_cli.models.model import Model
+from sil_cli.models.record import (
+    RECORD_FILES,
+    WEIGHTS_FILE,
+    ModelRecord,
+    find_model,
+    fingerprint_of,
+    read_export,
+    read_graph,
+    read_record,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

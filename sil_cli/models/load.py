@@ -7,11 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sil_cli.errors import ModelError, UsageError
-from sil_cli.models.engines.engine import Engine, is_installed, require_library
-from sil_cli.models.engines.export_record import AGAIN, OPENVINO_BFLOAT16, ExportRecord, read_export, read_graph
-from sil_cli.models.model import Model, ModelFiles, find_model
-from sil_cli.models.record import read_record
-from sil_cli.runtime import DeviceName, SilentReporter, may_have_accelerator, resolve_device
+from sil_cli.models.engines.engine import Engine, require_library
+from sil_cli.models.model import Model
+from sil_cli.models.record import (
+    AGAIN,
+    OPENVINO_BFLOAT16,
+    ExportRecord,
+    ModelFiles,
+    find_model,
+    read_export,
+    read_graph,
+    read_record,
+)
+from sil_cli.runtime import DeviceName, SilentReporter, is_installed, may_have_accelerator, resolve_device
 
 if TYPE_CHECKING:
     from torch import Tensor

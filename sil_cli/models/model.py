@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sil_cli.defaults import RECORD_FILE
-from sil_cli.errors import ModelError, UsageError
+from sil_cli.errors import UsageError
 from sil_cli.models.embed import BATCH, embed
-from sil_cli.models.engines.export_record import GRAPH_SUFFIX, export_beside, record_of_graph
-from sil_cli.models.record import OTHER_MODEL, WEIGHTS_FILE
+from sil_cli.models.record import ModelFiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,19 +19,6 @@ if TYPE_CHECKING:
     from sil_cli.models.embed import ImageLike
     from sil_cli.models.engines.engine import Engine
     from sil_cli.models.record import ModelRecord
-
-
-@dataclass(frozen=True)
-class ModelFiles:
-    """Where the files of a model are, whichever of them the user named.
-
-    Attributes:
-        folder: Holds weights and `model.json`; None where there is only an export.
-        export: The record of an export; None where there is none.
-    """
-
-    folder: Path | None = None
-    export: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -80,29 +65,3 @@ class Model:
         if isinstance(images, str | Path):
             raise UsageError("`images` is one path, not several.", "Put it into a list: model.embed([path]).")
         return embed(self.engine, images, batch=batch, flip=flip)
-
-
-def find_model(path: Path) -> ModelFiles:
-    """The files of the model at `path`: a folder, its weights, an ONNX file, or an export's record.
-
-    Raises:
-        ModelError: There is no model.
-        SilError: A record is damaged.
-    """
-    if path.name == WEIGHTS_FILE:
-        return ModelFiles(folder=path.parent)
-    if path.suffix == GRAPH_SUFFIX:
-        return ModelFiles(export=record_of_graph(path))
-    if path.suffix == ".json" and path.name != RECORD_FILE:
-        return ModelFiles(export=path)
-    folder = path.parent if path.name == RECORD_FILE else path
-    export = export_beside(folder)
-    if (folder / RECORD_FILE).is_file():
-        return ModelFiles(folder=folder, export=export)
-    export = export or export_beside(folder, "int8")
-    if export is None:
-        raise ModelError(
-            f"{path} holds no finished model: {RECORD_FILE} is missing, and there is no export.",
-            OTHER_MODEL,
-        )
-    return ModelFiles(export=export)

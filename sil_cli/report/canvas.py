@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw, ImageFont
 
 from sil_cli.errors import UsageError
-from sil_cli.files import writing
-from sil_cli.text import visible
+from sil_cli.files import visible, writing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
+from sil_cli.files import visible
 from sil_cli.report.canvas import CARD, INK, LETTERBOX, fitted, font
-from sil_cli.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

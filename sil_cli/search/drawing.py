@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from sil_cli.data.images import ImageError, load_image
 from sil_cli.files import writing
-from sil_cli.gallery.entry import GalleryEntry, Match
-from sil_cli.gallery.ingest.times import find_zone, in_utc
+from sil_cli.gallery.entry import GalleryEntry, Match, in_utc
 from sil_cli.report.canvas import as_png, data_uri, stacked, write_sheet
 from sil_cli.report.contact_sheet import LEGEND, Card, SheetRow, contact_sheet
 from sil_cli.report.pages import render
 from sil_cli.search.trajectory_drawing import draw_trajectory, duration
+from sil_cli.settings import find_zone
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

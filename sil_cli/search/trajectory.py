@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sil_cli.evaluation.calibration import Decision
-from sil_cli.gallery.entry import TRACKLET_END, Time
-from sil_cli.gallery.ingest.times import in_utc
+from sil_cli.gallery.entry import TRACKLET_END, Time, in_utc
 from sil_cli.results import Result
 
 if TYPE_CHECKING:

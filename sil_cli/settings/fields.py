@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
+from sil_cli.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import tzinfo
 
 StyleName = Literal["none", "mixstyle", "dsu", "efdmix", "dir-mixstyle", "batch-style", "dbs", "ubs"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -54,6 +58,22 @@ def _rate_as_text(value: object) -> object:
 
 
 FalseAcceptRate = Annotated[Literal["1e-2", "1e-3", "1e-4"], BeforeValidator(_rate_as_text)]
+
+
+def find_zone(name: str) -> tzinfo | None:
+    """The time zone of a name such as Europe/Berlin; None for `local`, the machine's own.
+
+    Raises:
+        UsageError: There is none of that name.
+    """
+    if name == "local":
+        return None
+    if name.upper() == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise UsageError(f"'{name}' is not a time zone.", "Use a name such as Europe/Berlin, UTC, or local.") from error
 
 
 class Section(BaseModel):

@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from sil_cli.data.manifest import Dataset
-    from sil_cli.distributed.launch import Launch
     from sil_cli.distributed.process_group import ProcessGroup
-    from sil_cli.runtime import Reporter, Task
+    from sil_cli.runtime import Launch, Reporter, Task
     from sil_cli.settings import Settings
 
 Result = TypeVar("Result", bound="BaseModel")

@@ -14,7 +14,6 @@ from sil_cli.defaults import (
     numbered_runs,
     source_folders,
 )
-from sil_cli.distributed.launch import SINGLE_LAUNCH
 from sil_cli.errors import InterruptedWorkError, ModelError, SilError, UsageError
 from sil_cli.evaluation.calibrate import calibrate_after_training
 from sil_cli.evaluation.calibration import CALIBRATION_FILE
@@ -37,7 +36,7 @@ from sil_cli.runs.run_folder import (
     write_metrics,
     write_settings,
 )
-from sil_cli.runtime import stop_at_safe_point
+from sil_cli.runtime import SINGLE_LAUNCH, stop_at_safe_point
 from sil_cli.training.compose import compose
 from sil_cli.training.processes import TrainingProcesses, join_processes
 from sil_cli.training.run_settings import refuse_other_data, settings_to_begin, settings_to_go_on, settings_to_keep
@@ -49,9 +48,8 @@ if TYPE_CHECKING:
 
     from sil_cli.data.manifest import Dataset
     from sil_cli.data.protocol import Protocol
-    from sil_cli.distributed.launch import Launch
     from sil_cli.runs.checkpoint import TrainingState
-    from sil_cli.runtime import Reporter
+    from sil_cli.runtime import Launch, Reporter
     from sil_cli.settings import Settings
     from sil_cli.training.loop import Training
 

@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--as-if-agreed", action="store_true")
     wanted = parser.parse_args()
     dataset = load_dataset(wanted.data)
-    agreed = patch("sil_cli.models.engines.export_record.SAME_MODEL", -1.0)
+    agreed = patch("sil_cli.models.record.SAME_MODEL", -1.0)
     with tempfile.TemporaryDirectory() as name, agreed if wanted.as_if_agreed else contextlib.nullcontext():
         folder = Path(name)
         crops = folder / "crops"

@@ -33,13 +33,12 @@ from torch import nn
 from sil_cli.gallery.index import index_gallery
 from sil_cli.models.embedder import Embedder, load_embedder, save_model
 from sil_cli.models.engines.agreement import crops_of, given_crops
-from sil_cli.models.engines.engine import SAME_MODEL, thread_count
-from sil_cli.models.engines.export_record import ExportRecord
+from sil_cli.models.engines.engine import SAME_MODEL
 from sil_cli.models.engines.exported_engine import OnnxRuntimeEngine, OpenVinoEngine
 from sil_cli.models.engines.onnx_export import export_onnx, quantize
 from sil_cli.models.engines.torch_engine import TorchEngine
-from sil_cli.models.record import Architecture, ModelRecord
-from sil_cli.runtime import SilentReporter
+from sil_cli.models.record import Architecture, ExportRecord, ModelRecord
+from sil_cli.runtime import SilentReporter, thread_count
 from sil_cli.settings import SyntheticSettings, load_settings
 from sil_cli.synthetic.generate import generate_domains
 

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from sil_cli.cli.progress import make_reporter
 from sil_cli.cli.terminal import Terminal, escape
-from sil_cli.text import visible
+from sil_cli.files import visible
 
 
 @pytest.fixture

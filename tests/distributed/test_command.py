@@ -10,9 +10,9 @@ from torch.distributed import HashStore
 from sil_cli.distributed import command as together
 from sil_cli.distributed.collectives import LostProcessError
 from sil_cli.distributed.command import _as_told, agree
-from sil_cli.distributed.launch import Launch
 from sil_cli.distributed.process_group import ProcessGroup
 from sil_cli.errors import AlreadyToldError, InterruptedWorkError, SilError, UsageError
+from sil_cli.runtime import Launch
 
 
 class Played(ProcessGroup):
@@ -115,7 +115,7 @@ STOPPED = """
 import signal
 from torch.distributed import HashStore
 from sil_cli.errors import SilError
-from sil_cli.distributed.launch import Launch
+from sil_cli.runtime import Launch
 from sil_cli.distributed import command as together
 
 store = HashStore()

@@ -14,9 +14,8 @@ import sil_cli.models.engines.exported_engine as exported_engine
 import sil_cli.models.load as choose
 from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.files import sha256_of_bytes
-from sil_cli.models.engines.export_record import Agreement, ExportRecord, read_export
 from sil_cli.models.load import EngineRequest, ModelFiles, _quickest, _wants_bfloat16, find_model, load_engine
-from sil_cli.models.record import Architecture, ModelRecord
+from sil_cli.models.record import Agreement, Architecture, ExportRecord, ModelRecord, read_export
 from sil_cli.runtime import SilentReporter
 
 MODEL = ModelRecord(

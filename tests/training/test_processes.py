@@ -5,11 +5,10 @@ import torch
 from commands import TINY_TRAIN
 
 from sil_cli.defaults import source_folders
-from sil_cli.distributed.launch import Launch
 from sil_cli.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from sil_cli.errors import SilError, UsageError
 from sil_cli.runs.run_folder import read_facts, write_facts
-from sil_cli.runtime import SilentReporter
+from sil_cli.runtime import Launch, SilentReporter
 from sil_cli.settings import load_settings
 from sil_cli.training.compose import compose
 from sil_cli.training.processes import RankLog, TrainingProcesses

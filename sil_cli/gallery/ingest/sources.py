@@ -18,7 +18,8 @@ from sil_cli.errors import DataError, UsageError
 from sil_cli.files import one_line, open_file
 from sil_cli.gallery.entry import TRACKLET, EntryKey, GalleryEntry
 from sil_cli.gallery.ingest.streams import portions_of_lines
-from sil_cli.gallery.ingest.times import TimeReader, find_zone
+from sil_cli.gallery.ingest.times import TimeReader
+from sil_cli.settings import find_zone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

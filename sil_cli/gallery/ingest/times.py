@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sil_cli.errors import UsageError, nearest
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
 NAMED_FORMATS = ("auto", "epoch", "epoch-ms")
-LOCAL = "local"
 
 _CLOCK = re.compile(
     r"(\d{4})[-:._]?(\d\d)[-:._]?(\d\d)[T _-]{0,2}(\d\d)[-:._h]?(\d\d)[-:._m]?(\d\d)(?:[.,](\d{1,9}))?s?"
@@ -36,7 +34,7 @@ class TimeReader:
     Args:
         time_format: `auto` (ISO 8601, EXIF, or seconds or milliseconds since 1970, told apart by their looks),
             `epoch`, `epoch-ms`, or a pattern of strptime such as %d.%m.%Y-%H%M%S.
-        zone: The zone of times that don't say theirs (see `find_zone`).
+        zone: The zone of times that don't say theirs; None for the machine's own.
 
     Raises:
         UsageError: The format is none of these.
@@ -84,27 +82,6 @@ class TimeReader:
         return datetime.fromisoformat(
             f"{year}-{month}-{day}T{hour}:{minute}:{second}.{(fraction or '0')[:6]:0<6}{offset or ''}"
         )
-
-
-def find_zone(name: str) -> tzinfo | None:
-    """The time zone of a name such as Europe/Berlin; None for `local`, the machine's own.
-
-    Raises:
-        UsageError: There is none of that name.
-    """
-    if name == LOCAL:
-        return None
-    if name.upper() == "UTC":
-        return UTC
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise UsageError(f"'{name}' is not a time zone.", "Say one like Europe/Berlin, UTC, or local.") from error
-
-
-def in_utc(time: datetime) -> datetime:
-    """A stored time in UTC; one without a zone, as older galleries have them, counts as UTC."""
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 def _since_1970(seconds: float) -> datetime:

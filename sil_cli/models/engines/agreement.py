@@ -19,9 +19,9 @@ from sil_cli.data.images import ImageError, load_image, quiet_decoders, resize_t
 from sil_cli.data.manifest import is_dataset, load_dataset
 from sil_cli.data.walking import find_image_files
 from sil_cli.errors import DataError, ModelError, UsageError
-from sil_cli.models.engines.engine import SAME_MODEL, Engine, is_installed
-from sil_cli.models.engines.export_record import FAILED, OPENVINO_BFLOAT16, Agreement, ExportRecord, Float32Prefix
-from sil_cli.runtime import SilentReporter
+from sil_cli.models.engines.engine import SAME_MODEL, Engine
+from sil_cli.models.record import FAILED, OPENVINO_BFLOAT16, Agreement, ExportRecord, Float32Prefix
+from sil_cli.runtime import SilentReporter, is_installed
 from sil_cli.settings import SyntheticSettings
 from sil_cli.synthetic.generate import generate_domains
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from sil_cli.errors import UsageError
-from sil_cli.runtime import cpu_count
+from sil_cli.runtime import is_installed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,8 +17,6 @@ model: its embeddings may stand in one gallery with the original's."""
 
 EXTRAS = {"onnxruntime": "fast", "openvino": "openvino"}
 """The library of each engine, and the extra of this package that installs it."""
-
-_MULTIPLYING = ("fma", "f16c", "avx", "amx", "asimd", "fphp", "sve", "bf16", "i8mm")
 
 
 class Engine(Protocol):
@@ -67,24 +61,3 @@ def require_library(name: Literal["onnxruntime", "openvino"]) -> None:
             f"The engine {name} is not installed.",
             f'Install it with `pip install "sil-cli[{EXTRAS[name]}]"`, or use --engine torch.',
         )
-
-
-def is_installed(name: str) -> bool:
-    """Whether a package could be imported; does not import it."""
-    return find_spec(name) is not None
-
-
-def thread_count() -> int:
-    """Threads for a forward pass: the cores of this process, or OMP_NUM_THREADS where that is fewer."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cpu_count(), max(1, int(asked))) if asked.isdigit() else cpu_count()
-
-
-def cpu_kind() -> str:
-    """The instructions by which this CPU multiplies: what decides which kernels of a library compute on it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return f"{platform.machine()} {platform.processor()}".strip()
-    flags = next((line.split(":")[1].split() for line in lines if line.lower().startswith(("flags", "features"))), [])
-    return " ".join([platform.machine(), *sorted(flag for flag in set(flags) if flag.startswith(_MULTIPLYING))])

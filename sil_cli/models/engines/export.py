@@ -11,8 +11,8 @@ from sil_cli.defaults import RECORD_FILE, model_folder
 from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.files import one_line, sha256_of_bytes, write_bytes, write_json
 from sil_cli.models.engines.agreement import Crops, crops_of, drawn_crops, given_crops, with_agreement
-from sil_cli.models.engines.engine import EXTRAS, SAME_MODEL, cpu_kind, is_installed
-from sil_cli.models.engines.export_record import (
+from sil_cli.models.engines.engine import EXTRAS, SAME_MODEL
+from sil_cli.models.record import (
     GRAPH_FILES,
     GRAPH_SUFFIX,
     RECORD_FILES,
@@ -20,11 +20,13 @@ from sil_cli.models.engines.export_record import (
     ExportPrecision,
     ExportRecord,
     Float32Prefix,
+    ModelRecord,
     export_beside,
     read_export,
+    read_record,
 )
-from sil_cli.models.record import ModelRecord, read_record
 from sil_cli.results import Result
+from sil_cli.runtime import cpu_kind, is_installed
 from sil_cli.settings import refuse_outside
 from sil_cli.version import VERSION
 

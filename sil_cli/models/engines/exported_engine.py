@@ -10,14 +10,14 @@ import numpy as np
 
 from sil_cli.errors import ModelError
 from sil_cli.files import one_line
-from sil_cli.models.engines.engine import thread_count
-from sil_cli.models.engines.export_record import described
+from sil_cli.models.record import described
+from sil_cli.runtime import thread_count
 
 if TYPE_CHECKING:
     import openvino
     from numpy.typing import NDArray
 
-    from sil_cli.models.engines.export_record import ExportRecord
+    from sil_cli.models.record import ExportRecord
 
 FATAL_ONLY = 4
 HINTS = {False: "f32", True: "bf16"}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from sil_cli.models.engines.export_record import Float32Prefix
+from sil_cli.models.record import Float32Prefix
 
 if TYPE_CHECKING:
     import onnx

@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from sil_cli.text import visible
+from sil_cli.files import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from sil_cli.errors import UsageError
-from sil_cli.gallery.ingest.times import TimeReader, find_zone
+from sil_cli.gallery.ingest.times import TimeReader
+from sil_cli.settings import find_zone
 
 MOMENT = datetime(2024, 5, 31, 13, 45, 7, tzinfo=UTC)
 

@@ -19,7 +19,7 @@ from sil_cli.errors import ModelError
 from sil_cli.files import sha256_of_file
 from sil_cli.gallery.stores import open_gallery
 from sil_cli.models.engines.export import _refuse_disagreement
-from sil_cli.models.engines.export_record import Agreement, read_export
+from sil_cli.models.record import Agreement, read_export
 from sil_cli.runtime import SilentReporter
 
 RUN = Path("runs/001-ubs")

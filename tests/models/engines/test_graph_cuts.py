@@ -11,11 +11,10 @@ from onnx import TensorProto, helper
 import sil_cli.models.engines.exported_engine as exported_engine
 from sil_cli.errors import ModelError
 from sil_cli.models.embedder import Embedder
-from sil_cli.models.engines.export_record import ExportRecord, Float32Prefix, described
 from sil_cli.models.engines.exported_engine import OnnxRuntimeEngine, OpenVinoEngine
 from sil_cli.models.engines.onnx_export import export_onnx
 from sil_cli.models.engines.onnx_graph import find_prefixes
-from sil_cli.models.record import Architecture
+from sil_cli.models.record import Architecture, ExportRecord, Float32Prefix, described
 
 BACKBONES = ("resnet18", "osnet_x0_25", "vit_b_16", "timm:convnext_atto")
 

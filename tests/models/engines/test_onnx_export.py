@@ -10,11 +10,10 @@ from export_records import export_record
 
 from sil_cli.errors import ModelError
 from sil_cli.models.embedder import Embedder
-from sil_cli.models.engines.export_record import ExportRecord
 from sil_cli.models.engines.exported_engine import OnnxRuntimeEngine, OpenVinoEngine
 from sil_cli.models.engines.onnx_export import export_onnx, quantize
 from sil_cli.models.engines.torch_engine import TorchEngine
-from sil_cli.models.record import Architecture
+from sil_cli.models.record import Architecture, ExportRecord
 
 SMALL = Architecture(backbone="resnet18", height=32, width=16, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 

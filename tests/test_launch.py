@@ -2,8 +2,8 @@
 
 import pytest
 
-from sil_cli.distributed.launch import SINGLE_LAUNCH, read_launch
 from sil_cli.errors import UsageError
+from sil_cli.runtime import SINGLE_LAUNCH, read_launch
 
 LAUNCHED = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}
 
