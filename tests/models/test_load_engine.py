@@ -12,6 +12,7 @@ from export_records import export_record
 import sil_cli.models.engines.engine as engines
 import sil_cli.models.engines.exported_engine as exported_engine
 import sil_cli.models.load as choose
+from sil_cli import runtime
 from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.files import sha256_of_bytes
 from sil_cli.models.load import EngineRequest, ModelFiles, _quickest, _wants_bfloat16, find_model, load_engine
@@ -30,7 +31,7 @@ def export(precision: str = "float32", content: bytes = b"graph", **least: float
         model=MODEL,
         precision=precision,
         sha256=sha256_of_bytes(content),
-        cpu=engines.cpu_kind(),
+        cpu=runtime.cpu_kind(),
         agreement={how.replace("_", " "): Agreement(min=value, mean=value) for how, value in least.items()},
     )
 
@@ -141,15 +142,15 @@ def test_what_was_measured_on_another_kind_of_cpu_is_not_trusted(machine) -> Non
 
 
 def test_the_kind_of_a_cpu_is_its_architecture_and_instructions(monkeypatch, tmp_path) -> None:
-    assert engines.cpu_kind() == engines.cpu_kind()
-    assert engines.cpu_kind().split()[0] == platform.machine()
-    monkeypatch.setattr(engines, "Path", lambda _: tmp_path / "cpuinfo")
+    assert runtime.cpu_kind() == runtime.cpu_kind()
+    assert runtime.cpu_kind().split()[0] == platform.machine()
+    monkeypatch.setattr(runtime, "Path", lambda _: tmp_path / "cpuinfo")
     (tmp_path / "cpuinfo").write_text("processor: 0\nflags\t\t: sse2 avx2 amx_bf16 lm\n\nprocessor: 1\nflags\t: avx2\n")
-    assert engines.cpu_kind() == f"{platform.machine()} amx_bf16 avx2"
+    assert runtime.cpu_kind() == f"{platform.machine()} amx_bf16 avx2"
     (tmp_path / "cpuinfo").write_text("Features : fp asimd bf16\n")
-    assert engines.cpu_kind() == f"{platform.machine()} asimd bf16"
+    assert runtime.cpu_kind() == f"{platform.machine()} asimd bf16"
     (tmp_path / "cpuinfo").unlink()
-    assert engines.cpu_kind().startswith(platform.machine())
+    assert runtime.cpu_kind().startswith(platform.machine())
 
 
 def test_int8_is_another_model_by_itself_and_refused_only_where_it_failed() -> None:
