@@ -133,7 +133,7 @@ def by_faiss(searcher: Searcher, queries: np.ndarray) -> float:
 def build(folder: Path, factory: str) -> None:
     """Build an index and tune its effort as `sil index-gallery --index FACTORY` does."""
     with LocalStore(folder).existing_writer() as writer:
-        writer.put_index(None)
+        writer.refresh_index(Notes(), requested="exact")
         with PeakMemory() as building:
             took, _ = timed(lambda: writer.refresh_index(Notes(), requested=factory))
     print(f"{factory:15} built and tuned in {took:.0f} s with {building.peak:.0f} MiB of memory", flush=True)
@@ -142,8 +142,8 @@ def build(folder: Path, factory: str) -> None:
 def measure(folder: Path, queries: np.ndarray) -> None:
     """Measure the index that the gallery has with new queries."""
     with LocalStore(folder).existing_writer() as writer:
-        record = writer.index()
-        searcher = writer.searcher(writer.read_index(record))  # as searches have it, mapped into memory
+        record = writer.index.record()
+        searcher = writer.index.searcher(writer.index.read())  # as searches have it, mapped into memory
         searcher.effort = record.effort
         both = in_turns(searcher, queries)
         exact, at_once, truth = both[True]

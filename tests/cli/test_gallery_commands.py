@@ -480,7 +480,7 @@ def test_filters_that_make_no_sense(in_world, tmp_path) -> None:
         refused = sil("query", *options, "--after", wrong)
         told(refused, 2, f"query.filter.after = '{wrong}' is not valid", "write a time as 2024, 2024-05, 2024-05-01")
     told(sil("query", *options, "--after", "2024-05-02", "--before", "2024-05-01"), 2, "Swap --after and --before")
-    told(sil("query", *options, "--after", "2024-05-02", "--before", "2024-05-02"), 2, "name the next one as --before")
+    told(sil("query", *options, "--after", "2024-05-02", "--before", "2024-05-02"), 2, "give the next as --before")
 
 
 def test_a_full_disk_while_compacting_or_removing(gallery, monkeypatch) -> None:
