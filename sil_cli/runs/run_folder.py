@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import platform
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,8 +13,8 @@ import torch
 import torchvision
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from sil_cli.errors import ModelError, SilError
-from sil_cli.files import parse_json, read_bytes, read_json, write_json, write_text
+from sil_cli.errors import ModelError, SilError, UsageError
+from sil_cli.files import make_own_folder, parse_json, read_bytes, read_json, write_json, write_text
 from sil_cli.runs.git_state import GitState
 from sil_cli.version import VERSION
 
@@ -24,6 +25,7 @@ SETTINGS_FILE = "settings.toml"
 FACTS_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
 CURVES_FILE = "curves.png"
+TENSORBOARD_FOLDER = "tensorboard"
 
 
 class SourceFacts(BaseModel):
@@ -154,6 +156,50 @@ def read_metrics(folder: Path) -> list[dict[str, object]]:
             raise SilError(f"{path}, line {number} is not what training wrote.", "Delete the file or the line.")
         history.append(facts)
     return history
+
+
+def require_tensorboard() -> None:
+    """Check that the package is there.
+
+    Raises:
+        UsageError: It is not; says how to install it.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise UsageError(
+            "train.tensorboard needs the package tensorboard, which is not installed.",
+            "Install it with `pip install 'sil-cli[tensorboard]'`, or leave --tensorboard out.",
+        )
+
+
+class TensorBoardLog:
+    """Writes every epoch's figures as event files in RUN/tensorboard.
+
+    Event files can only grow, so a resumed run deletes those of its earlier parts and writes the epochs that its
+    checkpoint knows again: no step is there twice, and none that was lost.
+    """
+
+    def __init__(self, run: Path) -> None:
+        """Begin with no event files in the run's folder."""
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        folder = make_own_folder(run, TENSORBOARD_FOLDER)
+        for old in folder.glob("events.out.tfevents.*"):
+            old.unlink()
+        self._writer = SummaryWriter(str(folder))
+        self._written = 0
+
+    def write(self, history: list[dict[str, float]]) -> None:
+        """Write the epochs that are not written yet; the epoch is the step."""
+        for facts in history[self._written :]:
+            for name, value in facts.items():
+                if name != "epoch":
+                    self._writer.add_scalar(f"train/{name}", value, int(facts["epoch"]))
+        self._written = len(history)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Finish the event file."""
+        self._writer.close()
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:

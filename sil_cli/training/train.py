@@ -29,9 +29,11 @@ from sil_cli.runs.run_folder import (
     FACTS_FILE,
     RunFacts,
     SourceFacts,
+    TensorBoardLog,
     current_versions,
     read_facts,
     read_metrics,
+    require_tensorboard,
     write_facts,
     write_metrics,
     write_settings,
@@ -41,7 +43,6 @@ from sil_cli.training.compose import compose
 from sil_cli.training.processes import TrainingProcesses, join_processes
 from sil_cli.training.run_settings import refuse_other_data, settings_to_begin, settings_to_go_on, settings_to_keep
 from sil_cli.training.sources import load_sources, warn_of_targets
-from sil_cli.training.tensorboard import TensorBoardLog, require_tensorboard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

@@ -6,7 +6,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sil_cli.errors import SilError, UsageError
-from sil_cli.training.tensorboard import FOLDER, TensorBoardLog, require_tensorboard
+from sil_cli.runs.run_folder import TENSORBOARD_FOLDER, TensorBoardLog, require_tensorboard
 
 
 def history(*losses: float) -> list[dict[str, float]]:
@@ -14,7 +14,7 @@ def history(*losses: float) -> list[dict[str, float]]:
 
 
 def read(run) -> list[tuple[int, float]]:
-    events = EventAccumulator(str(run / FOLDER)).Reload()
+    events = EventAccumulator(str(run / TENSORBOARD_FOLDER)).Reload()
     assert set(events.Tags()["scalars"]) == {"train/loss", "train/learning_rate"}
     return [(event.step, event.value) for event in events.Scalars("train/loss")]
 
@@ -46,7 +46,7 @@ def test_a_link_in_the_folders_place_is_refused(tmp_path) -> None:
     run.mkdir()
     other.mkdir()
     (other / "events.out.tfevents.1").write_text("of somebody else")
-    (run / FOLDER).symlink_to(other)
+    (run / TENSORBOARD_FOLDER).symlink_to(other)
     with pytest.raises(SilError, match="tensorboard is a link"):
         TensorBoardLog(run)
     assert (other / "events.out.tfevents.1").read_text() == "of somebody else"
