@@ -16,7 +16,7 @@ EXAMPLES = """
 
 sil calibrate
 
-sil calibrate --model runs/001-ubs --on data/office
+sil calibrate --model runs/001-dbs --on data/office
 
 sil calibrate --set calibrate.match=1e-4
 """

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 EXAMPLES = """
 [bold]Examples[/]
 
-sil compare runs/001-ubs runs/002-dbs
+sil compare runs/001-dbs runs/002-ubs
 
-sil compare runs/001-ubs runs/002-dbs --target market1501 --changed 10
+sil compare runs/001-dbs runs/002-ubs --target market1501 --changed 10
 
-sil compare runs/001-ubs theirs-evaluation --json
+sil compare runs/001-dbs theirs-evaluation --json
 """
 OPTIONS = (
     Option(

@@ -19,7 +19,7 @@ EXAMPLES = """
 
 sil evaluate
 
-sil evaluate --model runs/001-ubs --target data/market1501
+sil evaluate --model runs/001-dbs --target data/market1501
 
 sil evaluate --embeddings theirs.npz --metric euclidean
 
@@ -27,7 +27,7 @@ sil evaluate --save-embeddings mine.npz
 
 sil evaluate --flip --rerank
 
-sil evaluate --model runs/001-ubs --model runs/002-dbs
+sil evaluate --model runs/001-dbs --model runs/002-ubs
 
 sil evaluate --json | jq .mAP
 

@@ -16,7 +16,7 @@ EXAMPLES = """
 
 sil export
 
-sil export --model runs/001-ubs --out deployed
+sil export --model runs/001-dbs --out deployed
 
 sil export --int8 --calibrate-on data/viaduct
 """

@@ -22,7 +22,7 @@ sil index-gallery crops.csv --tracklets named --timezone Europe/Berlin
 
 find crops -newer last-run -name '*.jpg' | sil index-gallery -
 
-sil index-gallery data/market1501 --model runs/001-ubs --gallery market
+sil index-gallery data/market1501 --model runs/001-dbs --gallery market
 
 sil index-gallery crops --index IVF1024,SQ8
 

@@ -17,7 +17,7 @@ sil report
 
 sil report runs/001-none runs/002-ubs --out comparison
 
-sil report runs/001-ubs --target viaduct --out viaduct.html --no-similarity-maps
+sil report runs/001-dbs --target viaduct --out viaduct.html --no-similarity-maps
 """
 OPTIONS = (
     Option("runs", "report.runs", "[RUN...]", "Run folders, side by side; default: the newest finished one."),

@@ -1,6 +1,6 @@
 """How fast `sil query --batch` answers, against the speed at which `sil index-gallery` embeds the same images.
 
-    python tests/benchmarks/bench_batch_query.py --data data/viaduct --model runs/001-ubs [--copies 4]
+    python tests/benchmarks/bench_batch_query.py --data data/viaduct --model runs/001-dbs [--copies 4]
 
 Both run in this process, in turns, on the same list of files; the ratio of medians is what counts. --as-if-agreed lets
 both take bfloat16 though it was not found to agree with float32, as with a network that has hardly learnt.

@@ -1,7 +1,7 @@
 """Time ways of computing one model's embeddings against eager float32 PyTorch, in one run, with their agreement.
 
     python tests/benchmarks/bench_inference.py
-    python tests/benchmarks/bench_inference.py --model runs/001-ubs --images data/viaduct --indexing
+    python tests/benchmarks/bench_inference.py --model runs/001-dbs --images data/viaduct --indexing
 
 Without --model it is a ResNet-50 of 256×128 with random weights, whose batch norms have seen generated crops: its
 speed is that of any ResNet-50, but its cosines are worse than a trained network's, which does not amplify roundings

@@ -292,36 +292,36 @@ class TestTrain:
         assert not (small / "run").exists()
 
     def test_a_run_folder_that_is_taken(self, in_world) -> None:
-        outcome = sil("train", *TINY_TRAIN_FLAGS, "--run", "runs/001-ubs")
+        outcome = sil("train", *TINY_TRAIN_FLAGS, "--run", "runs/001-dbs")
         assert_told(outcome, 2, "already holds a run", "--resume")
 
     def test_resuming_with_other_settings(self, in_world, tmp_path) -> None:
         run = tmp_path / "run"
-        shutil.copytree("runs/001-ubs", run)
+        shutil.copytree("runs/001-dbs", run)
         (run / "model.json").unlink()
         outcome = sil("train", "--resume", "--run", run, "--seed", 7)
         assert_told(outcome, 2, "began with train.seed = 1, not 7")
 
     def test_resuming_with_settings_that_change_nothing(self, in_world, tmp_path) -> None:
         run = tmp_path / "run"
-        shutil.copytree("runs/001-ubs", run)
+        shutil.copytree("runs/001-dbs", run)
         (run / "model.json").unlink()
         same = ["--set", "style.after_stages=1", "--set", "train.keep_checkpoints=1", "--tensorboard"]
         outcome = sil("train", "--resume", "--run", run, *same)
         assert outcome.code == 0, outcome.err
         assert next(path.name for path in (run / "tensorboard").iterdir()).startswith("events.out.tfevents")
-        assert (run / "model.safetensors").read_bytes() == Path("runs/001-ubs/model.safetensors").read_bytes()
+        assert (run / "model.safetensors").read_bytes() == Path("runs/001-dbs/model.safetensors").read_bytes()
 
     def test_resuming_with_a_checkpoint_cut_short(self, in_world, tmp_path) -> None:
         run = tmp_path / "run"
-        shutil.copytree("runs/001-ubs", run)
+        shutil.copytree("runs/001-dbs", run)
         (run / "model.json").unlink()
         newest = run / "checkpoint-0000004.pt"
         newest.write_bytes(newest.read_bytes()[:1000])
         outcome = sil("train", "--resume", "--run", run)
         assert outcome.code == 0, outcome.err
         assert "checkpoint-0000004.pt is damaged; going on from checkpoint-0000002.pt" in outcome.error
-        assert (run / "model.safetensors").read_bytes() == Path("runs/001-ubs/model.safetensors").read_bytes()
+        assert (run / "model.safetensors").read_bytes() == Path("runs/001-dbs/model.safetensors").read_bytes()
         (run / "model.json").unlink()
         for path in run.glob("checkpoint-*.pt"):
             path.write_bytes(b"cut")
@@ -345,11 +345,11 @@ class TestTrain:
         outcome = sil("train", "--resume", "--run", tmp_path / "run")
         assert outcome.code == 0, outcome.err
         again = (tmp_path / "run/model.safetensors").read_bytes()
-        assert again == Path("runs/001-ubs/model.safetensors").read_bytes()
+        assert again == Path("runs/001-dbs/model.safetensors").read_bytes()
 
     def test_resuming_after_the_data_changed(self, in_world, tmp_path) -> None:
         run = tmp_path / "run"
-        shutil.copytree("runs/001-ubs", run)
+        shutil.copytree("runs/001-dbs", run)
         (run / "model.json").unlink()
         facts = json.loads((run / "run.json").read_text())
         facts["sources"][0]["manifest_sha256"] = "0" * 64

@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def first_query(folder: Path) -> Path:
-    target = json.loads((folder / "runs/001-ubs/run.json").read_text())["sources"]
+    target = json.loads((folder / "runs/001-dbs/run.json").read_text())["sources"]
     names = {child.name for child in (folder / "data").iterdir() if child.is_dir()} - {each["name"] for each in target}
     (left_out,) = names
     return sorted((folder / "data" / left_out / "images/query").glob("*.jpg"))[0]
@@ -46,7 +46,7 @@ def test_prepare_data_never_replaces_other_data_unless_told(in_world, tmp_path) 
 
 
 def test_train_leaves_a_complete_run(in_world) -> None:
-    run = in_world / "runs/001-ubs"
+    run = in_world / "runs/001-dbs"
     assert {path.name for path in run.iterdir()} >= {
         "settings.toml",
         "run.json",
@@ -79,9 +79,9 @@ def test_train_json_and_the_same_seed_gives_the_same_model(in_world, tmp_path) -
 
 
 def test_resuming_a_finished_run_changes_nothing(in_world) -> None:
-    model = in_world / "runs/001-ubs/model.safetensors"
+    model = in_world / "runs/001-dbs/model.safetensors"
     before = model.read_bytes()
-    outcome = sil("train", "--resume", "--run", "runs/001-ubs", "--json")
+    outcome = sil("train", "--resume", "--run", "runs/001-dbs", "--json")
     assert outcome.code == 0
     assert "finished already" in outcome.error
     assert model.read_bytes() == before
@@ -91,14 +91,14 @@ def test_evaluate_scores_the_network_that_was_left_out(in_world) -> None:
     document = sil("evaluate", "--json").document
     assert {"model", "target", "queries", "gallery", "dropped_queries", "mAP", "mINP", "results"} <= document.keys()
     assert set(document["cmc"]) == {"1", "5", "10"}
-    sources = json.loads((in_world / "runs/001-ubs/run.json").read_text())["sources"]
+    sources = json.loads((in_world / "runs/001-dbs/run.json").read_text())["sources"]
     assert document["target"] not in {source["name"] for source in sources}
     assert document["trained_on_target"] is False
     assert json.loads(Path(document["results"]).read_text()) == document
 
 
 def test_evaluate_says_when_the_target_was_trained_on(in_world, tmp_path) -> None:
-    source = json.loads((in_world / "runs/001-ubs/run.json").read_text())["sources"][0]["folder"]
+    source = json.loads((in_world / "runs/001-dbs/run.json").read_text())["sources"][0]["folder"]
     outcome = sil("evaluate", "--target", source, "--out", tmp_path / "out", "--json")
     assert outcome.document["trained_on_target"] is True
     assert "do not show generalisation" in outcome.error
@@ -189,6 +189,6 @@ def test_every_command_ends_with_the_next_one(in_world, tmp_path) -> None:
     assert (
         f"Next: sil evaluate --model {tmp_path / 'r'}\n" in sil("train", *TINY_TRAIN_FLAGS, "--run", tmp_path / "r").out
     )
-    assert "Next: sil index-gallery\n" in sil("evaluate", "--model", "runs/001-ubs").out
-    assert "Next: sil query data/" in sil("index-gallery", "--model", "runs/001-ubs").out
+    assert "Next: sil index-gallery\n" in sil("evaluate", "--model", "runs/001-dbs").out
+    assert "Next: sil query data/" in sil("index-gallery", "--model", "runs/001-dbs").out
     assert "Contact sheet in" in sil("query", first_query(in_world), "--sheet", tmp_path / "s.jpg").out

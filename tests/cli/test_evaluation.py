@@ -29,7 +29,7 @@ def assert_told(outcome: Outcome, code: int, *words: str) -> None:
 def template(world, tmp_path_factory) -> Path:
     """The world's run, evaluated, with its embeddings in a file and some that are worse."""
     folder = tmp_path_factory.mktemp("template")
-    shutil.copytree(world / "runs/001-ubs", folder / "run")
+    shutil.copytree(world / "runs/001-dbs", folder / "run")
     before = Path.cwd()
     os.chdir(world)
     try:
@@ -140,7 +140,7 @@ def test_the_table_shows_intervals_and_open_set_rates(run, files) -> None:
 
 
 def test_embeddings_and_a_model_are_one_or_the_other(files) -> None:
-    assert_told(sil("evaluate", "--embeddings", files[0], "--model", "runs/001-ubs"), 2, "without --model")
+    assert_told(sil("evaluate", "--embeddings", files[0], "--model", "runs/001-dbs"), 2, "without --model")
     assert_told(sil("evaluate", "--embeddings", files[0], "--save-embeddings", "x"), 2, "without --save-embeddings")
     assert_told(sil("evaluate", "--embeddings", "none.npz"), 1, "no file none.npz")
 

@@ -47,7 +47,7 @@ def _source(connection) -> str:
 def other_model(in_world, tmp_path):
     """The world's model, a little changed."""
     folder = tmp_path / "other"
-    embedder, _ = load_embedder(in_world / "runs/001-ubs")
+    embedder, _ = load_embedder(in_world / "runs/001-dbs")
     embedder.neck.weight.data *= 1.5
     embedder.neck.running_mean += 0.1
     save_model(folder, embedder)
@@ -175,7 +175,7 @@ def test_repair_says_what_is_lost_and_how_to_bring_it_back(gallery) -> None:
     (again,) = document["again"]
     assert again.startswith("sil index-gallery /")
     assert again.endswith(f"--gallery {gallery}")
-    assert sil(*again.split()[1:], "--model", "runs/001-ubs").code == 0
+    assert sil(*again.split()[1:], "--model", "runs/001-dbs").code == 0
     assert sil("gallery", "info", gallery, "--json").document["entries"] == before
     assert "Nothing was broken" in " ".join(sil("gallery", "repair", gallery).out.split())
 
@@ -193,7 +193,7 @@ def test_repair_sets_aside_and_compact_deletes_it(gallery) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [("index-gallery", "--model", "runs/001-ubs", "--gallery"), ("gallery", "remove", "--id", 1, "--yes", "--gallery")],
+    [("index-gallery", "--model", "runs/001-dbs", "--gallery"), ("gallery", "remove", "--id", 1, "--yes", "--gallery")],
 )
 def test_whoever_writes_says_what_it_sets_aside(command, gallery) -> None:
     (segment,) = (gallery / "vectors").iterdir()
@@ -209,7 +209,7 @@ def test_whoever_writes_says_what_it_sets_aside(command, gallery) -> None:
 def test_repair_refuses_another_gallerys_database(gallery, in_world, tmp_path) -> None:
     other = tmp_path / "other"
     crops = sorted((in_world / first_query(in_world)).parent.glob("*.jpg"))[:2]
-    assert sil("index-gallery", *crops, "--gallery", other, "--model", "runs/001-ubs").code == 0
+    assert sil("index-gallery", *crops, "--gallery", other, "--model", "runs/001-dbs").code == 0
     before = {path.name: path.read_bytes() for path in (gallery / "vectors").iterdir()}
     right = (gallery / "gallery.sqlite").read_bytes()
     shutil.copy(other / "gallery.sqlite", gallery / "gallery.sqlite")
@@ -306,7 +306,7 @@ def test_remove_by_id_path_and_time(gallery) -> None:
 
 
 def test_a_path_to_remove_may_be_that_of_the_file(in_world, tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("SIL_GALLERY__MODEL", str(in_world / "runs/001-ubs"))
+    monkeypatch.setenv("SIL_GALLERY__MODEL", str(in_world / "runs/001-dbs"))
     picture = first_query(in_world)
     names = ("a/one.jpg", "a/two.jpg", "a/[3].jpg", "a/3.jpg", "b/one.jpg", "b/gone.jpg", "c/one.jpg")
     for number, name in enumerate(names):
@@ -377,7 +377,7 @@ def test_rebuild_by_another_model(gallery, other_model, in_world, tmp_path) -> N
     assert document["old_model"] == before["model"] != document["model"]
     assert document["embedded"] == document["entries"] == before["entries"]
     assert sil("query", first_query(in_world), "--gallery", gallery, *sheet).code == 0
-    told(sil("query", first_query(in_world), "--gallery", gallery, "--model", "runs/001-ubs"), 1, "was made by model")
+    told(sil("query", first_query(in_world), "--gallery", gallery, "--model", "runs/001-dbs"), 1, "was made by model")
     assert sil("gallery", "verify", gallery, "--json").document["ok"]
     again = sil("gallery", "rebuild", gallery, "--model", other_model, "--json").document
     assert again["entries"] == before["entries"]
@@ -413,7 +413,7 @@ def test_tune_and_index(gallery) -> None:
     assert document["chosen"] in document["measured"]
     told(sil("gallery", "tune", gallery, "--index", "Nonsense"), 1, "can't make an index 'Nonsense'", "IVF1024,SQ8")
     told(sil("gallery", "tune", gallery, "--recall", 2), 2)
-    indexed = ["index-gallery", "--gallery", gallery, "--model", "runs/001-ubs"]
+    indexed = ["index-gallery", "--gallery", gallery, "--model", "runs/001-dbs"]
     assert sil(*indexed, "--index", "IVF2,SQ8", "--json").document["index"].startswith("IVF2,SQ8 over")
     assert sil(*indexed, "--json").document["index"].startswith("IVF2,SQ8 over")  # remembered
     told(sil(*indexed, "--index", "IVF99999,SQ8"), 1, "needs at least 99,999 vectors")

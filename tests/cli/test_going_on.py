@@ -17,7 +17,7 @@ def stopped(world, tmp_path, monkeypatch) -> Path:
     """A run that was stopped after its first epoch of two, in a copy of the world's data."""
     shutil.copytree(world / "data", tmp_path / "data")
     run = tmp_path / "run"
-    shutil.copytree(world / "runs/001-ubs", run)
+    shutil.copytree(world / "runs/001-dbs", run)
     for made in ("model.json", "model.safetensors", "calibration.json", "curves.png", "checkpoint-0000004.pt"):
         (run / made).unlink(missing_ok=True)
     shutil.rmtree(run / "evaluation", ignore_errors=True)
@@ -48,7 +48,7 @@ def test_settings_that_a_run_began_without_do_not_come_from_elsewhere(world, sto
     Path("sil.toml").write_text("[train]\nprotocol = 'of another'\n")
     outcome = go_on(stopped)
     assert outcome.code == 0, outcome.err
-    assert fingerprint(stopped) == fingerprint(world / "runs/001-ubs")
+    assert fingerprint(stopped) == fingerprint(world / "runs/001-dbs")
     assert json.loads((stopped / "run.json").read_text())["protocol"] != "of another"
 
 
@@ -73,7 +73,7 @@ def test_settings_of_the_calibration_are_kept_with_the_run(empty, world):
 
 def test_a_finished_run_gets_what_it_lacks(world, stopped):
     assert go_on(stopped).code == 0
-    made = {"calibration.json", "curves.png"} & {path.name for path in (world / "runs/001-ubs").iterdir()}
+    made = {"calibration.json", "curves.png"} & {path.name for path in (world / "runs/001-dbs").iterdir()}
     assert "curves.png" in made
     for name in made:
         (stopped / name).unlink()
@@ -86,9 +86,9 @@ def test_a_finished_run_gets_what_it_lacks(world, stopped):
 def test_a_checkpoint_is_evaluated_beside_its_run(world, tmp_path, monkeypatch):
     shutil.copytree(world, tmp_path / "w")
     monkeypatch.chdir(tmp_path / "w")
-    (of_the_run,) = Path("runs/001-ubs/evaluation").glob("*/results.json")
+    (of_the_run,) = Path("runs/001-dbs/evaluation").glob("*/results.json")
     before = of_the_run.read_bytes()
-    outcome = sil("evaluate", "--model", "runs/001-ubs/checkpoint-0000002.pt", "--json")
+    outcome = sil("evaluate", "--model", "runs/001-dbs/checkpoint-0000002.pt", "--json")
     assert outcome.code == 0, outcome.err
     assert of_the_run.read_bytes() == before
     assert Path(outcome.document["results"]).parent.name == f"{of_the_run.parent.name}-checkpoint-0000002"
@@ -96,7 +96,7 @@ def test_a_checkpoint_is_evaluated_beside_its_run(world, tmp_path, monkeypatch):
 
 
 def test_a_model_is_not_trained_over(world, empty):
-    shutil.copytree(world / "runs/001-ubs", "imported")
+    shutil.copytree(world / "runs/001-dbs", "imported")
     Path("imported/run.json").unlink()
     before = Path("imported/model.safetensors").read_bytes()
     outcome = sil("train", *TINY_TRAIN_FLAGS, "--source", world / "data/harbour", "--run", "imported")

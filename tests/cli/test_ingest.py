@@ -30,7 +30,7 @@ def work(world, tmp_path, monkeypatch) -> Path:
     for number in range(6):
         picture(tmp_path / f"crops/c{number % 2}_20240531T1200{number:02d}_p{number % 3}.png", number)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SIL_GALLERY__MODEL", str(world / "runs/001-ubs"))
+    monkeypatch.setenv("SIL_GALLERY__MODEL", str(world / "runs/001-dbs"))
     return tmp_path
 
 
@@ -318,7 +318,7 @@ class TestTracklets:
     def test_are_checked_rebuilt_and_removed_with_all_their_images(self, work, world) -> None:
         index("crops", *self.FLAGS)
         other = work / "other"
-        embedder, _ = load_embedder(world / "runs/001-ubs")
+        embedder, _ = load_embedder(world / "runs/001-dbs")
         embedder.neck.weight.data *= 1.5
         embedder.neck.running_mean += 0.1
         save_model(other, embedder)
@@ -556,7 +556,7 @@ class TestBadInput:
         run = work / "run"
         run.mkdir()
         for name in ("model.json", "model.safetensors"):
-            os.link(world / "runs/001-ubs" / name, run / name)
+            os.link(world / "runs/001-dbs" / name, run / name)
         assert index("crops", "--model", run)["calibrated"] is False
         facts = {
             "fingerprint": json.loads((run / "model.json").read_text())["fingerprint"],

@@ -110,7 +110,7 @@ def test_ctrl_c_while_indexing_keeps_what_is_done(world, tmp_path) -> None:
     some = next((world / "data").glob("*/images/gallery/*.jpg"))
     for number in range(3000):
         shutil.copyfile(some, crops / f"{number}.jpg")
-    run = world / "runs/001-ubs"
+    run = world / "runs/001-dbs"
     arguments = ["index-gallery", crops, "--model", run, "--gallery", tmp_path / "gallery"]
     process = start_sil(*arguments, cwd=tmp_path)
     wait_for(lambda: searchable(tmp_path / "gallery"), process)

@@ -40,7 +40,7 @@ def copy(world, tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.parametrize("named", [True, False])
 def test_a_killed_process_of_three_is_started_anew_from_the_last_checkpoint(copy, named) -> None:
-    run = copy / ("killed" if named else "runs/001-ubs")
+    run = copy / ("killed" if named else "runs/001-dbs")
     where = ["--run", run] if named else []
     process = start_torchrun(3, "train", *FLAGS, *where, "--json", cwd=copy, options=["--max-restarts=1"])
     wait_for(lambda: (run / "checkpoint-0000012.pt").exists(), process)

@@ -58,7 +58,7 @@ def crops(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(world) -> Path:
-    return world / "runs/001-ubs"
+    return world / "runs/001-dbs"
 
 
 @pytest.fixture(scope="module")

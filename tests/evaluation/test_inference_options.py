@@ -22,7 +22,7 @@ from sil_cli.runtime import SilentReporter
 from sil_cli.settings import EvaluateSettings
 from sil_cli.similarity.distance import unit_rows
 
-RUN = "runs/001-ubs"
+RUN = "runs/001-dbs"
 
 
 def side(seed: int, cameras: list[str | None], **more) -> EmbeddingSet:

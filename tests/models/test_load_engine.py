@@ -241,7 +241,7 @@ def test_torch_cannot_run_an_export(tmp_path) -> None:
 def run(world, tmp_path) -> Path:
     """A copy of the trained model with its export."""
     for name in ("model.json", "model.safetensors", "model.onnx", "export.json"):
-        (tmp_path / name).write_bytes((world / "runs/001-ubs" / name).read_bytes())
+        (tmp_path / name).write_bytes((world / "runs/001-dbs" / name).read_bytes())
     return tmp_path
 
 

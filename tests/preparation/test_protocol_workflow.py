@@ -106,7 +106,7 @@ def test_a_users_protocol_from_raw_data_to_the_mean_over_its_splits(empty, monke
     free = [flag for flag in TINY_TRAIN_FLAGS if flag != "--set" and "model." not in flag]
     trained = sil("train", "--recipe", "generated", *(f"--set={flag}" for flag in free), "--json")
     assert trained.code == 0, trained.err
-    run = json.loads((empty / "runs" / "001-ubs" / "run.json").read_text())
+    run = json.loads((empty / "runs" / "001-dbs" / "run.json").read_text())
     assert (run["protocol"], run["source_splits"]) == ("ours", "train+test")
     records = load_dataset(empty / "data" / "first").records
     learnt = [record for record in records if not (record.junk or record.distractor)]
@@ -133,9 +133,9 @@ def test_a_users_protocol_from_raw_data_to_the_mean_over_its_splits(empty, monke
     assert [split["conditions"]["test set"] for split in target["splits"]] == [
         f"partition {number}, seed 5" for number in (1, 2, 3)
     ]
-    stored = json.loads((empty / "runs/001-ubs/evaluation/small/splits.json").read_text())
+    stored = json.loads((empty / "runs/001-dbs/evaluation/small/splits.json").read_text())
     assert stored["mAP"] == target["mAP"]
-    assert (empty / "runs/001-ubs/evaluation/small/split-02/results.json").exists()
+    assert (empty / "runs/001-dbs/evaluation/small/split-02/results.json").exists()
 
     named = sil("evaluate", "--target", "data/small", "--json").document
     assert named["targets"] == document["targets"]

@@ -49,7 +49,7 @@ def test_a_single_image_each_will_do_where_norms_are_synchronised(in_world) -> N
 
 
 def test_a_restart_finds_the_run_that_its_launch_began(world, tmp_path) -> None:
-    facts = read_facts(world / "runs/001-ubs")
+    facts = read_facts(world / "runs/001-dbs")
 
     def run(name: str, launch: str | None, *, finished: bool = False) -> None:
         (tmp_path / name).mkdir()
@@ -62,10 +62,10 @@ def test_a_restart_finds_the_run_that_its_launch_began(world, tmp_path) -> None:
         processes = TrainingProcesses(launch, SINGLE_PROCESS, torch.device("cpu"), None, SilentReporter())
         return processes.run_before_restart(load_settings(flags={"train": {"runs": tmp_path, **train}}))
 
-    run("001-ubs", "older", finished=True)
+    run("001-dbs", "older", finished=True)
     run("002-ubs", None)
     assert begun(1) is None  # it died before it began
-    assert begun(1, name="older") == tmp_path / "001-ubs"  # one died when all was done: not to be trained again
+    assert begun(1, name="older") == tmp_path / "001-dbs"  # one died when all was done: not to be trained again
     run("003-ubs", "job")
     run("004-ubs", "another")
     (tmp_path / "005-ubs").mkdir()

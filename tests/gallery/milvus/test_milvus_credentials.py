@@ -43,7 +43,7 @@ def stranger(monkeypatch):
 def test_a_found_file_has_no_credential_sent(world, tmp_path, monkeypatch, stranger, arguments) -> None:
     address, was_called = stranger
     monkeypatch.chdir(tmp_path)
-    run = ["--model", world / "runs/001-ubs"] if arguments[0] == "index-gallery" else []
+    run = ["--model", world / "runs/001-dbs"] if arguments[0] == "index-gallery" else []
     if run:
         image = next((world / "data").rglob("*.png"), None) or next((world / "data").rglob("*.jpg"))
         (tmp_path / f"one{image.suffix}").write_bytes(image.read_bytes())

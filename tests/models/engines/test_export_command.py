@@ -22,7 +22,7 @@ from sil_cli.models.engines.export import _refuse_disagreement
 from sil_cli.models.record import Agreement, read_export
 from sil_cli.runtime import SilentReporter
 
-RUN = Path("runs/001-ubs")
+RUN = Path("runs/001-dbs")
 
 
 def target(world: Path) -> Path:
