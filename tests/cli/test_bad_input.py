@@ -280,7 +280,7 @@ class TestTrain:
 
     def test_a_style_in_a_pass_that_is_left_out(self, small) -> None:
         outcome = sil("train", *self.flags("--set", "train.second_pass=false"))
-        assert_told(outcome, 2, "no second pass for style.name = ubs", "--style none")
+        assert_told(outcome, 2, "no second pass for style.name = dbs", "--style none")
         assert_told(sil("train", *self.flags(*SUPERVISED)), 2, "train.method = supervised there is no second pass")
 
     def test_prototypes_that_do_not_fit(self, small) -> None:
@@ -461,14 +461,14 @@ class TestQuery:
         crop(tmp_path / "dot.png", size=(1, 1))
         huge_png(tmp_path / "huge.png")
         outcome = sil("query", tmp_path / name, "--sheet", tmp_path / "s.jpg")
-        assert_told(outcome, 1, f"{name} can't be used as a query", "Give a picture")
+        assert_told(outcome, 1, f"{name} can't be used as a query", "Name an image")
 
     @pytest.mark.parametrize("flags", [[], ["--box", "1,2,3,4"], ["--exclude-self"]])
     def test_a_picture_that_is_a_pipe_or_a_device(self, in_world, tmp_path, flags) -> None:
         os.mkfifo(tmp_path / "pipe.jpg")
         for name in (tmp_path / "pipe.jpg", "/dev/zero"):
             outcome = sil("query", name, "--sheet", tmp_path / "s.jpg", *flags)
-            assert_told(outcome, 1, f"{name} can't be used as a query: not a file", "Give a picture")
+            assert_told(outcome, 1, f"{name} can't be used as a query: not a file", "Name an image")
 
     def test_a_sheet_of_an_unknown_kind(self, in_world, tmp_path) -> None:
         crop(tmp_path / "a.png")

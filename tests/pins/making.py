@@ -253,7 +253,7 @@ def keys_only(value: Any) -> Any:
 
 
 CURVES = {
-    "ubs": {},
+    "ubs": {"style.name": "ubs"},
     "dbs": {"style.name": "dbs"},
     "fb": {"style.name": "none", "train.second_pass": False},
 }
