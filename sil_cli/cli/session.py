@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.markup import escape as escape_markup
 
-from sil_cli.cli.progress import make_reporter
-from sil_cli.cli.terminal import Terminal, escape
+from sil_cli.cli.terminal import Terminal, escape, make_reporter
 from sil_cli.errors import AlreadyToldError, InterruptedWorkError, SilError, UsageError
 from sil_cli.files import concerned
 from sil_cli.runtime import SINGLE_LAUNCH, Launch, SilentReporter, read_launch, termination_as_interrupt

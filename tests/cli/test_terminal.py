@@ -5,8 +5,7 @@ import io
 import pytest
 from rich.table import Table
 
-from sil_cli.cli.progress import make_reporter
-from sil_cli.cli.terminal import Terminal, escape
+from sil_cli.cli.terminal import Terminal, escape, make_reporter
 from sil_cli.files import visible
 
 

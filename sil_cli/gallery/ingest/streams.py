@@ -26,63 +26,48 @@ def portions_of_lines(stream: BinaryIO, *, at_most: int, linger: float) -> Itera
         at_most: Lines in a portion.
         linger: Seconds that a line may wait for others to share its portion.
     """
-    chunks: Queue[bytes] = Queue(_CHUNKS_AHEAD)
-    threading.Thread(target=_read_into, args=(chunks, stream), daemon=True, name="sil-paths").start()
-    splitter = _Splitter()
-    waiting: list[bytes] = []
-    while not splitter.ended:
-        waiting += splitter.split(chunks.get())
+    coming: Queue[list[bytes] | None] = Queue(_CHUNKS_AHEAD)
+    threading.Thread(target=_read_lines, args=(stream, coming), daemon=True, name="sil-paths").start()
+    while (lines := coming.get()) is not None:
         deadline = time.monotonic() + linger
-        while not splitter.ended:
-            while len(waiting) >= at_most:
-                yield waiting[:at_most]
-                del waiting[:at_most]
+        more: list[bytes] | None = lines
+        while more is not None:
+            while len(lines) >= at_most:
+                yield lines[:at_most]
+                lines = lines[at_most:]
             try:
-                chunk = chunks.get(timeout=max(0.0, deadline - time.monotonic()))
+                more = coming.get(timeout=max(0.0, deadline - time.monotonic()))
             except Empty:
                 break
-            waiting += splitter.split(chunk)
-        while waiting:
-            yield waiting[:at_most]
-            del waiting[:at_most]
+            lines += more or []
+        if lines:
+            yield lines
+        if more is None:
+            return
 
 
-class _Splitter:
-    """Cuts chunks of bytes into lines."""
-
-    def __init__(self) -> None:
-        self.ended = False
-        self._end = b"\n"
-        self._rest = b""
-
-    def split(self, chunk: bytes) -> list[bytes]:
-        """The lines that this chunk completes; an empty chunk is the end of all."""
-        self.ended = not chunk
-        text = self._rest + chunk
+def _read_lines(stream: BinaryIO, coming: Queue[list[bytes] | None]) -> None:
+    """Put the lines that each chunk of a stream completes into a queue, and None at its end."""
+    end, rest = b"\n", b""
+    for chunk in _chunks(stream):
         if b"\0" in chunk:
-            self._end = b"\0"
-        *lines, self._rest = text.split(self._end)
-        if self.ended:
-            lines.append(self._rest)
-        return [line for line in (each.removesuffix(b"\r") for each in lines) if line]
+            end = b"\0"
+        *lines, rest = (rest + chunk).split(end)
+        coming.put([line for line in (each.removesuffix(b"\r") for each in lines) if line])
+    last = rest.removesuffix(b"\r")
+    coming.put([last] if last else [])
+    coming.put(None)
 
 
-def _read_into(chunks: Queue[bytes], stream: BinaryIO) -> None:
+def _chunks(stream: BinaryIO) -> Iterator[bytes]:
     # Not through the buffered object where there is a file below it: a thread that waits inside its lock
     # would keep Python from ending.
     try:
         handle = stream.fileno()
     except (OSError, io.UnsupportedOperation):
-        while chunk := stream.read(_CHUNK_BYTES):
-            chunks.put(chunk)
-    else:
-        while chunk := _read(handle):
-            chunks.put(chunk)
-    chunks.put(b"")
-
-
-def _read(handle: int) -> bytes:
+        yield from iter(lambda: stream.read(_CHUNK_BYTES), b"")
+        return
     try:
-        return os.read(handle, _CHUNK_BYTES)
+        yield from iter(lambda: os.read(handle, _CHUNK_BYTES), b"")
     except OSError:  # a terminal that went away: nothing more will come
-        return b""
+        return
