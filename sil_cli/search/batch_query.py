@@ -61,8 +61,10 @@ def query_batch(settings: Settings, reporter: Reporter, out: TextIO) -> BatchRes
     assert wanted.batch is not None  # noqa: S101 -- the caller asked for a batch
     _refuse_others(settings)
     refuse_harming_gallery(wanted.out, settings, option="--out")
+    source = Path("/dev/stdin") if wanted.batch == STREAM else wanted.batch
+    refuse_overwriting(wanted.out, [source, source / MANIFEST_FILE, source / INFO_FILE], option="--out")
     reader = SourceReader(settings.gallery)
-    total, portions = _portions(wanted.batch, reader, reporter, wanted.out)
+    total, portions = _portions(wanted.batch, reader, reporter)
     began = time.monotonic()
     with gallery_store(settings).open() as gallery:
         refuse_overwriting_entries(wanted.out, gallery, option="--out")
@@ -75,8 +77,9 @@ def query_batch(settings: Settings, reporter: Reporter, out: TextIO) -> BatchRes
                 reporter.task("Querying", total, "images") as task,
                 _lines_to(wanted.out, out, users_own=users_own) as stream,
             ):
-                for items in portions:
-                    answering.answer(items, stream, task)
+                for portion in portions:
+                    refuse_overwriting(wanted.out, [file for file, _ in portion.files], option="--out")
+                    answering.answer(portion.items, stream, task)
         except KeyboardInterrupt:
             kept = "their lines are whole" if wanted.out is None else f"{wanted.out} was not written"
             raise InterruptedWorkError(
@@ -121,30 +124,18 @@ def refuse_with_batch(name: str) -> NoReturn:
     raise UsageError(f"--batch and {name} don't go together.", fixes.get(name, "Leave one of them out."))
 
 
-def _portions(
-    source: Path, reader: SourceReader, reporter: Reporter, out: Path | None
-) -> tuple[int | None, Iterator[Sequence[GalleryEntry | Skipped]]]:
-    """The number of queries where it is known, and the queries; none of them is the file that is written."""
+def _portions(source: Path, reader: SourceReader, reporter: Reporter) -> tuple[int | None, Iterator[SourceImages]]:
+    """The number of queries where it is known, and the queries, those of a stream as they come."""
     if source != STREAM:
         whole = reader.read(source, queries=True)
-        named = [source, source / MANIFEST_FILE, source / INFO_FILE]
-        refuse_overwriting(out, [*named, *(file for file, _ in whole.files)], option="--out")
-        return len(whole.items), iter([whole.items])
-    refuse_overwriting(out, [Path("/dev/stdin")], option="--out")
+        return len(whole.items), iter([whole])
     if sys.stdin.isatty():
         reporter.note("Type one path a line; end with Ctrl-D.")
-    portions = _spared(reader.stream(sys.stdin.buffer, linger=_LINGER), out)
+    portions = reader.stream(sys.stdin.buffer, linger=_LINGER)
     first = next(portions, None)
     if first is None:
         raise DataError("No path came on stdin.", "Pipe one path a line into it: find crops | sil query --batch -")
     return None, chain([first], portions)
-
-
-def _spared(portions: Iterator[SourceImages], out: Path | None) -> Iterator[Sequence[GalleryEntry | Skipped]]:
-    """The items of a stream, each portion once none of it is the file that is written when all are answered."""
-    for portion in portions:
-        refuse_overwriting(out, [file for file, _ in portion.files], option="--out")
-        yield portion.items
 
 
 @contextlib.contextmanager
@@ -212,23 +203,24 @@ class _Answering:
 
     def _lines(self, images: Sequence[GalleryEntry], start: int, batch: EmbeddedBatch) -> Iterator[BatchLine]:
         """One line for each image of a batch, those that failed among the others."""
-        good = [images[position - start] for position in batch.positions]
-        found = iter(self._find(good, batch.embeddings)) if good else iter([])
+        usable = [position - start for position in batch.positions]
+        found = dict(zip(usable, self._find([images[at] for at in usable], batch.embeddings), strict=True))
         reasons = iter(batch.failed)
-        usable = {position - start for position in batch.positions}
         for at, image in enumerate(images):
-            matches = next(found) if at in usable else []
+            matches = found.get(at)
             yield BatchLine(
                 image=self._shown(image),
                 box=image.box,
                 identity=image.identity,
-                decision=self._matcher.decide(matches) if at in usable else None,
-                matches=matches,
-                error=None if at in usable else next(reasons)[1],
+                decision=None if matches is None else self._matcher.decide(matches),
+                matches=matches or [],
+                error=next(reasons)[1] if matches is None else None,
             )
 
     def _find(self, images: Sequence[GalleryEntry], embeddings: np.ndarray) -> list[list[Match]]:
         """The matches of each image."""
+        if not images:
+            return []
         queries = [
             Query(
                 ((Path(image.source, image.path), image.box),),
