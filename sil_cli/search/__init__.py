@@ -1,1 +1,1 @@
-"""Query: from pictures of a person to matches, a contact sheet and a page."""
+"""Search: from images of a person to matches, a contact sheet and a page."""

@@ -1,4 +1,4 @@
-"""A person's path through a camera network as a picture: its stations in order, and a line that joins their cameras.
+"""A person's path through a camera network drawn: its stations in order, and a line that joins their cameras.
 
 Stations stand at even distances, because hours may lie between some and seconds between others; the time between two
 is written on the line.
