@@ -124,7 +124,7 @@ class GallerySettings(Section):
     tracklets: Literal["off", "named", "folder"] = Field(
         "off", description="one entry for all images of a tracklet: by its name, or by folder"
     )
-    prune: bool = Field(False, description="remove entries whose files have gone")
+    prune: bool = Field(False, description="remove entries whose files are missing")
     model: Path | None = Field(None, description="a run folder; default: the newest finished one")
     batch: Positive = Field(128, description="images per forward pass and per commit")
     export: bool = Field(True, description="export the model where it is not and can be, so that queries start at once")
@@ -161,7 +161,7 @@ class QuerySettings(Section):
     min_score: float | None = Field(None, ge=-1.0, le=1.0, description="list no match below this cosine")
     exclude_self: bool = Field(False, description="leave out gallery entries made of the very file of the query")
     group: Literal["none", "identity", "camera"] = Field(
-        "none", description="`identity`: the best of each; `camera`: the trail through cameras and time"
+        "none", description="`identity`: the best of each; `camera`: the path through cameras and time"
     )
     gap: float = Field(60.0, ge=0.0, le=1e9, description="seconds without an image after which a new visit begins")
     sheet: Path = Field(Path("matches.jpg"), description="where the contact sheet is written")

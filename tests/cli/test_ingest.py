@@ -26,7 +26,7 @@ def picture(path: Path, seed: int = 0, **saved) -> Path:
 
 @pytest.fixture
 def work(world, tmp_path, monkeypatch) -> Path:
-    """A folder of six crops of two sightings; index with `index()`."""
+    """A folder of six crops of two tracklets; index with `index()`."""
     for number in range(6):
         picture(tmp_path / f"crops/c{number % 2}_20240531T1200{number:02d}_p{number % 3}.png", number)
     monkeypatch.chdir(tmp_path)
@@ -288,7 +288,7 @@ def _count(folder: Path) -> int:
 class TestTracklets:
     FLAGS = ("--pattern", r"(?P<tracklet>(?P<camera>c\d))_(?P<time>\d{8}T\d{6})", "--tracklets", "named")
 
-    def test_one_entry_for_a_sighting_with_the_mean_of_its_images(self, work) -> None:
+    def test_one_entry_for_a_tracklet_with_the_mean_of_its_images(self, work) -> None:
         index("crops", "--gallery", "singles")
         document = index("crops", *self.FLAGS)
         assert (counts(document), document["embedded"]) == ((2, 0, 0, 0, 0, 2), 6)
@@ -346,8 +346,8 @@ class TestTracklets:
 
     def test_by_folder(self, work) -> None:
         for number in range(4):
-            picture(work / f"sightings/s{number % 2}/{number}.png", number)
-        document = index("sightings", "--tracklets", "folder")
+            picture(work / f"visits/s{number % 2}/{number}.png", number)
+        document = index("visits", "--tracklets", "folder")
         assert counts(document) == (2, 0, 0, 0, 0, 2)
         assert sorted(entry.metadata["tracklet"] for entry in entries().values()) == ["s0", "s1"]
 

@@ -409,8 +409,8 @@ class TestNarrowTerminals:
             if not found["groups"]:
                 assert str(row["id"]) in words
                 assert row["path"] in words
-        for sighting in found["trail"] or []:
-            assert f"{sighting['score']:.4f}" in words
+        for visit in found["trail"] or []:
+            assert f"{visit['score']:.4f}" in words
         table = [line for line in shown.splitlines() if "─" in line or "0." in line]
         longest = max(len(row["path"]) for row in found["matches"])
         assert max(len(line.rstrip()) for line in table) <= max(columns, longest + 12)

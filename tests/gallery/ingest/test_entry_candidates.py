@@ -66,7 +66,9 @@ def test_the_hash_knows_every_member_and_no_order():
 def test_embeddings_come_back_to_their_candidates(sizes, batch, data):
     """However files are cut into parts, and whichever fail, the result is the plain mean of each candidate's rest."""
     images = [
-        image(f"{subject}-{number}.jpg", f"t{subject}") for subject, size in enumerate(sizes) for number in range(size)
+        image(f"{candidate}-{number}.jpg", f"t{candidate}")
+        for candidate, size in enumerate(sizes)
+        for number in range(size)
     ]
     candidates = gathered(images)
     files = [file for candidate in candidates for file in candidate.files(GALLERY)]
@@ -81,12 +83,12 @@ def test_embeddings_come_back_to_their_candidates(sizes, batch, data):
         parts.append(EmbeddedBatch(good, rows[good], failed))
     found = [each for done, _ in gather_embeddings(candidates, parts) for each in done]
     expected = []
-    for number, subject in enumerate(candidates):
+    for number, candidate in enumerate(candidates):
         first = sum(sizes[:number])
         good = [at for at in range(first, first + sizes[number]) if at not in bad]
         if good:
             mean = rows[good].astype(float).mean(axis=0)
-            expected.append((subject.entry.path, mean / np.linalg.norm(mean), str(len(good))))
+            expected.append((candidate.entry.path, mean / np.linalg.norm(mean), str(len(good))))
     assert [(one.entry.path, one.entry.metadata[TRACKLET_IMAGES]) for one, _ in found] == [
         (path, count) for path, _, count in expected
     ]
