@@ -113,7 +113,7 @@ def evaluate(
     """Score a model on a data set, as `sil evaluate` does; the files of the result are written.
 
     Args:
-        model: A run folder; by default the newest finished one in `runs`.
+        model: A run folder; by default the latest finished run in `runs`.
         target: A prepared data set; by default those that were left out of training.
         embeddings: An .npz file of any project's embeddings, scored instead of a model.
         out: Where the results go; by default into the run.
@@ -146,13 +146,13 @@ def index(
     settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> IndexResult:
-    """Embed images and store them in a gallery, as `sil index-gallery` does; what is there already is skipped.
+    """Embed images and store them in a gallery, as `sil index-gallery` does; what is already there is skipped.
 
     Args:
         images: Images, folders of them, prepared data sets, .csv tables or lists of paths; by default the data set
             that was left out of training.
         gallery: The gallery's folder; made where it is missing.
-        model: A run folder; by default the newest finished one in `runs`.
+        model: A run folder; by default the latest finished run in `runs`.
         store: A collection of Milvus, instead of the folder itself.
         settings: Any other setting by its key, `{"gallery.exif": True}` (docs/settings.md).
         progress: Hears of the progress.

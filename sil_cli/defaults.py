@@ -123,7 +123,8 @@ def model_folder(model: Path | None, runs: Path) -> Path:
         unfinished = numbered_runs(runs)
         if unfinished:
             raise ModelError(
-                f"{unfinished[-1]} has not finished yet.", f"Go on with `sil train --resume --run {unfinished[-1]}`."
+                f"{unfinished[-1]} has not finished yet.",
+                f"Resume it with `sil train --resume --run {unfinished[-1]}`.",
             )
         raise ModelError(f"There is no trained model in {runs} yet.", "Train one with `sil train`.")
     return finished[-1]

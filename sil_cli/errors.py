@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+
+_PYDANTIC = (
+    (r"Value error, ", ""),  # its mark of a message of ours
+    (r"Input should be greater than or equal to", "it must be at least"),
+    (r"Input should be less than or equal to", "it must be at most"),
+    (r"Input should be a valid integer(, [^.]*)?", "it must be a whole number"),
+    (r"Input should be a valid number(, [^.]*)?", "it must be a number"),
+    (r"Input should be a valid boolean(, [^.]*)?", "it must be true or false"),
+    (r"Input should be a valid string", "it must be text"),
+    (r"Input should be a valid (tuple|list)", "it must be a list"),
+    (r"Input should be a valid dictionary( or instance of \w+)?", "it must be a table of keys and values"),
+    (r"Input is not a valid path.*", "it must be a path"),
+    (r"(Tuple|List) should have (.*) after validation, not \d+", r"it must have \2"),
+    (r"Field required", "it is missing"),
+    (r"Extra inputs are not permitted", "this key is not known"),
+    (r"Input should", "it must"),
+)
+"""What pydantic says of a value, and how a colleague would say it."""
 
 
 class SilError(Exception):
@@ -62,6 +82,13 @@ class AlreadyToldError(SilError):
     def __init__(self, exit_code: int) -> None:
         super().__init__("Another process has told what went wrong.", "See there.")
         self.exit_code = exit_code
+
+
+def in_plain_words(message: str) -> str:
+    """A message of pydantic as a user may read it: `it must be at least 1`; our own messages stay as they are."""
+    for pattern, words in _PYDANTIC:
+        message = re.sub(pattern, words, message)
+    return message
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

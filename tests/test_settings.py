@@ -42,28 +42,39 @@ def test_a_named_file_replaces_sil_toml(empty) -> None:
             r"'train.epoks' is not a setting \(in the command line\). Did you mean 'train.epochs'",
         ),
         ({"trian": {"epochs": 5}}, "Did you mean 'train'"),
-        ({"train": {"epochs": 0}}, "train.epochs = 0 is not valid .*greater than or equal to 1"),
+        ({"train": {"epochs": 0}}, "train.epochs = 0 is not valid .*It must be at least 1"),
         (
             {"style": {"name": "usb"}},
             "style.name = 'usb' is not valid .*'none', 'mixstyle', .*'ubs'.* Did you mean 'ubs'?",
         ),
-        ({"style": {"mix": 1.5}}, "style.mix = 1.5 is not valid .*less than or equal to 1, or input .*'random'"),
-        ({"style": {"after_stages": []}}, "style.after_stages = .* is not valid .*at least 1 item"),
-        ({"style": {"after_stages": [1, 0]}}, "style.after_stages = 0 is not valid .*greater than or equal to 1"),
-        ({"train": 5}, "train = 5 is not valid"),
+        ({"style": {"mix": 1.5}}, "style.mix = 1.5 is not valid .*It must be at most 1 or 'random'"),
+        ({"style": {"after_stages": []}}, "style.after_stages = .* is not valid .*It must have at least 1 item[.]"),
+        ({"style": {"after_stages": [1, 0]}}, "style.after_stages = 0 is not valid .*It must be at least 1"),
+        ({"train": 5}, "train = 5 is not valid .*It must be a table of keys and values"),
+        ({"train": {"epochs": "many"}}, "train.epochs = 'many' is not valid .*It must be a whole number[.]"),
+        ({"train": {"learning_rate": "low"}}, "train.learning_rate = 'low' is not valid .*It must be a number[.]"),
+        ({"query": {"fuse": "maybe"}}, "query.fuse = 'maybe' is not valid .*It must be true or false[.]"),
+        ({"data": {"name": 5}}, "data.name = 5 is not valid .*It must be text[.]"),
+        ({"gallery": {"folder": 5}}, "gallery.folder = 5 is not valid .*It must be a path[.]"),
         ({"train": {"learning_rate": math.inf}}, "train.learning_rate = inf is not valid .*finite"),
         ({"style": {"rho": math.nan}}, "style.rho = nan is not valid .*finite"),
         ({"supervised": {"margin": math.inf}}, "supervised.margin = inf is not valid .*finite"),
         ({"query": {"min_score": math.nan}}, "query.min_score = nan is not valid .*finite"),
-        ({"train": {"epochs": True}}, "train.epochs = True is not valid .*a number, not true or false"),
-        ({"train": {"milestones": [1, False]}}, "train.milestones = .* is not valid .*a number, not true or false"),
-        ({"style": {"mix": True}}, "style.mix = True is not valid .*a number, not true or false"),
-        ({"style": {"after_stages": True}}, "style.after_stages = True is not valid .*a number, not true or false"),
+        ({"train": {"epochs": True}}, "train.epochs = True is not valid .*Write a number, not true or false"),
+        (
+            {"train": {"milestones": [1, False]}},
+            "train.milestones = .* is not valid .*Write a number, not true or false",
+        ),
+        ({"style": {"mix": True}}, "style.mix = True is not valid .*Write a number, not true or false"),
+        (
+            {"style": {"after_stages": True}},
+            "style.after_stages = True is not valid .*Write a number, not true or false",
+        ),
         ({"style": {"name": True}}, "style.name = True is not valid .*'none', 'mixstyle'"),
         ({"calibrate": {"match": 0.5}}, "calibrate.match = 0.5 is not valid .*'1e-2', '1e-3' or '1e-4'"),
         ({"train": {"seed": 10**20}}, "train.seed = .*less than 4294967296"),
         ({"train": {"epochs": 10**20}}, "train.epochs = .*less than 2147483648"),
-        ({"distributed": {"timeout": 1e300}}, "distributed.timeout = .*less than or equal to"),
+        ({"distributed": {"timeout": 1e300}}, "distributed.timeout = .*at most"),
     ],
 )
 def test_wrong_flags_are_explained(empty, flags, told) -> None:
@@ -215,5 +226,5 @@ def test_a_time_may_be_a_year_a_month_a_day_or_a_moment(said, meant):
 
 @pytest.mark.parametrize("said", [1714550400, 2024.5, True, "2024-5", "0000", ""])
 def test_what_is_no_time_is_told_how_times_are_written(said):
-    with pytest.raises(UsageError, match=": write a time as 2024, 2024-05, 2024-05-01"):
+    with pytest.raises(UsageError, match="Write a time as 2024, 2024-05, 2024-05-01"):
         load_settings(flags={"query": {"filter": {"after": said}}})

@@ -99,7 +99,7 @@ def benchmark(settings: Settings, reporter: Reporter) -> BenchmarkResult:
     except (InterruptedWorkError, KeyboardInterrupt):
         raise InterruptedWorkError(
             f"Stopped in run {len(runs) + 1} of {len(jobs)}; what is done is kept in {folder}.",
-            "Run the same command again to go on.",
+            "Run the same command again to continue.",
         ) from None
     return _finish(folder, plan, runs, reporter)
 
@@ -158,7 +158,7 @@ def _train(job: Job, sources: list[Path], settings: Settings, reporter: Reporter
     now, _ = settings_to_begin(wanted, datasets, job.protocol)
     # Of the sources the manifests are compared, of the recipe the settings.
     keys = {key for key in known_keys() if key not in ("train.sources", "train.recipe")}
-    fix = "Set it back to go on with these runs, or name another folder with --out DIR."
+    fix = "Set it back to continue these runs, or name another folder with --out DIR."
     refuse_other_settings(now, kept_settings(job.run), job.run, keys=keys, fix=fix)
     refuse_other_data(datasets, read_facts(job.run), job.run)
     if not is_finished(job.run):

@@ -93,9 +93,9 @@ class Program(TyperGroup):
 def _tell_of_usage(error: typer.TyperException, *, as_json: bool) -> None:
     from sil_cli.cli.session import tell
     from sil_cli.cli.terminal import Terminal
-    from sil_cli.errors import UsageError
+    from sil_cli.errors import UsageError, in_plain_words
 
-    what = error.format_message().strip().replace("Value error, ", "")  # pydantic's mark, from within typer
+    what = in_plain_words(error.format_message().strip())  # typer has values checked by pydantic
     if what:  # else there were no words at all, and the help has been shown
         asked = " ".join(_names(getattr(error, "ctx", None)))
         tell(UsageError(f"{what.rstrip('.')}.", f"See `{asked} --help`."), Terminal(stderr=True), as_json=as_json)

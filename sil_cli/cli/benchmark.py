@@ -53,7 +53,7 @@ def run(current: Session) -> BenchmarkResult:
     more = {} if seeds is None else {"benchmark": {"seeds": tuple(range(1, seeds + 1))}}
     for key in CHOSEN_BY_THE_BENCHMARK:
         if key in current.flags(more).get("train", {}):
-            raise UsageError(f"A benchmark sets train.{key} itself.", "Leave it out; seeds are named by --seeds.")
+            raise UsageError(f"A benchmark sets train.{key} itself.", "Leave it out; use --seeds to choose seeds.")
     settings = current.settings(more)  # wrong settings are told at once, before torch is loaded
     from sil_cli.benchmark.run import benchmark
 

@@ -95,10 +95,10 @@ ENGINE = Option(
     "--engine",
     "inference.engine",
     "NAME",
-    "What computes embeddings: {choices}; default: the quickest that is there.",
+    "What computes embeddings: {choices}; default: the fastest available.",
 )
 GALLERY = Option("--gallery", "gallery.folder", "DIR", "The gallery; default: gallery.")
-GALLERY_ARGUMENT = Option("folder", "gallery.folder", "[GALLERY]", "The gallery, where --gallery does not name it.")
+GALLERY_ARGUMENT = Option("folder", "gallery.folder", "[GALLERY]", "The gallery, unless --gallery names it.")
 STORE = Option("--store", "gallery.store", "ADDRESS")
 WHICH = "Which entries"
 FILTER = (

@@ -29,9 +29,11 @@ OPTIONS = (
         kind=Path,
         required=True,
     ),
-    Option("second", metavar="RUN", help="Another one, evaluated on the same target.", kind=Path, required=True),
+    Option("second", metavar="RUN", help="Another, evaluated on the same target.", kind=Path, required=True),
     Option("--target", "compare.target", "NAME"),
-    Option("--changed", "compare.changed", "N", "Queries to name that gained and that lost most."),
+    Option(
+        "--changed", "compare.changed", "N", "How many of the most improved queries to name, and of the most worsened."
+    ),
 )
 
 

@@ -36,14 +36,14 @@ query_cameras and gallery_cameras, and optionally *_junk and *_paths. Write it w
 """
 SHOWN_RANK = 5
 """The last rank in the table of several targets, whose deviations take room."""
-AT_TEST_TIME = "Options at test time, always named in the result"
+AT_TEST_TIME = "Inference options, always named in the result"
 
 
 OPTIONS = (
     Option(
         "--model",
         metavar="RUN",
-        help="A run folder; default: the newest finished one. Several are fused.",
+        help="A run folder; default: the latest finished run. Several are fused.",
         kind=list[Path],
     ),
     Option(

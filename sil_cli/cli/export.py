@@ -29,7 +29,7 @@ OPTIONS = (
 
 
 def run(current: Session) -> ModelExportResult:
-    """Write a model as ONNX, checked against torch, for quick starts and quick CPUs."""
+    """Write a model as ONNX, checked against torch, to start and run faster on CPUs."""
     settings = current.settings()
     from sil_cli.defaults import model_option
     from sil_cli.models.engines.export import export

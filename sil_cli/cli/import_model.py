@@ -29,7 +29,7 @@ OPTIONS = (
         required=True,
     ),
     Option("--out", metavar="DIR", help="The model folder to make.", kind=Path, required=True),
-    Option("--backbone", "model.backbone", "NAME", "What network it is; default: resnet50."),
+    Option("--backbone", "model.backbone", "NAME", "Its network; default: resnet50."),
     Option("--height", "model.height", "N", "Input height; default: 256."),
     Option("--width", "model.width", "N", "Input width; default: 128."),
 )

@@ -30,7 +30,7 @@ torchrun --nproc-per-node 4 -m sil_cli index-gallery crops
 
 sil index-gallery crops --store milvus://db.example:19530/station
 """
-READING = "What is known of images"
+READING = "Metadata of the images"
 OPTIONS = (
     Option(
         "images",
@@ -45,7 +45,7 @@ OPTIONS = (
         "--pattern",
         "gallery.pattern",
         "REGEX",
-        "Searched in each path: groups identity, camera, time, tracklet, others as columns.",
+        "Matched in each path: groups identity, camera, time, tracklet; others become columns.",
         panel=READING,
     ),
     Option(
@@ -59,7 +59,7 @@ OPTIONS = (
         "--timezone",
         "gallery.timezone",
         "ZONE",
-        "Of times that don't say theirs: Europe/Berlin, local; default: UTC.",
+        "Of times that don't name one: Europe/Berlin, local; default: UTC.",
         panel=READING,
     ),
     Option("--exif", "gallery.exif", panel=READING),
@@ -90,7 +90,7 @@ OPTIONS = (
 
 
 def run(current: Session) -> IndexResult | None:
-    """Embed crops and store them where they can be searched; what is there already is skipped."""
+    """Embed crops and store them where they can be searched; what is already there is skipped."""
     settings = current.settings()
     from sil_cli.gallery.index import index_distributed
 

@@ -47,9 +47,13 @@ OPTIONS = (
     Option("--out", "data.out", "DIR", "Where it goes; default: data/NAME."),
     Option("--name", "data.name", "NAME", "The data set's name; default: its own, or else ROOT's."),
     Option("--pattern", "data.pattern", "REGEX", "For regex: groups identity, camera, split, frame."),
-    Option("--split", "data.split", help="Images of no known split: to train, to test, or half of the people each."),
+    Option(
+        "--split",
+        "data.split",
+        help="Images without a split: for training, for testing, or half of the people for each.",
+    ),
     Option("--partition", "data.partition", "N", "Which split, from 1, where a data set has several."),
-    Option("--labelled", "data.labelled", help="For cuhk03: the crops cut by hand, not the detector's."),
+    Option("--labelled", "data.labelled", help="For cuhk03: the crops drawn by hand, not the detector's."),
     Option(
         "--protocol",
         "data.protocol",
@@ -57,8 +61,8 @@ OPTIONS = (
         "Prepare what a protocol needs of the raw data sets below ROOT: p1, p2, p3, sil-4, generated, one "
         "case of them such as p3-market1501, or a .toml file.",
     ),
-    Option("--strict", "data.strict", help="Stop when counts are not the published ones."),
-    Option("--force", "data.force", help="Replace data that was prepared otherwise."),
+    Option("--strict", "data.strict", help="Stop if counts differ from the published ones."),
+    Option("--force", "data.force", help="Replace data prepared with other options."),
 )
 
 

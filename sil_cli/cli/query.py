@@ -34,7 +34,7 @@ sil query person.jpg --exclude-camera c3 --after 2024-05-01 --where weather=rain
 """
 CORRECT = {True: "[green]✓[/]", False: "[red]✗[/]", None: ""}
 SIGNS = {"match": "● match", "possible": "◐ possible", "no match": "○ no match", None: ""}
-RESULTS = "What is listed"
+RESULTS = "Which matches"
 MANY = "Many queries"
 RARE = "Less common"
 WORDS = ("decision", "identity", "camera", "cameras", "time", "path", "best image", "from", "note", " ")
@@ -44,12 +44,12 @@ LEAST_OF_TRAIL = ("note", "after", "for", "images", "decision")
 OPTIONS = (
     Option("images", "query.images", "[IMAGE...]", "An image of the person to find."),
     Option("--box", "query.boxes", "X,Y,W,H", "The person in a larger image, in pixels; may be repeated."),
-    Option("--id", "query.ids", "N", "A gallery entry to find more of; may be repeated."),
+    Option("--id", "query.ids", "N", "The id of a gallery entry to find more like; may be repeated."),
     Option("--fuse", "query.fuse", help="All images show one person: search by the mean."),
     GALLERY,
     Option("--top", "query.top", "K", panel=RESULTS),
-    Option("--all", "query.all", help="List all from the calibrated threshold or --min-score on.", panel=RESULTS),
-    Option("--min-score", "query.min_score", "COSINE", "List no match below this score.", panel=RESULTS),
+    Option("--all", "query.all", help="List every match above the calibrated threshold or --min-score.", panel=RESULTS),
+    Option("--min-score", "query.min_score", "COSINE", "Leave out matches below this score.", panel=RESULTS),
     Option(
         "--group",
         "query.group",
@@ -58,7 +58,7 @@ OPTIONS = (
         panel=RESULTS,
     ),
     Option("--sheet", "query.sheet", "FILE", "The contact sheet; default: matches.jpg.", panel=RESULTS),
-    Option("--html", "query.html", "FILE", "Write a page that holds everything, too.", panel=RESULTS),
+    Option("--html", "query.html", "FILE", "Also write a self-contained page.", panel=RESULTS),
     *FILTER,
     Option(
         "--batch",
@@ -73,7 +73,7 @@ OPTIONS = (
     Option(
         "--exclude-self",
         "query.exclude_self",
-        help="Leave out gallery entries of the query's very file, of any box.",
+        help="Leave out gallery entries from the query's own file, whatever their box.",
         panel=RARE,
     ),
     Option(
@@ -84,7 +84,7 @@ OPTIONS = (
         panel=RARE,
     ),
     Option("--gap", "query.gap", "SECONDS", "Pause after which a new visit begins; default: 60.", panel=RARE),
-    Option("--timezone", "gallery.timezone", "ZONE", "In which times are shown; default: UTC.", panel=RARE),
+    Option("--timezone", "gallery.timezone", "ZONE", "The time zone of the times shown; default: UTC.", panel=RARE),
     ENGINE.in_panel(RARE),
 )
 
@@ -94,7 +94,7 @@ def run(current: Session) -> QueryResult | QueryResults | BatchResult:
     settings = current.settings()
     if settings.query.all and current.given["top"] is not None:
         raise UsageError(
-            "--all and --top don't go together.", "The best K from a score on are --min-score S with --top K."
+            "--all and --top don't go together.", "For the best K above a score, use --min-score S with --top K."
         )
     if settings.query.batch is None:
         return _few(current, settings)
@@ -111,7 +111,7 @@ def _few(current: Session, settings: Settings) -> QueryResult | QueryResults:
     from sil_cli.settings import find_zone
 
     if settings.query.out is not None:
-        raise UsageError("--out is where --batch writes.", "Use --html FILE or --sheet FILE, or --json for a document.")
+        raise UsageError("--out only works with --batch.", "Use --html FILE or --sheet FILE, or --json for a document.")
     results = search(settings, current.reporter)
     zone = find_zone(settings.gallery.timezone)
 
@@ -132,11 +132,13 @@ def _batch(current: Session, settings: Settings) -> BatchResult:
     if current.common.as_json and settings.query.out is None:
         raise UsageError(
             "--batch writes JSON lines to stdout, where --json wants a single document.",
-            "Leave --json out, or name a file for the lines with --out FILE.",
+            "Leave --json out, or write the lines to a file with --out FILE.",
         )
     result = query_batch(settings, current.reporter, sys.stdout)
     if result.failed:
-        current.reporter.warn(f"{result.failed:,} of {result.queries:,} images could not be used; their lines say why.")
+        current.reporter.warn(
+            f"{result.failed:,} of {result.queries:,} images could not be used; their lines in the output say why."
+        )
     if result.out is not None:
         current.next_command(f"{result.queries:,} queries answered in {result.out}.")
     return result

@@ -20,7 +20,7 @@ sil report runs/001-none runs/002-ubs --out comparison
 sil report runs/001-dbs --target viaduct --out viaduct.html --no-similarity-maps
 """
 OPTIONS = (
-    Option("runs", "report.runs", "[RUN...]", "Run folders, side by side; default: the newest finished one."),
+    Option("runs", "report.runs", "[RUN...]", "Run folders, side by side; default: the latest finished run."),
     Option(
         "--target",
         "report.target",

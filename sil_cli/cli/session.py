@@ -214,19 +214,19 @@ def as_sil_error(error: BaseException) -> SilError:
     if isinstance(error, SilError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        return InterruptedWorkError("Stopped.", "Run the same command again: what was whole is kept.")
+        return InterruptedWorkError("Stopped.", "Run the same command again: finished work is kept.")
     if isinstance(error, OSError) and error.errno is not None:
         what, fix = OS_ERRORS.get(error.errno, (error.strerror or "The system refused", "Check the path."))
         place = concerned(error)
         return SilError(f"{what} ({place})." if place else f"{what}.", fix)
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return SilError(
-            "The memory is not enough.",
+            "Out of memory.",
             "Use smaller batches (--set train.identities, evaluate.batch or gallery.batch) or --device cpu.",
         )
     first = str(error).strip().splitlines()
     return SilError(
-        f"Something unexpected: {type(error).__name__}{': ' + first[0] if first else ''}.",
+        f"Unexpected error: {type(error).__name__}{': ' + first[0] if first else ''}.",
         "Run again with --debug and report what it prints.",
     )
 

@@ -35,7 +35,7 @@ OPTIONS = (
     Option("--source", "train.sources", "DIR"),
     Option("--style", "style.name", "NAME", "{choices}; default: by the recipe."),
     Option("--recipe", "train.recipe", "NAME"),
-    Option("--weights", "model.weights", "imagenet|none|FILE", "The backbone's first weights."),
+    Option("--weights", "model.weights", "imagenet|none|FILE", "The backbone's initial weights."),
     Option("--run", "train.run", "DIR"),
     Option("--seed", "train.seed", "N", "Same seed, same run."),
     Option(
@@ -47,7 +47,7 @@ OPTIONS = (
     Option(
         "--resume",
         "train.resume",
-        help="Go on with the run that --run names; default: the newest unfinished one in runs.",
+        help="Resume the run that --run names; default: the latest unfinished one in runs.",
     ),
 )
 

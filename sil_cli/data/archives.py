@@ -101,10 +101,12 @@ def unpacked(archive: Path, into: Path, reporter: Reporter, *, limits: Limits | 
     except (OSError, EOFError, NotImplementedError, zipfile.BadZipFile, tarfile.TarError, *_DECODERS) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise DataError(
-                f"{archive} can't be unpacked into {into}: {one_line(error)}.", "Make room, or check permissions."
+                f"{archive} can't be unpacked into {into}: {one_line(error)}.",
+                "Free some space, or check the permissions.",
             ) from error
         raise DataError(
-            f"{archive} is damaged, cut short or no archive of its kind: {one_line(error)}.", "Download it again."
+            f"{archive} is damaged, cut short or not the kind of archive its name says: {one_line(error)}.",
+            "Download it again.",
         ) from error
     return folder
 
@@ -131,7 +133,7 @@ def make_once(folder: Path, seal_file: str, source: dict[str, Any], fill: Callab
     if folder.exists() and seal is None:
         raise DataError(
             f"{folder} is in the way: it was not made from {next(iter(source.values()))}.",
-            "Move it away, and try again.",
+            "Move it away and try again.",
         )
     with staging_folder(folder.parent) as staging:
         made = staging / folder.name
@@ -196,7 +198,7 @@ def _check_name(name: str, into: Path, *, is_folder: bool) -> None:
     if path.is_absolute() or ".." in path.parts or "\0" in name or "\\" in name or PureWindowsPath(name).drive:
         raise _RefusedError(f"the name {name!r} leads out of its folder or can't be kept")
     if not is_folder and (into / path).exists():
-        raise _RefusedError(f"{path} comes twice")
+        raise _RefusedError(f"{path} is in it twice")
 
 
 class _Room:
@@ -221,10 +223,14 @@ class _Room:
         if self._bytes > limits.total:
             raise _RefusedError(f"it holds more than {limits.total / 1e9:,.1f} GB")
         if self._bytes > max(limits.ratio_from, self._growth):
-            raise _RefusedError(f"it grows more than {limits.ratio:g} times, as only bombs do")
+            raise _RefusedError(
+                f"it grows to more than {limits.ratio:g} times its size, as only decompression bombs do"
+            )
         if self._bytes > self._room:
             room = f"{self._room / 1e9:,.1f} GB can be used"
-            raise _RefusedError(f"the disk has no room for it ({room})", "Make room, or choose another disk.")
+            raise _RefusedError(
+                f"the disk has too little space for it ({room})", "Free some space, or choose another disk."
+            )
 
 
 def _stem(archive: Path) -> str:

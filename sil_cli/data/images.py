@@ -96,7 +96,7 @@ def parse_box(text: str) -> Box:
         raise ValueError("a box is left,top,width,height in pixels")
     left, top, width, height = numbers
     if width < 1 or height < 1:
-        raise ValueError("a box has a width and a height above zero")
+        raise ValueError("a box needs a width and a height above zero")
     return left, top, width, height
 
 

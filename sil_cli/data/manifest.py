@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import to_json
 
-from sil_cli.errors import DataError
+from sil_cli.errors import DataError, in_plain_words
 from sil_cli.files import one_line, read_bytes, read_json, sha256_of_bytes, write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -293,4 +293,5 @@ def first_problem(error: ValidationError) -> str:
     """The first thing that a pydantic validation complains of, on one line."""
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])
-    return f"{where}: {problem['msg']}" if where else str(problem["msg"])
+    said = in_plain_words(problem["msg"])
+    return f"{where}: {said}" if where else said

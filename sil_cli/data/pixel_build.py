@@ -112,7 +112,7 @@ def build(
         blocks = _resume(work, stream)
         done = min(len(blocks) * work.block_rows, work.shape[0])
         if done:
-            reporter.note(f"Going on with the pixel cache of {work.name} after {done:,} of {work.shape[0]:,} images.")
+            reporter.note(f"Continuing the pixel cache of {work.name} after {done:,} of {work.shape[0]:,} images.")
         _check_space(folder, (work.shape[0] - done) * work.row_bytes)
         try:
             _append(work, stream, blocks, records[done:], decode, reporter=reporter, workers=workers)
@@ -234,5 +234,5 @@ def _check_space(folder: Path, needed: int) -> None:
     if needed + 4096 > free:
         raise DataError(
             f"The pixel cache needs {needed:,} bytes in {folder}, where {free:,} are free.",
-            "Make room, or choose another folder with --set data.cache=DIR.",
+            "Free some space, or choose another folder with --set data.cache=DIR.",
         )

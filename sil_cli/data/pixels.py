@@ -85,7 +85,7 @@ def open_pixels(
     """
     records = list(dataset.records) if positions is None else [dataset.records[index] for index in positions]
     if not records:
-        raise DataError(f"{dataset.name} has no image to decode.", "Check the splits that it was prepared with.")
+        raise DataError(f"{dataset.name} has no image to decode.", "Check which splits it was prepared with.")
     shape = (len(records), height, width, 3)
     facts = {
         "format": 2,
@@ -110,9 +110,7 @@ def open_pixels(
         os.utime(note_of(target), follow_symlinks=False)  # when it was used last
     removed, freed = _prune(dataset, folder, keep=target)
     if removed:
-        reporter.note(
-            f"Removed {removed} pixel caches of {dataset.name} that nothing uses any more: {freed / 1e6:,.1f} MB freed."
-        )
+        reporter.note(f"Removed {removed} unused pixel caches of {dataset.name}: {freed / 1e6:,.1f} MB freed.")
     return pixels
 
 
@@ -132,7 +130,7 @@ def _build(
     except OSError as error:
         raise DataError(
             f"The pixel cache {work.target} can't be written: {one_line(error)}.",
-            "Make room and check its permissions, then run the same again, which goes on where this stopped; or choose "
+            "Free some space and check its permissions, then run the same command again to continue; or choose "
             "another folder with --set data.cache=DIR.",
         ) from error
 
@@ -192,7 +190,7 @@ def _is_whole(pixels: NDArray[np.uint8], noted: dict[str, Any]) -> bool:
 
 def _unreadable(error: ImageError, dataset: Dataset) -> DataError:
     return DataError(
-        f"{error.path} can't be used any more: {error.reason}.",
+        f"{error.path} can no longer be used: {error.reason}.",
         f"Run `sil prepare-data {dataset.info.reader}` again, which leaves such files out.",
     )
 

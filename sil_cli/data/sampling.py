@@ -59,7 +59,7 @@ class IdentitySampler:
         if min(identities_per_batch, instances) < 1 or seed < 0:
             raise ValueError("identities_per_batch and instances must be at least 1, and seed not negative")
         if not identities:
-            raise DataError("There is no training image.", "Check the splits that `sil prepare-data` printed.")
+            raise DataError("There are no training images.", "Check the splits that `sil prepare-data` printed.")
         codes = _codes(identities)
         self._cameras = _codes(["" if camera is None else f"={camera}" for camera in cameras])
         self._images = np.argsort(codes, kind="stable")  # grouped by identity

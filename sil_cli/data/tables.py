@@ -47,7 +47,8 @@ def read_rows(table: Path, check: Callable[[list[str]], None]) -> Iterator[tuple
                 yield reader.line_num, cells
     except csv.Error as error:
         raise DataError(
-            f"{table}, line {reader.line_num}: {one_line(error)}.", "Correct this line (a quote left open?)."
+            f"{table}, line {reader.line_num}: {one_line(error)}.",
+            "Correct this line; a quote may have been left open.",
         ) from error
 
 
@@ -72,7 +73,8 @@ def require_columns(table: Path, columns: list[str], needed: tuple[str, ...], op
         near = mistyped(column, optional)
         if near and near not in columns and column not in needed:
             raise DataError(
-                f"{table} has a column '{column}', which would be ignored.", f"Rename it to '{near}' or otherwise."
+                f"{table} has a column '{column}', which would be ignored.",
+                f"Rename it to '{near}' or to something else.",
             )
 
 

@@ -169,7 +169,7 @@ def _datasets(on: Path | None, folder: Path, facts: RunFacts | None, reporter: R
             continue
         datasets.append(dataset)
     if not datasets:
-        raise UsageError(f"None of the sources of {folder} is there any more.", "Name a data set with --on DIR.")
+        raise UsageError(f"None of the sources of {folder} exists any more.", "Name a data set with --on DIR.")
     return datasets
 
 

@@ -172,10 +172,10 @@ def _evaluate_file(settings: Settings, path: Path, reporter: Reporter) -> Evalua
     for name in ("model", "target", "save_embeddings"):
         if getattr(settings.evaluate, name) is not None:
             flag = name.replace("_", "-")
-            raise UsageError(f"--embeddings is a test of its own, without --{flag}.", "Give one or the other.")
+            raise UsageError(f"--embeddings can't be combined with --{flag}.", "Leave one of them out.")
     if settings.evaluate.flip or settings.evaluate.height or settings.evaluate.width:
         raise UsageError(
-            "Embeddings in a file can't be mirrored or resized any more.", "Leave --flip, --height and --width out."
+            "Embeddings in a file can no longer be mirrored or resized.", "Leave --flip, --height and --width out."
         )
     refuse_contradictions(settings.evaluate)
     folder = settings.evaluate.out

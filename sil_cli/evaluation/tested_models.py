@@ -92,7 +92,9 @@ def load_models(paths: Sequence[Path], settings: Settings, reporter: Reporter, *
     for path in paths:
         if options.height or options.width:
             models.append(_at_another_size(path, settings))
-            reporter.warn(f"{path} is tested at {models[-1].size}: its numbers are not those of its own size.")
+            reporter.warn(
+                f"{path} is tested at {models[-1].size}: its numbers are not those at the size it was trained at."
+            )
         else:
             loaded = load(path, settings, reporter, images=images, exact=True)
             models.append(TestedModel(path, loaded.engine, loaded.record))

@@ -140,8 +140,8 @@ def remove_entries(
     wanted = make_filter(settings, paths=paths, ids=ids)
     if bool(wanted) == everything:
         raise UsageError(
-            "Nothing says what to remove." if not everything else "--all was given together with a filter.",
-            "Say --id, --identity, --path, --camera, --after, --before or --where, or --all for everything.",
+            "Nothing was said about what to remove." if not everything else "--all was given together with a filter.",
+            "Use --id, --identity, --path, --camera, --after, --before or --where, or --all for everything.",
         )
     store = gallery_store_to_write(settings)
     with store.existing_writer() as writer:

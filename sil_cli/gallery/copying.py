@@ -59,7 +59,7 @@ def copy_gallery(settings: Settings, origin: str, target: str, reporter: Reporte
         except KeyboardInterrupt:
             raise InterruptedWorkError(
                 f"Stopped with {copying.copied + copying.there:,} of {len(reader):,} entries in {to.name}.",
-                "Run the same command again to go on with the rest.",
+                "Run the same command again to do the rest.",
             ) from None
         total = len(writer)
         if total == len(reader):

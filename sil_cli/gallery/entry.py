@@ -154,12 +154,12 @@ def require_batch(
     """
     if embeddings.shape != (len(entries), dimension):
         raise GalleryError(
-            f"{len(entries)} images came with embeddings of shape {embeddings.shape}.",
-            f"This gallery needs one row of {dimension} values an image.",
+            f"{len(entries)} images were given embeddings of shape {embeddings.shape}.",
+            f"This gallery needs one row of {dimension} values per image.",
         )
     (key, times), *_ = Counter(entry.key for entry in entries).most_common(1)
     if times > 1:
-        raise GalleryError(f"'{key[1]}' came {times} times in one batch.", "Give each image once.")
+        raise GalleryError(f"'{key[1]}' is {times} times in one batch.", "Give each image once.")
     images = [entry.key for entry in entries] + [one for some in members for one in some]
     for source, path, _ in images:
         if not _is_text(source) or not _is_text(path):

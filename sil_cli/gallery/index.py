@@ -108,7 +108,7 @@ def index_gallery(settings: Settings, reporter: Reporter, workers: Workers | Non
         except KeyboardInterrupt:
             raise InterruptedWorkError(
                 f"Stopped with {len(writer):,} images in {store.name}; all of them can be searched.",
-                "Run the same command again to go on with the rest.",
+                "Run the same command again to do the rest.",
             ) from None
     _refuse_nothing(run)
     moved = [_moved(source, paths, store) for source, paths in run.twice.items()]
@@ -152,12 +152,14 @@ def _read(
     if STREAM not in wanted:
         return fixed, None
     if sys.stdin.isatty():
-        reporter.note("Type one path a line; end with Ctrl-D.")
+        reporter.note("Type one path per line; end with Ctrl-D.")
     portions = reader.stream(sys.stdin.buffer, linger=_LINGER)
     first = next(portions, None)
     if first is None:
         if not fixed:
-            raise DataError("No path came on stdin.", "Pipe one path a line into it: find crops -name '*.jpg' | sil …")
+            raise DataError(
+                "There was no path on stdin.", "Pipe one path per line into it: find crops -name '*.jpg' | sil …"
+            )
         return fixed, None
     if reader.settings.tracklets == "off":
         return fixed, chain([first], portions)

@@ -54,7 +54,7 @@ def rebuild_gallery(settings: Settings, reporter: Reporter, *, drop_missing: boo
         except KeyboardInterrupt:
             raise InterruptedWorkError(
                 f"Stopped with {len(rebuild.new):,} of {len(rebuild.old):,} embedded; {store.name} is as it was.",
-                "Run the same command again to go on with the rest.",
+                "Run the same command again to do the rest.",
             ) from None
         if missing and not drop_missing:
             shown = [f"{one.path} ({one.reason})" for one in missing[:SHOWN_MISSING]]

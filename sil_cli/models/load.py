@@ -209,7 +209,7 @@ def load_model(
 
     Args:
         path: A run folder, the model folder of a gallery, `model.safetensors`, an ONNX file or its record.
-        engine: `torch`, `onnxruntime` or `openvino`; `auto` takes the quickest that is installed and exported.
+        engine: `torch`, `onnxruntime` or `openvino`; `auto` takes the fastest that is installed and exported.
         precision: `auto` takes bfloat16 only where it was measured to give the same embeddings.
         device: Where torch computes: `cpu`, `cuda` or `mps`.
 

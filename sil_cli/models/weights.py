@@ -110,7 +110,8 @@ def _of_imagenet(name: str) -> dict[str, Tensor]:
     except (URLError, OSError, RuntimeError) as error:
         raise ModelError(
             f"The ImageNet weights of {name} can't be downloaded: {one_line(error)}.",
-            "Go online once, or use --weights FILE with the published file, or --weights none to start from scratch.",
+            "Connect to the internet once, or use --weights FILE with the published file, or --weights none to start "
+            "from scratch.",
         ) from error
     return state
 

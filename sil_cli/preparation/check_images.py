@@ -144,14 +144,14 @@ def _check_writable(folder: Path) -> None:
 def _cannot_write(folder: Path, error: OSError) -> DataError:
     return DataError(
         f"{folder} can't be written: {one_line(error)}.",
-        "Choose another folder with --out, or make room and check its permissions.",
+        "Choose another folder with --out, or free some space and check its permissions.",
     )
 
 
 def _nothing_left(reading: Reading, skipped: Sequence[Skipped]) -> DataError:
     if not skipped:
         return DataError(
-            f"There is no image in {reading.root} that the reader '{reading.reader}' knows.",
+            f"There are no images in {reading.root} that the reader '{reading.reader}' knows.",
             "Check the path, or choose another reader.",
         )
     first = skipped[0]

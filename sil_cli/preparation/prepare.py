@@ -127,7 +127,7 @@ def prepare_data(settings: Settings, reporter: Reporter) -> PrepareResult:
 def _refuse_options_of_readers(data: DataSettings) -> None:
     """Refuse what only raw data has, as readers refuse what they don't take."""
     if data.root is not None:
-        raise UsageError("Generated data has no ROOT.", "Say where it goes with --out DIR.")
+        raise UsageError("Generated data has no ROOT.", "Use --out DIR to say where it goes.")
     for option in ("name", "pattern", "split", "partition", "labelled", "strict"):
         if getattr(data, option) != type(data).model_fields[option].default:
             raise UsageError(f"Generated data takes no --{option}.", "Leave it out, or name a reader of raw data.")
@@ -138,7 +138,7 @@ def _prepare_generated(data: DataSettings, reporter: Reporter) -> PrepareResult:
     folder = data.out or data.folder
     standing = _standing(folder, data.synthetic)
     if standing:
-        reporter.note("The same generated networks stand here already; they are kept.")
+        reporter.note("These generated networks are here already; they are kept.")
         return _generated_result(folder, standing, unchanged=True)
     names = _generate(folder, data, reporter)
     write_protocol(folder, Protocol(sources=tuple(names[:-1] or names), targets=(names[-1],)))

@@ -236,10 +236,12 @@ def check_counts(
         those = [each for each in wrong if each.cause == cause]
         shown = [f"{each.found:,} {each.what} in {each.split}, not {each.expected:,}" for each in those]
         more = f"; and {len(shown) - SHOWN_COUNTS} more" if len(shown) > SHOWN_COUNTS else ""
-        reporter.warn(f"{name} is not as published: {'; '.join(shown[:SHOWN_COUNTS])}{more}. Likely: {cause}.")
+        reporter.warn(
+            f"{name} differs from what was published: {'; '.join(shown[:SHOWN_COUNTS])}{more}. Likely: {cause}."
+        )
     if strict and wrong:
         raise DataError(
-            f"{name} is not as published ({source}): {len(wrong)} counts differ.",
+            f"{name} differs from what was published ({source}) in {len(wrong)} counts.",
             "Correct what the warnings say, or leave --strict out.",
         )
 

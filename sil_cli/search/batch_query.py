@@ -87,7 +87,7 @@ def query_batch(settings: Settings, reporter: Reporter, out: TextIO) -> BatchRes
             ) from None
     reader.warnings.report(reporter)
     if answering.failed == answering.done:
-        raise DataError(f"Not one of {answering.done:,} images could be used.", "Their lines say why.")
+        raise DataError(f"Not one of {answering.done:,} images could be used.", "Their lines in the output say why.")
     return BatchResult(
         gallery=settings.gallery.folder,
         queries=answering.done,
@@ -130,11 +130,13 @@ def _portions(source: Path, reader: SourceReader, reporter: Reporter) -> tuple[i
         whole = reader.read(source, queries=True)
         return len(whole.items), iter([whole])
     if sys.stdin.isatty():
-        reporter.note("Type one path a line; end with Ctrl-D.")
+        reporter.note("Type one path per line; end with Ctrl-D.")
     portions = reader.stream(sys.stdin.buffer, linger=_LINGER)
     first = next(portions, None)
     if first is None:
-        raise DataError("No path came on stdin.", "Pipe one path a line into it: find crops | sil query --batch -")
+        raise DataError(
+            "There was no path on stdin.", "Pipe one path per line into it: find crops | sil query --batch -"
+        )
     return None, chain([first], portions)
 
 

@@ -158,7 +158,7 @@ class _Opener:
 
     Attributes:
         gallery: The folder that entries' sources are relative to.
-        zone: In which times are shown.
+        zone: The time zone of the times shown.
         reporter: Is told what can't be opened.
     """
 

@@ -56,7 +56,7 @@ class QueryResult(Result):
         reranking: How the matches were put in another order than that of their scores; None where they were not.
         groups: By identity, where that was asked for.
         trail: By camera and time, where that was asked for.
-        timezone: In which times are shown to people.
+        timezone: The time zone of the times shown.
         thresholds: What decisions follow; None where the model is not calibrated.
         matches: The best first.
         sheet: The contact sheet.

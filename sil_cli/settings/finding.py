@@ -24,7 +24,7 @@ class InferenceSettings(Section):
     """How embeddings are computed."""
 
     engine: EngineName = Field(
-        "auto", description="`auto`: the quickest that is installed and exported, torch on an accelerator"
+        "auto", description="`auto`: the fastest that is installed and exported; torch on an accelerator"
     )
     precision: Precision = Field(
         "auto",
@@ -35,9 +35,9 @@ class InferenceSettings(Section):
 class ExportSettings(Section):
     """Writing a model as ONNX."""
 
-    model: Path | None = Field(None, description="a run folder; default: the newest finished one")
+    model: Path | None = Field(None, description="a run folder; default: the latest finished run")
     out: Path | None = Field(None, description="a folder or an .onnx file; default: the run folder")
-    int8: bool = Field(False, description="quantise to int8, a model of its own")
+    int8: bool = Field(False, description="quantise to int8, which makes a different model")
     calibrate_on: Path | None = Field(
         None, description="crops for int8's ranges, and to compare with torch on; default: generated people"
     )
@@ -46,7 +46,7 @@ class ExportSettings(Section):
 class EvaluateSettings(Section):
     """Scoring a model on a data set."""
 
-    model: Path | None = Field(None, description="a run folder; default: the newest finished one")
+    model: Path | None = Field(None, description="a run folder; default: the latest finished run")
     target: Path | None = Field(None, description="a prepared data set; default: the one left out")
     batch: Positive = Field(128, description="images per forward pass")
     embeddings: Path | None = Field(None, description="an .npz file of any project's embeddings, instead of a model")
@@ -58,8 +58,8 @@ class EvaluateSettings(Section):
     height: int | None = Field(None, ge=16, le=1024, description="input height; default: the trained one")
     width: int | None = Field(None, ge=16, le=1024, description="input width; default: the trained one")
     tracklets: bool = Field(False, description="the mean of the queries of one identity and camera is one query")
-    expand_queries: Count = Field(0, description="draw each query towards so many gallery images")
-    augment_gallery: Count = Field(0, description="draw each gallery image towards so many others")
+    expand_queries: Count = Field(0, description="draw each query towards this many gallery images")
+    augment_gallery: Count = Field(0, description="draw each gallery image towards this many others")
     expansion_alpha: float = Field(3.0, ge=0.0, description="of both: similarity^α is a neighbour's weight; 0: mean")
     rerank: bool = Field(False, description="re-rank by k-reciprocal encoding")
 
@@ -68,20 +68,22 @@ class CompareSettings(Section):
     """Comparing two models on one target."""
 
     target: str | None = Field(None, description="the target's name; default: the one that both were evaluated on")
-    changed: Count = Field(5, description="queries to name that got better most, and as many that got worse")
+    changed: Count = Field(5, description="how many of the most improved queries to name, and of the most worsened")
 
 
 class CalibrateSettings(Section):
-    """Measuring from which score on two pictures show one person."""
+    """Measuring the score above which two images show one person."""
 
-    model: Path | None = Field(None, description="a run folder; default: the newest finished one")
+    model: Path | None = Field(None, description="a run folder; default: the latest finished run")
     on: Path | None = Field(
-        None, description="a labelled, prepared data set; default: people of the sources not learnt"
+        None, description="a labelled, prepared data set; default: people of the sources who were not trained on"
     )
-    images: int = Field(3000, ge=2, lt=2**31, description="at most so many images of each data set, whole people")
-    seed: Seed = Field(0, description="draws the people where there are more")
-    match: FalseAcceptRate = Field("1e-3", description="false accept rate from which on it is a match")
-    possible: FalseAcceptRate = Field("1e-2", description="false accept rate of a possible match")
+    images: int = Field(
+        3000, ge=2, lt=2**31, description="at most this many images of each data set, with all of each person's"
+    )
+    seed: Seed = Field(0, description="draws the people when there are more")
+    match: FalseAcceptRate = Field("1e-3", description="false accept rate allowed for a match")
+    possible: FalseAcceptRate = Field("1e-2", description="false accept rate allowed for a possible match")
 
 
 class BenchmarkSettings(Section):
@@ -95,7 +97,7 @@ class BenchmarkSettings(Section):
 class RerankSettings(Section):
     """k-reciprocal re-ranking, in evaluation and in queries; the defaults are its authors' (CVPR 2017)."""
 
-    k1: Positive = Field(20, description="neighbours that are looked at")
+    k1: Positive = Field(20, description="neighbours considered")
     k2: Positive = Field(6, description="neighbours whose encodings are averaged; 1: none")
     weight: Share = Field(0.3, description="λ: weight of the original distance beside the Jaccard distance")
 
@@ -109,27 +111,30 @@ class GallerySettings(Section):
         description="milvus://HOST:PORT/COLLECTION or a Milvus Lite file NAME.db; default: the folder itself",
     )
     patience: float = Field(
-        120.0, gt=0.0, le=3600.0, description="seconds to go on trying while a Milvus server doesn't answer"
+        120.0, gt=0.0, le=3600.0, description="seconds to keep trying while a Milvus server doesn't answer"
     )
     images: tuple[Path, ...] = Field(
         (), description="folders, prepared data sets, .csv tables, lists of paths, or - for a stream of paths"
     )
     root: Path | None = Field(None, description="paths in tables and lists are relative to it, and tables stay in it")
     pattern: str | None = Field(
-        None, description="named groups identity, camera, time, tracklet, … searched for in each path"
+        None, description="named groups identity, camera, time, tracklet, … matched in each path"
     )
     time_format: str = Field("auto", description="`auto`, `epoch`, `epoch-ms`, or a strptime pattern")
-    timezone: str = Field("UTC", description="zone of times that don't say theirs, and of times shown; or `local`")
-    exif: bool = Field(False, description="take time and camera from EXIF tags where nothing else says them")
+    timezone: str = Field("UTC", description="time zone of times that don't name one, and of times shown; or `local`")
+    exif: bool = Field(False, description="take time and camera from EXIF tags when nothing else gives them")
     tracklets: Literal["off", "named", "folder"] = Field(
         "off", description="one entry for all images of a tracklet: by its name, or by folder"
     )
     prune: bool = Field(False, description="remove entries whose files are missing")
-    model: Path | None = Field(None, description="a run folder; default: the newest finished one")
+    model: Path | None = Field(None, description="a run folder; default: the latest finished run")
     batch: Positive = Field(128, description="images per forward pass and per commit")
-    export: bool = Field(True, description="export the model where it is not and can be, so that queries start at once")
+    export: bool = Field(
+        True, description="export the model, if it isn't yet and can be, so that queries start at once"
+    )
     index: str | None = Field(
-        None, description="`auto` (by size), `exact`, or FAISS's name of an index; default: as it was, `auto` at first"
+        None,
+        description="`auto` (by size), `exact`, or FAISS's name of an index; default: unchanged, `auto` when new",
     )
 
 
@@ -139,29 +144,31 @@ class FilterSettings(Section):
     camera: tuple[str, ...] = Field((), description="only from these cameras")
     exclude_camera: tuple[str, ...] = Field((), description="not from these cameras")
     after: Moment | None = Field(
-        None, description="taken then or later (ISO 8601; a time without a zone is of `gallery.timezone`)"
+        None, description="taken then or later (ISO 8601; times without a zone are in `gallery.timezone`)"
     )
     before: Moment | None = Field(None, description="taken before this time")
     identity: tuple[str, ...] = Field((), description="only these people")
-    where: tuple[str, ...] = Field((), description="KEY=VALUE of any metadata; of one key any of its values will do")
+    where: tuple[str, ...] = Field(
+        (), description="KEY=VALUE of any metadata; several values of one key mean any of them"
+    )
 
 
 class QuerySettings(Section):
     """Searching the gallery."""
 
     images: tuple[Path, ...] = Field((), description="images of people to find")
-    ids: tuple[int, ...] = Field((), description="gallery entries to find more of")
+    ids: tuple[int, ...] = Field((), description="ids of gallery entries to find more like")
     boxes: tuple[str, ...] = Field((), description="left,top,width,height in pixels: the person in a larger image")
     fuse: bool = Field(False, description="all images show one person: search by their mean")
     batch: Path | None = Field(None, description="a source of many queries, answered as JSON lines")
     out: Path | None = Field(None, description="where the JSON lines go; default: standard output")
     model: Path | None = Field(None, description="a run folder; default: the copy that the gallery keeps")
     top: Positive = Field(10, description="matches to list")
-    all: bool = Field(False, description="list all from the threshold of `possible` on, or from min_score on")
-    min_score: float | None = Field(None, ge=-1.0, le=1.0, description="list no match below this cosine")
-    exclude_self: bool = Field(False, description="leave out gallery entries made of the very file of the query")
+    all: bool = Field(False, description="list every match above the threshold of `possible`, or above min_score")
+    min_score: float | None = Field(None, ge=-1.0, le=1.0, description="leave out matches below this cosine")
+    exclude_self: bool = Field(False, description="leave out gallery entries made from the query's own file")
     group: Literal["none", "identity", "camera"] = Field(
-        "none", description="`identity`: the best of each; `camera`: the path through cameras and time"
+        "none", description="`identity`: the best of each; `camera`: the person's path through cameras and time"
     )
     gap: float = Field(60.0, ge=0.0, le=1e9, description="seconds without an image after which a new visit begins")
     sheet: Path = Field(Path("matches.jpg"), description="where the contact sheet is written")
@@ -175,10 +182,10 @@ class ShowSettings(Section):
     """Looking at prepared data."""
 
     datasets: tuple[Path, ...] = Field((), description="prepared data sets; default: all in the data folder")
-    split: Literal["train", "query", "gallery"] | None = Field(None, description="only this split's pictures")
+    split: Literal["train", "query", "gallery"] | None = Field(None, description="only this split's images")
     identities: Positive = Field(8, description="people on the sheet, of each data set")
     sample: Positive = Field(
-        200_000, description="pictures to open of each data set, drawn by the seed; all where it has no more"
+        200_000, description="images to open of each data set, drawn by the seed; all if it has no more"
     )
     seed: Seed = Field(0, description="draws the people on the sheet and the sample")
     sheet: Path = Field(Path("show.jpg"), description="the contact sheet; the style chart lies beside it")
@@ -187,13 +194,13 @@ class ShowSettings(Section):
 class ReportSettings(Section):
     """The page of pictures."""
 
-    runs: tuple[Path, ...] = Field((), description="run folders; default: the newest finished one")
+    runs: tuple[Path, ...] = Field((), description="run folders; default: the latest finished run")
     target: str | None = Field(
         None,
-        description="a target's name, or of a folder within: viaduct/flip; default: the one they were all tested on",
+        description="a target, or a folder within: viaduct/flip; default: the one they were all tested on",
     )
     out: Path | None = Field(None, description="a folder or an .html file; default: `report` in the run folder")
-    queries: int = Field(3, ge=1, le=20, description="best, typical and worst queries to show, so many of each")
+    queries: int = Field(3, ge=1, le=20, description="best, typical and worst queries to show, this many of each")
     projection: Literal["auto", "pca", "tsne"] = Field(
         "auto", description="map of embeddings; `auto`: t-SNE where scikit-learn is installed"
     )

@@ -52,16 +52,16 @@ class DataSettings(Section):
     pattern: str | None = Field(None, description="reader `regex`: named groups identity, camera, split, frame")
     split: Literal["train", "test", "half"] = Field(
         "train",
-        description="where the raw data has no split: all to train, all to test, or half the people each",
+        description="if the raw data has no split: all for training, all for testing, or half of the people for each",
     )
     partition: Positive | None = Field(
-        None, description="which split, from 1, where a data set has several; default: its first or usual one"
+        None, description="which split, from 1, if a data set has several; default: its first or usual one"
     )
-    labelled: bool | None = Field(None, description="reader `cuhk03`: the crops cut by hand, not the detector's")
+    labelled: bool | None = Field(None, description="reader `cuhk03`: the crops drawn by hand, not the detector's")
     seed: Seed = Field(0, description="draws the splits that are random")
-    strict: bool = Field(False, description="counts that are not the published ones are an error")
+    strict: bool = Field(False, description="fail if counts differ from the published ones")
     force: bool = Field(False, description="replace data prepared with other options")
-    max_megapixels: float = Field(50.0, gt=0, description="larger images are refused as possible bombs")
+    max_megapixels: float = Field(50.0, gt=0, description="larger images are refused as possible decompression bombs")
     synthetic: SyntheticSettings = SyntheticSettings()
 
 
@@ -90,10 +90,10 @@ class ModelSettings(Section):
         None, ge=8, le=65_536, description="length of an embedding, by a linear layer; default: the backbone's"
     )
     mean: tuple[Share, Share, Share] | None = Field(
-        None, description="subtracted from RGB values in 0..1; default: what the backbone's published weights want"
+        None, description="subtracted from RGB values in 0..1; default: what the backbone's published weights expect"
     )
     std: tuple[Deviation, Deviation, Deviation] | None = Field(
-        None, description="what they are divided by after that; default: what the backbone's published weights want"
+        None, description="what they are then divided by; default: what the backbone's published weights expect"
     )
 
 
@@ -119,13 +119,13 @@ class TrainSettings(Section):
     """Training."""
 
     method: Literal["interleaved", "supervised"] = Field(
-        "interleaved", description="the paper's, or the supervised baseline for a target that has labels"
+        "interleaved", description="the paper's method, or the supervised baseline for a target with labels"
     )
     sources: tuple[Path, ...] = Field((), description="prepared data sets to learn from")
     source_splits: Literal["train", "train+test"] = Field(
-        "train", description="what of the sources is learnt from: their training splits, or queries and gallery too"
+        "train", description="which splits of the sources to learn from: training only, or queries and gallery too"
     )
-    protocol: str | None = Field(None, description="the name of the protocol that the run follows, for its records")
+    protocol: str | None = Field(None, description="the protocol that the run follows, for its records")
     recipe: str | None = Field(
         None, description="`generated`, `paper`, `supervised`, or a .toml file; default: by the sources"
     )
@@ -141,11 +141,11 @@ class TrainSettings(Section):
     warmup_epochs: Count = Field(10, description="linear warm-up")
     warmup_factor: float = Field(0.1, gt=0.0, le=1.0, description="the step size's factor at the start")
     milestones: tuple[Count, ...] = Field((30, 50), description="epochs after which the step size falls")
-    decay: float = Field(0.1, gt=0.0, le=1.0, description="by this factor")
+    decay: float = Field(0.1, gt=0.0, le=1.0, description="the factor by which it falls")
     temperature: float = Field(0.05, gt=0.0, description="τ of the loss")
     momentum: float = Field(0.2, ge=0.0, lt=1.0, description="m: weight of the old prototype")
     prototypes: str = Field(
-        "centroids", description="where prototypes begin: `centroids`, `random`, or a .safetensors file (zero-shot)"
+        "centroids", description="initial prototypes: `centroids`, `random`, or a .safetensors file (zero-shot)"
     )
     second_pass: bool = Field(True, description="false: the first pass's features update the prototypes (FB baseline)")
     second_pass_statistics: bool = Field(
@@ -155,7 +155,12 @@ class TrainSettings(Section):
     flip: Share = Field(0.5, description="chance of a horizontal flip")
     pad: int = Field(10, ge=0, le=1024, description="pixels of padding before the random crop")
     erasing: Share = Field(0.0, description="chance of random erasing")
-    ema: float = Field(0.0, ge=0.0, lt=1.0, description="decay of a moving average of the weights, then kept; 0: none")
+    ema: float = Field(
+        0.0,
+        ge=0.0,
+        lt=1.0,
+        description="decay of a moving average of the weights, which is then the model kept; 0: none",
+    )
     precision: TrainPrecision = Field(
         "float32",
         description="`auto`: bfloat16 where the device is fast at it; float16 is for GPUs that lack it",
@@ -174,7 +179,7 @@ class TrainSettings(Section):
         0.1,
         gt=0.0,
         lt=1.0,
-        description="share of source identities kept from training when select is held-out",
+        description="share of source identities held out of training if select is held-out",
     )
     divergence: float = Field(
         2.0,
@@ -184,15 +189,17 @@ class TrainSettings(Section):
     )
     keep_checkpoints: Positive = Field(2, description="checkpoints kept of an unfinished run, and after it")
     tensorboard: bool = Field(False, description="write the metrics for TensorBoard too")
-    calibrate: bool = Field(True, description="measure thresholds at the end, on people of the sources not learnt")
-    resume: bool = Field(False, description="go on with an unfinished run")
+    calibrate: bool = Field(
+        True, description="measure thresholds at the end, on people of the sources who were not trained on"
+    )
+    resume: bool = Field(False, description="resume an unfinished run")
 
 
 class DistributedSettings(Section):
     """Several processes, started by torchrun."""
 
     timeout: float = Field(
-        1800.0, gt=0.0, le=1e7, description="seconds that a process waits for another before it takes it for hung"
+        1800.0, gt=0.0, le=1e7, description="seconds that a process waits for another before giving it up"
     )
 
 

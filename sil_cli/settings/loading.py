@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from sil_cli.errors import UsageError, did_you_mean, nearest
+from sil_cli.errors import UsageError, did_you_mean, in_plain_words, nearest
 from sil_cli.files import one_line, parse_toml, read_text
 from sil_cli.settings.fields import Section
 from sil_cli.settings.tree import OUTPUTS, Settings, refuse_outside
@@ -92,7 +92,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UsageError(f"There is no file {path}.", "Check the path, or leave the option out.") from None
     except OSError as error:
-        fix = "Name a TOML file that may be read; a pipe or a device is none."
+        fix = "Name a readable TOML file, not a pipe or a device."
         raise UsageError(f"{path} can't be read: {one_line(error)}.", fix) from error
     except ValueError as error:
         raise UsageError(f"{path} can't be read: {one_line(error)}.", "Correct the file.") from error
@@ -146,9 +146,12 @@ def _value(key: str, raw: str) -> Any:
     except tomllib.TOMLDecodeError:
         return raw
     except ValueError as error:
-        raise UsageError(f"The value of --set {key} can't be read: {one_line(error)}.", "Correct the value.") from error
+        raise UsageError(
+            f"The value of --set {key} can't be read: {one_line(error)}.",
+            "Write it as TOML: a number, true or false, 'text', or a list.",
+        ) from error
     if len(table) > 1:  # a line break, as from a file that was pasted
-        raise UsageError(f"--set {key} holds more than one value.", "Say --set once for each key.")
+        raise UsageError(f"--set {key} holds more than one value.", "Give --set once for each key.")
     return table["value"]
 
 
@@ -252,11 +255,11 @@ def _explain(error: ValidationError, layers: Mapping[str, dict[str, Any]]) -> Us
         return UsageError(f"'{key}' is not a setting (in {where}).", fix)
     key = _key_of(path)
     same = [each for each in error.errors() if _key_of([str(part) for part in each["loc"]]) == key]
-    said = [each["msg"].removeprefix("Value error, ") for each in same]  # pydantic's mark of a message of ours
-    message = ", or ".join(each[:1].lower() + each[1:] for each in said)
+    said = " or ".join(in_plain_words(each["msg"]) for each in same).replace(" or it must be ", " or ")
     choices = [word for each in same for word in re.findall(r"'([^']+)'", each.get("ctx", {}).get("expected", ""))]
-    fix = did_you_mean(str(problem["input"]), choices) if choices else "Correct the value."
-    return UsageError(f"{key} = {_shown(problem['input'])} is not valid (in {where}): {message}.", fix)
+    near = nearest(str(problem["input"]), choices) if choices else None
+    fix = f"{said[:1].upper()}{said[1:]}." + (f" Did you mean '{near}'?" if near else "")
+    return UsageError(f"{key} = {_shown(problem['input'])} is not valid (in {where}).", fix)
 
 
 def _shown(value: object) -> str:

@@ -39,7 +39,7 @@ def check_embeddings(embeddings: NDArray[np.floating], *, what: str, zeros: bool
     if embeddings.ndim != 2 or embeddings.shape[1] == 0 or embeddings.dtype not in (np.float32, np.float64):
         raise DataError(
             f"The {what} embeddings have shape {embeddings.shape} and type {embeddings.dtype}.",
-            "They must be a matrix of float32 or float64 with one row an image.",
+            "They must be a matrix of float32 or float64 with one row per image.",
         )
     parts = map_threads(lambda part: _look(embeddings[part], part.start), _parts(embeddings))
     for at, problem in enumerate(_PROBLEMS):

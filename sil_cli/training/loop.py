@@ -271,8 +271,8 @@ class Training:
         other = self.group.first_different([*self.embedder.state_dict().values(), *self.method.state().values()])
         if other is not None:
             raise SilError(
-                f"The weights of process {other} are not those of process 0 any more (iteration {self.iteration}).",
-                "Go on from the last checkpoint with `sil train --resume`; if it comes back, suspect that machine.",
+                f"The weights of process {other} no longer equal those of process 0 (iteration {self.iteration}).",
+                "Resume from the last checkpoint with `sil train --resume`; if it happens again, suspect that machine.",
             )
 
     def _prepare(self, iteration: int) -> tuple[list[Batch], np.random.Generator]:

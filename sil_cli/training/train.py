@@ -96,7 +96,7 @@ def train(
     protocol: Protocol | None = None,
     launch: Launch = SINGLE_LAUNCH,
 ) -> TrainResult:
-    """Train a model, or go on with an unfinished run.
+    """Train a model, or resume an unfinished run.
 
     Args:
         settings: What was given; which recipe stands below it depends on the data, and of a run that goes on its own
@@ -300,7 +300,7 @@ def _finish(run: Path, training: Training, settings: Settings, processes: Traini
         except OSError as error:
             raise SilError(
                 f"{run} can't be written: {one_line(error)}.",
-                f"Make room there, or see to its permissions, and resume with `sil train --resume --run {run}`.",
+                f"Free some space there, or check its permissions, and resume with `sil train --resume --run {run}`.",
             ) from error
     return processes.result_of_first(TrainResult, lambda: _keep(run, training, settings, reporter))
 

@@ -100,7 +100,7 @@ class TestSettings:
 class TestPrepareData:
     def test_an_empty_folder(self, empty) -> None:
         (empty / "raw").mkdir()
-        assert_told(sil("prepare-data", "folders", "raw"), 1, "no image in raw")
+        assert_told(sil("prepare-data", "folders", "raw"), 1, "no images in raw")
 
     def test_a_folder_whose_table_is_a_pipe(self, empty) -> None:
         (empty / "raw").mkdir()
@@ -393,7 +393,7 @@ class TestEvaluateAndGallery:
         assert_told(sil("index-gallery", "data/protocol.toml"), 2, "is a file, but neither a table")
 
     def test_an_empty_folder(self, in_world, tmp_path) -> None:
-        assert_told(sil("index-gallery", tmp_path, "--gallery", tmp_path / "g"), 1, "no image in")
+        assert_told(sil("index-gallery", tmp_path, "--gallery", tmp_path / "g"), 1, "no images in")
 
     def test_a_gallery_made_by_another_model(self, in_world, tmp_path) -> None:
         other = tmp_path / "other"

@@ -222,9 +222,9 @@ def test_repair_refuses_another_gallerys_database(gallery, in_world, tmp_path) -
 def test_remove_asks_and_compact_follows(gallery) -> None:
     camera = "c1"
     before = sil("gallery", "info", gallery, "--json").document["entries"]
-    told(sil("gallery", "remove", "--gallery", gallery), 2, "Nothing says what to remove", "--identity")
+    told(sil("gallery", "remove", "--gallery", gallery), 2, "Nothing was said about what to remove", "--identity")
     told(sil("gallery", "remove", "--all", "--camera", camera, "--gallery", gallery), 2, "together with a filter")
-    told(sil("gallery", "remove", "--camera", camera, "--gallery", gallery), 2, "nobody can be asked", "--yes")
+    told(sil("gallery", "remove", "--camera", camera, "--gallery", gallery), 2, "there is nobody to ask", "--yes")
     document = sil("gallery", "remove", "--camera", camera, "--yes", "--gallery", gallery, "--json").document
     assert 0 < document["removed"] < before
     assert document["entries"] == before - document["removed"]
@@ -478,7 +478,7 @@ def test_filters_that_make_no_sense(in_world, tmp_path) -> None:
     told(sil("query", *options, "--where", "wether=x"), 1, "No entry of the gallery has metadata 'wether'", "camera")
     for wrong in ("yesterday", "2024-13", "01.05.2024", "24"):
         refused = sil("query", *options, "--after", wrong)
-        told(refused, 2, f"query.filter.after = '{wrong}' is not valid", "write a time as 2024, 2024-05, 2024-05-01")
+        told(refused, 2, f"query.filter.after = '{wrong}' is not valid", "Write a time as 2024, 2024-05, 2024-05-01")
     told(sil("query", *options, "--after", "2024-05-02", "--before", "2024-05-01"), 2, "Swap --after and --before")
     told(sil("query", *options, "--after", "2024-05-02", "--before", "2024-05-02"), 2, "give the next as --before")
 

@@ -462,7 +462,7 @@ class TestBadInput:
         assert "None of 1 images can be used; the first is a.jpg (not an image)." in outcome.error
 
     def test_an_empty_stream(self, work) -> None:
-        self.refused(1, "No path came on stdin", arguments=("-",), stream=b"\n\n")
+        self.refused(1, "There was no path on stdin", arguments=("-",), stream=b"\n\n")
 
     def test_a_stream_that_is_no_text(self, work) -> None:
         outcome = piped(b"\xff\xfe\x01\n" * 3, "index-gallery", "-")

@@ -381,7 +381,7 @@ class TestBatch:
             (("--batch", "data", "--all", "--top", "1"), ("--all and --top don't go together",)),
             (("x.jpg", "--all", "--top", "1"), ("--all and --top don't go together", "--min-score S with --top K")),
             (("--batch", "nowhere"), ("no folder nowhere",)),
-            (("x.jpg", "--out", "x.jsonl"), ("--out is where --batch writes",)),
+            (("x.jpg", "--out", "x.jsonl"), ("--out only works with --batch",)),
         ],
     )
     def test_what_makes_no_sense(self, here, arguments, words) -> None:

@@ -125,7 +125,7 @@ def test_interrupted_it_goes_on_after_the_last_block(write, tmp_path, small_bloc
     reporter = Noting()
     opened(dataset, tmp_path / "cache", reporter)
     assert reporter.decoded == IMAGES - 128
-    assert reporter.notes == [f"Going on with the pixel cache of x after 128 of {IMAGES} images."]
+    assert reporter.notes == [f"Continuing the pixel cache of x after 128 of {IMAGES} images."]
     again = Noting()
     opened(dataset, tmp_path / "cache", again)
     assert (again.decoded, again.notes) == (0, [])
@@ -212,7 +212,7 @@ def test_a_full_disk_is_told_and_what_is_done_is_kept(write, tmp_path, small_blo
     dataset = write()
     lines = lines_of(start(dataset, tmp_path / "cache", 0.0, 200_000))
     assert lines[-1].startswith("error The pixel cache")
-    assert "can't be written: File too large. Make room" in lines[-1]
+    assert "can't be written: File too large. Free some space" in lines[-1]
     assert not list((tmp_path / "cache").glob("*.npy"))
     reporter = Noting()
     opened(dataset, tmp_path / "cache", reporter)
@@ -254,7 +254,7 @@ def test_caches_of_a_manifest_that_is_gone_are_removed(write, tmp_path):
     assert caches(cache) == 1
     assert len(list(cache.glob("*.json"))) == 1
     freed = (200 * 32 * 16 * 3 + 200 * 24 * 16 * 3 + 2 * 128) / 1e6
-    assert reporter.notes == [f"Removed 2 pixel caches of x that nothing uses any more: {freed:,.1f} MB freed."]
+    assert reporter.notes == [f"Removed 2 unused pixel caches of x: {freed:,.1f} MB freed."]
     np.testing.assert_array_equal(old, kept)  # a process that has it open keeps it
 
 
@@ -290,7 +290,7 @@ def test_an_unfinished_cache_is_removed_when_dead_and_left_while_it_is_built(wri
     reporter = Noting()
     opened(write(count=40), cache, reporter)
     assert not list(cache.glob("*.building*"))
-    assert "Removed 1 pixel caches" in reporter.notes[0]
+    assert "Removed 1 unused pixel caches" in reporter.notes[0]
 
 
 def test_a_strangers_files_are_left_alone(write, tmp_path):

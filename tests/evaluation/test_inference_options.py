@@ -150,7 +150,7 @@ def test_models_are_fused(in_world, tmp_path) -> None:
 
 def test_another_input_size_and_lonely_tracklets_are_warned_about(in_world) -> None:
     outcome = sil("evaluate", "--height", 48, "--width", 24)
-    assert "its numbers are not those of its own size" in outcome.error
+    assert "its numbers are not those at the size it was trained at" in outcome.error
     assert "48×24 (trained at 32×16)" in outcome.out
     assert "every tracklet is a single image" in sil("evaluate", "--tracklets").error
 

@@ -94,7 +94,7 @@ def test_boxes_and_the_limit_of_pixels_are_applied(tmp_path, make_image):
 
 def test_nothing_left_is_an_error_that_says_why(tmp_path):
     (tmp_path / "a").mkdir()
-    with pytest.raises(DataError, match="There is no image in"):
+    with pytest.raises(DataError, match="There are no images in"):
         prepare(read_folders(tmp_path), tmp_path / "out", reporter=SilentReporter(), workers=1)
     (tmp_path / "a" / "1.jpg").write_text("no picture")
     with pytest.raises(DataError, match=r"1 left out, such as a/1\.jpg \(not an image\)"):

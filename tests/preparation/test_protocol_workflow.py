@@ -198,7 +198,7 @@ def test_wrong_counts_stop_a_strict_protocol_even_where_it_stands_prepared(empty
     assert sil("prepare-data", "--protocol", "ours.toml", "raw").code == 0
     outcome = sil("prepare-data", "--protocol", "ours.toml", "raw", "--strict")
     assert outcome.code == 1
-    assert "not as published" in outcome.error
+    assert "differs from what was published" in outcome.error
 
 
 def test_a_deviation_is_the_sample_deviation():

@@ -74,13 +74,15 @@ def test_counts_are_compared_with_the_published_ones(tmp_path):
     assert dataset.published == "Zheng et al., ICCV 2015"
     first = dataset.compared[0]
     assert (first.split, first.what, first.expected, first.found) == ("train", "images", 12_936, 4)
-    assert reporter.warnings[0].startswith("market1501 is not as published: 4 images in train, not 12,936; 2 ident")
+    assert reporter.warnings[0].startswith(
+        "market1501 differs from what was published: 4 images in train, not 12,936; 2 ident"
+    )
     assert reporter.warnings[0].endswith("; and 6 more. Likely: unpacked in part, or another edition of the data set.")
 
 
 def test_strict_makes_a_difference_an_error_and_writes_nothing(tmp_path):
     root = put(tmp_path / "in", MARKET)
-    with pytest.raises(DataError, match="market1501 is not as published"):
+    with pytest.raises(DataError, match="market1501 differs from what was published"):
         run(tmp_path, reader="market1501", root=root, strict=True)
     assert not list((tmp_path / "data" / "market1501").iterdir())
 

@@ -22,13 +22,13 @@ sil gallery copy station station.db
 WHERE = "A gallery's folder, milvus://HOST:PORT/COLLECTION, or a Milvus Lite file NAME.db."
 OPTIONS = (
     Option("origin", metavar="FROM", help=WHERE, kind=str, required=True),
-    Option("target", metavar="TO", help="Likewise; made when missing.", kind=str, required=True),
+    Option("target", metavar="TO", help="The same; created if missing.", kind=str, required=True),
     Option("--gallery", "gallery.folder", "DIR", "The folder that keeps a collection's model; default: gallery."),
 )
 
 
 def run(current: Session) -> CopyResult:
-    """Copy a gallery from one store to another; goes on where it was stopped, and checks what arrived."""
+    """Copy a gallery from one store to another; continues where it stopped, and checks what arrived."""
     settings = current.settings()
     from sil_cli.gallery.copying import copy_gallery
 

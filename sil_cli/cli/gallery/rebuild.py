@@ -22,13 +22,15 @@ OPTIONS = (
     GALLERY,
     STORE,
     Option("--model", "gallery.model", "RUN"),
-    Option("--drop-missing", help="Leave entries out whose images are missing; else nothing is swapped."),
+    Option(
+        "--drop-missing", help="Leave out entries whose images are missing; without this, the old gallery then stays."
+    ),
     ENGINE,
 )
 
 
 def run(current: Session) -> RebuildResult:
-    """Embed a gallery's images by another model beside it, then put the result in its place in one step."""
+    """Embed a gallery's images with another model, then replace the gallery in one step."""
     settings = current.settings()
     from sil_cli.gallery.rebuild import rebuild_gallery
 

@@ -38,7 +38,7 @@ OPTIONS = (
 
 
 def run(current: Session) -> RemoveResult:
-    """Remove entries; `sil gallery compact` then deletes every trace of them. What goes meets every condition given."""
+    """Remove entries; `sil gallery compact` then deletes every trace of them. An entry must meet all conditions."""
     settings = current.settings()
     given = current.given
     from sil_cli.gallery.care import remove_entries
@@ -65,7 +65,7 @@ def _agreed(current: Session, count: int, total: int) -> bool:
 
     if not sys.stdin.isatty():
         raise UsageError(
-            f"{count:,} of {total:,} entries would be removed, and nobody can be asked.", "Add --yes to remove them."
+            f"{count:,} of {total:,} entries would be removed, and there is nobody to ask.", "Add --yes to remove them."
         )
     current.messages.print(f"{count:,} of {total:,} entries will be removed. Go on? [y/N] ", end="", markup=False)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -26,7 +26,7 @@ OPTIONS = (
 
 
 def run(current: Session) -> RepairResult:
-    """Drop what is broken in a gallery, keep all else, and say exactly what is lost and how to bring it back."""
+    """Drop what is broken in a gallery, keep the rest, and say exactly what is lost and how to restore it."""
     settings = current.settings()
     from sil_cli.gallery.care import repair_gallery
 
@@ -36,7 +36,7 @@ def run(current: Session) -> RepairResult:
     for path in result.set_aside:
         current.say(escape(f"Set aside: {path}"))
     if result.set_aside:
-        current.reporter.note("What is set aside holds vectors; `sil gallery compact` deletes it.")
+        current.reporter.note("The files set aside hold vectors; `sil gallery compact` deletes them.")
     current.name_first([f"Lost: {each.path} ({each.reason})" for each in result.lost])
     if result.index_rebuilt:
         current.say("The approximate index was damaged and has been rebuilt.")

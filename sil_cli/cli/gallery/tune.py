@@ -37,7 +37,7 @@ OPTIONS = (
 
 
 def run(current: Session) -> TuneResult:
-    """Measure recall and time of indexes on the gallery's own vectors, and keep the quickest that is good enough."""
+    """Measure recall and time of indexes on the gallery's own vectors, and keep the fastest that is good enough."""
     settings = current.settings()
     given = current.given
     from sil_cli.gallery.care import tune_gallery

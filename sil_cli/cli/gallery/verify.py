@@ -23,7 +23,7 @@ OPTIONS = (GALLERY_ARGUMENT, GALLERY, STORE, ENGINE)
 
 
 def run(current: Session) -> None:
-    """Prove that a gallery is whole: checksums, one vector an entry, a sample embedded again. Code 1 if it isn't."""
+    """Check a gallery: checksums, one vector per entry, a sample embedded again. Exits with 1 if it is damaged."""
     settings = current.settings()
     from sil_cli.gallery.care import verify_gallery
 

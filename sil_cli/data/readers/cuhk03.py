@@ -138,7 +138,7 @@ def read_cuhk03(
         if mat is None:
             raise _other_kind(root, labelled)
         if extract_to is None:
-            raise DataError(f"The images of {mat} must be extracted.", "Say where to, with `extract_to`.")
+            raise DataError(f"The images of {mat} must be extracted.", "Say where with `extract_to`.")
         folder, images = extracted(mat, kind, extract_to, reporter or SilentReporter()), extract_to
     records, skipped = _read_crops(root, images, folder, kind, partition, domain)
     return Reading(domain, "cuhk03", images, records, skipped, options)

@@ -61,7 +61,9 @@ def extracted(mat: Path, kind: Kind, into: Path, reporter: Reporter) -> str:
     try:
         make_once(folder, ".extracted.json", {"file": mat.name, "bytes": mat.stat().st_size}, fill)
     except OSError as error:
-        raise DataError(f"{into} can't be written: {one_line(error)}.", "Make room, or check permissions.") from error
+        raise DataError(
+            f"{into} can't be written: {one_line(error)}.", "Free some space, or check the permissions."
+        ) from error
     return folder.name
 
 

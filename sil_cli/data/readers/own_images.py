@@ -176,7 +176,7 @@ def _by_pattern(path: str, expression: re.Pattern[str]) -> FoundImage | str:
 
 
 def _unknown_split(split: str) -> str:
-    return f"split '{split}' is none of {', '.join(_SPLIT_NAMES)}"
+    return f"split '{split}' is not one of {', '.join(_SPLIT_NAMES)}"
 
 
 def read_csv(root: Path, *, name: str | None = None, split: SplitMode = "train", seed: int = 0) -> Reading:

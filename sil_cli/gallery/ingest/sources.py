@@ -189,7 +189,7 @@ class SourceReader:
         found = find_image_files(folder)
         if not found.paths:
             raise DataError(
-                f"There is no image in {folder}.", "Name a folder of crops (jpg, png, bmp, webp, tif, ppm)."
+                f"There are no images in {folder}.", "Name a folder of crops (jpg, png, bmp, webp, tif, ppm)."
             )
         root = folder.resolve()
         images = [self._complete(GalleryEntry(path, "", str(root))) for path in found.paths]
@@ -207,7 +207,7 @@ class SourceReader:
                 if known is not None:
                     self.warnings.add(CONTRADICTED, f"{table}, line {line}: {image.path} has {known}")
         if not source.items:
-            raise DataError(f"{table} names no image.", "Write one line an image below the header.")
+            raise DataError(f"{table} lists no images.", "Write one line per image below the header.")
         return source
 
     def _row(self, row: Mapping[str, str], line: int, table: Path, root: Path) -> GalleryEntry | Skipped:
@@ -233,7 +233,7 @@ class SourceReader:
         end = b"\0" if b"\0" in content else b"\n"
         found = self._paths([line for line in (each.removesuffix(b"\r") for each in content.split(end)) if line])
         if not found.items:
-            raise DataError(f"{listing} names no image.", "Write one path a line.")
+            raise DataError(f"{listing} lists no images.", "Write one path per line.")
         return found
 
     def _paths(self, lines: list[bytes]) -> SourceImages:
@@ -293,7 +293,7 @@ class SourceReader:
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """A pattern that is searched for in each path relative to its source.
+    """A pattern that is matched in each path relative to its source.
 
     The groups identity, camera, time and tracklet are understood; any other becomes a column of its own.
 
@@ -314,7 +314,7 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     for group in expression.groupindex:
         near = mistyped(group, PATTERN_GROUPS)
         if near:
-            raise UsageError(f"The pattern has a group '{group}'.", f"Rename it to '{near}' or otherwise.")
+            raise UsageError(f"The pattern has a group '{group}'.", f"Rename it to '{near}' or to something else.")
     return expression
 
 

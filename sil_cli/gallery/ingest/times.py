@@ -46,7 +46,7 @@ class TimeReader:
             guess = f"Did you mean '{near}'? " if near else ""
             raise UsageError(
                 f"'{time_format}' is not a time format.",
-                f"{guess}Say {', '.join(NAMED_FORMATS)}, or a pattern such as %Y%m%d-%H%M%S.",
+                f"{guess}Use {', '.join(NAMED_FORMATS)}, or a pattern such as %Y%m%d-%H%M%S.",
             )
         self._format = time_format
         self._zone = zone

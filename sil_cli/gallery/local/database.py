@@ -192,7 +192,7 @@ class Database:
             if "full" in text or "disk I/O" in text:
                 raise GalleryError(
                     f"{self.path} can't be written: {text}.",
-                    "Free some space and run the same again: finished batches are kept.",
+                    "Free some space and run the same command again: finished batches are kept.",
                 ) from error
             raise damaged(self.path, error) from error
 

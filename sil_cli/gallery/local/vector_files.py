@@ -184,7 +184,7 @@ class VectorFiles:
         except OSError as error:
             raise GalleryError(
                 f"{self._vectors} can't be written: {one_line(error)}.",
-                "Make room or set it right, then run the same again: finished batches are kept.",
+                "Free some space or check the permissions, then run the same command again: finished batches are kept.",
             ) from error
 
 

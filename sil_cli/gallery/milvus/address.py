@@ -16,7 +16,7 @@ LITE_SUFFIX = ".db"
 LITE_COLLECTION = "gallery"
 
 _COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
-_FORMS = "Say milvus://HOST:PORT/COLLECTION (milvus+tls:// for TLS), or name a Milvus Lite file NAME.db."
+_FORMS = "Write milvus://HOST:PORT/COLLECTION (milvus+tls:// for TLS), or name a Milvus Lite file NAME.db."
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _server(text: str) -> Address:
     try:
         port = parts.port or DEFAULT_PORT
     except ValueError as error:
-        raise UsageError(f"The store {_shown(text)} has no port that exists.", _FORMS) from error
+        raise UsageError(f"The store {_shown(text)} has no valid port.", _FORMS) from error
     if not parts.hostname or parts.query or parts.fragment or not _COLLECTION.fullmatch(collection):
         raise UsageError(
             f"The store {_shown(text)} doesn't name a host and a collection.",

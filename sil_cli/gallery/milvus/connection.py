@@ -51,8 +51,8 @@ class Connection:
         self._token = os.environ.get(TOKEN_VARIABLE, "") if address.file is None else ""
         if self._token and not address.keeps_secrets:
             raise UsageError(
-                f"{address.name} is not reached by TLS: whoever is on the way could read {TOKEN_VARIABLE}.",
-                f"Say milvus+tls:// where the server speaks TLS, tunnel to it by localhost, or unset {TOKEN_VARIABLE} "
+                f"{address.name} is not reached over TLS: anyone on the way could read {TOKEN_VARIABLE}.",
+                f"Use milvus+tls:// if the server has TLS, tunnel to it through localhost, or unset {TOKEN_VARIABLE} "
                 "where it wants no credentials.",
             )
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C++ part writes to stderr what we handle or repeat

@@ -182,7 +182,7 @@ class MilvusRebuild(GalleryRebuild):
         late = len(self.to_do())
         if late:
             raise GalleryError(
-                f"{late:,} entries came into {self.old.name} while it was rebuilt.", "Run the same command again."
+                f"{late:,} entries were added to {self.old.name} while it was rebuilt.", "Run the same command again."
             )
         self.new.adopt_removals(self.old.removals())
         write_text(self.folder / _WAITS_FOR, self._new.collection.name)

@@ -120,7 +120,7 @@ def test_counts_that_are_not_the_published_ones(made, read, tmp_path):
     published = publication(reader, read(reader, root).options)
     reporter = Noting()
     (dataset,) = prepare_data(settings_for(tmp_path, reader, root, name="x"), reporter).datasets
-    wrong = [warning for warning in reporter.warnings if "not as published" in warning]
+    wrong = [warning for warning in reporter.warnings if "differs from what was published" in warning]
     strict = settings_for(tmp_path, reader, root, name="strict", strict=True)
     if published is None:
         assert not wrong
@@ -129,7 +129,7 @@ def test_counts_that_are_not_the_published_ones(made, read, tmp_path):
     assert wrong
     assert all("Likely: " in warning for warning in wrong)
     assert {count.found for count in dataset.compared} != {count.expected for count in dataset.compared}
-    with pytest.raises(DataError, match="not as published"):
+    with pytest.raises(DataError, match="differs from what was published"):
         prepare_data(strict, reporter)
     assert not (tmp_path / "data" / "strict" / MANIFEST_FILE).exists()
 

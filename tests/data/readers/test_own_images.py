@@ -171,7 +171,7 @@ def test_named_groups_become_fields(tmp_path):
     reasons = {skip.path: skip.reason for skip in reading.skipped}
     assert reasons["query/nobody.jpg"] == "the pattern doesn't match"
     assert reasons["query/x.txt"] == "not an image by its name"
-    assert reasons["val/0006_c3.jpg"].startswith("split 'val' is none of train, ")
+    assert reasons["val/0006_c3.jpg"].startswith("split 'val' is not one of train, ")
     assert reading.options["pattern"] == pattern
 
 
@@ -256,7 +256,7 @@ def test_incomplete_rows_are_named(table):
     reading = read_csv(table(text))
     assert [r.path for r in reading.records] == ["5.jpg"]
     reasons = {skip.path: skip.reason for skip in reading.skipped}
-    assert reasons.pop("2.jpg").startswith("line 4: split 'val' is none of")
+    assert reasons.pop("2.jpg").startswith("line 4: split 'val' is not one of")
     assert reasons == {
         "1.jpg": "line 2 has no identity",
         "line 3": "line 3 has no path",

@@ -169,7 +169,7 @@ def test_the_same_path_of_another_source_or_box_is_another_entry(tmp_path):
         writer.add(entries, vectors(3))
         assert len(writer) == 3
         assert remove(writer, "b", ["1.jpg"]) == 2
-        with pytest.raises(GalleryError, match=r"1.jpg' came 2 times"):
+        with pytest.raises(GalleryError, match=r"1.jpg' is 2 times"):
             writer.add(entries[:1] * 2, vectors(2))
         assert len(writer) == 1
 
@@ -220,7 +220,7 @@ def test_a_refused_batch_leaves_nothing(folder):
     with LocalStore(folder).writer(MODEL) as writer:
         with pytest.raises(DataError, match="1 of 2 gallery"):
             writer.add([entry(40), entry(41)], np.stack([np.ones(8), np.zeros(8)]))
-        with pytest.raises(GalleryError, match=r"2 images came with .*\(1, 8\)"):
+        with pytest.raises(GalleryError, match=r"2 images were given .*\(1, 8\)"):
             writer.add([entry(40), entry(41)], vectors(1))
         with pytest.raises(GalleryError, match="not UTF-8"):
             writer.add([GalleryEntry(os.fsdecode(b"\xff.jpg"), "h", "photos")], vectors(1))

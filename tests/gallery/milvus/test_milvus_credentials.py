@@ -76,7 +76,7 @@ def test_a_token_stays_off_an_open_network(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("pymilvus.MilvusClient", lambda **_: pytest.fail("connected"))
     outcome = sil("query", "--id", "1", "--store", "milvus://192.0.2.1:19530/x")
     assert outcome.code == 2
-    assert "milvus://192.0.2.1:19530/x is not reached by TLS" in outcome.err
+    assert "milvus://192.0.2.1:19530/x is not reached over TLS" in outcome.err
     assert "milvus+tls://" in outcome.err
     assert TOKEN not in outcome.err
 

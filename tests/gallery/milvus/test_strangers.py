@@ -142,7 +142,7 @@ def test_what_comes_in_from_elsewhere_during_a_rebuild_stops_it(place):
             store.folder, rebuild.old.generation
         )  # a writer that no lock of this folder holds back
         elsewhere.add([entry(7)], vectors(1, seed=6))
-        with pytest.raises(GalleryError, match=r"1 entries came into .* while it was rebuilt"):
+        with pytest.raises(GalleryError, match=r"1 entries were added to .* while it was rebuilt"):
             rebuild.swap()
     with store.open() as gallery:
         assert gallery.model["fingerprint"] == MODEL["fingerprint"]
