@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
 
 import pytest
-from commands import ROOT
+from commands import ROOT, TINY_DATA, TINY_TRAIN
+from PIL import Image
 
 import sil_cli
 
@@ -57,3 +59,17 @@ def test_the_snippets_of_the_page_run(empty, capsys) -> None:
     assert "No gallery was found" in told
     assert scope["scores"].mAP == pytest.approx(scope["measured"].mAP, abs=1e-3)
     assert [match.rank for match in scope["results"][0].matches] == [1, 2, 3, 4, 5]
+
+
+def test_the_tour_goes_from_generated_people_to_a_contact_sheet(tmp_path, capsys) -> None:
+    spec = importlib.util.spec_from_file_location("tour", ROOT / "docs" / "tour.py")
+    tour = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tour)
+    tiny = {f"data.synthetic.{name}": value for name, value in TINY_DATA.items()} | TINY_TRAIN
+    sheet = tour.tour(tmp_path / "tour", tiny)
+    with Image.open(sheet) as picture:
+        assert picture.width > picture.height // 2
+    told = capsys.readouterr().out
+    assert "left out" in told
+    assert told.count("of the first 6 are right") == 3
+    assert "nearest seen by c2" in told
