@@ -1,15 +1,20 @@
-# `make demo` shows the whole path in a scratch folder; `make test` checks all that is quick. Both set up what they need.
+# `make demo` shows the whole path in a scratch folder; `make test` checks one of each kind, `make full` all but what takes
+# minutes. Each sets up what it needs.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test lint types layers unit slow milvus docs clean
+.PHONY: demo test full lint types layers unit slow milvus docs clean
 
 demo: $(VENV)/.installed
 	@PATH="$(abspath $(BIN)):$$PATH" sh docs/demo.sh "$(DEMO)"
 
 test: lint types layers unit
+
+# Every test but those that take minutes each or need a GPU.
+full: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
