@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sil_cli.errors import UsageError, nearest
 from sil_cli.gallery.entry import instant_of
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from datetime import datetime, tzinfo
     from pathlib import Path
 
-    from sil_cli.gallery.interface import Gallery
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
@@ -185,7 +184,17 @@ def make_filter(settings: Settings, *, paths: tuple[str, ...] = (), ids: tuple[i
     return wanted
 
 
-def warn_if_nothing_passes(gallery: Gallery, wanted: Filter, reporter: Reporter) -> None:
+class Countable(Protocol):
+    """An open gallery, as far as it is asked here what its entries are."""
+
+    def count_passing(self, where: Filter) -> int:
+        """How many entries pass a filter."""
+
+    def known_values(self, key: str, limit: int = 50) -> list[str]:
+        """The values that entries have of a kind, at most so many."""
+
+
+def warn_if_nothing_passes(gallery: Countable, wanted: Filter, reporter: Reporter) -> None:
     """Say so when no entry passes a filter, and what entries there are."""
     if not wanted or gallery.count_passing(wanted):
         return
@@ -208,7 +217,7 @@ def unknown_values(count: Callable[[Filter], int], wanted: Filter) -> dict[str, 
     return missing
 
 
-def why_nothing_passes(gallery: Gallery, wanted: Filter, missing: Mapping[str, Sequence[str]]) -> str:
+def why_nothing_passes(gallery: Countable, wanted: Filter, missing: Mapping[str, Sequence[str]]) -> str:
     """Why no entry passes a filter, and what entries there are, as the end of a sentence.
 
     Args:
@@ -221,7 +230,7 @@ def why_nothing_passes(gallery: Gallery, wanted: Filter, missing: Mapping[str, S
     return f"no entry of the gallery passes the filter ({wanted})"
 
 
-def _what_there_is(gallery: Gallery, key: str, value: str) -> str:
+def _what_there_is(gallery: Countable, key: str, value: str) -> str:
     """The values that entries have: all of a few, or the nearest and the first ones of many."""
     if key == "id":
         return ""
