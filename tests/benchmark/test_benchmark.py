@@ -16,6 +16,8 @@ from sil_cli.data.plan import read_plan
 from sil_cli.errors import InterruptedWorkError, UsageError
 from sil_cli.settings import load_settings
 
+pytestmark = pytest.mark.thorough
+
 QUICK = [
     *TINY_TRAIN_FLAGS,
     *settings_flags({"train.epochs": 1, "train.iterations": 1, "train.milestones": [1], "train.calibrate": False}),

@@ -11,6 +11,8 @@ from commands import TINY_TRAIN_FLAGS, sil
 
 from sil_cli.runs import checkpoint
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def stopped(world, tmp_path, monkeypatch) -> Path:

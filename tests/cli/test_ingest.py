@@ -285,6 +285,7 @@ def _count(folder: Path) -> int:
         return 0
 
 
+@pytest.mark.thorough
 class TestTracklets:
     FLAGS = ("--pattern", r"(?P<tracklet>(?P<camera>c\d))_(?P<time>\d{8}T\d{6})", "--tracklets", "named")
 
@@ -382,6 +383,7 @@ class TestTracklets:
         assert "No image has the name of a tracklet. Give one by a column tracklet" in outcome.error
 
 
+@pytest.mark.thorough
 class TestBadInput:
     def refused(self, code: int, *words: str, arguments: tuple[object, ...] = (), stream: bytes | None = None) -> None:
         outcome = sil("index-gallery", *arguments) if stream is None else piped(stream, "index-gallery", *arguments)

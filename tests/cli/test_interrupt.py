@@ -29,6 +29,9 @@ def wait_for(condition, process) -> None:
         time.sleep(0.02)
 
 
+MORE_WAYS = [pytest.param(each, marks=pytest.mark.thorough) for each in (signal.SIGTERM, signal.SIGKILL)]
+
+
 @pytest.fixture
 def copy(world, tmp_path) -> Path:
     """A copy of the world's data, without its runs."""
@@ -52,7 +55,10 @@ def uninterrupted(world, tmp_path_factory) -> tuple[str, list[float]]:
     return outcome_of(run)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how",
+    [signal.SIGINT, *(pytest.param(each, marks=pytest.mark.thorough) for each in (signal.SIGTERM, signal.SIGKILL))],
+)
 def test_a_stopped_training_goes_on_to_the_very_same_model(copy, monkeypatch, uninterrupted, how) -> None:
     monkeypatch.chdir(copy)
     process = start_sil("train", *TINY_TRAIN_FLAGS, *LONGER, "--run", "stopped", cwd=copy)
@@ -72,6 +78,7 @@ def test_a_stopped_training_goes_on_to_the_very_same_model(copy, monkeypatch, un
     assert outcome_of(copy / "stopped") == uninterrupted
 
 
+@pytest.mark.thorough
 def test_two_trainings_in_one_run_folder(copy, monkeypatch) -> None:
     monkeypatch.chdir(copy)
     process = start_sil("train", *TINY_TRAIN_FLAGS, "--set", "train.iterations=5000", "--run", "one", cwd=copy)
@@ -85,6 +92,7 @@ def test_two_trainings_in_one_run_folder(copy, monkeypatch) -> None:
         process.communicate()
 
 
+@pytest.mark.thorough
 def test_ctrl_c_while_drawing_leaves_nothing_half_made(tmp_path) -> None:
     process = start_sil("prepare-data", *TINY_DATA_FLAGS, "--set", "data.synthetic.train_identities=4000", cwd=tmp_path)
     wait_for(lambda: list(tmp_path.glob("data/.staging-*/*/images/*/*.jpg")), process)
@@ -123,6 +131,7 @@ def test_ctrl_c_while_indexing_keeps_what_is_done(world, tmp_path) -> None:
     assert document["unchanged"] + document["added"] == document["total"] == 3000
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("into_a_file", [False, True])
 def test_ctrl_c_during_a_batch_of_queries_leaves_whole_lines_or_none(world, tmp_path, into_a_file) -> None:
     some = next((world / "data").glob("*/images/query/*.jpg"))

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from commands import TINY_DATA_FLAGS, sil, start_sil
 
+pytestmark = pytest.mark.thorough
+
 FULL = Path("/dev/full")
 PROGRAM = [sys.executable, "-m", "sil_cli"]
 

@@ -24,6 +24,8 @@ def copy(self, ids):
     real(self, ids)
 gallery_copy.COMMIT_IMAGES, gallery_copy._Copying.copy = 3, copy
 from sil_cli.__main__ import main
+
+pytestmark = pytest.mark.thorough
 main()
 """
 """`sil`, which kills itself when it has copied two portions of three entries."""

@@ -13,6 +13,8 @@ from sil_cli.settings import Settings, load_settings
 from sil_cli.settings.tree import OUTPUTS, refuse_outside
 from sil_cli.training.run_settings import settings_to_go_on
 
+pytestmark = pytest.mark.thorough
+
 READ_FIRST = {
     "data.folder",
     "data.root",

@@ -15,6 +15,8 @@ from torchrun import end, errors_in, only_error_in, start_torchrun, wait_for
 
 from sil_cli.gallery.stores import open_store
 
+pytestmark = pytest.mark.thorough
+
 IMAGES = 45
 BATCH = 4
 FLAGS = ["--set", f"gallery.batch={BATCH}", "--set", "gallery.export=false", "--json"]

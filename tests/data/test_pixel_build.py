@@ -19,6 +19,8 @@ from sil_cli.data.pixels import UNUSED_AFTER, open_pixels
 from sil_cli.errors import DataError
 from sil_cli.runtime import SilentReporter
 
+pytestmark = pytest.mark.thorough
+
 WORKER = Path(__file__).with_name("pixel_build_worker.py")
 IMAGES, BLOCK = 320, 32
 

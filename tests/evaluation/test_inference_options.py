@@ -22,6 +22,8 @@ from sil_cli.runtime import SilentReporter
 from sil_cli.settings import EvaluateSettings
 from sil_cli.similarity.distance import unit_rows
 
+pytestmark = pytest.mark.thorough
+
 RUN = "runs/001-dbs"
 
 

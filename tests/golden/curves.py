@@ -33,7 +33,7 @@ SMALL = {
 # error counts. At the recipe's own rate 20 steps make 50 % of that; at this one other instruction sets agree.
 SMALL["train"] |= {"precision": "float32", "keep_checkpoints": 1, "learning_rate": 1e-5}
 CURVES = {
-    "ubs": {},
+    "ubs": {"style": {"name": "ubs"}},
     "supervised": {"style": {"name": "none"}, "train": {"method": "supervised", "erasing": 0.5}},
 }
 

@@ -11,6 +11,8 @@ from sil_cli.models.embedder import Embedder
 from sil_cli.models.record import Architecture
 from sil_cli.models.weights import load_pretrained
 
+pytestmark = pytest.mark.thorough
+
 timm = pytest.importorskip("timm")
 
 CLIP, DINO = "vit_xsmall_patch16_clip_224", "vit_small_patch14_dinov2"

@@ -15,6 +15,8 @@ from sil_cli.data.manifest import load_dataset
 from sil_cli.evaluation import inference_options
 from sil_cli.evaluation.results import MeanRate
 
+pytestmark = pytest.mark.thorough
+
 OWN = """
 name = "ours"
 source_splits = "train+test"

@@ -21,7 +21,9 @@ from sil_cli.training.step import Batch, interleaved_step
 
 EAGER = {"backend": "aot_eager"}
 """Traces and differentiates as torch.compile does for a GPU, and then runs what it has traced as it is."""
-pytestmark = [  # torch's own, of its tracing
+pytestmark = [
+    pytest.mark.thorough,
+    # torch's own, of its tracing
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor"),
     pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
 ]

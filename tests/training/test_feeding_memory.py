@@ -24,6 +24,8 @@ CPU = torch.device("cpu")
 READER = """
 import sys
 import numpy as np
+
+pytestmark = pytest.mark.thorough
 pixels = np.load(sys.argv[1], mmap_mode="r")
 for start in range(0, len(pixels), 64):
     pixels[start : start + 64].sum()

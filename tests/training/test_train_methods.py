@@ -7,6 +7,8 @@ import safetensors.torch
 import torch
 from commands import TINY_TRAIN_FLAGS, sil
 
+pytestmark = pytest.mark.thorough
+
 SHORT = [*TINY_TRAIN_FLAGS, "--set", "train.epochs=1", "--set", "train.milestones=[]"]
 
 

@@ -26,6 +26,8 @@ from sil_cli.preparation.read_raw import read_raw
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import DataSettings, Settings
 
+pytestmark = pytest.mark.thorough
+
 NAMES = [
     f"{person}/{person}_c{camera}_{n}.jpg" for person in ("anna", "ben", "cleo") for camera in (1, 2) for n in (1, 2)
 ]

@@ -14,7 +14,10 @@ from sil_cli.gallery.milvus.address import parse_address
 from sil_cli.gallery.milvus.connection import Connection
 from sil_cli.gallery.milvus.writer import MilvusWriter
 
-pytestmark = pytest.mark.parametrize("place", ["lite", pytest.param("server", marks=pytest.mark.slow)], indirect=True)
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.parametrize("place", ["lite", pytest.param("server", marks=pytest.mark.slow)], indirect=True),
+]
 
 
 @contextlib.contextmanager

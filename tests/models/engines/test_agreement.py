@@ -15,6 +15,8 @@ from sil_cli.models.engines.onnx_graph import find_prefixes
 from sil_cli.models.record import Architecture
 from sil_cli.runtime import SilentReporter
 
+pytestmark = pytest.mark.thorough
+
 ARCHITECTURE = Architecture(backbone="resnet18", height=32, width=16)
 HOW = "openvino bfloat16"
 

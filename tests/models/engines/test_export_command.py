@@ -22,6 +22,8 @@ from sil_cli.models.engines.export import _refuse_disagreement
 from sil_cli.models.record import Agreement, read_export
 from sil_cli.runtime import SilentReporter
 
+pytestmark = pytest.mark.thorough
+
 RUN = Path("runs/001-dbs")
 
 

@@ -16,6 +16,8 @@ from sil_cli.models.engines.onnx_export import export_onnx
 from sil_cli.models.engines.onnx_graph import find_prefixes
 from sil_cli.models.record import Architecture, ExportRecord, Float32Prefix, described
 
+pytestmark = pytest.mark.thorough
+
 BACKBONES = ("resnet18", "osnet_x0_25", "vit_b_16", "timm:convnext_atto")
 
 
