@@ -30,7 +30,7 @@ def source_folders(sources: tuple[Path, ...], data_folder: Path) -> list[Path]:
         resolved = [source.resolve() for source in sources]
         twice = next((source for source in resolved if resolved.count(source) > 1), None)
         if twice is not None:
-            raise UsageError(f"The source {twice.name} is named twice.", "Name every source once.")
+            raise UsageError(f"The source {twice.name} is named twice.", "Name each source once.")
         return list(sources)
     protocol = read_protocol(data_folder)
     if protocol is not None:

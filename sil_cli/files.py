@@ -90,7 +90,7 @@ def writing(path: Path, *, users_own: bool = True) -> Iterator[BinaryIO]:
         with straight as stream:
             yield stream
     except BrokenPipeError:
-        raise SilError(f"Whoever read {path} has left.", "Start the reader and this command again.") from None
+        raise SilError(f"The program that read {path} has ended.", "Start the reader and this command again.") from None
     except OSError as error:
         if _is_unnamed_lack_of_room(error):
             raise OSError(error.errno, error.strerror, str(path)) from error
@@ -323,7 +323,7 @@ def refuse_links(path: Path, *, within: Path) -> None:
         if step.is_symlink():
             raise SilError(
                 f"{step} is a link: what is written there would land elsewhere.",
-                f"See who put it there, and delete it (`rm {shlex.quote(str(step))}`), or name another place.",
+                f"Find out who put it there, and delete it (`rm {shlex.quote(str(step))}`), or name another place.",
             )
 
 

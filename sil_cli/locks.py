@@ -44,7 +44,7 @@ def writer_lock(folder: Path, *, while_held: str, elsewhere: str) -> Iterator[No
         if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
             raise SilError(
                 f"{path} is not a plain file, as a lock must be: a link there would let another file be overwritten.",
-                f"See who put it there, delete it (`rm {shlex.quote(str(path))}`), and run the same again.",
+                f"Find out who put it there, delete it (`rm {shlex.quote(str(path))}`), and run the same again.",
             ) from error
         raise SilError(f"{folder} can't be written: {one_line(error)}.", elsewhere) from error
     try:

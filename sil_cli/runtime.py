@@ -234,7 +234,7 @@ def read_launch(environment: Mapping[str, str] = os.environ) -> Launch:
         ) from None
     if not 0 <= rank < world_size or local_rank < 0:
         raise UsageError(
-            f"RANK = {rank} and LOCAL_RANK = {local_rank} do not number one of {world_size} processes.",
+            f"RANK = {rank} and LOCAL_RANK = {local_rank} do not fit {world_size} processes.",
             "Start the processes with torchrun.",
         )
     # torchrun's own name for a job is "none" where nobody gave one; its process on this machine outlives restarts.

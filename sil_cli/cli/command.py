@@ -175,7 +175,7 @@ def _nested(options: Sequence[Option], given: dict[str, Any]) -> dict[str, Any]:
             table = table.setdefault(section, {})
         value = tuple(value) if isinstance(value, list) else value
         if table.setdefault(last, value) != value:
-            raise UsageError(f"{option.flag} says {value}, and an argument {table[last]}.", "Name one of them.")
+            raise UsageError(f"{option.flag} is {value}, but the argument is {table[last]}.", "Name one of them.")
     return nested
 
 

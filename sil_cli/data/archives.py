@@ -97,7 +97,7 @@ def unpacked(archive: Path, into: Path, reporter: Reporter, *, limits: Limits | 
         source = {"archive": archive.name, "bytes": facts.st_size, "modified": facts.st_mtime_ns}
         make_once(folder, ".unpacked.json", source, fill)
     except _RefusedError as error:
-        raise DataError(f"{archive} is not unpacked: {error}.", error.fix) from error
+        raise DataError(f"{archive} was not unpacked: {error}.", error.fix) from error
     except (OSError, EOFError, NotImplementedError, zipfile.BadZipFile, tarfile.TarError, *_DECODERS) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise DataError(

@@ -151,7 +151,7 @@ def _refuse_other_devices(store: Store, launch: Launch, device: str, patience: t
         if theirs != device:
             raise UsageError(
                 f"Process {launch.rank} would train on {device}, process {rank} on {theirs}.",
-                "Give all of them the same --device, and look at the GPUs where there should be some.",
+                "Give all of them the same --device, and check the GPUs of machines that should have some.",
             )
 
 

@@ -136,7 +136,7 @@ def make_calibration(
         raise DataError(
             f"{made_on} give {pairs.same_pairs // 2} pairs of one person across cameras and "
             f"{pairs.different_pairs // 2} of different people: too few for a threshold.",
-            f"It takes {FEWEST_PAIRS * 100:,} pairs of different people; name a larger data set with --on DIR.",
+            f"At least {FEWEST_PAIRS * 100:,} pairs of different people; name a larger data set with --on DIR.",
         )
     finest = list(thresholds)[-1]
     chosen = {thresholds.get(match, thresholds[finest]), thresholds.get(possible, thresholds[finest])}
@@ -165,7 +165,7 @@ def _datasets(on: Path | None, folder: Path, facts: RunFacts | None, reporter: R
             reporter.warn(f"The source {source.name} can't be used: {error.what}")
             continue
         if dataset.info.manifest_sha256 != source.manifest_sha256:
-            reporter.warn(f"The source {source.name} has been prepared again since, and is left out.")
+            reporter.warn(f"The source {source.name} has been prepared again since then and is left out.")
             continue
         datasets.append(dataset)
     if not datasets:

@@ -61,7 +61,7 @@ def read_embeddings(path: Path, *, mapped_from: int = MAPPED_FROM) -> tuple[Embe
         raise DataError(f"There is no file {path}.", "Check the path.") from None
     except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         raise DataError(
-            f"{path} is no .npz file, or it is damaged: {one_line(error)}.", "Write it again with numpy.savez."
+            f"{path} is not an .npz file, or is damaged: {one_line(error)}.", "Write it again with numpy.savez."
         ) from error
     version = arrays.pop(VERSION_KEY, np.array(VERSION))
     if version.shape != () or version.item() != VERSION:
@@ -72,7 +72,7 @@ def read_embeddings(path: Path, *, mapped_from: int = MAPPED_FROM) -> tuple[Embe
         if len(set(kinds)) > 1:  # 1 is not "1": nobody would be found, or no image ignored
             raise DataError(
                 f"{path}: query_{what} are {kinds[0]} but gallery_{what} are {kinds[1]}.",
-                f"Write both alike, so that one {one} has one name.",
+                f"Write both in the same way, so that one {one} has one name.",
             )
     return sides[0], sides[1]
 
@@ -125,7 +125,7 @@ def _read_array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, map
             shape, fortran, dtype = _header(stream)
             if dtype.hasobject:
                 raise DataError(
-                    f"{path}: {info.filename} holds pickled objects, which are never loaded.",
+                    f"{path}: {info.filename}holds pickled objects, which are never loaded.",
                     "Write texts as numpy.array(names, dtype=str), and rows of equal length.",
                 )
             if info.compress_type != zipfile.ZIP_STORED or info.file_size < mapped_from:
@@ -192,7 +192,7 @@ def _check_names(path: Path, side: str, identities: NDArray[Any]) -> None:
     nameless = int(np.count_nonzero(identities == ""))
     if nameless:
         raise DataError(
-            f"{path}: {nameless} {side}_identities are empty texts.",
+            f"{path}: {nameless} {side}_identities are empty.",
             f"Name each person, or mark these images in {side}_junk.",
         )
 

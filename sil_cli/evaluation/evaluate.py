@@ -186,7 +186,7 @@ def _evaluate_file(settings: Settings, path: Path, reporter: Reporter) -> Evalua
     query, gallery = read_embeddings(path)
     for name, side in (("queries", query), ("gallery images", gallery)):
         if side.junk_flags().any():
-            reporter.note(f"{side.junk_flags().sum():,} {name} are junk, and ignored.")
+            reporter.note(f"{side.junk_flags().sum():,} {name} are junk and are ignored.")
     cameras_known = any(camera is not None for camera in query.cameras)
     return _score(
         query,
@@ -268,8 +268,8 @@ def _warn_of_replacing(result: EvaluateResult, reporter: Reporter) -> None:
     if earlier.test_set != result.test_set:
         of = f" ({earlier.conditions[TEST_SET]})" if TEST_SET in earlier.conditions else ""
         reporter.warn(
-            f"{result.results} was of another test set called {result.target}{of} and is replaced: prepare each under "
-            "a --name of its own to keep both."
+            f"{result.results} came from another test set called {result.target}{of} and is replaced: prepare each "
+            "under a --name of its own to keep both."
         )
 
 
@@ -280,7 +280,7 @@ def _calibration(models: Sequence[TestedModel], settings: Settings, reporter: Re
         return None  # thresholds hold for the scores that they were measured on
     if calibration.fingerprint != model.record.fingerprint:
         reporter.warn(
-            f"The calibration in {model.folder} is of another model; run `sil calibrate --model {model.folder}`."
+            f"The calibration in {model.folder} belongs to another model; run `sil calibrate --model {model.folder}`."
         )
         return None
     return calibration

@@ -119,7 +119,7 @@ def prepare_sides(
         images = len(query)
         query = average_tracklets(query)
         if len(query) == images:
-            reporter.warn("No two queries are of one person and one camera: every tracklet is a single image.")
+            reporter.warn("No two queries share a person and a camera: every tracklet is a single image.")
     alpha = options.expansion_alpha
     if options.augment_gallery:
         kept = np.flatnonzero(~gallery.junk_flags())

@@ -77,7 +77,7 @@ def check_sides(query: EmbeddingSet, gallery: EmbeddingSet) -> None:
     """
     for name, side in {"query": query, "gallery": gallery}.items():
         if len(side) == 0:
-            raise DataError(f"The {name} is empty.", "A test needs at least one image on either side.")
+            raise DataError(f"The {name} is empty.", "A test needs at least one image on each side.")
     one, other = query.embeddings, gallery.embeddings
     if one.shape[1:] != other.shape[1:] or one.dtype != other.dtype:
         raise DataError(

@@ -101,7 +101,7 @@ def load_models(paths: Sequence[Path], settings: Settings, reporter: Reporter, *
     fingerprints = [model.engine.fingerprint for model in models]
     twice = next((model for model in models if fingerprints.count(model.engine.fingerprint) > 1), None)
     if twice is not None:
-        raise UsageError(f"The model of {twice.path} is named twice.", "Name every model once.")
+        raise UsageError(f"The model of {twice.path} is named twice.", "Name each model once.")
     return models
 
 
@@ -111,7 +111,7 @@ def _at_another_size(path: Path, settings: Settings) -> TestedModel:
     trained = record.architecture
     if trained.backbone == VIT or trained.backbone.startswith(TIMM):
         raise UsageError(
-            f"{trained.backbone} takes images of {trained.height}×{trained.width} alone.",
+            f"{trained.backbone} takes images of {trained.height}×{trained.width} only.",
             "Leave --height and --width out.",
         )
     size = {

@@ -153,7 +153,7 @@ def remove_entries(
                 why = why_nothing_passes(gallery, wanted, missing)
             raise GalleryError(
                 f"Nothing was removed: {why}.",
-                f"Check how it is written; `sil gallery export list.csv{store.option()}` lists all entries.",
+                f"Check the spelling; `sil gallery export list.csv{store.option()}` lists all entries.",
             )
         not_found = [f"{key} {value}" for key, values in missing.items() for value in values]
         if not_found:
@@ -162,7 +162,7 @@ def remove_entries(
         if chosen:
             if not confirm(len(chosen), len(writer)):
                 raise SilError(
-                    "Nothing was removed: the answer was not yes.", "Run it again and answer y, or say --yes."
+                    "Nothing was removed: the answer was not yes.", "Run it again and answer y, or use --yes."
                 )
             removed = writer.remove(chosen, ", ".join(wanted.kinds) or "everything")
         return RemoveResult(gallery=store.folder, removed=removed, not_found=not_found, entries=len(writer))

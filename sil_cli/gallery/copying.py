@@ -181,7 +181,8 @@ class _Copying:
         """
         if len(self._writer) < len(self._reader):
             raise GalleryError(
-                f"The target holds {len(self._writer):,} entries of {len(self._reader):,}.", "Run the same again."
+                f"The target holds {len(self._writer):,} entries of {len(self._reader):,}.",
+                "Run the same command again.",
             )
         sample = self._reader.sample(SAMPLE)
         entries = {one: self._moved.entry(entry) for one, entry in self._reader.entries(sample).items()}
@@ -195,6 +196,6 @@ class _Copying:
         if wrong:
             raise GalleryError(
                 f"{wrong:,} of {len(entries):,} sampled entries differ in the target.",
-                "Somebody writes to one of the two: run the same again when they are done.",
+                "Something is writing to one of the two: run the same command again when it is done.",
             )
         self.checked = len(entries)

@@ -107,7 +107,7 @@ def index_gallery(settings: Settings, reporter: Reporter, workers: Workers | Non
             writer.refresh_index(reporter, requested=settings.gallery.index)
         except KeyboardInterrupt:
             raise InterruptedWorkError(
-                f"Stopped with {len(writer):,} images in {store.name}; all of them can be searched.",
+                f"Stopped with {len(writer):,} images in {store.name}; all of them are searchable.",
                 "Run the same command again to do the rest.",
             ) from None
     _refuse_nothing(run)
@@ -174,14 +174,14 @@ def _refuse_useless_options(reader: SourceReader, fixed: Sequence[SourceImages],
     if images and unmatched == reader.read_images:
         raise UsageError(
             f"The pattern {reader.settings.pattern!r} matches none of {unmatched:,} names, such as {images[0].path}.",
-            "It is searched for in paths relative to their source; try it on this one.",
+            "It is matched against paths relative to their source; try it on this one.",
         )
     if streamed or not images:
         return
     if TIME_NOT_READ in examples and all(image.time is None for image in images):
         raise UsageError(
             f"No time can be read: the first is {examples[TIME_NOT_READ]}.",
-            "Name the format of times, for example --time-format %d.%m.%Y-%H%M%S.",
+            "Give the format of the times, for example --time-format %d.%m.%Y-%H%M%S.",
         )
     if reader.settings.tracklets == "named" and all(TRACKLET not in image.metadata for image in images):
         raise UsageError(
@@ -251,8 +251,8 @@ def _refuse_nothing(run: IndexRun) -> None:
     if run.failed and not run.taken:
         first = run.failed[0]
         raise DataError(
-            f"None of {len(run.failed):,} images can be used; the first is {first.path} ({first.reason}).",
-            "Check that these are the right paths; what the gallery held before, it holds still.",
+            f"None of the {len(run.failed):,} images can be used; the first is {first.path} ({first.reason}).",
+            "Check that these are the right paths; the gallery is unchanged.",
         )
 
 

@@ -126,7 +126,7 @@ class GalleryContent(ABC):
     def _require_all(self, ids: Sequence[int], known: Sequence[int] | Set[int] | NDArray[np.int64]) -> None:
         unknown = np.setdiff1d(np.array(ids, dtype=np.int64), np.fromiter(known, dtype=np.int64, count=len(known)))
         if len(unknown):
-            raise GalleryError(f"{self.name} has no entry {unknown[0]}.", "Take the id from a match of this gallery.")
+            raise GalleryError(f"{self.name} has no entry {unknown[0]}.", "Use the id of a match from this gallery.")
 
 
 class Gallery(GalleryContent):
@@ -216,7 +216,7 @@ class Gallery(GalleryContent):
         """
         if len(self) == 0:
             raise GalleryError(
-                f"The gallery {self.name} is empty.", "Put images into it with `sil index-gallery IMAGES`."
+                f"The gallery {self.name} is empty.", "Add images to it with `sil index-gallery IMAGES`."
             )
         if k < 1:
             raise GalleryError(f"{k} matches were asked for.", "Ask for at least 1.")

@@ -61,7 +61,7 @@ def rebuild_gallery(settings: Settings, reporter: Reporter, *, drop_missing: boo
             names = ", ".join(shown + ["…"] * (len(missing) > SHOWN_MISSING))
             raise GalleryError(
                 f"{len(missing):,} images of {store.name} can't be embedded again: {names}.",
-                "Bring them back, or leave them out with --drop-missing; all others are embedded already.",
+                "Restore them, or leave them out with --drop-missing; all others are embedded already.",
             )
         rebuild.new.refresh_index(reporter, requested=rebuild.old.requested_index())
         old_model, total = str(rebuild.old.model["fingerprint"]), len(rebuild.new)

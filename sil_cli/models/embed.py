@@ -107,7 +107,7 @@ def _opened(image: ImageLike) -> Image.Image:
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise UsageError(
-                f"An array of shape {image.shape} and type {image.dtype} is no image.", "Pass uint8 RGB, (H, W, 3)."
+                f"An array of shape {image.shape} and type {image.dtype} is not an image.", "Pass uint8 RGB, (H, W, 3)."
             )
         return Image.fromarray(image)
     if isinstance(image, Image.Image):

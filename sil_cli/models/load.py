@@ -262,11 +262,11 @@ def _load_checkpoint(path: Path, request: EngineRequest, reporter: Reporter) -> 
 
     fix = "Name a checkpoint-….pt in its run folder, or a finished run."
     if not NAME.fullmatch(path.name) or not path.is_file():
-        raise ModelError(f"{path} is no checkpoint of a run.", fix)
+        raise ModelError(f"{path} is not a checkpoint of a run.", fix)
     if request.engine not in ("auto", "torch"):
         raise ModelError(f"{path} has no export for {request.engine}.", "Use --engine torch, or finish the run first.")
     if not (path.parent / SETTINGS_FILE).is_file():
-        raise ModelError(f"{path.parent} is no run folder: {SETTINGS_FILE} is missing.", fix)
+        raise ModelError(f"{path.parent} is not a run folder: {SETTINGS_FILE} is missing.", fix)
     state = read_checkpoint(path)
     try:
         embedder = _embedder_of(state, path.parent / SETTINGS_FILE)

@@ -64,7 +64,7 @@ def local_embeddings(embedder: Embedder, pixels: np.ndarray, *, device: torch.de
         if torch.allclose(local.sum(dim=(1, 2)), embeddings, atol=TOLERANCE):
             return local.cpu().numpy()
     raise ModelError(
-        "This model does not average over a feature map, so its similarities can't be divided among places.",
+        "This model does not average over a feature map, so its similarities can't be attributed to places.",
         "Use --no-similarity-maps.",
     )
 

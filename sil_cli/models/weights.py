@@ -84,7 +84,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path} can't be read as weights: it is damaged or holds other objects.", fix) from error
     state = _unwrapped(state)
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ModelError(f"{path} holds no table of tensors by name.", fix)
+        raise ModelError(f"{path} does not hold a table of tensors by name.", fix)
     return state
 
 
@@ -162,7 +162,7 @@ def _check_numbers(own: dict[str, Tensor], wanted: dict[str, Tensor], source: st
         if not value.is_floating_point():
             kind = str(value.dtype).removeprefix("torch.")
             raise ModelError(
-                f"{source} holds values of type {kind} for {key.removeprefix('backbone.')}, which is floating.",
+                f"{source} holds values of type {kind} for {key.removeprefix('backbone.')}, not floating-point.",
                 "Give the weights as they were before quantisation.",
             )
         if not value.float().isfinite().all():  # as the parameters are; float8 can't be asked

@@ -128,7 +128,7 @@ def _check_unique(reading: Reading) -> None:
     counts = Counter((record.path, record.box) for record in reading.records)
     twice = next((path for (path, _), count in counts.items() if count > 1), None)
     if twice is not None:
-        raise DataError(f"{reading.name} has the image {twice} twice.", "Name every image once.")
+        raise DataError(f"{reading.name} has the image {twice} twice.", "Name each image once.")
 
 
 def _check_writable(folder: Path) -> None:

@@ -187,7 +187,7 @@ def _refuse_other(folder: Path, reader: str, options: dict[str, Any], *, force: 
     info = load_dataset(folder).info
     if info.reader != reader or info.options != options:
         raise SilError(
-            f"{folder} holds data that was prepared otherwise (reader {info.reader}).",
+            f"{folder} holds data prepared with other options (reader {info.reader}).",
             "Choose another place with --out DIR, or replace it with --force.",
         )
 

@@ -69,7 +69,7 @@ def _refuse_what_it_pins(data: DataSettings) -> None:
     for option in ("out", "name", "pattern", "split", "partition", "labelled"):
         if getattr(data, option) != type(data).model_fields[option].default:
             raise UsageError(
-                f"A protocol says itself how its data sets are prepared, and takes no --{option}.",
+                f"A protocol decides how its data sets are prepared, and takes no --{option}.",
                 "Choose where they go with --set data.folder=DIR." if option == "out" else "Leave it out.",
             )
 
@@ -123,7 +123,7 @@ def _check(needed: Mapping[str, DatasetPlan], sources: Sequence[str]) -> None:
             )
         if "partition" not in reader.takes and dataset.split != "half":
             raise UsageError(
-                f"The protocol's {name} has {dataset.splits} splits, but its reader draws none.",
+                f"The protocol's {name} has {dataset.splits} splits, but its reader does not draw any.",
                 'Give it splits = 1, or split = "half".',
             )
 

@@ -242,7 +242,7 @@ def check_counts(
     if strict and wrong:
         raise DataError(
             f"{name} differs from what was published ({source}) in {len(wrong)} counts.",
-            "Correct what the warnings say, or leave --strict out.",
+            "Fix what the warnings name, or leave --strict out.",
         )
 
 

@@ -117,7 +117,7 @@ def read_runs(folders: Sequence[Path], target: str | None, data_folder: Path) ->
     resolved = [folder.resolve() for folder in folders]
     twice = next((folder for folder in resolved if resolved.count(folder) > 1), None)
     if twice is not None:
-        raise UsageError(f"The run {twice.name} is named twice.", "Name every run once.")
+        raise UsageError(f"The run {twice.name} is named twice.", "Name each run once.")
     name = _common_target(folders, target)
     labels = [folder.name for folder in resolved]
     return [
@@ -145,8 +145,8 @@ def _common_target(folders: Sequence[Path], target: str | None) -> str:
             raise ModelError(f"There is no run folder {folder}.", "Name a run that `sil train` made.")
         if not names and (folder / RESULTS_FILE).is_file():
             raise ModelError(
-                f"{folder} holds results alone, as of embeddings from a file; a report shows images, too.",
-                "Name the folder of a run that was evaluated; `sil compare` takes results alone.",
+                f"{folder} holds only results, as for embeddings from a file; a report needs images, too.",
+                "Name the folder of a run that was evaluated; `sil compare` works with results alone.",
             )
         if not names or (target is not None and target not in names):
             on = f" on {target}" if target is not None else ""
@@ -179,7 +179,7 @@ def _read_run(folder: Path, target: str, label: str, data_folder: Path) -> RunIn
         raise ModelError(f"{path} is not one that this version reads ({first_problem(error)}).", again) from error
     details = read_report_data(evaluation)
     if details.record.fingerprint != scores.fingerprint:
-        raise ModelError(f"The results and the details in {evaluation} are of two models.", again)
+        raise ModelError(f"The results and the report data in {evaluation} come from different models.", again)
     calibration = read_calibration(folder)
     return RunInputs(
         folder=folder,

@@ -71,7 +71,7 @@ def map_matches(embedder: Embedder, one: RankList, dataset: Dataset, device: tor
     """Similarity maps between a query and its first matches; none where an image can't be opened.
 
     Raises:
-        ModelError: The model's similarities can't be divided among places.
+        ModelError: The model's similarities can't be attributed to places.
     """
     matches = one.matches[:MATCHES]
     records = [one.query, *(match.record for match in matches)]

@@ -120,7 +120,7 @@ def load_checkpoint(folder: Path, reporter: Reporter) -> TrainingState:
             damaged.append(path)
             continue
         for each in damaged:
-            reporter.warn(f"{each} is damaged; going on from {path.name} instead.")
+            reporter.warn(f"{each} is damaged; resuming from {path.name} instead.")
             each.unlink()
         return _state(content, path)
     raise ModelError(f"{found[-1]} is damaged{', and so is every older one' if len(found) > 1 else ''}.", _START_AGAIN)
@@ -161,4 +161,4 @@ def _state(content: dict[str, Any], path: Path) -> TrainingState:
             **content, optimizer_step=optimizer_step, selected=Selected(**selected) if selected else None
         )
     except (KeyError, TypeError) as error:
-        raise ModelError(f"{path} does not hold what a checkpoint does: {one_line(error)}.", _START_AGAIN) from error
+        raise ModelError(f"{path} does not hold what a checkpoint should: {one_line(error)}.", _START_AGAIN) from error

@@ -87,7 +87,7 @@ def query_batch(settings: Settings, reporter: Reporter, out: TextIO) -> BatchRes
             ) from None
     reader.warnings.report(reporter)
     if answering.failed == answering.done:
-        raise DataError(f"Not one of {answering.done:,} images could be used.", "Their lines in the output say why.")
+        raise DataError(f"None of the {answering.done:,} images could be used.", "Their lines in the output say why.")
     return BatchResult(
         gallery=settings.gallery.folder,
         queries=answering.done,

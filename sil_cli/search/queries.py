@@ -113,7 +113,7 @@ def complete_queries(queries: Sequence[Query], gallery: Gallery) -> list[Query]:
     if missing is not None:
         raise GalleryError(
             f"The gallery {gallery.name} has no entry {missing}.",
-            "Take an id from the matches of a query; a replaced image gets a new one.",
+            "Use an id from the matches of a query; a replaced image gets a new one.",
         )
     named = [replace(query, entries=tuple(held[one] for one in query.ids)) for query in queries]
     return [replace(query, person=_whom_it_shows(query)) for query in named]

@@ -130,8 +130,8 @@ def refuse_outside(settings: Settings, *keys: str) -> None:
         for path in value if isinstance(value, tuple) else (value,):
             if _leads_out(Path(path)):
                 raise UsageError(
-                    f"{key} = {path} was set by a file found in the working folder, and leads out of that folder.",
-                    f"If you want that, say --set {shlex.quote(f'{key}={path}')}, or --config sil.toml where that file "
+                    f"{key} = {path} was set by a file found in the working folder, and points outside that folder.",
+                    f"If you want that, use --set {shlex.quote(f'{key}={path}')}, or --config sil.toml where that file "
                     "is your own.",
                 )
 

@@ -77,8 +77,8 @@ def rerank(
         options = RerankSettings(k1=k1, k2=k2, weight=weight)
     except ValidationError:
         raise UsageError(
-            f"Re-ranking can't work with k1 = {k1}, k2 = {k2}, λ = {weight}.",
-            "k1 and k2 are at least 1, λ lies within 0..1.",
+            f"Re-ranking does not work with k1 = {k1}, k2 = {k2}, λ = {weight}.",
+            "k1 and k2 must be at least 1, and λ between 0 and 1.",
         ) from None
     units = np.concatenate([unit_rows(query, what="query"), unit_rows(gallery, what="gallery")])
     return KReciprocalDistances(units, len(query), options, reporter=reporter).rows(np.arange(len(query)))

@@ -143,7 +143,7 @@ def _draw_on(workers: int, sittings: list[Sitting], task: Task) -> None:
                 drawing |= {pool.submit(draw_sitting, sitting) for sitting in islice(waiting, len(done))}
         except BrokenProcessPool as error:
             raise DataError(
-                "A process that draws images was killed (perhaps the memory ran out).", "Try again with one worker."
+                "A process drawing images was killed (perhaps it ran out of memory).", "Try again with one worker."
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

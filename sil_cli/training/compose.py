@@ -74,7 +74,7 @@ def compose(
     if fresh and group.is_first:
         _warn_of_schedule(settings.train, reporter)
         if settings.model.weights == IMAGENET:
-            reporter.note(f"Taking the published weights of {settings.model.backbone}; downloading, if not yet here.")
+            reporter.note(f"Taking the published weights of {settings.model.backbone}; downloading them if needed.")
         load_pretrained(embedder, settings.model.weights)
     if device.type == "cpu":
         multiply_where_quicker(embedder)
@@ -109,7 +109,7 @@ def _is_compiled(settings: Settings, embedder: Embedder, device: torch.device, r
     if train.batch_norm == "synchronised":
         obstacle = "processes talk inside of synchronised batch norms"
     if obstacle is not None and train.compile == "on":
-        raise UsageError(f"train.compile = on can't be done: {obstacle}.", "Set it to auto or off.")
+        raise UsageError(f"train.compile = on is not possible: {obstacle}.", "Set it to auto or off.")
     if obstacle is not None and device.type == "cuda":
         reporter.note(f"The network is not compiled: {obstacle}.")
     long = train.compile == "on" or train.epochs * train.iterations >= WORTH_COMPILING

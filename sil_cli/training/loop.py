@@ -237,7 +237,8 @@ class Training:
         losses = [facts["loss"] for facts in self.history]
         if has_diverged(losses, chance=self.method.chance, factor=self.settings.divergence):
             raise SilError(
-                f"The loss diverges: {losses[-1]:.2f} after epoch {epoch + 1}, and {self.method.chance:.2f} is chance.",
+                f"The loss diverges: {losses[-1]:.2f} after epoch {epoch + 1}, where chance is "
+                f"{self.method.chance:.2f}.",
                 "Try a smaller train.learning_rate, a longer train.warmup_epochs or a higher train.temperature; "
                 "train.divergence = 0 never stops.",
             )
@@ -255,7 +256,7 @@ class Training:
         found = first_not_finite(learnt)
         if self.group.any(found is not None):  # asked of all, so that none waits for one that has stopped
             raise SilError(
-                f"Something that is trained is NaN or infinite (iteration {self.iteration}): "
+                f"A trained value is NaN or infinite (iteration {self.iteration}): "
                 f"{found or 'in another process'} has overflowed.",
                 f"{OVERFLOWED}, in a new run; the last checkpoint is good and stays, but --resume from it would come "
                 "to the same.",

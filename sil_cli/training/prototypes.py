@@ -156,7 +156,7 @@ def _check(path: Path, vectors: dict[str, Tensor], wanted: list[str], dimension:
         shape = "×".join(map(str, vectors[misshapen[0]].shape))
         raise DataError(
             f"{path} holds {misshapen[0]} with shape {shape}; this model's embeddings have {dimension} numbers.",
-            "Give vectors of that length, or choose a backbone with theirs.",
+            "Give vectors of that length, or choose a backbone with the length of these.",
         )
     useless = [name for name in wanted if not 0 < float(vectors[name].double().norm()) < float("inf")]
     if useless:

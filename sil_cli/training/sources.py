@@ -101,7 +101,7 @@ def make_source(
     numbers = {identity: number for number, identity in enumerate(each for each in everyone if each not in aside)}
     if len(numbers) < 2:
         raise DataError(
-            f"{name} has {len(numbers)} identities to train on; telling people apart takes at least two.",
+            f"{name} has {len(numbers)} identities to train on; training takes at least two.",
             "Prepare it with more people in its train split (see --split), or leave it out of --source.",
         )
     kept = [(row, record) for row, record in usable if record.identity in numbers]

@@ -203,10 +203,10 @@ def _complete(run: Path, facts: RunFacts, given: Settings, named: Collection[str
     result = _result(run, facts)
     has_curves, is_calibrated = (run / CURVES_FILE).is_file(), (run / CALIBRATION_FILE).is_file()
     if has_curves and is_calibrated:
-        reporter.note(f"{run} has finished already; nothing is left to do.")
+        reporter.note(f"{run} has finished already; there is nothing left to do.")
         return result
     settings = settings_to_go_on(run, given, named)
-    reporter.note(f"{run} has finished already; what it lacks is made now.")
+    reporter.note(f"{run} has finished already; what is missing is made now.")
     if settings.train.calibrate and not is_calibrated:
         calibrate_after_training(settings, run, reporter)
     if not has_curves:
@@ -233,7 +233,9 @@ def _warn_of_other_versions(facts: RunFacts, run: Path, reporter: Reporter) -> N
     now = current_versions()
     other = [f"{name} {then} (now {now.get(name)})" for name, then in facts.versions.items() if now.get(name) != then]
     if other:
-        reporter.warn(f"{run} began with {', '.join(other)}: its numbers may differ from those of one unbroken run.")
+        reporter.warn(
+            f"{run} began with {', '.join(other)}: its numbers may differ from those of an uninterrupted run."
+        )
 
 
 @contextlib.contextmanager
@@ -353,7 +355,7 @@ def _draw_curves(run: Path, reporter: Reporter) -> None:
 
         write_bytes(run / CURVES_FILE, curves_png(read_metrics(run)))
     except Exception as error:
-        reporter.warn(f"{run} has no picture of its curves: {one_line(error)}.")
+        reporter.warn(f"{run} has no plot of its curves: {one_line(error)}.")
 
 
 def _result(run: Path, facts: RunFacts) -> TrainResult:

@@ -276,7 +276,7 @@ class TestTrain:
 
     def test_compiling_without_a_gpu(self, small) -> None:
         outcome = sil("train", *self.flags("--set", "train.compile=on"))
-        assert_told(outcome, 2, "train.compile = on can't be done: it is for CUDA devices", "auto or off")
+        assert_told(outcome, 2, "train.compile = on is not possible: it is for CUDA devices", "auto or off")
 
     def test_a_style_in_a_pass_that_is_left_out(self, small) -> None:
         outcome = sil("train", *self.flags("--set", "train.second_pass=false"))
@@ -320,7 +320,7 @@ class TestTrain:
         newest.write_bytes(newest.read_bytes()[:1000])
         outcome = sil("train", "--resume", "--run", run)
         assert outcome.code == 0, outcome.err
-        assert "checkpoint-0000004.pt is damaged; going on from checkpoint-0000002.pt" in outcome.error
+        assert "checkpoint-0000004.pt is damaged; resuming from checkpoint-0000002.pt" in outcome.error
         assert (run / "model.safetensors").read_bytes() == Path("runs/001-dbs/model.safetensors").read_bytes()
         (run / "model.json").unlink()
         for path in run.glob("checkpoint-*.pt"):

@@ -37,7 +37,7 @@ def test_prepare_data_never_replaces_other_data_unless_told(in_world, tmp_path) 
     again = ["prepare-data", "--out", folder, *TINY_DATA_FLAGS, "--set", "data.synthetic.seed=2"]
     outcome = sil(*again)
     assert outcome.code == 1
-    assert "prepared otherwise" in outcome.error
+    assert "prepared with other options" in outcome.error
     assert "--force" in outcome.error
     assert {path: path.read_bytes() for path in folder.rglob("manifest.jsonl")} == before
     assert sil(*again, "--force").code == 0

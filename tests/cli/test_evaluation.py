@@ -83,7 +83,7 @@ def test_which_random_split_it_was_is_said_and_none_replaces_another_in_silence(
         assert outcome.code == 0, outcome.err
         outcome = sil("evaluate", "--model", run, "--target", prepared, "--json")
         assert outcome.document["conditions"]["test set"] == f"partition {partition}, seed 0"
-        told.append("was of another test set called viper (partition 1, seed 0) and is replaced" in outcome.error)
+        told.append("came from another test set called viper (partition 1, seed 0) and is replaced" in outcome.error)
     assert told == [False, True, False]
 
 

@@ -258,7 +258,7 @@ def test_remove_asks_and_compact_follows(gallery) -> None:
 def test_removing_what_is_not_there_is_no_success(gallery, options, words) -> None:
     before = sil("gallery", "info", gallery, "--json").document
     outcome = sil("gallery", "remove", *options, "--yes", "--gallery", gallery)
-    told(outcome, 1, f"Nothing was removed: {words}", "Check how it is written")
+    told(outcome, 1, f"Nothing was removed: {words}", "Check the spelling")
     assert "✓" not in outcome.out
     assert sil("gallery", "info", gallery, "--json").document == before
 

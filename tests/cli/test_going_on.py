@@ -81,7 +81,7 @@ def test_a_finished_run_gets_what_it_lacks(world, stopped):
         (stopped / name).unlink()
     outcome = go_on(stopped)
     assert outcome.code == 0, outcome.err
-    assert "nothing is left to do" not in outcome.error
+    assert "there is nothing left to do" not in outcome.error
     assert made <= {path.name for path in stopped.iterdir()}
 
 
@@ -124,7 +124,7 @@ def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_damaged(stopped, monk
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda content: content.pop("selected"), "does not hold what a checkpoint does"),
+        (lambda content: content.pop("selected"), "does not hold what a checkpoint should"),
         (lambda content: content["embedder"].popitem(), "does not fit the settings"),
     ],
 )

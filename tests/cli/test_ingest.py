@@ -454,14 +454,14 @@ class TestBadInput:
         monkeypatch.setattr("sil_cli.gallery.local.tuning.GalleryIndex.refresh", interrupted)
         outcome = sil("index-gallery", "crops")
         assert outcome.code == 130
-        assert "Stopped with 6 images in gallery; all of them can be searched." in outcome.error
+        assert "Stopped with 6 images in gallery; all of them are searchable." in outcome.error
 
     def test_nothing_but_corrupt_images(self, work) -> None:
         (work / "bad").mkdir()
         (work / "bad/a.jpg").write_text("no picture")
         outcome = sil("index-gallery", "bad")
         assert outcome.code == 1
-        assert "None of 1 images can be used; the first is a.jpg (not an image)." in outcome.error
+        assert "None of the 1 images can be used; the first is a.jpg (not an image)." in outcome.error
 
     def test_an_empty_stream(self, work) -> None:
         self.refused(1, "There was no path on stdin", arguments=("-",), stream=b"\n\n")
@@ -469,7 +469,7 @@ class TestBadInput:
     def test_a_stream_that_is_no_text(self, work) -> None:
         outcome = piped(b"\xff\xfe\x01\n" * 3, "index-gallery", "-")
         assert outcome.code == 1
-        assert "None of 3 images can be used; the first is" in outcome.error
+        assert "None of the 3 images can be used; the first is" in outcome.error
         assert "not UTF-8" in outcome.error
 
     def test_a_stream_named_twice(self, work) -> None:
@@ -483,8 +483,8 @@ class TestBadInput:
             ("path,camra\na,b\n", ("column 'camra'", "Rename it to 'camera'")),
             ("path\n../../etc/x.png\n", ("line 2: ../../etc/x.png lies outside", "--root DIR")),
             ("path\n/etc/x.png\n", ("lies outside",)),
-            ("path\n", ("names no image",)),
-            ('path\n"a\n', ("line 2", "quote left open")),
+            ("path\n", ("lists no images",)),
+            ('path\n"a\n', ("line 2", "quote may have been left open")),
         ],
     )
     def test_tables(self, work, table, words) -> None:

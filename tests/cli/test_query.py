@@ -356,7 +356,7 @@ class TestBatch:
             finally:
                 reader.kill()
         assert outcome.code == 1
-        assert "Whoever read pipe has left." in outcome.error
+        assert "The program that read pipe has ended." in outcome.error
         assert "Traceback" not in outcome.err
 
     def test_a_reader_that_leaves(self, pictures, here) -> None:

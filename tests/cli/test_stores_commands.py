@@ -103,7 +103,7 @@ def test_looking_after_a_gallery_on_milvus(where):
     assert sil("gallery", "verify", "beside", *where[2:]).code == 0
     refused = sil("gallery", "repair", "beside", "--set", f'gallery.store="{where[-1]}"')
     assert refused.code == 1
-    assert "looked after by its server" in refused.error
+    assert "managed by its server" in refused.error
 
 
 def test_copying_there_and_back(where, store, tmp_path):
@@ -193,4 +193,4 @@ def test_what_is_wrong_is_said(where, store):
     assert "secret" not in wrong.error
     other = sil("index-gallery", "--store", store, "--gallery", "gallery", "--index", "HNSW32")
     assert other.code == 1
-    assert "Take auto" in other.error
+    assert "Use auto" in other.error

@@ -158,8 +158,12 @@ def ragged():
         ({"query_embeddings": np.ones(4)}, "has shape (4,)", "one row"),
         ({"query_identities": np.ones(4)}, "type float64", "whole numbers"),
         ({"query_identities": np.ones(5, int)}, "there are 4 query_embeddings", "same order"),
-        ({"query_identities": np.array(list("abcd"))}, "query_identities are texts", "alike"),
-        ({"query_cameras": np.array(list("0011"))}, "query_cameras are texts but gallery_cameras are numbers", "alike"),
+        ({"query_identities": np.array(list("abcd"))}, "query_identities are texts", "in the same way"),
+        (
+            {"query_cameras": np.array(list("0011"))},
+            "query_cameras are texts but gallery_cameras are numbers",
+            "in the same way",
+        ),
         (
             {"query_paths": np.arange(4), "gallery_paths": np.arange(12).astype(str)},
             "query_paths are numbers but gallery_paths are texts",
@@ -169,7 +173,7 @@ def ragged():
         ({"gallery_junk": np.array(["False"] * 12)}, "gallery_junk has type <U5", "booleans"),
         (
             {"query_identities": np.array(["a", "", "b", ""]), "gallery_identities": np.array(["a", "b", "c"] * 4)},
-            "2 query_identities are empty texts",
+            "2 query_identities are empty",
             "query_junk",
         ),
     ],
@@ -232,7 +236,7 @@ def test_damaged_files_are_refused(tmp_path):
             read_embeddings(bad)
     with pytest.raises(DataError, match="no file"):
         read_embeddings(tmp_path / "none.npz")
-    with pytest.raises(DataError, match=r"no \.npz file"):
+    with pytest.raises(DataError, match=r"not an \.npz file"):
         read_embeddings(tmp_path)
 
 

@@ -101,7 +101,7 @@ def test_an_open_image_that_is_cut_short_is_an_error(model, paths, tmp_path) -> 
 
 @pytest.mark.parametrize("array", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3)), np.zeros((8, 8, 4), np.uint8)])
 def test_an_array_that_is_no_rgb_image_is_refused(model, array) -> None:
-    with pytest.raises(UsageError, match="is no image"):
+    with pytest.raises(UsageError, match="is not an image"):
         model.embed([array])
 
 

@@ -31,7 +31,7 @@ def build(name: str, height: int = 64, width: int = 32) -> TimmBackbone:
         ("twins_pcpvt_small", r"stage 1 of it \(timm's 'block.0'\)"),  # there is no such module
         ("hrnet_w18_small", "can't be taken in stages"),  # maps of several sizes at once
         ("tnt_s_patch16_224", "can't be taken in stages"),  # pairs of tokens
-        ("volo_d1_224", "has tokens in it that are no patches"),  # a class token that timm doesn't tell of
+        ("volo_d1_224", "has tokens in it that are not patches"),  # a class token that timm doesn't tell of
     ],
 )
 def test_a_model_that_a_style_could_not_see_is_refused(name: str, told: str) -> None:

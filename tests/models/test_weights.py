@@ -139,7 +139,7 @@ def test_damaged_and_missing_files_are_told(tmp_path) -> None:
         with pytest.raises(ModelError, match="can't be read as weights"):
             loaded(str(tmp_path / name))
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(ModelError, match="no table of tensors"):
+    with pytest.raises(ModelError, match="does not hold a table of tensors"):
         loaded(str(tmp_path / "list.pth"))
     with pytest.raises(UsageError, match="no weights file"):
         loaded(str(tmp_path / "nothing.pth"))

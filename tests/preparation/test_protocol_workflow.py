@@ -182,7 +182,7 @@ def test_after_all_cases_comes_the_benchmark_of_this_protocol(empty):
     [
         ('reader = "viper"', 'reader = "vipper"', "viper"),
         ("splits = 3", 'splits = 3\nroot = "nowhere"', "nowhere"),
-        ('reader = "viper"', 'reader = "dukemtmc"', "its reader draws none"),
+        ('reader = "viper"', 'reader = "dukemtmc"', "its reader does not draw any"),
         ('reader = "market1501"', 'reader = "market1501"\nsplits = 2', "Give a source one split"),
     ],
 )

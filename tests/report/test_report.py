@@ -337,7 +337,7 @@ def test_runs_that_can_not_be_shown_are_refused_in_words(run, tmp_path):
     assert "There is no run folder nowhere" in refused("nowhere")
     (tmp_path / "alone").mkdir()
     (tmp_path / "alone/results.json").write_text("{}")
-    assert "alone holds results alone" in refused("alone")
+    assert "alone holds only results" in refused("alone")
     assert "was not evaluated on mars yet. It was on: target" in refused(run, "--target", "mars")
     assert "named twice" in refused(run, run, code=2)
     make_run(run, name="second")
@@ -377,7 +377,7 @@ def test_a_run_is_not_lost_when_its_curves_can_not_be_drawn(tmp_path):
     warned: list[str] = []
     _draw_curves(tmp_path, Listener())
     assert len(warned) == 1
-    assert "no picture of its curves" in warned[0]
+    assert "no plot of its curves" in warned[0]
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "loss": 2.0}\n')
     _draw_curves(tmp_path, Listener())

@@ -115,7 +115,7 @@ def test_mutual_neighbours_by_hand() -> None:
 
 @pytest.mark.parametrize("options", [{"k1": 0}, {"k2": 0}, {"weight": 1.5}, {"weight": -0.1}, {"weight": float("nan")}])
 def test_settings_out_of_range_are_refused(options) -> None:
-    with pytest.raises(UsageError, match="k1 and k2 are at least 1"):
+    with pytest.raises(UsageError, match="k1 and k2 must be at least 1"):
         rerank_embeddings(people(3, 2, 8), people(2, 2, 8), **options)
 
 

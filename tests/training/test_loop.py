@@ -244,7 +244,7 @@ def test_a_diverging_loss_stops_with_what_to_try(tmp_path) -> None:
     training.start(SilentReporter())
     losses = iter([9.0, 3.0, 5.0, 4.0, 4.99, 5.2])  # chance is ln 6 = 1.79, and twice that 3.58
     training.method.step = lambda *arguments: torch.tensor(next(losses))
-    with pytest.raises(SilError, match=r"The loss diverges: 4.99 after epoch 5, and 1\.79 is chance") as caught:
+    with pytest.raises(SilError, match=r"The loss diverges: 4.99 after epoch 5, where chance is 1\.79") as caught:
         training.run(tmp_path, SilentReporter(), StopRequest(), ignore)
     assert "train.learning_rate" in caught.value.fix
     assert load_checkpoint(tmp_path, SilentReporter()).iteration == 5
@@ -281,7 +281,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(tmp_path) -> N
         newer.write_bytes(content)
         listening = Listening()
         assert load_checkpoint(tmp_path, listening).iteration == 0
-        assert listening.warnings == [f"{newer} is damaged; going on from {older.name} instead."]
+        assert listening.warnings == [f"{newer} is damaged; resuming from {older.name} instead."]
         assert not newer.exists()
     older.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ModelError, match=r"checkpoint-0000000.pt is damaged\."):

@@ -186,7 +186,7 @@ def _in_part(root: Path) -> DataError | None:
     if absent:
         lacks = ", no ".join(entry.rstrip("/") for entry in absent)
         return DataError(
-            f"{folder} looks like {' or '.join(titles)}, but it has no {lacks}.",
+            f"{folder} looks like {' or '.join(titles)}, but has no {lacks}.",
             "It was unpacked in part: unpack the whole archive again.",
         )
     return DataError(

@@ -133,7 +133,7 @@ class SourceReader:
         """
         if not source.exists():
             raise UsageError(
-                f"There is no folder {source}, nor a file of that name.",
+                f"There is no file or folder {source}.",
                 "Name a folder of crops, a prepared data set, a .csv table, or - for a stream of paths.",
             )
         if is_dataset(source):

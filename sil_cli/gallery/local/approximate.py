@@ -60,7 +60,7 @@ _MOST_TRAINING = 400_000
 _MOST_LISTS = 1_000_000
 _MOST_LINKS = 256
 _ADD_AT_ONCE = 16_384
-_OTHER_FACTORY = "Take one such as IVF1024,SQ8 or HNSW32,SQ8 or SQfp16 (or exact, or auto)."
+_OTHER_FACTORY = "Use one such as IVF1024,SQ8 or HNSW32,SQ8 or SQfp16 (or exact, or auto)."
 
 
 def automatic_factory(count: int, sample: NDArray[np.float32]) -> str:

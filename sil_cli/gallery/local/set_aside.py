@@ -63,7 +63,7 @@ def require_own(folder: Path, segments: Sequence[SegmentRecord], last: int) -> N
     if knows_none(folder, segments, last):
         vectors = folder / VECTOR_FOLDER
         raise GalleryError(
-            f"{folder / DATABASE_FILE} most likely belongs to another gallery: it knows no file in {vectors}. "
+            f"{folder / DATABASE_FILE} most likely belongs to another gallery: it knows no files in {vectors}. "
             "Nothing was changed.",
             f"Put the right {DATABASE_FILE} back; or, to go on without these vectors, move {vectors} elsewhere first.",
         )
@@ -102,7 +102,7 @@ def delete_aside(folder: Path) -> None:
     aside = folder / SET_ASIDE_FOLDER
     shutil.rmtree(aside, ignore_errors=True)
     if aside.exists():
-        raise GalleryError(f"{aside} can't be deleted.", "It holds vectors: see who may write there, and delete it.")
+        raise GalleryError(f"{aside} can't be deleted.", "It holds vectors: check its permissions, and delete it.")
 
 
 def _is_right(path: Path, record: SegmentRecord) -> bool:

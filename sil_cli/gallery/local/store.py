@@ -245,7 +245,7 @@ class LocalRebuild(GalleryRebuild):
         except OSError as error:
             raise GalleryError(
                 f"{target} can't be replaced: {one_line(error)}.",
-                f"The new gallery is whole in {self.folder}: move it by hand while nobody searches.",
+                f"The new gallery is complete in {self.folder}: move it by hand while nobody is searching.",
             ) from error
         rename_back(target)
         sync_folder(target.parent)

@@ -124,7 +124,9 @@ class GalleryIndex:
             "search."
         )
         if measured.recall < NEEDED_RECALL:
-            reporter.warn(f"{factory} finds less than {NEEDED_RECALL:.0%} of the true best; see `sil gallery tune`.")
+            reporter.warn(
+                f"{factory} finds less than {NEEDED_RECALL:.0%} of the true nearest neighbours; see `sil gallery tune`."
+            )
 
     def tune(
         self, reporter: Reporter, *, recall: float, factories: Sequence[str]
@@ -132,9 +134,7 @@ class GalleryIndex:
         """As `GalleryWriter.tune`."""
         count = self._tables.count()
         if not count:
-            raise GalleryError(
-                "An empty gallery can't be tuned.", "Put images into it with `sil index-gallery IMAGES`."
-            )
+            raise GalleryError("An empty gallery can't be tuned.", "Add images to it with `sil index-gallery IMAGES`.")
         for factory in factories:
             require_factory(factory, self._dimension)
         held_out = self._held_out()

@@ -67,13 +67,13 @@ def index_kind(requested: str, *, lite: bool) -> IndexKind:
         return IndexKind("FLAT")
     if lite:
         raise GalleryError(
-            f"A Milvus Lite file can't have the index '{requested}' and keep what filters promise.",
-            "Take auto or exact.",
+            f"A Milvus Lite file can't have the index '{requested}', with which filters could miss matches.",
+            "Use auto or exact.",
         )
     found = _INVERTED.fullmatch(requested)
     if found is None or not 1 <= int(found[1]) <= _MOST_CELLS:
         raise GalleryError(
-            f"A collection of Milvus can't have the index '{requested}' and keep what filters promise.",
-            "Take auto, exact, or an inverted file such as IVF1024,Flat or IVF4096,SQ8.",
+            f"A collection of Milvus can't have the index '{requested}', with which filters could miss matches.",
+            "Use auto, exact, or an inverted file such as IVF1024,Flat or IVF4096,SQ8.",
         )
     return IndexKind("IVF_FLAT" if found[2] == "Flat" else "IVF_SQ8", int(found[1]))

@@ -139,8 +139,8 @@ class MilvusStore(GalleryStore):
         left = read_generation(connection, 1)
         if left is not None and left.collection.count():
             raise GalleryError(
-                f"The collection {left.collection.name} holds a gallery that {self.name} doesn't lead to.",
-                "Name another collection with --store, or give it its alias back.",
+                f"The collection {left.collection.name} holds a gallery that {self.name} does not point to.",
+                "Name another collection with --store, or restore its alias.",
             )
         generation.drop()  # what a kill left before the alias was there
         generation.make()

@@ -113,7 +113,8 @@ class MilvusWriter(MilvusContent, GalleryWriter):
         left = self._collection.rows(existing, KEY_FIELDS)  # Strong: waits until the deletion has arrived
         if left:
             raise GalleryError(
-                f"{len(left):,} of {len(existing):,} entries are still there.", "Somebody writes too: run it again."
+                f"{len(left):,} of {len(existing):,} entries are still there.",
+                "Something else is writing too: run the command again.",
             )
         return len(existing)
 
@@ -132,7 +133,9 @@ class MilvusWriter(MilvusContent, GalleryWriter):
             old, new = self.generation.kind(present), self.generation.kind(requested)
             self._catalogue.put("wished", requested)
             if old != new:
-                reporter.note(f"Index: the server builds {new} in the place of {old}; it can't be searched meanwhile.")
+                reporter.note(
+                    f"Index: the server builds {new} in place of {old}; the gallery can't be searched meanwhile."
+                )
                 self._collection.change_index(new)
         self._await_index(reporter)
         _measure_index(self.generation, reporter)
@@ -180,7 +183,7 @@ class MilvusWriter(MilvusContent, GalleryWriter):
             GalleryError: Always.
         """
         raise GalleryError(
-            f"{self.generation.connection.address.name} is looked after by its server.",
+            f"{self.generation.connection.address.name} is managed by its server.",
             "Find entries that are wrong with `sil gallery verify`, remove them by --id, and index their images again.",
         )
 
@@ -190,7 +193,7 @@ class MilvusWriter(MilvusContent, GalleryWriter):
     ) -> tuple[list[MeasuredIndex], MeasuredIndex]:
         if factories:
             raise GalleryError(
-                "A collection's index can't be compared with others beside it.",
+                "A collection has one index at a time, so several can't be compared.",
                 "Choose one with `sil index-gallery --index FACTORY`, then tune it.",
             )
         return _tune_index(self.generation, reporter, recall)
@@ -237,7 +240,7 @@ def _tune_index(generation: Generation, reporter: Reporter, recall: float) -> tu
     """
     total = generation.collection.count()
     if not total:
-        raise GalleryError("An empty gallery can't be tuned.", "Put images into it with `sil index-gallery IMAGES`.")
+        raise GalleryError("An empty gallery can't be tuned.", "Add images to it with `sil index-gallery IMAGES`.")
     kind, _, _ = generation.index()
     if not kind.cells:
         exact = _bench(generation, total)[0].exact

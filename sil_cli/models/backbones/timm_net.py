@@ -72,15 +72,15 @@ class TimmBackbone(Backbone):
             if layout is None:
                 raise UsageError(
                     f"timm:{name} can't be taken in stages: "
-                    f"stage {number} of it (timm's '{level.module}') gives no one map of {level.channels} channels.",
+                    f"stage {number} of it (timm's '{level.module}') gives no single map of {level.channels} channels.",
                     OTHERS,
                 )
             layouts.append(layout)
         layout = find(result, channels=self.channels, reduction=levels[-1].reduction)
         if layout is None:
             raise UsageError(
-                f"timm:{name} can't be used: its result is no map of {self.channels} channels, "
-                "or has tokens in it that are no patches.",
+                f"timm:{name} can't be used: its result is not a map of {self.channels} channels, "
+                "or has tokens in it that are not patches.",
                 OTHERS,
             )
         self._stage_layouts, self._layout = tuple(layouts), layout
@@ -172,7 +172,7 @@ def _create(name: str, height: int, width: int) -> tuple[Any, list[_Level], list
                 "Choose model.height and model.width that its patches or windows divide.",
             ) from error
         if not levels:
-            raise UsageError(f"timm:{name} does not list its stages.", "Choose a model that timm lists features of.")
+            raise UsageError(f"timm:{name} does not list its stages.", "Choose a model whose features timm lists.")
         return net, levels, outputs, result
     raise UsageError(f"timm:{name} can't be built without a classifier.", "Choose another backbone.")
 

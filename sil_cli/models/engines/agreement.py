@@ -202,9 +202,7 @@ def crops_of(files: Sequence[ImageFile], height: int, width: int, reporter: Repo
             if len(good) == CALIBRATED:
                 break
     if not good:
-        raise DataError(
-            f"None of the images of {called} can be read.", "Name crops that `sil index-gallery` would take."
-        )
+        raise DataError(f"None of the images of {called} can be read.", "Name crops that `sil index-gallery` accepts.")
     return Crops(calibration=np.stack(good), described=f"{called}, a sample")
 
 

@@ -187,7 +187,7 @@ def export_if_possible(model: Path, files: Sequence[ImageFile], reporter: Report
         made = make_export(embedder, source, crops, "float32", paths, reporter)
     except (SilError, OSError) as error:
         why = error.what if isinstance(error, SilError) else f"{one_line(error)}."
-        reporter.warn(f"The model was not exported: {why} It works all the same, with torch.")
+        reporter.warn(f"The model was not exported: {why} It still works, with torch.")
         return
     least = made.agreement["onnxruntime float32"].min
     reporter.note(
@@ -241,7 +241,8 @@ def _refuse_disagreement(agreement: dict[str, Agreement], precision: ExportPreci
         )
     if precision == "int8" and first.mean < POOR_AGREEMENT:
         reporter.warn(
-            f"int8 changes this model's embeddings much (mean cosine {first.mean:.4f}): compare `sil evaluate` of both."
+            f"int8 changes this model's embeddings considerably (mean cosine {first.mean:.4f}): "
+            "compare `sil evaluate` of both."
         )
 
 

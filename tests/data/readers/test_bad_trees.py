@@ -287,7 +287,7 @@ def test_an_archive_is_read_as_its_folder_and_refused_when_it_leads_out(made, tm
     expected = read_raw(settings_for(tmp_path, reader, root, name="x").data, SilentReporter())
     found = read_raw(settings_for(tmp_path, reader, tmp_path / f"good{suffix}", name="x").data, SilentReporter())
     assert found.records == expected.records
-    with pytest.raises(DataError, match=r"evil.* is not unpacked: .*leads out"):
+    with pytest.raises(DataError, match=r"evil.* was not unpacked: .*leads out"):
         read_raw(settings_for(tmp_path, reader, tmp_path / f"evil{suffix}").data, SilentReporter())
     assert not list(tmp_path.rglob("evil.jpg"))
     assert not list(tmp_path.rglob(".staging-*"))

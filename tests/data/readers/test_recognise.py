@@ -50,11 +50,11 @@ def test_only_labelled_crops_give_the_option(build):
 def test_what_is_missing_is_named(build):
     root = build("msmt17")
     (root / "list_val.txt").unlink()
-    with pytest.raises(DataError, match=r"looks like MSMT17, but it has no list_val\.txt\. It was unpacked in part"):
+    with pytest.raises(DataError, match=r"looks like MSMT17, but has no list_val\.txt\. It was unpacked in part"):
         recognise(root)
     root = build("market1501", "y")
     (root / "query").rename(root / "probes")
-    with pytest.raises(DataError, match="looks like Market-1501 or DukeMTMC-reID, but it has no query"):
+    with pytest.raises(DataError, match="looks like Market-1501 or DukeMTMC-reID, but has no query"):
         recognise(root.parent / "y")
 
 

@@ -133,7 +133,7 @@ def test_a_gallery_that_cannot_be_renamed_is_left_as_it_is(folder, monkeypatch):
         embed_some(rebuild)
         with monkeypatch.context() as patch:
             patch.setattr(Path, "rename", refuse)
-            with pytest.raises(GalleryError, match=r"can't be replaced: .*is whole in"):
+            with pytest.raises(GalleryError, match=r"can't be replaced: .*is complete in"):
                 rebuild.swap()
     assert state(folder)[0] == MODEL["fingerprint"]
     with LocalStore(folder).rebuilding(NEW) as rebuild:

@@ -90,7 +90,7 @@ def test_a_gallery_that_lost_its_alias_is_not_overwritten(place):
     filled(place)
     with connected(place) as (connection, name):
         connection.call("drop_alias", name)
-    with pytest.raises(GalleryError, match=r"holds a gallery that .* doesn't lead to"), place.store().writer(MODEL):
+    with pytest.raises(GalleryError, match=r"holds a gallery that .* does not point to"), place.store().writer(MODEL):
         pass
     with connected(place) as (connection, name):
         connection.call("create_alias", f"{name}_001", name)
