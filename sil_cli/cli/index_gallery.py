@@ -105,8 +105,9 @@ def run(current: Session) -> IndexResult | None:
     }
     print_facts(
         current.out,
-        f"Gallery {escape(result.gallery)}",
+        "Gallery",
         {
+            "folder": escape(result.gallery),
             "added, replaced, unchanged": f"{result.added:,}, {result.replaced:,}, {result.unchanged:,}",
             **{name: f"{count:,}" for name, count in counts.items() if count},
             "failed": f"{len(result.failed):,}",

@@ -27,9 +27,8 @@ def run(current: Session) -> GalleryInfo:
     from sil_cli.gallery.care import gallery_info
 
     result = gallery_info(settings)
-    facts = {"entries": f"{result.entries:,}"}
-    if result.store is not None:
-        facts["model's folder"] = escape(result.gallery)
+    facts = {} if result.store is None else {"store": escape(result.store)}
+    facts |= {"folder": escape(result.gallery), "entries": f"{result.entries:,}"}
     if result.identities is not None and result.cameras is not None:
         facts["identities, cameras"] = f"{result.identities:,}, {result.cameras:,}"
     if result.earliest is not None:
@@ -46,6 +45,5 @@ def run(current: Session) -> GalleryInfo:
             f"{each.time[:16].replace('T', ' ')}: {each.count:,} by {escape(each.criterion)}"
             for each in result.removals
         )
-    name = result.gallery if result.store is None else result.store
-    print_facts(current.out, f"Gallery {escape(name)}", facts)
+    print_facts(current.out, "Gallery", facts)
     return result

@@ -48,7 +48,7 @@ def run(current: Session) -> TuneResult:
     result = tune_gallery(settings, current.reporter, recall=recall, factories=tuple(given["index"] or ()))
     print_table(
         current.out,
-        f"Gallery {escape(result.gallery)}",
+        f"Indexes of {escape(result.gallery)}",
         {
             "index": [escape(one.index) + (" ✓" if one == result.chosen else "") for one in result.measured],
             "effort": [str(one.effort or "") for one in result.measured],

@@ -28,11 +28,11 @@ def run(current: Session) -> None:
     from sil_cli.gallery.care import verify_gallery
 
     result = verify_gallery(settings, current.reporter)
-    facts = {}
+    facts = {"folder": escape(result.gallery)}
     for check in result.checks:
         mark = "–" if not check.done else "[green]✓[/]" if check.ok else "[red]✗[/]"
         facts[check.name] = f"{mark} {escape(check.found)}"
-    print_facts(current.out, f"Gallery {escape(result.gallery)}", facts)
+    print_facts(current.out, "Gallery", facts)
     current.finish(result)
     if not result.ok:
         current.reporter.warn(f"{result.gallery} is damaged; {'; '.join(result.advice)}.")
