@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from commands import sil
 
+pytestmark = pytest.mark.thorough
+
 KILLED = """
 import os
 from sil_cli.gallery import copying as gallery_copy
@@ -24,8 +26,6 @@ def copy(self, ids):
     real(self, ids)
 gallery_copy.COMMIT_IMAGES, gallery_copy._Copying.copy = 3, copy
 from sil_cli.__main__ import main
-
-pytestmark = pytest.mark.thorough
 main()
 """
 """`sil`, which kills itself when it has copied two portions of three entries."""

@@ -20,12 +20,13 @@ from sil_cli.training.sources import make_source
 from sil_cli.training.step import Batch
 
 HEIGHT, WIDTH, IMAGES = 64, 32, 1600
+
+pytestmark = pytest.mark.thorough
+
 CPU = torch.device("cpu")
 READER = """
 import sys
 import numpy as np
-
-pytestmark = pytest.mark.thorough
 pixels = np.load(sys.argv[1], mmap_mode="r")
 for start in range(0, len(pixels), 64):
     pixels[start : start + 64].sum()
