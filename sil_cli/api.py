@@ -229,23 +229,23 @@ def make_style(name: StyleName, **options: Any) -> Style:
 
 
 class CallbackReporter(SilentReporter):
-    """A `Reporter` that tells a function how far long work is; notes and warnings are told with nothing to do."""
+    """A `Reporter` that passes the progress of long work, notes and warnings to a function."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
 
     @contextlib.contextmanager
     def task(self, label: str, total: int | None, unit: str = "") -> Iterator[Task]:
-        """Tell of a piece of work whenever more of it is done."""
+        """Report a piece of work whenever more of it is done."""
         del unit
         yield _CountedTask(self._progress, label, total)
 
     def note(self, text: str) -> None:
-        """Tell a note."""
+        """Pass a note on, with no counts."""
         self._progress(text, 0, 0)
 
     def warn(self, text: str) -> None:
-        """Tell a warning."""
+        """Pass a warning on, with no counts."""
         self._progress(f"Warning: {text}", 0, 0)
 
 

@@ -131,7 +131,7 @@ def model_folder(model: Path | None, runs: Path) -> Path:
 
 
 def model_option(model: Path, runs: Path) -> str:
-    """What a command must be told so that it takes this model: nothing, where it does so of itself."""
+    """The arguments that make a command take this model: none, if it does so by default."""
     finished = [run for run in numbered_runs(runs) if is_finished(run)]
     return "" if finished and finished[-1].resolve() == model.resolve() else f" --model {shlex.quote(str(model))}"
 

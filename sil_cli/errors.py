@@ -1,4 +1,4 @@
-"""What a user is told when something can't be done: one line saying what, one saying what to do."""
+"""What a user reads when something can't be done: one line saying what, one saying what to do."""
 
 from __future__ import annotations
 
@@ -72,15 +72,15 @@ class InterruptedWorkError(SilError):
     exit_code = 130
 
 
-class AlreadyToldError(SilError):
-    """Another process of the same command has told the user what went wrong.
+class AlreadyReportedError(SilError):
+    """Another process of the same command has reported what went wrong.
 
     Args:
         exit_code: That of this process.
     """
 
     def __init__(self, exit_code: int) -> None:
-        super().__init__("Another process has told what went wrong.", "See there.")
+        super().__init__("Another process has reported what went wrong.", "See its message.")
         self.exit_code = exit_code
 
 

@@ -18,7 +18,7 @@ def refuse_overwriting(out: Path | None, inputs: Iterable[Path], *, option: str)
 
     Args:
         out: Where is to be written; None, or what is no file yet, overwrites nothing.
-        inputs: What is to be read; files that aren't there are told by whoever reads them.
+        inputs: What is to be read; missing files are reported by whoever reads them.
         option: The one that names `out`.
 
     Raises:

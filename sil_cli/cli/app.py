@@ -55,7 +55,7 @@ GALLERY = "gallery"
 
 
 class Program(TyperGroup):
-    """All commands. A command line that can't be read is told as every other error is."""
+    """All commands. A command line that can't be read is reported like any other error."""
 
     def main(
         self,

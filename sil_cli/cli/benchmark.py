@@ -54,7 +54,7 @@ def run(current: Session) -> BenchmarkResult:
     for key in CHOSEN_BY_THE_BENCHMARK:
         if key in current.flags(more).get("train", {}):
             raise UsageError(f"A benchmark sets train.{key} itself.", "Leave it out; use --seeds to choose seeds.")
-    settings = current.settings(more)  # wrong settings are told at once, before torch is loaded
+    settings = current.settings(more)  # wrong settings are reported at once, before torch is loaded
     from sil_cli.benchmark.run import benchmark
 
     result = benchmark(settings, current.reporter)

@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape as escape_markup
 
 from sil_cli.cli.terminal import Terminal, escape, make_reporter
-from sil_cli.errors import AlreadyToldError, InterruptedWorkError, SilError, UsageError
+from sil_cli.errors import AlreadyReportedError, InterruptedWorkError, SilError, UsageError
 from sil_cli.files import concerned
 from sil_cli.runtime import SINGLE_LAUNCH, Launch, SilentReporter, read_launch, termination_as_interrupt
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 OS_ERRORS = {
-    errno.ENOSPC: ("The disk is full", "Free some space and run the same command again; what was whole is kept."),
+    errno.ENOSPC: ("The disk is full", "Free some space and run the same command again; finished work is kept."),
     errno.EDQUOT: ("The disk quota is used up", "Free some space and run the same command again."),
     errno.EFBIG: (
         "A file would be larger than the limit on file sizes or the file system allows",
         "Raise the limit (`ulimit -f`), or choose a folder on another file system.",
     ),
-    errno.EACCES: ("There is no permission", "Choose another folder, or change its permissions."),
-    errno.EPERM: ("There is no permission", "Choose another folder, or change its permissions."),
+    errno.EACCES: ("Permission denied", "Choose another folder, or change its permissions."),
+    errno.EPERM: ("Permission denied", "Choose another folder, or change its permissions."),
     errno.EROFS: ("The file system is read-only", "Choose a folder on another file system."),
     errno.ENOTDIR: ("A part of the path is a file, not a folder", "Choose another path."),
     errno.EISDIR: ("The path is a folder, not a file", "Choose another path."),
@@ -153,24 +153,24 @@ def session(common: Common, *, several: bool = False) -> Iterator[Session]:
         if common.debug and not isinstance(error, InterruptedWorkError):
             traced = "".join(traceback.format_exception(error))
             current.messages.print(escape_markup(traced), highlight=False)
-        told = as_sil_error(error)
-        if not isinstance(told, AlreadyToldError):
+        reported = as_sil_error(error)
+        if not isinstance(reported, AlreadyReportedError):
             # Of several processes that will be started again, the one document is that of the last attempt.
-            tell(told, current.messages, as_json=common.as_json and current.launch.is_last)
-        raise typer.Exit(told.exit_code) from None
+            tell(reported, current.messages, as_json=common.as_json and current.launch.is_last)
+        raise typer.Exit(reported.exit_code) from None
 
 
-def tell(told: SilError, messages: Terminal, *, as_json: bool) -> None:
+def tell(error: SilError, messages: Terminal, *, as_json: bool) -> None:
     """Say what went wrong and what to do: two lines on stderr, and the one document where it was asked for.
 
     What can't be said, because stderr or stdout is closed or full, is left unsaid.
     """
     with contextlib.suppress(OSError):
-        messages.print(f"[bold red]Error:[/bold red] {escape(told.what)}", highlight=False, soft_wrap=True)
-        messages.print(f"       {escape(told.fix)}", highlight=False, soft_wrap=True)
+        messages.print(f"[bold red]Error:[/bold red] {escape(error.what)}", highlight=False, soft_wrap=True)
+        messages.print(f"       {escape(error.fix)}", highlight=False, soft_wrap=True)
     if as_json:
         try:
-            print_json({"error": {"what": told.what, "fix": told.fix, "exit_code": told.exit_code}})
+            print_json({"error": {"what": error.what, "fix": error.fix, "exit_code": error.exit_code}})
         except OSError:
             let_go_of_stdout()
 
@@ -187,7 +187,7 @@ def _together(launch: Launch, *, several: bool) -> contextlib.AbstractContextMan
         return termination_as_interrupt()
     if not several:
         if not launch.is_first:
-            raise AlreadyToldError(UsageError.exit_code)
+            raise AlreadyReportedError(UsageError.exit_code)
         raise UsageError(
             "torchrun can run `sil train` and `sil index-gallery` only.", "Run this command without torchrun."
         )
@@ -210,7 +210,7 @@ def print_json(document: object) -> None:
 
 
 def as_sil_error(error: BaseException) -> SilError:
-    """What a user is told of an error of any kind."""
+    """An error of any kind as a user sees it."""
     if isinstance(error, SilError):
         return error
     if isinstance(error, KeyboardInterrupt):

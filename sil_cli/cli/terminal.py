@@ -107,20 +107,20 @@ def _fitting(
     out: Terminal, columns: Mapping[str, Sequence[str]], optional: Sequence[str]
 ) -> Mapping[str, Sequence[str]]:
     """The columns without as many of the optional ones as must go for the rest to fit."""
-    gone: set[str] = set()
+    dropped: set[str] = set()
 
     def kept() -> dict[str, Sequence[str]]:
-        return {name: cells for name, cells in columns.items() if name not in gone}
+        return {name: cells for name, cells in columns.items() if name not in dropped}
 
     for name in optional:
         if _width(out, kept()) <= out.width:
             break
-        gone.add(name)
+        dropped.add(name)
     for name in reversed(optional):  # a wide column that had to go may leave room for narrow ones
-        if name in gone:
-            gone.remove(name)
+        if name in dropped:
+            dropped.remove(name)
             if _width(out, kept()) > out.width:
-                gone.add(name)
+                dropped.add(name)
     return kept()
 
 

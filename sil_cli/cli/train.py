@@ -54,7 +54,7 @@ OPTIONS = (
 
 def run(current: Session) -> TrainResult:
     """Learn from several camera networks by style interleaved learning."""
-    settings = current.settings()  # wrong settings are told at once, before torch is loaded
+    settings = current.settings()  # wrong settings are reported at once, before torch is loaded
     if settings.train.recipe is not None:
         from sil_cli.settings import read_recipe
 

@@ -72,7 +72,7 @@ def unpacked(archive: Path, into: Path, reporter: Reporter, *, limits: Limits | 
     Args:
         archive: The file.
         into: Where the folder goes, which is named after the archive.
-        reporter: Is told the progress.
+        reporter: Shows the progress.
         limits: What it may unpack to.
 
     Returns:

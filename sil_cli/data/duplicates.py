@@ -57,7 +57,7 @@ def find_duplicates(
     dhashes: NDArray[np.uint64],
     thumbnails: NDArray[np.uint8],
 ) -> tuple[list[Duplicate], bool]:
-    """Find equal and similar images, those with doubts first.
+    """Find equal and similar images, those with warnings first.
 
     Args:
         records: Of one data set, or of several one after another.

@@ -59,7 +59,7 @@ class Shot:
     """What the tags of an image say; None where they don't.
 
     Attributes:
-        time: DateTimeOriginal with its fraction and offset where they are told: `2024:05:31 13:45:00.25+02:00`.
+        time: DateTimeOriginal with its fraction and offset where they are given: `2024:05:31 13:45:00.25+02:00`.
         camera: The model, and the serial number that tells two of one model apart.
     """
 

@@ -156,7 +156,7 @@ def measure(dataset: Dataset, records: Sequence[ImageRecord], *, reporter: Repor
     Args:
         dataset: A prepared data set.
         records: Which of its records to look at.
-        reporter: Is told the progress.
+        reporter: Shows the progress.
         workers: How many threads decode.
     """
 

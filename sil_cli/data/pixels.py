@@ -71,7 +71,7 @@ def open_pixels(
         height: Pixels of each image after resizing.
         width: Likewise.
         folder: Where caches are kept; made when missing.
-        reporter: Is told the progress, and why a cache is built again.
+        reporter: Shows the progress, and why a cache is built again.
         workers: How many threads decode.
         positions: Which of `dataset.records` to hold, and in which order; all of them when None.
         check_all: Compare the whole cache with its checksums.
@@ -212,8 +212,8 @@ def _prune(dataset: Dataset, folder: Path, *, keep: Path) -> tuple[int, int]:
         with contextlib.suppress(OSError):
             if file == keep or not _is_useless(note, dataset, own=own):
                 continue
-            gone = remove(file) if file.suffix == ".npy" else _remove_if_dead(file)
-            removed, freed = removed + bool(gone), freed + gone
+            size = remove(file) if file.suffix == ".npy" else _remove_if_dead(file)
+            removed, freed = removed + bool(size), freed + size
     for partial in folder.glob(f"{TEMPORARY_MARK}*"):  # a run under way touches its file all the time
         with contextlib.suppress(OSError):
             if time.time() - partial.stat().st_mtime > _ABANDONED_AFTER:

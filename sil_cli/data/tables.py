@@ -20,7 +20,7 @@ def read_rows(table: Path, check: Callable[[list[str]], None]) -> Iterator[tuple
     """Yield (line number, cells by column); a row that has too many cells has them under ''.
 
     Args:
-        table: The file; which separator it uses is told by its header line.
+        table: The file; its header line shows which separator it uses.
         check: Called with the columns' names in lower case before the first row; raises what is wrong with them.
 
     Raises:

@@ -32,7 +32,7 @@ class FoundFiles:
 
 
 def find_image_files(folder: Path) -> FoundFiles:
-    """List the image files below `folder`, told by their suffix; nothing is opened.
+    """List the image files below `folder`, recognised by their suffix; nothing is opened.
 
     Hidden files, Thumbs.db and its like, caches and this program's own manifests are passed over in silence.
     Everything else that isn't used is reported. A link to a folder elsewhere is followed once; one that leads

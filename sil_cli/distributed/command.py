@@ -19,7 +19,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from sil_cli.distributed.collectives import LostProcessError
 from sil_cli.distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from sil_cli.errors import AlreadyToldError, InterruptedWorkError, SilError, UsageError, causes
+from sil_cli.errors import AlreadyReportedError, InterruptedWorkError, SilError, UsageError, causes
 from sil_cli.files import one_line
 from sil_cli.runtime import resolve_device
 
@@ -45,11 +45,11 @@ def one_voice(launch: Launch) -> Iterator[None]:
     """Run a block in every process of a launch; of what goes wrong in any of them, one tells.
 
     An error in one process closes its connections, which ends the others wherever they next wait for it. They know by
-    a key in torchrun's store whether the cause has been told; if nobody has (it was killed), one of them says who
+    a key in torchrun's store whether the cause has been reported; if nobody has (it was killed), one of them says who
     is missing.
 
     Raises:
-        AlreadyToldError: The user has been told by another process.
+        AlreadyReportedError: Another process has reported the error.
         SilError: This one is to tell.
     """
     if launch.world_size == 1:
@@ -62,7 +62,7 @@ def one_voice(launch: Launch) -> Iterator[None]:
         yield
     except BaseException as error:
         _finish_speaking()
-        raise _as_told(error, launch, store) from error
+        raise _as_reported(error, launch, store) from error
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
@@ -132,9 +132,9 @@ def agree(group: ProcessGroup, facts: Mapping[str, Any], *, fix: str) -> None:
     for rank, theirs in enumerate(everyone):
         names = [name for name in sorted({*first, *theirs}) if first.get(name) != theirs.get(name)]
         if names:
-            told = ", ".join(f"{name} = {theirs.get(name)} (there {first.get(name)})" for name in names[:SHOWN])
+            differing = ", ".join(f"{name} = {theirs.get(name)} (there {first.get(name)})" for name in names[:SHOWN])
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            raise UsageError(f"Process {rank} does not agree with process 0: {told}{more}.", fix)
+            raise UsageError(f"Process {rank} does not agree with process 0: {differing}{more}.", fix)
 
 
 def _refuse_other_devices(store: Store, launch: Launch, device: str, patience: timedelta) -> None:
@@ -176,8 +176,8 @@ def _finish_speaking() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _as_told(error: BaseException, launch: Launch, store: Store | None) -> BaseException:
-    """What this process makes of an error: its own words, or none where another has told."""
+def _as_reported(error: BaseException, launch: Launch, store: Store | None) -> BaseException:
+    """What this process makes of an error: its own words, or none if another has reported it."""
     if store is None:
         return error
     lost = _lost_in(error)
@@ -185,24 +185,24 @@ def _as_told(error: BaseException, launch: Launch, store: Store | None) -> BaseE
     try:
         if lost is not None:
             _say_here(store, launch, error)
-            _in_time(store, launch, LAST_WORDS, lambda: store.check(["told"]))
+            _in_time(store, launch, LAST_WORDS, lambda: store.check(["reported"]))
         elif isinstance(error, (KeyboardInterrupt, InterruptedWorkError)):
             lost = _lost_while_stopping(store, launch, error)
         if lost is None and not launch.is_first:
-            _in_time(store, launch, FIRST_SPEAKS, lambda: store.check(["told"]))
+            _in_time(store, launch, FIRST_SPEAKS, lambda: store.check(["reported"]))
         if lost is not None:
             code = 1
-        if store.check(["told"]) or store.add("told", 1) > 1:
-            return AlreadyToldError(code)
+        if store.check(["reported"]) or store.add("reported", 1) > 1:
+            return AlreadyReportedError(code)
         if lost is not None:
             return _missing(store, launch, lost)
-    except (RuntimeError, ValueError):  # the store has gone, and with it torchrun
+    except (RuntimeError, ValueError):  # the store has ended, and with it torchrun
         return error
     if isinstance(error, SilError) and not launch.is_first and not isinstance(error, InterruptedWorkError):
         what = f"{error.what} (process {launch.rank} of {launch.world_size}, on {socket.gethostname()})"
-        told = SilError(what, error.fix)
-        told.exit_code = error.exit_code
-        return told
+        reported = SilError(what, error.fix)
+        reported.exit_code = error.exit_code
+        return reported
     return error
 
 
@@ -210,7 +210,7 @@ def _lost_while_stopping(store: Store, launch: Launch, error: BaseException) -> 
     """Whether this process was stopped by torchrun because another had died: then that one doesn't stop as all do."""
     if not _say_here(store, launch, error):
         return None
-    if _in_time(store, launch, STOPPING, lambda: store.check(["told"]) or not _absent(store, launch)):
+    if _in_time(store, launch, STOPPING, lambda: store.check(["reported"]) or not _absent(store, launch)):
         return None
     return LostProcessError("Another process has ended or stopped responding.", "Look at its output.")
 

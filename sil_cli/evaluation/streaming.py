@@ -167,7 +167,7 @@ def run_test(
 
 
 def _block(test: RetrievalTest, part: slice, scratch: _Scratch) -> Operand:
-    """Some of the gallery's operands; those of another block in the same memory are then gone."""
+    """Some of the gallery's operands; those of another block in the same memory are then overwritten."""
     if test.gallery_rows is not None:
         return test.gallery_rows.part(part)
     embeddings = test.gallery.embeddings[part]

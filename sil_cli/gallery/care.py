@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SAMPLE = 16
 SAMPLE_CHECK = "sample embedded again"
 SAME = 0.999
-"""Cosine from which on two embeddings of one image are the same; batches and threads change less."""
+"""Cosine above which two embeddings of one image are the same; batches and threads change less."""
 
 
 def gallery_info(settings: Settings) -> GalleryInfo:

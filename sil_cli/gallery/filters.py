@@ -32,7 +32,7 @@ class Filter:
 
     Attributes:
         cameras: Its camera is one of these.
-        excluded_cameras: Its camera is none of these; an entry without a camera passes.
+        excluded_cameras: Its camera is not one of these; an entry without a camera passes.
         after: Taken at this time or later; an entry without a time doesn't pass. Without a zone: UTC.
         before: Taken before this time.
         identities: It shows one of these people.

@@ -2,7 +2,7 @@
 
 The first process alone knows the gallery; it sends the others lists of files, and gets embeddings back. So no image
 is embedded twice or left out whatever the number of processes, and a run that was stopped goes on with another number.
-Batches are cut as one process would cut them, so that each image passes through the network in the same company.
+Batches are cut as one process would cut them, so that each image passes through the network in the same batch.
 """
 
 from __future__ import annotations
@@ -118,11 +118,11 @@ def _embed_share(
     edges = np.minimum(shares(-(-len(files) // batch), group.world_size) * batch, len(files))
     first, last = (int(edge) for edge in edges[group.rank : group.rank + 2])
     own = list(embed_batches(engine, files[first:last], batch=batch)) if last > first else []
-    told = [
+    mine = [
         {"positions": [first + each for each in part.positions], "failed": [[str(p), why] for p, why in part.failed]}
         for part in own
     ]
-    everyone = [json.loads(text) for text in group.gather_texts(json.dumps(told))]
+    everyone = [json.loads(text) for text in group.gather_texts(json.dumps(mine))]
     rows = [np.empty((0, engine.dimension), dtype=np.float32), *(part.embeddings for part in own)]
     lengths = [sum(len(part["positions"]) for part in parts) for parts in everyone]
     embeddings = group.gather_rows(torch.from_numpy(np.concatenate(rows)), lengths).numpy()

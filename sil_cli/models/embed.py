@@ -58,7 +58,7 @@ def embed(
         images: What to embed.
         batch: Images per forward pass.
         flip: The mean of each image's embedding and its mirror image's, scaled to length 1, stands for it.
-        task: Is told the progress.
+        task: Shows the progress.
 
     Returns:
         (N, D) float32, rows of unit length, in the order of the images.

@@ -66,7 +66,7 @@ def load_engine(path: Path, request: EngineRequest, reporter: Reporter) -> Model
     Args:
         path: A run folder, the model folder of a gallery, `model.safetensors`, an ONNX file or its record.
         request: What is asked for.
-        reporter: Is told which engine it is, and of an export that can't be used.
+        reporter: Gets which engine it is, and warnings of an export that can't be used.
 
     Raises:
         UsageError: The engine that is asked for is not installed, or does not run on that device.
@@ -228,7 +228,7 @@ def load(
     Args:
         path: Whatever `load_engine` takes, or a checkpoint of an unfinished run.
         settings: Of the command.
-        reporter: Is told which engine it is.
+        reporter: Gets which engine it is.
         images: How many there are to embed, None where unknown.
         exact: Not in bfloat16 unless it was asked for by name: numbers that are published should be float32's.
 

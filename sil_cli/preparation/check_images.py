@@ -37,7 +37,7 @@ def prepare(
     Args:
         reading: What a reader found.
         folder: Where `manifest.jsonl` and `dataset.json` go.
-        reporter: Is told the progress, and what looks wrong with the data.
+        reporter: Shows the progress, and what looks wrong with the data.
         workers: How many threads decode.
         max_pixels: Larger images are left out.
         accept: Called with the records that are kept, before anything is written; it may raise to stop that.

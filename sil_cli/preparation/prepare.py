@@ -177,7 +177,7 @@ def _generate(folder: Path, data: DataSettings, reporter: Reporter) -> list[str]
 
 
 def _refuse_other(folder: Path, reader: str, options: dict[str, Any], *, force: bool) -> None:
-    """Never replace what is no data set, nor, unless told to, a data set that was made otherwise."""
+    """Never replace anything but a data set, nor, unless asked to, one prepared with other options."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not is_dataset(folder):

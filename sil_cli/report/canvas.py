@@ -131,7 +131,7 @@ def require_sheet_format(path: Path) -> None:
     """Refuse a name that says no file type in which sheets are written.
 
     Raises:
-        UsageError: It is none of .jpg, .png and .webp.
+        UsageError: It is not one of .jpg, .png and .webp.
     """
     if path.suffix.lower() not in _FORMATS:
         raise UsageError(f"A sheet can't be written as {path.name}.", "Name it .jpg, .png or .webp.")

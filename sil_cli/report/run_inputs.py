@@ -51,7 +51,7 @@ class Images:
     """Opens the images of a target as long as they are there, and remembers which were not.
 
     Attributes:
-        dataset: None where the data set has gone.
+        dataset: None if the data set is missing.
         why: What is wrong with the data set, for people; empty where nothing is.
         missing: Paths that could not be opened.
     """

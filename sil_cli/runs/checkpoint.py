@@ -104,7 +104,7 @@ def from_bytes(content: bytes) -> TrainingState:
 
 
 def load_checkpoint(folder: Path, reporter: Reporter) -> TrainingState:
-    """Load the newest whole checkpoint in `folder` to the CPU; damaged ones after it are told of and deleted.
+    """Load the newest whole checkpoint in `folder` to the CPU; damaged ones after it are reported and deleted.
 
     Raises:
         ModelError: There is none, all are damaged, or it is of another format.

@@ -1,4 +1,4 @@
-"""Which commit the working folder is at, told without git.
+"""Which commit the working folder is at, found without git.
 
 The folder may be a stranger's. Git runs the programs that a repository's configuration and attributes name (filters,
 fsmonitor, hooks), `git status` among the rest; so its files are read here, and nothing is run.
@@ -28,7 +28,7 @@ class GitState(BaseModel):
 
     Attributes:
         commit: Its hash.
-        dirty: Whether files that git tracks had been changed; None where that wasn't told. Earlier versions told it,
+        dirty: Whether files that git tracks had been changed; None where that is unknown. Earlier versions recorded it,
             by running git.
     """
 

@@ -59,7 +59,7 @@ class RunFacts(BaseModel):
         versions: Of Python, this program, torch, torchvision and NumPy.
         git: The repository that the run was started in; None where there is none.
         processes: How many shared the training when it began.
-        launch: The launch that began it, told by torchrun, so that a restart of it finds the run again.
+        launch: The launch that began it, as torchrun names it, so that a restart of it finds the run again.
         weights: `trained`, or `averaged` where the moving average is what is kept.
         loss: Mean of the last epoch, once finished.
         images_per_second: Over the whole run, once finished.

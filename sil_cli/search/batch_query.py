@@ -49,7 +49,7 @@ def query_batch(settings: Settings, reporter: Reporter, out: TextIO) -> BatchRes
 
     Args:
         settings: `query.batch` names the source.
-        reporter: Is told the progress.
+        reporter: Shows the progress.
         out: Where lines go, unless `query.out` names a file.
 
     Raises:

@@ -104,7 +104,7 @@ def draw(queries: Sequence[Query], results: Sequence[QueryResult], settings: Set
         queries: What was searched for.
         results: What was found for each.
         settings: They say where to.
-        reporter: Is told what can't be opened.
+        reporter: Gets what can't be opened.
 
     Raises:
         OSError: They can't be written.
@@ -159,7 +159,7 @@ class _Opener:
     Attributes:
         gallery: The folder that entries' sources are relative to.
         zone: The time zone of the times shown.
-        reporter: Is told what can't be opened.
+        reporter: Gets what can't be opened.
     """
 
     gallery: Path

@@ -66,7 +66,7 @@ def make_queries(settings: QuerySettings) -> list[Query]:
     """The queries that images, boxes and ids ask for: one each, or a single one where they are fused.
 
     Raises:
-        UsageError: Nothing is named, a box is none, or boxes and images don't pair.
+        UsageError: Nothing is named, a box is not valid, or boxes and images don't pair.
     """
     images = _with_boxes(settings.images, [_box(text) for text in settings.boxes])
     if not images and not settings.ids:
@@ -150,7 +150,7 @@ def embed_queries(queries: Sequence[Query], gallery: Gallery, engine: Engine | N
 
 
 def ids_to_exclude(query: Query, gallery: Gallery, *, exclude_self: bool) -> frozenset[int]:
-    """The entries that a query mustn't find: those that it is, and where wished all that were cut from the same files.
+    """The entries that a query mustn't find: those that it is, and if asked for, all that were cut from the same files.
 
     Nobody stands in an image twice, so other boxes of it are left out as well. Entries made of several images have no
     file of their own, and stay.

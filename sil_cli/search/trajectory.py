@@ -69,9 +69,9 @@ def find_visits(matches: Sequence[Match], *, gap: float) -> list[CameraVisit]:
 
 def _end(match: Match, start: datetime) -> datetime:
     """When the last image of a match was taken, which began at `start`."""
-    told = match.metadata.get(TRACKLET_END)
+    end = match.metadata.get(TRACKLET_END)
     try:
-        return start if told is None else in_utc(datetime.fromisoformat(told))
+        return start if end is None else in_utc(datetime.fromisoformat(end))
     except ValueError:
         return start
 
@@ -105,15 +105,15 @@ def _by_pauses(camera: str, matches: Sequence[Match], gap: timedelta) -> list[Ca
 
 
 def _in_order(visits: Sequence[CameraVisit]) -> list[CameraVisit]:
-    """Dated visits by their start, each told how long after the one before it began and whether others overlap it."""
+    """Dated visits by their start, each with how long after the one before it began and whether others overlap it."""
     ordered = sorted(visits, key=lambda one: (one.start or datetime.max.replace(tzinfo=UTC), one.camera))
-    told: list[CameraVisit] = []
+    timed: list[CameraVisit] = []
     for before, one in zip([None, *ordered], ordered, strict=False):
         after = one.start - before.end if before is not None and one.start and before.end else None
         at_once = any(_overlap(one, other) for other in ordered if other.camera != one.camera)
         seconds = None if after is None else after.total_seconds()
-        told.append(one.model_copy(update={"seconds_after": seconds, "at_once": at_once}))
-    return told
+        timed.append(one.model_copy(update={"seconds_after": seconds, "at_once": at_once}))
+    return timed
 
 
 def _overlap(one: CameraVisit, other: CameraVisit) -> bool:

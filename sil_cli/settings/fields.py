@@ -64,7 +64,7 @@ def find_zone(name: str) -> tzinfo | None:
     """The time zone of a name such as Europe/Berlin; None for `local`, the machine's own.
 
     Raises:
-        UsageError: There is none of that name.
+        UsageError: There is no such name.
     """
     if name == "local":
         return None

@@ -150,7 +150,7 @@ def _draw_on(workers: int, sittings: list[Sitting], task: Task) -> None:
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end when it is gone (a killed parent closes nothing)."""
+    """Leave Ctrl-C to the parent, and end when it has ended (a killed parent closes nothing)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -141,7 +141,7 @@ def _warn_of_schedule(train: TrainSettings, reporter: Reporter) -> None:
 
 
 def _check_held_out(sources: Sequence[Source], reporter: Reporter) -> None:
-    """Refuse to choose an epoch by scores that nothing can be told from, and warn where a source has none.
+    """Refuse to choose an epoch by scores that say nothing, and warn where a source has none.
 
     Raises:
         UsageError: No source has a held-out identity with a match.

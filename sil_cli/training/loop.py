@@ -244,7 +244,7 @@ class Training:
             )
 
     def _refuse_overflow(self) -> None:
-        """Keep what is no number out of the checkpoints and of the model that is kept.
+        """Keep NaN out of the checkpoints and of the model that is kept.
 
         The loss tells of the first pass only. What overflows in the second reaches prototypes and running statistics,
         and neither need ever show in a loss. Looked at once an epoch, because it waits for the device.

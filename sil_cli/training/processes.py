@@ -58,7 +58,7 @@ class TrainingProcesses:
     reporter: Reporter
 
     def decide(self, make: Callable[[], str]) -> str:
-        """What the first process decides, told to all."""
+        """What the first process decides, sent to all."""
         return self.group.from_first(lambda: make().encode()).decode()
 
     def result_of_first(self, kind: type[Result], make: Callable[[], Result]) -> Result:
@@ -166,7 +166,7 @@ class RankLog:
         if self._file is None:
             self._waiting.append(line)
             return
-        with contextlib.suppress(OSError):  # a full disk is told of by whoever writes what matters
+        with contextlib.suppress(OSError):  # a full disk is reported by whoever writes what matters
             self._file.write(line)
             self._file.flush()
 

@@ -289,7 +289,7 @@ def embed_rows(
         device: Where the model is.
         half: What convolutions are computed in; None for float32.
         group: The processes; all get all embeddings.
-        task: Is told the progress.
+        task: Shows the progress.
     """
     edges = np.minimum(shares(-(-len(rows) // EMBED_BATCH), group.world_size) * EMBED_BATCH, len(rows))
     own = rows[edges[group.rank] : edges[group.rank + 1]]

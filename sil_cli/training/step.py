@@ -1,4 +1,4 @@
-"""One interleaved iteration: the method, to be held against the paper."""
+"""One interleaved iteration: the method, to be compared with the paper."""
 
 from __future__ import annotations
 

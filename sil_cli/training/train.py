@@ -349,7 +349,7 @@ def _metrics_writer(
 
 
 def _draw_curves(run: Path, reporter: Reporter) -> None:
-    """Draw `curves.png`; the run is whole without it, so whatever goes wrong with it is only told."""
+    """Draw `curves.png`; the run is whole without it, so whatever goes wrong with it is only a warning."""
     try:
         from sil_cli.report.charts.training import curves_png
 

@@ -282,7 +282,7 @@ def test_an_answer_of_no_removes_nothing_and_is_no_success(gallery, monkeypatch)
     before = sil("gallery", "info", gallery, "--json").document
     monkeypatch.setattr(remove, "sys", SimpleNamespace(stdin=_Terminal("n\n")))
     outcome = sil("gallery", "remove", "--camera", "c1", "--gallery", gallery)
-    told(outcome, 1, "Go on? [y/N]", "Nothing was removed")
+    told(outcome, 1, "Continue? [y/N]", "Nothing was removed")
     assert "✓" not in outcome.out
     assert sil("gallery", "info", gallery, "--json").document == before
     monkeypatch.setattr(remove, "sys", SimpleNamespace(stdin=_Terminal("y\n")))

@@ -9,9 +9,9 @@ from torch.distributed import HashStore
 
 from sil_cli.distributed import command as together
 from sil_cli.distributed.collectives import LostProcessError
-from sil_cli.distributed.command import _as_told, agree
+from sil_cli.distributed.command import _as_reported, agree
 from sil_cli.distributed.process_group import ProcessGroup
-from sil_cli.errors import AlreadyToldError, InterruptedWorkError, SilError, UsageError
+from sil_cli.errors import AlreadyReportedError, InterruptedWorkError, SilError, UsageError
 from sil_cli.runtime import Launch
 
 
@@ -59,21 +59,21 @@ def process(number: int) -> Launch:
 
 def test_an_error_that_all_have_is_told_once(store) -> None:
     error = UsageError("Wrong.", "Right it.")
-    assert _as_told(error, process(0), store) is error
+    assert _as_reported(error, process(0), store) is error
     for other in (1, 2):
-        told = _as_told(UsageError("Wrong.", "Right it."), process(other), store)
-        assert isinstance(told, AlreadyToldError)
+        told = _as_reported(UsageError("Wrong.", "Right it."), process(other), store)
+        assert isinstance(told, AlreadyReportedError)
         assert told.exit_code == 2
 
 
 def test_an_error_of_one_says_whose_and_the_others_are_quiet(store) -> None:
-    told = _as_told(UsageError("No GPU.", "Look."), process(2), store)
+    told = _as_reported(UsageError("No GPU.", "Look."), process(2), store)
     assert isinstance(told, SilError)
     assert told.what.startswith("No GPU. (process 2 of 3, on ")
     assert told.exit_code == 2
     for other in (0, 1):
-        quiet = _as_told(LostProcessError("Gone.", "-"), process(other), store)
-        assert isinstance(quiet, AlreadyToldError)
+        quiet = _as_reported(LostProcessError("Gone.", "-"), process(other), store)
+        assert isinstance(quiet, AlreadyReportedError)
         assert quiet.exit_code == 1
 
 
@@ -81,23 +81,23 @@ def test_a_process_that_was_killed_is_named_by_one_of_those_left(store) -> None:
     store.set("here/2", "yes")
     while_cleaning_up = RuntimeError("closed")
     while_cleaning_up.__context__ = LostProcessError("Gone.", "-")
-    told = _as_told(while_cleaning_up, process(0), store)
+    told = _as_reported(while_cleaning_up, process(0), store)
     assert isinstance(told, SilError)
     assert told.what.startswith("Process 1 of 3 has ended or stopped responding")
-    assert isinstance(_as_told(LostProcessError("Gone.", "-"), process(2), store), AlreadyToldError)
+    assert isinstance(_as_reported(LostProcessError("Gone.", "-"), process(2), store), AlreadyReportedError)
 
 
 def test_a_stop_is_no_ones_fault(store) -> None:
     stopped = InterruptedWorkError("Stopped.", "Go on.")
-    assert _as_told(stopped, process(1), store) is stopped
-    assert _as_told(KeyboardInterrupt(), process(0), store).exit_code == 130
+    assert _as_reported(stopped, process(1), store) is stopped
+    assert _as_reported(KeyboardInterrupt(), process(0), store).exit_code == 130
 
 
 @pytest.mark.parametrize("error", [InterruptedWorkError("Stopped.", "Go on."), KeyboardInterrupt()])
 def test_whoever_torchrun_stops_because_another_was_killed_names_it(store, monkeypatch, error) -> None:
     monkeypatch.setattr(together, "_say_here", lambda store, launch, _: store.set(f"here/{launch.rank}", "") or True)
     store.set("here/2", "yes")
-    told = _as_told(error, process(0), store)
+    told = _as_reported(error, process(0), store)
     assert isinstance(told, SilError)
     assert told.what.startswith("Process 1 of 3 has ended or stopped responding")
     assert told.exit_code == 1
@@ -108,7 +108,7 @@ def test_all_that_are_stopped_together_are_stopped(store, monkeypatch) -> None:
     store.set("here/1", "yes")
     store.set("here/2", "yes")
     stopped = InterruptedWorkError("Stopped.", "Go on.")
-    assert _as_told(stopped, process(0), store) is stopped
+    assert _as_reported(stopped, process(0), store) is stopped
 
 
 STOPPED = """

@@ -67,5 +67,5 @@ def _agreed(current: Session, count: int, total: int) -> bool:
         raise UsageError(
             f"{count:,} of {total:,} entries would be removed, and there is nobody to ask.", "Add --yes to remove them."
         )
-    current.messages.print(f"{count:,} of {total:,} entries will be removed. Go on? [y/N] ", end="", markup=False)
+    current.messages.print(f"{count:,} of {total:,} entries will be removed. Continue? [y/N] ", end="", markup=False)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -26,7 +26,7 @@ class Reader:
         read: Called with ROOT and the reader's own options as keywords.
         description: What it reads, on one line.
         layout: How its folder is recognised; None for the generic readers.
-        notice: What a user of this data set must be told, each time it is read.
+        notice: What a user of this data set must know, shown each time it is read.
     """
 
     read: Callable[..., Reading]

@@ -116,7 +116,7 @@ def read_cuhk03(
         labelled: Read the crops that were cut by hand, not those of the detector.
         partition: A classic split, 1 to 20; None is the new protocol.
         extract_to: Where the crops in cuhk-03.mat are written as PNG files, when there are no extracted ones.
-        reporter: Is told the progress of that.
+        reporter: Shows the progress of that.
 
     Raises:
         DataError: Images or lists are missing or damaged, `extract_to` is needed, or h5py is not installed.
@@ -190,7 +190,7 @@ def _read_np(root: Path, base: str, kind: Kind, domain: str, options: dict[str, 
 
 
 def _kind_by_count(folder: Path) -> Kind | None:
-    """Which crops three folders without a name hold, told by the published number of training images."""
+    """Which crops three folders without a name hold, recognised by the published number of training images."""
     count = len(named_files(folder, ["bounding_box_train"], _NP_NAME, "")[0])
     return next((kind for kind in _KINDS if _NP_TRAINING[kind] == count), None)
 

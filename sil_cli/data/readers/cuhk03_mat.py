@@ -39,7 +39,7 @@ def extracted(mat: Path, kind: Kind, into: Path, reporter: Reporter) -> str:
         mat: `cuhk-03.mat`.
         kind: Which crops.
         into: Where the folder goes.
-        reporter: Is told the progress.
+        reporter: Shows the progress.
 
     Returns:
         The folder's name: `images_detected` or `images_labeled`.

@@ -1,4 +1,4 @@
-"""How a data set is told by what lies in its folder, and what to say when it lies elsewhere or in part."""
+"""How a data set is recognised by what lies in its folder, and what to say when it lies elsewhere or in part."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def read_ilids(root: Path, *, name: str | None = None, partition: int = 1, seed:
 
     A name such as `0001001.jpg` holds the identity (four digits) and the number of the image (three digits).
     59 people are drawn for training and the other 60 are the test: of each, one random image is the query, a
-    second one is the gallery's, and the rest is left out, as the field does it. The cameras are not told.
+    second one is the gallery's, and the rest is left out, as the field does it. The cameras are not known.
 
     Args:
         root: The folder that holds Persons.

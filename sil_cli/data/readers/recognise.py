@@ -1,4 +1,4 @@
-"""`auto`: which data set a folder is, told by what lies there, whatever the folder is called."""
+"""`auto`: which data set a folder is, recognised by what lies there, whatever the folder is called."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _lone_folder(folder: Path) -> Path:
 
 
 def _own_images(root: Path) -> list[Recognised]:
-    """A table, or a folder per identity: what the generic readers take without being told more."""
+    """A table, or a folder per identity: what the generic readers take without further options."""
     if _part_of(root) or _in_part(root):
         return []
     tables = tables_in(root)

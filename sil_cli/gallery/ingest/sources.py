@@ -111,7 +111,7 @@ class SourceReader:
         read_images: How many images were read.
 
     Raises:
-        UsageError: The pattern, the time format or the zone is none.
+        UsageError: The pattern, the time format or the zone is not valid.
     """
 
     def __init__(self, settings: GallerySettings) -> None:

@@ -37,7 +37,7 @@ class TimeReader:
         zone: The zone of times that don't say theirs; None for the machine's own.
 
     Raises:
-        UsageError: The format is none of these.
+        UsageError: The format is not one of these.
     """
 
     def __init__(self, time_format: str = "auto", zone: tzinfo | None = UTC) -> None:

@@ -33,7 +33,7 @@ def make_backbone(
         stem_relu: ReLU after the first batch norm of a ResNet; one class of the paper's authors has none.
 
     Raises:
-        UsageError: There is none of this name, it needs another size, or timm is not installed.
+        UsageError: The name is not known, it needs another size, or timm is not installed.
     """
     check_backbone(name)
     if name.startswith(TIMM):

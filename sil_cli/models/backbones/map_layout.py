@@ -67,8 +67,8 @@ def find_layout(
     height, width = image
     # What is left over at the edges of an image is left away, or padded.
     grids = [(height // reduction, width // reduction), (-(-height // reduction), -(-width // reduction))]
-    told = getattr(getattr(net, "patch_embed", None), "grid_size", None)
-    for rows, columns in [tuple(told), *grids] if told is not None else grids:
+    known = getattr(getattr(net, "patch_embed", None), "grid_size", None)
+    for rows, columns in [tuple(known), *grids] if known is not None else grids:
         prefix = output.shape[1] - rows * columns
         if prefix in (0, int(getattr(net, "num_prefix_tokens", 0))):
             return MapLayout(grid=(rows, columns), prefix=prefix)

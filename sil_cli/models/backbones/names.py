@@ -1,4 +1,4 @@
-"""The backbones' names, told without loading torch."""
+"""The backbones' names, known without loading torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check_backbone(name: str) -> None:
     """Check a backbone's name.
 
     Raises:
-        UsageError: There is none of this name.
+        UsageError: The name is not known.
     """
     if name not in NAMES and not (name.startswith(TIMM) and len(name) > len(TIMM)):
         raise UsageError(f"There is no backbone '{name}'.", did_you_mean(name, [*NAMES, f"{TIMM}NAME"]))

@@ -129,7 +129,7 @@ def make_export(
         crops: What it is compared, and for int8 calibrated, on.
         precision: Of the exported network.
         paths: Of the ONNX file and of its record.
-        reporter: Is told how far it is.
+        reporter: Shows the progress.
 
     Raises:
         ModelError: In float32, a cosine between its embeddings and torch's is below `SAME_MODEL`.
@@ -171,7 +171,7 @@ def export_if_possible(model: Path, files: Sequence[ImageFile], reporter: Report
     Args:
         model: What was named as the model; only a run folder can be given an export.
         files: Image files with their boxes, to compare embeddings on.
-        reporter: Is told how far it is.
+        reporter: Shows the progress.
     """
     if not (model / RECORD_FILE).is_file() or not all(is_installed(name) for name in TOOLS):
         return
