@@ -101,7 +101,7 @@ class Match(GalleryEntry, _Score):
         path: Of the image, relative to `source`.
         source: The folder that it came from, relative to the gallery's.
         time: ISO 8601, in UTC.
-        images: Of how many images of one sighting the entry is the mean.
+        images: Of how many images of one tracklet the entry is the mean.
         metadata: Whatever else the gallery knows.
         id: The entry's number in this gallery; never used for another one.
         correct: Whether it shows the query's identity; None where either is unknown.

@@ -108,14 +108,14 @@ def complete_queries(queries: Sequence[Query], gallery: Gallery) -> list[Query]:
     Raises:
         GalleryError: The gallery has no such entry.
     """
-    held = gallery.entries([one for query in queries for one in query.ids])
-    missing = next((one for query in queries for one in query.ids if one not in held), None)
+    existing = gallery.entries([one for query in queries for one in query.ids])
+    missing = next((one for query in queries for one in query.ids if one not in existing), None)
     if missing is not None:
         raise GalleryError(
             f"The gallery {gallery.name} has no entry {missing}.",
             "Use an id from the matches of a query; a replaced image gets a new one.",
         )
-    named = [replace(query, entries=tuple(held[one] for one in query.ids)) for query in queries]
+    named = [replace(query, entries=tuple(existing[one] for one in query.ids)) for query in queries]
     return [replace(query, person=_whom_it_shows(query)) for query in named]
 
 

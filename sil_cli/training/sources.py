@@ -105,7 +105,7 @@ def make_source(
             "Prepare it with more people in its train split (see --split), or leave it out of --source.",
         )
     kept = [(row, record) for row, record in usable if record.identity in numbers]
-    held = [(row, record) for row, record in usable if record.identity in aside]
+    tested = [(row, record) for row, record in usable if record.identity in aside]
     return Source(
         name=name,
         pixels=pixels,
@@ -119,9 +119,9 @@ def make_source(
             instances=instances,
             seed=seed,
         ),
-        held_out_rows=np.array([row for row, _ in held], dtype=np.int64),
-        held_out_identities=[record.identity for _, record in held],
-        held_out_cameras=[record.camera for _, record in held],
+        held_out_rows=np.array([row for row, _ in tested], dtype=np.int64),
+        held_out_identities=[record.identity for _, record in tested],
+        held_out_cameras=[record.camera for _, record in tested],
     )
 
 

@@ -244,10 +244,10 @@ def _only_writer(run: Path, processes: TrainingProcesses) -> Iterator[None]:
     run.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         if processes.group.is_first:
-            held = writer_lock(
+            lock = writer_lock(
                 run, while_held="Wait until it is done.", elsewhere="Choose another folder with --run DIR."
             )
-            stack.enter_context(held)
+            stack.enter_context(lock)
         if processes.log is not None:
             stack.enter_context(processes.log.opened(run))
         try:

@@ -196,13 +196,13 @@ class IndexRun:
         changed: set[EntryKey] = set()
         described: dict[int, GalleryEntry] = {}
         incomplete: list[EntryCandidate] = []
-        held = self._writer.existing([candidate.entry.key for candidate in candidates])
+        existing = self._writer.existing([candidate.entry.key for candidate in candidates])
         for candidate in candidates:
             found = candidate.entry
-            if found.key not in held:
+            if found.key not in existing:
                 lacking.append(candidate)
                 continue
-            identifier, entry = held[found.key]
+            identifier, entry = existing[found.key]
             if entry.content_hash != found.content_hash:
                 lacking.append(self._replacing(candidate, entry))
                 changed.add(found.key)
@@ -223,24 +223,24 @@ class IndexRun:
             self._fail(path, reason)
         return lacking, changed
 
-    def _replacing(self, candidate: EntryCandidate, held: GalleryEntry) -> EntryCandidate:
+    def _replacing(self, candidate: EntryCandidate, existing: GalleryEntry) -> EntryCandidate:
         """A candidate of other content, as the same image or tracklet: an entry is known again by its name alone.
 
         What is known of the entry and not said by this run stays.
         """
         found = candidate.entry
-        if (_images(held) is None) != (_images(found) is None):
+        if (_images(existing) is None) != (_images(found) is None):
             return candidate
-        known = found.filled_from(held)
+        known = found.filled_from(existing)
         if (known.identity, known.time) != (found.identity, found.time):
             self._reader.warnings.add(ASSUMED, found.path)
         return replace(candidate, entry=known)
 
     def _note_twice(self, new: Sequence[GalleryEntry]) -> None:
-        """Find what is held from a source that is missing: sources are relative to a gallery, which may move."""
+        """Find what the gallery has of a source that is missing: sources are relative to a gallery, which may move."""
         for source in self._paths.missing_sources() if new else []:
-            held = self._writer.existing([(source, entry.path, entry.box) for entry in new])
-            found = [entry.path for entry in new if _is_same(held.get((source, entry.path, entry.box)), entry)]
+            existing = self._writer.existing([(source, entry.path, entry.box) for entry in new])
+            found = [entry.path for entry in new if _is_same(existing.get((source, entry.path, entry.box)), entry)]
             if found:
                 self.twice.setdefault(source, []).extend(found)
 
@@ -302,9 +302,11 @@ def _images(entry: GalleryEntry) -> str | None:
     return entry.metadata.get(TRACKLET_IMAGES)
 
 
-def _is_same(held: tuple[int, GalleryEntry] | None, entry: GalleryEntry) -> bool:
+def _is_same(existing: tuple[int, GalleryEntry] | None, entry: GalleryEntry) -> bool:
     """Whether an entry of another source is made of the same content; a tracklet's hash covers its source, too."""
-    return held is not None and (held[1].content_hash == entry.content_hash or TRACKLET_IMAGES in entry.metadata)
+    return existing is not None and (
+        existing[1].content_hash == entry.content_hash or TRACKLET_IMAGES in entry.metadata
+    )
 
 
 def _tracklet_name(entry: GalleryEntry) -> tuple[str, str | None, str | None, str]:
