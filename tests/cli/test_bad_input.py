@@ -389,7 +389,7 @@ class TestEvaluateAndGallery:
         )
 
     def test_images_that_are_not_there(self, in_world) -> None:
-        assert_told(sil("index-gallery", "nowhere"), 2, "no folder nowhere")
+        assert_told(sil("index-gallery", "nowhere"), 2, "no file or folder nowhere")
         assert_told(sil("index-gallery", "data/protocol.toml"), 2, "is a file, but neither a table")
 
     def test_an_empty_folder(self, in_world, tmp_path) -> None:

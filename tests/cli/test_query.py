@@ -380,7 +380,7 @@ class TestBatch:
             (("--batch", "data", "--sheet", "x.jpg"), ("--batch and --sheet don't go together",)),
             (("--batch", "data", "--all", "--top", "1"), ("--all and --top don't go together",)),
             (("x.jpg", "--all", "--top", "1"), ("--all and --top don't go together", "--min-score S with --top K")),
-            (("--batch", "nowhere"), ("no folder nowhere",)),
+            (("--batch", "nowhere"), ("no file or folder nowhere",)),
             (("x.jpg", "--out", "x.jsonl"), ("--out only works with --batch",)),
         ],
     )
