@@ -140,8 +140,10 @@ def test_the_table_shows_intervals_and_open_set_rates(run, files) -> None:
 
 
 def test_embeddings_and_a_model_are_one_or_the_other(files) -> None:
-    assert_told(sil("evaluate", "--embeddings", files[0], "--model", "runs/001-dbs"), 2, "without --model")
-    assert_told(sil("evaluate", "--embeddings", files[0], "--save-embeddings", "x"), 2, "without --save-embeddings")
+    assert_told(sil("evaluate", "--embeddings", files[0], "--model", "runs/001-dbs"), 2, "combined with --model")
+    assert_told(
+        sil("evaluate", "--embeddings", files[0], "--save-embeddings", "x"), 2, "combined with --save-embeddings"
+    )
     assert_told(sil("evaluate", "--embeddings", "none.npz"), 1, "no file none.npz")
 
 
@@ -287,4 +289,4 @@ class TestCalibrate:
         (run / "calibration.json").write_text(stale.model_dump_json())
         outcome = sil("evaluate", "--model", run, "--json")
         assert outcome.document["calibration"] is None
-        assert "of another model" in outcome.error
+        assert "belongs to another model" in outcome.error
