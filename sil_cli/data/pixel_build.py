@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import hashlib
 import io
+import json
 import os
 import shutil
 from contextlib import closing
@@ -22,7 +23,7 @@ import numpy as np
 from sil_cli.data.images import quiet_decoders
 from sil_cli.data.parallel import CHUNK, map_in_order
 from sil_cli.errors import DataError
-from sil_cli.files import open_no_link, parse_json, read_text, sync_folder, write_json, write_text
+from sil_cli.files import open_no_link, parse_json, read_text, sync_folder, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -121,7 +122,7 @@ def build(
             raise
         written = np.load(work.file, mmap_mode="r", allow_pickle=False)
         note = work.note(blocks) | {"sample_sha256": sample_sha256(written)}
-        write_json(work.target.with_suffix(".json"), note)
+        _write_note(work.target.with_suffix(".json"), note)
         work.file.replace(work.target)  # from now on it is a cache
         note_of(work.file).unlink(missing_ok=True)
         sync_folder(folder)
@@ -184,8 +185,20 @@ def _resume(work: PixelBuild, stream: BinaryIO) -> list[str]:
     stream.write(header)
     stream.seek(len(header) + min(len(sound) * size, total))
     stream.truncate()
-    write_json(note_of(work.file), work.note(sound))
+    _write_note(note_of(work.file), work.note(sound))
     return sound
+
+
+def _write_note(path: Path, note: dict[str, Any]) -> None:
+    """Replace a note, whole or not at all; under the lock one name will do for what a kill may leave, and it goes."""
+    beside = path.with_name(f"{path.name}.new")
+    beside.unlink(missing_ok=True)
+    with beside.open("x", encoding="utf-8") as stream:
+        json.dump(note, stream, indent=2)
+        stream.flush()
+        os.fsync(stream.fileno())
+    beside.replace(path)
+    sync_folder(path.parent)
 
 
 def _noted_blocks(work: PixelBuild) -> list[str]:
@@ -224,7 +237,7 @@ def _append(
                 stream.flush()
                 os.fsync(stream.fileno())  # the block first, then the note that vouches for it
                 blocks.append(digest.hexdigest())
-                write_json(note_of(work.file), work.note(blocks))
+                _write_note(note_of(work.file), work.note(blocks))
                 digest = hashlib.sha256()
             task.advance(len(decoded))
 

@@ -265,7 +265,7 @@ def test_int8_wants_crops_to_calibrate_on(in_world, tmp_path) -> None:
     assert "--calibrate-on" in outcome.error
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/notes.jpg").write_text("no picture")
-    for named, word in ((tmp_path / "nowhere", "no folder"), (tmp_path / "empty", "No image")):
+    for named, word in ((tmp_path / "nowhere", "no folder"), (tmp_path / "empty", "None of the images")):
         outcome = sil("export", "--int8", "--calibrate-on", named, "--out", tmp_path / "out")
         assert outcome.code in (1, 2)
         assert word in outcome.error
@@ -352,7 +352,7 @@ def test_a_checkpoint_is_the_model_as_it_was_then(in_world, tmp_path) -> None:
     shutil.copy(sorted(RUN.glob("checkpoint-*.pt"))[-1], tmp_path)
     outcome = sil("evaluate", "--model", tmp_path / checkpoint.name)
     assert outcome.code == 1
-    assert "no run folder" in outcome.error
+    assert "not a run folder" in outcome.error
 
 
 @pytest.mark.slow
