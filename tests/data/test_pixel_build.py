@@ -162,7 +162,7 @@ def test_only_sound_blocks_are_gone_on_with(write, tmp_path, small_blocks, harm,
 def test_killed_between_sealing_and_naming_it_decodes_nothing_again(write, tmp_path, small_blocks, monkeypatch):
     dataset = write()
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    monkeypatch.setattr(pixel_build, "write_json", lambda path, value: path.write_text(json.dumps(value)))
+    monkeypatch.setattr(pixel_build, "_write_note", lambda path, value: path.write_text(json.dumps(value)))
     monkeypatch.setattr(pixel_build, "write_text", lambda path, text: path.write_text(text))
     with pytest.raises(KeyboardInterrupt):
         opened(dataset, tmp_path / "cache")
