@@ -38,7 +38,6 @@ class Option:
         panel: The group of options that it is shown in.
         kind: Its type, where it is no setting.
         required: The command can't do without.
-        hidden: It works, but the help leaves it to `--set`.
     """
 
     flag: str
@@ -48,7 +47,6 @@ class Option:
     panel: str | None = None
     kind: Any = bool
     required: bool = False
-    hidden: bool = False
 
     @property
     def name(self) -> str:
@@ -63,7 +61,7 @@ class Option:
         """Its type and its help, as typer reads them."""
         kind, text, metavar = _described(self)
         written = (self.flag,) if self.flag.startswith("--") else ()
-        options = {"metavar": metavar, "help": text, "rich_help_panel": self.panel, "hidden": self.hidden}
+        options = {"metavar": metavar, "help": text, "rich_help_panel": self.panel}
         maker: Any = typer.Option if written else typer.Argument
         return Annotated[kind if self.required else kind | None, maker(*written, show_default=False, **options)]
 

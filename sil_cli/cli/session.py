@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
-INTERRUPTED = 130
 OS_ERRORS = {
     errno.ENOSPC: ("The disk is full", "Free some space and run the same command again; finished work is kept."),
     errno.EDQUOT: ("The disk quota is used up", "Free some space and run the same command again."),
