@@ -383,6 +383,7 @@ _OBEYED = "\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u
 """Control characters, line ends, what turns the direction of writing, and halves of characters (bytes not UTF-8)."""
 
 _ANY = re.compile(f"[{_OBEYED}]")
+_ESCAPES = re.compile(r"\\(?:[tnr]|x[0-9a-f]{2}|u[0-9a-f]{4})")
 _ALL_BUT_LINE_ENDS = re.compile(f"(?!\n)[{_OBEYED}]")
 
 
@@ -394,6 +395,16 @@ def visible(text: str, *, lines: bool = False) -> str:
         lines: Line feeds stay as they are; otherwise the text comes out as one line.
     """
     return (_ALL_BUT_LINE_ENDS if lines else _ANY).sub(_escaped, text)
+
+
+def not_visible(text: str) -> str:
+    """The text of which `visible` made this one; what looks like an escape of something else stays."""
+    return _ESCAPES.sub(lambda found: _meant(found[0]), text)
+
+
+def _meant(escape: str) -> str:
+    letter = escape.encode("ascii").decode("unicode_escape")
+    return letter if _ANY.fullmatch(letter) else escape
 
 
 def _escaped(found: re.Match[str]) -> str:

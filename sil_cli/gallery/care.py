@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 from sil_cli.errors import GalleryError, SilError, UsageError
 from sil_cli.gallery.embed_again import embed_again, find_again
-from sil_cli.gallery.filters import Filter, make_filter, unknown_values, why_nothing_passes, with_disk_paths
+from sil_cli.gallery.filters import (
+    WILD,
+    Filter,
+    as_stored,
+    make_filter,
+    unknown_values,
+    why_nothing_passes,
+    with_disk_paths,
+)
 from sil_cli.gallery.interface import MODEL_FOLDER
 from sil_cli.gallery.kept_model import load_for_gallery, wrong_with_model
 from sil_cli.gallery.local.set_aside import files_aside
@@ -120,6 +128,7 @@ def remove_entries(
     paths: tuple[str, ...],
     ids: tuple[int, ...],
     everything: bool,
+    glob: bool = False,
     confirm: Callable[[int, int], bool],
 ) -> RemoveResult:
     """Remove the entries that pass a filter.
@@ -127,9 +136,10 @@ def remove_entries(
     Args:
         settings: With the filter and the gallery.
         reporter: Warned of what was named and not found, where something else was.
-        paths: Patterns of paths below their sources, or of paths on the disk, besides the filter's own fields.
+        paths: Paths below their sources, or on the disk, besides the filter's own fields.
         ids: Ids, likewise.
         everything: No filter is meant.
+        glob: The paths are patterns.
         confirm: Asked with the number to remove and the number of all.
 
     Raises:
@@ -137,23 +147,29 @@ def remove_entries(
         GalleryError: There is no gallery, it is damaged, or nothing in it is what was named.
         SilError: `confirm` says no.
     """
-    wanted = make_filter(settings, paths=paths, ids=ids)
+    wanted = make_filter(settings, paths=paths, ids=ids, glob=glob)
     if bool(wanted) == everything:
         raise UsageError(
             "Nothing was said about what to remove." if not everything else "--all was given together with a filter.",
             "Use --id, --identity, --path, --camera, --after, --before or --where, or --all for everything.",
         )
+    if glob and not paths:
+        raise UsageError("--glob says how --path is read, and there is no --path.", "Add --path PATTERN.")
     store = gallery_store_to_write(settings)
     with store.existing_writer() as writer:
         writer.warn_of_set_aside(reporter)
+        wanted = as_stored(lambda asked: len(_ids_meant(writer, asked, store.folder)), wanted)
         chosen = _ids_meant(writer, wanted, store.folder)
         missing = _not_found(writer, wanted, store.folder)
         if wanted and not chosen:
             with store.open() as gallery:
                 why = why_nothing_passes(gallery, wanted, missing)
+            pattern = (
+                "Add --glob if it is a pattern, or check" if not glob and any(map(WILD.search, paths)) else "Check"
+            )
             raise GalleryError(
                 f"Nothing was removed: {why}.",
-                f"Check the spelling; `sil gallery export list.csv{store.option()}` lists all entries.",
+                f"{pattern} the spelling; `sil gallery export list.csv{store.option()}` lists all entries.",
             )
         not_found = [f"{key} {value}" for key, values in missing.items() for value in values]
         if not_found:
@@ -199,7 +215,9 @@ def _not_found(writer: GalleryWriter, wanted: Filter, folder: Path) -> dict[str,
     existing = writer.entries(wanted.ids)
     missing = unknown_values(count, wanted)
     missing["id"] = [str(one) for one in wanted.ids if one not in existing]
-    missing["path"] = missing.get("path", []) + [one for one in wanted.paths if not count(Filter(paths=(one,)))]
+    missing["path"] = missing.get("path", []) + [
+        one for one in wanted.paths if not count(Filter(paths=(one,), glob=wanted.glob))
+    ]
     return {key: values for key, values in missing.items() if values}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from sil_cli.errors import UsageError
 from sil_cli.files import replacing, writing
-from sil_cli.gallery.filters import make_filter
+from sil_cli.gallery.filters import as_stored, make_filter
 from sil_cli.gallery.results import ExportResult
 from sil_cli.gallery.stores import gallery_store
 
@@ -51,7 +51,7 @@ def export_gallery(settings: Settings, out: Path, reporter: Reporter) -> ExportR
     if write is None:
         raise UsageError(f"A gallery can't be exported as {out.name}.", "Name it .npz, .csv or .parquet.")
     with gallery_store(settings).open() as gallery:
-        wanted = make_filter(settings)
+        wanted = as_stored(gallery.count_passing, make_filter(settings))
         ids = gallery.ids_passing(wanted) if wanted else gallery.ids()
         with reporter.task("Exporting", len(ids), "entries") as task:
             files = write(out, _Export(gallery, ids), task)

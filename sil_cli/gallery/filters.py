@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Protocol
 
 from sil_cli.errors import UsageError, nearest
+from sil_cli.files import not_visible
 from sil_cli.gallery.entry import instant_of
 from sil_cli.settings import find_zone
 
@@ -37,8 +38,8 @@ class Filter:
         before: Taken before this time.
         identities: It shows one of these people.
         domains: It is from one of these networks.
-        paths: Its path, or that of an image of its tracklet, matches one of these patterns of SQLite's GLOB
-            (`*`, `?`, `[a-z]`; `*` also crosses `/`).
+        paths: Its path, or that of an image of its tracklet, is one of these, to the letter.
+        glob: `paths` are patterns of SQLite's GLOB instead (`*`, `?`, `[a-z]`; `*` also crosses `/`).
         ids: It is one of these.
         metadata: Pairs (key, value), or a dictionary, of metadata or of the COLUMNS; of several values of one key any
             will do.
@@ -53,6 +54,7 @@ class Filter:
     paths: tuple[str, ...] = ()
     ids: tuple[int, ...] = ()
     metadata: tuple[tuple[str, str], ...] = ()
+    glob: bool = False
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -119,8 +121,9 @@ class Filter:
         if self.excluded_cameras:
             add(f"(camera IS NULL OR camera NOT IN ({_marks(self.excluded_cameras)}))", self.excluded_cameras)
         if self.paths:
-            like = " OR ".join(["path GLOB ?"] * len(self.paths))
-            add(f"({like} OR id IN (SELECT entry FROM members WHERE {like}))", [*self.paths, *self.paths])  # noqa: S608
+            marks = " OR ".join(["path GLOB ?"] * len(self.paths))
+            either = marks if self.glob else f"path IN ({_marks(self.paths)})"
+            add(f"({either} OR id IN (SELECT entry FROM members WHERE {either}))", [*self.paths, *self.paths])  # noqa: S608
         if self.after is not None:
             add("instant >= ?", [instant_of(self.after)])
         if self.before is not None:
@@ -150,13 +153,15 @@ def _marks(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
 
 
-_WILD = re.compile(r"[*?\[]")
+WILD = re.compile(r"[*?\[]")
 _NAMED = 12
 _COMPARED = 10_000
 """Values among which the nearest to an unknown one is looked for."""
 
 
-def make_filter(settings: Settings, *, paths: tuple[str, ...] = (), ids: tuple[int, ...] = ()) -> Filter:
+def make_filter(
+    settings: Settings, *, paths: tuple[str, ...] = (), ids: tuple[int, ...] = (), glob: bool = False
+) -> Filter:
     """The filter that `query.filter` describes; times that don't say their zone are of `gallery.timezone`.
 
     Raises:
@@ -173,6 +178,7 @@ def make_filter(settings: Settings, *, paths: tuple[str, ...] = (), ids: tuple[i
         paths=paths,
         ids=ids,
         metadata=tuple(_pair(text) for text in chosen.where),
+        glob=glob,
     )
     if wanted.after and wanted.before and wanted.after >= wanted.before:
         raise UsageError(
@@ -255,6 +261,29 @@ def _pair(text: str) -> tuple[str, str]:
     return key.strip(), value
 
 
+def as_stored(count: Callable[[Filter], int], wanted: Filter) -> Filter:
+    r"""The filter with what was copied from a message, such as `a\x1b.png`, as the gallery has it: with the character.
+
+    Args:
+        count: How many entries pass a filter.
+        wanted: The filter; what entries have as it is written stays.
+    """
+
+    def stored(field: str, value: str) -> str:
+        meant = not_visible(value)
+        probe = Filter(paths=(value,), glob=wanted.glob) if field == "path" else Filter(metadata=((field, value),))
+        return value if meant == value or count(probe) else meant
+
+    return replace(
+        wanted,
+        identities=tuple(stored("identity", one) for one in wanted.identities),
+        cameras=tuple(stored("camera", one) for one in wanted.cameras),
+        excluded_cameras=tuple(stored("camera", one) for one in wanted.excluded_cameras),
+        paths=tuple(stored("path", one) for one in wanted.paths),
+        metadata=tuple((key, stored(key, value)) for key, value in wanted.metadata),
+    )
+
+
 def with_disk_paths(where: Filter, gallery: Path, sources: Sequence[str]) -> list[Filter]:
     """Filters one of which an entry must pass, so that a path may also be one from the working folder or a whole one.
 
@@ -264,37 +293,41 @@ def with_disk_paths(where: Filter, gallery: Path, sources: Sequence[str]) -> lis
         sources: The gallery's.
     """
     alternatives = [where]
-    whole = sorted({pattern for path in where.paths for pattern in _whole_patterns(path)})
+    whole = sorted({one for path in where.paths for one in _whole(path, glob=where.glob)})
     others = tuple((key, value) for key, value in where.metadata if key != "source")
     named = {value for key, value in where.metadata if key == "source"}
     for source in sources if where.paths else ():
         if named and source not in named:
             continue
         root = os.path.join(os.path.realpath(gallery / source), "")  # noqa: PTH118 -- with a slash at its end
-        below = tuple(dict.fromkeys(rest for pattern in whole for rest in _below(pattern, root)))
+        below = tuple(dict.fromkeys(rest for path in whole for rest in _below(path, root, glob=where.glob)))
         if below:
             alternatives.append(replace(where, paths=below, metadata=(*others, ("source", source))))
     return alternatives
 
 
-def _whole_patterns(path: str) -> set[str]:
-    """A path as whole patterns: as written, and with links in its folder followed; the name of a file is no pattern."""
-    wild = None if os.path.lexists(path) else _WILD.search(path)
+def _whole(path: str, *, glob: bool) -> set[str]:
+    """A path, or a pattern of paths, from the root on: as written, and with links in its folder followed."""
+    wild = WILD.search(path) if glob else None
     cut = path.rfind("/", 0, wild.start() if wild else len(path)) + 1
-    rest = path[cut:] if wild else _literally(path[cut:])
     folders = (os.path.abspath(path[:cut] or "."), os.path.realpath(path[:cut] or "."))  # noqa: PTH100
-    return {_literally(os.path.join(folder, "")) + rest for folder in folders}  # noqa: PTH118
+    starts = [os.path.join(folder, "") for folder in folders]  # noqa: PTH118
+    return {(_literally(start) if glob else start) + path[cut:] for start in starts}
 
 
 def _literally(text: str) -> str:
     """A pattern that nothing but this text matches."""
-    return _WILD.sub(lambda found: f"[{found[0]}]", text)
+    return WILD.sub(lambda found: f"[{found[0]}]", text)
 
 
-def _below(pattern: str, root: str) -> Iterator[str]:
-    """What is left of a whole pattern below a folder that its beginning matches; a `*` may reach into the folder."""
-    for cut in range(1, len(pattern) + 1):
-        if fnmatchcase(root, pattern[:cut]):
-            yield pattern[cut:]
-            if pattern[cut - 1] == "*":
-                yield pattern[cut - 1 :]
+def _below(path: str, root: str, *, glob: bool) -> Iterator[str]:
+    """What is left of a path below a folder, or of a pattern whose beginning matches it; a `*` may reach into it."""
+    if not glob:
+        if path.startswith(root):
+            yield path.removeprefix(root)
+        return
+    for cut in range(1, len(path) + 1):
+        if fnmatchcase(root, path[:cut]):
+            yield path[cut:]
+            if path[cut - 1] == "*":
+                yield path[cut - 1 :]

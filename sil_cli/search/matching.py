@@ -10,7 +10,7 @@ import numpy as np
 
 from sil_cli.errors import GalleryError, UsageError
 from sil_cli.evaluation.calibration import CALIBRATION_FILE, Calibration, Decision, read_calibration
-from sil_cli.gallery.filters import make_filter, warn_if_nothing_passes
+from sil_cli.gallery.filters import as_stored, make_filter, warn_if_nothing_passes
 from sil_cli.gallery.interface import MODEL_FOLDER
 from sil_cli.gallery.kept_model import require_named_model
 from sil_cli.similarity.distance import unit_rows
@@ -153,7 +153,7 @@ def make_matcher(settings: Settings, gallery: Gallery, reporter: Reporter) -> Ma
             )
         at_least = calibration.possible
     limits = ResultLimits(None if wanted.all else wanted.top, at_least, by_identity=wanted.group == "identity")
-    only = make_filter(settings)
+    only = as_stored(gallery.count_passing, make_filter(settings))
     warn_if_nothing_passes(gallery, only, reporter)
     search: Search = partial(gallery.search, where=only)
     if wanted.rerank:

@@ -20,8 +20,10 @@ import pytest
 from commands import sil
 
 from sil_cli.cli.gallery import remove
+from sil_cli.files import visible
 from sil_cli.gallery import filters
 from sil_cli.gallery.local import vector_files
+from sil_cli.gallery.stores import open_gallery
 from sil_cli.models.embedder import load_embedder, save_model
 
 COMMANDS = ("info", "verify", "repair", "compact", "remove", "export", "rebuild", "tune")
@@ -247,7 +249,7 @@ def test_remove_asks_and_compact_follows(gallery) -> None:
     [
         (("--identity", "nobody"), "no entry has identity nobody; there are: "),
         (("--camera", "c77"), "no entry has camera c77; there are: c1, c2"),
-        (("--path", "nothing/*"), "no entry has path nothing/*; "),
+        (("--path", "nothing/*", "--glob"), "no entry has path nothing/*; "),
         (("--id", 9999), "no entry has id 9999"),
         (("--id", 10**23), f"no entry has id {10**23}"),
         (("--where", "path=x"), "no entry has path x; "),
@@ -301,7 +303,7 @@ def test_remove_by_id_path_and_time(gallery) -> None:
         return sil("gallery", "remove", *options, "--yes", "--gallery", gallery, "--json").document["removed"]
 
     assert removed("--id", 1, "--id", 2) == 2
-    assert removed("--path", "images/gallery/*_c2_*") > 0
+    assert removed("--path", "images/gallery/*_c2_*", "--glob") > 0
     assert removed("--before", "2990-01-01") > 0
 
 
@@ -337,14 +339,65 @@ def test_a_path_to_remove_may_be_that_of_the_file(in_world, tmp_path, monkeypatc
     assert left() == whole(*names[1:])
     remove_path("--path", "crops/a/[3].jpg", "--path", tmp_path / "crops/b/gone.jpg")
     assert left() == whole("a/two.jpg", "a/3.jpg", "b/one.jpg", "c/one.jpg")
-    remove_path("--path", "link/a/t*.jpg")
+    told(sil("gallery", "remove", "--path", "link/a/t*.jpg", "--yes"), 1, "Add --glob if it is a pattern")
+    told(sil("gallery", "remove", "--identity", "x", "--glob", "--yes"), 2, "there is no --path")
+    remove_path("--path", "link/a/t*.jpg", "--glob")
     assert left() == whole("a/3.jpg", "b/one.jpg", "c/one.jpg")
     monkeypatch.chdir(tmp_path / "crops")
-    remove_path("--path", "[bd]/*", "--gallery", "../gallery")
+    remove_path("--path", "[bd]/*", "--glob", "--gallery", "../gallery")
     monkeypatch.chdir(tmp_path)
     assert left() == whole("a/3.jpg", "c/one.jpg")
-    remove_path("--path", "cro*")
+    remove_path("--path", "cro*", "--glob")
     assert sil("gallery", "info", "--json").document["entries"] == 0
+
+
+ODD_NAMES = (
+    "[1].png",
+    "1.png",
+    "im[0].png",
+    "im0.png",
+    "a*b?.png",
+    "axbx.png",
+    "\x1b[31mred.png",
+    "two\nlines.png",
+    "\u202egnp.exe.png",
+    "back\x85.png",
+    " lead.png",
+    "it's $HOME.png",
+    "--yes.png",
+    f"{'long' * 60}.png",
+)
+
+
+def test_whatever_a_query_shows_can_be_handed_back_to_remove(in_world, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SIL_GALLERY__MODEL", str(in_world / "runs/001-dbs"))
+    picture = first_query(in_world)
+    (tmp_path / "crops").mkdir()
+    for number, name in enumerate(ODD_NAMES):
+        (tmp_path / "crops" / name).write_bytes(picture.read_bytes() + bytes([number]))
+    monkeypatch.chdir(tmp_path)
+    assert sil("index-gallery", "crops").code == 0
+    left = set(ODD_NAMES)
+    for name in ODD_NAMES:
+        found = sil("query", picture, "--top", 50, "--where", f"path={visible(name)}", "--json").document["matches"]
+        assert [match["path"] for match in found] == [name]
+        assert visible(name) in sil("query", picture, "--top", 50).out
+        outcome = sil("gallery", "remove", f"--path={visible(name)}", "--yes", "--json")
+        assert outcome.code == 0, outcome.err
+        left.remove(name)
+        with open_gallery(Path("gallery")) as gallery:
+            assert {one.path for one in gallery.entries(gallery.ids().tolist()).values()} == left
+
+
+def test_an_escape_stands_for_its_character_only_where_nobody_is_called_so(gallery) -> None:
+    with sqlite3.connect(gallery / "gallery.sqlite") as connection:
+        connection.execute("UPDATE entries SET identity = 'a' || char(27) WHERE id = 1")
+        connection.execute("UPDATE entries SET identity = 'a\\x1b' WHERE id = 2")
+    options = ("--identity", "a\\x1b", "--yes", "--gallery", gallery, "--json")
+    for gone in (2, 1):
+        assert sil("gallery", "remove", *options).document["removed"] == 1
+        with open_gallery(gallery) as opened:
+            assert gone not in opened.ids()
 
 
 def test_exports_agree(gallery, tmp_path) -> None:

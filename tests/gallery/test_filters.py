@@ -24,7 +24,8 @@ FILTERS = st.builds(
     before=TIMES,
     identities=st.lists(st.sampled_from(["p0", "p1", "p4", "nobody"]), max_size=3).map(tuple),
     domains=st.sampled_from([(), ("airport",), ("airport", "station")]),
-    paths=st.sampled_from([(), ("1*.jpg",), ("1*", "?.jpg")]),
+    paths=st.sampled_from([(), ("1*.jpg",), ("1*", "?.jpg"), ("7.jpg", "[8].jpg", "12.jpg")]),
+    glob=st.booleans(),
     ids=st.sampled_from([(), (3, 4, 5, 99)]),
     metadata=st.lists(
         st.sampled_from([("weather", "rain"), ("weather", "sun"), ("floor", "0"), ("camera", "c1"), ("source", "x")]),
@@ -55,7 +56,13 @@ def passes(identifier, one, wanted: Filter) -> bool:
         and (wanted.before is None or (one.time is not None and one.time < wanted.before))
         and (not wanted.identities or one.identity in wanted.identities)
         and (not wanted.domains or one.domain in wanted.domains)
-        and (not wanted.paths or any(fnmatch.fnmatchcase(one.path, pattern) for pattern in wanted.paths))
+        and (
+            not wanted.paths
+            or any(
+                fnmatch.fnmatchcase(one.path, pattern) if wanted.glob else one.path == pattern
+                for pattern in wanted.paths
+            )
+        )
         and (not wanted.ids or identifier in wanted.ids)
         and all(has(key) in values for key, values in groups.items())
     )

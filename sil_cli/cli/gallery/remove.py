@@ -18,17 +18,18 @@ sil gallery remove --identity p042
 
 sil gallery remove --camera c3 --before 2024-05-01 --yes
 
-sil gallery remove --path 'visitors/*' --gallery station
+sil gallery remove --path 'visitors/*' --glob --gallery station
 """
 OPTIONS = (
     Option("--id", metavar="ID", help="This entry; may be repeated.", kind=list[int], panel=WHICH),
     Option(
         "--path",
-        metavar="PATTERN",
-        help="Paths like 'visitors/*.jpg': below their source, from the working folder, or whole.",
+        metavar="PATH",
+        help="This path: below its source, as `query` shows it, from the working folder, or whole; may be repeated.",
         kind=list[str],
         panel=WHICH,
     ),
+    Option("--glob", help="Paths are patterns such as 'visitors/*.jpg'; * also crosses /.", panel=WHICH),
     *FILTER,
     Option("--all", help="Everything.", panel=WHICH),
     Option("--yes", help="Don't ask."),
@@ -49,6 +50,7 @@ def run(current: Session) -> RemoveResult:
         paths=tuple(given["path"] or ()),
         ids=tuple(given["id"] or ()),
         everything=bool(given["all"]),
+        glob=bool(given["glob"]),
         confirm=lambda count, total: bool(given["yes"]) or _agreed(current, count, total),
     )
     option = f" {result.gallery}" if str(result.gallery) != "gallery" else ""

@@ -60,10 +60,10 @@ def equal(column: str, value: str) -> str:
 
 
 class PathPatterns:
-    """Patterns of paths with the meaning that they have in the local store: SQLite's GLOB."""
+    """The paths that a filter asks for, with the meaning that they have in the local store: SQLite's own."""
 
-    def __init__(self, patterns: Sequence[str]) -> None:
-        self._patterns = patterns
+    def __init__(self, wanted: Filter) -> None:
+        self._wanted = wanted
         self._glob = sqlite3.connect(":memory:")
 
     def close(self) -> None:
@@ -71,11 +71,13 @@ class PathPatterns:
         self._glob.close()
 
     def match(self, paths: Sequence[str]) -> bool:
-        """Whether any pattern matches any of these paths."""
+        """Whether any of these paths is asked for."""
+        if not self._wanted.glob:
+            return not set(paths).isdisjoint(self._wanted.paths)
         return any(
             self._glob.execute("SELECT ? GLOB ?", (path, pattern)).fetchone()[0]
             for path in paths
-            for pattern in self._patterns
+            for pattern in self._wanted.paths
         )
 
 

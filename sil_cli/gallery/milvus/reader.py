@@ -62,7 +62,7 @@ class MilvusContent(GalleryContent):
         condition = expression(where)
         if not where.paths:
             return self._ids_fulfilling(condition)
-        with closing(PathPatterns(where.paths)) as patterns:
+        with closing(PathPatterns(where)) as patterns:
             found = [
                 row["id"]
                 for part in self._collection.parts(condition, ["path", "members"])
