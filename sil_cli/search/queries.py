@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sil_cli.data.images import ImageError, parse_box
-from sil_cli.data.manifest import find_record, is_dataset
+from sil_cli.data.images import ImageError, load_image, parse_box
+from sil_cli.data.manifest import find_records, is_dataset
 from sil_cli.errors import DataError, GalleryError, UsageError
 from sil_cli.files import sha256_of_file
 from sil_cli.models.embed import embed
 from sil_cli.similarity.distance import mean_direction
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence, Set
 
     from sil_cli.data.images import Box
+    from sil_cli.data.manifest import ImageRecord
     from sil_cli.gallery.entry import GalleryEntry
     from sil_cli.gallery.interface import Gallery
     from sil_cli.models.embed import ImageFile
     from sil_cli.models.engines.engine import Engine
+    from sil_cli.runtime import Reporter
     from sil_cli.settings import QuerySettings
 
 PARENTS_SEARCHED = 4
 """How far above an image a prepared data set is looked for that may know whom it shows."""
+
+SHOWN_BOXES = 5
+"""Of a larger image, in the note that says whom a data set knows in it."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +109,13 @@ def _box(text: str) -> Box:
         ) from error
 
 
-def complete_queries(queries: Sequence[Query], gallery: Gallery) -> list[Query]:
+def complete_queries(queries: Sequence[Query], gallery: Gallery, reporter: Reporter) -> list[Query]:
     """The queries with the gallery's entries that they name, and with whom they show, as far as that is known.
+
+    Args:
+        queries: What is searched for.
+        gallery: Knows its entries.
+        reporter: Is told of images in which several people are known.
 
     Raises:
         GalleryError: The gallery has no such entry.
@@ -116,7 +128,8 @@ def complete_queries(queries: Sequence[Query], gallery: Gallery) -> list[Query]:
             "Use an id from the matches of a query; a replaced image gets a new one.",
         )
     named = [replace(query, entries=tuple(existing[one] for one in query.ids)) for query in queries]
-    return [replace(query, person=_whom_it_shows(query)) for query in named]
+    known = _records_of(path for query in named for path, _ in query.images)
+    return [replace(query, person=_whom_it_shows(query, known, reporter)) for query in named]
 
 
 def embed_queries(queries: Sequence[Query], gallery: Gallery, engine: Engine | None, batch: int) -> np.ndarray:
@@ -163,20 +176,75 @@ def ids_to_exclude(query: Query, gallery: Gallery, *, exclude_self: bool) -> fro
     return excluded
 
 
-def _whom_it_shows(query: Query) -> KnownPerson:
+def _whom_it_shows(query: Query, known: Mapping[Path, Sequence[ImageRecord]], reporter: Reporter) -> KnownPerson:
     """The person of a query, where its images and entries are known and agree."""
-    people = {_in_dataset(path) if box is None else KnownPerson() for path, box in query.images}
+    people = {_in_image(path, box, known.get(path, ()), reporter) for path, box in query.images}
     people |= {KnownPerson(entry.identity, entry.camera, entry.domain) for entry in query.entries}
+    return _common(people)
+
+
+def _common(people: Set[KnownPerson]) -> KnownPerson:
+    """What is true of all of these people."""
     if len(people) == 1:
-        return people.pop()
+        return next(iter(people))
     names = {(person.identity, person.domain) for person in people}
     identity, domain = names.pop() if len(names) == 1 else (None, None)
     return KnownPerson(identity=identity, domain=domain)
 
 
-def _in_dataset(image: Path) -> KnownPerson:
-    """The person in an image that belongs to a prepared data set; unknown for any other image."""
-    whole = image.resolve()
-    folder = next((folder for folder in list(whole.parents)[:PARENTS_SEARCHED] if is_dataset(folder)), None)
-    record = find_record(folder, whole) if folder is not None else None
-    return KnownPerson() if record is None else KnownPerson(record.identity, record.camera, record.domain)
+def _records_of(images: Iterable[Path]) -> dict[Path, list[ImageRecord]]:
+    """What the prepared data sets around some images say of them, each read once."""
+    members: dict[Path, list[Path]] = {}
+    for image in dict.fromkeys(images):
+        for whole in dict.fromkeys(map(Path, (os.path.normpath(image.absolute()), os.path.realpath(image)))):
+            folder = next((folder for folder in list(whole.parents)[:PARENTS_SEARCHED] if is_dataset(folder)), None)
+            if folder is not None:
+                members.setdefault(folder, []).append(image)
+    known: dict[Path, list[ImageRecord]] = {}
+    for folder, some in members.items():
+        for image, records in find_records(folder, some).items():
+            known.setdefault(image, []).extend(records)
+    return known
+
+
+def _in_image(path: Path, box: Box | None, records: Sequence[ImageRecord], reporter: Reporter) -> KnownPerson:
+    """Whom a box in an image shows, or all of it for None, by a data set's records of that image.
+
+    A box is that of a record if their edges lie a pixel apart at most, as far as they are in the image: coordinates may
+    have been rounded otherwise. The whole of a larger image, and any other box in it, may show somebody else.
+    """
+    same = [record for record in records if record.box == box]
+    if records and not same:
+        with contextlib.suppress(ImageError):  # it is told when the image is embedded
+            size = load_image(path).size
+            same = [record for record in records if _are_close(_edges(record.box, size), _edges(box, size))]
+            if box is None and not same:
+                _say_which_boxes(path, records, reporter)
+    return _common({_person_of(record) for record in same}) if same else KnownPerson()
+
+
+def _person_of(record: ImageRecord) -> KnownPerson:
+    """Whom a record shows; the label of junk and distractors may stand for many people."""
+    somebody = record.junk or record.distractor
+    return KnownPerson(None if somebody else record.identity, record.camera, record.domain)
+
+
+def _edges(box: Box | None, size: tuple[int, int]) -> list[int]:
+    """Left, right, top and bottom of a box, as far as they are in an image of this width and height."""
+    left, top, width, height = box or (0, 0, *size)
+    ends = ((left, size[0]), (left + width, size[0]), (top, size[1]), (top + height, size[1]))
+    return [min(max(edge, 0), most) for edge, most in ends]
+
+
+def _are_close(edges: Sequence[int], others: Sequence[int]) -> bool:
+    return all(abs(edge - other) <= 1 for edge, other in zip(edges, others, strict=True))
+
+
+def _say_which_boxes(path: Path, records: Sequence[ImageRecord], reporter: Reporter) -> None:
+    boxes = [",".join(map(str, record.box)) for record in records if record.box]
+    more = f" and {len(boxes) - SHOWN_BOXES} more" if len(boxes) > SHOWN_BOXES else ""
+    reporter.note(
+        f"{path} is a larger image, and {records[0].domain} knows people in boxes of it: "
+        f"{'; '.join(boxes[:SHOWN_BOXES])}{more}. All of it shows nobody in particular, so no match is marked right or "
+        f"wrong; for one of them, add --box {boxes[0]}."
+    )

@@ -49,7 +49,7 @@ def search(settings: Settings, reporter: Reporter) -> QueryResults:
     with gallery_store(settings).open() as gallery:
         for option, out in outputs.items():
             refuse_overwriting_entries(out, gallery, option=option)
-        queries = complete_queries(queries, gallery)
+        queries = complete_queries(queries, gallery, reporter)
         matcher = make_matcher(settings, gallery, reporter)
         images = sum(len(query.images) for query in queries)
         engine = load_own_engine(settings, gallery, reporter, images=images) if images else None

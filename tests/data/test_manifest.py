@@ -16,6 +16,7 @@ from sil_cli.data.manifest import (
     Skipped,
     SplitCounts,
     count_splits,
+    find_records,
     is_dataset,
     load_dataset,
     write_dataset,
@@ -144,3 +145,68 @@ def test_what_is_no_data_set_is_told(tmp_path):
     (tmp_path / INFO_FILE).write_text('{"format": 9}')
     with pytest.raises(DataError, match="is not valid"):
         load_dataset(tmp_path)
+
+
+class TestFindingRecords:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        """A data set whose images are made up but for their names."""
+        write(tmp_path / "out", tmp_path / "out" / "raw")
+        return tmp_path / "out"
+
+    def found(self, folder, *names):
+        return [
+            [record.path for record in some] for some in find_records(folder, [folder / one for one in names]).values()
+        ]
+
+    @pytest.mark.parametrize("others", [0, 20], ids=["few", "many"])
+    def test_a_name_is_found_as_it_is_spelt_and_no_other(self, tmp_path, others):
+        names = ['q"uote.jpg', "tab\t.jpg", "Zoë.jpg", "名/a.jpg", "a.jpg", "b/a.jpg", "p-a.jpg"]
+        records = [ImageRecord(path=name, identity="a.jpg", split="query", domain="d") for name in names]
+        write(tmp_path / "out", tmp_path / "raw", records)
+        root = tmp_path / "raw"
+        wanted = [root / name for name in [*names, *(f"none{number}.jpg" for number in range(others))]]
+        found = find_records(tmp_path / "out", wanted)
+        assert [[record.path for record in found[image]] for image in wanted] == [[name] for name in names] + [
+            []
+        ] * others
+
+    def test_all_boxes_of_an_image_are_found(self, tmp_path):
+        boxes = [(0, 0, 8, 16), (9, 0, 8, 16)]
+        records = [ImageRecord(path="f.jpg", identity=str(box), split="query", domain="d", box=box) for box in boxes]
+        write(tmp_path / "out", tmp_path / "raw", [*records, RECORDS[0]])
+        image = tmp_path / "raw" / "f.jpg"
+        assert find_records(tmp_path / "out", [image]) == {image: records}
+
+    def test_composed_and_decomposed_letters_are_the_same_name(self, tmp_path):
+        records = [
+            ImageRecord(path=path, identity=path, split="query", domain="d")
+            for path in ("Zoe\u0308.jpg", "Zo\u00eb2.jpg")
+        ]
+        write(tmp_path / "out", tmp_path / "raw", records)
+        wanted = [tmp_path / "raw" / name for name in ("Zo\u00eb.jpg", "Zoe\u03082.jpg")]
+        assert list(find_records(tmp_path / "out", wanted).values()) == [[record] for record in records]
+
+    def test_links_lead_to_the_image_and_may_be_what_the_record_names(self, folder):
+        (folder / "raw" / "a").mkdir(parents=True)
+        (folder / "raw" / "a" / "1.jpg").touch()
+        (folder.parent / "stored.jpg").touch()
+        (folder / "raw" / "c.jpg").symlink_to(folder.parent / "stored.jpg")
+        (folder.parent / "alias").symlink_to(folder)
+        (folder.parent / "one.jpg").symlink_to(folder / "raw" / "a" / "1.jpg")
+        names = ["raw/c.jpg", "../alias/raw/c.jpg", "../one.jpg", "raw/../raw/a/1.jpg", "../stored.jpg"]
+        assert self.found(folder, *names) == [["c.jpg"], ["c.jpg"], ["a/1.jpg"], ["a/1.jpg"], []]
+
+    def test_what_can_not_be_read_knows_nobody(self, folder):
+        assert self.found(folder, "raw/a/1.jpg") == [["a/1.jpg"]]
+        (folder / MANIFEST_FILE).write_bytes(b"")
+        assert self.found(folder, "raw/a/1.jpg") == []
+        (folder / MANIFEST_FILE).write_bytes(b'{"path":"a/1.jpg"')
+        assert self.found(folder, "raw/a/1.jpg") == []
+        (folder / INFO_FILE).write_text("{}")
+        assert self.found(folder, "raw/a/1.jpg") == []
+
+    def test_other_records_are_not_even_parsed(self, folder):
+        lines = (folder / MANIFEST_FILE).read_bytes().splitlines(keepends=True)
+        (folder / MANIFEST_FILE).write_bytes(b"".join([b'{"path":"z.jpg", damaged\n', *lines]))
+        assert self.found(folder, "raw/a/1.jpg") == [["a/1.jpg"]]
