@@ -10,6 +10,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sil_cli.files import access
 from sil_cli.runtime import SilentReporter
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def prepare(
         from sil_cli.preparation.prepare_protocol import prepare_protocol as prepare_data
     else:
         from sil_cli.preparation.prepare import prepare_data
-    return prepare_data(_resolved(given, settings), _reporter(progress))
+    with _resolved(given, settings) as resolved:
+        return prepare_data(resolved, _reporter(progress))
 
 
 def train(
@@ -98,7 +100,8 @@ def train(
         "train.resume": resume or None,
         "style.name": style,
     }
-    return run_training(_resolved(given, settings), _reporter(progress), named=keys_in(_nested(given, settings)))
+    with _resolved(given, settings) as resolved:
+        return run_training(resolved, _reporter(progress), named=keys_in(_nested(given, settings)))
 
 
 def evaluate(
@@ -134,7 +137,8 @@ def evaluate(
         "evaluate.embeddings": embeddings,
         "evaluate.out": out,
     }
-    return run_evaluation(_resolved(given, settings), _reporter(progress))
+    with _resolved(given, settings) as resolved:
+        return run_evaluation(resolved, _reporter(progress))
 
 
 def index(
@@ -168,7 +172,8 @@ def index(
         "gallery.model": model,
         "gallery.store": store,
     }
-    return index_gallery(_resolved(given, settings), _reporter(progress))
+    with _resolved(given, settings) as resolved:
+        return index_gallery(resolved, _reporter(progress))
 
 
 def query(
@@ -209,7 +214,8 @@ def query(
         "gallery.folder": gallery,
         "gallery.store": store,
     }
-    return search(_resolved(given, settings), _reporter(progress)).queries
+    with _resolved(given, settings) as resolved:
+        return search(resolved, _reporter(progress)).queries
 
 
 def make_style(name: StyleName, **options: Any) -> Style:
@@ -267,10 +273,14 @@ def _paths(given: AnyPath | Sequence[AnyPath]) -> tuple[str, ...] | None:
     return ((str(given),) if isinstance(given, str | Path) else tuple(map(str, given))) or None
 
 
-def _resolved(given: Mapping[str, Any], settings: Mapping[str, Any] | None) -> Settings:
+@contextlib.contextmanager
+def _resolved(given: Mapping[str, Any], settings: Mapping[str, Any] | None) -> Iterator[Settings]:
+    """The settings of one call, which say who may read what it writes."""
     from sil_cli.settings import load_settings
 
-    return load_settings(flags=_nested(given, settings))
+    resolved = load_settings(flags=_nested(given, settings))
+    with access(shared=resolved.shared):
+        yield resolved
 
 
 def _nested(given: Mapping[str, Any], settings: Mapping[str, Any] | None) -> dict[str, Any]:

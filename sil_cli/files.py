@@ -12,7 +12,6 @@ import re
 import shlex
 import shutil
 import stat
-import tempfile
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard, TypeVar
@@ -34,6 +33,45 @@ _LINKS_FOLLOWED = 40  # as many as Linux follows
 
 
 @contextlib.contextmanager
+def access(*, shared: bool) -> Iterator[None]:
+    """Have all that is made in the block readable and writable by its owner alone, whoever makes it.
+
+    That is done by the process's umask, because not only we make files but SQLite, TensorBoard and worker processes,
+    too. It is one for all threads of a process.
+
+    Args:
+        shared: The umask as it is decides who else may read and write.
+    """
+    before = os.umask(0o077)
+    try:
+        os.umask(before if shared else before | 0o077)
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextlib.contextmanager
+def access_as(handle: int) -> Iterator[None]:
+    """Have all that is made in the block readable and writable by those who may read and write an open file."""
+    mode = stat.S_IMODE(os.fstat(handle).st_mode)
+    before = os.umask(~(mode | (mode & 0o444) >> 2) & 0o777)  # who may read files may enter folders
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def make_alike(folder: Path, model: Path) -> None:
+    """Make a folder with the group and the rights of another, as far as we may, unless it is there."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir()
+        facts = model.stat()
+        with contextlib.suppress(OSError):
+            os.chown(folder, -1, facts.st_gid)
+            folder.chmod(stat.S_IMODE(facts.st_mode))
+
+
+@contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a binary file that replaces `path` only when the block ends without an error.
 
@@ -45,17 +83,16 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         OSError: The folder can't be written, or the disk is full; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY_MARK}{os.urandom(8).hex()}{path.suffix}")
     try:
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY_MARK, suffix=path.suffix, dir=path.parent)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
-    temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
@@ -240,8 +277,8 @@ def staging_folder(parent: Path) -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
     for leftover in parent.glob(f"{STAGING_MARK}*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=STAGING_MARK, dir=parent))
-    folder.chmod(0o777 & ~_umask())
+    folder = parent / f"{STAGING_MARK}{os.urandom(8).hex()}"
+    folder.mkdir()
     try:
         yield folder
     finally:
@@ -281,13 +318,13 @@ def open_no_link(path: Path, flags: int) -> int:
 
     Args:
         path: The file.
-        flags: Of `os.open`; a file that O_CREAT makes is readable by everyone, as the umask lets it.
+        flags: Of `os.open`; a file that O_CREAT makes has the rights that the umask leaves.
 
     Raises:
         OSError: It can't be opened, or is a link, a pipe, a folder or a device.
     """
     try:
-        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     except OSError as error:
         if path.is_symlink():
             raise OSError(errno.ELOOP, "a link, where a plain file belongs", str(path)) from error
@@ -371,12 +408,6 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 _OBEYED = "\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff"

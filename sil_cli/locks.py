@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sil_cli.errors import SilError
-from sil_cli.files import one_line, open_no_link
+from sil_cli.files import access_as, one_line, open_no_link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,9 @@ LOCK_FILE = "writer.lock"
 
 @contextlib.contextmanager
 def writer_lock(folder: Path, *, while_held: str, elsewhere: str) -> Iterator[None]:
-    """Hold a folder's writer lock for the length of the block.
+    """Hold a folder's writer lock for the length of the block; what is made in it has the rights of the lock's file.
+
+    So a gallery that others share stays theirs, and one that is its owner's alone stays that, whoever writes how.
 
     The file stays when the block ends: deleting it would let two writers hold locks on two files of one name. It must
     be a plain file: through a link in a stranger's folder, the holder's name would be written over what it leads to.
@@ -53,7 +55,8 @@ def writer_lock(folder: Path, *, while_held: str, elsewhere: str) -> Iterator[No
         except BlockingIOError:
             raise SilError(f"{folder} is being written by {_holder(handle)}.", while_held) from None
         _sign(handle)
-        yield
+        with access_as(handle):
+            yield
     finally:
         os.close(handle)
 

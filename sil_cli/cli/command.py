@@ -79,6 +79,7 @@ class Module(Protocol):
 COMMON = (
     Option("--config", metavar="FILE", help="Settings file instead of sil.toml.", panel=SHARED, kind=Path),
     Option("--device", "device", help="Where the network runs.", panel=SHARED),
+    Option("--shared", "shared", help="Let others use what is written, as the umask says.", panel=SHARED),
     Option(
         "--set",
         metavar="KEY=VALUE",

@@ -16,7 +16,7 @@ from rich.markup import escape as escape_markup
 
 from sil_cli.cli.terminal import Terminal, escape, make_reporter
 from sil_cli.errors import AlreadyReportedError, InterruptedWorkError, SilError, UsageError
-from sil_cli.files import concerned
+from sil_cli.files import access, concerned
 from sil_cli.runtime import SINGLE_LAUNCH, Launch, SilentReporter, read_launch, termination_as_interrupt
 
 if TYPE_CHECKING:
@@ -69,11 +69,13 @@ class Session:
         options: The same as nested settings, of those options that are settings.
         launch: What torchrun says of the processes.
         reporter: Shows progress, notes and warnings.
+        until_the_end: What is undone when the command ends.
     """
 
     def __init__(self, common: Common, launch: Launch = SINGLE_LAUNCH) -> None:
         self.common = common
         self.launch = launch
+        self.until_the_end = contextlib.ExitStack()
         self.given: dict[str, Any] = {}
         self.options: dict[str, Any] = {}
         self.messages = Terminal(stderr=True)
@@ -81,7 +83,7 @@ class Session:
         self.reporter: Reporter = make_reporter(self.messages) if launch.is_first else SilentReporter()
 
     def settings(self, more: dict[str, Any] | None = None) -> Settings:
-        """Resolve the settings of this command.
+        """Resolve the settings of this command; from here on, they say who may read what is written.
 
         Args:
             more: Nested values that follow from options which are no settings themselves; None values are left out.
@@ -91,7 +93,9 @@ class Session:
         """
         from sil_cli.settings import load_settings
 
-        return load_settings(flags=self.flags(more), config=self.common.config)
+        settings = load_settings(flags=self.flags(more), config=self.common.config)
+        self.until_the_end.enter_context(access(shared=settings.shared))
+        return settings
 
     def flags(self, more: dict[str, Any] | None = None) -> dict[str, Any]:
         """The nested values that the command line gave, `--set` weaker than the option made for a key."""
@@ -140,7 +144,7 @@ def session(common: Common, *, several: bool = False) -> Iterator[Session]:
     current = Session(common)
     try:
         current = Session(common, read_launch())
-        with _together(current.launch, several=several):
+        with _together(current.launch, several=several), current.until_the_end:
             yield current
     except (typer.Exit, typer.Abort):
         raise

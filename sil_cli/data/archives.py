@@ -173,9 +173,14 @@ def _untarred(path: Path, into: Path, limits: Limits) -> Iterator[None]:
                 raise _RefusedError(f"{member.name} is a link, a device or sparse")
             room.take(member.size)
             _check_name(member.name, into, is_folder=member.isdir())
-            archive.extract(member, into, filter="data")
+            archive.extract(member, into, filter=_with_our_rights)
             yield
         _check_end(archive)
+
+
+def _with_our_rights(member: tarfile.TarInfo, into: str) -> tarfile.TarInfo:
+    """What tarfile's own filter lets pass, with the rights of any file that we make and not those in the archive."""
+    return tarfile.data_filter(member, into).replace(mode=None, deep=False)  # type: ignore[arg-type]  # None: ours
 
 
 def _check_end(archive: tarfile.TarFile) -> None:

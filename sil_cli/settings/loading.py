@@ -67,7 +67,7 @@ def resolve(layers: Mapping[str, dict[str, Any]], *, users_own: Iterable[str]) -
 
     Raises:
         UsageError: A key is unknown or a value is out of range; says where it stands. Or a layer that is not the
-            user's own names an output outside of the working folder.
+            user's own names an output outside of the working folder, or opens files to others.
     """
     values: dict[str, Any] = {}
     for layer in layers.values():
@@ -78,6 +78,11 @@ def resolve(layers: Mapping[str, dict[str, Any]], *, users_own: Iterable[str]) -
         raise _explain(error, layers) from None
     settings = settings.with_users_own(users_own)
     refuse_outside(settings, *OUTPUTS)
+    if settings.shared and not settings.is_users_own("shared"):
+        raise UsageError(
+            "shared = true was set by a file found in the working folder, which may not open your files to others.",
+            "If you want that, use --shared or SIL_SHARED=true, or --config sil.toml where that file is your own.",
+        )
     return settings
 
 

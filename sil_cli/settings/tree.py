@@ -48,6 +48,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     device: DeviceName = Field("auto", description="where the network runs")
+    shared: bool = Field(
+        False, description="others may read and change what is written, as the umask lets them; default: only you"
+    )
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     style: StyleSettings = StyleSettings()

@@ -11,6 +11,7 @@ import pytest
 
 from sil_cli.data.archives import Limits, is_archive, unpacked
 from sil_cli.errors import DataError
+from sil_cli.files import access
 from sil_cli.runtime import SilentReporter
 
 FILES = {"Set/train/a.jpg": b"\xff\xd8" + os.urandom(30_000), "Set/Jürgen ✓.txt": b"x", "Set/empty.txt": b""}
@@ -223,3 +224,21 @@ def test_a_place_that_cannot_be_written_and_a_full_disk_are_told(tmp_path, monke
     with pytest.raises(DataError, match="No space left on device"):
         unpack(archive, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.zip"])
+def test_the_rights_in_an_archive_are_not_those_of_what_is_unpacked(tmp_path, name):
+    path = tmp_path / name
+    if name.endswith(".zip"):
+        info = zipfile.ZipInfo("x.jpg")
+        info.external_attr = (stat.S_IFREG | 0o4777) << 16
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(info, b"x")
+    else:
+        with tarfile.open(path, "w:gz") as archive:
+            info = tarfile.TarInfo("x.jpg")
+            info.size, info.mode = 1, 0o4777
+            archive.addfile(info, io.BytesIO(b"x"))
+    with access(shared=False):
+        folder = unpack(path, tmp_path / "out")
+    assert stat.S_IMODE((folder / "x.jpg").stat().st_mode) == 0o600

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sil_cli.errors import GalleryError
-from sil_cli.files import one_line, parse_json
+from sil_cli.files import one_line, open_no_link, parse_json
 from sil_cli.gallery.local import schema
 from sil_cli.gallery.local.schema import DATABASE_FILE
 
@@ -42,6 +42,8 @@ class Database:
         mode = "mode=rwc" if write else "mode=ro"
         if not write and not os.access(folder, os.W_OK) and not self.path.with_name(_LOG_FILE).exists():
             mode += "&immutable=1"  # a read-only medium, where SQLite can't make the files that readers share
+        if write and not self.path.exists():  # SQLite itself would let nobody else write
+            os.close(open_no_link(self.path, os.O_RDWR | os.O_CREAT))
         with self._understood():
             address = f"{self.path.resolve().as_uri()}?{mode}"
             self._connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=_PATIENCE)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from sil_cli.errors import GalleryError, SilError
-from sil_cli.files import STAGING_MARK, TEMPORARY_MARK, one_line, refuse_links, sync_folder
+from sil_cli.files import STAGING_MARK, TEMPORARY_MARK, make_alike, one_line, refuse_links, sync_folder
 from sil_cli.gallery.interface import AUTOMATIC, MODEL_FOLDER, GalleryRebuild, GalleryStore, rebuilding_folder
 from sil_cli.gallery.local import health
 from sil_cli.gallery.local.gallery import LocalGallery
@@ -106,6 +106,7 @@ class LocalStore(GalleryStore):
                 LocalWriter(self.folder, tables)
             if beside.folder.exists() and not beside._is_of(model["fingerprint"]):
                 shutil.rmtree(beside.folder, ignore_errors=True)
+            make_alike(beside.folder, self.folder)  # with its group, which other users of a shared gallery are in
             with self.open() as old, beside.writer(model) as new:
                 yield LocalRebuild(old, new)
                 finish_swap(self.folder)
