@@ -20,18 +20,55 @@ from sil_cli.settings.fields import (
 )
 
 
+class GapStrengths(Section):
+    """How much generated networks differ in each respect, whatever `data.synthetic.networks` says of it.
+
+    0: not at all; 1: as much as networks of today's default do. Cameras of one network and images of one camera differ
+    besides, and no strength changes that.
+    """
+
+    clothes: float | None = Field(None, ge=0.0, le=1.0, description="how many people wear colours of their own network")
+    colour: float | None = Field(None, ge=0.0, le=2.0, description="colour cast and response")
+    exposure: float | None = Field(None, ge=0.0, le=2.0, description="brightness, contrast, tone, haze, dark corners")
+    detail: float | None = Field(None, ge=0.0, le=2.0, description="blur, noise, resolution, compression")
+    background: float | None = Field(
+        None, ge=0.0, le=1.0, description="how many cameras see their own network's materials"
+    )
+    pose: float | None = Field(
+        None, ge=0.0, le=2.0, description="height of cameras, ways of walking past, cut of the crops"
+    )
+
+
 class SyntheticSettings(Section):
     """What `sil prepare-data synthetic` draws."""
 
+    networks: Literal["wardrobes", "cameras"] = Field(
+        "wardrobes",
+        description="what tells networks apart: above all what people wear (`wardrobes`), or only how cameras show them",
+    )
     domains: int = Field(4, ge=1, le=100, description="camera networks; the last one is left out of training")
     train_identities: int = Field(64, ge=1, le=100_000, description="people per network to learn from")
     test_identities: int = Field(36, ge=1, le=100_000, description="other people per network to search for")
     cameras: int = Field(4, ge=2, le=64, description="cameras per network")
     images_per_camera: int = Field(3, ge=2, le=1000, description="images of a person per camera that sees them")
-    style_gap: float = Field(1.0, ge=0.0, le=2.0, description="strength of the networks' own styles; 0: none")
+    style_gap: float = Field(
+        1.0, ge=0.0, le=2.0, description="a factor on all parts of the gap but clothes; 0: none of them"
+    )
+    gap: GapStrengths = GapStrengths()
     height: int = Field(128, ge=32, le=512, description="pixels")
     width: int = Field(64, ge=16, le=512, description="pixels")
     seed: Seed = Field(1, description="same seed, same bytes")
+
+    @property
+    def strengths(self) -> dict[str, float]:
+        """How strong each part of the gap is at last: by its own setting, else by the kind of networks, and the factor."""
+        usual = dict.fromkeys(GapStrengths.model_fields, 1.0)
+        usual |= {"wardrobes": {"pose": 0.0}, "cameras": {"clothes": 0.0}}[self.networks]
+        asked = self.gap.model_dump(exclude_none=True)
+        return {
+            part: asked.get(part, strength) * (1.0 if part == "clothes" else self.style_gap)
+            for part, strength in usual.items()
+        }
 
 
 class DataSettings(Section):

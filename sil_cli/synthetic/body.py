@@ -161,9 +161,9 @@ def pose_body(person: Person, pose: Pose) -> Skeleton:
     )
 
 
-def draw_pose(rng: np.random.Generator) -> Pose:
+def draw_pose(rng: np.random.Generator, *, standing_share: float = 0.22) -> Pose:
     """A moment by chance: mostly walking, sometimes standing or with a raised forearm."""
-    standing = rng.random() < 0.22
+    standing = rng.random() < standing_share
     stride = float(rng.uniform(0.02, 0.08) if standing else rng.uniform(0.3, 0.55))
     return Pose(
         phase=float(rng.uniform(0, 2 * math.pi)),

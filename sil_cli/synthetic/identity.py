@@ -47,6 +47,7 @@ HAIR: tuple[Colour, ...] = (
 )  # fmt: skip
 _COLOURS_WORN = 5  # in one network
 _COLOURWAYS = 4  # of these colours
+_SHARED_COLOURWAYS = 12  # where all networks wear the same: three times as many, of all colours
 
 _HAIR_WEIGHTS: dict[str, float] = dict.fromkeys(get_args(HairStyle), 1.0) | {"bald": 0.6, "afro": 0.7}
 _UPPER_WEIGHTS = {"tee": 1.6, "shirt": 1.3, "hoodie": 1.1, "jacket": 1.3, "coat": 0.9, "dress": 0.8, "vest": 0.6}
@@ -120,22 +121,31 @@ class Person:
     texture_seed: int
 
 
-def season(seed: int, domain: int, strength: float) -> tuple[Colourway, ...]:
-    """The colourways worn in one network: each network leans mildly towards some colours.
+def season(seed: int, domain: int, strength: float, *, own: float = 1.0) -> tuple[Colourway, ...]:
+    """The colourways worn in one network, each by as many people.
 
     Args:
         seed: The data set's seed.
         domain: The network's number.
-        strength: How far it leans; at 0 all colours are as likely in every network.
+        strength: How far it leans to some colours; at 0 all are as likely in every network.
+        own: The share of people in colourways of this network alone, 0..1: at 1, four combinations of five colours that
+            it leans towards; the others wear what is worn in all networks, combinations of all colours.
     """
-    names = list(PALETTE)
     lean = stream(Purpose.SEASON, seed, domain)
-    weights = np.exp(min(strength, 1.0) * lean.normal(0.0, 0.6, len(names)))
-    worn = lean.choice(len(names), size=_COLOURS_WORN, replace=False, p=weights / weights.sum())
-    colours = [PALETTE[names[index]] for index in worn]
+    weights = np.exp(min(strength, 1.0) * lean.normal(0.0, 0.6, len(PALETTE)))
+    worn = lean.choice(len(PALETTE), size=_COLOURS_WORN, replace=False, p=weights / weights.sum())
+    ways = _colourways(lean, [list(PALETTE.values())[index] for index in worn], _COLOURWAYS)
+    if own == 1:
+        return ways
+    shared = _colourways(stream(Purpose.SEASON, seed), list(PALETTE.values()), _SHARED_COLOURWAYS)
+    count = round(own * _SHARED_COLOURWAYS)
+    return tuple(ways[index % _COLOURWAYS] for index in range(count)) + shared[count:]
+
+
+def _colourways(rng: np.random.Generator, colours: list[Colour], count: int) -> tuple[Colourway, ...]:
     ways = []
-    for _ in range(_COLOURWAYS):
-        drawn = [Colourway(*(colours[index] for index in lean.permutation(_COLOURS_WORN)[:4])) for _ in range(4)]
+    for _ in range(count):
+        drawn = [Colourway(*(colours[index] for index in rng.permutation(len(colours))[:4])) for _ in range(4)]
         ways.append(max(drawn, key=_clarity))
     return tuple(ways)
 

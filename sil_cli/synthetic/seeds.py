@@ -21,6 +21,7 @@ class Purpose(IntEnum):
     CAMERA = 5
     PLATE = 6
     SHOT = 7
+    NETWORK_VIEW = 8
 
 
 def stream(purpose: Purpose, seed: int, *keys: int) -> np.random.Generator:

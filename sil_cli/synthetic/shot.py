@@ -26,7 +26,15 @@ from sil_cli.synthetic.scene import (
     scenery_of,
 )
 from sil_cli.synthetic.seeds import Purpose, stream
-from sil_cli.synthetic.style import PictureStyle, camera_style, image_style, network_style, photograph
+from sil_cli.synthetic.style import (
+    NetworkView,
+    PictureStyle,
+    camera_style,
+    image_style,
+    network_style,
+    network_view,
+    photograph,
+)
 from sil_cli.synthetic.tube import Light
 
 if TYPE_CHECKING:
@@ -47,6 +55,7 @@ class Camera:
     Attributes:
         plate: Its place.
         style: Its look.
+        view: How its network's cameras hang and crops are cut.
         light: Where its light comes from.
         tilt: How far it looks down, radians.
         turns: The two directions in which people pass it, radians.
@@ -57,6 +66,7 @@ class Camera:
 
     plate: Plate
     style: PictureStyle
+    view: NetworkView
     light: Light
     tilt: float
     turns: tuple[float, float]
@@ -68,21 +78,31 @@ class Camera:
 @lru_cache(maxsize=16)
 def colourways_of(settings: SyntheticSettings, domain: int) -> tuple[Colourway, ...]:
     """What is worn in a network."""
-    return season(settings.seed, domain, settings.style_gap)
+    return season(settings.seed, domain, settings.style_gap, own=settings.strengths["clothes"])
+
+
+def _leaning(course: float, lean: float) -> float:
+    """A direction of walking, turned towards the camera's axis (lean −1: onto it) or across it (1)."""
+    axis = math.pi / 2 if lean > 0 else 0.0
+    nearest = axis + math.pi * round((course - axis) / math.pi)
+    return course + min(abs(lean), 1.0) * (nearest - course)
 
 
 @lru_cache(maxsize=64)
 def camera_of(settings: SyntheticSettings, domain: int, camera: int) -> Camera:
     """A camera of a network; kept, since its place takes as long to draw as several images."""
     rng = stream(Purpose.CAMERA, settings.seed, domain, camera)
-    tilt = float(rng.uniform(0.03, 0.42))
-    course = float(rng.uniform(0, 2 * math.pi))
+    strengths = settings.strengths
+    view = network_view(settings.seed, domain, strengths["pose"])
+    tilt = max(float(rng.uniform(0.03, 0.42)) + 0.2 * view.height, 0.0)
+    course = _leaning(float(rng.uniform(0, 2 * math.pi)), view.course)
     size = (settings.height * _OVERSAMPLING, settings.width * _OVERSAMPLING)
     grey = float(rng.uniform(0.15, 0.7))
-    place = scenery_of(rng, domain, min(settings.style_gap, 1.0))
+    place = scenery_of(rng, domain, min(strengths["background"], 1.0))
     return Camera(
         plate=draw_plate(stream(Purpose.PLATE, settings.seed, domain, camera), place, tilt, size),
-        style=camera_style(network_style(settings.seed, domain, settings.style_gap), rng),
+        style=camera_style(network_style(settings.seed, domain, strengths), rng),
+        view=view,
         light=Light(float(rng.uniform(-1.1, 1.1)), float(rng.uniform(0.45, 0.75))),
         tilt=tilt,
         turns=(course, course + math.pi * float(rng.uniform(0.7, 1.1))),
@@ -130,10 +150,11 @@ def take_image(
     canvas = cut_background(rng, seen_by.plate, size)
     if rng.random() < _CROWDED:
         _passer_by(canvas, settings, domain, seen_by, rng)
-    scale = size[0] * float(np.clip(rng.normal(0.90, 0.055), 0.74, 1.10))
+    scale = size[0] * (float(np.clip(rng.normal(0.90, 0.055), 0.74, 1.10)) + 0.12 * seen_by.view.closeness)
+    low = 0.5 + 0.05 * seen_by.view.low
     foot = (
         size[1] * (0.5 + float(np.clip(rng.normal(0, 0.07), -0.2, 0.2))),
-        size[0] * (0.5 + float(np.clip(rng.normal(0, 0.025), -0.08, 0.08))) + scale * 0.47,
+        size[0] * (low + float(np.clip(rng.normal(0, 0.025), -0.08, 0.08))) + scale * 0.47,
     )
     _stand(canvas, who, seen_by, rng, scale, foot)
     if rng.random() < _OCCLUDED:
@@ -148,7 +169,7 @@ def _stand(
     canvas: Array, who: DressedPerson, camera: Camera, rng: np.random.Generator, scale: float, foot: tuple[float, float]
 ) -> None:
     """Put a person into the picture, walking one of the camera's ways."""
-    pose = draw_pose(rng)
+    pose = draw_pose(rng, standing_share=0.22 - 0.2 * camera.view.bustle)
     turn = camera.turns[int(rng.integers(2))] + float(rng.normal(0, 0.4))
     tilt = max(camera.tilt + float(rng.normal(0, 0.03)), 0.0)
     cast_shadow(canvas, foot, scale, camera.light.angle, camera.shadow)

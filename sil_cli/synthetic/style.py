@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from PIL import Image, ImageFilter
 
 from sil_cli.synthetic.fabric import Array
 from sil_cli.synthetic.seeds import Purpose, stream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _BLOCK = 4  # networks that share out the quarters of each range among them
 
@@ -55,6 +59,25 @@ class PictureStyle:
     tone: float = 0.0
 
 
+@dataclass(frozen=True)
+class NetworkView:
+    """How a network's cameras hang and its crops are cut; 0 is usual, −1 and 1 are the ends of the whole range.
+
+    Attributes:
+        height: Cameras look straight ahead, or down.
+        course: People walk towards the cameras and away, or past them sideways.
+        closeness: Crops with a margin, or so tight that they cut people.
+        low: Crops that sit too high, or too low.
+        bustle: People stand about, or all walk.
+    """
+
+    height: float = 0.0
+    course: float = 0.0
+    closeness: float = 0.0
+    low: float = 0.0
+    bustle: float = 0.0
+
+
 _NAMES = tuple(field.name for field in fields(PictureStyle))
 # How far networks reach at gap 1. At the whole range a small model trained on three networks reached mAP 0.57 on one
 # of them and 0.06 on the fourth (untrained: 0.04); at this share 0.45 and 0.14, so that something carries over.
@@ -62,20 +85,43 @@ _OF_NETWORKS = 0.6
 # How far cameras of one network differ, and images of one camera, against the range of networks: most in colour,
 # since cameras of one make share lens and compression but stand in different light.
 _COLOURS = frozenset({"warmth", "tint", "hue", "exposure", "contrast", "saturation", "tone"})
+# Which part of the gap between networks each property belongs to.
+_PARTS = {
+    **dict.fromkeys(("warmth", "tint", "hue", "saturation"), "colour"),
+    **dict.fromkeys(("exposure", "contrast", "haze", "vignette", "tone"), "exposure"),
+    **dict.fromkeys(("sharpness", "detail", "noise", "quality"), "detail"),
+}
 _OF_CAMERAS, _COLOURS_OF_CAMERAS = 0.22, 0.29
 _OF_IMAGES, _COLOURS_OF_IMAGES = 0.06, 0.10
 
 
-def network_style(seed: int, domain: int, gap: float) -> PictureStyle:
-    """The style of one network, `gap` times as far from neutral as usual."""
-    block, place = divmod(domain, _BLOCK)
-    shared = stream(Purpose.NETWORK_STYLE, seed, block)
+def network_style(seed: int, domain: int, strengths: Mapping[str, float]) -> PictureStyle:
+    """The style of one network.
+
+    Args:
+        seed: The data set's seed.
+        domain: The network's number.
+        strengths: How far from neutral it is in colour, exposure and detail, against the usual.
+    """
+    places = spread(stream(Purpose.NETWORK_STYLE, seed, domain // _BLOCK), domain % _BLOCK, _NAMES)
+    return PictureStyle(**{name: strengths[_PARTS[name]] * _OF_NETWORKS * place for name, place in places.items()})
+
+
+def network_view(seed: int, domain: int, strength: float) -> NetworkView:
+    """How one network's cameras hang and its crops are cut; at strength 0 as in any other."""
+    names = tuple(field.name for field in fields(NetworkView))
+    places = spread(stream(Purpose.NETWORK_VIEW, seed, domain // _BLOCK), domain % _BLOCK, names)
+    return NetworkView(**{name: strength * place for name, place in places.items()})
+
+
+def spread(rng: np.random.Generator, place: int, names: tuple[str, ...]) -> dict[str, float]:
+    """A Latin hypercube: where the network at this place of its block of four lies in each range, from −1 to 1."""
     values = {}
-    for name in _NAMES:
-        quarter = shared.permutation(_BLOCK)[place]
-        within = shared.uniform(0.2, 0.8, _BLOCK)[place]
-        values[name] = gap * _OF_NETWORKS * float((quarter + within) / _BLOCK * 2 - 1)
-    return PictureStyle(**values)
+    for name in names:
+        quarter = rng.permutation(_BLOCK)[place]
+        within = rng.uniform(0.2, 0.8, _BLOCK)[place]
+        values[name] = float((quarter + within) / _BLOCK * 2 - 1)
+    return values
 
 
 def _vary(style: PictureStyle, rng: np.random.Generator, amount: float, of_colours: float) -> PictureStyle:
