@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 StyleName = Literal["none", "mixstyle", "dsu", "efdmix", "dir-mixstyle", "batch-style", "dbs", "ubs"]
 Precision = Literal["auto", "float32", "bfloat16"]
 TrainPrecision = Literal["auto", "float32", "bfloat16", "float16"]
+NetworkKind = Literal["wardrobes", "cameras"]
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Deviation = Annotated[float, Field(gt=0.0, le=1.0)]

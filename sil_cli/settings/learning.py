@@ -10,6 +10,7 @@ from pydantic import Field
 from sil_cli.settings.fields import (
     Count,
     Deviation,
+    NetworkKind,
     Positive,
     Section,
     Seed,
@@ -21,11 +22,7 @@ from sil_cli.settings.fields import (
 
 
 class GapStrengths(Section):
-    """How much generated networks differ in each respect, whatever `data.synthetic.networks` says of it.
-
-    0: not at all; 1: as much as networks of today's default do. Cameras of one network and images of one camera differ
-    besides, and no strength changes that.
-    """
+    """How much generated networks differ in each respect; 0: not at all; None: as is usual for this kind of them."""
 
     clothes: float | None = Field(None, ge=0.0, le=1.0, description="how many people wear colours of their own network")
     colour: float | None = Field(None, ge=0.0, le=2.0, description="colour cast and response")
@@ -37,14 +34,23 @@ class GapStrengths(Section):
     pose: float | None = Field(
         None, ge=0.0, le=2.0, description="height of cameras, ways of walking past, cut of the crops"
     )
+    cameras: float | None = Field(
+        None, ge=0.0, le=4.0, description="cameras of one network, in colour, exposure and detail"
+    )
+    images: float | None = Field(
+        None, ge=0.0, le=4.0, description="images of one camera, in colour, exposure and detail"
+    )
+
+
+_USUAL_STRENGTHS = {"wardrobes": {"pose": 0.0}, "cameras": {"clothes": 0.0, "background": 0.7}}  # others: 1
 
 
 class SyntheticSettings(Section):
     """What `sil prepare-data synthetic` draws."""
 
-    networks: Literal["wardrobes", "cameras"] = Field(
+    networks: NetworkKind = Field(
         "wardrobes",
-        description="what tells networks apart: above all what people wear (`wardrobes`), or only how cameras show them",
+        description="what tells networks apart: above all what people wear (`wardrobes`), or how cameras show them",
     )
     domains: int = Field(4, ge=1, le=100, description="camera networks; the last one is left out of training")
     train_identities: int = Field(64, ge=1, le=100_000, description="people per network to learn from")
@@ -52,7 +58,7 @@ class SyntheticSettings(Section):
     cameras: int = Field(4, ge=2, le=64, description="cameras per network")
     images_per_camera: int = Field(3, ge=2, le=1000, description="images of a person per camera that sees them")
     style_gap: float = Field(
-        1.0, ge=0.0, le=2.0, description="a factor on all parts of the gap but clothes; 0: none of them"
+        1.0, ge=0.0, le=2.0, description="a factor on what tells networks apart but clothes; 0: nothing but clothes"
     )
     gap: GapStrengths = GapStrengths()
     height: int = Field(128, ge=32, le=512, description="pixels")
@@ -61,14 +67,11 @@ class SyntheticSettings(Section):
 
     @property
     def strengths(self) -> dict[str, float]:
-        """How strong each part of the gap is at last: by its own setting, else by the kind of networks, and the factor."""
-        usual = dict.fromkeys(GapStrengths.model_fields, 1.0)
-        usual |= {"wardrobes": {"pose": 0.0}, "cameras": {"clothes": 0.0}}[self.networks]
-        asked = self.gap.model_dump(exclude_none=True)
-        return {
-            part: asked.get(part, strength) * (1.0 if part == "clothes" else self.style_gap)
-            for part, strength in usual.items()
-        }
+        """How strong each part of the gap is: by its own setting, else by the kind of networks; then `style_gap`."""
+        usual = dict.fromkeys(GapStrengths.model_fields, 1.0) | _USUAL_STRENGTHS[self.networks]
+        strengths = usual | self.gap.model_dump(exclude_none=True)
+        apart = {"clothes", "cameras", "images"}
+        return {part: value * (1.0 if part in apart else self.style_gap) for part, value in strengths.items()}
 
 
 class DataSettings(Section):

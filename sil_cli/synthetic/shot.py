@@ -101,7 +101,12 @@ def camera_of(settings: SyntheticSettings, domain: int, camera: int) -> Camera:
     place = scenery_of(rng, domain, min(strengths["background"], 1.0))
     return Camera(
         plate=draw_plate(stream(Purpose.PLATE, settings.seed, domain, camera), place, tilt, size),
-        style=camera_style(network_style(settings.seed, domain, strengths), rng),
+        style=camera_style(
+            settings.networks,
+            network_style(settings.networks, settings.seed, domain, strengths),
+            rng,
+            strengths["cameras"],
+        ),
         view=view,
         light=Light(float(rng.uniform(-1.1, 1.1)), float(rng.uniform(0.45, 0.75))),
         tilt=tilt,
@@ -162,7 +167,7 @@ def take_image(
     picture = halve(canvas)
     if rng.random() < _SHADED:
         cast_shade(picture, rng)
-    return photograph(picture, image_style(seen_by.style, rng), rng)
+    return photograph(picture, image_style(settings.networks, seen_by.style, rng, settings.strengths["images"]), rng)
 
 
 def _stand(

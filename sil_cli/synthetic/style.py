@@ -8,7 +8,7 @@ property's range is used once, so a handful of networks already differs in every
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,8 @@ from sil_cli.synthetic.seeds import Purpose, stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from sil_cli.settings.fields import NetworkKind
 
 _BLOCK = 4  # networks that share out the quarters of each range among them
 
@@ -79,32 +81,54 @@ class NetworkView:
 
 
 _NAMES = tuple(field.name for field in fields(PictureStyle))
-# How far networks reach at gap 1. At the whole range a small model trained on three networks reached mAP 0.57 on one
-# of them and 0.06 on the fourth (untrained: 0.04); at this share 0.45 and 0.14, so that something carries over.
-_OF_NETWORKS = 0.6
-# How far cameras of one network differ, and images of one camera, against the range of networks: most in colour,
-# since cameras of one make share lens and compression but stand in different light.
-_COLOURS = frozenset({"warmth", "tint", "hue", "exposure", "contrast", "saturation", "tone"})
 # Which part of the gap between networks each property belongs to.
 _PARTS = {
     **dict.fromkeys(("warmth", "tint", "hue", "saturation"), "colour"),
     **dict.fromkeys(("exposure", "contrast", "haze", "vignette", "tone"), "exposure"),
     **dict.fromkeys(("sharpness", "detail", "noise", "quality"), "detail"),
 }
-_OF_CAMERAS, _COLOURS_OF_CAMERAS = 0.22, 0.29
-_OF_IMAGES, _COLOURS_OF_IMAGES = 0.06, 0.10
 
 
-def network_style(seed: int, domain: int, strengths: Mapping[str, float]) -> PictureStyle:
+@dataclass(frozen=True)
+class Reach:
+    """How far a property's values lie from their centre: networks at most, cameras and images usually."""
+
+    networks: float
+    cameras: float
+    images: float
+
+
+# Networks of the kind `wardrobes`. At the whole range of 1 a small model trained on three networks reached mAP 0.57 on
+# one of them and 0.06 on the fourth (untrained: 0.04); at 0.6 it was 0.45 and 0.14, so that something carries over.
+# Cameras of a network differ most in colour: those of one make share lens and compression, but not their light.
+_LIGHT, _MAKE = Reach(0.6, 0.29, 0.10), Reach(0.6, 0.22, 0.06)
+_WARDROBES = dict.fromkeys(_NAMES, _MAKE) | dict.fromkeys(
+    ("warmth", "tint", "hue", "saturation", "exposure", "contrast", "tone"), _LIGHT
+)
+# Networks of the kind `cameras`: so that colour, exposure and detail vary between networks, between cameras of one and
+# between images of one camera as they do in photographs and rendered people (docs/generated-domains.md).
+_BY_PART = {"colour": Reach(0.1, 0.1, 0.1), "exposure": Reach(0.9, 0.3, 0.25), "detail": Reach(0.3, 0.2, 0.1)}
+_REACH = {"wardrobes": _WARDROBES, "cameras": {name: _BY_PART[_PARTS[name]] for name in _NAMES}}
+_CENTRES = {"wardrobes": PictureStyle(), "cameras": PictureStyle(contrast=1.0)}
+
+
+def network_style(kind: NetworkKind, seed: int, domain: int, strengths: Mapping[str, float]) -> PictureStyle:
     """The style of one network.
 
     Args:
+        kind: What tells networks apart.
         seed: The data set's seed.
         domain: The network's number.
         strengths: How far from neutral it is in colour, exposure and detail, against the usual.
     """
     places = spread(stream(Purpose.NETWORK_STYLE, seed, domain // _BLOCK), domain % _BLOCK, _NAMES)
-    return PictureStyle(**{name: strengths[_PARTS[name]] * _OF_NETWORKS * place for name, place in places.items()})
+    reach, centre = _REACH[kind], _CENTRES[kind]
+    return PictureStyle(
+        **{
+            name: getattr(centre, name) + strengths[_PARTS[name]] * reach[name].networks * place
+            for name, place in places.items()
+        }
+    )
 
 
 def network_view(seed: int, domain: int, strength: float) -> NetworkView:
@@ -124,23 +148,22 @@ def spread(rng: np.random.Generator, place: int, names: tuple[str, ...]) -> dict
     return values
 
 
-def _vary(style: PictureStyle, rng: np.random.Generator, amount: float, of_colours: float) -> PictureStyle:
+def _vary(style: PictureStyle, rng: np.random.Generator, deviations: Mapping[str, float]) -> PictureStyle:
     """A style nearby."""
-    values = {}
-    for name, step in zip(_NAMES, rng.standard_normal(len(_NAMES)), strict=True):
-        spread = of_colours if name in _COLOURS else amount
-        values[name] = getattr(style, name) + spread * float(np.clip(step, -2, 2))
-    return replace(style, **values)
+    steps = zip(_NAMES, rng.standard_normal(len(_NAMES)), strict=True)
+    return PictureStyle(
+        **{name: getattr(style, name) + deviations[name] * float(np.clip(step, -2, 2)) for name, step in steps}
+    )
 
 
-def camera_style(style: PictureStyle, rng: np.random.Generator) -> PictureStyle:
-    """One camera's style within its network's."""
-    return _vary(style, rng, _OF_CAMERAS, _COLOURS_OF_CAMERAS)
+def camera_style(kind: NetworkKind, style: PictureStyle, rng: np.random.Generator, strength: float) -> PictureStyle:
+    """One camera's style within its network's, `strength` times as far from it as usual."""
+    return _vary(style, rng, {name: strength * reach.cameras for name, reach in _REACH[kind].items()})
 
 
-def image_style(style: PictureStyle, rng: np.random.Generator) -> PictureStyle:
-    """One image's style within its camera's."""
-    return _vary(style, rng, _OF_IMAGES, _COLOURS_OF_IMAGES)
+def image_style(kind: NetworkKind, style: PictureStyle, rng: np.random.Generator, strength: float) -> PictureStyle:
+    """One image's style within its camera's, `strength` times as far from it as usual."""
+    return _vary(style, rng, {name: strength * reach.images for name, reach in _REACH[kind].items()})
 
 
 def _over(value: float) -> float:
