@@ -66,6 +66,9 @@ def run(current: Session) -> ShowResult:
 
 def _show_dataset(current: Session, dataset: ShownDataset) -> None:
     current.say(f"\n[bold]{escape(dataset.name)}[/] ({escape(dataset.folder)})")
+    if dataset.generated_gap is not None:
+        parts = ", ".join(f"{part} {strength:g}" for part, strength in dataset.generated_gap.items())
+        current.say(f"Generated; strengths of the gap: {parts}.")
     counts = dataset.splits.values()
     print_table(
         current.out,

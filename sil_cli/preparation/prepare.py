@@ -30,7 +30,7 @@ from sil_cli.report.image_rows import image_rows
 from sil_cli.results import Result
 from sil_cli.runtime import cpu_count
 from sil_cli.settings import refuse_outside
-from sil_cli.synthetic.generate import READER_VERSION, domain_names, generate_domains
+from sil_cli.synthetic.generate import READER_VERSION, all_options, domain_names, generate_domains
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,7 +157,7 @@ def _standing(folder: Path, synthetic: SyntheticSettings) -> list[Dataset]:
         return []
     datasets = [load_dataset(folder / name) for name in names]
     drawn_by = (synthetic.model_dump(mode="json"), READER_VERSION)
-    same = all((dataset.info.options, dataset.info.reader_version) == drawn_by for dataset in datasets)
+    same = all((all_options(each.info.options), each.info.reader_version) == drawn_by for each in datasets)
     return datasets if same else []
 
 
@@ -185,7 +185,8 @@ def _refuse_other(folder: Path, reader: str, options: dict[str, Any], *, force: 
     if force:
         return
     info = load_dataset(folder).info
-    if info.reader != reader or info.options != options:
+    standing = all_options(info.options) if info.reader == SYNTHETIC else info.options
+    if info.reader != reader or standing != options:
         raise SilError(
             f"{folder} holds data prepared with other options (reader {info.reader}).",
             "Choose another place with --out DIR, or replace it with --force.",

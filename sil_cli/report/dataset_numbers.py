@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from pydantic import ValidationError
 
 from sil_cli.data.duplicates import DOUBTS, Doubt
 from sil_cli.data.manifest import SPLITS, Skipped, Split, SplitCounts
 from sil_cli.data.measuring import explained_share, style_distances
+from sil_cli.data.reading import SYNTHETIC
 from sil_cli.results import Result
+from sil_cli.settings import SyntheticSettings
+from sil_cli.synthetic.generate import all_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from sil_cli.data.duplicates import Duplicate
-    from sil_cli.data.manifest import Dataset, ImageRecord
+    from sil_cli.data.manifest import Dataset, DatasetInfo, ImageRecord
     from sil_cli.data.measuring import Measures
 
 UNKNOWN = "unknown"
@@ -80,6 +84,8 @@ class ShownDataset(Result):
     """One data set.
 
     Attributes:
+        generated_gap: Of generated networks, how strong each part of what tells them apart is, by its name in the
+            settings `data.synthetic.gap`; None for others.
         split: The report's images are of this split alone; None: of all.
         splits: Counted in the whole manifest.
         images: How many images the report is about.
@@ -92,6 +98,7 @@ class ShownDataset(Result):
 
     name: str
     folder: Path
+    generated_gap: dict[str, float] | None
     split: Split | None
     splits: dict[Split, SplitCounts]
     images: int
@@ -183,6 +190,7 @@ def describe(shown: Shown, *, split: Split | None) -> ShownDataset:
     return ShownDataset(
         name=shown.dataset.name,
         folder=shown.dataset.folder,
+        generated_gap=_generated_gap(shown.dataset.info),
         split=split,
         splits=shown.dataset.info.splits,
         images=len(shown.records),
@@ -200,6 +208,15 @@ def describe(shown: Shown, *, split: Split | None) -> ShownDataset:
             [measures.styles[shown.rows_of(camera)] for camera in measured],
         ),
     )
+
+
+def _generated_gap(info: DatasetInfo) -> dict[str, float] | None:
+    if info.reader != SYNTHETIC:
+        return None
+    try:
+        return SyntheticSettings.model_validate(all_options(info.options)).strengths
+    except ValidationError:
+        return None
 
 
 def style_gap(names: Sequence[str], styles: Sequence[np.ndarray]) -> StyleGap:

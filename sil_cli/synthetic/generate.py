@@ -11,12 +11,13 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sil_cli.data.manifest import ImageRecord, Split
 from sil_cli.data.reading import SYNTHETIC, Reading
 from sil_cli.errors import DataError, UsageError
 from sil_cli.runtime import stop_at_safe_point
+from sil_cli.settings import SyntheticSettings
 from sil_cli.synthetic.seeds import Purpose, stream
 from sil_cli.synthetic.shot import dressed, take_image
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sil_cli.runtime import Reporter, Task
-    from sil_cli.settings import SyntheticSettings
 
 READER_VERSION = 1
 _SITTINGS_AHEAD = 8  # per worker: enough that none waits for work
@@ -58,6 +58,11 @@ class Sitting:
     domain: int
     person: int
     images: tuple[PlannedImage, ...]
+
+
+def all_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The options in a `dataset.json` of generated data; those that its version did not have yet, as they were then."""
+    return SyntheticSettings(networks="wardrobes").model_dump(mode="json") | options
 
 
 def domain_names(count: int) -> list[str]:

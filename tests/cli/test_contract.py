@@ -16,6 +16,22 @@ def first_query(folder: Path) -> Path:
     return sorted((folder / "data" / left_out / "images/query").glob("*.jpg"))[0]
 
 
+def test_generated_data_of_earlier_versions_stands_although_they_knew_fewer_options(in_world, tmp_path) -> None:
+    shutil.copytree(in_world / "data", tmp_path / "data")
+    for file in (tmp_path / "data").glob("*/dataset.json"):
+        info = json.loads(file.read_text())
+        info["options"] = {name: value for name, value in info["options"].items() if name not in ("networks", "gap")}
+        file.write_text(json.dumps(info))
+    assert len(info["options"]) == 9
+    again = ["prepare-data", "--out", tmp_path / "data", *TINY_DATA_FLAGS]
+    assert [dataset["unchanged"] for dataset in sil(*again, "--json").document["datasets"]] == [True] * 3
+    shown = sil("show", file.parent, "--out", tmp_path / "sheet.jpg", "--json").document["datasets"][0]
+    assert (shown["generated_gap"]["clothes"], shown["generated_gap"]["pose"]) == (1.0, 0.0)
+    other = sil(*again, "--set", "data.synthetic.networks=cameras")
+    assert other.code == 1
+    assert "other options" in other.error
+
+
 def test_prepare_data_says_what_stands_already(in_world) -> None:
     outcome = sil("prepare-data", *TINY_DATA_FLAGS, "--json")
     document = outcome.document

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,8 +18,11 @@ from sil_cli.synthetic.identity import (
     season,
 )
 from sil_cli.synthetic.outfit import make_outfit
-from sil_cli.synthetic.style import _OF_NETWORKS, network_style
+from sil_cli.synthetic.style import _CENTRES, _PARTS, _REACH, network_style, network_view
 from sil_cli.synthetic.tube import Light
+
+if TYPE_CHECKING:
+    from sil_cli.settings.fields import NetworkKind
 
 WALK = Pose(phase=0.8, stride=0.4, swing=0.3, elbow=0.2, raised=0, lean=0.0, look=0.0, splay=0.1)
 
@@ -85,13 +89,44 @@ def test_figures_fill_their_place_from_every_side(number: int) -> None:
         assert 0.12 < drawn.mean() < 0.6
 
 
-def test_four_networks_share_out_each_propertys_range() -> None:
-    styles = [vars(network_style(9, domain, 1.0)) for domain in range(4)]
+ALL = {"colour": 1.0, "exposure": 1.0, "detail": 1.0}
+
+
+@pytest.mark.parametrize("kind", ["wardrobes", "cameras"])
+def test_four_networks_share_out_each_propertys_range(kind: NetworkKind) -> None:
+    styles = [vars(network_style(kind, 9, domain, ALL)) for domain in range(4)]
     for name in styles[0]:
-        quarters = sorted(math.floor((style[name] / _OF_NETWORKS + 1) * 2) for style in styles)
+        centre, reach = getattr(_CENTRES[kind], name), _REACH[kind][name].networks
+        quarters = sorted(math.floor(((style[name] - centre) / reach + 1) * 2) for style in styles)
         assert quarters == [0, 1, 2, 3], name
+    views = [vars(network_view(9, domain, 1.0)) for domain in range(4)]
+    for name in views[0]:
+        assert sorted(math.floor((view[name] + 1) * 2) for view in views) == [0, 1, 2, 3], name
 
 
 def test_without_a_gap_all_networks_share_the_neutral_style() -> None:
-    assert len({network_style(9, domain, 0.0) for domain in range(6)}) == 1
-    assert set(vars(network_style(9, 3, 0.0)).values()) == {0.0}
+    none = dict.fromkeys(ALL, 0.0)
+    assert len({network_style("wardrobes", 9, domain, none) for domain in range(6)}) == 1
+    assert set(vars(network_style("wardrobes", 9, 3, none)).values()) == {0.0}
+    assert network_style("cameras", 9, 3, none) == _CENTRES["cameras"]
+    assert set(vars(network_view(9, 3, 0.0)).values()) == {0.0}
+
+
+@pytest.mark.parametrize("part", sorted(ALL))
+def test_a_part_of_the_gap_moves_its_own_properties_alone(part: str) -> None:
+    whole = vars(network_style("cameras", 9, 2, ALL))
+    alone = vars(network_style("cameras", 9, 2, dict.fromkeys(ALL, 0.0) | {part: 1.0}))
+    for name, belongs in _PARTS.items():
+        assert alone[name] == (whole[name] if belongs == part else getattr(_CENTRES["cameras"], name)), name
+
+
+def test_clothes_are_a_networks_own_or_everybodys() -> None:
+    own, others = season(3, 2, 1.0), season(3, 1, 1.0)
+    assert len(own) == 4
+    assert own != others
+    shared = season(3, 2, 1.0, own=0.0)
+    assert shared == season(3, 1, 1.0, own=0.0)
+    assert len(shared) == 12
+    half = season(3, 2, 1.0, own=0.5)
+    assert half[6:] == shared[6:]
+    assert set(half[:6]) == set(own)
