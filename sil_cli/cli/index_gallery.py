@@ -52,7 +52,7 @@ OPTIONS = (
         "--time-format",
         "gallery.time_format",
         "FORMAT",
-        "auto (ISO 8601, EXIF, seconds), epoch, epoch-ms, or like %d.%m.%Y-%H%M%S.",
+        "auto (all that can be read in one way), epoch, epoch-ms, or like %d.%m.%Y-%H%M%S.",
         panel=READING,
     ),
     Option(

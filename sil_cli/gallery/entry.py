@@ -113,6 +113,18 @@ class Match(GalleryEntry, _Score):
     content_hash: Annotated[str, Field(exclude=True)] = ""
 
 
+def stored_time(text: object) -> datetime:
+    """A time that an entry has in a store.
+
+    Raises:
+        ValueError: A stranger wrote it: it is none, or lies where some zone has no such year.
+    """
+    time = datetime.fromisoformat(text) if isinstance(text, str) else None
+    if time is None or not 1 < time.year < 9999:
+        raise ValueError(f"the time {text} of an entry")
+    return time
+
+
 def in_utc(time: datetime) -> datetime:
     """A stored time in UTC; one without a zone, as older galleries have them, counts as UTC."""
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
@@ -120,7 +132,7 @@ def in_utc(time: datetime) -> datetime:
 
 def instant_of(time: datetime) -> float:
     """Seconds since 1970 of a stored time."""
-    return in_utc(time).timestamp()
+    return (time.replace(tzinfo=UTC) if time.tzinfo is None else time).timestamp()
 
 
 def make_match(rank: int, score: float, identifier: int, entry: GalleryEntry) -> Match:

@@ -13,6 +13,7 @@ from sil_cli.errors import UsageError, nearest
 from sil_cli.files import not_visible
 from sil_cli.gallery.entry import instant_of
 from sil_cli.settings import find_zone
+from sil_cli.times import TimeReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -251,6 +252,10 @@ def _in_zone(moment: datetime | None, zone: tzinfo | None) -> datetime | None:
     """A moment that says its zone; `zone` None is that of this machine."""
     if moment is None or moment.tzinfo is not None:
         return moment
+    try:
+        TimeReader(zone=zone).settle(moment)
+    except ValueError as error:
+        raise UsageError(f"{error}.", "Choose another time for --after and --before.") from None
     return moment.replace(tzinfo=zone) if zone is not None else moment.astimezone()
 
 

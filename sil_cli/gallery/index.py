@@ -15,7 +15,14 @@ from sil_cli.evaluation.calibration import CALIBRATION_FILE, read_calibration, w
 from sil_cli.gallery.entry import TRACKLET
 from sil_cli.gallery.ingest.run import IndexRun
 from sil_cli.gallery.ingest.source_paths import SourcePaths
-from sil_cli.gallery.ingest.sources import NOT_MATCHED, STREAM, TIME_NOT_READ, SourceImages, SourceReader
+from sil_cli.gallery.ingest.sources import (
+    NOT_MATCHED,
+    STREAM,
+    TIME_AMBIGUOUS,
+    TIME_NOT_READ,
+    SourceImages,
+    SourceReader,
+)
 from sil_cli.gallery.interface import MODEL_FOLDER
 from sil_cli.gallery.kept_model import gallery_record, keep_model
 from sil_cli.gallery.results import IndexResult
@@ -178,6 +185,11 @@ def _refuse_useless_options(reader: SourceReader, fixed: Sequence[SourceImages],
         )
     if streamed or not images:
         return
+    if TIME_AMBIGUOUS in examples:
+        raise UsageError(
+            f"A time can be read in several ways: {examples[TIME_AMBIGUOUS]}.",
+            "Say how all are written: --time-format epoch, epoch-ms, or a pattern such as '%d/%m/%Y %H:%M'.",
+        )
     if TIME_NOT_READ in examples and all(image.time is None for image in images):
         raise UsageError(
             f"No time can be read: the first is {examples[TIME_NOT_READ]}.",

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sil_cli.evaluation.calibration import Decision
-from sil_cli.gallery.entry import TRACKLET_END, Time, in_utc
+from sil_cli.gallery.entry import TRACKLET_END, Time, in_utc, stored_time
 from sil_cli.results import Result
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _end(match: Match, start: datetime) -> datetime:
     """When the last image of a match was taken, which began at `start`."""
     end = match.metadata.get(TRACKLET_END)
     try:
-        return start if end is None else in_utc(datetime.fromisoformat(end))
+        return start if end is None else in_utc(stored_time(end))
     except ValueError:
         return start
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from sil_cli.errors import UsageError
+from sil_cli.times import AmbiguousTimeError, TimeReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,16 +37,16 @@ _TIMES = "write a time as 2024, 2024-05, 2024-05-01, 2024-05-01T08:30 or 2024-05
 
 
 def _iso_time(value: object) -> object:
-    """Read ISO 8601, of which a year or a month alone is its first moment; pydantic takes numbers for seconds."""
+    """Read a time as indexing does; a year or a month alone is its first moment. Pydantic takes numbers for seconds."""
     if isinstance(value, bool | float):
         raise ValueError(_TIMES)
-    if not isinstance(value, str | int):
-        return value
-    text = str(value)
+    text = value.isoformat() if isinstance(value, date) else str(value)  # TOML has times of its own
     if re.fullmatch(r"[0-9]{4}(-[0-9]{2})?", text):
         text = f"{text}-01-01"[:10]
     try:
-        return datetime.fromisoformat(text)
+        return TimeReader().parse(text)
+    except AmbiguousTimeError as error:
+        raise ValueError(f"it may be {error}: {_TIMES}") from None
     except ValueError:
         raise ValueError(_TIMES) from None
 

@@ -120,7 +120,9 @@ class GallerySettings(Section):
     pattern: str | None = Field(
         None, description="named groups identity, camera, time, tracklet, … matched in each path"
     )
-    time_format: str = Field("auto", description="`auto`, `epoch`, `epoch-ms`, or a strptime pattern")
+    time_format: str = Field(
+        "auto", description="`auto`: any of one reading; `epoch`, `epoch-ms`, or a strptime pattern"
+    )
     timezone: str = Field("UTC", description="time zone of times that don't name one, and of times shown; or `local`")
     exif: bool = Field(False, description="take time and camera from EXIF tags when nothing else gives them")
     tracklets: Literal["off", "named", "folder"] = Field(
@@ -144,7 +146,7 @@ class FilterSettings(Section):
     camera: tuple[str, ...] = Field((), description="only from these cameras")
     exclude_camera: tuple[str, ...] = Field((), description="not from these cameras")
     after: Moment | None = Field(
-        None, description="taken then or later (ISO 8601; times without a zone are in `gallery.timezone`)"
+        None, description="taken then or later (2024, 2024-05-31T08:30, …; without a zone, in `gallery.timezone`)"
     )
     before: Moment | None = Field(None, description="taken before this time")
     identity: tuple[str, ...] = Field((), description="only these people")

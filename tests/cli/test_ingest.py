@@ -95,6 +95,54 @@ class TestKnowing:
         assert (document["replaced"], document["warnings"]) == (1, [])
         assert entries()[names[0]].identity == "p2"
 
+    @pytest.mark.parametrize(
+        ("stamps", "time_format", "expected"),
+        [
+            (("202405311345", "240531134507"), "auto", ("2024-05-31T13:45:00", "2024-05-31T13:45:07")),
+            (("2024053113", "1717163107"), "auto", ("2024-05-31T13:00:00", "2024-05-31T13:45:07")),
+            (("2010121011", "1317163107"), "epoch", ("2033-09-12T06:56:51", "2011-09-27T22:38:27")),
+            (("31-12-10 11-12", "30-12-10 11-12"), "%d-%m-%y %H-%M", ("2010-12-31T11:12:00", "2010-12-30T11:12:00")),
+        ],
+    )
+    def test_times_of_names_as_cameras_write_them(self, work, stamps, time_format, expected) -> None:
+        for number, stamp in enumerate(stamps):
+            picture(work / f"shots/cam1 {stamp}.png", number)
+        index("shots", "--pattern", r"cam1 (?P<time>.*)\.png", "--time-format", time_format)
+        known = entries()
+        assert tuple(known[f"cam1 {one}.png"].time.isoformat() for one in stamps) == tuple(
+            f"{one}+00:00" for one in expected
+        )
+
+    def test_a_time_of_several_readings_asks_for_its_format(self, work) -> None:
+        name = next(Path("crops").iterdir()).name
+        table = work / "crops" / "list.csv"
+        table.write_text(f"path,time\n{name},05/06/2024 08:00\n")
+        outcome = sil("index-gallery", table)
+        assert outcome.code == 2
+        assert f"'05/06/2024 08:00' of {name}, 2024-06-05T08:00:00 or 2024-05-06T08:00:00" in outcome.error
+        assert "--time-format" in outcome.error
+        assert not Path("gallery").exists()
+        index(table, "--time-format", "%d/%m/%Y %H:%M", "--timezone", "Europe/Berlin")
+        assert entries()[name].time.isoformat() == "2024-06-05T06:00:00+00:00"
+        for after, count in (("20240605_0759", 1), ("05.31.2024 08:00", 1), ("2024-06-05T08:00:01+02:00", 0)):
+            options = ("--after", after, "--timezone", "Europe/Berlin", "--json", "--sheet", "s.jpg")
+            assert len(sil("query", table.parent / name, *options).document["matches"]) == count
+        outcome = sil("query", table.parent / name, "--after", "05/06/2024")
+        assert outcome.code == 2
+        assert "It may be 2024-06-05T00:00:00 or 2024-05-06T00:00:00" in outcome.error
+
+    def test_times_at_the_ends_of_the_calendar(self, work) -> None:
+        name = next(Path("crops").iterdir()).name
+        table = work / "crops" / "list.csv"
+        table.write_text(f"path,identity,time\n{name},1,0001-01-01T00:00:00+14:00\n")
+        assert sil("prepare-data", "csv", table, "--out", "set").code == 0
+        assert "0001-01-01T00:00:00+14:00" in index("set")["warnings"][0]
+        for option, zone in (("--after=0001-01-01", "Asia/Tokyo"), ("--before=9999-12-31T23:59", "America/New_York")):
+            outcome = sil("query", "crops/" + name, option, "--timezone", zone, "--sheet", "s.jpg")
+            assert (outcome.code, "outside the years 1 to 9999" in outcome.error) == (2, True)
+        for when in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:00:00-05:00"):
+            assert sil("query", "crops/" + name, "--after", when, "--sheet", "s.jpg").code == 2
+
     def test_time_and_camera_from_exif(self, work) -> None:
         exif = Image.Exif()
         exif[272] = "Model X\0"
@@ -104,7 +152,7 @@ class TestKnowing:
         blank = Image.Exif()
         blank.get_ifd(0x8769)[0x9003] = "    :  :     :  :  "
         picture(work / "shots/b.jpg", 1, exif=blank)
-        index("shots", "--exif")
+        index("shots", "--exif", "--time-format", "epoch")  # which is about names and tables
         known = entries()
         assert known["a.jpg"].time.isoformat() == "2024-05-31T10:00:00+00:00"
         assert known["a.jpg"].camera == "Model X 77"

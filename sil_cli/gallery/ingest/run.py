@@ -157,7 +157,7 @@ class IndexRun:
                         continue
                     digest, shot = content
                     if image.time is None and shot.time is not None:
-                        image = replace(image, time=self._reader.read_time(shot.time, image.path))
+                        image = replace(image, time=self._reader.read_time(shot.time, image.path, exif=True))
                     if image.camera is None and shot.camera is not None:
                         image = replace(image, camera=shot.camera)
                     read.append(replace(image, content_hash=digest))

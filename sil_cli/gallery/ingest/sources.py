@@ -18,8 +18,8 @@ from sil_cli.errors import DataError, UsageError
 from sil_cli.files import one_line, open_file
 from sil_cli.gallery.entry import TRACKLET, EntryKey, GalleryEntry
 from sil_cli.gallery.ingest.streams import portions_of_lines
-from sil_cli.gallery.ingest.times import TimeReader
 from sil_cli.settings import find_zone
+from sil_cli.times import AmbiguousTimeError, TimeReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +36,7 @@ TABLE_COLUMNS = ("identity", "camera", "time", TRACKLET, "box", "domain")
 PATTERN_GROUPS = ("identity", "camera", "time", TRACKLET)
 NOT_MATCHED = "images have names that the pattern doesn't match"
 TIME_NOT_READ = "times can't be read and are left out"
+TIME_AMBIGUOUS = "times can be read in several ways and are left out; say which with --time-format"
 CONTRADICTED = "lines contradict an earlier one of the same image, which counts"
 _PATTERN_EXAMPLE = r"(?P<camera>c\d+)_(?P<time>\d{8}T\d{6})"
 _LONGEST_SHOWN = 200
@@ -119,7 +120,8 @@ class SourceReader:
         self.warnings = Warnings()
         self.read_images = 0
         self._pattern = None if settings.pattern is None else compile_pattern(settings.pattern)
-        self._times = TimeReader(settings.time_format, find_zone(settings.timezone))
+        zone = find_zone(settings.timezone)
+        self._times, self._exif_times = TimeReader(settings.time_format, zone), TimeReader(zone=zone)
 
     def read(self, source: Path, *, queries: bool = False) -> SourceImages:
         """Read a source that is no stream.
@@ -158,12 +160,24 @@ class SourceReader:
         for lines in portions_of_lines(stream, at_most=at_most, linger=linger):
             yield self._paths(lines)
 
-    def read_time(self, text: str, path: str) -> datetime | None:
-        """The moment that a text stands for; None, and a warning, where it can't be read."""
+    def read_time(self, text: str, path: str, *, exif: bool = False) -> datetime | None:
+        """The moment that a text of a name, a table or an EXIF tag stands for; None, and a warning, where unclear."""
         try:
-            return self._times.read(text)
+            return (self._exif_times if exif else self._times).read(text)
+        except AmbiguousTimeError as error:
+            self.warnings.add(TIME_AMBIGUOUS, f"'{text}' of {path}, {error}")
+            return None
         except ValueError:
             self.warnings.add(TIME_NOT_READ, f"'{text}' of {path}")
+            return None
+
+    def _settled(self, time: datetime, path: str) -> datetime | None:
+        try:
+            return self._times.settle(time)
+        except ValueError:
+            self.warnings.add(
+                "times lie outside the years 1 to 9999 of UTC and are left out", f"{time.isoformat()} of {path}"
+            )
             return None
 
     def _dataset(self, dataset: Dataset, queries: bool) -> SourceImages:
@@ -176,7 +190,7 @@ class SourceReader:
                 str(root),
                 identity=record.identity,
                 camera=record.camera,
-                time=self._times.settle(record.time) if record.time else None,
+                time=self._settled(record.time, record.path) if record.time else None,
                 domain=record.domain,
                 box=record.box,
             )

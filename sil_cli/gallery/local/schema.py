@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sil_cli.gallery.entry import instant_of
+from sil_cli.gallery.entry import instant_of, stored_time
 from sil_cli.gallery.interface import AUTOMATIC
 
 if TYPE_CHECKING:
@@ -161,7 +160,7 @@ def migrate(connection: sqlite3.Connection, made: int) -> None:
     if made == 1:
         _run(connection, _FROM_1_TO_2)
         dated = connection.execute("SELECT id, time FROM entries WHERE time IS NOT NULL").fetchall()
-        instants = [(instant_of(datetime.fromisoformat(time)), identifier) for identifier, time in dated]
+        instants = [(instant_of(stored_time(time)), identifier) for identifier, time in dated]
         connection.executemany("UPDATE entries SET instant = ? WHERE id = ?", instants)
         connection.execute("UPDATE meta SET value = ? WHERE key = 'index'", (json.dumps(AUTOMATIC),))
     connection.execute("UPDATE meta SET value = ? WHERE key = 'format'", (str(FORMAT),))

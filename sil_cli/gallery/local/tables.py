@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from sil_cli.data.images import Box
-from sil_cli.gallery.entry import GalleryEntry, Member, instant_of
+from sil_cli.gallery.entry import GalleryEntry, Member, instant_of, stored_time
 from sil_cli.gallery.filters import COLUMNS, possible_ids
 from sil_cli.gallery.local.database import Database, damaged
 from sil_cli.gallery.local.schema import FILE_NAME, IndexRecord, SegmentRecord
@@ -158,7 +157,7 @@ class Tables(Database):
     def _entry(self, row: tuple[Any, ...], metadata: dict[str, str]) -> GalleryEntry:
         path, content_hash, source, identity, camera = row[1:6]
         try:
-            time = datetime.fromisoformat(row[6]) if row[6] is not None else None
+            time = stored_time(row[6]) if row[6] is not None else None
             box = _box_of(row[8])
         except ValueError as error:
             raise damaged(self.path, error) from error

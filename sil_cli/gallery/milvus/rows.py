@@ -9,11 +9,10 @@ import base64
 import hashlib
 import json
 import zlib
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.errors import GalleryError
-from sil_cli.gallery.entry import GalleryEntry, instant_of
+from sil_cli.gallery.entry import GalleryEntry, instant_of, stored_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,7 +108,7 @@ def entry_of(row: Mapping[str, Any]) -> GalleryEntry:
             source=row["source"],
             identity=row["identity"] or None,
             camera=row["camera"] or None,
-            time=datetime.fromisoformat(row["time"]) if row["time"] else None,
+            time=stored_time(row["time"]) if row["time"] else None,
             domain=row["domain"] or None,
             box=_box_of(row["box"]),
             metadata={str(key): str(value) for key, value in row[METADATA].items()},
