@@ -201,7 +201,10 @@ def _finish(folder: Path, plan: ProtocolPlan, runs: list[RunScores], reporter: R
         results=folder / "results.json",
     )
     write_json(result.results, result.model_dump(mode="json"))
-    if any(split.trained_on_target for run in runs for target in run.targets for split in target.splits):
+    tested = [(target.target, split) for run in runs for target in run.targets for split in target.splits]
+    for text in dict.fromkeys(f"{name}: {each}" for name, split in tested for each in split.warnings):
+        reporter.warn(text)
+    if any(split.trained_on_target for _, split in tested):
         reporter.warn("A model was trained on its target: these numbers do not show generalisation.")
     return result
 

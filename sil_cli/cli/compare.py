@@ -43,6 +43,8 @@ def run(current: Session) -> CompareResult:
     from sil_cli.evaluation.compare import compare
 
     result = compare(settings, current.given["first"], current.given["second"])
+    for text in result.warnings:
+        current.reporter.warn(text)
     _show_scores(current, result)
     current.say(
         f"In percent; 95 % intervals by paired bootstrap, p by permutation. Of {result.queries:,} queries "

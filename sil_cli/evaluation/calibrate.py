@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field
 
+from sil_cli.data.labels import label_warnings, of_records
 from sil_cli.data.manifest import Dataset, ImageRecord, load_dataset
 from sil_cli.data.sampling import held_out_identities
 from sil_cli.defaults import model_folder
@@ -34,11 +36,13 @@ class CalibrateResult(MeasuredThresholds):
 
     Attributes:
         true_accept_rates: By false accept rate, the share of pairs of one person that are accepted.
+        warnings: What makes the thresholds doubtful: labels written differently within a data set.
     """
 
     model: Path
     calibration: Path
     true_accept_rates: dict[str, float]
+    warnings: list[str] = Field(default_factory=list)
 
 
 def calibrate(settings: Settings, reporter: Reporter) -> CalibrateResult:
@@ -67,12 +71,15 @@ def calibrate(settings: Settings, reporter: Reporter) -> CalibrateResult:
             "Name a labelled data set with `sil calibrate --on DIR`, or train with --select held-out.",
         )
     loaded = load(folder, settings, reporter, images=sum(len(records) for _, records in people), exact=True)
-    scores = []
+    scores, doubts = [], []
     for dataset, records in people:
+        doubts += [f"{dataset.name}: {each}" for each in label_warnings(of_records(records))]
         sides = [(dataset, records)]
         embedded = embed_images([loaded.engine], sides, dataset.name, reporter, batch=settings.evaluate.batch)
         side = embedded.side(dataset, records)
         scores.append(score_pairs(side, side, reporter=reporter))
+    for text in doubts:
+        reporter.warn(text)
     pairs = scores[0]
     for more in scores[1:]:
         pairs += more
@@ -89,6 +96,7 @@ def calibrate(settings: Settings, reporter: Reporter) -> CalibrateResult:
         model=folder,
         calibration=folder / CALIBRATION_FILE,
         true_accept_rates={name: pairs.accepted(each)[1] for name, each in calibration.thresholds.items()},
+        warnings=doubts,
         **calibration.model_dump(include=set(MeasuredThresholds.model_fields)),
     )
 

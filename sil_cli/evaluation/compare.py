@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field
 
 from sil_cli.errors import DataError, UsageError, did_you_mean
 from sil_cli.evaluation.intervals import Interval, mean_interval, permutation_p
@@ -68,6 +69,7 @@ class CompareResult(Result):
         worse: Queries with a lower one.
         equal: All others.
         changed_most: The queries that gained and that lost most.
+        warnings: What makes the numbers of either doubtful, as `sil evaluate` said.
     """
 
     first: Path
@@ -80,6 +82,7 @@ class CompareResult(Result):
     worse: int
     equal: int
     changed_most: list[ChangedQuery]
+    warnings: list[str] = Field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,7 @@ def _compared(one: _Saved, other: _Saved, changed: int) -> CompareResult:
             if conditions[0].get(name) != conditions[1].get(name)
         },
         metrics=metrics,
+        warnings=list(dict.fromkeys([*one.result.warnings, *other.result.warnings])),
         better=int((gains > 0).sum()),
         worse=int((gains < 0).sum()),
         equal=int((gains == 0).sum()),

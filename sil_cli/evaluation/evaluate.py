@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sil_cli.data.labels import is_unknown
 from sil_cli.data.manifest import Dataset, ImageRecord, load_dataset
 from sil_cli.defaults import RECORD_FILE, model_folder, split_folders, target_folders
 from sil_cli.errors import DataError, UsageError
@@ -187,7 +188,6 @@ def _evaluate_file(settings: Settings, path: Path, reporter: Reporter) -> Evalua
     for name, side in (("queries", query), ("gallery images", gallery)):
         if side.junk_flags().any():
             reporter.note(f"{side.junk_flags().sum():,} {name} are junk and are ignored.")
-    cameras_known = any(camera is not None for camera in query.cameras)
     return _score(
         query,
         gallery,
@@ -199,7 +199,6 @@ def _evaluate_file(settings: Settings, path: Path, reporter: Reporter) -> Evalua
             "target": path.stem,
             "trained_on_target": None,
             "conditions": {"embeddings": f"{path.name}, {query.embeddings.shape[1]} values, {query.embeddings.dtype}"}
-            | {"cameras": "as in the file" if cameras_known else "unknown: no image is ignored for its camera"}
             | conditions_of_inference([], settings),
         },
         folder=folder,
@@ -222,7 +221,7 @@ def _score(
     rerank = settings.rerank if options.rerank else None
     measured = measure(query, gallery, metric=options.metric, rerank=rerank, reporter=reporter)
     manifest = images[0].info.manifest_sha256 if images else None
-    about["conditions"] |= {"distance": options.metric}
+    about["conditions"] |= {"distance": options.metric, **_of_cameras(query, gallery, in_file=images is None)}
     result = EvaluateResult(
         **about,
         **dict(measured.scores),
@@ -257,6 +256,15 @@ def _score(
             f"{' and others, see ' + str(result.per_query) if result.dropped_queries > 1 else ''}."
         )
     return result
+
+
+def _of_cameras(query: EmbeddingSet, gallery: EmbeddingSet, *, in_file: bool) -> dict[str, str]:
+    """Whether images are ignored for their camera, where that isn't what everyone expects."""
+    here, there = ({at for _, at in side.labelled() if not is_unknown(at)} for side in (query, gallery))
+    if not here & there:
+        which = "none on both sides" if here and there else "unknown"
+        return {"cameras": f"{which}: no image is ignored for its camera"}
+    return {"cameras": "as in the file"} if in_file else {}
 
 
 def _warn_of_replacing(result: EvaluateResult, reporter: Reporter) -> None:

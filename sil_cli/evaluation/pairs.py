@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,6 +58,11 @@ class EmbeddingSet:
     def junk_flags(self) -> NDArray[np.bool_]:
         """Shape (N,), which images are junk."""
         return np.zeros(len(self), dtype=bool) if self.junk is None else np.asarray(self.junk, dtype=bool)
+
+    def labelled(self) -> Iterator[tuple[Hashable, Hashable]]:
+        """The identity and the camera of each image that isn't junk."""
+        both = zip(labels(self.identities), labels(self.cameras), strict=True)
+        return both if self.junk is None else compress(both, ~self.junk_flags())
 
     def subset(self, rows: NDArray[np.int64]) -> EmbeddingSet:
         """Some of the images, in the order given."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field
 
+from sil_cli.data.labels import label_warnings
+from sil_cli.errors import DataError
 from sil_cli.evaluation.intervals import Interval, mean_interval
 from sil_cli.evaluation.metrics import QueryScores, RetrievalScores, mean_scores, score_queries
 from sil_cli.evaluation.open_set import (
@@ -18,6 +22,7 @@ from sil_cli.evaluation.open_set import (
     choose_impostors,
     open_set_result,
 )
+from sil_cli.evaluation.pairs import check_sides
 from sil_cli.evaluation.ranking import MatchRanks, Ranker, rank_reranked
 from sil_cli.evaluation.streaming import Listener, RetrievalTest, run_test
 from sil_cli.runtime import SilentReporter, map_threads
@@ -29,16 +34,21 @@ if TYPE_CHECKING:
     from sil_cli.similarity.scorers import Metric
 
 
+_ROUNDING = 1e-5  # of the largest value of an embedding
+
+
 class Scores(RetrievalScores):
     """All that is measured on one test.
 
     Attributes:
         intervals: Of mAP, Rank-1 and mINP; bootstrap over queries.
         open_set: Verification and open-set identification.
+        warnings: What makes these numbers doubtful: labels written differently on the two sides, copies of queries.
     """
 
     intervals: dict[str, Interval]
     open_set: OpenSetResult
+    warnings: list[str] = Field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,7 @@ def score(
         metric: What is near: by cosine similarity, or by Euclidean distance of the embeddings as they are.
         rerank: Rank by k-reciprocal re-ranking, by its authors' settings (True) or others; it takes the cosine.
             Open-set rates are those of the metric all the same.
-        reporter: Hears of the progress.
+        reporter: Hears of the progress, and of what makes the numbers doubtful; without one, that is a `UserWarning`.
 
     Returns:
         mAP, CMC and mINP, their 95 % intervals, and the rates of verification and open-set identification.
@@ -87,28 +97,70 @@ def score(
         DataError: A side is empty, the sides don't fit together, an embedding can't be used, or no query has a match.
     """
     options = RerankSettings() if rerank is True else rerank or None
-    return measure(query, gallery, metric=metric, rerank=options, reporter=reporter or SilentReporter()).scores
+    scores = measure(query, gallery, metric=metric, rerank=options, reporter=reporter or SilentReporter()).scores
+    for text in scores.warnings if reporter is None else ():
+        warnings.warn(text, stacklevel=2)
+    return scores
 
 
 def measure(
     query: EmbeddingSet, gallery: EmbeddingSet, *, metric: Metric, rerank: RerankSettings | None, reporter: Reporter
 ) -> Measurement:
     """As `score`, with what the scores are made of."""
+    check_sides(query, gallery)
+    doubts = label_warnings(query.labelled, gallery.labelled)
+    for text in doubts:  # before any figure is made, which may then fail
+        reporter.warn(text)
     reranked = None if rerank is None else rank_reranked(query, gallery, rerank, reporter=reporter)
     test = RetrievalTest(query, gallery, metric=metric)
+    copies = _copies(test)
+    if copies is not None:
+        reporter.warn(copies)
+        doubts.append(copies)
     ranker, verifier, identifier = Ranker(test), Verifier(test), Identifier(test, choose_impostors(query))
     listeners: list[Listener] = [verifier, identifier]
     run_test(test, [ranker, *listeners] if reranked is None else listeners, reporter=reporter)
     ranks = reranked or ranker.result()
     queries, pairs = score_queries(ranks), verifier.result()
-    means, values = mean_scores(queries), queries.by_metric()
+    try:
+        means = mean_scores(queries)
+    except DataError as error:
+        raise DataError(error.what, doubts[0] if doubts else error.fix) from None
+    values = queries.by_metric()
     intervals = map_threads(mean_interval, list(values.values()))
     scores = Scores(
         **dict(means),
         intervals=dict(zip(values, intervals, strict=True)),
         open_set=open_set_result(pairs, identifier.result()),
+        warnings=doubts,
     )
     return Measurement(scores, ranks, queries, pairs)
+
+
+def _copies(test: RetrievalTest) -> str | None:
+    """What is to be said where queries stand in the gallery under another name, and count as their own matches.
+
+    A copy has the query's embedding, up to what batches of another size round otherwise. A model that gives different
+    people one embedding says nothing about copies.
+    """
+    found, rows = [], []
+    for index, matches in zip(test.rules.queries.tolist(), test.matches, strict=True):
+        row = np.asarray(test.query.embeddings[index])
+        limit = _ROUNDING * float(np.abs(row).max())
+        if len(matches) and np.abs(row - test.gallery.embeddings[matches[0]]).max() <= limit:
+            found.append((index, int(matches[0])))
+            rows.append(row / (limit / _ROUNDING or 1.0))
+    people = {test.query.identities[index] for index, _ in found}
+    if not found or len(np.unique(np.round(rows, 3), axis=0)) < len(people):
+        return None
+    one, other = found[0]
+    query = f"query {one}" if test.query.keys is None else test.query.keys[one]
+    image = f"gallery image {other}" if test.gallery.keys is None else test.gallery.keys[other]
+    return (
+        f"{len(found):,} of {len(test.rows):,} queries have a copy in the gallery that counts as a match ({query} and "
+        f"{image}{' and others' if len(found) > 1 else ''}): each finds it first, which flatters the figures. Leave "
+        "these images out of one side."
+    )
 
 
 def fingerprint_of_test(query: EmbeddingSet, gallery: EmbeddingSet) -> str:

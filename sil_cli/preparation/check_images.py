@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from sil_cli.data.images import MAX_PIXELS, ImageError, load_image, quiet_decoders
+from sil_cli.data.labels import label_warnings, of_records
 from sil_cli.data.manifest import Dataset, ImageRecord, Skipped, write_dataset
 from sil_cli.data.parallel import map_in_order
 from sil_cli.errors import DataError
@@ -117,6 +118,9 @@ def warnings_of(records: Sequence[ImageRecord]) -> list[str]:
     if train & (query | gallery):
         shared = len(train & (query | gallery))
         found.append(f"{shared} identities are both trained on and tested: results will flatter.")
+    if query and gallery:
+        sides = [[record for record in records if record.split == split] for split in ("query", "gallery")]
+        found += label_warnings(*map(of_records, sides))
     folded = Counter(record.path.casefold() for record in {record.path: record for record in records}.values())
     twins = sum(count for count in folded.values() if count > 1)
     if twins:

@@ -106,6 +106,43 @@ def test_every_query_has_a_line_and_the_means_are_theirs(run, files) -> None:
     assert len(curves["score_edges"]) == len(curves["same_pairs"]) + 1
 
 
+@pytest.mark.parametrize("rename", [lambda name: name.replace("c", "0"), str.upper])
+def test_cameras_written_differently_are_told_by_every_command_that_prints_the_numbers(run, files, tmp_path, rename):
+    arrays = load(files[0])
+    right = sil("evaluate", "--embeddings", files[0], "--json").document
+    arrays["query_cameras"] = np.array([rename(name) for name in arrays["query_cameras"]])
+    np.savez(tmp_path / "renamed.npz", **arrays)
+    outcome = sil("evaluate", "--embeddings", tmp_path / "renamed.npz", "--json")
+    (text,) = outcome.document["warnings"]
+    assert text in outcome.error
+    first = min(arrays["query_cameras"].tolist())
+    assert f"{first!r} and 'c" in text
+    assert right["warnings"] == []
+    # what is let through is just what was ignored
+    let_through = outcome.document["open_set"]["same_pairs"] - right["open_set"]["same_pairs"]
+    assert f"{let_through:,} pairs of one person by one camera" in text
+    results = outcome.document["results"]
+    compared = sil("compare", results, results, "--json")
+    assert compared.document["warnings"] == [text]
+    assert text in compared.error
+
+
+def test_tables_whose_sides_name_cameras_differently_are_told_when_prepared_evaluated_and_calibrated(run, tmp_path):
+    target = next(run.glob("evaluation/*")).name
+    dataset = load_dataset(Path(shutil.copytree(Path("data") / target, tmp_path / "images")))
+    lines = ["path,identity,camera,split"]
+    for record in dataset.records:
+        camera = record.camera.replace("c", "") if record.split == "query" else record.camera
+        lines.append(f"{dataset.image_path(record).relative_to(tmp_path)},{record.identity},{camera},{record.split}")
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    prepared = sil("prepare-data", "csv", tmp_path / "table.csv", "--out", tmp_path / "mixed")
+    assert "('1' and 'c1', '2' and 'c2')" in prepared.error
+    outcome = sil("evaluate", "--model", run, "--target", tmp_path / "mixed", "--json")
+    assert "('1' and 'c1', '2' and 'c2')" in outcome.document["warnings"][0]
+    outcome = sil("calibrate", "--model", run, "--on", tmp_path / "mixed")
+    assert "('1' and 'c1', '2' and 'c2')" in outcome.error
+
+
 def test_queries_without_a_match_are_counted_and_named(files, tmp_path) -> None:
     arrays = load(files[0])
     np.savez(tmp_path / "e.npz", **arrays)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from evaluation_cases import slow_pairs
 
+from sil_cli.errors import DataError
 from sil_cli.evaluation.metrics import mean_scores, score_queries
 from sil_cli.evaluation.pairs import EmbeddingSet
 from sil_cli.evaluation.ranking import rank_reranked
@@ -45,3 +48,44 @@ def test_scores_can_be_those_after_reranking(rerank, options):
 def test_cameras_are_unknown_where_none_are_given():
     assert EmbeddingSet(np.ones((3, 2)), "abc").cameras == [None] * 3
     assert not len(EmbeddingSet(np.ones((0, 2)), ""))
+
+
+def test_labels_written_differently_are_warned_of_before_the_numbers():
+    query, gallery = sides()
+    renamed = dataclasses.replace(gallery, cameras=["1"] * len(gallery))
+    same = int((np.array(query.identities)[:, None] == np.array(gallery.identities)).sum())
+    with pytest.warns(UserWarning, match=f"'1' and 'c1'.*{same:,} pairs of one person by one camera") as caught:
+        found = score(query, renamed)
+    assert found.warnings == [str(each.message) for each in caught]
+    assert caught[0].filename == __file__
+    assert score(query, gallery).warnings == []
+
+
+def test_people_written_differently_are_the_reason_that_nobody_is_found():
+    query, gallery = sides()
+    query = dataclasses.replace(query, identities=[f"000{each}" for each in query.identities])
+    with pytest.raises(DataError) as raised:
+        score(query, gallery)
+    assert raised.value.what == "None of the 20 queries has a valid match in the gallery."
+    assert "('0000' and 0, '0001' and 1" in raised.value.fix
+    assert "Write each person alike" in raised.value.fix
+
+
+def test_copies_of_queries_under_other_names_are_warned_of():
+    query, gallery = sides()
+    names = [f"q{index}" for index in range(20)], [f"g{index}" for index in range(50)]
+    rows = np.concatenate([gallery.embeddings[:-3], query.embeddings[:3] * (1 + 1e-7)])
+    copied = EmbeddingSet(rows, [*gallery.identities[:-3], *query.identities[:3]], gallery.cameras, keys=names[1])
+    query = dataclasses.replace(query, keys=names[0])
+    with pytest.warns(UserWarning, match=r"3 of 20 queries have a copy .*\(q0 and g47 and others\)"):
+        score(query, copied)
+    ignored = dataclasses.replace(copied, cameras=[*gallery.cameras[:-3], *query.cameras[:3]])
+    assert score(query, ignored).warnings == []  # of the query's own camera
+    same_names = dataclasses.replace(copied, keys=[*names[1][:-3], *names[0][:3]])
+    assert score(query, same_names).warnings == []  # the query itself
+
+
+def test_a_model_that_tells_nobody_apart_has_no_copies():
+    query, gallery = sides()
+    flat = [dataclasses.replace(side, embeddings=np.ones((len(side), 4))) for side in (query, gallery)]
+    assert score(*flat).warnings == []
