@@ -11,9 +11,10 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from sil_cli.errors import UsageError
 
@@ -144,6 +145,25 @@ def cpu_kind() -> str:
 def is_installed(name: str) -> bool:
     """Whether a package could be imported; does not import it."""
     return find_spec(name) is not None
+
+
+def import_quietly(name: str) -> Any:
+    """Import a package that would report to its makers, and have it neither do so nor leave an identifier at home.
+
+    ONNX Runtime from 1.29 on does unless a variable is set before it is loaded (its Privacy.md), and huggingface_hub,
+    which timm downloads by, adds versions to its requests. OpenVINO reports that it was imported, through a package
+    that it also does without; whoever imports that one has it as ever.
+    """
+    for variable in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
+        os.environ.setdefault(variable, "1")
+    reporting = "openvino_telemetry"
+    if name in sys.modules or reporting in sys.modules:
+        return import_module(name)
+    try:
+        sys.modules[reporting] = None  # type: ignore[assignment]  # which has an import of it fail
+        return import_module(name)
+    finally:
+        del sys.modules[reporting]
 
 
 def threads() -> ThreadPoolExecutor:

@@ -17,6 +17,7 @@ from torchvision.models import get_model_weights
 from sil_cli.errors import ModelError, UsageError
 from sil_cli.files import one_line
 from sil_cli.models.backbones.names import IBN, NAMES, OSNETS, TIMM
+from sil_cli.runtime import import_quietly
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,8 +118,7 @@ def _of_imagenet(name: str) -> dict[str, Tensor]:
 
 
 def _of_timm(name: str) -> dict[str, Tensor]:
-    import timm
-
+    timm = import_quietly("timm")
     hub = logging.getLogger("huggingface_hub")
     level = hub.level
     hub.setLevel(logging.ERROR)  # offline it tells each of its twelve attempts

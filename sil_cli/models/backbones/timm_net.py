@@ -17,6 +17,7 @@ from sil_cli.files import one_line
 from sil_cli.models.backbones.map_layout import MapLayout, find_layout
 from sil_cli.models.backbones.staged import Backbone
 from sil_cli.models.record import Normalisation
+from sil_cli.runtime import import_quietly
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -145,7 +146,7 @@ def timm_normalisation(name: str) -> Normalisation:
 def _timm_with(name: str) -> Any:
     """timm, which has a model of this name."""
     try:
-        import timm
+        timm = import_quietly("timm")
     except ImportError:
         raise UsageError(f"The backbone timm:{name} needs timm.", INSTALL) from None
     if not timm.is_model(name):

@@ -11,7 +11,7 @@ import numpy as np
 from sil_cli.errors import ModelError
 from sil_cli.files import one_line
 from sil_cli.models.record import described
-from sil_cli.runtime import thread_count
+from sil_cli.runtime import import_quietly, thread_count
 
 if TYPE_CHECKING:
     import openvino
@@ -75,7 +75,7 @@ class OnnxRuntimeEngine(_ExportedEngine):
         Raises:
             ModelError: ONNX Runtime can't run it.
         """
-        import onnxruntime
+        onnxruntime = import_quietly("onnxruntime")
 
         super().__init__(record, "onnxruntime", f"onnxruntime {record.precision}")
         options = onnxruntime.SessionOptions()
@@ -111,8 +111,7 @@ class OpenVinoEngine(_ExportedEngine):
         Raises:
             ModelError: OpenVINO can't run it.
         """
-        import openvino
-
+        openvino = import_quietly("openvino")
         prefix = record.float32_front if bfloat16 else None
         how = f"openvino {'bfloat16' if bfloat16 else record.precision}"
         super().__init__(record, "openvino", described(how, prefix))
@@ -146,8 +145,7 @@ class OpenVinoEngine(_ExportedEngine):
 
 def openvino_multiplies_bfloat16() -> bool:
     """Whether OpenVINO computes in bfloat16 natively on this CPU."""
-    import openvino
-
+    openvino = import_quietly("openvino")
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 

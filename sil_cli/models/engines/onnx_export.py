@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sil_cli.errors import ModelError
 from sil_cli.files import one_line
 from sil_cli.models.engines.onnx_graph import widen_narrow_maps, without_metadata
+from sil_cli.runtime import import_quietly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,6 +103,7 @@ def quantize(graph: bytes, crops: NDArray[np.uint8]) -> bytes:
     Raises:
         ModelError: The quantiser failed.
     """
+    import_quietly("onnxruntime")
     from onnxruntime import quantization
 
     class CalibrationReader(quantization.CalibrationDataReader):  # type: ignore[misc]  # its module has no types
