@@ -9,6 +9,7 @@ from sil_cli.errors import UsageError
 from sil_cli.settings import (
     Section,
     Settings,
+    check_name,
     known_keys,
     load_settings,
     merge,
@@ -228,3 +229,39 @@ def test_a_time_may_be_a_year_a_month_a_day_or_a_moment(said, meant):
 def test_what_is_no_time_is_told_how_times_are_written(said):
     with pytest.raises(UsageError, match="Write a time as 2024, 2024-05, 2024-05-01"):
         load_settings(flags={"query": {"filter": {"after": said}}})
+
+
+NO_NAMES = [
+    "../../x",
+    "/tmp/x",
+    "a/b",
+    "a\\b",
+    "C:x",
+    ".",
+    "..",
+    ".hidden",
+    "-rf",
+    " x",
+    "x ",
+    "x.",
+    "",
+    " ",
+    "a\nb",
+    "a\0b",
+]
+NO_NAMES += ["a\x1b[2Jb", "a\u202eb", "con", "NUL.txt", "Com1", "LPT¹", "what?", "a|b", "x" * 151, "é" * 76]
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
+def test_what_becomes_a_folder_is_a_name_and_no_path(name):
+    with pytest.raises(ValueError, match=r"^must (be|not) "):
+        check_name(name)
+    with pytest.raises(UsageError, match=r"data\.name"):
+        load_settings(flags={"data": {"name": name}})
+
+
+@pytest.mark.parametrize(
+    "name", ["market1501", "Mine", "My Cameras (2)", "v1.0", "données", "名前", "console", "com10", "x" * 150]
+)
+def test_names_that_people_give_are_taken(name):
+    assert load_settings(flags={"data": {"name": name}}).data.name == name

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from sil_cli.errors import DataError, in_plain_words
 from sil_cli.files import one_line, open_file, read_bytes, read_json, sha256_of_bytes, write_bytes, write_json
+from sil_cli.settings import Name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -103,7 +104,7 @@ class DatasetInfo(StrictModel):
     """
 
     format: Literal[1] = 1
-    name: str
+    name: Name
     reader: str
     reader_version: int
     options: dict[str, Any]
@@ -344,6 +345,6 @@ def _parse(folder: Path, content: bytes, fix: str) -> Iterable[ImageRecord]:
 def first_problem(error: ValidationError) -> str:
     """The first thing that a pydantic validation complains of, on one line."""
     problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
+    where = ".".join(str(part) for part in problem["loc"] if part != "[key]")
     said = in_plain_words(problem["msg"])
     return f"{where}: {said}" if where else said

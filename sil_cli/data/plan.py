@@ -36,6 +36,7 @@ from sil_cli.data.protocol import Protocol, SourceSplits
 from sil_cli.data.reading import SYNTHETIC
 from sil_cli.errors import UsageError, did_you_mean
 from sil_cli.files import one_line, parse_toml, read_text
+from sil_cli.settings import Name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,19 +101,11 @@ class ProtocolPlan(StrictModel):
     about: str = ""
     source_splits: SourceSplits = "train"
     settings: dict[str, dict[str, Any]] = Field({})
-    datasets: dict[str, DatasetPlan] = Field({})
+    datasets: dict[Name, DatasetPlan] = Field({})
     generated: bool = False
-    cases: dict[str, CasePlan] = Field({})
+    cases: dict[Name, CasePlan] = Field({})
     leave_one_out: bool = False
-    methods: dict[str, dict[str, dict[str, Any]]] = Field({})
-
-    @field_validator("datasets", "cases", "methods")
-    @classmethod
-    def _names_are_folders(cls, named: dict[str, Any]) -> dict[str, Any]:
-        for name in named:
-            if not name or name in {".", ".."} or set(name) & set("/\\:\0"):
-                raise ValueError(f"'{name}' can't name a folder")
-        return named
+    methods: dict[Name, dict[str, dict[str, Any]]] = Field({})
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

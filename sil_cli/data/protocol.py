@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from sil_cli.data.manifest import StrictModel, first_problem
 from sil_cli.errors import DataError
 from sil_cli.files import one_line, parse_toml, read_text, write_text
+from sil_cli.settings import Name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,9 +34,9 @@ class Protocol(StrictModel):
     """
 
     name: str | None = None
-    sources: tuple[str, ...] = Field(min_length=1)
+    sources: tuple[Name, ...] = Field(min_length=1)
     source_splits: SourceSplits = "train"
-    targets: tuple[str, ...] = Field(min_length=1)
+    targets: tuple[Name, ...] = Field(min_length=1)
     settings: dict[str, Any] = Field({})
 
     @model_validator(mode="before")

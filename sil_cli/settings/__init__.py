@@ -5,7 +5,7 @@ Where a value comes from, strongest first: the command's flags (also `--set KEY=
 The defaults are the paper's (arXiv 2207.03132) wherever it gives a value.
 """
 
-from sil_cli.settings.fields import Section, find_zone
+from sil_cli.settings.fields import Name, Section, check_name, find_zone
 from sil_cli.settings.finding import EvaluateSettings, GallerySettings, QuerySettings, RerankSettings, ShowSettings
 from sil_cli.settings.learning import (
     DataSettings,
@@ -34,6 +34,7 @@ __all__ = [
     "EvaluateSettings",
     "GallerySettings",
     "ModelSettings",
+    "Name",
     "QuerySettings",
     "RerankSettings",
     "Section",
@@ -43,6 +44,7 @@ __all__ = [
     "SupervisedSettings",
     "SyntheticSettings",
     "TrainSettings",
+    "check_name",
     "find_zone",
     "keys_in",
     "known_keys",

@@ -7,9 +7,10 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from sil_cli.errors import UsageError
+from sil_cli.files import visible
 from sil_cli.times import AmbiguousTimeError, TimeReader
 
 if TYPE_CHECKING:
@@ -50,6 +51,31 @@ def _iso_time(value: object) -> object:
     except ValueError:
         raise ValueError(_TIMES) from None
 
+
+_NO_NAME = re.compile(r'[/\\:*?"<>|]')
+_WINDOWS_OWN = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?", re.IGNORECASE)
+_LONGEST_NAME = 150  # bytes; names of files allow 255, of which endings and our own additions need some
+
+
+def check_name(name: str) -> str:
+    """The name itself, where it can be that of a folder on any system, and lies where it is put.
+
+    Raises:
+        ValueError: It is a path, is hidden or looks like an option, or some system can't keep it.
+    """
+    if not name.strip() or _NO_NAME.search(name) or visible(name) != name:
+        raise ValueError('must be a name: not empty, and without / \\ : * ? " < > | and control characters')
+    if name[0] in ".- " or name[-1] in ". ":
+        raise ValueError("must not begin with a dot, a dash or a space, nor end with a dot or a space")
+    if _WINDOWS_OWN.fullmatch(name):
+        raise ValueError(f"must be another name: Windows keeps {name} for itself")
+    if len(name.encode()) > _LONGEST_NAME:
+        raise ValueError(f"must be shorter: it takes {len(name.encode())} bytes, and {_LONGEST_NAME} are possible")
+    return name
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+"""A name that becomes a folder's: of a data set, a case of a protocol, a method that is compared."""
 
 Moment = Annotated[datetime, BeforeValidator(_iso_time)]
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from sil_cli.settings.fields import (
     Count,
     Deviation,
+    Name,
     NetworkKind,
     Positive,
     Section,
@@ -86,7 +87,7 @@ class DataSettings(Section):
     protocol: str | None = Field(
         None, description="prepare what this protocol needs: `p1`, `p3-market1501`, … or a .toml file"
     )
-    name: str | None = Field(
+    name: Name | None = Field(
         None, description="the domain's name; default: the data set's own, or else the raw folder's"
     )
     pattern: str | None = Field(None, description="reader `regex`: named groups identity, camera, split, frame")

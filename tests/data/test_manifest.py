@@ -103,6 +103,15 @@ def test_a_data_set_moves_with_its_images(tmp_path):
     assert "here" not in (tmp_path / "there" / "out" / INFO_FILE).read_text()
 
 
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "..", "nul", "a\nb", ".git", "x" * 200])
+def test_a_name_that_is_a_path_is_refused(tmp_path, name):
+    write(tmp_path / "out", tmp_path / "raw")
+    info = json.loads((tmp_path / "out" / INFO_FILE).read_text())
+    (tmp_path / "out" / INFO_FILE).write_text(json.dumps(info | {"name": name}))
+    with pytest.raises(DataError, match=r"dataset\.json is not valid: name: must (be|not) "):
+        load_dataset(tmp_path / "out")
+
+
 def test_images_left_behind_are_told(tmp_path):
     write(tmp_path / "out", tmp_path / "raw")
     (tmp_path / "raw").rmdir()

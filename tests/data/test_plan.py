@@ -126,7 +126,7 @@ def test_a_users_own_file(tmp_path):
         ('targets = ["b"]', 'targets = ["a"]', "learns from its target a"),
         ('root = "first"', 'root = "../first"', "below ROOT"),
         ('root = "first"', 'root = "/first"', "below ROOT"),
-        ("[datasets.b]", '[datasets."x/b"]', "can't name a folder"),
+        ("[datasets.b]", '[datasets."x/b"]', "datasets.x/b: must be a name"),
         ("splits = 3", "splits = 0", "splits"),
         ("[cases.only]", "leave_one_out = true\n[cases.only]", "leave_one_out"),
         ('name = "ours"', "", "name"),

@@ -58,3 +58,10 @@ def test_what_is_no_protocol_says_what_one_holds(tmp_path, text):
     with pytest.raises(DataError) as raised:
         read_protocol(tmp_path)
     assert "targets" in raised.value.fix
+
+
+@pytest.mark.parametrize("values", ['sources = ["../x"]\ntarget = "b"', 'sources = ["a"]\ntargets = ["b", "/etc"]'])
+def test_sources_and_targets_are_names_of_folders_beside_the_file(tmp_path, values):
+    (tmp_path / "protocol.toml").write_text(values)
+    with pytest.raises(DataError, match=r"is not valid: (sources|targets)\.[01]: must be a name"):
+        read_protocol(tmp_path)

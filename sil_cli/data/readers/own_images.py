@@ -18,6 +18,7 @@ from sil_cli.data.reading import Reading
 from sil_cli.data.tables import TABLE_SUFFIXES, read_rows, require_columns
 from sil_cli.data.walking import find_image_files
 from sil_cli.errors import DataError, UsageError, did_you_mean
+from sil_cli.settings import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,12 +31,18 @@ GROUPS = ("identity", "camera", "split", "frame")
 NEEDED = ("path", "identity")
 OPTIONAL = ("camera", "split", "time")
 
+_LONGEST_SLUG = 100
 _PATTERN = r"(?P<identity>\d+)_c(?P<camera>\d+)"
 
 
 def slug(text: str) -> str:
-    """`text` as a name that any file system takes: lower case, letters, digits, dots and dashes."""
-    return re.sub(r"[^\w.]+", "-", unicodedata.normalize("NFKC", text).lower()).strip("-._")
+    """`text` as a name that any file system takes (`check_name`), of letters, digits, dots and dashes; or nothing."""
+    plain = re.sub(r"[^\w.]+", "-", unicodedata.normalize("NFKC", text).lower())
+    name = plain.encode()[:_LONGEST_SLUG].decode(errors="ignore").strip("-._")
+    try:
+        return check_name(name) if name else name
+    except ValueError:  # Windows keeps it for itself
+        return f"data-{name}"
 
 
 def read_folders(root: Path, *, name: str | None = None, split: SplitMode = "train", seed: int = 0) -> Reading:

@@ -81,7 +81,15 @@ def test_beside_queries_the_test_is_their_gallery():
 
 @pytest.mark.parametrize(
     ("folder", "expected"),
-    [("My Cameras (2)", "my-cameras-2"), ("Données", "données"), ("___", "dataset"), ("v1.0", "v1.0")],
+    [
+        ("My Cameras (2)", "my-cameras-2"),
+        ("Données", "données"),
+        ("___", "dataset"),
+        ("v1.0", "v1.0"),
+        ("CON", "data-con"),
+        ("nul.jpg", "data-nul.jpg"),
+        ("名" * 80, "名" * 33),
+    ],
 )
 def test_a_domain_is_named_after_its_folder(tmp_path, folder, expected):
     (tmp_path / folder).mkdir()
