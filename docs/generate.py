@@ -23,7 +23,7 @@ from sil_cli.evaluation import calibrate, compare
 from sil_cli.evaluation import results as evaluation_results
 from sil_cli.gallery import results as gallery_results
 from sil_cli.models import import_model
-from sil_cli.models.engines import export
+from sil_cli.models.engines import export, import_graph
 from sil_cli.preparation import prepare
 from sil_cli.report.report import ReportResult
 from sil_cli.report.show import ShowResult
@@ -49,7 +49,7 @@ DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
     "prepare-data": (prepare.PrepareResult,),
     "show": (ShowResult,),
     "train": (train.TrainResult,),
-    "import-model": (import_model.ImportResult,),
+    "import-model": (import_model.ImportResult, import_graph.GraphImportResult),
     "evaluate": (evaluation_results.EvaluateResult, evaluation_results.TargetsResult),
     "report": (ReportResult,),
     "compare": (compare.CompareResult,),

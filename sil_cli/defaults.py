@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 RECORD_FILE = "model.json"
 """What is known of a model; a run folder that holds one is finished."""
 
+EXPORT_FILE = "export.json"
+"""What is known of a model's export; of an imported graph it is all there is."""
+
 RUN_NAME = re.compile(r"(\d+)-")
 SPLIT_NAME = re.compile(r"split-(\d+)")
 
@@ -106,8 +109,8 @@ def new_run_folder(runs: Path, label: str) -> Path:
 
 
 def is_finished(run: Path) -> bool:
-    """Whether a run has made its model."""
-    return (run / RECORD_FILE).is_file()
+    """Whether a run has made its model, or is one that was imported."""
+    return (run / RECORD_FILE).is_file() or (run / EXPORT_FILE).is_file()
 
 
 def model_folder(model: Path | None, runs: Path) -> Path:

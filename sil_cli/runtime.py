@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import platform
@@ -9,17 +10,19 @@ import signal
 import socket
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
 
 from sil_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from types import FrameType
 
     import torch
@@ -29,7 +32,14 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 One = TypeVar("One")
 Other = TypeVar("Other")
 
+CHUNK = 32
+"""Results of `map_in_order` come in lists of so many."""
+
 _MULTIPLYING = ("fma", "f16c", "avx", "amx", "asimd", "fphp", "sve", "bf16", "i8mm")
+_POLLED = 0.2  # seconds
+_GRACE = 1.0
+_END = object()
+_CHUNKS_AHEAD = 4
 _MOST_THREADS = 8  # each holds some 30 MiB while it looks at scores
 
 
@@ -119,6 +129,53 @@ def termination_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def interruptible(work: Callable[[], One], stop: Callable[[], None] | None = None) -> One:
+    """Do what a library computes without listening to signals, so that Ctrl-C ends it none the less.
+
+    The work is done in a thread of its own while this one waits, which signals do reach. Where the library can't be
+    made to stop, the process doesn't wait for it at its end.
+
+    Args:
+        work: What is to be done.
+        stop: Makes the library give up.
+
+    Returns:
+        What `work` returns; what it raises is raised here.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals never reach this one
+        return work()
+    done = threading.Event()
+    outcome: Future[One] = Future()
+
+    def do() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:
+            outcome.set_exception(error)
+        done.set()
+
+    threading.Thread(target=do, daemon=True).start()
+    try:
+        while not done.wait(_POLLED):  # on Windows only the end of a wait hears signals
+            pass
+    except BaseException:
+        if stop is not None:
+            stop()
+        if not done.wait(_GRACE):
+            atexit.register(_leave, done)
+        raise
+    return outcome.result()
+
+
+def _leave(done: threading.Event) -> None:
+    """End the process now if its work still goes on: a library can't be taken down under a thread that uses it."""
+    if not done.is_set():
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, OSError, ValueError):  # None, or closed
+                stream.flush()
+        os._exit(130)
+
+
 def cpu_count() -> int:
     """The number of cores this process may use (its affinity, not the machine's size)."""
     if hasattr(os, "sched_getaffinity"):
@@ -177,6 +234,55 @@ def map_threads(work: Callable[[One], Other], parts: Sequence[One]) -> list[Othe
         return [work(part) for part in parts]
     with threads() as pool:
         return list(pool.map(work, parts))
+
+
+def map_in_order(
+    function: Callable[[One], Other], items: Sequence[One], *, workers: int
+) -> Generator[list[Other], None, None]:
+    """Apply `function` to all items in threads; yield its results in order, in lists of up to 32.
+
+    Threads suit image decoding: PIL's decoders and its resize let go of the interpreter. Only a few lists per
+    worker are under way at any time, so memory stays flat. When the generator is closed early, every worker ends
+    after the item at hand; hold it in `contextlib.closing`, so that Ctrl-C closes it at once.
+    """
+    stop = threading.Event()
+
+    def run(start: int) -> list[Other]:
+        results: list[Other] = []
+        for item in items[start : start + CHUNK]:
+            if stop.is_set():
+                break
+            results.append(function(item))
+        return results
+
+    workers = max(1, workers)
+    waiting: deque[Future[list[Other]]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="sil-images") as pool:
+        try:
+            for start in range(0, len(items), CHUNK):
+                waiting.append(pool.submit(run, start))
+                if len(waiting) > workers * _CHUNKS_AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def one_ahead(items: Generator[One, None, None]) -> Generator[One, None, None]:
+    """The same items, each made in a thread while the one before it is being used.
+
+    What makes them runs in that thread alone, and is closed when this is closed; hold it in `contextlib.closing`.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="sil-ahead") as pool, closing(items):
+        try:
+            coming = pool.submit(next, items, _END)
+            while (item := coming.result()) is not _END:
+                coming = pool.submit(next, items, _END)
+                yield cast("One", item)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def may_have_accelerator() -> bool:

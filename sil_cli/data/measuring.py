@@ -20,7 +20,7 @@ from PIL import Image
 
 from sil_cli.data.images import ImageError, load_image, quiet_decoders
 from sil_cli.data.manifest import Skipped
-from sil_cli.data.parallel import map_in_order
+from sil_cli.runtime import map_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

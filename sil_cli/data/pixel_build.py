@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from sil_cli.data.images import quiet_decoders
-from sil_cli.data.parallel import CHUNK, map_in_order
 from sil_cli.errors import DataError
 from sil_cli.files import open_no_link, parse_json, read_text, sync_folder, write_text
+from sil_cli.runtime import CHUNK, map_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

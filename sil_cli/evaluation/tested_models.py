@@ -13,9 +13,6 @@ from typing import TYPE_CHECKING
 from sil_cli.defaults import SPLIT_NAME
 from sil_cli.errors import UsageError
 from sil_cli.files import refuse_links
-from sil_cli.models.backbones.names import TIMM, VIT
-from sil_cli.models.embedder import load_embedder
-from sil_cli.models.engines.torch_engine import TorchEngine
 from sil_cli.models.load import load
 from sil_cli.runs.checkpoint import NAME as CHECKPOINT_NAME
 from sil_cli.runs.run_folder import FACTS_FILE, RunFacts, read_facts
@@ -107,6 +104,10 @@ def load_models(paths: Sequence[Path], settings: Settings, reporter: Reporter, *
 
 def _at_another_size(path: Path, settings: Settings) -> TestedModel:
     """A model computed by torch at another size than its own: exports have theirs fixed."""
+    from sil_cli.models.backbones.names import TIMM, VIT
+    from sil_cli.models.embedder import load_embedder
+    from sil_cli.models.engines.torch_engine import TorchEngine
+
     embedder, record = load_embedder(path)
     trained = record.architecture
     if trained.backbone == VIT or trained.backbone.startswith(TIMM):

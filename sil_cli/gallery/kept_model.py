@@ -103,7 +103,8 @@ def _copy_export(loaded: Model, folder: Path) -> None:
     to = folder / RECORD_FILES[export.precision]
     if to.is_file() and read_export(to) == export:
         return
-    write_bytes(folder / export.file, read_graph(loaded.files.export, export))
+    for name, content in read_graph(loaded.files.export, export).items():
+        write_bytes(folder / name, content)
     write_bytes(to, loaded.files.export.read_bytes())
 
 

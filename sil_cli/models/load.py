@@ -73,44 +73,50 @@ def load_engine(path: Path, request: EngineRequest, reporter: Reporter) -> Model
         ModelError: There is no such model, it is damaged, or the precision that is asked for does not agree.
     """
     files = find_model(path)
-    export, graph = _usable_export(files, request, reporter)
+    export, content = _usable_export(files, request, reporter)
     if export is None:
         files = ModelFiles(files.folder)
     name = _chosen(files, export, request)
     if name == "torch" or export is None:
         model = _load_torch(files, export, request)
     else:
-        model = Model(_export_engine(export, graph, name, request), export.model, files)
+        model = Model(_export_engine(export, content, name, request), export.model, files)
     reporter.note(f"Embedding with {model.engine.name}.")
     return model
 
 
-def _usable_export(files: ModelFiles, request: EngineRequest, reporter: Reporter) -> tuple[ExportRecord | None, bytes]:
-    """The export and its graph, whose checksum is right; the graph is empty where torch was asked for.
+def _usable_export(
+    files: ModelFiles, request: EngineRequest, reporter: Reporter
+) -> tuple[ExportRecord | None, dict[str, bytes]]:
+    """The export and the content of its files, whose checksums are right; without them where torch was asked for.
 
     None where there is no export, or it is stale or damaged and torch can take its place.
     """
     if files.export is None:
-        return None, b""
+        return None, {}
     try:
         export = read_export(files.export)
         if files.folder is not None and read_record(files.folder).fingerprint != export.model.fingerprint:
             raise ModelError(f"{files.export} was exported from other weights than those beside it.", AGAIN)
-        return export, b"" if request.engine == "torch" else read_graph(files.export, export)
+        return export, {} if request.engine == "torch" else read_graph(files.export, export)
     except ModelError as error:
         if files.folder is None or request.engine not in ("auto", "torch"):
             raise
         reporter.warn(f"{error.what} It is not used. {error.fix}")
-        return None, b""
+        return None, {}
 
 
 def _chosen(files: ModelFiles, export: ExportRecord | None, request: EngineRequest) -> Literal["torch"] | ExportEngine:
     if request.engine == "torch":
+        if files.folder is None and export is not None and export.foreign is not None:
+            raise ModelError(f"{files.export} is of an imported graph, which torch can't run.", "Use another --engine.")
         if files.folder is None:
             raise ModelError(f"{files.export} is an export, which torch can't run.", "Name the run that it came from.")
         return "torch"
     if request.engine != "auto":
         require_library(request.engine)
+        if export is not None and request.engine not in export.engines:
+            raise ModelError(f"{request.engine} can't run {export.file}.", f"Use --engine {export.engines[0]}.")
         if export is None:
             raise ModelError(
                 f"{files.folder} holds no export for {request.engine}.",
@@ -132,9 +138,9 @@ def _quickest(
     few = request.images is not None and request.images <= FEW_IMAGES
     if files.folder is not None and _on_accelerator(request.device, few=few):
         return "torch"
-    installed: list[ExportEngine] = [name for name in ("onnxruntime", "openvino") if is_installed(name)]
+    installed: list[ExportEngine] = [name for name in export.engines if is_installed(name)]
     if files.folder is None and not installed:
-        require_library("onnxruntime")
+        require_library(export.engines[0])
     right = [name for name in installed if not export.differs(f"{name} {export.precision}")]
     if not right:
         return "torch" if files.folder is not None else installed[0]
@@ -162,17 +168,20 @@ def _load_torch(files: ModelFiles, export: ExportRecord | None, request: EngineR
     return Model(TorchEngine(embedder, record.fingerprint, device=device, bfloat16=bfloat16), record, files)
 
 
-def _export_engine(export: ExportRecord, graph: bytes, name: ExportEngine, request: EngineRequest) -> Engine:
+def _export_engine(
+    export: ExportRecord, content: dict[str, bytes], name: ExportEngine, request: EngineRequest
+) -> Engine:
+    graph, data = content[export.file], {file: each for file, each in content.items() if file != export.file}
     bfloat16 = _wants_bfloat16(name, export, request)
     how = f"{name} {'bfloat16' if bfloat16 else export.precision}"
     if export.differs(how):
-        raise _other_model(how, export, "Use another --engine, or export it again with `sil export`.")
+        raise _other_model(how, export, f"Use another --engine. {export.again}")
     from sil_cli.models.engines.exported_engine import OnnxRuntimeEngine, OpenVinoEngine
 
     if name == "onnxruntime":
         few = request.images is not None and request.images <= ONE_BY_ONE
-        return OnnxRuntimeEngine(export, graph, few=few)
-    return OpenVinoEngine(export, graph, bfloat16=bfloat16)
+        return OnnxRuntimeEngine(export, graph, data, few=few)
+    return OpenVinoEngine(export, graph, data, bfloat16=bfloat16)
 
 
 def _wants_bfloat16(name: str, export: ExportRecord | None, request: EngineRequest) -> bool:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sil_cli.defaults import RECORD_FILE
+from sil_cli.defaults import EXPORT_FILE, RECORD_FILE
 from sil_cli.errors import ModelError
-from sil_cli.files import one_line, read_bytes, read_json, sha256_of_bytes
+from sil_cli.files import one_line, open_file, read_json, sha256_of_bytes
 from sil_cli.models.engines.engine import SAME_MODEL
 from sil_cli.runtime import cpu_kind
 
@@ -80,10 +83,15 @@ def read_record(folder: Path) -> ModelRecord:
     """Read the record of the model in `folder`.
 
     Raises:
-        ModelError: It is missing, or of another format.
+        ModelError: It is missing, of another format, or an imported graph's.
         SilError: It is damaged.
     """
     if not (folder / RECORD_FILE).is_file():
+        if (export := export_beside(folder)) is not None and read_export(export).foreign is not None:
+            raise ModelError(
+                f"{folder} is an imported graph: it has no weights that torch could train, export or look into.",
+                "Use it to evaluate, calibrate, index and query; for more, import the weights that it was made from.",
+            )
         raise ModelError(f"{folder} holds no finished model: {RECORD_FILE} is missing.", OTHER_MODEL)
     try:
         return ModelRecord.model_validate(read_json(folder / RECORD_FILE, what="a model's record", fix=OTHER_MODEL))
@@ -102,10 +110,17 @@ def fingerprint_of(architecture: Architecture, weights: bytes) -> str:
 
 ExportPrecision = Literal["float32", "int8"]
 GRAPH_FILES: dict[ExportPrecision, str] = {"float32": "model.onnx", "int8": "model-int8.onnx"}
-RECORD_FILES: dict[ExportPrecision, str] = {"float32": "export.json", "int8": "export-int8.json"}
+RECORD_FILES: dict[ExportPrecision, str] = {"float32": EXPORT_FILE, "int8": "export-int8.json"}
 GRAPH_SUFFIX = ".onnx"
+IR_SUFFIX = ".xml"
+LARGEST_GRAPH = 2 * 2**30
+"""Bytes of a graph with all its data: as many as one protobuf message can have."""
+
 AGAIN = "Export the model again with `sil export`."
+IMPORT_AGAIN = "Import the graph again with `sil import-model`."
 Cosine = Annotated[float, Field(ge=-1.001, le=1.001)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Agreement(BaseModel):
@@ -147,6 +162,48 @@ def described(how: str, prefix: Float32Prefix | None) -> str:
     return f"{how} ({prefix.share:.0%} of it float32)" if prefix and how == OPENVINO_BFLOAT16 else how
 
 
+class ForeignGraph(BaseModel):
+    """What has to be known of a graph that this program did not make, to feed it with pixels and to take its result.
+
+    What goes in is (value / scale − mean) / std of each channel of RGB values in 0..255.
+
+    Attributes:
+        input: The name of its input.
+        output: The name of the output that is the embedding.
+        layout: The order of the input's axes.
+        type: What the input consists of.
+        batch: How many images it takes at once; None for any number.
+        bgr: Whether its channels are blue, green, red.
+        scale: What values are divided by first.
+        mean: Of red, green and blue, what is subtracted then.
+        std: And what the result is divided by.
+        data: The files beside it that hold its values, by name, with their checksums.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input: str
+    output: str
+    layout: Literal["NCHW", "NHWC"]
+    type: Literal["float32", "float16", "float64", "uint8"]
+    batch: int | None = Field(None, ge=1)
+    bgr: bool = False
+    scale: float = Field(255.0, gt=0, allow_inf_nan=False)
+    mean: tuple[Finite, Finite, Finite] = IMAGENET_MEAN
+    std: tuple[Deviation, Deviation, Deviation] = IMAGENET_STD
+    data: dict[str, str] = {}
+
+    def fingerprint(self, graph: str, height: int, width: int) -> str:
+        """Of the network: its files, and how images become its input.
+
+        Args:
+            graph: The graph file's checksum.
+            height: Of its input.
+            width: Of its input.
+        """
+        return hashlib.sha256(f"{graph} {height}x{width} {self.model_dump_json()}".encode()).hexdigest()
+
+
 class ExportRecord(BaseModel):
     """What `export.json` says.
 
@@ -162,6 +219,7 @@ class ExportRecord(BaseModel):
         float32_front: The prefix that OpenVINO's bfloat16 leaves in float32, so that it agrees; None for none.
         cpu: That machine's `cpu_kind`.
         versions: Of the packages that made the file.
+        foreign: How to use a graph that was imported; None where `sil export` made it, which takes pixels.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -179,12 +237,36 @@ class ExportRecord(BaseModel):
     float32_front: Float32Prefix | None = None
     cpu: str = ""
     versions: dict[str, str]
+    foreign: ForeignGraph | None = None
 
     @model_validator(mode="after")
     def _stays_in_its_folder(self) -> Self:
-        if Path(self.file).name != self.file or not self.file.endswith(GRAPH_SUFFIX):
-            raise ValueError("`file` is not the name of an ONNX file")
+        suffixes = (GRAPH_SUFFIX,) if self.foreign is None else (GRAPH_SUFFIX, IR_SUFFIX)
+        if not self.file.endswith(suffixes) or any(Path(name).name != name for name in self.files):
+            raise ValueError("`file` is not the name of a graph")
         return self
+
+    @model_validator(mode="after")
+    def _is_what_its_fingerprint_says(self) -> Self:
+        size = self.model.architecture
+        if self.foreign and self.foreign.fingerprint(self.sha256, size.height, size.width) != self.model.fingerprint:
+            raise ValueError("the fingerprint is another graph's")
+        return self
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The graph and what belongs to it: names with checksums."""
+        return {self.file: self.sha256, **(self.foreign.data if self.foreign else {})}
+
+    @property
+    def again(self) -> str:
+        """What to do where its files are not right."""
+        return IMPORT_AGAIN if self.foreign else AGAIN
+
+    @property
+    def engines(self) -> tuple[Literal["onnxruntime", "openvino"], ...]:
+        """What can compute it."""
+        return ("openvino",) if self.file.endswith(IR_SUFFIX) else ("onnxruntime", "openvino")
 
     def fingerprint_with(self, engine: str) -> str:
         """The source model's in float32; int8 is a model of its own with every engine, as each rounds differently."""
@@ -243,29 +325,70 @@ def record_of_graph(graph: Path) -> Path:
         if path.is_file() and read_export(path).file == graph.name:
             return path
     raise ModelError(
-        f"{graph} has no record: no export.json beside it names this file.",
-        "Keep both together; `sil export --model RUN` writes both.",
+        f"{graph} has no record: no {EXPORT_FILE} beside it names this file.",
+        f"Make a model of it with `sil import-model {shlex.quote(str(graph))} --out DIR`; "
+        "`sil export` writes graph and record.",
     )
 
 
-def read_graph(path: Path, record: ExportRecord) -> bytes:
-    """The ONNX file's content, compared with its record's checksum before anything parses it.
+def is_graph(path: Path) -> bool:
+    """Whether a file is a graph and not a table of weights: by what it begins with, or else by its name."""
+    named = path.suffix.lower() in (GRAPH_SUFFIX, IR_SUFFIX)
+    try:
+        with open_file(path) as stream:
+            head = stream.read(64)
+    except OSError:
+        return named
+    safetensors = head[8:9] == b"{" and int.from_bytes(head[:8], "little") < LARGEST_GRAPH
+    if safetensors or head.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04")):  # zip archives, pickles
+        return False
+    xml = head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<?xml", b"<net"))
+    return named or xml or re.match(rb"\x08[\x03-\x1f][\x12\x1a]", head) is not None
+
+
+def read_part(file: Path, fix: str) -> bytes:
+    """The content of a graph file, or of one that holds values of it.
+
+    Args:
+        file: A regular file.
+        fix: What to do where it can't be read.
+
+    Raises:
+        ModelError: It can't, or is larger than any that is used.
+    """
+    try:
+        with open_file(file) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size <= LARGEST_GRAPH:
+                return stream.read()
+    except OSError as error:
+        raise ModelError(f"{file} can't be read: {one_line(error)}.", fix) from error
+    raise ModelError(
+        f"{file} holds {size / 2**30:.1f} GiB; a graph may have {LARGEST_GRAPH / 2**30:.0f} GiB with its values.",
+        "Use a smaller network, or export it in float16.",
+    )
+
+
+def read_graph(path: Path, record: ExportRecord) -> dict[str, bytes]:
+    """The content of the graph's files by name, compared with the record's checksums before anything parses them.
 
     Args:
         path: The record's.
         record: What it says.
 
     Raises:
-        ModelError: The file is missing, cut short, or not the one that was exported.
+        ModelError: A file is missing, cut short, too large, or not the one that was exported.
     """
-    graph = path.parent / record.file
-    try:
-        content = read_bytes(graph)
-    except OSError as error:
-        raise ModelError(f"{graph} can't be read: {one_line(error)}.", AGAIN) from error
-    if sha256_of_bytes(content) != record.sha256:
-        raise ModelError(f"{graph} is damaged or was replaced: it is not the file that {path.name} records.", AGAIN)
-    return content
+    found = {}
+    for name, checksum in record.files.items():
+        file = path.parent / name
+        content = read_part(file, record.again)
+        if sha256_of_bytes(content) != checksum:
+            raise ModelError(
+                f"{file} is damaged or was replaced: it is not the file that {path.name} records.", record.again
+            )
+        found[name] = content
+    return found
 
 
 @dataclass(frozen=True)
@@ -290,7 +413,7 @@ def find_model(path: Path) -> ModelFiles:
     """
     if path.name == WEIGHTS_FILE:
         return ModelFiles(folder=path.parent)
-    if path.suffix == GRAPH_SUFFIX:
+    if path.suffix in (GRAPH_SUFFIX, IR_SUFFIX):
         return ModelFiles(export=record_of_graph(path))
     if path.suffix == ".json" and path.name != RECORD_FILE:
         return ModelFiles(export=path)

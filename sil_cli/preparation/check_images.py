@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from sil_cli.data.images import MAX_PIXELS, ImageError, load_image, quiet_decoders
 from sil_cli.data.labels import label_warnings, of_records
 from sil_cli.data.manifest import Dataset, ImageRecord, Skipped, write_dataset
-from sil_cli.data.parallel import map_in_order
 from sil_cli.errors import DataError
 from sil_cli.files import one_line
+from sil_cli.runtime import map_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

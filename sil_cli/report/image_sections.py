@@ -22,8 +22,6 @@ from sil_cli.report.run_inputs import EVALUATION_FOLDER, evaluations
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import torch
-
     from sil_cli.models.embedder import Embedder
     from sil_cli.report.projection import Projection
     from sil_cli.report.run_inputs import RunInputs
@@ -52,10 +50,8 @@ def rank_lists_section(runs: Sequence[RunInputs], count: int) -> ReportSection:
     return ReportSection("rank-lists", "Rank lists", values, sheets, [note for each in warnings for note in each])
 
 
-def agreement_section(runs: Sequence[RunInputs], models: Mapping[str, Embedder], device: torch.device) -> ReportSection:
+def agreement_section(runs: Sequence[RunInputs], models: Mapping[str, Embedder]) -> ReportSection:
     """Where a query and its first matches agree, for a best, a typical and a worst query."""
-    from sil_cli.report.similarity_maps import map_matches
-
     groups: list[dict[str, list[MatchMaps]]] = []
     sheets: list[PageFigure] = []
     notes: list[str] = []
@@ -63,9 +59,11 @@ def agreement_section(runs: Sequence[RunInputs], models: Mapping[str, Embedder],
         groups.append({})
         if run.images.dataset is None or run.label not in models:
             continue
+        from sil_cli.report.similarity_maps import map_matches
+
         try:
             for kind, lists in choose(run.details, 1).items():
-                pairs = [m for one in lists for m in map_matches(models[run.label], one, run.images.dataset, device)]
+                pairs = [m for one in lists for m in map_matches(models[run.label], one, run.images.dataset)]
                 if pairs:
                     groups[-1][kind] = pairs
         except SilError as error:

@@ -10,6 +10,7 @@ from pydantic import Field
 from sil_cli.defaults import model_folder
 from sil_cli.errors import SilError, UsageError
 from sil_cli.files import refuse_links, write_bytes, writing
+from sil_cli.models.record import read_record
 from sil_cli.report.image_sections import agreement_section, map_section, rank_lists_section
 from sil_cli.report.number_sections import (
     cameras_section,
@@ -30,10 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy as np
-    import torch
 
     from sil_cli.models.embedder import Embedder
-    from sil_cli.runtime import Reporter
+    from sil_cli.runtime import DeviceName, Reporter
     from sil_cli.settings import Settings
 
 PAGE_FILE = "report.html"
@@ -78,15 +78,14 @@ def report(settings: Settings, reporter: Reporter) -> ReportResult:
         refuse_outside(settings, "report.runs")
         refuse_links(path.parent, within=folders[0] if len(folders) == 1 else Path())
     runs = read_runs(folders, chosen.target, settings.data.folder)
-    device = resolve_device(settings.device)
     maps = chosen.similarity_maps
-    models, notes = _open_models(runs, device) if maps or chosen.source_images else ({}, [])
+    models, notes = _open_models(runs, settings.device) if maps or chosen.source_images else ({}, [])
     makers: list[Callable[[], ReportSection | None]] = [
         lambda: curves_section(runs),
         lambda: scores_section(runs),
         lambda: rank_lists_section(runs, chosen.queries),
-        lambda: agreement_section(runs, models, device) if maps else None,
-        lambda: map_section(runs, how, _sources(runs, models, chosen.source_images, device)),
+        lambda: agreement_section(runs, models) if maps else None,
+        lambda: map_section(runs, how, _sources(runs, models, chosen.source_images)),
         lambda: cameras_section(runs),
         lambda: training_section(runs),
         lambda: conditions_section(runs),
@@ -139,27 +138,34 @@ def _page_path(out: Path | None, folders: Sequence[Path]) -> Path:
     return out / PAGE_FILE
 
 
-def _open_models(runs: Sequence[RunInputs], device: torch.device) -> tuple[dict[str, Embedder], list[str]]:
-    """The models that are still there by their runs' labels, and why others are not."""
-    from sil_cli.report.similarity_maps import open_model
-
+def _open_models(runs: Sequence[RunInputs], device: DeviceName) -> tuple[dict[str, Embedder], list[str]]:
+    """The models that are still there by their runs' labels, on the device, and why others are not."""
     models: dict[str, Embedder] = {}
     notes: list[str] = []
     for run in runs:
         try:
-            models[run.label] = open_model(run, device)
+            read_record(run.folder)  # an imported graph has none, and nothing of it needs torch
+            models[run.label] = _open_model(run, device)
+        except UsageError:
+            raise
         except SilError as error:
             notes.append(f"Without the model of {run.label} there are no similarity maps: {error.what}")
     return models, notes
 
 
-def _sources(
-    runs: Sequence[RunInputs], models: dict[str, Embedder], count: int, device: torch.device
-) -> dict[str, dict[str, np.ndarray]]:
+def _open_model(run: RunInputs, device: DeviceName) -> Embedder:
+    from sil_cli.report.similarity_maps import open_model
+
+    return open_model(run, resolve_device(device))
+
+
+def _sources(runs: Sequence[RunInputs], models: dict[str, Embedder], count: int) -> dict[str, dict[str, np.ndarray]]:
+    if not count or not models:
+        return {}
     from sil_cli.report.similarity_maps import source_embeddings
 
     return {
-        run.label: source_embeddings(models[run.label], run, count, device, known=set(evaluations(run.folder)))
+        run.label: source_embeddings(models[run.label], run, count, known=set(evaluations(run.folder)))
         for run in runs
-        if count and run.label in models
+        if run.label in models
     }

@@ -67,7 +67,7 @@ def open_model(run: RunInputs, device: torch.device) -> Embedder:
     return embedder.to(device)
 
 
-def map_matches(embedder: Embedder, one: RankList, dataset: Dataset, device: torch.device) -> list[MatchMaps]:
+def map_matches(embedder: Embedder, one: RankList, dataset: Dataset) -> list[MatchMaps]:
     """Similarity maps between a query and its first matches; none where an image can't be opened.
 
     Raises:
@@ -82,7 +82,7 @@ def map_matches(embedder: Embedder, one: RankList, dataset: Dataset, device: tor
         return []
     size = embedder.architecture
     pixels = np.stack([resize_to(image, size.height, size.width) for image in images])
-    local = local_embeddings(embedder, pixels, device=device)
+    local = local_embeddings(embedder, pixels, device=embedder.mean.device)
     whole = local.sum(axis=(1, 2))
     pairs = []
     for rank, match in enumerate(matches, start=1):
@@ -117,16 +117,13 @@ def overlay(image: Image.Image, contributions: np.ndarray, *, scale: float) -> I
     return Image.fromarray(np.clip(np.rint(mixed), 0, 255).astype(np.uint8))
 
 
-def source_embeddings(
-    embedder: Embedder, run: RunInputs, count: int, device: torch.device, *, known: set[str]
-) -> dict[str, np.ndarray]:
+def source_embeddings(embedder: Embedder, run: RunInputs, count: int, *, known: set[str]) -> dict[str, np.ndarray]:
     """Embeddings of some training images of each source that is still there; (n, D) by the source's name.
 
     Args:
-        embedder: In eval mode, on the device.
+        embedder: In eval mode.
         run: The run whose sources they are.
         count: Images of each, drawn at random with a fixed seed.
-        device: Where the model is.
         known: Names to leave out.
     """
     embedded: dict[str, np.ndarray] = {}
@@ -139,7 +136,7 @@ def source_embeddings(
         rng = np.random.default_rng(0)
         rows = np.sort(rng.choice(len(records), min(count, len(records)), replace=False))
         files = [(dataset.image_path(records[row]), records[row].box) for row in rows]
-        engine = TorchEngine(embedder, run.scores.fingerprint or "", device=device)
+        engine = TorchEngine(embedder, run.scores.fingerprint or "", device=embedder.mean.device)
         parts = list(embed_batches(engine, files, batch=BATCH))
         embedded[source.name] = np.concatenate([part.embeddings for part in parts])
     return embedded

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from sil_cli.errors import ModelError
 from sil_cli.files import one_line, open_file, write_bytes
 
@@ -90,6 +88,8 @@ def save_checkpoint(folder: Path, state: TrainingState, *, keep: int = 2) -> Pat
 
 def to_bytes(state: TrainingState) -> bytes:
     """The content of a checkpoint."""
+    import torch
+
     content = dict(vars(state)) | {"format": FORMAT, "selected": vars(state.selected) if state.selected else None}
     content[OPTIMIZER_KEY] = content.pop("optimizer_step")
     buffer = io.BytesIO()
@@ -99,8 +99,7 @@ def to_bytes(state: TrainingState) -> bytes:
 
 def from_bytes(content: bytes) -> TrainingState:
     """The state that `to_bytes` made these bytes of, on the CPU."""
-    loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    return _state(loaded, Path("the first process's state"))
+    return _state(_loaded(content), Path("the first process's state"))
 
 
 def load_checkpoint(folder: Path, reporter: Reporter) -> TrainingState:
@@ -144,12 +143,18 @@ def _content(path: Path) -> dict[str, Any] | None:
     with open_file(path) as stream:
         content = stream.read()  # apart from unpickling: bytes that can't be read are no damaged bytes
     try:
-        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        loaded = _loaded(content)
     except MemoryError:
         raise
     except Exception:  # on damaged bytes the unpickler may raise anything
         return None
     return loaded if isinstance(loaded, dict) and "format" in loaded else None
+
+
+def _loaded(content: bytes) -> Any:
+    import torch
+
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def _state(content: dict[str, Any], path: Path) -> TrainingState:

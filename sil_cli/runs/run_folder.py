@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import tomli_w
-import torch
-import torchvision
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from sil_cli.errors import ModelError, SilError, UsageError
@@ -101,6 +99,9 @@ class RunFacts(BaseModel):
 
 def current_versions() -> dict[str, str]:
     """The versions that a run's numbers depend on."""
+    import torch
+    import torchvision
+
     return {
         "python": platform.python_version(),
         "sil": VERSION,

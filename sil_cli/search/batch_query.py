@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from sil_cli.data.manifest import INFO_FILE, MANIFEST_FILE, Skipped
-from sil_cli.data.parallel import one_ahead
 from sil_cli.errors import DataError, InterruptedWorkError, UsageError
 from sil_cli.files import writing
 from sil_cli.gallery.ingest.sources import STREAM, SourceReader
 from sil_cli.gallery.stores import gallery_store
 from sil_cli.models.embed import embed_batches
 from sil_cli.output_checks import refuse_overwriting
-from sil_cli.runtime import stop_at_safe_point
+from sil_cli.runtime import one_ahead, stop_at_safe_point
 from sil_cli.search.matching import make_matcher
 from sil_cli.search.queries import KnownPerson, Query, ids_to_exclude
 from sil_cli.search.query_results import BatchLine, BatchResult

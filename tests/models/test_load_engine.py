@@ -226,7 +226,7 @@ def test_a_few_images_are_embedded_with_a_quick_start(tmp_path, monkeypatch, ima
     monkeypatch.setattr(
         exported_engine,
         "OnnxRuntimeEngine",
-        lambda record, graph, **options: made.append(options) or SimpleNamespace(name="it"),
+        lambda record, graph, data, **options: made.append(options) or SimpleNamespace(name="it"),
     )
     load_engine(write_export(tmp_path, export()), EngineRequest(engine="onnxruntime", images=images), SilentReporter())
     assert made == [{"few": few}]

@@ -10,13 +10,12 @@ import numpy as np
 
 from sil_cli.data.images import ImageError, Shot, load_image, quiet_decoders, read_shot
 from sil_cli.data.manifest import Skipped
-from sil_cli.data.parallel import map_in_order
 from sil_cli.files import one_line, sha256_of_file
 from sil_cli.gallery.entry import TRACKLET, TRACKLET_IMAGES
 from sil_cli.gallery.ingest.entry_candidates import EntryCandidate, gather_embeddings, make_candidates
 from sil_cli.gallery.results import IndexCounts
 from sil_cli.models.embed import embed_batches
-from sil_cli.runtime import cpu_count
+from sil_cli.runtime import cpu_count, map_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence

@@ -159,7 +159,7 @@ def make_export(
     record = with_agreement(draft, embedder, content, crops.pixels, reporter)
     _refuse_disagreement(record.agreement, precision, reporter)
     write_bytes(graph_path, content)
-    write_json(record_path, record.model_dump(mode="json"))
+    write_json(record_path, record.model_dump(mode="json", exclude={"foreign"}))
     return record
 
 

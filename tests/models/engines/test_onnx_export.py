@@ -124,14 +124,14 @@ def test_engines_of_int8_are_models_of_their_own() -> None:
 @pytest.mark.parametrize("make", [OnnxRuntimeEngine, OpenVinoEngine])
 @pytest.mark.parametrize("content", [b"", b"\x08\x0a" + b"\xff" * 100], ids=["empty", "garbage"])
 def test_what_is_no_graph_is_told(make, content) -> None:
-    with pytest.raises(ModelError, match=r"can't run model\.onnx"):
+    with pytest.raises(ModelError, match=r"model\.onnx is not an ONNX file"):
         make(record(), content)
 
 
 def test_a_graph_with_another_output_is_told(graph, pixels) -> None:
     other = record().model_copy(update={"model": record().model.model_copy(update={"dimension": 64})})
     for make in (OnnxRuntimeEngine, OpenVinoEngine):
-        with pytest.raises(ModelError, match=r"not \(7, 64\)"):
+        with pytest.raises(ModelError, match=r"512 values, not of 64"):
             make(other, graph).embed(pixels)
 
 

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from sil_cli.data.parallel import map_in_order, one_ahead
+from sil_cli.runtime import map_in_order, one_ahead
 
 
 @pytest.mark.parametrize("workers", [0, 1, 5])
