@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
+from sil_cli.data.walking import is_leftover
 from sil_cli.errors import DataError
 from sil_cli.files import one_line, open_file, parse_json, read_text, staging_folder
 
@@ -66,8 +67,8 @@ def is_archive(path: Path) -> bool:
 def unpacked(archive: Path, into: Path, reporter: Reporter, *, limits: Limits | None = None) -> Path:
     """Unpack an archive into a folder of its own, whole or not at all; once only, until the archive changes.
 
-    Refused as a whole: absolute paths and `..`, links, devices, one name twice, encrypted content, and more
-    bytes, files or growth than `limits` or the disk allow.
+    What programs leave (`is_leftover`) stays in it. Refused as a whole: absolute paths and `..`, links, devices, one
+    name twice, encrypted content, and more bytes, files or growth than `limits` or the disk allow.
 
     Args:
         archive: The file.
@@ -160,7 +161,8 @@ def _unzipped(path: Path, into: Path, limits: Limits) -> Iterator[None]:
             # zipfile turns backslashes into slashes on Windows only, so the raw name is looked at too.
             name = member.orig_filename if "\\" in member.orig_filename else member.filename
             _check_name(name, into, is_folder=member.is_dir())
-            archive.extract(member, into)
+            if not _is_leftover(name):
+                archive.extract(member, into)
             yield
 
 
@@ -173,7 +175,8 @@ def _untarred(path: Path, into: Path, limits: Limits) -> Iterator[None]:
                 raise _RefusedError(f"{member.name} is a link, a device or sparse")
             room.take(member.size)
             _check_name(member.name, into, is_folder=member.isdir())
-            archive.extract(member, into, filter=_with_our_rights)
+            if not _is_leftover(member.name):
+                archive.extract(member, into, filter=_with_our_rights)
             yield
         _check_end(archive)
 
@@ -181,6 +184,10 @@ def _untarred(path: Path, into: Path, limits: Limits) -> Iterator[None]:
 def _with_our_rights(member: tarfile.TarInfo, into: str) -> tarfile.TarInfo:
     """What tarfile's own filter lets pass, with the rights of any file that we make and not those in the archive."""
     return tarfile.data_filter(member, into).replace(mode=None, deep=False)  # type: ignore[arg-type]  # None: ours
+
+
+def _is_leftover(name: str) -> bool:
+    return any(map(is_leftover, PurePosixPath(name).parts))
 
 
 def _check_end(archive: tarfile.TarFile) -> None:

@@ -29,6 +29,7 @@ class Reading:
         options: The options that it was called with (JSON values).
         generated: The people are drawn, not photographed.
         reader_version: Raised whenever the reader would give other records for the same files.
+        warnings: What the reader took for what, where that could be meant otherwise; one line each.
     """
 
     name: str
@@ -39,3 +40,4 @@ class Reading:
     options: dict[str, Any] = field(default_factory=dict)
     generated: bool = False
     reader_version: int = 1
+    warnings: Sequence[str] = ()

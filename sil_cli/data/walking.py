@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,34 @@ CACHE_TAG = "CACHEDIR.TAG"
 """A folder that holds this file is a cache and not data (https://bford.info/cachedir)."""
 UNSTORABLE = "a name that can't be stored: rename it in UTF-8 without backslashes"
 
-_IGNORED = frozenset({"thumbs.db", "desktop.ini", MANIFEST_FILE, INFO_FILE})
+_OWN = frozenset({MANIFEST_FILE, INFO_FILE})
+_LEFTOVERS = re.compile(
+    r"""\..*  # hidden: .git, .Trash-1000, .AppleDouble, ._name, .thumbnails, .snapshots, .zfs, .stfolder, .@__thumb
+    |@(eadir|tmp|recycle|recently-snapshot|__thumb|transcode|sharebin|sharesnap|synoresource|qsync)  # Synology, QNAP
+    |\#(recycle|snapshot)|.*@syno(eastream|resource)
+    |\$(recycle\.bin|extend)|recycle[dr]|system\ volume\ information|found\.\d{3}|~\$.*  # Windows and its Office
+    |(eh)?thumbs(_vista)?\.db(:.*)?|desktop\.ini|.*:zone\.identifier
+    |__macosx|icon\r|network\ trash\ folder|temporary\ items|thevolumesettingsfolder|desktop\ d[bf]  # macOS
+    |lost\+found|~snapshot  # Linux; NetApp
+    |((network|samba)\ )?recycle\ bin(\ \d+)?|trashbox  # QNAP, ReadyNAS, Buffalo
+    |appdata_[0-9a-z]+|files_(trashbin|versions)  # Nextcloud, ownCloud
+    |.*\.lrdata|picasa\.ini|pwg_representative  # Lightroom, Picasa, Piwigo
+    |__pycache__""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_PREVIEWS = frozenset({"thumbs", "_thumbs", "thumbnails", "_thumbnails", "encoded-video"})
+_PREVIEW_MARKS = {".immich": frozenset({"upload", "library"}), ".ppstorage": frozenset[str]()}
+"""Files by which a photo server marks folders of its own, each with the names of those that hold originals."""
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file or folder of this name is what file systems, file servers, photo programs, synchronisers and
+    recycle bins leave: thumbnails, deleted files, earlier states and notes of their own, but no data.
+
+    Every walk of the program passes over these in silence, and so does the unpacking of archives. A folder that the
+    user names is taken, whatever it is called.
+    """
+    return _LEFTOVERS.fullmatch(name) is not None
 
 
 @dataclass
@@ -34,9 +62,10 @@ class FoundFiles:
 def find_image_files(folder: Path) -> FoundFiles:
     """List the image files below `folder`, recognised by their suffix; nothing is opened.
 
-    Hidden files, Thumbs.db and its like, caches and this program's own manifests are passed over in silence.
-    Everything else that isn't used is reported. A link to a folder elsewhere is followed once; one that leads
-    back into `folder`, or to a folder around it, is not, so that loops end and no image comes twice.
+    What programs leave (`is_leftover`), caches and this program's own manifests are passed over in silence.
+    Everything else that isn't used is reported, folders of thumbnails among it. A link to a folder elsewhere is
+    followed once; one that leads back into `folder`, or to a folder around it, is not, so that loops end and no image
+    comes twice.
 
     Raises:
         DataError: `folder` itself can't be listed.
@@ -57,7 +86,11 @@ def find_image_files(folder: Path) -> FoundFiles:
                 ) from error
             found.skipped.append(Skipped(path=_printable(prefix), reason=f"folder: {one_line(error)}"))
             continue
-        if any(entry.name == CACHE_TAG for entry in entries):
+        names = {entry.name for entry in entries}
+        if CACHE_TAG in names:
+            continue
+        if prefix and _holds_previews(prefix.rpartition("/")[2], names):
+            found.skipped.append(Skipped(path=_printable(prefix), reason="a photo program's folder of smaller copies"))
             continue
         for entry in entries:
             path = f"{prefix}/{entry.name}" if prefix else entry.name
@@ -71,7 +104,7 @@ def find_image_files(folder: Path) -> FoundFiles:
 
 def _take(entry: os.DirEntry[str], path: str, start: Path, seen: set[Path], found: FoundFiles) -> Path | None:
     """Note one entry of a folder; the real folder to go on with where it is one."""
-    if entry.name.startswith(".") or entry.name.lower() in _IGNORED:
+    if is_leftover(entry.name) or entry.name.lower() in _OWN:
         return None
     problem = None
     try:
@@ -97,6 +130,12 @@ def _take(entry: os.DirEntry[str], path: str, start: Path, seen: set[Path], foun
     if problem:
         found.skipped.append(Skipped(path=_printable(path), reason=problem))
     return None
+
+
+def _holds_previews(name: str, entries: set[str]) -> bool:
+    if name.lower() in _PREVIEWS:
+        return True
+    return any(mark in entries and name.lower() not in originals for mark, originals in _PREVIEW_MARKS.items())
 
 
 def _printable(path: str) -> str:

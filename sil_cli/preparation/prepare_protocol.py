@@ -10,7 +10,7 @@ from sil_cli.data.manifest import is_dataset, load_dataset
 from sil_cli.data.plan import DatasetPlan, ProtocolPlan, read_plan
 from sil_cli.data.protocol import Protocol, read_protocol, write_protocol
 from sil_cli.data.readers import READERS
-from sil_cli.data.readers.layout import check_root
+from sil_cli.data.readers.layout import check_root, children_of
 from sil_cli.data.readers.recognise import recognise_all
 from sil_cli.data.reading import SYNTHETIC
 from sil_cli.defaults import split_folder
@@ -137,7 +137,7 @@ def _find(
     absent = [str(path) for path in found.values() if not path.exists()]
     by_layout = {name: dataset for name, dataset in needed.items() if dataset.root is None}
     found |= _recognised(by_layout, root)
-    for archive in sorted(path for path in root.iterdir() if is_archive(path)):
+    for archive in filter(is_archive, children_of(root)):
         if len(found) == len(needed):
             break
         missing = {name: dataset for name, dataset in by_layout.items() if name not in found}

@@ -46,7 +46,10 @@ def read_raw(data: DataSettings, reporter: Reporter) -> Reading:
     options = recognised | _options(name, reader, data, reporter)
     if reader.notice:
         reporter.warn(reader.notice)
-    return reader.read(root, **options)
+    reading = reader.read(root, **options)
+    for warning in reading.warnings:
+        reporter.warn(f"{reading.name}: {warning}")
+    return reading
 
 
 def _refuse_another_set(name: str, root: Path) -> None:

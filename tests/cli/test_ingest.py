@@ -143,6 +143,37 @@ class TestKnowing:
         for when in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:00:00-05:00"):
             assert sil("query", "crops/" + name, "--after", when, "--sheet", "s.jpg").code == 2
 
+    @pytest.mark.parametrize("piping", [False, True], ids=["list", "stream"])
+    @pytest.mark.parametrize(
+        "write",
+        [
+            lambda lines: ("\ufeff" + "\r\n".join(lines)).encode(),
+            lambda lines: ("\ufeff" + "\r\n".join(lines) + "\r\n").encode("utf-16-le"),
+            lambda lines: ("\ufeff" + "\n".join(lines)).encode("utf-16-be"),
+            lambda lines: "\n".join(f'"{line}"' for line in lines).encode(),
+            lambda lines: "\r\n".join(f"{line}  " for line in lines).encode(),
+            lambda lines: "\n".join(line.replace("/", "\\") for line in lines).encode(),
+            lambda lines: "\n".join(f"{Path(line).resolve().as_uri()}" for line in lines).encode(),
+            lambda lines: "".join(f"\ufeff{line}\n" for line in lines).encode(),  # lists put together
+            lambda lines: "\0".join(lines).encode(),
+        ],
+        ids=["BOM", "UTF-16", "UTF-16BE", "quotes", "spaces", "backslashes", "file", "BOMs", "zeros"],
+    )
+    def test_lists_as_other_programs_write_them(self, work, write, piping) -> None:
+        picture(work / "crops/Zoë #1 50%.png", 9)
+        lines = sorted(str(path) for path in Path("crops").iterdir())
+        Path("list.txt").write_bytes(write(lines))
+        outcome = piped(Path("list.txt").read_bytes(), "index-gallery", "-" if piping else "list.txt", "--json")
+        assert (outcome.document["added"], outcome.document["failed"]) == (7, [])
+        assert set(entries()) == set(lines)
+
+    def test_lines_that_name_nothing_are_told_one_by_one(self, work) -> None:
+        odd = ["# of today", "crops", "'", "file://elsewhere/a.png", "https://host/a.png", "a.png;b.png", "   "]
+        Path("list.txt").write_text("\n\n".join([*odd, str(next(Path("crops").iterdir()))]))
+        document = index("list.txt")
+        assert [one["path"] for one in document["failed"]] == [one.replace("//", "/") for one in odd]
+        assert document["added"] == 1
+
     def test_time_and_camera_from_exif(self, work) -> None:
         exif = Image.Exif()
         exif[272] = "Model X\0"

@@ -49,6 +49,14 @@ def contents(folder):
     }
 
 
+@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
+def test_what_programs_leave_stays_in_the_archive(tmp_path, name):
+    left = ["__MACOSX/Set/._a.jpg", "Set/@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg", "Set/.DS_Store", "$RECYCLE.BIN/b.jpg"]
+    archive = write_archive(tmp_path / name, FILES | dict.fromkeys(left, b"x"))
+    assert contents(unpack(archive, tmp_path / "out")) == FILES
+    assert not (tmp_path / "out" / "a" / "__MACOSX").exists()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_archives_come_out_as_they_are_and_are_unpacked_once(tmp_path, name):
     archive = write_archive(tmp_path / name)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 
@@ -34,6 +35,42 @@ def test_litter_is_passed_over_in_silence_and_the_rest_is_named(tmp_path):
     found = find_image_files(tmp_path)
     assert found.paths == []
     assert reasons(found) == {"no_suffix": "not an image by its name", "readme.txt": "not an image by its name"}
+
+
+LEFTOVERS = """
+@eaDir, #recycle, #snapshot, @Recycle, @Recently-Snapshot, @tmp, @__thumb
+.@__thumb, $RECYCLE.BIN, $Recycle.Bin, RECYCLER, lost+found, .Trash-1000, .Trashes
+.AppleDouble, __MACOSX, .stfolder, .stversions, .sync, .dropbox.cache, .thumbnails
+FOUND.000, .picasaoriginals, .snapshot, .snapshots, ~snapshot, .zfs, .git
+.ipynb_checkpoints, files_trashbin, appdata_oc3k1x9, trashbox, System Volume Information, Network Trash Folder
+Network Recycle Bin 1
+Shop Previews.lrdata
+"""
+
+
+@pytest.mark.parametrize("folder", re.split(r"[,\n] ?", LEFTOVERS.strip()))
+def test_what_servers_file_systems_and_recycle_bins_leave_is_no_data(tmp_path, folder):
+    touch(tmp_path, "anna/1.jpg", f"{folder}/old.jpg", f"anna/{folder}/deep/1.jpg", f"anna/{folder}/notes.txt")
+    found = find_image_files(tmp_path)
+    assert (found.paths, found.skipped) == (["anna/1.jpg"], [])
+    assert find_image_files(tmp_path / folder).paths == ["old.jpg"]  # named by the user, it is what is meant
+
+
+@pytest.mark.parametrize(
+    "name", ["@anna", "#7", "recycle", "lost", "thumbs.jpg", "$1", "appdata_", "snapshots", "found.x"]
+)
+def test_names_that_only_look_like_leftovers_are_data(tmp_path, name):
+    touch(tmp_path, f"{name}/1.jpg")
+    assert find_image_files(tmp_path).paths == [f"{name}/1.jpg"]
+
+
+def test_the_smaller_copies_of_photo_programs_are_named_as_such(tmp_path):
+    touch(tmp_path, "upload/.immich", "upload/a.jpg", "profile/.immich", "profile/me.jpg", "storage/.ppstorage")
+    touch(tmp_path, "storage/cache/1.jpg", "thumbs/1.webp", "anna/Thumbnails/1.jpg", "anna/1.jpg", "profile 2/1.jpg")
+    found = find_image_files(tmp_path)
+    assert found.paths == ["anna/1.jpg", "profile 2/1.jpg", "upload/a.jpg"]
+    why = "a photo program's folder of smaller copies"
+    assert reasons(found) == dict.fromkeys(["anna/Thumbnails", "profile", "storage", "thumbs"], why)
 
 
 def test_links_are_followed_once_and_loops_end(tmp_path):

@@ -62,7 +62,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_kept_in_order(raw, tmp_path, 
     loaded = load_dataset(tmp_path / "out")
     assert loaded.records == dataset.records
     assert loaded.root == raw
-    assert (loaded.info.reader, loaded.info.reader_version) == ("folders", 1)
+    assert (loaded.info.reader, loaded.info.reader_version) == ("folders", 2)
 
 
 def test_same_input_same_bytes_whatever_the_workers_and_again_in_place(raw, tmp_path):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sil_cli.data.walking import IMAGE_SUFFIXES
+from sil_cli.data.walking import IMAGE_SUFFIXES, is_leftover
 from sil_cli.errors import DataError
 from sil_cli.files import one_line
 
@@ -104,7 +104,7 @@ def sample_names(folder: Path) -> list[str]:
         with os.scandir(folder) as listing:
             for entry in listing:
                 suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 -- a folder may hold 100,000 names
-                if suffix in IMAGE_SUFFIXES and not entry.name.startswith("."):
+                if suffix in IMAGE_SUFFIXES and not is_leftover(entry.name):
                     names.append(entry.name)
                 if len(names) == SAMPLE:
                     break
@@ -116,7 +116,7 @@ def sample_names(folder: Path) -> list[str]:
 def folders_below(root: Path, *, depth: int, enter: Callable[[Path], bool] = lambda _: True) -> Iterator[Path]:
     """Yield `root` and the folders up to `depth` levels below it, nearest first, each level sorted by name.
 
-    Hidden folders and those that can't be read are passed over, a folder that links reach twice comes once, and
+    What programs leave and folders that can't be read are passed over, a folder that links reach twice comes once, and
     the walk ends after some thousands: where folders are that many, they are people.
 
     Args:
@@ -138,13 +138,16 @@ def folders_below(root: Path, *, depth: int, enter: Callable[[Path], bool] = lam
 
 
 def child_folders(folder: Path) -> list[Path]:
-    """The folders in `folder`, sorted, without hidden ones and macOS's `__MACOSX`; none when it can't be read."""
+    """The folders in `folder`, sorted, without what programs leave; none when it can't be read."""
+    return [child for child in children_of(folder) if _is_there(child, folder_wanted=True)]
+
+
+def children_of(folder: Path) -> list[Path]:
+    """What lies directly in `folder`, sorted, without what programs leave; nothing when it can't be read."""
     try:
-        with os.scandir(folder) as listing:
-            names = [entry.name for entry in listing if not entry.name.startswith((".", "__MACOSX"))]
+        return sorted(child for child in folder.iterdir() if not is_leftover(child.name))
     except OSError:
         return []
-    return [folder / name for name in sorted(names) if _is_there(folder / name, folder_wanted=True)]
 
 
 def locked_folder(root: Path, *, depth: int) -> Path | None:
@@ -161,11 +164,7 @@ def locked_folder(root: Path, *, depth: int) -> Path | None:
 
 def archives_in(folder: Path) -> list[Path]:
     """The archives that lie directly in `folder`, sorted."""
-    try:
-        children = sorted(folder.iterdir())
-    except OSError:
-        return []
-    return [child for child in children if child.name.lower().endswith(ARCHIVE_SUFFIXES) and child.is_file()]
+    return [child for child in children_of(folder) if child.name.lower().endswith(ARCHIVE_SUFFIXES) and child.is_file()]
 
 
 def check_root(root: Path) -> None:

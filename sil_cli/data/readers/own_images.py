@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sil_cli.data.manifest import ImageRecord, Skipped, Split
-from sil_cli.data.readers.layout import check_root
+from sil_cli.data.manifest import ImageRecord, Skipped
+from sil_cli.data.readers.folder_tree import SPLIT_NAMES, FoundImage, read_tree, split_of
+from sil_cli.data.readers.layout import check_root, children_of
 from sil_cli.data.reading import Reading
 from sil_cli.data.tables import TABLE_SUFFIXES, read_rows, require_columns
 from sil_cli.data.walking import find_image_files
@@ -32,32 +33,6 @@ OPTIONAL = ("camera", "split", "time")
 
 _LONGEST_SLUG = 100
 _PATTERN = r"(?P<identity>\d+)_c(?P<camera>\d+)"
-_SPLIT_NAMES: dict[str, Split | Literal["test"]] = {
-    "train": "train",
-    "training": "train",
-    "bounding_box_train": "train",
-    "query": "query",
-    "probe": "query",
-    "gallery": "gallery",
-    "bounding_box_test": "gallery",
-    "test": "test",
-}
-
-
-@dataclass(frozen=True)
-class FoundImage:
-    """One image before it has a split; the other fields are those of `ImageRecord`.
-
-    Attributes:
-        split: None where unknown; `test` where the sides of the test are yet to be told apart.
-    """
-
-    path: str
-    identity: str
-    camera: str | None = None
-    split: Split | Literal["test"] | None = None
-    time: datetime | None = None
-    frame: int | None = None
 
 
 def slug(text: str) -> str:
@@ -70,17 +45,11 @@ def slug(text: str) -> str:
         return f"data-{name}"
 
 
-def split_of(text: str) -> Split | Literal["test"] | None:
-    """The split that a folder's name or a table's cell stands for; None when it stands for none."""
-    return _SPLIT_NAMES.get(text.strip().lower())
-
-
 def read_folders(root: Path, *, name: str | None = None, split: SplitMode = "train", seed: int = 0) -> Reading:
     """Read `ROOT/IDENTITY/….jpg`, or `ROOT/train/IDENTITY/….jpg` with `query`, `gallery` or `test` beside `train`.
 
-    The second layout is taken when any image lies two or more folders deep below one that is named after a
-    split. Folders inside an identity's folder belong to that identity. Cameras stay unknown: where names or
-    inner folders tell them, use the `regex` reader.
+    `read_tree` says what else is understood: folders named after cameras, names that say identity and camera. Other
+    folders inside an identity's folder belong to that identity.
 
     Args:
         root: The folder of folders.
@@ -89,24 +58,15 @@ def read_folders(root: Path, *, name: str | None = None, split: SplitMode = "tra
         seed: Draws the identities for `half`.
 
     Raises:
-        DataError: `root` is missing or not a folder.
+        DataError: `root` is missing or not a folder, or nothing in it says who is who.
     """
     check_root(root)
     found = find_image_files(root)
-    parts = {path: PurePosixPath(path).parts for path in found.paths}
-    has_splits = any(len(inner) > 2 and split_of(inner[0]) for inner in parts.values())
-    images: list[FoundImage] = []
-    skipped = list(found.skipped)
-    for path, inner in parts.items():
-        known = split_of(inner[0]) if has_splits else None
-        folders = inner[:-1] if known is None else inner[1:-1]
-        if has_splits and known is None:
-            skipped.append(Skipped(path=path, reason="outside the folders train, query and gallery"))
-        elif not folders:
-            skipped.append(Skipped(path=path, reason="not in an identity's folder"))
-        else:
-            images.append(FoundImage(path, identity=folders[0], split=known))
-    return _reading("folders", root, name, images, skipped, {"split": split, "seed": seed})
+    tree = read_tree(root, found.paths)
+    reading = _reading(
+        "folders", root, name, tree.images, [*found.skipped, *tree.skipped], {"split": split, "seed": seed}
+    )
+    return replace(reading, warnings=tree.warnings, reader_version=2)
 
 
 def read_regex(
@@ -183,7 +143,7 @@ def _by_pattern(path: str, expression: re.Pattern[str]) -> FoundImage | str:
 
 
 def _unknown_split(split: str) -> str:
-    return f"split '{split}' is not one of {', '.join(_SPLIT_NAMES)}"
+    return f"split '{split}' is not one of {', '.join(SPLIT_NAMES)}"
 
 
 def read_csv(root: Path, *, name: str | None = None, split: SplitMode = "train", seed: int = 0) -> Reading:
@@ -243,7 +203,7 @@ def _only_table(root: Path) -> Path:
 
 def tables_in(folder: Path) -> list[Path]:
     """The .csv and .tsv files that lie directly in a folder, sorted."""
-    return sorted(child for child in folder.iterdir() if child.suffix.lower() in TABLE_SUFFIXES)
+    return [child for child in children_of(folder) if child.suffix.lower() in TABLE_SUFFIXES]
 
 
 def _by_row(row: dict[str, str], line: int, table: Path, root: Path) -> FoundImage | Skipped:
@@ -315,7 +275,10 @@ def to_records(images: Sequence[FoundImage], *, domain: str, split: SplitMode, s
         unknown = sorted({image.identity for image in images if image.split is None})
         drawn = np.random.default_rng(seed).permutation(len(unknown))[: len(unknown) // 2]
         tested = frozenset(unknown[index] for index in drawn)
+    has_queries = any(image.split == "query" for image in images)
     wanted = [image.split or ("test" if split == "test" or image.identity in tested else "train") for image in images]
+    if has_queries:  # beside query or probe, test is the gallery
+        wanted = ["gallery" if target == "test" else target for target in wanted]
     queries = query_positions((at, images[at]) for at, target in enumerate(wanted) if target == "test")
     return [
         ImageRecord(
@@ -326,6 +289,7 @@ def to_records(images: Sequence[FoundImage], *, domain: str, split: SplitMode, s
             domain=domain,
             time=image.time,
             frame=image.frame,
+            distractor=image.distractor,
         )
         for at, (image, target) in enumerate(zip(images, wanted, strict=True))
     ]

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.data.readers import READERS
+from sil_cli.data.readers.folder_tree import split_of
 from sil_cli.data.readers.layout import (
     NEARBY,
     archives_in,
     check_root,
     child_folders,
+    children_of,
     folders_below,
     missing,
     sample_names,
 )
-from sil_cli.data.readers.own_images import NEEDED, split_of, tables_in
+from sil_cli.data.readers.own_images import NEEDED, tables_in
 from sil_cli.errors import DataError
 from sil_cli.files import open_file
 
@@ -110,8 +112,7 @@ def locate(reader: str, root: Path) -> Path:
 def _lone_folder(folder: Path) -> Path:
     """Go down while a folder holds one folder and nothing else, but not into a split or an identity."""
     children = child_folders(folder)
-    visible = [child for child in folder.iterdir() if not child.name.startswith((".", "__MACOSX"))]
-    if len(children) == len(visible) == 1 and split_of(children[0].name) is None:
+    if len(children) == len(children_of(folder)) == 1 and split_of(children[0].name) is None:
         inner = children[0]
         if child_folders(inner) or tables_in(inner):
             return _lone_folder(inner)
@@ -120,16 +121,24 @@ def _lone_folder(folder: Path) -> Path:
 
 def _own_images(root: Path) -> list[Recognised]:
     """A table, or a folder per identity: what the generic readers take without further options."""
+    root = _lone_folder(root)
     if _part_of(root) or _in_part(root):
         return []
     tables = tables_in(root)
     if len(tables) == 1 and _has_columns(tables[0]):
         return [Recognised("csv", root, {}, f"{tables[0].name}, a table with the columns {' and '.join(NEEDED)}")]
     splits = [child for child in child_folders(root) if split_of(child.name)]
-    people = [person for folder in splits or [root] for person in child_folders(folder) if sample_names(person)]
-    if len(people) > 1 and not any(split_of(person.name) for person in people):
-        below = f" below {', '.join(split.name for split in splits)}" if splits else ""
+    below = f" below {', '.join(split.name for split in splits)}" if splits else ""
+    people = [
+        person
+        for folder in splits or [root]
+        for person in child_folders(folder)
+        if sample_names(person) or any(map(sample_names, child_folders(person)))
+    ]
+    if len(people) > 1:
         return [Recognised("folders", root, {}, f"a folder per identity{below}, such as {people[0].name}")]
+    if any(map(sample_names, splits)):
+        return [Recognised("folders", root, {}, f"images in {', '.join(split.name for split in splits)}")]
     return []
 
 

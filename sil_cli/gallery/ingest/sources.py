@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import unquote
 
 from sil_cli.data.images import parse_box
 from sil_cli.data.manifest import Dataset, Skipped, is_dataset, load_dataset
@@ -17,7 +18,7 @@ from sil_cli.data.walking import IMAGE_SUFFIXES, UNSTORABLE, find_image_files
 from sil_cli.errors import DataError, UsageError
 from sil_cli.files import one_line, open_file
 from sil_cli.gallery.entry import TRACKLET, EntryKey, GalleryEntry
-from sil_cli.gallery.ingest.streams import portions_of_lines
+from sil_cli.gallery.ingest.streams import portions_of_lines, split_lines
 from sil_cli.settings import find_zone
 from sil_cli.times import AmbiguousTimeError, TimeReader
 
@@ -40,6 +41,7 @@ TIME_AMBIGUOUS = "times can be read in several ways and are left out; say which 
 CONTRADICTED = "lines contradict an earlier one of the same image, which counts"
 _PATTERN_EXAMPLE = r"(?P<camera>c\d+)_(?P<time>\d{8}T\d{6})"
 _LONGEST_SHOWN = 200
+_FILE_ADDRESS = re.compile(r"file:(?://(?:localhost)?)?(/.*)", re.IGNORECASE)
 
 
 @dataclass
@@ -244,8 +246,7 @@ class SourceReader:
                 content = stream.read()
         except OSError as error:
             raise DataError(f"{listing} can't be read: {one_line(error)}.", "Check the path.") from error
-        end = b"\0" if b"\0" in content else b"\n"
-        found = self._paths([line for line in (each.removesuffix(b"\r") for each in content.split(end)) if line])
+        found = self._paths([line for lines in split_lines([content]) for line in lines])
         if not found.items:
             raise DataError(f"{listing} lists no images.", "Write one path per line.")
         return found
@@ -257,7 +258,9 @@ class SourceReader:
         source = SourceImages()
         for line in lines:
             try:
-                source.items.append(self._chosen(line.decode("utf-8"), base, real))
+                written = line.decode("utf-8")
+                meant = next((one for one in _spellings(written) if one and os.path.lexists(base / one)), written)
+                source.items.append(self._chosen(meant, base, real))
             except UnicodeDecodeError:
                 shown = line.decode("utf-8", "backslashreplace")[:_LONGEST_SHOWN]
                 source.items.append(Skipped(path=shown, reason="a name that is not UTF-8"))
@@ -346,6 +349,21 @@ def _facts(image: GalleryEntry) -> dict[str, str]:
     time = image.time.isoformat() if image.time is not None else None
     named = {"identity": image.identity, "camera": image.camera, "time": time, "domain": image.domain}
     return {name: value for name, value in {**named, **image.metadata}.items() if value is not None}
+
+
+def _spellings(line: str) -> Iterator[str]:
+    """What a line of a list may name: the name itself, or else what programs make of one."""
+    yield line
+    bare = line.strip("\ufeff \t\r")
+    yield bare
+    if len(bare) > 2 and bare[0] in "\"'" and bare[-1] == bare[0]:
+        bare = bare[1:-1]
+        yield bare
+    address = _FILE_ADDRESS.fullmatch(bare)
+    if address is not None:
+        bare = unquote(address[1])
+        yield bare
+    yield bare.replace("\\", "/")
 
 
 def _path_inside(written: str, line: int, table: Path, root: Path) -> str:

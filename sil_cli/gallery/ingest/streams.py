@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import threading
 import time
+from itertools import chain
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _CHUNK_BYTES = 2**16
 _CHUNKS_AHEAD = 64
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
 
 
 def portions_of_lines(stream: BinaryIO, *, at_most: int, linger: float) -> Iterator[list[bytes]]:
@@ -46,16 +55,34 @@ def portions_of_lines(stream: BinaryIO, *, at_most: int, linger: float) -> Itera
             return
 
 
-def _read_lines(stream: BinaryIO, coming: Queue[list[bytes] | None]) -> None:
-    """Put the lines that each chunk of a stream completes into a queue, and None at its end."""
+def split_lines(chunks: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """The lines that each chunk completes, as bytes of UTF-8; what begins as another Unicode by its mark is decoded."""
     end, rest = b"\n", b""
-    for chunk in _chunks(stream):
+    for chunk in _in_utf8(iter(chunks)):
         if b"\0" in chunk:
             end = b"\0"
         *lines, rest = (rest + chunk).split(end)
-        coming.put([line for line in (each.removesuffix(b"\r") for each in lines) if line])
+        yield [line for line in (each.removesuffix(b"\r") for each in lines) if line]
     last = rest.removesuffix(b"\r")
-    coming.put([last] if last else [])
+    yield [last] if last else []
+
+
+def _in_utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """What Notepad and PowerShell write (a mark, or UTF-16 after one) as plain UTF-8; all else as it is."""
+    begun = b""
+    for chunk in chunks:
+        begun += chunk
+        if not any(mark.startswith(begun) for mark in _MARKS):
+            break
+    mark = next((mark for mark in _MARKS if begun.startswith(mark)), b"")
+    raw = chain([begun.removeprefix(mark)], chunks)
+    yield from raw if not mark else (text.encode() for text in codecs.iterdecode(raw, _MARKS[mark], "backslashreplace"))
+
+
+def _read_lines(stream: BinaryIO, coming: Queue[list[bytes] | None]) -> None:
+    """Put the lines that each chunk of a stream completes into a queue, and None at its end."""
+    for lines in split_lines(_chunks(stream)):
+        coming.put(lines)
     coming.put(None)
 
 

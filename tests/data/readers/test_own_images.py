@@ -66,7 +66,7 @@ def test_the_seed_draws_the_halves():
     assert drawn[0] == tuple(r.split for r in to_records(images, domain="d", split="half", seed=0))
 
 
-def test_a_known_split_is_kept_and_test_is_divided():
+def test_beside_queries_the_test_is_their_gallery():
     images = [
         FoundImage("1", "a", "1", "query"),
         FoundImage("2", "a", "1", "test"),
@@ -74,7 +74,9 @@ def test_a_known_split_is_kept_and_test_is_divided():
         FoundImage("4", "a", "1"),
     ]
     splits = [record.split for record in to_records(images, domain="d", split="train", seed=0)]
-    assert splits == ["query", "query", "gallery", "train"]
+    assert splits == ["query", "gallery", "gallery", "train"]
+    splits = [record.split for record in to_records(images[1:], domain="d", split="train", seed=0)]
+    assert splits == ["query", "gallery", "train"]
 
 
 @pytest.mark.parametrize(

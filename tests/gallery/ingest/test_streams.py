@@ -3,10 +3,11 @@ from __future__ import annotations
 import io
 import os
 import threading
+from itertools import chain
 
 import pytest
 
-from sil_cli.gallery.ingest.streams import portions_of_lines
+from sil_cli.gallery.ingest.streams import portions_of_lines, split_lines
 
 
 def portions(content: bytes, at_most: int = 3):
@@ -22,11 +23,23 @@ def portions(content: bytes, at_most: int = 3):
         (b"a\r\nb\r\n", [b"a", b"b"]),
         (b" a b \n", [b" a b "]),
         (b"a\0b\nc\0", [b"a", b"b\nc"]),
-        (b"\xff\xfe\n", [b"\xff\xfe"]),
+        (b"\xfe\n", [b"\xfe"]),
+        (b"\xef\xbb\xbfa\r\nb\r\n", [b"a", b"b"]),
+        (b"\xef\xbb\xbf", []),
+        ("\ufeffZo\u00eb \U0001f600\r\nb".encode("utf-16-le"), ["Zo\u00eb \U0001f600".encode(), b"b"]),
+        ("\ufeffa\nb\n".encode("utf-16-be"), [b"a", b"b"]),
+        ("\ufeffa\0b\0".encode("utf-16-le"), [b"a", b"b"]),
+        ("\ufeffa\nb\n".encode("utf-32-le"), [b"a", b"b"]),
+        ("\ufeffa\n".encode("utf-16-le") + b"\x62", [b"a", b"\\x62"]),
     ],
 )
 def test_lines_end_with_newlines_or_zeros(content, lines):
     assert [line for portion in portions(content) for line in portion] == lines
+
+
+def test_a_mark_may_come_in_pieces():
+    content = "\ufeffa\u00e9\r\nb".encode("utf-16-le")
+    assert list(chain(*split_lines(bytes([one]) for one in content))) == ["a\u00e9".encode(), b"b"]
 
 
 def test_portions_are_bounded_and_lose_nothing():
