@@ -17,6 +17,8 @@ CACHE_TAG = "CACHEDIR.TAG"
 UNSTORABLE = "a name that can't be stored: rename it in UTF-8 without backslashes"
 
 _OWN = frozenset({MANIFEST_FILE, INFO_FILE})
+_OWN_FOLDERS = (_OWN, frozenset({"gallery.sqlite"}), frozenset({"run.json", "settings.toml"}))
+"""What only folders of this program hold: prepared data sets, galleries, runs."""
 _LEFTOVERS = re.compile(
     r"""\..*  # hidden: .git, .Trash-1000, .AppleDouble, ._name, .thumbnails, .snapshots, .zfs, .stfolder, .@__thumb
     |@(eadir|tmp|recycle|recently-snapshot|__thumb|transcode|sharebin|sharesnap|synoresource|qsync)  # Synology, QNAP
@@ -62,7 +64,8 @@ class FoundFiles:
 def find_image_files(folder: Path) -> FoundFiles:
     """List the image files below `folder`, recognised by their suffix; nothing is opened.
 
-    What programs leave (`is_leftover`), caches and this program's own manifests are passed over in silence.
+    What programs leave (`is_leftover`), caches and this program's own manifests, galleries and runs are passed over in
+    silence.
     Everything else that isn't used is reported, folders of thumbnails among it. A link to a folder elsewhere is
     followed once; one that leads back into `folder`, or to a folder around it, is not, so that loops end and no image
     comes twice.
@@ -88,6 +91,10 @@ def find_image_files(folder: Path) -> FoundFiles:
             continue
         names = {entry.name for entry in entries}
         if CACHE_TAG in names:
+            continue
+        if prefix and any(own <= names for own in _OWN_FOLDERS):
+            if names >= _OWN:
+                found.skipped.append(Skipped(path=_printable(prefix), reason="a prepared data set: name it by itself"))
             continue
         if prefix and _holds_previews(prefix.rpartition("/")[2], names):
             found.skipped.append(Skipped(path=_printable(prefix), reason="a photo program's folder of smaller copies"))

@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from sil_cli.data.images import MAX_PIXELS, ImageError, load_image, quiet_decoders
+from sil_cli.data.images import DRAWN, MAX_PIXELS, ImageError, is_drawn, load_image, quiet_decoders
 from sil_cli.data.labels import label_warnings, of_records
 from sil_cli.data.manifest import Dataset, ImageRecord, Skipped, write_dataset
 from sil_cli.errors import DataError
@@ -80,11 +80,14 @@ def _check_images(
     dropped: list[Skipped] = []
 
     def check(record: ImageRecord) -> tuple[ImageRecord, str | None]:
+        path = reading.root / record.path
         try:
-            load_image(reading.root / record.path, max_pixels=max_pixels, box=record.box)
+            load_image(path, max_pixels=max_pixels, box=record.box)
+            return record, DRAWN if is_drawn(path) else None
         except ImageError as error:
             return record, error.reason
-        return record, None
+        except OSError as error:  # between the two
+            return record, one_line(error)
 
     with (
         reporter.task(f"Checking {reading.name}", len(reading.records), "images") as task,

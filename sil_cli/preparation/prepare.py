@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from sil_cli.data.images import load_image
+from sil_cli.data.images import drawn_tags, load_image
 from sil_cli.data.manifest import (
     MANIFEST_FILE,
     Dataset,
@@ -240,5 +240,5 @@ def _write_sheet(path: Path, rows: list[SheetRow]) -> Path:
         for label, dataset, records in rows
     ]
     with replacing(path) as stream:
-        image_rows(images).save(stream, format="JPEG", quality=90)
+        image_rows(images).save(stream, format="JPEG", quality=90, exif=drawn_tags())
     return path

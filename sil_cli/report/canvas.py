@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
+from sil_cli.data.images import drawn_tags
 from sil_cli.errors import UsageError
 from sil_cli.files import visible, writing
 
@@ -123,7 +124,7 @@ def data_uri(content: bytes, media_type: str) -> str:
 def as_png(image: Image.Image) -> bytes:
     """The image as a PNG file."""
     stream = io.BytesIO()
-    image.save(stream, format="PNG")
+    image.save(stream, format="PNG", exif=drawn_tags())
     return stream.getvalue()
 
 
@@ -144,4 +145,4 @@ def write_sheet(path: Path, sheet: Image.Image, *, users_own: bool) -> None:
         OSError: It can't be written.
     """
     with writing(path, users_own=users_own) as stream:
-        sheet.save(stream, format=_FORMATS[path.suffix.lower()], quality=92)
+        sheet.save(stream, format=_FORMATS[path.suffix.lower()], quality=92, exif=drawn_tags())

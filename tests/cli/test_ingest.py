@@ -52,6 +52,55 @@ def entries(folder: Path = Path("gallery")) -> dict[str, object]:
 NAMES = r"(?P<camera>c\d)_(?P<time>\d{8}T\d{6})_(?P<identity>p\d)"
 
 
+class TestOwnOutputs:
+    """The crops' own folder is the working folder: what commands write there is never taken for a crop."""
+
+    @pytest.fixture
+    def inside(self, work, monkeypatch) -> Path:
+        for number in range(6):
+            picture(work / f"people/p{number // 2}/{number}.png", number)
+        monkeypatch.chdir(work / "people")
+        return work / "people"
+
+    def test_sheets_galleries_runs_and_data_sets_are_known(self, inside, world) -> None:
+        people = {f"p{number // 2}/{number}.png" for number in range(6)}
+        assert index(".")["added"] == 6
+        drawn = ["matches.jpg"]
+        for name in ("found.png", "p0/found.webp", "found.jpeg"):
+            assert sil("query", "p0/0.png", "--sheet", name).code == 0
+            drawn.append(name)
+        assert sil("query", "p0/0.png").code == 0
+        shutil.copy("matches.jpg", "p1/holiday.jpg")
+        assert sil("prepare-data", "folders", ".").code == 0
+        assert sil("show", "data/people").code == 0
+        shutil.copytree(world / "runs", "runs")
+        document = index(".")
+        assert (document["added"], document["unchanged"], set(entries())) == (0, 6, people)
+        told = {one["path"]: one["reason"] for one in document["failed"]}
+        assert told.pop("data/people") == "a prepared data set: name it by itself"
+        pictures = {*drawn, "p1/holiday.jpg", "show.jpg", "show-style.png"}
+        assert {path for path, reason in told.items() if reason == "drawn by sil, not photographed"} == pictures
+        assert set(told) == pictures
+        assert sil("query", "p0/0.png").code == 0
+        dataset = sil("prepare-data", "folders", ".", "--force", "--json").document["datasets"][0]
+        assert dataset["splits"]["train"]["images"] == 6
+        assert dataset["splits"]["train"]["identities"] == 3
+        skipped = {one["path"]: one["reason"] for one in dataset["skipped"]}
+        assert skipped["p1/holiday.jpg"] == skipped["p0/found.webp"] == "drawn by sil, not photographed"
+
+    def test_a_list_and_a_table_that_name_a_sheet(self, inside) -> None:
+        index(".")
+        assert sil("query", "p0/0.png").code == 0
+        for content in ("matches.jpg\np0/0.png\n", "path,identity\nmatches.jpg,p0\np0/0.png,p0\n"):
+            name = "list.csv" if "," in content else "list.txt"
+            Path(name).write_text(content)
+            document = index(name)
+            assert [(one["path"], one["reason"]) for one in document["failed"]] == [
+                ("matches.jpg", "drawn by sil, not photographed")
+            ]
+            assert len(entries()) == 6
+
+
 class TestKnowing:
     def test_camera_time_and_identity_from_names(self, work) -> None:
         assert counts(index("crops", "--pattern", NAMES, "--timezone", "Europe/Berlin")) == (6, 0, 0, 0, 0, 6)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from sil_cli.data.images import ImageError, Shot, load_image, quiet_decoders, read_shot
+from sil_cli.data.images import DRAWN, ImageError, Shot, is_drawn, load_image, quiet_decoders, read_shot
 from sil_cli.data.manifest import Skipped
 from sil_cli.files import one_line, sha256_of_file
 from sil_cli.gallery.entry import TRACKLET, TRACKLET_IMAGES
@@ -151,8 +151,8 @@ class IndexRun:
             for chunk in chunks:
                 for content in chunk:
                     image = next(remaining)
-                    if isinstance(content, OSError):
-                        self._fail(image.file(self._paths.gallery), one_line(content))
+                    if isinstance(content, str):
+                        self._fail(image.file(self._paths.gallery), content)
                         continue
                     digest, shot = content
                     if image.time is None and shot.time is not None:
@@ -163,14 +163,17 @@ class IndexRun:
                 task.advance(len(chunk))
         return read
 
-    def _read_file(self, image: GalleryEntry) -> tuple[str, Shot] | OSError:
+    def _read_file(self, image: GalleryEntry) -> tuple[str, Shot] | str:
+        """A file's hash and what its tags say, or why it is none of a crop."""
         file = image.file(self._paths.gallery)
         try:
+            if is_drawn(file):
+                return DRAWN
             digest = sha256_of_file(file)
             wanted = self._reader.settings.exif and (image.time is None or image.camera is None)
             return digest, read_shot(file) if wanted else Shot()
         except OSError as error:
-            return error
+            return one_line(error)
         except ImageError:  # what is wrong with it is said when it is decoded
             return digest, Shot()
 

@@ -11,10 +11,11 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from sil_cli.data.images import DRAWN
 from sil_cli.files import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
@@ -91,7 +92,7 @@ def legend_below(figure: Figure, columns: int, handles: Sequence[Artist] | None 
 
 def as_png(figure: Figure, *, dots_per_inch: int = 160) -> bytes:
     """The figure as a PNG file."""
-    return _saved(figure, "png", {"Software": None}, dots_per_inch)
+    return _saved(figure, "png", {"Software": DRAWN}, dots_per_inch)
 
 
 def as_svg(figure: Figure) -> bytes:
@@ -99,7 +100,7 @@ def as_svg(figure: Figure) -> bytes:
     return _saved(figure, "svg", {"Date": None, "Creator": None}, 160)
 
 
-def _saved(figure: Figure, kind: str, metadata: dict[str, None], dots_per_inch: int) -> bytes:
+def _saved(figure: Figure, kind: str, metadata: Mapping[str, str | None], dots_per_inch: int) -> bytes:
     stream = io.BytesIO()
     with house_style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # drawn as a box
