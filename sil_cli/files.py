@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import hashlib
-import io
 import json
 import os
 import re
@@ -26,8 +26,24 @@ if TYPE_CHECKING:
 
 Parsed = TypeVar("Parsed")
 
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+"""What Notepad and PowerShell begin a text with, and its encoding; the longer of two that begin alike first."""
+
 TEMPORARY_MARK = ".partial-"
 STAGING_MARK = ".staging-"
+
+MOST_TEXT = 8_000_000
+"""Bytes of a document that we wrote; a parser makes fifty times as much of a hostile one."""
+
+_MOST_TOML = 250_000
+_DEEP_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""", re.ASCII)
+"""A key of so many parts takes tomllib memory by their square: one of 100 KB took all there was."""
 
 _LINKS_FOLLOWED = 40  # as many as Linux follows
 
@@ -203,15 +219,28 @@ def read_bytes(path: Path) -> bytes:
         return stream.read()
 
 
-def read_text(path: Path, encoding: str = "utf-8") -> str:
-    """The text of a file, each of its line ends as a newline.
+def read_text(path: Path, *, most: int = MOST_TEXT) -> str:
+    """The text of a file, each of its line ends as a newline: UTF-8, or what a mark at its beginning says it is.
+
+    Args:
+        path: The file.
+        most: Bytes that it may have.
 
     Raises:
         OSError: It can't be read, or is not a file.
-        UnicodeDecodeError: It is not of this encoding.
+        ValueError: It is larger, or not text.
     """
-    with open_file(path) as stream, io.TextIOWrapper(stream, encoding=encoding) as text:
-        return text.read()
+    with open_file(path) as stream:
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
+    mark = next((mark for mark in BYTE_ORDER_MARKS if content.startswith(mark)), b"")
+    encoding = BYTE_ORDER_MARKS.get(mark, "utf-8")
+    try:
+        text = content.removeprefix(mark).decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not text in {encoding.upper()}: byte {error.start:,} is wrong") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -237,8 +266,12 @@ def parse_toml(text: str) -> dict[str, Any]:
     """Parse a TOML document that anybody may have written.
 
     Raises:
-        ValueError: It is not TOML, is nested too deeply, or holds a number of too many digits.
+        ValueError: It is not TOML, is too long or nested too deeply, or holds a number of too many digits.
     """
+    if len(text) > _MOST_TOML:
+        raise ValueError(f"it has more than {_MOST_TOML:,} characters")
+    if _DEEP_KEY.search(text):
+        raise ValueError("a key in it is nested too deeply")
     return _parsed(tomllib.loads, text)
 
 
@@ -249,19 +282,20 @@ def _parsed(parse: Callable[[str], Parsed], text: str) -> Parsed:
         raise ValueError("it is nested too deeply") from None
 
 
-def read_json(path: Path, *, what: str, fix: str) -> Any:
+def read_json(path: Path, *, what: str, fix: str, most: int = MOST_TEXT) -> Any:
     """Parse the JSON document at `path`.
 
     Args:
         path: The file.
         what: What the file is, for the message ("the run's model.json").
         fix: What the user should do when it is missing or damaged.
+        most: Bytes that it may have.
 
     Raises:
         SilError: The file is missing, unreadable or not JSON.
     """
     try:
-        return parse_json(read_text(path))
+        return parse_json(read_text(path, most=most))
     except FileNotFoundError:
         raise SilError(f"{path} is missing: it should hold {what}.", fix) from None
     except (OSError, ValueError) as error:

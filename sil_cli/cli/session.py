@@ -44,6 +44,9 @@ OS_ERRORS = {
 }
 
 
+_LONGEST_PLACE = 500  # characters of a path in a message
+
+
 @dataclass(frozen=True)
 class Common:
     """The options that every command takes.
@@ -221,6 +224,7 @@ def as_sil_error(error: BaseException) -> SilError:
     if isinstance(error, OSError) and error.errno is not None:
         what, fix = OS_ERRORS.get(error.errno, (error.strerror or "The system refused", "Check the path."))
         place = concerned(error)
+        place = f"{place[:_LONGEST_PLACE]}…" if len(place) > _LONGEST_PLACE else place
         return SilError(f"{what} ({place})." if place else f"{what}.", fix)
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return SilError(

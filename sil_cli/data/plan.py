@@ -195,7 +195,7 @@ def _read_file(path: Path) -> str:
         raise UsageError(
             f"There is no file {path}.", f"Check the path, or name one of {', '.join(protocol_names())}."
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path} can't be read: {one_line(error)}.", "Correct the file.") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -46,16 +47,10 @@ def load_settings(
     """
     file = config or CONFIG_FILE
     from_file = read_toml(file) if config or file.exists() else {}
-    _refuse_unknown_variables()
-    from_environment, flags = _from_environment(), flags or {}
-    users_own = merge(merge(from_file if config else {}, from_environment), flags)
-    layers = {
-        "the recipe": recipe or {},
-        str(file): from_file,
-        "the environment": from_environment,
-        "the command line": flags,
-    }
-    return resolve(layers, users_own=keys_in(users_own))
+    own = {**_from_environment(), "the command line": flags or {}}
+    users_own = [from_file, *own.values()] if config else own.values()
+    layers = {"the recipe": recipe or {}, str(file): from_file, **own}
+    return resolve(layers, users_own=frozenset().union(*map(keys_in, users_own)))
 
 
 def resolve(layers: Mapping[str, dict[str, Any]], *, users_own: Iterable[str]) -> Settings:
@@ -210,9 +205,15 @@ def setting(key: str) -> FieldInfo:
     return model.model_fields[name]
 
 
-def _from_environment() -> dict[str, Any]:
-    """What variables say, not yet validated."""
-    if not any(name.upper().startswith(ENVIRONMENT_PREFIX) for name in os.environ):
+def _from_environment() -> dict[str, dict[str, Any]]:
+    """What each variable says, by its name and not yet validated.
+
+    Raises:
+        UsageError: One is no setting, or is to be JSON and is not.
+    """
+    names = [name for name in sorted(os.environ) if name.upper().startswith(ENVIRONMENT_PREFIX)]
+    names = [name for name in names if name not in NOT_SETTINGS]
+    if not names:
         return {}
     from pydantic_settings import (  # 0.07 s, which most commands go without
         BaseSettings,
@@ -224,29 +225,32 @@ def _from_environment() -> dict[str, Any]:
     class Variables(Settings, BaseSettings):
         model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__")
 
-    try:
-        return EnvSettingsSource(Variables)()
-    except (SettingsError, RecursionError) as error:
-        why = "it is nested too deeply" if isinstance(error, RecursionError) else one_line(error)
-        raise UsageError(
-            f"An environment variable can't be read: {why}.",
-            "Lists and tables are given as JSON, for example SIL_TRAIN__MILESTONES='[3, 5]'.",
-        ) from error
-
-
-def _refuse_unknown_variables() -> None:
-    tops = [name.upper() for name in Settings.model_fields]
-    for variable in sorted(os.environ):
-        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in NOT_SETTINGS:
-            continue
-        key = variable.removeprefix(ENVIRONMENT_PREFIX)
-        if key.split("__")[0] not in tops:
-            known = [ENVIRONMENT_PREFIX + name.upper().replace(".", "__") for name in known_keys()]
-            near = nearest(variable, known) or known[0]
+    source, values = EnvSettingsSource(Variables), {}
+    for name in names:
+        source.env_vars = {name.lower(): os.environ[name]}  # one by one: its errors don't say which
+        try:
+            values[name] = source()
+        except (SettingsError, RecursionError) as error:
             raise UsageError(
-                f"The environment variable {variable} is not a setting.",
-                f"Did you mean {near}? Unset it if not.",
+                f"{name} = {_shown(os.environ[name])} can't be read as JSON.",
+                f"Lists and tables are given as JSON, for example {_as_list(name)}.",
+            ) from error
+        if not values[name]:
+            known = [ENVIRONMENT_PREFIX + key.upper().replace(".", "__") for key in known_keys()]
+            raise UsageError(
+                f"The environment variable {name} is not a setting.",
+                f"Did you mean {nearest(name.upper(), known) or known[0]}? Unset it if not.",
             )
+    return values
+
+
+def _as_list(variable: str) -> str:
+    """How a shell sets a variable to a list: to what it is set to, where that is plain words with commas."""
+    key, words = variable.upper().removeprefix(ENVIRONMENT_PREFIX).replace("__", ".").lower(), os.environ[variable]
+    if key not in known_keys() or set(words) & set("[]{}\"'\\") or len(words) > _LONGEST_SHOWN:
+        return "SIL_TRAIN__MILESTONES='[3, 5]'"
+    values = [int(word) if word.strip().isdecimal() else word.strip() for word in words.split(",")]
+    return f"{variable}='{json.dumps(values, ensure_ascii=False)}'"
 
 
 def _explain(error: ValidationError, layers: Mapping[str, dict[str, Any]]) -> UsageError:
@@ -257,7 +261,7 @@ def _explain(error: ValidationError, layers: Mapping[str, dict[str, Any]]) -> Us
     if problem["type"] == "extra_forbidden":
         near = nearest(key, known_keys() if len(path) > 1 else Settings.model_fields)
         fix = f"Did you mean '{near}'?" if near else f"Known sections: {', '.join(Settings.model_fields)}."
-        return UsageError(f"'{key}' is not a setting (in {where}).", fix)
+        return UsageError(f"{_shown(key)} is not a setting (in {where}).", fix)
     key = _key_of(path)
     same = [each for each in error.errors() if _key_of([str(part) for part in each["loc"]]) == key]
     said = " or ".join(in_plain_words(each["msg"]) for each in same).replace(" or it must be ", " or ")

@@ -268,7 +268,7 @@ def _from_config(path: Path) -> dict[str, Split]:
 
 def _json_split(path: Path, number: int) -> Any:
     fix = f"Make it again, or put {MAT_FILE} and the protocol's .mat files there instead."
-    splits = read_json(path, what="CUHK03's splits", fix=fix)
+    splits = read_json(path, what="CUHK03's splits", fix=fix, most=200_000_000)
     if not isinstance(splits, list) or len(splits) < number or not isinstance(splits[number - 1], dict):
         raise DataError(f"{path} has no split {number}.", fix)
     return splits[number - 1]

@@ -109,8 +109,8 @@ def read_msmt17(root: Path, *, name: str | None = None) -> Reading:
 def _read_list(path: Path, skipped: list[Skipped]) -> list[_Line]:
     """Parse one list; lines that make no sense are added to `skipped`."""
     try:
-        text = read_text(path, "utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, most=64_000_000)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} can't be read: {one_line(error)}.", "Unpack it again.") from error
     lines: list[_Line] = []
     for number, row in enumerate(text.splitlines(), start=1):

@@ -11,18 +11,13 @@ from itertools import chain
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, BinaryIO
 
+from sil_cli.files import BYTE_ORDER_MARKS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _CHUNK_BYTES = 2**16
 _CHUNKS_AHEAD = 64
-_MARKS = {
-    codecs.BOM_UTF8: "utf-8",
-    codecs.BOM_UTF32_LE: "utf-32-le",
-    codecs.BOM_UTF32_BE: "utf-32-be",
-    codecs.BOM_UTF16_LE: "utf-16-le",
-    codecs.BOM_UTF16_BE: "utf-16-be",
-}
 
 
 def portions_of_lines(stream: BinaryIO, *, at_most: int, linger: float) -> Iterator[list[bytes]]:
@@ -72,11 +67,15 @@ def _in_utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
     begun = b""
     for chunk in chunks:
         begun += chunk
-        if not any(mark.startswith(begun) for mark in _MARKS):
+        if not any(mark.startswith(begun) for mark in BYTE_ORDER_MARKS):
             break
-    mark = next((mark for mark in _MARKS if begun.startswith(mark)), b"")
+    mark = next((mark for mark in BYTE_ORDER_MARKS if begun.startswith(mark)), b"")
     raw = chain([begun.removeprefix(mark)], chunks)
-    yield from raw if not mark else (text.encode() for text in codecs.iterdecode(raw, _MARKS[mark], "backslashreplace"))
+    yield from (
+        raw
+        if not mark
+        else (text.encode() for text in codecs.iterdecode(raw, BYTE_ORDER_MARKS[mark], "backslashreplace"))
+    )
 
 
 def _read_lines(stream: BinaryIO, coming: Queue[list[bytes] | None]) -> None:
