@@ -18,6 +18,7 @@ from sil_cli.data.reading import Reading
 from sil_cli.data.tables import TABLE_SUFFIXES, read_rows, require_columns
 from sil_cli.data.walking import find_image_files
 from sil_cli.errors import DataError, UsageError, did_you_mean
+from sil_cli.patterns import PathPattern
 from sil_cli.settings import check_name
 
 if TYPE_CHECKING:
@@ -103,29 +104,23 @@ def read_regex(
     return _reading("regex", root, name, images, skipped, {"pattern": pattern, "split": split, "seed": seed})
 
 
-def _compile(pattern: str) -> re.Pattern[str]:
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise UsageError(
-            f"The pattern {pattern!r} is not a regular expression: {error}.", f"For example: '{_PATTERN}'."
-        ) from error
-    for group in expression.groupindex:
+def _compile(pattern: str) -> PathPattern:
+    expression = PathPattern(pattern, example=_PATTERN)
+    for group in expression.groups:
         if group not in GROUPS:
             raise UsageError(f"The pattern has an unknown group '{group}'.", did_you_mean(group, GROUPS))
-    if "identity" not in expression.groupindex:
+    if "identity" not in expression.groups:
         raise UsageError(
             "The pattern has no group (?P<identity>…).", f"Name the part that tells people apart: '{_PATTERN}'."
         )
     return expression
 
 
-def _by_pattern(path: str, expression: re.Pattern[str]) -> FoundImage | str:
+def _by_pattern(path: str, expression: PathPattern) -> FoundImage | str:
     """What the path says, or why it says nothing."""
-    match = expression.search(path)
-    if match is None:
+    groups = expression.search(path)
+    if groups is None:
         return "the pattern doesn't match"
-    groups = match.groupdict()
     identity, split, frame = groups["identity"], groups.get("split"), groups.get("frame")
     if not identity:
         return "the pattern finds no identity"

@@ -19,6 +19,7 @@ from sil_cli.errors import DataError, UsageError
 from sil_cli.files import one_line, open_file
 from sil_cli.gallery.entry import TRACKLET, EntryKey, GalleryEntry
 from sil_cli.gallery.ingest.streams import portions_of_lines, split_lines
+from sil_cli.patterns import PathPattern
 from sil_cli.settings import find_zone
 from sil_cli.times import AmbiguousTimeError, TimeReader
 
@@ -287,7 +288,7 @@ class SourceReader:
             if found is None:
                 self.warnings.add(NOT_MATCHED, image.path)
             else:
-                image = image.filled_from(self._in_words(image, found.groupdict()))
+                image = image.filled_from(self._in_words(image, found))
         if self.settings.tracklets == "folder":
             folder = os.path.dirname(image.path) or Path(image.source).name  # noqa: PTH120 -- a name, not a path on the disk
             image = replace(image, metadata={TRACKLET: folder, **image.metadata})
@@ -309,7 +310,7 @@ class SourceReader:
         )
 
 
-def compile_pattern(pattern: str) -> re.Pattern[str]:
+def compile_pattern(pattern: str) -> PathPattern:
     """A pattern that is matched in each path relative to its source.
 
     The groups identity, camera, time and tracklet are understood; any other becomes a column of its own.
@@ -317,18 +318,13 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     Raises:
         UsageError: It is no regular expression, has no named group, or one that looks mistyped.
     """
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise UsageError(
-            f"The pattern {pattern!r} is not a regular expression: {error}.", f"For example: '{_PATTERN_EXAMPLE}'."
-        ) from error
-    if not expression.groupindex:
+    expression = PathPattern(pattern, example=_PATTERN_EXAMPLE)
+    if not expression.groups:
         raise UsageError(
             f"The pattern {pattern!r} has no named group.",
             f"Name the parts to be read ({', '.join(PATTERN_GROUPS)}), for example: '{_PATTERN_EXAMPLE}'.",
         )
-    for group in expression.groupindex:
+    for group in expression.groups:
         near = mistyped(group, PATTERN_GROUPS)
         if near:
             raise UsageError(f"The pattern has a group '{group}'.", f"Rename it to '{near}' or to something else.")
