@@ -84,49 +84,72 @@ class SilentReporter:
 
 @dataclass
 class StopRequest:
-    """Whether the user asked the work to stop at its next safe point."""
+    """Whether the user asked the work to stop, by Ctrl-C (SIGINT) or SIGTERM."""
 
     requested: bool = False
+
+    def check(self) -> None:
+        """Stop here if that was asked for.
+
+        Raises:
+            KeyboardInterrupt: It was.
+        """
+        if self.requested:
+            raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def stop_at_safe_point() -> Iterator[StopRequest]:
     """Turn the first Ctrl-C (SIGINT) or SIGTERM into a request that the work looks at between its steps.
 
-    A second signal interrupts at once, by KeyboardInterrupt. Signals reach the main thread only: in any other one
-    nothing is ever requested.
+    A second signal interrupts at once. A request that the work did not look at any more interrupts behind it.
+
+    Raises:
+        KeyboardInterrupt: The work is done, but a stop was asked for.
     """
     stop = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
 
     def ask(number: int, frame: FrameType | None) -> None:
         del number, frame
-        if stop.requested:
-            raise KeyboardInterrupt
+        stop.check()
         stop.requested = True
 
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(each, ask) for each in signals]
-    try:
+    with _handled(ask, signal.SIGINT, signal.SIGTERM):
         yield stop
-    finally:
-        for each, handler in zip(signals, before, strict=True):
-            signal.signal(each, handler)
+    stop.check()
 
 
 @contextlib.contextmanager
-def termination_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM interrupt as Ctrl-C does; by default a process dies of it without a word, its files left about."""
+def interruptible(stop: StopRequest) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM interrupt, and `stop` know of it.
+
+    Python drops what strikes inside a destructor, and libraries may swallow it: whoever looks at `stop` stops all the
+    same. By default a process dies of SIGTERM without a word, its files left about. Ctrl-C that the parent process has
+    switched off, as of a script's background jobs, stays so.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        stop.requested = True
+        raise KeyboardInterrupt
+
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    with _handled(interrupt, *([] if ignored else [signal.SIGINT]), signal.SIGTERM):
+        yield
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None], *signals: signal.Signals) -> Iterator[None]:
+    """Have signals handled while the block runs; they reach the main thread only, so in another one nothing is done."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = [signal.signal(each, handler) for each in signals]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, earlier in zip(signals, before, strict=True):
+            signal.signal(each, earlier)
 
 
 def interruptible(work: Callable[[], One], stop: Callable[[], None] | None = None) -> One:

@@ -17,7 +17,7 @@ from rich.markup import escape as escape_markup
 from sil_cli.cli.terminal import Terminal, escape, make_reporter
 from sil_cli.errors import AlreadyReportedError, InterruptedWorkError, SilError, UsageError
 from sil_cli.files import access, concerned
-from sil_cli.runtime import SINGLE_LAUNCH, Launch, SilentReporter, read_launch, termination_as_interrupt
+from sil_cli.runtime import SINGLE_LAUNCH, Launch, SilentReporter, StopRequest, interruptible, read_launch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -71,6 +71,7 @@ class Session:
         given: What each option was given by its name, None where it was not.
         options: The same as nested settings, of those options that are settings.
         launch: What torchrun says of the processes.
+        stop: Whether Ctrl-C or SIGTERM has come.
         reporter: Shows progress, notes and warnings.
         until_the_end: What is undone when the command ends.
     """
@@ -83,7 +84,8 @@ class Session:
         self.options: dict[str, Any] = {}
         self.messages = Terminal(stderr=True)
         self.out = Terminal(quiet=common.as_json or not launch.is_first)
-        self.reporter: Reporter = make_reporter(self.messages) if launch.is_first else SilentReporter()
+        self.stop = StopRequest()
+        self.reporter: Reporter = make_reporter(self.messages, self.stop) if launch.is_first else SilentReporter()
 
     def settings(self, more: dict[str, Any] | None = None) -> Settings:
         """Resolve the settings of this command; from here on, they say who may read what is written.
@@ -121,7 +123,12 @@ class Session:
             self.reporter.warn(f"… and {len(items) - count:,} more; --json names all.")
 
     def finish(self, result: BaseModel) -> None:
-        """Print the one JSON document, where it was asked for."""
+        """Print the one JSON document, where it was asked for.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C had come, and got lost on its way here.
+        """
+        self.stop.check()
         if self.common.as_json and self.launch.is_first:
             print_json(result.model_dump(mode="json"))
 
@@ -147,7 +154,7 @@ def session(common: Common, *, several: bool = False) -> Iterator[Session]:
     current = Session(common)
     try:
         current = Session(common, read_launch())
-        with _together(current.launch, several=several), current.until_the_end:
+        with _together(current.launch, current.stop, several=several), current.until_the_end:
             yield current
     except (typer.Exit, typer.Abort):
         raise
@@ -187,10 +194,10 @@ def let_go_of_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _together(launch: Launch, *, several: bool) -> contextlib.AbstractContextManager[None]:
+def _together(launch: Launch, stop: StopRequest, *, several: bool) -> contextlib.AbstractContextManager[None]:
     """Around the work of a command in each of its processes."""
     if launch.world_size == 1:
-        return termination_as_interrupt()
+        return interruptible(stop)
     if not several:
         if not launch.is_first:
             raise AlreadyReportedError(UsageError.exit_code)
@@ -220,7 +227,7 @@ def as_sil_error(error: BaseException) -> SilError:
     if isinstance(error, SilError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        return InterruptedWorkError("Stopped.", "Run the same command again: finished work is kept.")
+        return InterruptedWorkError("Stopped.", "Run the same command again; what it had written is whole.")
     if isinstance(error, OSError) and error.errno is not None:
         what, fix = OS_ERRORS.get(error.errno, (error.strerror or "The system refused", "Check the path."))
         place = concerned(error)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-    from sil_cli.runtime import Reporter, Task
+    from sil_cli.runtime import Reporter, StopRequest, Task
 
 
 _IN_ASCII = str.maketrans(
@@ -175,14 +175,20 @@ def _width(out: Terminal, columns: Mapping[str, Sequence[str]]) -> int:
 SECONDS_BETWEEN_LINES = 10.0
 
 
-def make_reporter(console: Console) -> Reporter:
-    """Bars where `console` is a terminal, plain lines where it is a file or a pipe."""
-    return BarReporter(console) if console.is_terminal else LineReporter(console)
+def make_reporter(console: Console, stop: StopRequest) -> Reporter:
+    """Bars where `console` is a terminal, plain lines where it is a file or a pipe.
+
+    Args:
+        console: Where they go.
+        stop: Work that says how far it is stops there once that is asked for.
+    """
+    return BarReporter(console, stop) if console.is_terminal else LineReporter(console, stop)
 
 
 class _Messages:
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, stop: StopRequest) -> None:
         self.console = console
+        self.stop = stop
 
     def note(self, text: str) -> None:
         """Print a note."""
@@ -208,18 +214,21 @@ class BarReporter(_Messages):
             TextColumn("{task.fields[facts]}", style="cyan"),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         )
+        self.stop.check()
         with Progress(*columns, console=self.console) as progress:
             task_id = progress.add_task(escape(label), total=total, unit=unit, facts="")
-            yield _BarTask(progress, task_id)
+            yield _BarTask(progress, task_id, self.stop)
 
 
 class _BarTask:
-    def __init__(self, progress: Progress, task_id: TaskID) -> None:
+    def __init__(self, progress: Progress, task_id: TaskID, stop: StopRequest) -> None:
         self._progress = progress
+        self._stop = stop
         self._id = task_id
         self._rate = _Rate()
 
     def advance(self, count: int = 1, **facts: float | str) -> None:
+        self._stop.check()
         shown = facts or self._rate.after(count)
         self._progress.update(self._id, advance=count, facts=describe(shown))
 
@@ -230,14 +239,16 @@ class LineReporter(_Messages):
     @contextlib.contextmanager
     def task(self, label: str, total: int | None, unit: str = "") -> Iterator[Task]:
         """Print lines until the block ends."""
-        task = _LineTask(self.console, label, total, unit)
+        self.stop.check()
+        task = _LineTask(self.console, self.stop, label, total, unit)
         yield task
         task.end()
 
 
 class _LineTask:
-    def __init__(self, console: Console, label: str, total: int | None, unit: str) -> None:
+    def __init__(self, console: Console, stop: StopRequest, label: str, total: int | None, unit: str) -> None:
         self._console = console
+        self._stop = stop
         self._label, self._total, self._unit = label, total, unit
         self._done = 0
         self._facts: dict[str, float | str] = {}
@@ -245,6 +256,7 @@ class _LineTask:
         self._started = self._printed = time.monotonic()
 
     def advance(self, count: int = 1, **facts: float | str) -> None:
+        self._stop.check()
         self._done += count
         self._facts = facts or self._rate.after(count)
         now = time.monotonic()

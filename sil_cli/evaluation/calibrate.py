@@ -111,6 +111,8 @@ def calibrate_after_training(settings: Settings, run: Path, reporter: Reporter) 
     changed = settings.model_copy(update={"calibrate": wanted}).with_users_own(["calibrate.model"])
     try:
         result = calibrate(changed, reporter)
+    except InterruptedWorkError:
+        raise
     except (SilError, OSError) as error:
         reporter.note(f"No thresholds were measured: {error.what if isinstance(error, SilError) else one_line(error)}")
     except KeyboardInterrupt:

@@ -184,13 +184,11 @@ class _Answering:
     def _write(self, lines: Sequence[BatchLine], stream: TextIO) -> None:
         """Write lines and count them: Ctrl-C comes before both or after both."""
         text = "".join(f"{line.model_dump_json()}\n" for line in lines)
-        with stop_at_safe_point() as stop:
+        with stop_at_safe_point():
             stream.write(text)
             stream.flush()
             self.done += len(lines)
             self.failed += sum(line.error is not None for line in lines)
-        if stop.requested:
-            raise KeyboardInterrupt
 
     def _answers(self, images: Sequence[GalleryEntry]) -> Generator[BatchLine, None, None]:
         """The lines of images, worked out one batch after another; the next one is embedded meanwhile."""

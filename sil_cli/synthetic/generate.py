@@ -143,8 +143,7 @@ def _draw_on(workers: int, sittings: list[Sitting], task: Task) -> None:
                 done, drawing = wait(drawing, return_when=FIRST_COMPLETED)
                 for each in done:
                     task.advance(each.result())
-                if stop.requested:
-                    raise KeyboardInterrupt
+                stop.check()
                 drawing |= {pool.submit(draw_sitting, sitting) for sitting in islice(waiting, len(done))}
         except BrokenProcessPool as error:
             raise DataError(

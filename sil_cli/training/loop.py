@@ -191,9 +191,10 @@ class Training:
                         on_epoch(self.history)
                     self._save(folder)
                     self._stop_if_diverged(epoch)
-                if self.group.any(stop.requested) and self.iteration < self.total_iterations:
-                    self._refuse_overflow()
-                    self._save(folder)
+                if self.group.any(stop.requested):
+                    if self.iteration % self.settings.iterations:
+                        self._refuse_overflow()
+                        self._save(folder)
                     raise InterruptedWorkError(
                         f"Stopped after iteration {self.iteration} of {self.total_iterations}; nothing is lost.",
                         f"Resume it with `sil train --resume --run {folder}`.",

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from sil_cli.cli.terminal import Terminal, escape, make_reporter
 from sil_cli.files import visible
+from sil_cli.runtime import StopRequest
 
 
 @pytest.fixture
@@ -45,7 +46,9 @@ def test_what_nobody_escaped_can_do_no_more_than_end_a_line(terminal) -> None:
 
 def test_notes_warnings_and_progress(terminal) -> None:
     terminal.file.isatty = lambda: False
-    for reporter in (make_reporter(terminal), make_reporter(Terminal(file=terminal.file, force_terminal=False))):
+    stop = StopRequest()
+    for to in (terminal, Terminal(file=terminal.file, force_terminal=False)):
+        reporter = make_reporter(to, stop)
         reporter.note("x\x1b[31m\ny")
         reporter.warn("x\x1b[31m\ny")
     with reporter.task("of x\x1b[31m\ny", 1) as task:
@@ -53,3 +56,16 @@ def test_notes_warnings_and_progress(terminal) -> None:
     printed = terminal.file.getvalue()
     assert printed.count(r"x\x1b[31m\ny") == 5
     assert "\x1b[31m" not in printed
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_work_that_says_how_far_it_is_stops_where_an_interrupt_got_lost(terminal, is_terminal) -> None:
+    stop = StopRequest()
+    reporter = make_reporter(Terminal(file=terminal.file, force_terminal=is_terminal), stop)
+    with reporter.task("Work", 2) as task:
+        task.advance()
+        stop.requested = True
+        with pytest.raises(KeyboardInterrupt):
+            task.advance()
+    with pytest.raises(KeyboardInterrupt), reporter.task("More", 2):
+        pytest.fail("it began")

@@ -108,10 +108,10 @@ def test_stopped_and_resumed_equals_uninterrupted_to_the_bit(tmp_path, variation
     whole = make_training(**VARIATIONS[variation])
     whole.start(SilentReporter())
     uninterrupted = finish(whole, tmp_path / "whole")
-    # Stopped within the first epoch, and once more in the second.
+    # Stopped within the first epoch, once more in the second, and after the very last iteration.
     parts = make_training(**VARIATIONS[variation])
     parts.start(SilentReporter())
-    for stop, done in ((1, 1), (3, 4)):
+    for stop, done in ((1, 1), (3, 4), (2, 6)):
         with pytest.raises(InterruptedWorkError, match=f"iteration {done} of 6") as caught:
             parts.run(tmp_path, SilentReporter(), StopAfter(stop), ignore)
         assert "--resume" in caught.value.fix
