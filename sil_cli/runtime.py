@@ -120,7 +120,7 @@ def stop_at_safe_point() -> Iterator[StopRequest]:
 
 
 @contextlib.contextmanager
-def interruptible(stop: StopRequest) -> Iterator[None]:
+def hear_interrupts(stop: StopRequest) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM interrupt, and `stop` know of it.
 
     Python drops what strikes inside a destructor, and libraries may swallow it: whoever looks at `stop` stops all the

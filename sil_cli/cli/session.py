@@ -17,7 +17,7 @@ from rich.markup import escape as escape_markup
 from sil_cli.cli.terminal import Terminal, escape, make_reporter
 from sil_cli.errors import AlreadyReportedError, InterruptedWorkError, SilError, UsageError
 from sil_cli.files import access, concerned
-from sil_cli.runtime import SINGLE_LAUNCH, Launch, SilentReporter, StopRequest, interruptible, read_launch
+from sil_cli.runtime import SINGLE_LAUNCH, Launch, SilentReporter, StopRequest, hear_interrupts, read_launch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -197,7 +197,7 @@ def let_go_of_stdout() -> None:
 def _together(launch: Launch, stop: StopRequest, *, several: bool) -> contextlib.AbstractContextManager[None]:
     """Around the work of a command in each of its processes."""
     if launch.world_size == 1:
-        return interruptible(stop)
+        return hear_interrupts(stop)
     if not several:
         if not launch.is_first:
             raise AlreadyReportedError(UsageError.exit_code)

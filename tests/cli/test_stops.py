@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from commands import TINY_DATA_FLAGS, TINY_TRAIN_FLAGS, settings_flags, sil
 
-from sil_cli.runtime import StopRequest, interruptible, stop_at_safe_point
+from sil_cli.runtime import StopRequest, hear_interrupts, stop_at_safe_point
 
 QUICK = [*TINY_TRAIN_FLAGS, *settings_flags({"model.backbone": "osnet_x0_25", "train.epochs": 1})]
 PLACES = {  # what runs when the signal comes, at which of its calls, and whether the model is finished by then
@@ -117,7 +117,7 @@ def test_an_interrupt_that_a_destructor_drops_is_known(monkeypatch):
 
     before = signal.getsignal(signal.SIGINT)
     stop = StopRequest()
-    with interruptible(stop):
+    with hear_interrupts(stop):
         Struck()
     assert dropped == [KeyboardInterrupt]
     assert stop.requested
@@ -129,7 +129,7 @@ def test_an_interrupt_that_a_destructor_drops_is_known(monkeypatch):
 def test_ctrl_c_that_a_script_has_switched_off_stays_so():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with interruptible(StopRequest()):
+        with hear_interrupts(StopRequest()):
             os.kill(os.getpid(), signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)
