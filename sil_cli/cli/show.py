@@ -29,7 +29,7 @@ WARNINGS = {
     "data-sets": "in two data sets: a model trained on one has seen the other",
     "identities": "one image under two identities: a wrong label, or twins by their looks",
     "cameras": "one image under two cameras: a camera label is wrong",
-    "query-gallery": "a query and in the gallery too: it finds itself",
+    "query-gallery": "a query and in the gallery too, where evaluation compares them: it finds itself",
 }
 
 

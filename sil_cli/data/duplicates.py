@@ -8,7 +8,7 @@ compared; what their hashes suggest, their thumbnails confirm.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -93,9 +93,18 @@ def doubts_of(records: Sequence[ImageRecord]) -> tuple[Doubt, ...]:
         "data-sets": len(domains) > 1,
         "identities": len(domains) == 1 and len({record.identity for record in named}) > 1,
         "cameras": len(domains) == 1 and len({record.camera for record in named}) > 1,
-        "query-gallery": splits >= {"query", "gallery"} and len(domains) == 1,
+        "query-gallery": len(domains) == 1 and _counts_as_match(records),
     }
     return tuple(doubt for doubt in DOUBTS if found[doubt])
+
+
+def _counts_as_match(records: Sequence[ImageRecord]) -> bool:
+    """Whether a query is compared with one of the gallery: its own camera's images of its person and junk are not."""
+    sides = [
+        {(record.identity, record.camera) for record in records if record.split == split and not record.junk}
+        for split in ("query", "gallery")
+    ]
+    return any(one != other or one[1] is None for one, other in product(*sides))
 
 
 def equal_rows(digests: NDArray[np.uint8]) -> list[list[int]]:

@@ -97,7 +97,12 @@ def test_copies_and_pictures_stored_again_are_found_and_others_are_not():
         ({}, {}, ()),
         ({}, {"split": "gallery"}, ("train-test",)),
         ({}, {"split": "query", "identity": "2", "camera": "c2"}, ("train-test", "identities", "cameras")),
-        ({"split": "query"}, {"split": "gallery"}, ("query-gallery",)),
+        ({"split": "query"}, {"split": "gallery"}, ()),  # evaluation ignores its own camera's image of the person
+        ({"split": "query", "camera": None}, {"split": "gallery", "camera": None}, ("query-gallery",)),
+        ({"split": "query"}, {"split": "gallery", "camera": None}, ("cameras", "query-gallery")),
+        ({"split": "query"}, {"split": "gallery", "identity": "2"}, ("identities", "query-gallery")),
+        ({"split": "query"}, {"split": "gallery", "camera": "c2", "junk": True}, ()),
+        ({"split": "query", "junk": True}, {"split": "gallery", "camera": "c2"}, ()),
         ({"split": "query"}, {"split": "gallery", "camera": "c2"}, ("cameras", "query-gallery")),
         ({"identity": "2"}, {}, ("identities",)),
         ({"identity": "0", "distractor": True, "split": "gallery"}, {"split": "gallery"}, ()),
