@@ -126,6 +126,7 @@ class PublishedResult:
     """One reported pair of numbers.
 
     Attributes:
+        target: As the protocol calls it, or `mean` for the mean of its targets.
         mAP: In percent, as reported.
         rank1: In percent, as reported.
         source: Who reports it.
@@ -148,8 +149,9 @@ def score_table(
     """What was measured here, and below it what others report for the same protocol and targets."""
     rows = [_own_row(method, next(run for run in runs if run.method == method.method)) for method in methods]
     reported: dict[tuple[str, str, str, str], dict[str, tuple[MeanRate, MeanRate]]] = {}
+    whole = {target for case in plan.all_cases.values() for target in case.targets} <= set(targets)
     for each in published_results(plan.name):
-        if each.target in targets:
+        if each.target in targets or (each.target == MEAN and whole):  # the mean of all targets, where no more is known
             named = f"{each.method}, {each.backbone}" if each.backbone != each.method else each.method
             key = (named, each.source, each.conditions, each.protocol)
             reported.setdefault(key, {})[each.target] = (_published(each.mAP), _published(each.rank1))
