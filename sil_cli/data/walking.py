@@ -55,10 +55,12 @@ class FoundFiles:
     Attributes:
         paths: The image files, relative to the folder, with forward slashes, sorted.
         skipped: What was passed over, and why, sorted by path.
+        unlisted: The folders below that can't be listed, whatever they hold; they are among `skipped`.
     """
 
     paths: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    unlisted: list[str] = field(default_factory=list)
 
 
 def find_image_files(folder: Path) -> FoundFiles:
@@ -88,6 +90,7 @@ def find_image_files(folder: Path) -> FoundFiles:
                     f"{folder} can't be listed: {one_line(error)}.", "Check the path and its permissions."
                 ) from error
             found.skipped.append(Skipped(path=_printable(prefix), reason=f"folder: {one_line(error)}"))
+            found.unlisted.append(prefix)
             continue
         names = {entry.name for entry in entries}
         if CACHE_TAG in names:

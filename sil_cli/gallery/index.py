@@ -106,7 +106,8 @@ def index_gallery(settings: Settings, reporter: Reporter, workers: Workers | Non
         run = IndexRun(writer, reader, paths, loaded.engine, embed)
         try:
             _take_all(run, fixed, stream, reporter)
-            run.sweep([source.folder for source in fixed if source.folder is not None])
+            folders = [source.folder for source in fixed if source.folder is not None]
+            run.sweep(folders, [one for source in fixed for one in source.unlisted])
             pruned = run.prune() if settings.gallery.prune else 0
             if workers is not None:
                 workers.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -50,6 +51,50 @@ def entries(folder: Path = Path("gallery")) -> dict[str, object]:
 
 
 NAMES = r"(?P<camera>c\d)_(?P<time>\d{8}T\d{6})_(?P<identity>p\d)"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.EHOSTDOWN, errno.ENOTCONN])
+def test_a_folder_that_cannot_be_listed_is_named_and_nothing_below_it_is_removed(work, monkeypatch, number) -> None:
+    for folder in ("p0", "p1", "p1/inner"):
+        picture(work / f"people/{folder}/a.png", len(folder))
+    assert index("people")["added"] == 3
+    shutil.rmtree("people/p1/inner")  # which nobody can know
+    picture(work / "people/p0/b.png", 7)
+    scandir = os.scandir
+
+    def scan(path):
+        if str(path).endswith("/p1"):
+            raise OSError(number, os.strerror(number), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    document = index("people", "--prune")
+    assert counts(document) == (1, 0, 0, 1, 0, 4)
+    assert document["failed"] == [{"path": "p1", "reason": f"folder: {os.strerror(number)}"}]
+    assert (document["gone"], document["pruned"]) == ([], 0)
+    assert set(entries()) == {"p0/a.png", "p0/b.png", "p1/a.png", "p1/inner/a.png"}
+    prepared = sil("prepare-data", "folders", "people", "--json").document["datasets"][0]
+    assert prepared["splits"]["train"]["images"] == 2
+    assert prepared["skipped"] == document["failed"]
+    shutil.rmtree("people/p0")
+    assert "passed over: p1 (folder: " in sil("index-gallery", "people").error
+
+
+def test_a_file_that_cannot_be_looked_at_is_not_missing(work, monkeypatch) -> None:
+    index("crops")
+    gone, locked, *_ = sorted(Path("crops").iterdir())
+    gone.unlink()
+    (work / "crops.csv").write_text(f"path,camera\n{next(iter(sorted(Path('crops').iterdir())[1:]))},c9\n")
+    look = Path.stat
+
+    def stat(path, **options):
+        if path.name == locked.name:
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return look(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert index("crops.csv", "--prune")["gone"] == [gone.name]
+    assert locked.name in entries()
 
 
 class TestOwnOutputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
@@ -13,6 +14,7 @@ from sil_cli.data.manifest import Skipped
 from sil_cli.files import one_line, sha256_of_file
 from sil_cli.gallery.entry import TRACKLET, TRACKLET_IMAGES
 from sil_cli.gallery.ingest.entry_candidates import EntryCandidate, gather_embeddings, make_candidates
+from sil_cli.gallery.ingest.source_paths import is_missing
 from sil_cli.gallery.results import IndexCounts
 from sil_cli.models.embed import embed_batches
 from sil_cli.runtime import cpu_count, map_in_order
@@ -108,13 +110,15 @@ class IndexRun:
         self._note_twice([candidate.entry for candidate in lacking if candidate.entry.key not in changed])
         self._embed(lacking, changed, reporter)
 
-    def sweep(self, folders: Sequence[Path]) -> None:
+    def sweep(self, folders: Sequence[Path], unlisted: Sequence[Path] = ()) -> None:
         """Find entries that became parts of tracklets, which are removed, and those whose files are missing.
 
         Args:
             folders: Resolved; all images of these have been taken. Folders to which links in them lead are looked at,
                 too.
+            unlisted: Folders in them of which nothing is known; what the gallery has of these stays as it is.
         """
+        closed = [os.path.realpath(one) for one in unlisted]
         absorbed: set[int] = set()
         missing: set[tuple[int, str]] = set()
         linked = {there for folder in folders for there in self._paths.linked.get(folder, ())}
@@ -122,11 +126,14 @@ class IndexRun:
             for source in self._paths.sources_around(folder):
                 root = self._paths.root_of(source)
                 for identifier, entry in self._writer.entries_of(source):
-                    if entry.key in self._keys or not (root / entry.path).is_relative_to(folder):
+                    file = root / entry.path
+                    if entry.key in self._keys or not file.is_relative_to(folder):
+                        continue
+                    if any(file.is_relative_to(one) for one in closed):
                         continue
                     if self._was_absorbed(entry):
                         absorbed.add(identifier)
-                    elif not (root / entry.path).is_file():
+                    elif is_missing(file):
                         missing.add((identifier, entry.path))
         self.missing = sorted(missing)
         if absorbed:

@@ -8,6 +8,7 @@ knows is always named by that source, by the innermost where they are nested.
 from __future__ import annotations
 
 import os
+import stat
 from collections import defaultdict
 from dataclasses import replace
 from functools import cache
@@ -64,7 +65,7 @@ class SourcePaths:
 
     def missing_sources(self) -> list[str]:
         """The sources whose folder is not there."""
-        return [source for root, source in self._roots.items() if not Path(root).is_dir()]
+        return [source for root, source in self._roots.items() if is_missing(Path(root), stat.S_ISDIR)]
 
     def sources_around(self, folder: Path) -> list[str]:
         """The sources that may name images in `folder`: those above it and those below."""
@@ -88,3 +89,16 @@ class SourcePaths:
             self._roots[known] = Path(os.path.relpath(known, self.gallery)).as_posix()
         below = Path(there).relative_to(known).as_posix()
         return self._roots[known], "" if below == "." else f"{below}/"
+
+
+def is_missing(path: Path, is_kind: Callable[[int], bool] = stat.S_ISREG) -> bool:
+    """Whether no file, or nothing of another kind, lies at a path.
+
+    What can't be looked at, for want of permission or because a share doesn't answer, may well be there.
+    """
+    try:
+        return not is_kind(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False

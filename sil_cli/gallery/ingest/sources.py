@@ -80,12 +80,14 @@ class SourceImages:
         skipped: What a folder holds besides.
         folder: The folder of which this is all, so that what else the gallery has of it may be missing; None where
             the source is a choice of images.
+        unlisted: Whole paths of the folders in it that can't be listed, so that nothing is known of what they hold.
         dataset: The prepared data set that it is.
     """
 
     items: list[GalleryEntry | Skipped] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     folder: Path | None = None
+    unlisted: list[Path] = field(default_factory=list)
     dataset: Dataset | None = None
 
     @property
@@ -205,12 +207,13 @@ class SourceReader:
     def _folder(self, folder: Path) -> SourceImages:
         found = find_image_files(folder)
         if not found.paths:
+            first = f"; passed over: {found.skipped[0].path} ({found.skipped[0].reason})" if found.skipped else ""
             raise DataError(
-                f"There are no images in {folder}.", "Name a folder of crops (jpg, png, bmp, webp, tif, ppm)."
+                f"There are no images in {folder}{first}.", "Name a folder of crops (jpg, png, bmp, webp, tif, ppm)."
             )
         root = folder.resolve()
         images = [self._complete(GalleryEntry(path, "", str(root))) for path in found.paths]
-        return SourceImages([*images], found.skipped, root)
+        return SourceImages([*images], found.skipped, root, [root / one for one in found.unlisted])
 
     def _table(self, table: Path, queries: bool) -> SourceImages:
         root = (self.settings.root or table.parent).resolve()
