@@ -1,37 +1,36 @@
 """The one door through which images enter: opened with suspicion, handed on as 8-bit RGB.
 
 Image files are bad input as a rule: cut short, misnamed, huge by their header, rotated by a tag, or in a colour
-mode that no network takes. Only the formats named here are ever parsed (so no PostScript and no rarely used
-decoder), and the size is read from the header before a pixel is decoded.
+mode that no network takes. Only the formats named in `image_formats` are ever parsed (so no PostScript and no rarely
+used decoder). What a file claims is held against the limit of pixels before a pixel is decoded, and decoding ends when
+it has had its time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import re
+import struct
+import time
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.PpmImagePlugin import PpmImageFile
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
+from sil_cli.data.image_formats import Unread, decoder_of
 from sil_cli.errors import DataError
 from sil_cli.files import one_line, open_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from PIL.ImageFile import ImageFile
 
 MAX_PIXELS = 50_000_000
 MIN_SIDE = 8
@@ -45,18 +44,33 @@ DRAWN = "drawn by sil, not photographed"
 
 _HEAD = 4096
 _GREY = (128, 128, 128, 255)
+_MEGA = 10**6
 
-_FORMATS: tuple[tuple[tuple[bytes, ...], Callable[[BinaryIO], ImageFile]], ...] = (
-    ((b"\xff\xd8\xff",), JpegImageFile),
-    ((b"\x89PNG\r\n\x1a\n",), PngImageFile),
-    ((b"BM",), BmpImageFile),
-    ((b"RIFF",), WebPImageFile),
-    ((b"II*\0", b"MM\0*"), TiffImageFile),
-    ((b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"), PpmImageFile),
-    ((b"GIF87a", b"GIF89a"), GifImageFile),
-)
-"""How each format begins, and its decoder. These are called directly because `Image.open` reports large sizes as
-Python warnings, and silencing those would change a global that other threads share."""
+_SECONDS, _SECONDS_A_MEGAPIXEL = 2.0, 0.1
+"""The processor time that an image may take, several times what the slowest encodings need: 50 megapixels take 0.3 s
+as a JPEG of one scan and 1.5 s as a PNG with transparency. It is not the clock's: no image fails on a busy day."""
+_BYTES_A_PIXEL = 8
+_MOST_BESIDE_PIXELS = 64 * _MEGA
+"""What a file may hold besides its pixels at 16 bits each: profiles, previews, layers."""
+_MOST_SCANS = 100
+"""Of a JPEG. Encoders make 1 to 14; each costs a pass over all pixels, however few its bytes."""
+_MOST_PASSES = 20
+"""Scans of a JPEG that is as large as the limit of pixels allows; a smaller one may have more."""
+_DECODED_AT_ONCE = 4096
+"""Bytes that a decoder gets before the time is looked at again: 40 scans may be in them, 2 s at 50 megapixels."""
+_MOST_PARTS = 200_000
+"""Strips or tiles of a TIFF, each of which takes some 500 bytes before it is decoded."""
+_MOST_TAGS, _MOST_DIRECTORIES, _MOST_CLAIMED = 65_535, 8, 16 * _MEGA
+_BAND_PIXELS = 4 * _MEGA
+
+_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff])")
+_END_OF_IMAGE, _START_OF_SCAN, _APP1 = 0xD9, 0xDA, 0xE1
+_EXIF = b"Exif\0\0"
+_TAG_SIZES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_TAG_DIRECTORIES = (0x8769, 0x8825, 0xA005)
+_PARTS = (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS)
+_TIFF_JPEGS = (6, 7)
+_NEW_SUBFILE_TYPE, _SUB_DIRECTORIES, _DNG_VERSION = 254, 330, 50706
 
 
 @dataclass(frozen=True)
@@ -80,13 +94,13 @@ class ImageError(DataError):
         reason: Why, without the file's name: short enough for a table.
     """
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}.", "Replace the file, or leave it out.")
+    def __init__(self, path: Path, reason: str, fix: str = "Replace the file, or leave it out.") -> None:
+        super().__init__(f"{path}: {reason}.", fix)
         self.path = path
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type[ImageError], tuple[Path, str]]:
-        return type(self), (self.path, self.reason)  # so that it survives the way out of another process
+    def __reduce__(self) -> tuple[type[ImageError], tuple[Path, str, str]]:
+        return type(self), (self.path, self.reason, self.fix)  # so that it survives the way out of another process
 
 
 def drawn_tags() -> Image.Exif:
@@ -127,24 +141,24 @@ def parse_box(text: str) -> Box:
 def load_image(path: Path, *, max_pixels: int = MAX_PIXELS, box: Box | None = None) -> Image.Image:
     """Decode an image fully, upright, as 8-bit RGB.
 
-    JPEG, PNG, BMP, WebP, TIFF, PPM and GIF (its first frame) are read, told apart by their content and not by
-    their name. The orientation tag is applied; transparent parts lie over mid-grey; 16-bit samples are scaled;
-    colour profiles are ignored.
+    JPEG, PNG, BMP, WebP, TIFF, PPM, GIF, AVIF and, with pillow-heif, HEIC are read, told apart by their content and
+    not by their name; of animations, the first frame. The orientation tag is applied; transparent parts lie over
+    mid-grey; 16-bit samples are scaled; colour profiles are ignored.
 
     Args:
         path: The file.
-        max_pixels: An image whose header claims more pixels is refused before it is decoded.
+        max_pixels: An image whose header claims more pixels is refused before it is decoded; the time and the memory
+            that decoding may take go by it, too.
         box: Cut out this part of the upright image. What reaches over its edge is left away.
 
     Returns:
         A PIL image of mode RGB with at least `MIN_SIDE` pixels a side.
 
     Raises:
-        ImageError: The file is missing, not an image, damaged, cut short, too large or too small; the message is
-            one line.
+        ImageError: The file is missing, not an image, damaged, cut short, too large, too small, or takes too long; the
+            message is one line.
     """
-    with _opened(path) as stream:
-        rgb = upright_rgb(_open(path, stream, max_pixels), path)
+    rgb = upright_rgb(_open(path, max_pixels), path)
     return rgb if box is None else _cut(path, rgb, box)
 
 
@@ -168,7 +182,7 @@ def upright_rgb(image: Image.Image, path: Path) -> Image.Image:
         raise ImageError(path, _why(error)) from error
 
 
-def read_shot(path: Path) -> Shot:
+def read_shot(path: Path, *, max_pixels: int = MAX_PIXELS) -> Shot:
     """When and by which camera an image was taken, as its EXIF tags say (CIPA DC-008, Exif 2.32).
 
     Only its header is read; damaged tags are merely absent.
@@ -176,15 +190,15 @@ def read_shot(path: Path) -> Shot:
     Raises:
         ImageError: The file is missing, not an image, or too large or too small.
     """
-    with _opened(path) as stream:
-        image = _open(path, stream, MAX_PIXELS)
-        try:
-            tags = dict(image.getexif())
-            shot = dict(image.getexif().get_ifd(ExifTags.IFD.Exif))
-        except MemoryError:
-            raise
-        except Exception:  # on hostile bytes a decoder may raise anything
-            return Shot()
+    image = _open(path, max_pixels)
+    try:
+        _check_exif(image)
+        tags = dict(image.getexif())
+        shot = dict(image.getexif().get_ifd(ExifTags.IFD.Exif))
+    except MemoryError:
+        raise
+    except Exception:  # on hostile bytes a decoder may raise anything
+        return Shot()
     time = _text(shot.get(ExifTags.Base.DateTimeOriginal))
     if time is not None:
         fraction = _text(shot.get(ExifTags.Base.SubsecTimeOriginal))
@@ -225,36 +239,173 @@ def quiet_decoders() -> Iterator[None]:
         yield
 
 
-def _opened(path: Path) -> BinaryIO:
+class _TimedStream(io.BytesIO):
+    """A file in memory that can be read for a limited processor time: decoders in C stop nowhere but in reading.
+
+    Attributes:
+        seconds: How long, from the beginning.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.seconds = _SECONDS
+        self._start = time.thread_time()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if time.thread_time() - self._start > self.seconds:
+            raise _SlowError(f"it takes more than {self.seconds:.0f} s of processor time to decode")
+        return super().read(size)
+
+
+class _SlowError(Exception):
+    """Decoding has taken too long."""
+
+
+def _read(path: Path, max_pixels: int) -> bytes:
+    """All of a file that may be an image of so many pixels."""
+    most = _BYTES_A_PIXEL * max_pixels + _MOST_BESIDE_PIXELS
     try:
-        return open_file(path)
+        with open_file(path) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > most:
+                raise ImageError(path, f"{size / _MEGA:,.0f} MB, too many for an image of {max_pixels:,} pixels")
+            return stream.read()
     except OSError as error:
         raise ImageError(path, one_line(error)) from error
 
 
-def _open(path: Path, stream: BinaryIO, max_pixels: int) -> Image.Image:
+def _open(path: Path, max_pixels: int) -> Image.Image:
     """Read the header alone, and refuse by what it says."""
-    start = stream.read(16)
-    stream.seek(0)
-    decoder = next((decode for begins, decode in _FORMATS if start.startswith(begins)), None)
-    if decoder is None:
-        raise ImageError(path, "not an image" if start else "an empty file")
+    content = _read(path, max_pixels)
+    decoder = decoder_of(content)
+    if isinstance(decoder, Unread):
+        raise ImageError(path, decoder.what, decoder.fix)
+    stream = _TimedStream(content)
     try:
+        scans = _check_claims(content, max_pixels)
         image = decoder(stream)
-    except MemoryError:
+        width, height = image.size
+        if width * height > max_pixels:
+            raise ImageError(
+                path,
+                f"{width}×{height} pixels, more than {max_pixels:,} in all",
+                f"Where it can be trusted: --set data.max_megapixels={-(-width * height // _MEGA)}; or leave it out.",
+            )
+        if scans * width * height > _MOST_PASSES * max_pixels:
+            raise ValueError(f"{scans} scans of {width}×{height} pixels are not supported")
+        _check_tiff(image, content, max_pixels)
+    except (MemoryError, ImageError):
         raise
     except Exception as error:  # on hostile bytes a decoder may raise anything
         raise ImageError(path, _why(error)) from error
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ImageError(path, f"{width}×{height} pixels, more than {max_pixels:,} in all")
+    stream.seconds += _SECONDS_A_MEGAPIXEL * width * height / _MEGA
+    image.decodermaxblock = _DECODED_AT_ONCE
     if min(width, height) < MIN_SIDE:
         raise ImageError(path, f"{width}×{height} pixels, too small to show a person")
     return image
 
 
+def _check_claims(content: bytes, max_pixels: int) -> int:
+    """Refuse what would cost time or memory without bounds before a decoder sees it; returns a JPEG's number of scans.
+
+    Raises:
+        ValueError: Why.
+    """
+    if content.startswith(b"\xff\xd8"):
+        scans, tags = _read_segments(content)
+        _check_directory(tags)
+        return scans
+    if content.startswith((b"II", b"MM")):
+        _check_directory(content)
+    elif content[12:16] == b"VP8X":  # its decoder allocates the canvas at once
+        width, height = (int.from_bytes(content[at : at + 3], "little") + 1 for at in (24, 27))
+        if width * height > max_pixels:
+            raise ValueError(f"{width}×{height} pixels are not supported, {max_pixels:,} in all are")
+    return 0
+
+
+def _read_segments(jpeg: bytes) -> tuple[int, bytes]:
+    """The number of a JPEG's scans (ITU-T T.81, B.1.1), and its EXIF tags.
+
+    Raises:
+        ValueError: It has too many scans.
+    """
+    scans, at, tags = 0, 2, []
+    while found := _JPEG_MARKER.search(jpeg, at):
+        marker, at = found[1][0], found.end()
+        if marker == _END_OF_IMAGE:
+            break
+        if marker == 1 or 0xD0 <= marker <= 0xD8:  # these have no length
+            continue
+        scans += marker == _START_OF_SCAN
+        if scans > _MOST_SCANS:
+            raise ValueError(f"JPEGs of more than {_MOST_SCANS} scans are not supported")
+        start, at = at + 2, at + int.from_bytes(jpeg[at : at + 2], "big")
+        if marker == _APP1 and jpeg.startswith(_EXIF, start):
+            tags.append(jpeg[start + len(_EXIF) : at])
+    return scans, b"".join(tags)
+
+
+def _check_directory(tags: bytes) -> None:
+    """Check how much TIFF or EXIF tags claim to hold (TIFF 6.0, section 2, and BigTIFF): they may share their bytes.
+
+    Raises:
+        ValueError: It is far more than there is, or an image in hundreds of thousands of parts.
+    """
+    order = ">" if tags.startswith(b"M") else "<"
+    wide = tags[2:4] in (b"+\0", b"\0+")
+    first, count, entry = ("8xQ", "Q", "HHQQ") if wide else ("4xI", "H", "HHII")
+    inline, claimed = (8 if wide else 4), 0
+    pending, seen = _unpack(order + first, tags, 0), set()
+    while pending:
+        at = pending.pop()
+        entries = _unpack(order + count, tags, at)
+        if at in seen or not entries:
+            continue
+        seen.add(at)
+        at, size = at + struct.calcsize(order + count), struct.calcsize(order + entry)
+        there = tags[at : at + min(entries[0], _MOST_TAGS) * size]
+        for tag, kind, values, where in struct.iter_unpack(order + entry, there[: len(there) // size * size]):
+            length = values * _TAG_SIZES.get(kind, 1)
+            claimed += min(length, max(len(tags) - where, 0)) if length > inline else 0
+            if tag in _TAG_DIRECTORIES and len(seen) < _MOST_DIRECTORIES:
+                pending.append(where)
+            if tag in _PARTS and values > _MOST_PARTS:
+                raise ValueError(f"images in more than {_MOST_PARTS:,} strips or tiles are not supported")
+    if claimed > 2 * len(tags) + _MOST_CLAIMED:
+        raise ValueError("its tags claim more than the file has")
+
+
+def _unpack(form: str, content: bytes, at: int) -> list[int]:
+    """The numbers at a place; none where it lies outside."""
+    try:
+        return list(struct.unpack_from(form, content, at))
+    except (struct.error, OverflowError):
+        return []
+
+
+def _check_tiff(image: Image.Image, content: bytes, max_pixels: int) -> None:
+    """Refuse a raw photo, of which a preview would be read, and what libtiff would do in one go without an end.
+
+    Raises:
+        ValueError: Why.
+    """
+    if not isinstance(image, TiffImageFile):
+        return
+    tags = image.tag_v2
+    reduced = tags.get(_NEW_SUBFILE_TYPE, 0)
+    if _DNG_VERSION in tags or (isinstance(reduced, int) and reduced & 1 and _SUB_DIRECTORIES in tags):
+        raise ValueError("raw photos are not supported: develop it to PNG or JPEG")
+    tile = [tags.get(name, 0) for name in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)]
+    if not all(isinstance(side, int) for side in tile) or tile[0] * tile[1] > max(max_pixels, _MEGA):
+        raise ValueError("tiles larger than an image are not supported")
+    if tags.get(TiffImagePlugin.COMPRESSION) in _TIFF_JPEGS and b"\xff\xc2" in content:
+        raise ValueError("progressive JPEG in TIFF is not supported")
+
+
 def _turn_upright(image: Image.Image) -> None:
     try:
+        _check_exif(image)
         ImageOps.exif_transpose(image, in_place=True)
     except MemoryError:
         raise
@@ -262,16 +413,35 @@ def _turn_upright(image: Image.Image) -> None:
         pass
 
 
+def _check_exif(image: Image.Image) -> None:
+    """Check the tags of PNG, WebP, AVIF and HEIC, which are known only now; PIL reads a PNG's from a text, too."""
+    tags = image.info.get("exif") or bytes.fromhex(
+        "".join(str(image.info.get("Raw profile type exif", "")).split("\n")[3:])
+    )
+    _check_directory(tags.removeprefix(_EXIF))
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        image = _scale_16_bit(image)
     if image.mode == "F":
         raise ValueError("32-bit samples are not supported")
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image if type(image) is Image.Image else image.convert("RGB")
+    rgb = Image.new("RGB", image.size)
+    rows = max(1, _BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):  # band by band: what this takes on the way is several times the image
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        rgb.paste(_band_to_rgb(band), (0, top))
+    return rgb
+
+
+def _band_to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        image = _scale_16_bit(image)
     if image.has_transparency_data:
         over = image.convert("RGBA")
         ground = Image.new("RGBA", over.size, _GREY)
         return Image.alpha_composite(ground, over).convert("RGB")
-    return image if type(image) is Image.Image and image.mode == "RGB" else image.convert("RGB")
+    return image.convert("RGB")
 
 
 def _scale_16_bit(image: Image.Image) -> Image.Image:
@@ -294,6 +464,8 @@ def _cut(path: Path, image: Image.Image, box: Box) -> Image.Image:
 def _why(error: Exception) -> str:
     """A decoder's complaint as a reason for people."""
     text = one_line(error)
+    if isinstance(error, _SlowError):
+        return text
     if isinstance(error, EOFError) or any(word in text for word in ("truncated", "Truncated", "EOF")):
         return "cut short"
     if isinstance(error, ValueError | NotImplementedError) and "support" in text:

@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sil_cli.data.image_formats import why_no_image
 from sil_cli.data.manifest import INFO_FILE, MANIFEST_FILE, Skipped
 from sil_cli.errors import DataError
 from sil_cli.files import one_line
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".gif"})
 CACHE_TAG = "CACHEDIR.TAG"
 """A folder that holds this file is a cache and not data (https://bford.info/cachedir)."""
 UNSTORABLE = "a name that can't be stored: rename it in UTF-8 without backslashes"
@@ -64,7 +64,7 @@ class FoundFiles:
 
 
 def find_image_files(folder: Path) -> FoundFiles:
-    """List the image files below `folder`, recognised by their suffix; nothing is opened.
+    """List the image files below `folder`, recognised by their suffix; one without a suffix, by how it begins.
 
     What programs leave (`is_leftover`), caches and this program's own manifests, galleries and runs are passed over in
     silence.
@@ -129,12 +129,12 @@ def _take(entry: os.DirEntry[str], path: str, start: Path, seen: set[Path], foun
                 return real
         elif _printable(path) != path or "\\" in path:
             problem = UNSTORABLE
-        elif Path(entry.name).suffix.lower() not in IMAGE_SUFFIXES:
-            problem = "not an image by its name"
         elif not entry.is_file():
             problem = "a broken link" if entry.is_symlink() else "not a file"
         else:
-            found.paths.append(path)
+            problem = why_no_image(entry.path)
+            if problem is None:
+                found.paths.append(path)
     except OSError as error:  # a link that leads to itself, or into a folder without permission
         problem = one_line(error)
     if problem:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pickle
 import struct
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sil_cli.data.images import MAX_PIXELS, ImageError, load_image, parse_box, resize_to
+from sil_cli.data.images import MAX_PIXELS, ImageError, Shot, load_image, parse_box, read_shot, resize_to
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +72,7 @@ def test_the_content_decides_and_not_the_name(tmp_path, make_image):
         (b"", "an empty file"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n", "not an image"),
         (b"\xff\xd8\xff\xe0nothing", "cut short"),
-        (b"RIFF\x10\0\0\0WAVEfmt ", "damaged"),
+        (b"RIFF\x10\0\0\0WAVEfmt ", "not an image but a sound file"),
         (b"P6\n16", "cut short"),
     ],
 )
@@ -110,6 +111,144 @@ def test_a_bomb_is_refused_by_its_header_and_without_a_warning(tmp_path):
         warnings.simplefilter("always")
         assert reason_of(path) == f"30000×30000 pixels, more than {MAX_PIXELS:,} in all"
     assert not caught
+
+
+def jpeg_of_scans(side: int, count: int) -> bytes:
+    """A progressive JPEG whose last scan is repeated until there are so many."""
+    stream = io.BytesIO()
+    Image.new("RGB", (side, side), (120, 90, 60)).save(stream, "JPEG", progressive=True)
+    content = stream.getvalue()
+    last = content[content.rindex(b"\xff\xda") : -2]
+    return content[:-2] + last * (count - content.count(b"\xff\xda")) + content[-2:]
+
+
+def test_scans_are_counted_before_anything_is_decoded(tmp_path):
+    path = tmp_path / "x.jpg"
+    path.write_bytes(jpeg_of_scans(64, 100))
+    assert load_image(path).size == (64, 64)
+    path.write_bytes(jpeg_of_scans(64, 101))
+    assert reason_of(path) == "JPEGs of more than 100 scans are not supported"
+    path.write_bytes(jpeg_of_scans(64, 60))
+    assert reason_of(path, max_pixels=64 * 64 * 2) == "60 scans of 64×64 pixels are not supported"
+
+
+def test_scans_of_a_preview_or_behind_the_end_do_not_count(tmp_path):
+    many = jpeg_of_scans(64, 300)
+    segments = b"".join(
+        b"\xff\xe2" + struct.pack(">H", 2 + len(part)) + part for part in (many[:60_000], many[60_000:])
+    )
+    path = tmp_path / "x.jpg"
+    plain = jpeg_of_scans(64, 10)
+    path.write_bytes(plain[:2] + segments + plain[2:] + many)
+    assert load_image(path).size == (64, 64)
+
+
+def tags_that_share_their_bytes(count: int) -> bytes:
+    """EXIF of so many tags, each of which is nearly the whole of it."""
+    size = 12 * count
+    entries = b"".join(struct.pack("<HHII", 40_000 + number, 7, size, 8) for number in range(count))
+    return b"II*\0" + struct.pack("<IH", 8, count) + entries + bytes(4)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_tags_that_claim_gigabytes_are_not_read(tmp_path, make_image, suffix):
+    path, tags = tmp_path / f"x.{suffix}", tags_that_share_their_bytes(5000)
+    if suffix == "tif":
+        path.write_bytes(tags)
+        assert "its tags claim more than the file has" in reason_of(path)
+        return
+    make_image(path)
+    with Image.open(path) as image:
+        image.save(tmp_path / f"y.{suffix}", exif=b"Exif\0\0" + tags)
+    if suffix == "jpg":  # whose decoder reads them at once
+        assert "its tags claim more than the file has" in reason_of(tmp_path / "y.jpg")
+    else:
+        assert load_image(tmp_path / f"y.{suffix}").size == (16, 32)
+        assert read_shot(tmp_path / f"y.{suffix}") == Shot()
+
+
+def tiff(tags: dict[int, int | tuple[int, int]], behind: bytes = b"") -> bytes:
+    """A grey TIFF of 64×64 pixels with further tags: a number, or a count and a place."""
+    known = {256: 64, 257: 64, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 64, 279: 4096} | tags
+    entries = b"".join(
+        struct.pack("<HHII", tag, 4, *(value if isinstance(value, tuple) else (1, value)))
+        for tag, value in sorted(known.items())
+    )
+    return b"II*\0" + struct.pack("<IH", 8, len(known)) + entries + bytes(4) + behind
+
+
+@pytest.mark.parametrize(
+    ("tags", "behind", "reason"),
+    [
+        ({273: (1_000_000, 200)}, bytes(5_000_000), "images in more than 200,000 strips or tiles are not supported"),
+        ({322: 60_000, 323: 60_000, 259: 5}, bytes(5000), "tiles larger than an image are not supported"),
+        ({50706: 0x0104}, bytes(5000), "raw photos are not supported: develop it to PNG or JPEG"),
+        ({254: 1, 330: 8}, bytes(5000), "raw photos are not supported: develop it to PNG or JPEG"),
+        ({259: 7}, jpeg_of_scans(64, 10), "progressive JPEG in TIFF is not supported"),
+    ],
+    ids=["strips", "tile", "dng", "nef", "jpeg"],
+)
+def test_a_tiff_that_libtiff_would_not_end_with_is_refused(tmp_path, tags, behind, reason):
+    path = tmp_path / "x.tif"
+    path.write_bytes(tiff(tags, behind))
+    assert reason_of(path) == reason
+
+
+def test_directories_that_lead_back_to_themselves_end(tmp_path):
+    path = tmp_path / "x.tif"
+    path.write_bytes(tiff({34665: 8}, bytes(5000)))
+    assert load_image(path).size == (64, 64)
+
+
+def test_a_canvas_larger_than_the_limit_is_refused_before_it_is_made(tmp_path):
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(stream, "WEBP", exif=b"Exif\0\0II*\0" + bytes(8))
+    content = bytearray(stream.getvalue())
+    content[24:30] = b"\xff\x3f\0" * 2
+    (tmp_path / "x.webp").write_bytes(content)
+    assert reason_of(tmp_path / "x.webp").startswith("16384×16384 pixels")
+
+
+@pytest.mark.parametrize("size", [(4000, 1000), (2000, 2000)])
+@pytest.mark.thorough
+def test_decoding_ends_when_it_has_had_its_time(tmp_path, size):
+    path = tmp_path / "x.pgm"
+    path.write_bytes(b"P5\n%d %d\n100\n" % size + bytes(size[0] * size[1]))  # decoded by a loop in Python
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("sil_cli.data.images._SECONDS", 0.2)
+        patched.setattr("sil_cli.data.images._SECONDS_A_MEGAPIXEL", 0.01)
+        assert reason_of(path) == "it takes more than 0 s of processor time to decode"
+
+
+def test_a_file_larger_than_any_image_of_so_many_pixels_is_not_read(tmp_path, make_image):
+    path = make_image(tmp_path / "x.png")
+    os.truncate(path, 10**9)  # a hole
+    assert reason_of(path) == "1,000 MB, too many for an image of 50,000,000 pixels"
+
+
+def test_the_error_says_which_limit_would_do(tmp_path):
+    (tmp_path / "x.png").write_bytes(png_that_claims(8000, 8001))
+    with pytest.raises(ImageError) as caught:
+        load_image(tmp_path / "x.png")
+    assert "--set data.max_megapixels=65;" in caught.value.fix
+    assert pickle.loads(pickle.dumps(caught.value)).fix == caught.value.fix
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "I;16", "P"])
+def test_band_by_band_is_as_at_once(tmp_path, mode, monkeypatch):
+    values = np.random.default_rng(0).integers(0, 256, (40, 16, 4), dtype=np.uint8)
+    image = Image.fromarray(values)
+    if mode == "I;16":
+        image = Image.fromarray(values.view(np.uint16)[:, :, 0].copy())
+    elif mode == "P":
+        image = image.convert("RGB").quantize(20)
+        image.info["transparency"] = 3
+    else:
+        image = image.convert(mode)
+    image.save(tmp_path / "x.png")
+    whole = np.asarray(load_image(tmp_path / "x.png"))
+    monkeypatch.setattr("sil_cli.data.images._BAND_PIXELS", 16 * 7)
+    np.testing.assert_array_equal(np.asarray(load_image(tmp_path / "x.png")), whole)
 
 
 def test_the_limit_of_pixels_is_the_callers(tmp_path, make_image):

@@ -34,7 +34,7 @@ def test_litter_is_passed_over_in_silence_and_the_rest_is_named(tmp_path):
     touch(tmp_path, "dataset.json", "cache/CACHEDIR.TAG", "cache/x.jpg", "readme.txt", "no_suffix")
     found = find_image_files(tmp_path)
     assert found.paths == []
-    assert reasons(found) == {"no_suffix": "not an image by its name", "readme.txt": "not an image by its name"}
+    assert reasons(found) == {"no_suffix": "an empty file", "readme.txt": "not an image by its name"}
 
 
 LEFTOVERS = """

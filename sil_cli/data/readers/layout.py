@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sil_cli.data.walking import IMAGE_SUFFIXES, is_leftover
+from sil_cli.data.image_formats import why_no_image
+from sil_cli.data.walking import is_leftover
 from sil_cli.errors import DataError
 from sil_cli.files import one_line
 
@@ -103,8 +104,7 @@ def sample_names(folder: Path) -> list[str]:
     try:
         with os.scandir(folder) as listing:
             for entry in listing:
-                suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 -- a folder may hold 100,000 names
-                if suffix in IMAGE_SUFFIXES and not is_leftover(entry.name):
+                if not is_leftover(entry.name) and why_no_image(entry.path) is None:
                     names.append(entry.name)
                 if len(names) == SAMPLE:
                     break

@@ -11,10 +11,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote
 
+from sil_cli.data.image_formats import why_no_image
 from sil_cli.data.images import parse_box
 from sil_cli.data.manifest import Dataset, Skipped, is_dataset, load_dataset
 from sil_cli.data.tables import TABLE_SUFFIXES, mistyped, read_rows, require_columns
-from sil_cli.data.walking import IMAGE_SUFFIXES, UNSTORABLE, find_image_files
+from sil_cli.data.walking import UNSTORABLE, find_image_files
 from sil_cli.errors import DataError, UsageError
 from sil_cli.files import one_line, open_file
 from sil_cli.gallery.entry import TRACKLET, EntryKey, GalleryEntry
@@ -152,7 +153,7 @@ class SourceReader:
             return self._table(source, queries)
         if suffix in LIST_SUFFIXES:
             return self._list(source)
-        if suffix in IMAGE_SUFFIXES:
+        if why_no_image(str(source)) is None:
             folder = source.parent.resolve()
             return SourceImages([self._chosen(source.name, folder, os.path.realpath)])
         raise UsageError(
