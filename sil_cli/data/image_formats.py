@@ -42,7 +42,8 @@ _NOT_READ_SUFFIXES = frozenset(
         *("dng", "cr2", "cr3", "nef", "arw", "orf", "raf", "rw2", "pef", "srw"),
     )
 )
-_START = 1024
+START = 1024
+"""Bytes by which a file is told."""
 _AGAIN = "Download it again."
 _CONVERT = "Convert it to PNG or JPEG."
 _REPLACE = "Replace the file, or leave it out."
@@ -82,19 +83,19 @@ def _heif() -> Decoder | Unread:
     return decoder
 
 
-_READ: tuple[tuple[bytes, Callable[[], Decoder | Unread]], ...] = (
-    (rb"\xff\xd8\xff", lambda: JpegImageFile),
-    (rb"\x89PNG\r\n\x1a\n", lambda: PngImageFile),
-    (rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\x00\x00\x00", lambda: BmpImageFile),
-    (rb"RIFF....WEBP", lambda: WebPImageFile),
-    (rb"(?:II[*+]\x00|MM\x00[*+])(?!....CR)", lambda: TiffImageFile),
-    (rb"P[1-6][\s#]", lambda: PpmImageFile),
-    (rb"GIF8[79]a", lambda: GifImageFile),
+READ: tuple[tuple[bytes, type[ImageFile] | Callable[[], Decoder | Unread]], ...] = (
+    (rb"\xff\xd8\xff", JpegImageFile),
+    (rb"\x89PNG\r\n\x1a\n", PngImageFile),
+    (rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\x00\x00\x00", BmpImageFile),
+    (rb"RIFF....WEBP", WebPImageFile),
+    (rb"(?:II[*+]\x00|MM\x00[*+])(?!....CR)", TiffImageFile),
+    (rb"P[1-6][\s#]", PpmImageFile),
+    (rb"GIF8[79]a", GifImageFile),
     (rb"....ftyp(?:avi[fs]|m[is][fa][1f](?:....){1,16}?avi[fs])", _avif),
     (rb"....ftyp(?:he[iv][cmsx]|m[is][fa][1f])", _heif),
 )
-"""How each format begins, and its decoder. These are called directly because `Image.open` reports large sizes as
-Python warnings, and silencing those would change a global that other threads share."""
+"""How each format that is read begins, and its decoder, or what looks for it. Decoders are called directly because
+`Image.open` reports large sizes as Python warnings, and silencing those would change a global that other threads share."""
 
 _NOT_READ: tuple[tuple[bytes, str], ...] = (
     (rb"\x00\x00\x00\x0cjP  |\xffO\xffQ", "a JPEG 2000 image"),
@@ -132,27 +133,20 @@ _NO_IMAGE: tuple[tuple[bytes, str, str], ...] = (
 )
 
 
-def _match(pattern: bytes, start: bytes) -> bool:
-    return re.match(pattern, start, re.DOTALL) is not None
-
-
-def decoder_of(content: bytes) -> Decoder | Unread:
-    """The decoder of an image file, or what it is instead.
+def describe(content: bytes) -> Unread:
+    """What a file is that begins as no format of `READ` does.
 
     Args:
-        content: The file's first bytes, or all of them.
+        content: Its first `START` bytes, or all of them.
     """
-    start = content[:_START]
-    for pattern, find in _READ:
-        if _match(pattern, start):
-            return find()
+    start = content[:START]
     for pattern, name in _NOT_READ:
-        if _match(pattern, start):
+        if re.match(pattern, start, re.DOTALL):
             return Unread(f"{name}, a format that is not read", _CONVERT)
     for pattern, name, fix in _NO_IMAGE:
-        if _match(pattern, start):
+        if re.match(pattern, start, re.DOTALL):
             return Unread(f"not an image but {name}", fix)
-    return Unread("not an image" if start else "an empty file", _REPLACE)
+    return Unread("not an image" if content else "an empty file", _REPLACE)
 
 
 def why_no_image(path: str) -> str | None:
@@ -169,7 +163,7 @@ def why_no_image(path: str) -> str | None:
         return "not an image by its name"
     try:
         with open_file(Path(path)) as stream:
-            found = decoder_of(stream.read(_START))
+            start = stream.read(START)
     except OSError as error:
         return one_line(error)
-    return found.what if isinstance(found, Unread) else None
+    return None if any(re.match(pattern, start, re.DOTALL) for pattern, _ in READ) else describe(start).what

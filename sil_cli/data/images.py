@@ -22,7 +22,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 from PIL.TiffImagePlugin import TiffImageFile
 
-from sil_cli.data.image_formats import Unread, decoder_of
+from sil_cli.data.image_formats import READ, START, Unread, describe
 from sil_cli.errors import DataError
 from sil_cli.files import one_line, open_file
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from sil_cli.data.image_formats import Decoder
 
 MAX_PIXELS = 50_000_000
 MIN_SIDE = 8
@@ -277,7 +279,7 @@ def _read(path: Path, max_pixels: int) -> bytes:
 def _open(path: Path, max_pixels: int) -> Image.Image:
     """Read the header alone, and refuse by what it says."""
     content = _read(path, max_pixels)
-    decoder = decoder_of(content)
+    decoder = _decoder_of(content)
     if isinstance(decoder, Unread):
         raise ImageError(path, decoder.what, decoder.fix)
     stream = _TimedStream(content)
@@ -303,6 +305,14 @@ def _open(path: Path, max_pixels: int) -> Image.Image:
     if min(width, height) < MIN_SIDE:
         raise ImageError(path, f"{width}×{height} pixels, too small to show a person")
     return image
+
+
+def _decoder_of(content: bytes) -> Decoder | Unread:
+    """The decoder of an image file, or what it is instead."""
+    for pattern, found in READ:
+        if re.match(pattern, content[:START], re.DOTALL):
+            return found if isinstance(found, type) else found()
+    return describe(content)
 
 
 def _check_claims(content: bytes, max_pixels: int) -> int:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sil_cli.data.image_formats import why_no_image
+from sil_cli.data.image_formats import IMAGE_SUFFIXES, why_no_image
 from sil_cli.data.manifest import INFO_FILE, MANIFEST_FILE, Skipped
 from sil_cli.errors import DataError
 from sil_cli.files import one_line
@@ -132,7 +132,8 @@ def _take(entry: os.DirEntry[str], path: str, start: Path, seen: set[Path], foun
         elif not entry.is_file():
             problem = "a broken link" if entry.is_symlink() else "not a file"
         else:
-            problem = why_no_image(entry.path)
+            named = os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 -- there may be 100,000
+            problem = None if named else why_no_image(entry.path)
             if problem is None:
                 found.paths.append(path)
     except OSError as error:  # a link that leads to itself, or into a folder without permission

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote
 
-from sil_cli.data.image_formats import why_no_image
+from sil_cli.data.image_formats import IMAGE_SUFFIXES, why_no_image
 from sil_cli.data.images import parse_box
 from sil_cli.data.manifest import Dataset, Skipped, is_dataset, load_dataset
 from sil_cli.data.tables import TABLE_SUFFIXES, mistyped, read_rows, require_columns
@@ -153,7 +153,7 @@ class SourceReader:
             return self._table(source, queries)
         if suffix in LIST_SUFFIXES:
             return self._list(source)
-        if why_no_image(str(source)) is None:
+        if suffix in IMAGE_SUFFIXES or why_no_image(str(source)) is None:
             folder = source.parent.resolve()
             return SourceImages([self._chosen(source.name, folder, os.path.realpath)])
         raise UsageError(
