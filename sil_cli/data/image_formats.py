@@ -95,7 +95,7 @@ READ: tuple[tuple[bytes, type[ImageFile] | Callable[[], Decoder | Unread]], ...]
     (rb"....ftyp(?:he[iv][cmsx]|m[is][fa][1f])", _heif),
 )
 """How each format that is read begins, and its decoder, or what looks for it. Decoders are called directly because
-`Image.open` reports large sizes as Python warnings, and silencing those would change a global that other threads share."""
+`Image.open` warns of large sizes, and silencing Python's warnings would change a global that other threads share."""
 
 _NOT_READ: tuple[tuple[bytes, str], ...] = (
     (rb"\x00\x00\x00\x0cjP  |\xffO\xffQ", "a JPEG 2000 image"),
