@@ -13,6 +13,7 @@ import shlex
 import shutil
 import stat
 import tomllib
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard, TypeVar
 
@@ -442,6 +443,65 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def composed(text: str) -> str:
+    """The text with composed letters (NFC): a name that macOS has written with decomposed ones is the same name."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def as_on_disk(path: Path) -> Path:
+    """A path as the disk spells it, where composed and decomposed letters (NFC, NFD) make the only difference.
+
+    Returns:
+        `path` itself where it exists so, or in no spelling.
+    """
+    if str(path).isascii() or os.path.lexists(path):
+        return path
+    found = Path(path.anchor)
+    for part in path.parts[len(found.parts) :]:
+        there: str | None = part
+        if not os.path.lexists(found / part):
+            try:
+                alike = (name for name in os.listdir(found) if composed(name) == composed(part))  # noqa: PTH208 -- names
+            except OSError:
+                return path
+            there = next(alike, None)
+        if there is None:
+            return path
+        found /= there
+    return found
+
+
+def path_below(root: Path, written: str) -> str | None:
+    r"""What a table's cell names, as the path of a file below a folder: forward slashes, letters as on the disk.
+
+    A relative path is taken as it stands, links in it included; one that is absolute, or leads through `..`, where it
+    leads into the folder in the end, whatever links lie on the way to either.
+
+    Args:
+        root: The folder.
+        written: With slashes or backslashes; a colon is a letter like others but in `C:\` and `C:/`.
+
+    Returns:
+        None where it lies outside, or names no file.
+    """
+    path = Path(written.replace("\\", "/"))
+    if "\0" in written or not path.name:
+        return None
+    on_a_drive = re.match(r"[A-Za-z]:[/\\]", written) and not os.path.lexists(root / path)
+    if on_a_drive or written.startswith(("\\\\", "//")):
+        return None
+    if path.is_absolute() or ".." in path.parts:
+        whole = as_on_disk(root / path)
+        real, real_root = Path(os.path.realpath(whole.parent), whole.name), Path(os.path.realpath(root))
+        # First as the writer of the table saw it: a link below the folder is part of the path, wherever it leads.
+        ways = [(whole, Path(os.path.abspath(root))), (whole, real_root)] if ".." not in path.parts else []  # noqa: PTH100
+        ways.append((real, real_root))
+        below = (way.relative_to(above) for way, above in ways if way.is_relative_to(above) and way.name != "..")
+        path = next(below, Path())
+        return path.as_posix() if path.name else None
+    return path.as_posix() if written.isascii() else as_on_disk(root / path).relative_to(root).as_posix()
 
 
 _OBEYED = "\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff"

@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, NoReturn
 
 from sil_cli.errors import UsageError
+from sil_cli.files import composed
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -22,6 +23,8 @@ class _TooLongError(Exception):
 
 class PathPattern:
     """An expression that is searched in paths, for a second in each: some would go on for ever.
+
+    Letters are compared composed (NFC), however the expression and the paths are spelt.
 
     Time is kept by SIGALRM, which Python's `re` looks at as it searches; that costs 5 µs a path. Threads other than the
     main one hear of no signals, and search for as long as it takes.
@@ -42,7 +45,7 @@ class PathPattern:
         """
         self._shown = repr(pattern) if len(pattern) <= _LONGEST_SHOWN else f"{pattern[:_LONGEST_SHOWN]!r}…"
         try:
-            self._expression = re.compile(pattern)
+            self._expression = re.compile(composed(pattern))
         except (re.error, RecursionError, OverflowError) as error:
             why = "it is nested too deeply" if isinstance(error, RecursionError) else error
             raise UsageError(
@@ -57,7 +60,7 @@ class PathPattern:
             UsageError: It has searched for a second.
         """
         try:
-            match = self._within_a_second(path)
+            match = self._within_a_second(composed(path))
         except _TooLongError:
             raise UsageError(
                 f"The pattern {self._shown} was still searching in {path} after a second: it matches in too many ways.",

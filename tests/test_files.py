@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,13 @@ from sil_cli.errors import SilError
 from sil_cli.files import (
     STAGING_MARK,
     TEMPORARY_MARK,
+    as_on_disk,
+    composed,
     concerned,
     copy_file,
     one_line,
     open_file,
+    path_below,
     read_json,
     remove_leftovers,
     sha256_of_bytes,
@@ -343,3 +347,58 @@ def test_a_device_without_room_is_named(tmp_path):
     with pytest.raises(OSError, match="No space left") as caught:
         put(tmp_path / "full", b"new")
     assert caught.value.filename == str(tmp_path / "full")
+
+
+ZOE, ZOE_ON_MACOS = (unicodedata.normalize(form, "Zoë") for form in ("NFC", "NFD"))
+
+
+@pytest.fixture
+def crops(tmp_path):
+    """A folder that links lead to and from, with names as macOS writes them."""
+    root = tmp_path / "real"
+    (root / ZOE_ON_MACOS).mkdir(parents=True)
+    (root / ZOE_ON_MACOS / f"{ZOE_ON_MACOS}.jpg").touch()
+    (root / "C:").mkdir()
+    (root / "C:" / "1.jpg").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (root / "inner").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "link").symlink_to(root)
+    return tmp_path
+
+
+@pytest.mark.parametrize("spelling", ["real", "link", "elsewhere/../real", "link/../real"])
+def test_a_path_lies_below_a_folder_however_either_is_spelt(crops, spelling):
+    root = crops / spelling
+    inside = {
+        "a/1.jpg": "a/1.jpg",
+        "a\\1.jpg": "a/1.jpg",
+        "./1.jpg": "1.jpg",
+        "12:30:01_c1.png": "12:30:01_c1.png",
+        "A:1/1.jpg": "A:1/1.jpg",
+        "C:/1.jpg": "C:/1.jpg",
+        "a/../1.jpg": "1.jpg",
+        "../real/1.jpg": "1.jpg",
+        "inner/1.jpg": "inner/1.jpg",
+        str(crops / "real" / "1.jpg"): "1.jpg",
+        str(crops / "link" / "a" / "1.jpg"): "a/1.jpg",
+        str(crops / "elsewhere" / ".." / "real" / "1.jpg"): "1.jpg",
+        str(crops / "real" / "inner" / "1.jpg"): "inner/1.jpg",
+        f"{ZOE}/{ZOE}.jpg": f"{ZOE_ON_MACOS}/{ZOE_ON_MACOS}.jpg",
+        f"{crops}/link/{ZOE}/{ZOE}.jpg": f"{ZOE_ON_MACOS}/{ZOE_ON_MACOS}.jpg",
+        f"{ZOE}/new.jpg": f"{ZOE}/new.jpg",
+    }
+    assert {written: path_below(root, written) for written in inside} == inside
+    outside = ["", ".", "..", "/etc/passwd", "../1.jpg", "a/../../1.jpg", "..\\1.jpg", "C:\\2.jpg", "d:/1.jpg", "a\0b"]
+    outside += ["\\\\server\\1.jpg", "//server/1.jpg", str(crops / "elsewhere" / "1.jpg"), str(crops / "real"), "a/.."]
+    assert {written: path_below(root, written) for written in outside} == dict.fromkeys(outside)
+
+
+def test_a_path_is_found_as_the_disk_spells_it(crops):
+    there = crops / "real" / ZOE_ON_MACOS / f"{ZOE_ON_MACOS}.jpg"
+    assert as_on_disk(crops / "real" / ZOE / f"{ZOE}.jpg") == there == as_on_disk(there)
+    for missing in (crops / "real" / ZOE / "other ë.jpg", crops / "real" / "Zoé" / "1.jpg", crops / "1.jpg"):
+        assert as_on_disk(missing) == missing
+    both = crops / "real" / ZOE
+    both.mkdir()
+    assert as_on_disk(both) == both  # where a disk keeps both apart, each is itself
+    assert (composed(ZOE_ON_MACOS), composed("Zoe")) == (ZOE, "Zoe")

@@ -1,6 +1,8 @@
 """Where settings come from, and what is said of wrong ones."""
 
 import math
+import unicodedata
+from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
@@ -363,3 +365,19 @@ def test_variables_of_one_section_add_up(empty, monkeypatch) -> None:
     settings = load_settings()
     assert (settings.train.epochs, settings.train.seed, settings.train.milestones) == (6, 2, (3,))
     assert settings.users_own >= {"train.epochs", "train.seed", "train.milestones"}
+
+
+def test_paths_are_taken_as_the_disk_spells_them_and_other_text_composed(empty):
+    nfc, nfd = (unicodedata.normalize(form, "Zoë") for form in ("NFC", "NFD"))
+    (empty / nfd).mkdir()
+    settings = load_settings(
+        flags={
+            "data": {"root": nfc, "out": f"new {nfd}", "name": nfd},
+            "train": {"sources": [nfc, "plain"]},
+            "query": {"filter": {"identity": [nfd], "camera": [nfc]}},
+        }
+    )
+    assert settings.data.root == Path(nfd)
+    assert (settings.data.out, settings.data.name) == (Path(f"new {nfd}"), nfc)
+    assert settings.train.sources == (Path(nfd), Path("plain"))
+    assert (settings.query.filter.identity, settings.query.filter.camera) == ((nfc,), (nfc,))

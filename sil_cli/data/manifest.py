@@ -16,14 +16,14 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from unicodedata import normalize
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sil_cli.errors import DataError, in_plain_words
-from sil_cli.files import one_line, open_file, read_bytes, read_json, sha256_of_bytes, write_bytes, write_json
+from sil_cli.files import composed, one_line, open_file, read_bytes, read_json, sha256_of_bytes, write_bytes, write_json
 from sil_cli.settings import Name
 
 if TYPE_CHECKING:
@@ -74,9 +74,14 @@ class ImageRecord(StrictModel):
     @classmethod
     def _stays_inside(cls, path: str) -> str:
         parts = PurePosixPath(path)
-        if parts.is_absolute() or ".." in parts.parts or set(path) & {"\\", "\0"} or PureWindowsPath(path).drive:
+        if parts.is_absolute() or ".." in parts.parts or set(path) & {"\\", "\0"} or Path(path).drive:
             raise ValueError("must be relative to the data set's root, with forward slashes and no '..'")
         return path
+
+    @field_validator("identity", "camera", "domain")
+    @classmethod
+    def _one_spelling(cls, name: str | None) -> str | None:
+        return name if name is None else composed(name)
 
 
 class Skipped(StrictModel):
@@ -283,7 +288,7 @@ def find_records(folder: Path, images: Iterable[Path]) -> dict[Path, list[ImageR
     try:
         root = os.path.realpath(folder / DatasetInfo.model_validate_json(read_bytes(folder / INFO_FILE)).root)
         names = {image: _names_within(root, image) for image in images}
-        wanted = {_composed(name) for some in names.values() for name in some}
+        wanted = {composed(name) for some in names.values() for name in some}
         with (
             open_file(folder / MANIFEST_FILE) as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as manifest,
@@ -293,11 +298,11 @@ def find_records(folder: Path, images: Iterable[Path]) -> dict[Path, list[ImageR
                 by_path.setdefault(record.path, []).append(record)
     except (OSError, ValueError):
         return {}
-    composed: dict[str, list[ImageRecord]] = {}
+    alike: dict[str, list[ImageRecord]] = {}
     for path, records in by_path.items():
-        composed.setdefault(_composed(path), []).extend(records)
+        alike.setdefault(composed(path), []).extend(records)
     return {
-        image: [record for name in some for record in by_path.get(name) or composed.get(_composed(name), [])]
+        image: [record for name in some for record in by_path.get(name) or alike.get(composed(name), [])]
         for image, some in names.items()
     }
 
@@ -309,10 +314,6 @@ def _names_within(root: str, image: Path) -> set[str]:
     ways = [whole, spelt] if os.path.realpath(spelt) == str(whole) else [whole]
     above = ((way, folder) for way in ways for folder in way.parents if os.path.realpath(folder) == root)
     return {way.relative_to(folder).as_posix() for way, folder in above}
-
-
-def _composed(name: str) -> str:
-    return normalize("NFC", name)
 
 
 def _lines_of(names: Iterable[str], manifest: mmap.mmap) -> Iterator[bytes]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from sil_cli.errors import UsageError
-from sil_cli.files import visible
+from sil_cli.files import as_on_disk, composed, visible
 from sil_cli.times import AmbiguousTimeError, TimeReader
 
 if TYPE_CHECKING:
@@ -114,6 +116,15 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
+    def _one_spelling(cls, value: object, info: ValidationInfo) -> object:
+        """Take paths as the disk spells them, and all other text in composed letters, as all labels are."""
+        is_path = Path in set(_plain_kinds(cls.model_fields[info.field_name or ""].annotation))
+        if isinstance(value, list | tuple):
+            return [_spelt(each, is_path=is_path) for each in value]
+        return _spelt(value, is_path=is_path)
+
+    @field_validator("*", mode="before")
+    @classmethod
     def _no_booleans_for_numbers(cls, value: object, info: ValidationInfo) -> object:
         given = value if isinstance(value, list | tuple) else [value]
         if any(isinstance(each, bool) for each in given):
@@ -121,6 +132,14 @@ class Section(BaseModel):
             if bool not in kinds and kinds & {int, float}:
                 raise ValueError("write a number, not true or false")
         return value
+
+
+def _spelt(value: object, *, is_path: bool) -> object:
+    if not isinstance(value, str | Path) or str(value).isascii():
+        return value
+    if is_path:
+        return as_on_disk(Path(value))
+    return value if os.path.isfile(value) else composed(str(value))  # noqa: PTH113 -- text that may name a file
 
 
 def _plain_kinds(annotation: Any) -> Iterator[Any]:

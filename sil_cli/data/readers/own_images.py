@@ -6,7 +6,7 @@ import re
 import unicodedata
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from sil_cli.data.reading import Reading
 from sil_cli.data.tables import TABLE_SUFFIXES, read_rows, require_columns
 from sil_cli.data.walking import find_image_files
 from sil_cli.errors import DataError, UsageError, did_you_mean
+from sil_cli.files import composed, path_below
 from sil_cli.patterns import PathPattern
 from sil_cli.settings import check_name
 
@@ -218,26 +219,19 @@ def _by_row(row: dict[str, str], line: int, table: Path, root: Path) -> FoundIma
             reason = f"line {line}: time '{row['time']}' is not like 2024-05-31T13:45:00"
     if reason:
         return Skipped(path=written or f"line {line}", reason=reason)
+    path = path_below(root, written)
+    if path is None:
+        raise DataError(
+            f"{table}, line {line}: {written} lies outside {root}.",
+            "Write paths relative to ROOT, and choose ROOT so that all images lie below it.",
+        )
     return FoundImage(
-        path=_inside(written, line, table, root),
+        path=path,
         identity=identity,
         camera=row.get("camera") or None,
         split=split_of(split) if split else None,
         time=time,
     )
-
-
-def _inside(written: str, line: int, table: Path, root: Path) -> str:
-    """The path relative to `root` with forward slashes; an absolute one is taken when it leads into `root`."""
-    path = PurePosixPath(written.replace("\\", "/"))
-    if path.is_absolute() and Path(path).is_relative_to(root.absolute()):
-        path = PurePosixPath(Path(path).relative_to(root.absolute()).as_posix())
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in written:
-        raise DataError(
-            f"{table}, line {line}: {written} lies outside {root}.",
-            "Write paths relative to ROOT, and choose ROOT so that all images lie below it.",
-        )
-    return path.as_posix()
 
 
 def _reading(
@@ -254,6 +248,16 @@ def _reading(
     return Reading(domain, reader, root, records, skipped, options)
 
 
+def _one_spelling(image: FoundImage) -> FoundImage:
+    """An image with its labels in composed letters, as records have them."""
+    identity, camera = composed(image.identity), image.camera and composed(image.camera)
+    return (
+        image
+        if (identity, camera) == (image.identity, image.camera)
+        else replace(image, identity=identity, camera=camera)
+    )
+
+
 def to_records(images: Sequence[FoundImage], *, domain: str, split: SplitMode, seed: int) -> list[ImageRecord]:
     """Give every image a split and make it a record; the order stays.
 
@@ -265,6 +269,7 @@ def to_records(images: Sequence[FoundImage], *, domain: str, split: SplitMode, s
         split: What to do with images of no known split.
         seed: Draws the identities for `half`; no other mode is random.
     """
+    images = [_one_spelling(image) for image in images]
     tested: frozenset[str] = frozenset()
     if split == "half":
         unknown = sorted({image.identity for image in images if image.split is None})

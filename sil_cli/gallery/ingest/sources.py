@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote
 
@@ -17,7 +17,7 @@ from sil_cli.data.manifest import Dataset, Skipped, is_dataset, load_dataset
 from sil_cli.data.tables import TABLE_SUFFIXES, mistyped, read_rows, require_columns
 from sil_cli.data.walking import UNSTORABLE, find_image_files
 from sil_cli.errors import DataError, UsageError
-from sil_cli.files import one_line, open_file
+from sil_cli.files import one_line, open_file, path_below
 from sil_cli.gallery.entry import TRACKLET, EntryKey, GalleryEntry
 from sil_cli.gallery.ingest.streams import portions_of_lines, split_lines
 from sil_cli.patterns import PathPattern
@@ -238,7 +238,13 @@ class SourceReader:
             return Skipped(path=written, reason=f"line {line} has more cells than the header")
         if not written:
             return Skipped(path=f"line {line}", reason=f"line {line} has no path")
-        path = _path_inside(written, line, table, root)
+        path = path_below(root, written)
+        if path is None:
+            raise DataError(
+                f"{table}, line {line}: {written} lies outside {root}.",
+                "A table reads no file outside its own folder; use --root DIR for a folder above all of its images, "
+                "and write their paths as seen from there.",
+            )
         try:
             image = GalleryEntry(path, "", str(root), box=parse_box(box) if box else None)
         except (ValueError, OverflowError):
@@ -364,17 +370,3 @@ def _spellings(line: str) -> Iterator[str]:
         bare = unquote(address[1])
         yield bare
     yield bare.replace("\\", "/")
-
-
-def _path_inside(written: str, line: int, table: Path, root: Path) -> str:
-    """The path relative to `root` with forward slashes; an absolute one is taken when it leads into `root`."""
-    path = PurePosixPath(written.replace("\\", "/"))
-    if path.is_absolute() and ".." not in path.parts and Path(path).is_relative_to(root):
-        path = path.relative_to(root.as_posix())
-    if path.is_absolute() or ".." in path.parts or not path.parts or ":" in path.parts[0] or "\0" in written:
-        raise DataError(
-            f"{table}, line {line}: {written} lies outside {root}.",
-            "A table reads no file outside its own folder; use --root DIR for a folder above all of its images, "
-            "and write their paths as seen from there.",
-        )
-    return path.as_posix()

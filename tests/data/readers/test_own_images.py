@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from datetime import UTC, datetime
 
@@ -273,6 +274,40 @@ def test_incomplete_rows_are_named(table):
         "3.jpg": "line 5 has more cells than the header",
         "4.jpg": "line 6 has no identity",
     }
+
+
+def test_what_people_and_cameras_are_called_is_compared_in_composed_letters(tmp_path):
+    nfc, nfd = (unicodedata.normalize(form, "Zoë") for form in ("NFC", "NFD"))
+    reading = read_folders(tree(tmp_path / "a", f"query/{nfd}/cam ö/1.jpg", f"gallery/{nfc}/2.jpg"), split="test")
+    assert [(record.identity, record.path) for record in reading.records] == [
+        (nfc, f"gallery/{nfc}/2.jpg"),
+        (nfc, f"query/{nfd}/cam ö/1.jpg"),
+    ]
+    root = tree(tmp_path / "b", f"{nfd}.jpg", "2.jpg")
+    (root / "list.csv").write_text(
+        f"path,identity,camera\n{nfc}.jpg,{nfd},{nfd}\n2.jpg,{nfc},{nfc}\n", encoding="utf-8"
+    )
+    reading = read_csv(root, split="half")
+    assert [(r.path, r.identity, r.camera) for r in reading.records] == [(f"{nfd}.jpg", nfc, nfc), ("2.jpg", nfc, nfc)]
+    named = read_regex(root, pattern=f"(?P<identity>{nfc})")
+    assert [(record.path, record.identity) for record in named.records] == [(f"{nfd}.jpg", nfc)]
+    with pytest.raises(DataError, match="twice"):
+        read_csv(root_with_both_spellings(root, nfc, nfd))
+
+
+def root_with_both_spellings(root, nfc, nfd):
+    (root / "list.csv").write_text(f"path,identity\n{nfc}.jpg,1\n{nfd}.jpg,1\n", encoding="utf-8")
+    return root
+
+
+def test_colons_are_letters_and_links_may_lie_on_the_way(tmp_path):
+    root = tree(tmp_path / "real", "12:30:01_c1.png", "A:1/2.jpg", "3.jpg", "4.jpg")
+    (tmp_path / "link").symlink_to(root)
+    rows = ["12:30:01_c1.png,a", "A:1/2.jpg,b", f"{tmp_path}/link/3.jpg,c", f"{tmp_path}/link/../real/4.jpg,d"]
+    (root / "list.csv").write_text("\n".join(["path,identity", *rows]))
+    for folder in (root, tmp_path / "link", tmp_path / "link" / ".." / "real" / "list.csv"):
+        assert [r.path for r in read_csv(folder).records] == ["12:30:01_c1.png", "A:1/2.jpg", "3.jpg", "4.jpg"]
+    assert ("train", "A:1", "A:1/2.jpg") in facts(read_folders(root))
 
 
 @pytest.mark.parametrize(
