@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import bz2
+import contextlib
 import gzip
 import io
+import lzma
 import os
 import stat
+import struct
 import tarfile
 import zipfile
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sil_cli.data.archives import Limits, is_archive, unpacked
 from sil_cli.errors import DataError
@@ -188,6 +194,168 @@ def test_a_gzip_whose_content_was_damaged_is_told(tmp_path):
         unpack(tmp_path / "b.tar.gz", tmp_path / "out")
 
 
+def header(name: bytes, size: int, kind: bytes = b"0") -> bytes:
+    """A header of a tar; sizes that don't fit into 11 octal digits are written as GNU does."""
+    if size < 0:
+        said = size.to_bytes(12, "big", signed=True)
+    else:
+        said = b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
+    block = bytearray(name.ljust(100, b"\0") + b"0000644\0" * 3 + said + b"00000000000\0" + b" " * 8 + kind)
+    block = block.ljust(257, b"\0") + b"ustar\00000"
+    block = bytearray(block.ljust(512, b"\0"))
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def padded(content: bytes) -> bytes:
+    return content + bytes(-len(content) % 512)
+
+
+def packed(kind: str, content: bytes) -> bytes:
+    return {"tar": bytes, "tar.gz": gzip.compress, "tar.bz2": bz2.compress, "tar.xz": lzma.compress}[kind](content)
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "tar.bz2", "tar.xz"])
+@pytest.mark.parametrize("type_", [b"x", b"g", b"L", b"K", b"X"])
+@pytest.mark.parametrize("size", [4 * 10**9, 300_000, -512])
+def test_a_header_of_gigabytes_is_refused_before_it_is_read(tmp_path, kind, type_, size):
+    content = header(b"long", size, type_) + bytes(400_000)
+    (tmp_path / f"a.{kind}").write_bytes(packed(kind, content))
+    with pytest.raises(DataError, match=r"a\.tar.* was not unpacked: one of its headers claims -?[\d,]+ bytes"):
+        unpack(tmp_path / f"a.{kind}", tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (header(b"x", -1024), "damaged.*negative size"),
+        (header(b"x", 10**13), "holds more than 500.0 GB|grows to more"),
+        (header(b"x", 15, b"x") + padded(b"15 size=-10000\n") + header(b"x", 5), "damaged"),
+        (header(b"x", 1000, b"x") + padded(b"1" * 1000), "damaged.*too many digits"),
+        (header(b"g", 0, b"g") * 3000, "damaged.*recursion"),
+        (header(b"x", 0, b"1"), "link, a device or sparse"),
+        (header(b"x", 0, b"6"), "link, a device or sparse"),
+        (header(b"x", 0, b"S"), "link, a device or sparse"),
+        (header(b"x", 0) + header(b"x/y", 0), "lies in a file of it"),
+        (header(b"x/y", 0) + header(b"x", 0), "is in it twice"),
+        (header(b"n", 3000, b"L") + padded(b"a/" * 1500) + header(b"y", 0), "too long"),
+        (header(b"n", 300, b"L") + padded(b"a" * 300) + header(b"y", 0), "too long"),
+        (header(b"\xff\xfe", 0), None),
+    ],
+)
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+def test_odd_headers_of_a_tar(tmp_path, kind, content, reason):
+    (tmp_path / f"a.{kind}").write_bytes(packed(kind, content + bytes(1024)))
+    if reason is None:
+        assert contents(unpack(tmp_path / f"a.{kind}", tmp_path / "out"))
+        return
+    with pytest.raises(DataError, match=reason) as caught:
+        unpack(tmp_path / f"a.{kind}", tmp_path / "out")
+    assert len(caught.value.what) < 600
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("kind", ["tar.gz", "tar.bz2", "tar.xz"])
+def test_what_lies_behind_the_end_is_not_read_without_a_limit(tmp_path, kind):
+    content = header(b"x", 1) + padded(b"1") + bytes(5 * 10**6)
+    (tmp_path / f"a.{kind}").write_bytes(packed(kind, content))
+    with pytest.raises(DataError, match="as only decompression bombs do"):
+        unpack(tmp_path / f"a.{kind}", tmp_path / "out", limits=Limits(ratio_from=10**6))
+
+
+def test_an_xz_that_asks_for_much_memory_is_refused(tmp_path):
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 29}]
+    with lzma.open(tmp_path / "a.tar.xz", "wb", filters=filters) as stream:
+        stream.write(header(b"x", 0) + bytes(1024))
+    with pytest.raises(DataError, match="Memory usage limit"):
+        unpack(tmp_path / "a.tar.xz", tmp_path / "out")
+
+
+def test_an_xz_of_several_streams_is_read_and_one_cut_short_is_not(tmp_path):
+    content = header(b"x", 600) + padded(b"1" * 600) + bytes(1024)
+    several = lzma.compress(content[:700]) + bytes(8) + lzma.compress(content[700:])
+    (tmp_path / "a.tar.xz").write_bytes(several + bytes(4))
+    assert contents(unpack(tmp_path / "a.tar.xz", tmp_path / "out")) == {"x": b"1" * 600}
+    (tmp_path / "b.tar.xz").write_bytes(several[:-20])
+    with pytest.raises(DataError, match="damaged, cut short"):
+        unpack(tmp_path / "b.tar.xz", tmp_path / "out")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_zips_of_other_methods_are_unpacked_little_by_little(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("x/y", b"1" * 10**6)
+    assert contents(unpack(tmp_path / "a.zip", tmp_path / "out")) == {"x/y": b"1" * 10**6}
+
+
+def test_files_of_a_zip_that_overlap_are_refused(tmp_path):
+    archive = write_archive(tmp_path / "a.zip", {"x": os.urandom(1000), "y": os.urandom(1000)})
+    content = bytearray(archive.read_bytes())
+    second = content.rindex(b"PK\1\2")
+    first = content.rindex(b"PK\1\2", 0, second)
+    content[second + 42 : second + 46] = content[first + 42 : first + 46]
+    archive.write_bytes(content)
+    with pytest.raises(DataError, match="its files overlap"):
+        unpack(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("x\0y", "can't be kept"), ("a" * 300, "too long"), ("a/" * 600 + "x", "too long"), ("x" * 60_000, "too long")],
+)
+def test_names_of_a_zip_that_no_system_keeps(tmp_path, name, reason):
+    other = name.replace("\0", "?")
+    archive = write_archive(tmp_path / "a.zip", {other: b""})
+    archive.write_bytes(archive.read_bytes().replace(other.encode(), name.encode()))
+    with pytest.raises(DataError, match=reason) as caught:
+        unpack(archive, tmp_path / "out")
+    assert len(caught.value.what) < 600
+
+
+@pytest.mark.parametrize("place", ["count", "size", "offset"])
+@pytest.mark.parametrize("value", [0, 2**31, 2**63, 2**64 - 1])
+def test_a_zip64_that_lies_is_damaged(tmp_path, place, value):
+    archive = write_archive(tmp_path / "a.zip", {"x": b"1"})
+    content = archive.read_bytes()
+    end = content.rindex(b"PK\5\6")
+    known = {"count": 2, "size": end - content.index(b"PK\1\2"), "offset": content.index(b"PK\1\2")} | {place: value}
+    record = struct.pack(
+        "<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, known["count"], known["count"], known["size"], known["offset"]
+    )
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, end, 1)
+    last = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    archive.write_bytes(content[:end] + record + locator + last)
+    if place == "count":
+        assert contents(unpack(archive, tmp_path / "out")) == {"x": b"1"}
+        return
+    with contextlib.suppress(DataError):
+        assert contents(unpack(archive, tmp_path / "out")) == {}
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_damaged_bytes_never_do_worse_than_two_lines(tmp_path_factory, name, data):
+    folder = tmp_path_factory.mktemp("damaged")
+    content = bytearray(write_archive(folder / name, {"a/x": b"1" * 700, "y": b"", "é" * 60: b"2"}).read_bytes())
+    packing = {".gz": gzip, ".bz2": bz2, ".xz": lzma, ".tgz": gzip}.get((folder / name).suffix.lower())
+    inside = packing is not None and data.draw(st.booleans())
+    content = bytearray(packing.decompress(content)) if inside else content
+    for _ in range(data.draw(st.integers(1, 6))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    if data.draw(st.booleans()):  # so that more than the first checksum is looked at
+        for at in range(0, len(content) - 511 if name.lower() != "a.zip" and (inside or packing is None) else 0, 512):
+            content[at + 148 : at + 156] = b" " * 8
+            content[at + 148 : at + 156] = b"%06o\0 " % sum(content[at : at + 512])
+    content = content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content
+    (folder / name).write_bytes(packing.compress(content) if inside else content)
+    with contextlib.suppress(DataError):
+        unpack(folder / name, folder / "out", limits=Limits(ratio_from=10**6))
+    assert {child.name for child in folder.iterdir()} <= {name, "out"}
+
+
 def test_an_encrypted_zip_is_told(tmp_path):
     archive = write_archive(tmp_path / "a.zip", {"x.txt": b"secret"})
     content = bytearray(archive.read_bytes())
@@ -228,7 +396,7 @@ def test_a_place_that_cannot_be_written_and_a_full_disk_are_told(tmp_path, monke
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(zipfile.ZipFile, "extract", full)
+    monkeypatch.setattr("shutil.copyfileobj", full)
     with pytest.raises(DataError, match="No space left on device"):
         unpack(archive, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
