@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sil_cli.data.manifest import is_dataset, prepared_datasets
 from sil_cli.data.protocol import read_protocol
 from sil_cli.errors import ModelError, UsageError
+from sil_cli.files import require_reachable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,6 +122,7 @@ def model_folder(model: Path | None, runs: Path) -> Path:
     """
     if model is not None:
         return model
+    require_reachable(runs)
     finished = [run for run in numbered_runs(runs) if is_finished(run)]
     if not finished:
         unfinished = numbered_runs(runs)
@@ -140,6 +142,7 @@ def model_option(model: Path, runs: Path) -> str:
 
 
 def _how_to_name(flag: str, data_folder: Path) -> str:
+    require_reachable(data_folder)
     there = prepared_datasets(data_folder)
     if there:
         return f"Name it with {flag}; prepared here: {', '.join(str(path) for path in there)}."

@@ -370,6 +370,36 @@ def open_no_link(path: Path, flags: int) -> int:
     return handle
 
 
+def require_reachable(path: Path) -> None:
+    """Refuse a path at which nothing can be seen, be it there or not; one that merely doesn't exist passes.
+
+    Call it before saying that there is nothing.
+
+    Raises:
+        SilError: A folder on the way may not be entered, is a file, doesn't answer, or is a link that leads nowhere.
+    """
+    for step in (*reversed(path.parents), path):
+        try:
+            is_folder = stat.S_ISDIR(step.stat().st_mode)
+        except FileNotFoundError:
+            if step.is_symlink():
+                raise SilError(
+                    f"{step} is a link to {step.readlink()}, which doesn't exist.",
+                    "Correct the link, or name another path.",
+                ) from None
+            return
+        except OSError as error:
+            what, fix = f"{step} can't be looked at: {one_line(error)}.", "Check the disk, or name another path."
+            if error.errno == errno.ELOOP:
+                what, fix = f"{step} is a link that leads back to itself.", "Correct it, or name another path."
+            elif error.errno in (errno.EACCES, errno.EPERM):
+                what = f"{step.parent} can't be entered: {one_line(error)}."
+                fix = "Change its permissions, or name another path."
+            raise SilError(what, fix) from error
+        if not is_folder and step != path:
+            raise SilError(f"{step} is a file, not a folder.", "Name another path.")
+
+
 def make_own_folder(within: Path, *names: str) -> Path:
     """Make a folder of ours below one that may be a stranger's, and return it.
 

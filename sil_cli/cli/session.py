@@ -40,6 +40,7 @@ OS_ERRORS = {
     errno.EROFS: ("The file system is read-only", "Choose a folder on another file system."),
     errno.ENOTDIR: ("A part of the path is a file, not a folder", "Choose another path."),
     errno.EISDIR: ("The path is a folder, not a file", "Choose another path."),
+    errno.ELOOP: ("A link leads back to itself", "Correct it, or choose another path."),
     errno.EMFILE: ("Too many files are open", "Raise the limit with `ulimit -n`."),
 }
 
@@ -233,6 +234,8 @@ def as_sil_error(error: BaseException) -> SilError:
         place = concerned(error)
         place = f"{place[:_LONGEST_PLACE]}…" if len(place) > _LONGEST_PLACE else place
         return SilError(f"{what} ({place})." if place else f"{what}.", fix)
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # Python's `resolve` before 3.13
+        return as_sil_error(OSError(errno.ELOOP, "", str(error).partition("'")[2].rstrip("'")))
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return SilError(
             "Out of memory.",

@@ -23,7 +23,17 @@ from unicodedata import normalize
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sil_cli.errors import DataError, in_plain_words
-from sil_cli.files import composed, one_line, open_file, read_bytes, read_json, sha256_of_bytes, write_bytes, write_json
+from sil_cli.files import (
+    composed,
+    one_line,
+    open_file,
+    read_bytes,
+    read_json,
+    require_reachable,
+    sha256_of_bytes,
+    write_bytes,
+    write_json,
+)
 from sil_cli.settings import Name
 
 if TYPE_CHECKING:
@@ -243,6 +253,7 @@ def load_dataset(folder: Path) -> Dataset:
         DataError: It is missing, damaged, edited by hand, or its images have moved away.
     """
     again = "Run `sil prepare-data` again to replace it."
+    require_reachable(folder / INFO_FILE)
     if not is_dataset(folder):
         raise DataError(
             f"{folder} is not a prepared data set: it has no {INFO_FILE}.",

@@ -20,6 +20,7 @@ from sil_cli.evaluation.results import (
     read_queries,
     read_results,
 )
+from sil_cli.files import require_reachable
 from sil_cli.results import Result
 
 if TYPE_CHECKING:
@@ -179,12 +180,14 @@ def _metric(values: NDArray[np.float64], others: NDArray[np.float64]) -> Compare
 
 def _results_of(path: Path) -> dict[str, Path]:
     """The results files at a path, by target: of a run folder, of a folder with results, or the file itself."""
+    require_reachable(path)
     if path.is_file():
         return {read_results(path).target: path}
     if (path / RESULTS_FILE).is_file():
         return {read_results(path / RESULTS_FILE).target: path / RESULTS_FILE}
     found = {file.parent.name: file for file in sorted(path.glob(f"evaluation/*/{RESULTS_FILE}"))}
     if not found:
+        require_reachable(path / "evaluation" / RESULTS_FILE)
         raise UsageError(f"There are no results in {path}.", f"Run `sil evaluate --model {path}` first.")
     return found
 

@@ -12,6 +12,7 @@ from sil_cli.data.manifest import prepared_datasets
 from sil_cli.defaults import RECORD_FILE, model_folder, target_folder
 from sil_cli.errors import DataError, GalleryError, InterruptedWorkError, ModelError, UsageError
 from sil_cli.evaluation.calibration import CALIBRATION_FILE, read_calibration, write_calibration
+from sil_cli.files import require_reachable
 from sil_cli.gallery.entry import TRACKLET
 from sil_cli.gallery.ingest.run import IndexRun
 from sil_cli.gallery.ingest.source_paths import SourcePaths
@@ -84,6 +85,7 @@ def index_gallery(settings: Settings, reporter: Reporter, workers: Workers | Non
     model = model_folder(settings.gallery.model, settings.train.runs)
     store = gallery_store_to_write(settings)
     folder = store.folder
+    require_reachable(folder / MODEL_FOLDER)
     known = [file for source in fixed for file in source.files]
     if settings.gallery.export and not _belongs_to_another(folder, model):
         export_if_possible(model, known, reporter)

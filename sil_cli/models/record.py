@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sil_cli.defaults import EXPORT_FILE, RECORD_FILE
 from sil_cli.errors import ModelError
-from sil_cli.files import one_line, open_file, read_json, sha256_of_bytes
+from sil_cli.files import one_line, open_file, read_json, require_reachable, sha256_of_bytes
 from sil_cli.models.engines.engine import SAME_MODEL
 from sil_cli.runtime import cpu_kind
 
@@ -86,6 +86,7 @@ def read_record(folder: Path) -> ModelRecord:
         ModelError: It is missing, of another format, or an imported graph's.
         SilError: It is damaged.
     """
+    require_reachable(folder / RECORD_FILE)
     if not (folder / RECORD_FILE).is_file():
         if (export := export_beside(folder)) is not None and read_export(export).foreign is not None:
             raise ModelError(
@@ -418,6 +419,7 @@ def find_model(path: Path) -> ModelFiles:
     if path.suffix == ".json" and path.name != RECORD_FILE:
         return ModelFiles(export=path)
     folder = path.parent if path.name == RECORD_FILE else path
+    require_reachable(folder / RECORD_FILE)
     export = export_beside(folder)
     if (folder / RECORD_FILE).is_file():
         return ModelFiles(folder=folder, export=export)

@@ -15,7 +15,7 @@ from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.evaluation.calibration import Calibration, read_calibration
 from sil_cli.evaluation.report_data import ReportData, read_report_data
 from sil_cli.evaluation.results import RESULTS_FILE
-from sil_cli.files import read_json
+from sil_cli.files import read_json, require_reachable
 from sil_cli.report.contact_sheet import IMAGE_SIZE
 from sil_cli.runs.run_folder import FACTS_FILE, SETTINGS_FILE, RunFacts, read_facts, read_metrics
 
@@ -114,6 +114,8 @@ def read_runs(folders: Sequence[Path], target: str | None, data_folder: Path) ->
         SilError: A run was not evaluated, or its files can't be used.
         UsageError: The target isn't clear, or a run is named twice.
     """
+    for folder in folders:
+        require_reachable(folder / EVALUATION_FOLDER / RESULTS_FILE)
     resolved = [folder.resolve() for folder in folders]
     twice = next((folder for folder in resolved if resolved.count(folder) > 1), None)
     if twice is not None:

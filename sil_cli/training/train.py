@@ -17,7 +17,7 @@ from sil_cli.defaults import (
 from sil_cli.errors import InterruptedWorkError, ModelError, SilError, UsageError
 from sil_cli.evaluation.calibrate import calibrate_after_training
 from sil_cli.evaluation.calibration import CALIBRATION_FILE
-from sil_cli.files import one_line, remove_leftovers, write_bytes
+from sil_cli.files import one_line, remove_leftovers, require_reachable, write_bytes
 from sil_cli.locks import writer_lock
 from sil_cli.models.embedder import save_model
 from sil_cli.models.record import read_record
@@ -170,6 +170,7 @@ def _label(settings: Settings) -> str:
 
 def _resume(run: Path, given: Settings, named: Collection[str], processes: TrainingProcesses) -> TrainResult:
     reporter, group = processes.reporter, processes.group
+    require_reachable(run / FACTS_FILE)
     if not (run / FACTS_FILE).is_file():
         raise UsageError(
             f"There is no run to resume in {run}.", "Name a run folder with --run, or train without --resume."

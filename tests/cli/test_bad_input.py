@@ -56,6 +56,66 @@ def people(folder: Path, counts: dict[str, int]) -> Path:
     return folder
 
 
+READERS = {
+    "gallery": [
+        ("gallery", "info", "X"),
+        ("gallery", "verify", "X"),
+        ("gallery", "compact", "X"),
+        ("gallery", "repair", "X"),
+        ("gallery", "tune", "X"),
+        ("gallery", "export", "o.csv", "--gallery", "X"),
+        ("gallery", "remove", "--all", "--yes", "--gallery", "X"),
+        ("query", "--id", "1", "--gallery", "X"),
+        ("index-gallery", "{data}", "--model", "{run}", "--gallery", "X"),
+    ],
+    "run": [
+        ("evaluate", "--model", "X", "--target", "{data}"),
+        ("report", "X"),
+        ("compare", "X", "{run}"),
+        ("export", "--model", "X"),
+        ("calibrate", "--model", "X", "--on", "{data}"),
+        ("train", "--resume", "--run", "X"),
+        ("index-gallery", "{data}", "--model", "X"),
+    ],
+    "data set": [
+        ("train", "--source", "X"),
+        ("show", "X"),
+        ("evaluate", "--model", "{run}", "--target", "X"),
+        ("index-gallery", "X", "--model", "{run}"),
+        ("query", "--batch", "X"),
+        ("prepare-data", "folders", "X"),
+    ],
+}
+
+
+@pytest.mark.parametrize("command", [one for some in READERS.values() for one in some], ids=" ".join)
+def test_what_cannot_be_looked_at_is_not_said_to_be_missing(world, tmp_path, monkeypatch, command) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("x")
+    Path("broken").symlink_to("nowhere")
+    Path("loop").symlink_to("loop")
+    Path("locked").mkdir()
+    look = Path.stat
+
+    def stat(path, **options):
+        if "locked" in path.parts[:-1]:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return look(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)  # tests may run as root, who enters everywhere
+    data = min(world.glob("data/*/dataset.json")).parent
+    known = {"data": data, "run": world / "runs/001-dbs"}
+    for name, words in {
+        "file/x": "file is a file, not a folder.",
+        "broken": "broken is a link to nowhere, which doesn't exist.",
+        "loop": "back to itself",
+        "locked/x": "Permission denied",
+    }.items():
+        outcome = sil(*(name if word == "X" else word.format(**known) for word in command))
+        assert (outcome.code, words in outcome.error) == (1, True), (name, outcome.err)
+        assert not any(lie in outcome.error for lie in ("No gallery", "Unexpected", "There is no"))
+
+
 class TestNothingThereYet:
     def test_train(self, empty) -> None:
         assert_told(sil("train"), 2, "nothing to learn from", "sil prepare-data")

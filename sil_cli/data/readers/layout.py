@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sil_cli.data.image_formats import why_no_image
 from sil_cli.data.walking import is_leftover
 from sil_cli.errors import DataError
-from sil_cli.files import one_line
+from sil_cli.files import require_reachable
 
 if TYPE_CHECKING:
     import re
@@ -171,15 +171,12 @@ def check_root(root: Path) -> None:
     """Check that ROOT is a folder.
 
     Raises:
-        DataError: It is missing, locked, a file, or an archive that was not unpacked.
+        SilError: It is missing, locked, a file, or an archive that was not unpacked.
     """
-    try:
-        if root.is_dir():
-            return
-        there = root.exists()
-    except OSError as error:
-        raise DataError(f"{root} can't be opened: {one_line(error)}.", "Check the path and its permissions.") from error
-    if not there:
+    require_reachable(root)
+    if root.is_dir():
+        return
+    if not root.exists():
         raise DataError(f"There is no folder {root}.", "Check the path.")
     if root.name.lower().endswith(ARCHIVE_SUFFIXES):
         raise DataError(f"{root} is an archive.", "Unpack it and give the folder that comes out of it.")

@@ -17,7 +17,7 @@ from sil_cli.data.manifest import Dataset, Skipped, is_dataset, load_dataset
 from sil_cli.data.tables import TABLE_SUFFIXES, mistyped, read_rows, require_columns
 from sil_cli.data.walking import UNSTORABLE, find_image_files
 from sil_cli.errors import DataError, UsageError
-from sil_cli.files import one_line, open_file, path_below
+from sil_cli.files import one_line, open_file, path_below, require_reachable
 from sil_cli.gallery.entry import TRACKLET, EntryKey, GalleryEntry
 from sil_cli.gallery.ingest.streams import portions_of_lines, split_lines
 from sil_cli.patterns import PathPattern
@@ -139,6 +139,7 @@ class SourceReader:
         Raises:
             SilError: It is missing, none of these, empty or damaged.
         """
+        require_reachable(source)
         if not source.exists():
             raise UsageError(
                 f"There is no file or folder {source}.",

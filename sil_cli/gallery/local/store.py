@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from sil_cli.errors import GalleryError, SilError
-from sil_cli.files import STAGING_MARK, TEMPORARY_MARK, make_alike, one_line, refuse_links, sync_folder
+from sil_cli.files import (
+    STAGING_MARK,
+    TEMPORARY_MARK,
+    make_alike,
+    one_line,
+    refuse_links,
+    require_reachable,
+    sync_folder,
+)
 from sil_cli.gallery.interface import AUTOMATIC, MODEL_FOLDER, GalleryRebuild, GalleryStore, rebuilding_folder
 from sil_cli.gallery.local import health
 from sil_cli.gallery.local.gallery import LocalGallery
@@ -134,8 +142,9 @@ class LocalStore(GalleryStore):
 
     def _inode(self) -> int:
         """Which file the database is; raises a GalleryError where there is none."""
-        rename_back(self.folder)
         database = self.folder / DATABASE_FILE
+        require_reachable(database)
+        rename_back(self.folder)
         try:
             return database.stat().st_ino
         except OSError as error:

@@ -10,7 +10,7 @@ import numpy as np
 from typing_extensions import override
 
 from sil_cli.errors import GalleryError
-from sil_cli.files import one_line, write_text
+from sil_cli.files import one_line, require_reachable, write_text
 from sil_cli.gallery.interface import MODEL_FOLDER, GalleryRebuild, GalleryStore, rebuilding_folder
 from sil_cli.gallery.milvus.connection import Connection
 from sil_cli.gallery.milvus.expressions import EVERYTHING
@@ -153,6 +153,7 @@ class MilvusStore(GalleryStore):
         )
 
     def _locked(self) -> contextlib.AbstractContextManager[None]:
+        require_reachable(self.folder)
         if not self.folder.is_dir():
             raise GalleryError(f"There is no folder {self.folder} for {self.name}.", "Name it with --gallery DIR.")
         return writer_lock(

@@ -19,6 +19,7 @@ from sil_cli.data.images import ImageError, load_image, quiet_decoders, resize_t
 from sil_cli.data.manifest import is_dataset, load_dataset
 from sil_cli.data.walking import find_image_files
 from sil_cli.errors import DataError, ModelError, UsageError
+from sil_cli.files import require_reachable
 from sil_cli.models.engines.engine import SAME_MODEL, Engine
 from sil_cli.models.record import FAILED, OPENVINO_BFLOAT16, Agreement, ExportRecord, Float32Prefix
 from sil_cli.runtime import SilentReporter, is_installed
@@ -172,6 +173,7 @@ def given_crops(images: Path, height: int, width: int, reporter: Reporter) -> Cr
         UsageError: There is no such folder.
         DataError: No image in it can be read.
     """
+    require_reachable(images)
     if not images.is_dir():
         raise UsageError(f"There is no folder {images}.", "Name a folder of crops or a prepared data set.")
     if is_dataset(images):
