@@ -128,6 +128,8 @@ def make_command(module: Module, *, several: bool = False) -> Callable[..., None
             result = module.run(current)
             if result is not None:
                 current.finish(result)
+            if not current.is_complete:
+                raise typer.Exit(1)
 
     signature = [
         inspect.Parameter(

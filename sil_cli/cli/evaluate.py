@@ -98,6 +98,8 @@ def run(current: Session) -> EvaluateResult | TargetsResult:
         _show_targets(current, result, settings.train.runs)
     else:
         _show(current, result, settings.train.runs)
+    scores = result.targets if isinstance(result, TargetsResult) else [result]
+    current.is_complete = all(each.results is not None for each in scores)
     return result
 
 
@@ -113,7 +115,8 @@ def _show(current: Session, result: EvaluateResult, runs: Path) -> None:
     for line in _lines(result):
         current.say(line)
     following = _index_with(result.model, runs) if result.fingerprint else None
-    current.next_command(f"Results in {result.results}.", following)
+    if result.results is not None:
+        current.next_command(f"Results in {result.results}.", following)
 
 
 def _index_with(model: Path, runs: Path) -> str | None:
@@ -137,8 +140,9 @@ def _show_targets(current: Session, result: TargetsResult, runs: Path) -> None:
     print_table(current.out, escape(result.model), columns, left=("target",))
     current.say(f"In percent. Conditions: {escape(_listed(result.conditions))}.")
     current.say("± is the standard deviation over the splits (n − 1).")
-    files = ", ".join(str(target.results) for target in targets)
-    current.next_command(f"Results in {files}.", _index_with(result.model, runs))
+    files = ", ".join(str(target.results) for target in targets if target.results is not None)
+    if files:
+        current.next_command(f"Results in {files}.", _index_with(result.model, runs))
 
 
 def _spread(rate: MeanRate) -> str:

@@ -57,7 +57,7 @@ OPTIONS = (
         "identity: the best of each; camera: the person's path through cameras and time.",
         panel=RESULTS,
     ),
-    Option("--sheet", "query.sheet", "FILE", "The contact sheet; default: matches.jpg.", panel=RESULTS),
+    Option("--sheet", "query.sheet", "FILE", "The contact sheet, or none; default: matches.jpg.", panel=RESULTS),
     Option("--html", "query.html", "FILE", "Also write a self-contained page.", panel=RESULTS),
     *FILTER,
     Option(
@@ -107,6 +107,7 @@ def run(current: Session) -> QueryResult | QueryResults | BatchResult:
 
 def _few(current: Session, settings: Settings) -> QueryResult | QueryResults:
     from sil_cli.gallery.entry import in_utc
+    from sil_cli.report.canvas import is_wanted
     from sil_cli.search.search import search
     from sil_cli.settings import find_zone
 
@@ -121,8 +122,13 @@ def _few(current: Session, settings: Settings) -> QueryResult | QueryResults:
     for result in results.queries:
         _show(current, result, shown)
     first = results.queries[0]
-    page = f", page in {first.html}" if first.html else ""
-    current.next_command(f"Contact sheet in {first.sheet}{page}.")
+    drawn = {"Contact sheet": first.sheet, "Page": first.html}
+    written = ", ".join(f"{what} in {path}" for what, path in drawn.items() if path is not None)
+    if written:
+        current.next_command(f"{written[0]}{written[1:].replace('Page', 'page')}.")
+    wanted = {"query.sheet"} if is_wanted(settings.query.sheet) else set()
+    lacking = {key for key, path in (("query.sheet", first.sheet), ("query.html", first.html)) if path is None}
+    current.is_complete = not any(settings.is_users_own(key) for key in lacking & {*wanted, "query.html"})
     return first if len(results.queries) == 1 else results
 
 

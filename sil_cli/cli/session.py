@@ -75,12 +75,14 @@ class Session:
         stop: Whether Ctrl-C or SIGTERM has come.
         reporter: Shows progress, notes and warnings.
         until_the_end: What is undone when the command ends.
+        is_complete: Whether all that was asked for by name was done; if not, a command that answers ends with code 1.
     """
 
     def __init__(self, common: Common, launch: Launch = SINGLE_LAUNCH) -> None:
         self.common = common
         self.launch = launch
         self.until_the_end = contextlib.ExitStack()
+        self.is_complete = True
         self.given: dict[str, Any] = {}
         self.options: dict[str, Any] = {}
         self.messages = Terminal(stderr=True)

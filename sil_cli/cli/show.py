@@ -44,13 +44,14 @@ OPTIONS = (
     Option("--identities", "show.identities", "N"),
     Option("--sample", "show.sample", "N", "Images to open of each data set; default: 200,000 at most."),
     Option("--seed", "show.seed", "N", "Draws the people and the sample; default: 0."),
-    Option("--out", "show.sheet", "FILE", "The sheet; the chart goes to FILE-style.png; default: show.jpg."),
+    Option("--out", "show.sheet", "FILE", "The sheet, or none; the chart goes to FILE-style.png; default: show.jpg."),
 )
 
 
 def run(current: Session) -> ShowResult:
     """Look at prepared data: people × cameras, sizes, colours, the style gap, suspected duplicates."""
     settings = current.settings()
+    from sil_cli.report.canvas import is_wanted
     from sil_cli.report.show import show
 
     result = show(settings, current.reporter)
@@ -59,8 +60,12 @@ def run(current: Session) -> ShowResult:
     if result.domain_gap is not None:
         _show_gap(current, "data sets", result.domain_gap)
     _show_duplicates(current, result.duplicates)
-    current.say(f"\nPeople × cameras: {escape(result.sheet)}")
-    current.say(f"Styles: {escape(result.chart)}")
+    if result.sheet is not None:
+        current.say(f"\nPeople × cameras: {escape(result.sheet)}")
+        current.say(f"Styles: {escape(result.chart)}")
+    current.is_complete = result.sheet is not None or not (
+        is_wanted(settings.show.sheet) and settings.is_users_own("show.sheet")
+    )
     return result
 
 

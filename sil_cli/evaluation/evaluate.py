@@ -35,13 +35,13 @@ from sil_cli.evaluation.tested_models import (
     results_folder,
     variant,
 )
-from sil_cli.files import read_bytes, refuse_links, write_json
+from sil_cli.files import one_line, read_bytes, refuse_links, write_json
 from sil_cli.models.record import WEIGHTS_FILE
-from sil_cli.output_checks import refuse_overwriting
+from sil_cli.output_checks import refuse_overwriting, require_writable
 from sil_cli.settings import refuse_outside
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sil_cli.evaluation.inference_options import EmbeddedImages
     from sil_cli.evaluation.pairs import EmbeddingSet
@@ -97,7 +97,15 @@ def evaluate_target(settings: Settings, target: Path, reporter: Reporter, *, out
     weights = [path / name for path in paths for name in (WEIGHTS_FILE, RECORD_FILE)]
     files = [file for dataset in datasets for file in dataset.files()]
     refuse_overwriting(options.save_embeddings, [*weights, *files], option="--save-embeddings")
+    if options.save_embeddings is not None:
+        require_writable(options.save_embeddings, option="--save-embeddings FILE")
     models = load_models(paths, settings, reporter, images=sum(len(each) for both in sides for each in both))
+    outs = [
+        out / dataset.folder.name if out and several else out or results_folder(models, dataset, settings)
+        for dataset in datasets
+    ]
+    for folder in outs:
+        require_writable(folder, option="--out DIR")
     embedded = embed_images(
         [model.engine for model in models],
         [(dataset, side) for dataset, both in zip(datasets, sides, strict=True) for side in both],
@@ -107,14 +115,14 @@ def evaluate_target(settings: Settings, target: Path, reporter: Reporter, *, out
         flip=options.flip,
     )
     results = []
-    for number, (dataset, both) in enumerate(zip(datasets, sides, strict=True), start=1):
+    for number, (dataset, both, folder) in enumerate(zip(datasets, sides, outs, strict=True), start=1):
         if several:
             reporter.note(f"{target.name}: split {number} of {len(folders)}.")
-        folder = out / dataset.folder.name if out and several else out or results_folder(models, dataset, settings)
         results.append(_evaluate_dataset(models, dataset, both, embedded, folder, settings, reporter))
     scores = TargetScores.of(results)
-    if several:
-        write_json(scores.results, scores.model_dump(mode="json"))
+    path = scores.results
+    if several and path and not _is_kept(lambda: write_json(path, scores.model_dump(mode="json")), path, reporter):
+        scores = scores.model_copy(update={"results": None})
     return scores
 
 
@@ -141,8 +149,9 @@ def _evaluate_dataset(
     query, gallery = (embedded.side(dataset, side) for side in records)
     if settings.evaluate.save_embeddings is not None:
         users_own = settings.is_users_own("evaluate.save_embeddings")
-        write_embeddings(settings.evaluate.save_embeddings, query, gallery, users_own=users_own)
-        reporter.note(f"Embeddings in {settings.evaluate.save_embeddings}.")
+        saved = settings.evaluate.save_embeddings
+        if _is_kept(lambda: write_embeddings(saved, query, gallery, users_own=users_own), saved, reporter):
+            reporter.note(f"Embeddings in {saved}.")
     facts = [source for model in models if model.facts for source in model.facts.sources]
     result = _score(
         query,
@@ -184,6 +193,7 @@ def _evaluate_file(settings: Settings, path: Path, reporter: Reporter) -> Evalua
         refuse_outside(settings, "evaluate.embeddings")
         folder = path.with_name(f"{path.stem}-evaluation") / variant([], settings)
         refuse_links(folder, within=path.parent)
+    require_writable(folder, option="--out DIR")
     query, gallery = read_embeddings(path)
     for name, side in (("queries", query), ("gallery images", gallery)):
         if side.junk_flags().any():
@@ -232,9 +242,11 @@ def _score(
         per_query=folder / QUERIES_FILE,
     )
     if images is not None:
-        _warn_of_replacing(result, reporter)
-    write_queries(result.per_query, measured.queries, query)
-    write_verification(folder / VERIFICATION_FILE, measured.pairs)
+        _warn_of_replacing(result, folder, reporter)
+    writing: list[Callable[[], None]] = [
+        lambda: write_queries(folder / QUERIES_FILE, measured.queries, query),
+        lambda: write_verification(folder / VERIFICATION_FILE, measured.pairs),
+    ]
     if images is not None and len(query) == len(images[1][0]):  # a tracklet has no image of its own
         dataset, records = images
         about_target = {
@@ -246,16 +258,33 @@ def _score(
             "generated": dataset.info.generated,
         }
         data = make_report_data(about_target, (query, gallery), measured.ranks, records, reporter=reporter)
-        write_report_data(folder, data)
-    write_json(result.results, result.model_dump(mode="json"))
+        writing.append(lambda: write_report_data(folder, data))
+    document = result.model_dump(mode="json")
+    writing.append(lambda: write_json(folder / RESULTS_FILE, document))  # the last: where it is, everything is
+    if not all(_is_kept(write, folder, reporter) for write in writing):
+        result = result.model_copy(update={"results": None, "per_query": None})
     if result.dropped_queries:
         first = measured.queries.dropped[0]
         name = f"query {first}" if query.keys is None else query.keys[first]
         reporter.warn(
             f"{result.dropped_queries} queries have no valid match in the gallery and are left out: {name}"
-            f"{' and others, see ' + str(result.per_query) if result.dropped_queries > 1 else ''}."
+            f"{' and others' if result.dropped_queries > 1 else ''}"
+            f"{f', see {result.per_query}' if result.dropped_queries > 1 and result.per_query else ''}."
         )
     return result
+
+
+def _is_kept(write: Callable[[], None], path: Path, reporter: Reporter) -> bool:
+    """Write something that is measured; where that fails, as on a full disk, the numbers are still to be shown."""
+    try:
+        write()
+    except OSError as error:
+        reporter.warn(
+            f"{path} was not written: {one_line(error)}. To keep the numbers, free some space or name another place, "
+            "and run the command again."
+        )
+        return False
+    return True
 
 
 def _of_cameras(query: EmbeddingSet, gallery: EmbeddingSet, *, in_file: bool) -> dict[str, str]:
@@ -267,16 +296,17 @@ def _of_cameras(query: EmbeddingSet, gallery: EmbeddingSet, *, in_file: bool) ->
     return {"cameras": "as in the file"} if in_file else {}
 
 
-def _warn_of_replacing(result: EvaluateResult, reporter: Reporter) -> None:
+def _warn_of_replacing(result: EvaluateResult, folder: Path, reporter: Reporter) -> None:
     """Say that results of another test set by the same name are replaced, as of another random split."""
+    path = folder / RESULTS_FILE
     try:
-        earlier = EvaluateResult.model_validate_json(read_bytes(result.results))
+        earlier = EvaluateResult.model_validate_json(read_bytes(path))
     except (OSError, ValueError):  # none, or what no version of this program can use
         return
     if earlier.test_set != result.test_set:
         of = f" ({earlier.conditions[TEST_SET]})" if TEST_SET in earlier.conditions else ""
         reporter.warn(
-            f"{result.results} came from another test set called {result.target}{of} and is replaced: prepare each "
+            f"{path} came from another test set called {result.target}{of} and is replaced: prepare each "
             "under a --name of its own to keep both."
         )
 

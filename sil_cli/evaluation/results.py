@@ -61,15 +61,15 @@ class EvaluateResult(Scores, Tested):
             None where that is unknown.
         conditions: Under which the numbers hold.
         calibration: How the model's thresholds hold here; None where it has none.
-        results: The file with this document.
-        per_query: A file with one line a query.
+        results: The file with this document; None where it could not be written, as on a full disk.
+        per_query: A file with one line a query; None likewise.
     """
 
     trained_on_target: bool | None
     conditions: dict[str, str]
     calibration: CalibrationCheck | None
-    results: Path
-    per_query: Path
+    results: Path | None
+    per_query: Path | None
 
 
 class QueryLine(Result):
@@ -121,19 +121,20 @@ class TargetScores(Result):
     cmc: dict[int, MeanRate]
     mINP: MeanRate  # noqa: N815
     splits: list[EvaluateResult]
-    results: Path
+    results: Path | None
 
     @classmethod
     def of(cls, splits: list[EvaluateResult]) -> TargetScores:
         """The means over the results of a target's splits."""
         first = splits[0]
+        place = first.results if all(split.results for split in splits) else None
         return cls(
             target=first.target,
             mAP=MeanRate.of([split.mAP for split in splits]),
             cmc={rank: MeanRate.of([split.cmc[rank] for split in splits]) for rank in first.cmc},
             mINP=MeanRate.of([split.mINP for split in splits]),
             splits=splits,
-            results=first.results.parent.parent / SPLITS_FILE if len(splits) > 1 else first.results,
+            results=place.parent.parent / SPLITS_FILE if place and len(splits) > 1 else place,
         )
 
 

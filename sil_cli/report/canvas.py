@@ -30,6 +30,7 @@ DECISION_INKS: dict[Decision, str] = {"match": "#1d4ed8", "possible": "#92400e",
 SMOOTH = 4
 """Shapes are drawn this much larger and scaled down, as Pillow doesn't smooth them."""
 
+NO_SHEET = "none"
 _FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 
 
@@ -128,13 +129,18 @@ def as_png(image: Image.Image) -> bytes:
     return stream.getvalue()
 
 
+def is_wanted(sheet: Path) -> bool:
+    """Whether a sheet is to be drawn: one that is called `none` is not."""
+    return sheet.name != NO_SHEET
+
+
 def require_sheet_format(path: Path) -> None:
-    """Refuse a name that says no file type in which sheets are written.
+    """Refuse a name that says no file type in which sheets are written, and is not `none` either.
 
     Raises:
         UsageError: It is not one of .jpg, .png and .webp.
     """
-    if path.suffix.lower() not in _FORMATS:
+    if is_wanted(path) and path.suffix.lower() not in _FORMATS:
         raise UsageError(f"A sheet can't be written as {path.name}.", "Name it .jpg, .png or .webp.")
 
 

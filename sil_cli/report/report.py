@@ -11,6 +11,7 @@ from sil_cli.defaults import model_folder
 from sil_cli.errors import SilError, UsageError
 from sil_cli.files import refuse_links, write_bytes, writing
 from sil_cli.models.record import read_record
+from sil_cli.output_checks import require_writable
 from sil_cli.report.image_sections import agreement_section, map_section, rank_lists_section
 from sil_cli.report.number_sections import (
     cameras_section,
@@ -77,6 +78,7 @@ def report(settings: Settings, reporter: Reporter) -> ReportResult:
     if chosen.out is None:
         refuse_outside(settings, "report.runs")
         refuse_links(path.parent, within=folders[0] if len(folders) == 1 else Path())
+    require_writable(path, option="--out DIR")
     runs = read_runs(folders, chosen.target, settings.data.folder)
     maps = chosen.similarity_maps
     models, notes = _open_models(runs, settings.device) if maps or chosen.source_images else ({}, [])

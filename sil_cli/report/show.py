@@ -11,9 +11,9 @@ from sil_cli.data.duplicates import find_duplicates
 from sil_cli.data.manifest import Dataset, load_dataset, prepared_datasets
 from sil_cli.data.measuring import CameraLook, measure
 from sil_cli.errors import DataError, UsageError
-from sil_cli.files import replacing
+from sil_cli.files import one_line, write_bytes
 from sil_cli.output_checks import refuse_overwriting
-from sil_cli.report.canvas import require_sheet_format, write_sheet
+from sil_cli.report.canvas import is_wanted, require_sheet_format, write_sheet
 from sil_cli.report.charts.styles import StyleColumn, style_chart_png
 from sil_cli.report.dataset_numbers import (
     DuplicateReport,
@@ -41,15 +41,15 @@ class ShowResult(Result):
 
     Attributes:
         domain_gap: Between the data sets; None where there is one.
-        sheet: Identities × cameras.
-        chart: The style of cameras, or of data sets where there are several.
+        sheet: Identities × cameras; None where it was not wanted, or could not be written.
+        chart: The style of cameras, or of data sets where there are several; None likewise.
     """
 
     datasets: list[ShownDataset]
     domain_gap: StyleGap | None
     duplicates: DuplicateReport
-    sheet: Path
-    chart: Path
+    sheet: Path | None
+    chart: Path | None
 
 
 def show(settings: Settings, reporter: Reporter) -> ShowResult:
@@ -64,7 +64,7 @@ def show(settings: Settings, reporter: Reporter) -> ShowResult:
     require_sheet_format(options.sheet)
     datasets = _load(options.datasets, settings.data.folder)
     chart = options.sheet.with_name(f"{options.sheet.stem}-style.png")
-    for out in (options.sheet, chart):
+    for out in (options.sheet, chart) if is_wanted(options.sheet) else ():
         refuse_overwriting(out, (path for dataset in datasets for path in dataset.files()), option="--out")
     shown = [_look(dataset, options, reporter) for dataset in datasets]
     records = [record for each in shown for record in each.measures.records]
@@ -76,16 +76,26 @@ def show(settings: Settings, reporter: Reporter) -> ShowResult:
     )
     domain_gap = style_gap([each.dataset.name for each in shown], [each.measures.styles for each in shown])
     described = [describe(each, split=options.split) for each in shown]
-    tables = [choose_people(each, identities=options.identities, seed=options.seed) for each in shown]
-    write_sheet(options.sheet, identity_sheet(tables), users_own=settings.is_users_own("show.sheet"))
-    with replacing(chart) as stream:
-        stream.write(_draw_styles(shown, domain_gap if len(shown) > 1 else described[0].camera_gap))
+    is_drawn = is_wanted(options.sheet)
+    if is_drawn:
+        tables = [choose_people(each, identities=options.identities, seed=options.seed) for each in shown]
+        try:
+            write_sheet(options.sheet, identity_sheet(tables), users_own=settings.is_users_own("show.sheet"))
+            write_bytes(chart, _draw_styles(shown, domain_gap if len(shown) > 1 else described[0].camera_gap))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            is_drawn = False
+            reporter.warn(
+                f"The sheet and the chart were not written to {options.sheet}: {one_line(error)}. Name another file "
+                "with --out FILE, or leave them out with --out none."
+            )
     return ShowResult(
         datasets=described,
         domain_gap=domain_gap if len(shown) > 1 else None,
         duplicates=report_duplicates(duplicates, records, complete=complete),
-        sheet=options.sheet,
-        chart=chart,
+        sheet=options.sheet if is_drawn else None,
+        chart=chart if is_drawn else None,
     )
 
 

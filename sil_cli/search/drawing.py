@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sil_cli.data.images import ImageError, load_image
-from sil_cli.files import writing
+from sil_cli.errors import SilError
+from sil_cli.files import one_line, writing
 from sil_cli.gallery.entry import GalleryEntry, Match, in_utc
-from sil_cli.report.canvas import as_png, data_uri, stacked, write_sheet
+from sil_cli.report.canvas import as_png, data_uri, is_wanted, stacked, write_sheet
 from sil_cli.report.contact_sheet import LEGEND, Card, SheetRow, contact_sheet
 from sil_cli.report.pages import render
 from sil_cli.search.trajectory_drawing import draw_trajectory, duration
 from sil_cli.settings import find_zone
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime, tzinfo
 
     from PIL import Image
@@ -97,25 +98,52 @@ class DrawnQuery:
         return draw_trajectory(self.trajectory, self.zone) if self.trajectory else None
 
 
-def draw(queries: Sequence[Query], results: Sequence[QueryResult], settings: Settings, reporter: Reporter) -> None:
-    """Write the contact sheet, and the page where one is asked for; every image is opened once.
+def draw(
+    queries: Sequence[Query], results: Sequence[QueryResult], settings: Settings, reporter: Reporter
+) -> tuple[Path | None, Path | None]:
+    """Write the contact sheet and the page, whichever is asked for; every image is opened once.
+
+    What was found is not lost with a drawing: one that can't be written is a warning.
 
     Args:
         queries: What was searched for.
         results: What was found for each.
         settings: They say where to.
-        reporter: Gets what can't be opened.
+        reporter: Gets what can't be opened or written.
 
-    Raises:
-        OSError: They can't be written.
+    Returns:
+        The sheet and the page; None where it was not wanted, or could not be written.
     """
+    sheet, page = settings.query.sheet, settings.query.html
+    if not is_wanted(sheet) and page is None:
+        return None, None
     opener = _Opener(settings.gallery.folder, find_zone(settings.gallery.timezone), reporter)
     drawn = [opener.open_query(*each) for each in zip(queries, results, strict=True)]
-    users_own = settings.is_users_own
-    write_sheet(settings.query.sheet, query_sheet(drawn), users_own=users_own("query.sheet"))
-    if settings.query.html is not None:
-        with writing(settings.query.html, users_own=users_own("query.html")) as stream:
+    own = settings.is_users_own
+
+    def write_page(path: Path) -> None:
+        with writing(path, users_own=own("query.html")) as stream:
             stream.write(query_page(drawn, gallery=str(settings.gallery.folder)).encode())
+
+    def is_written(what: str, path: Path, write: Callable[[Path], None], fix: str) -> bool:
+        try:
+            write(path)
+        except BrokenPipeError:  # whoever read stdout has left
+            raise
+        except (OSError, SilError) as error:
+            why = error.what if isinstance(error, SilError) else f"{one_line(error)}."
+            reporter.warn(f"{what} was not written to {path}: {why} {fix}")
+            return False
+        return True
+
+    has_sheet = is_wanted(sheet) and is_written(
+        "The contact sheet",
+        sheet,
+        lambda path: write_sheet(path, query_sheet(drawn), users_own=own("query.sheet")),
+        "Name another file with --sheet FILE, or leave it out with --sheet none.",
+    )
+    has_page = page is not None and is_written("The page", page, write_page, "Name another file with --html FILE.")
+    return sheet if has_sheet else None, page if has_page else None
 
 
 def query_sheet(queries: list[DrawnQuery]) -> Image.Image:

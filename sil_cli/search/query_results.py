@@ -59,8 +59,8 @@ class QueryResult(Result):
         timezone: The time zone of the times shown.
         thresholds: What decisions follow; None where the model is not calibrated.
         matches: The best first.
-        sheet: The contact sheet.
-        html: The page, where one was asked for.
+        sheet: The contact sheet; None where it was not wanted, or could not be written.
+        html: The page, where one was asked for and could be written.
     """
 
     image: Path
@@ -77,7 +77,7 @@ class QueryResult(Result):
     groups: list[IdentityGroup] | None = None
     trail: list[CameraVisit] | None = None
     timezone: str = "UTC"
-    sheet: Path
+    sheet: Path | None = None
     html: Path | None = None
 
 

@@ -61,8 +61,8 @@ def search(settings: Settings, reporter: Reporter) -> QueryResults:
     entries += [match for result in results for match in result.matches]
     for option, out in outputs.items():  # a tracklet's image is none that its entry's content would tell
         refuse_overwriting(out, (entry.file(settings.gallery.folder) for entry in entries), option=option)
-    draw(queries, results, settings, reporter)
-    return QueryResults(queries=results)
+    sheet, page = draw(queries, results, settings, reporter)
+    return QueryResults(queries=[each.model_copy(update={"sheet": sheet, "html": page}) for each in results])
 
 
 def load_own_engine(settings: Settings, gallery: Gallery, reporter: Reporter, *, images: int | None) -> Engine:
@@ -140,8 +140,6 @@ def _result(settings: Settings, matcher: Matcher, query: Query, groups: Sequence
         groups=[_identity_group(group) for group in groups] if wanted.group == "identity" else None,
         trail=find_visits(believed, gap=wanted.gap) if wanted.group == "camera" else None,
         timezone=settings.gallery.timezone,
-        sheet=wanted.sheet,
-        html=wanted.html,
     )
 
 

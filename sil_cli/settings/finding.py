@@ -173,7 +173,7 @@ class QuerySettings(Section):
         "none", description="`identity`: the best of each; `camera`: the person's path through cameras and time"
     )
     gap: float = Field(60.0, ge=0.0, le=1e9, description="seconds without an image after which a new visit begins")
-    sheet: Path = Field(Path("matches.jpg"), description="where the contact sheet is written")
+    sheet: Path = Field(Path("matches.jpg"), description="where the contact sheet is written; `none`: nowhere")
     rerank: bool = Field(False, description="re-rank the short list by k-reciprocal encoding")
     shortlist: Positive = Field(200, description="matches that are re-ranked among each other")
     html: Path | None = Field(None, description="where a page with the matches is written")
@@ -190,7 +190,9 @@ class ShowSettings(Section):
         200_000, description="images to open of each data set, drawn by the seed; all if it has no more"
     )
     seed: Seed = Field(0, description="draws the people on the sheet and the sample")
-    sheet: Path = Field(Path("show.jpg"), description="the contact sheet; the style chart lies beside it")
+    sheet: Path = Field(
+        Path("show.jpg"), description="the contact sheet; the style chart lies beside it; `none`: neither"
+    )
 
 
 class ReportSettings(Section):
