@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Protocol
+from unicodedata import normalize
 
 from sil_cli.errors import UsageError, nearest
 from sil_cli.files import not_visible
@@ -267,25 +268,31 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def as_stored(count: Callable[[Filter], int], wanted: Filter) -> Filter:
-    r"""The filter with what was copied from a message, such as `a\x1b.png`, as the gallery has it: with the character.
+    r"""The filter with each value as the gallery has it, where it has none as it is written.
+
+    What was copied from a message, such as `a\x1b.png`, stands for the character; composed letters (NFC) for decomposed
+    ones (NFD), which macOS writes into names, and the other way round.
 
     Args:
         count: How many entries pass a filter.
         wanted: The filter; what entries have as it is written stays.
     """
 
-    def stored(field: str, value: str) -> str:
+    def stored(value: str, only: Callable[[str], Filter]) -> str:
         meant = not_visible(value)
-        probe = Filter(paths=(value,), glob=wanted.glob) if field == "path" else Filter(metadata=((field, value),))
-        return value if meant == value or count(probe) else meant
+        spellings = dict.fromkeys([value, meant, *(normalize(form, meant) for form in ("NFC", "NFD"))])
+        return next((one for one in spellings if len(spellings) > 1 and count(only(one))), value)
+
+    def known(key: str, values: Sequence[str]) -> tuple[str, ...]:
+        return tuple(stored(value, lambda one: Filter(metadata=((key, one),))) for value in values)
 
     return replace(
         wanted,
-        identities=tuple(stored("identity", one) for one in wanted.identities),
-        cameras=tuple(stored("camera", one) for one in wanted.cameras),
-        excluded_cameras=tuple(stored("camera", one) for one in wanted.excluded_cameras),
-        paths=tuple(stored("path", one) for one in wanted.paths),
-        metadata=tuple((key, stored(key, value)) for key, value in wanted.metadata),
+        identities=known("identity", wanted.identities),
+        cameras=known("camera", wanted.cameras),
+        excluded_cameras=known("camera", wanted.excluded_cameras),
+        paths=tuple(stored(path, lambda one: Filter(paths=(one,), glob=wanted.glob)) for path in wanted.paths),
+        metadata=tuple((key, known(key, [value])[0]) for key, value in wanted.metadata),
     )
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,31 @@ def test_a_file_that_cannot_be_looked_at_is_not_missing(work, monkeypatch) -> No
     monkeypatch.setattr(Path, "stat", stat)
     assert index("crops.csv", "--prune")["gone"] == [gone.name]
     assert locked.name in entries()
+
+
+def test_composed_and_decomposed_letters_name_the_same_file_and_person(work) -> None:
+    nfc, nfd = (unicodedata.normalize(form, "Zoë") for form in ("NFC", "NFD"))
+    picture(work / f"people/{nfd}/{nfd}_1.png", 1)
+    picture(work / f"people/b/{nfc}_2.png", 2)
+    index(f"people/{nfc}", "people/b", "--pattern", rf"(?P<identity>{nfc})_\d", "--tracklets", "folder")
+    assert {entry.identity for entry in entries().values()} == {nfc}
+    Path("list.txt").write_text(f"people/{nfc}/{nfc}_1.png\n")
+    (work / "people/list.csv").write_text(f"path,identity,name\n{nfc}/{nfc}_1.png,{nfd},{nfd}\n")
+    for name in ("list.txt", "people/list.csv"):
+        document = index(name)
+        assert (document["added"], document["failed"]) == (0, [])
+    known = entries()
+    assert known[f"{nfd}_1.png"].metadata["name"] == nfc
+    assert set(known) == {f"{nfd}_1.png", f"{nfc}_2.png"}  # as the disk has them
+    for options in (
+        ("--identity", nfd),
+        ("--identity", nfc),
+        ("--where", f"path={nfc}_1.png"),
+        ("--where", f"name={nfd}"),
+    ):
+        assert sil("query", f"people/b/{nfc}_2.png", *options, "--json").document["matches"]
+    for path in (f"{nfd}_2.png", f"people/{nfc}/{nfc}_1.png"):
+        assert sil("gallery", "remove", "--path", path, "--yes", "--json").document["removed"] == 1
 
 
 class TestOwnOutputs:

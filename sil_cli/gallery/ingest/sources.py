@@ -17,7 +17,7 @@ from sil_cli.data.manifest import Dataset, Skipped, is_dataset, load_dataset
 from sil_cli.data.tables import TABLE_SUFFIXES, mistyped, read_rows, require_columns
 from sil_cli.data.walking import UNSTORABLE, find_image_files
 from sil_cli.errors import DataError, UsageError
-from sil_cli.files import one_line, open_file, path_below, require_reachable
+from sil_cli.files import as_on_disk, composed, one_line, open_file, path_below, require_reachable
 from sil_cli.gallery.entry import TRACKLET, EntryKey, GalleryEntry
 from sil_cli.gallery.ingest.streams import portions_of_lines, split_lines
 from sil_cli.patterns import PathPattern
@@ -271,8 +271,8 @@ class SourceReader:
         for line in lines:
             try:
                 written = line.decode("utf-8")
-                meant = next((one for one in _spellings(written) if one and os.path.lexists(base / one)), written)
-                source.items.append(self._chosen(meant, base, real))
+                meant = next((one for one in _spellings(written) if one and os.path.lexists(base / one)), None)
+                source.items.append(self._chosen(meant or str(as_on_disk(base / written)), base, real))
             except UnicodeDecodeError:
                 shown = line.decode("utf-8", "backslashreplace")[:_LONGEST_SHOWN]
                 source.items.append(Skipped(path=shown, reason="a name that is not UTF-8"))
@@ -302,12 +302,12 @@ class SourceReader:
                 image = image.filled_from(self._in_words(image, found))
         if self.settings.tracklets == "folder":
             folder = os.path.dirname(image.path) or Path(image.source).name  # noqa: PTH120 -- a name, not a path on the disk
-            image = replace(image, metadata={TRACKLET: folder, **image.metadata})
+            image = replace(image, metadata={TRACKLET: composed(folder), **image.metadata})
         return image
 
     def _in_words(self, image: GalleryEntry, words: Mapping[str, str | None]) -> GalleryEntry:
         """What words say of an image, by their names."""
-        known = {name: text for name, text in words.items() if text}
+        known = {name: composed(text) for name, text in words.items() if text}
         time = known.pop("time", None)
         return GalleryEntry(
             image.path,
