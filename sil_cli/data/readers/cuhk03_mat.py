@@ -26,6 +26,8 @@ CLASSIC_SPLITS = 20
 
 _VIEWS = 2
 _MOST_CELLS = 1_000_000
+_MOST_PEOPLE, _MOST_CROPS = 10_000, 100
+"""Of the file, and of one person: what refers to itself would go on for ever."""
 _MOST_SAMPLES = 30_000_000
 
 
@@ -70,14 +72,23 @@ def extracted(mat: Path, kind: Kind, into: Path, reporter: Reporter) -> str:
 def _people_count(mat: Path, kind: Kind) -> int:
     """How many people the file holds: 1,467."""
     with open_v73(mat, kind) as file:
-        return sum(file[reference].shape[-1] for reference in file[kind][()].ravel())
+        return sum(len(cell(file, reference, most=_MOST_CELLS)) for reference in _pairs(file, kind))
+
+
+def _pairs(file: Any, kind: str) -> Any:
+    """The references to the people of each pair of cameras, or to the test sets."""
+    return cell(file, kind, most=_MOST_PEOPLE).ravel()
 
 
 def _people(mat: Path, kind: Kind) -> Iterator[list[tuple[str, NDArray[np.uint8]]]]:
     """Yield each person's crops as (file name, pixels (height, width, 3) RGB), pair by pair."""
     with open_v73(mat, kind) as file:
-        for pair, reference in enumerate(file[kind][()].ravel(), start=1):
+        count = 0
+        for pair, reference in enumerate(_pairs(file, kind), start=1):
             people = cell(file, reference, most=_MOST_CELLS)
+            count += len(people)
+            if count > _MOST_PEOPLE or len(people) * _MOST_CROPS < people.size:
+                raise ValueError("there are more people, or images of them, than the authors' file has")
             for person, references in enumerate(people, start=1):
                 yield list(_crops(file, references, f"{pair}_{person:03d}"))
 
@@ -101,7 +112,7 @@ def classic_test(mat: Path, partition: int) -> frozenset[tuple[int, int]]:
         DataError: The file can't be read or lacks this test set.
     """
     with open_v73(mat, "testsets") as file:
-        references = file["testsets"][()].ravel()
+        references = _pairs(file, "testsets")
         if len(references) < partition:
             raise DataError(f"{mat} has {len(references)} test sets, not {partition}.", "Download it again.")
         people = cell(file, references[partition - 1], most=_MOST_CELLS)
