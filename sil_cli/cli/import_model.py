@@ -78,6 +78,10 @@ def _import_graph(current: Session, path: Path, out: Path) -> GraphImportResult:
     given = current.given
     if given["backbone"] is not None:
         raise UsageError(f"{path} is a graph, which has its network in it.", "Leave --backbone out.")
+    if given["scale"] is not None and not (isfinite(given["scale"]) and given["scale"] > 0):
+        raise UsageError(
+            f"--scale is {given['scale']:g}, and has to be above 0.", "Write what values are divided by, such as 255."
+        )
     wish = InputWish(
         height=given["height"],
         width=given["width"],

@@ -344,7 +344,7 @@ def is_graph(path: Path) -> bool:
     if safetensors or head.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04")):  # zip archives, pickles
         return False
     xml = head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<?xml", b"<net"))
-    return named or xml or re.match(rb"\x08[\x03-\x1f][\x12\x1a]", head) is not None
+    return named or xml or re.match(rb"\x08[\x03-\x1f][\x12\x1a\x3a\x42]", head) is not None
 
 
 def read_part(file: Path, fix: str) -> bytes:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from sil_cli.errors import UsageError
+from sil_cli.files import one_line
 from sil_cli.runtime import is_installed
 
 if TYPE_CHECKING:
@@ -17,6 +19,13 @@ model: its embeddings may stand in one gallery with the original's."""
 
 EXTRAS = {"onnxruntime": "fast", "openvino": "openvino"}
 """The library of each engine, and the extra of this package that installs it."""
+
+
+_LONGEST = 200
+_WHERE = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : \w+ :|(?:Exception from )?/?\S+\.(?:cc|cpp|h):\d+:?(?: \w[^()]*\([^)]*\))?"
+)
+"""Where in its sources a library met an error, which says nothing to whoever brought the graph."""
 
 
 class Engine(Protocol):
@@ -61,3 +70,14 @@ def require_library(name: Literal["onnxruntime", "openvino"]) -> None:
             f"The engine {name} is not installed.",
             f'Install it with `pip install "sil-cli[{EXTRAS[name]}]"`, or use --engine torch.',
         )
+
+
+def reason(error: Exception) -> str:
+    """What a library says that went wrong, without where in its sources."""
+    said = one_line(error)
+    if "alloc" in said and ("memory" in said or "bad_alloc" in said):
+        return "needs more memory than there is"
+    if newest := re.search(r"till opset (\d+)", said):
+        return f"knows operators up to opset {newest[1]}"
+    short = _WHERE.sub(" ", said).strip(" :.")
+    return f"failed: {short[:_LONGEST]}{'…' if len(short) > _LONGEST else ''}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sil_cli.errors import ModelError
-from sil_cli.files import one_line
+from sil_cli.models.engines.engine import reason
 from sil_cli.models.engines.onnx_file import OnnxFile
 from sil_cli.models.record import described
 from sil_cli.runtime import import_quietly, interruptible, thread_count
@@ -80,7 +80,7 @@ class _ExportedEngine(ABC):
         except MemoryError:
             raise
         except Exception as error:  # neither library has a common base class for what it raises
-            raise ModelError(f"{self.name} failed: {one_line(error)}.", self._other) from error
+            raise ModelError(f"{self.name} {reason(error)}.", self._other) from error
 
     @property
     def _other(self) -> str:
@@ -144,7 +144,7 @@ class OnnxRuntimeEngine(_ExportedEngine):
             self._session = interruptible(lambda: onnxruntime.InferenceSession(content, options, providers=providers))
         except Exception as error:  # the runtime has no common base class for what it raises
             raise ModelError(
-                f"ONNX Runtime can't run {record.file} (opset {file.opset}): {one_line(error)}.",
+                f"{record.file}, of opset {file.opset}: ONNX Runtime {reason(error)}.",
                 f"{record.again[:-1]}, or update with `pip install -U onnxruntime`.",
             ) from error
         self._input, self._outputs = ("pixels", None)
@@ -192,7 +192,7 @@ class OpenVinoEngine(_ExportedEngine):
             raise
         except Exception as error:  # whatever it says of hostile bytes
             raise ModelError(
-                f"OpenVINO can't run {record.file}: {one_line(error)}.",
+                f"{record.file}: OpenVINO {reason(error)}.",
                 f"{record.again[:-1]}, or use --engine onnxruntime.",
             ) from error
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sil_cli.errors import ModelError, SilError, UsageError, did_you_mean
 from sil_cli.files import one_line, open_no_link, sha256_of_bytes, staging_folder, write_bytes, write_json
 from sil_cli.models.engines.agreement import drawn_crops
-from sil_cli.models.engines.engine import SAME_MODEL, require_library
+from sil_cli.models.engines.engine import SAME_MODEL, reason, require_library
 from sil_cli.models.engines.onnx_file import OnnxFile, Port
 from sil_cli.models.record import (
     FAILED,
@@ -66,6 +66,8 @@ CROPS = 8
 _OTHER = 5
 """The crop that is embedded by itself, besides the first."""
 
+_ONNX_BEGINS = b"\x08"  # its first field, the version of the format
+_TOO_NEW = "knows operators up to"
 _CROPS_FILE, _FAILURES_FILE = "crops.npy", "failures.json"
 _CONSTANT = 1 - 1e-7
 _NEARER = 0.25
@@ -79,7 +81,7 @@ _MOST_DIMENSIONS = 65_536
 _SECONDS = 180
 _MEMORY = 6 * 2**30
 _EMBEDS = re.compile(r"embed|feat|descriptor|re_?id|bottleneck|neck", re.IGNORECASE)
-_DETECTS = re.compile(r"box|bbox|det(s|ections?)?$|num_det|labels?$|anchors?", re.IGNORECASE)
+_DETECTS = re.compile(r"box|dets?$|detections?$|num_det|labels?$|anchors?|scores?$|masks?$", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?")
 _SKIPPED = {"Identity", "Cast", "Convert", "Transpose", "Constant"}
 _ANOTHER = "Name a network that gives an embedding of each crop, such as one trained for re-identification."
@@ -222,6 +224,7 @@ def _read(path: Path) -> _Network:
         raise UsageError(f"There is no file {path}.", "Name an ONNX file, or the .xml of an OpenVINO IR.")
     content = read_part(path, "Name a readable file.")
     xml = content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
+    xml = xml or (path.suffix.lower() == IR_SUFFIX and not content.startswith(_ONNX_BEGINS))
     return _read_ir(path, content) if xml else _read_onnx(path, content)
 
 
@@ -245,13 +248,13 @@ def _read_ir(path: Path, content: bytes) -> _Network:
     weights = _beside(path, f"{path.stem}.bin")
     files = {f"model{IR_SUFFIX}": content, "model.bin": weights}
     try:
-        model = read_openvino(path.name, content, {"model.bin": weights})
+        model = read_openvino(f"model{IR_SUFFIX}", content, {"model.bin": weights})
         inputs, outputs = ports(model)
         kinds = [node.get_type_name() for node in model.get_ordered_ops()]
         first = _affine(_steps_of_openvino(model))
     except RuntimeError as error:
         raise ModelError(
-            f"OpenVINO can't read {path.name}: {one_line(error)}.", "Keep .xml and .bin as they were converted."
+            f"{path.name}: OpenVINO {reason(error)}.", "Keep .xml and .bin as they were converted."
         ) from error
     return _Network(path.name, files, inputs, outputs, kinds, noted, first, 0)
 
@@ -429,7 +432,7 @@ def _embedding_output(network: _Network, wanted: str | None, notes: list[str]) -
     vectors = [port for port in network.outputs if port.type.startswith("float") and _may_be_vector(port)]
     named = [port for port in vectors if _EMBEDS.search(port.name)]
     chosen = vectors if len(vectors) == 1 else named
-    if not network.outputs or (len(network.outputs) == 1 and not vectors):
+    if len(network.outputs) < 2 and not vectors:
         raise ModelError(f"{network.name} gives {listed}, which is no embedding.", _ANOTHER)
     if len(chosen) != 1:
         raise UsageError(
@@ -622,8 +625,8 @@ def _tried(record: ExportRecord, folder: Path, crops: NDArray[np.uint8]) -> Tria
             ) from None
         if done.returncode != 0 or not Path(apart, _FAILURES_FILE).is_file():
             raise ModelError(
-                f"The graph ends the program that computes it (code {done.returncode}).",
-                "It is damaged, or takes more memory than a network for crops should: export it again.",
+                f"The graph crashes what computes it (code {done.returncode}).",
+                "It is damaged, or wants more memory than a network for crops should: export it again.",
             )
         failures = json.loads(Path(apart, _FAILURES_FILE).read_text(encoding="utf-8"))
         found: Trials = {}
@@ -660,6 +663,8 @@ def try_graph(folder: str, apart: str) -> None:
             ways[OPENVINO_BFLOAT16] = lambda: OpenVinoEngine(record, graph, data, bfloat16=True)
     failures: dict[str, tuple[str, str] | None] = {}
     for how, make in ways.items():
+        if how == OPENVINO_BFLOAT16 and failures["openvino float32"]:
+            continue
         try:
             engine = make()
             alone = np.concatenate([engine.raw(crops[:1]), engine.raw(crops[_OTHER : _OTHER + 1])])
@@ -688,8 +693,10 @@ def _limit_memory(more: int) -> None:
 def _problem(found: Trials) -> ModelError | None:
     """Why none of the engines can be used; of those that work, the first decides."""
     good = [each for each in found.values() if not isinstance(each, ModelError)]
-    if not good:
-        return next(each for each in found.values() if isinstance(each, ModelError))
+    bad = [each for each in found.values() if isinstance(each, ModelError)]
+    if not good or (bad and _TOO_NEW in bad[0].what):  # what its operators do is not known yet
+        fix = "Export it again, with an older opset or without unusual operators, or update onnxruntime and openvino."
+        return ModelError(bad[0].what, "Export it for smaller images." if "memory" in bad[0].what else fix)
     trial = good[0]
     for each in trial:
         if not np.isfinite(each).all():
