@@ -25,7 +25,7 @@ from sil_cli.errors import ModelError, SilError, UsageError, did_you_mean
 from sil_cli.files import one_line, open_no_link, sha256_of_bytes, staging_folder, write_bytes, write_json
 from sil_cli.models.engines.agreement import drawn_crops
 from sil_cli.models.engines.engine import SAME_MODEL, reason, require_library
-from sil_cli.models.engines.onnx_file import OnnxFile, Port
+from sil_cli.models.engines.onnx_file import OnnxFile, Port, not_onnx
 from sil_cli.models.record import (
     FAILED,
     GRAPH_SUFFIX,
@@ -230,11 +230,14 @@ def _read(path: Path) -> _Network:
 
 def _read_onnx(path: Path, content: bytes) -> _Network:
     file = OnnxFile(content, path.name)
-    file.check_activations()
     data = {name: _beside(path, name) for name in file.locations}
     file.self_contained(data)
-    kinds = [node.kind for node in file.nodes]
-    first = _affine(_steps_of_onnx(file, file.inputs[0].name)) if file.inputs else None
+    try:
+        file.check_activations()
+        kinds = [node.kind for node in file.nodes]
+        first = _affine(_steps_of_onnx(file, file.inputs[0].name)) if file.inputs else None
+    except ValueError:  # of parts that a model needs not be loaded for
+        raise not_onnx(path.name) from None
     files = {f"model{GRAPH_SUFFIX}": content, **data}
     noted = {key.removeprefix("model_info ").lower(): value for key, value in file.metadata.items()}
     return _Network(path.name, files, file.inputs, file.outputs, kinds, noted, first, file.opset)

@@ -283,10 +283,8 @@ class OnnxFile:
             self.inputs = [port for port in map(_port, self._graph.messages(11)) if port.name not in given]
             self.outputs = [_port(each) for each in self._graph.messages(12)]
             self._check_shapes([*self.inputs, *self.outputs])
-        except (_OddError, UnicodeDecodeError):
-            raise ModelError(
-                f"{name} is not an ONNX file, or is damaged.", "Name a network that was exported as ONNX."
-            ) from None
+        except ValueError:
+            raise not_onnx(name) from None
 
     def _check(self) -> None:
         """Refuse what a runtime would have to be trusted with."""
@@ -351,7 +349,7 @@ class OnnxFile:
         """
         found = dict.fromkeys(t.external.get("location", "") for t in self._tensors if t.external is not None)
         for name in found:
-            plain = PurePosixPath(name).name == name == PureWindowsPath(name).name and name.isprintable()
+            plain = name and PurePosixPath(name).name == name == PureWindowsPath(name).name and name.isprintable()
             if not plain or name.startswith(".") or PurePosixPath(name).suffix.lower() in _OURS:
                 self._refuse(
                     f"it wants values from {name or 'a file without a name'}",
@@ -405,6 +403,11 @@ class OnnxFile:
             self._refuse(f"{location} does not hold its tensor {tensor.name}", "Keep both files as they were exported")
         kept = [bytes(whole) for number, whole in tensor.message.fields if number not in (9, 13, 14)]
         return b"".join([*kept, _field(9, memoryview(content)[start : start + length])])
+
+
+def not_onnx(name: str) -> ModelError:
+    """That a file's bytes are not what ONNX files are made of."""
+    return ModelError(f"{name} is not an ONNX file, or is damaged.", "Name a network that was exported as ONNX.")
 
 
 def _field(number: int, content: bytes | memoryview) -> bytes:
