@@ -13,6 +13,7 @@ from pydantic import Field, PlainSerializer
 from sil_cli.data.images import Box
 from sil_cli.errors import GalleryError
 from sil_cli.evaluation.calibration import Decision
+from sil_cli.files import parse_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +29,12 @@ Member = EntryKey
 
 Time = Annotated[datetime, PlainSerializer(datetime.isoformat, return_type=str)]
 """A moment, in documents as it was given: ISO 8601 with the offset that it had."""
+
+LAST_ID = 2**53
+"""The highest id and number that a gallery may hold: as far as a float64 and any reader of JSON tell them apart."""
+
+_FARTHEST_EDGE = 2**31  # of a box, in pixels
+_FIRST_YEAR, _LAST_YEAR = 2, 9998  # a day nearer to the ends a time in another zone is none that Python knows
 
 TRACKLET, TRACKLET_IMAGES, TRACKLET_END = "tracklet", "tracklet_images", "tracklet_end"
 """What an entry's metadata says of a tracklet: its name, of how many images it is the mean, and the last one's time."""
@@ -119,15 +126,39 @@ def stored_time(text: object) -> datetime:
     Raises:
         ValueError: A stranger wrote it: it is none, or lies where some zone has no such year.
     """
-    time = datetime.fromisoformat(text) if isinstance(text, str) else None
-    if time is None or not 1 < time.year < 9999:
-        raise ValueError(f"the time {text} of an entry")
+    if not isinstance(text, str) or len(text) > _LONGEST_TIME:
+        raise ValueError(f"the time {text!s:.40} of an entry")
+    time = datetime.fromisoformat(text)
+    require_time(time)
     return time
 
 
 def in_utc(time: datetime) -> datetime:
     """A stored time in UTC; one without a zone, as older galleries have them, counts as UTC."""
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+def require_time(time: datetime) -> None:
+    """Raise a ValueError for a time so early or late that some zone has no date for it."""
+    if not _FIRST_YEAR <= time.year <= _LAST_YEAR:
+        raise ValueError(f"the year {time.year} of a time")
+
+
+def stored_box(text: str) -> Box | None:
+    """A box as stores keep it: JSON; '' for none.
+
+    Raises:
+        ValueError: It is no box.
+    """
+    if not text:
+        return None
+    numbers = parse_json(text)
+    if not isinstance(numbers, list) or [type(one) for one in numbers] != [int] * 4:
+        raise ValueError("a box that isn't of four whole numbers")
+    left, top, width, height = numbers
+    if min(width, height) < 1 or max(abs(left), abs(top), width, height) > _FARTHEST_EDGE:
+        raise ValueError("a box without a sensible size")
+    return left, top, width, height
 
 
 def instant_of(time: datetime) -> float:
@@ -143,7 +174,7 @@ def make_match(rank: int, score: float, identifier: int, entry: GalleryEntry) ->
         rank=rank,
         score=min(1.0, max(-1.0, score)),
         id=identifier,
-        images=int(images) if images.isdecimal() else 1,
+        images=int(images) if images.isdecimal() and len(images) < len(str(LAST_ID)) else 1,
     )
 
 
@@ -172,6 +203,14 @@ def require_batch(
     (key, times), *_ = Counter(entry.key for entry in entries).most_common(1)
     if times > 1:
         raise GalleryError(f"'{key[1]}' is {times} times in one batch.", "Give each image once.")
+    for entry in entries:
+        if entry.time is not None:
+            try:
+                require_time(entry.time)
+            except ValueError as error:
+                raise GalleryError(
+                    f"'{entry.path}' can't have {error}.", "Correct its time, or leave it out."
+                ) from error
     images = [entry.key for entry in entries] + [one for some in members for one in some]
     for source, path, _ in images:
         if not _is_text(source) or not _is_text(path):

@@ -6,6 +6,7 @@ precision (SQ8, PQ) costs recall at worst, never a wrong score. The file can be 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from functools import cached_property
@@ -18,7 +19,7 @@ from sil_cli.errors import GalleryError
 from sil_cli.files import file_state, one_line, replacing, sha256_of_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -169,8 +170,9 @@ class ApproximateIndex:
         # Cells are mapped by one of FAISS's ways, graphs and codes by the other; each ignores what it can't map.
         flags = _faiss.IO_FLAG_MMAP | _faiss.IO_FLAG_READ_ONLY if "IVF" in factory else _faiss.IO_FLAG_MMAP_IFC
         try:
-            index = _faiss.read_index(str(path), flags)
-        except RuntimeError as error:
+            with _no_vector_beyond(path.stat().st_size):
+                index = _faiss.read_index(str(path), flags)
+        except (RuntimeError, MemoryError, TypeError) as error:
             raise GalleryError(f"{path} can't be read: {_reason(error)}.", again) from error
         if type(index) is not _faiss.IndexIDMap or index.ntotal != count or index.d != dimension:
             raise GalleryError(f"{path} is not the index that the gallery's database names.", again)
@@ -203,7 +205,7 @@ class ApproximateIndex:
         return sha256_of_file(path), file_state(path)
 
     def search(
-        self, queries: NDArray[np.float32], k: int, effort: int, keep: NDArray[np.bool_] | None
+        self, queries: NDArray[np.float32], k: int, effort: int, keep: NDArray[np.bool_ | np.int64] | None
     ) -> NDArray[np.int64]:
         """Candidates for the best k vectors of each query.
 
@@ -211,7 +213,7 @@ class ApproximateIndex:
             queries: Shape (Q, D), unit rows.
             k: How many candidates.
             effort: nprobe or efSearch; ignored where the index has neither.
-            keep: For every id from 0 on whether it may be found; None for all.
+            keep: For every id from 0 on whether it may be found, or the ids that may be, ascending; None for all.
 
         Returns:
             Ids, shape (Q, k), best first; -1 where nothing more was found.
@@ -223,11 +225,14 @@ class ApproximateIndex:
         return found
 
     def _found(
-        self, queries: NDArray[np.float32], k: int, effort: int, mask: NDArray[np.bool_] | None
+        self, queries: NDArray[np.float32], k: int, effort: int, mask: NDArray[np.bool_ | np.int64] | None
     ) -> NDArray[np.int64]:
         """As `search`; behind a transform, where FAISS doesn't translate ids, the mask is of positions."""
-        bits = None if mask is None else np.packbits(mask, bitorder="little")
-        selector = None if bits is None else _faiss.IDSelectorBitmap(bits)
+        selector = None
+        if mask is not None and mask.dtype == np.bool_:
+            selector = _faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+        elif mask is not None:
+            selector = _faiss.IDSelectorBatch(mask)
         parameters = self._parameters(max(1, effort), selector)
         found: NDArray[np.int64]
         _, found = self._index.search(np.ascontiguousarray(queries), k, params=parameters)
@@ -341,11 +346,24 @@ def _reason(error: BaseException) -> str:
     return re.sub(r"^Error in .*? at \S+?:\d+: ", "", text).removeprefix("Error: ").rstrip(".")
 
 
-def _at(keep: NDArray[np.bool_], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+@contextlib.contextmanager
+def _no_vector_beyond(size: int) -> Iterator[None]:
+    """Have FAISS refuse to make room for more than a file of this size can hold, where it knows how to (1.14)."""
+    limit = getattr(_faiss, "get_deserialization_vector_byte_limit", lambda: 0)()
+    set_limit = getattr(_faiss, "set_deserialization_vector_byte_limit", lambda _: None)
+    set_limit(size)
+    try:
+        yield
+    finally:
+        set_limit(limit)
+
+
+def _at(keep: NDArray[np.bool_ | np.int64], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
     """For each of the ids whether it may be found; ids beyond the end of `keep` may not."""
+    if keep.dtype != np.bool_:
+        return np.isin(ids, keep)
     inside = ids < len(keep)
-    found: NDArray[np.bool_] = inside & keep[np.where(inside, ids, 0)]
-    return found
+    return inside & keep[np.where(inside, ids, 0)].astype(np.bool_, copy=False)
 
 
 def put_near_together(index: Any, graph: Any) -> None:

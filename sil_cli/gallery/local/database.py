@@ -17,11 +17,12 @@ import numpy as np
 
 from sil_cli.errors import GalleryError
 from sil_cli.files import one_line, open_no_link, parse_json
+from sil_cli.gallery.entry import LAST_ID
 from sil_cli.gallery.local import schema
 from sil_cli.gallery.local.schema import DATABASE_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -30,6 +31,8 @@ _LOG_FILE = f"{DATABASE_FILE}-wal"
 _PATIENCE = 30  # seconds to wait for somebody else's lock
 _STEPS = 1_000_000  # of SQLite's machine, some tens of milliseconds, after which Ctrl-C and SIGTERM are looked at
 _INTERRUPTED = "interrupted"
+_LONGEST = 2**20  # bytes of a row: nothing that is known of one image takes so many
+_MOST_DIMENSIONS = 2**16
 
 
 class Database:
@@ -54,6 +57,7 @@ class Database:
                 raise
 
     def _set_up(self, write: bool) -> None:
+        self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
         self._connection.set_progress_handler(lambda: None, _STEPS)  # lets Python see to its signals
         self._connection.execute("PRAGMA trusted_schema = OFF")
         self._refuse_foreign_schema()
@@ -64,10 +68,13 @@ class Database:
             self._connection.execute("PRAGMA secure_delete = ON")  # removed people leave no trace
 
     def _refuse_foreign_schema(self) -> None:
-        """Refuse whatever a stranger may have put beside our tables: triggers run, and views may never end."""
+        """Refuse whatever a stranger may have put beside our tables or into them.
+
+        Triggers run, views may never end, checks and computed columns may take for ever; and only strict tables hold
+        what their columns say.
+        """
         for kind, name, sql in self._connection.execute("SELECT type, name, sql FROM sqlite_master"):
-            plain = kind in ("table", "index") and not str(sql).upper().startswith("CREATE VIRTUAL")
-            if not plain or (kind == "table" and name not in schema.TABLES and not name.startswith("sqlite_")):
+            if not schema.is_own(kind, name, sql):
                 raise damaged(self.path, ValueError(f"it has a {kind} '{name}' that no gallery has"))
 
     def close(self) -> None:
@@ -113,7 +120,9 @@ class Database:
             GalleryError: It is newer than this program, or not there.
         """
         try:
-            made = int(parse_json(self._rows("SELECT value FROM meta WHERE key = 'format'")[0][0]))
+            made = parse_json(self._rows("SELECT value FROM meta WHERE key = 'format'", of=(str,))[0][0])
+            if type(made) is not int:
+                raise ValueError("its format is no number")
         except (ValueError, IndexError, TypeError) as error:
             raise damaged(self.path, error) from error
         if not schema.OLDEST_FORMAT <= made <= schema.FORMAT:
@@ -138,12 +147,14 @@ class Database:
         """
         self.format()
         try:
-            meta = {key: parse_json(value) for key, value in self._rows("SELECT key, value FROM meta")}
+            rows = self._rows("SELECT key, value FROM meta", of=(str, str))
+            meta = {key: parse_json(value) for key, value in rows}
             model, index = meta["model"], meta["index"]
-            complete = isinstance(model["fingerprint"], str) and isinstance(model["dimension"], int)
-        except (ValueError, KeyError, TypeError) as error:
+            complete = isinstance(model["fingerprint"], str) and type(model["dimension"]) is int
+            complete = complete and isinstance(model.get("engine"), str | None) and isinstance(index, str)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise damaged(self.path, error) from error
-        if not complete or not isinstance(index, str) or model["dimension"] < 1:
+        if not complete or not 1 <= model["dimension"] <= _MOST_DIMENSIONS:
             raise damaged(self.path, ValueError("the record of its model is incomplete"))
         return meta
 
@@ -177,11 +188,24 @@ class Database:
     def _ids(self, query: str, *values: object) -> NDArray[np.int64]:
         with self._understood():
             cursor = self._connection.execute(query, values)
-            return np.fromiter((row[0] for row in cursor), dtype=np.int64)
+            found = np.fromiter((row[0] for row in cursor), dtype=np.int64)
+        if len(found) and not 1 <= found.min() <= found.max() <= LAST_ID:
+            raise damaged(self.path, ValueError("an entry's number is out of range"))
+        return found
 
-    def _rows(self, query: str, *values: object) -> list[Any]:
+    def _rows(self, query: str, *values: object, of: Sequence[Any] = ()) -> list[Any]:
+        """The rows that a query finds; `of` says of which type each of their first values must be.
+
+        Raises:
+            GalleryError: They can't be read, or hold what no gallery of ours holds.
+        """
         with self._understood():
-            return self._connection.execute(query, values).fetchall()
+            rows = self._connection.execute(query, values).fetchall()
+        for row in rows:
+            for value, kind in zip(row, of, strict=False):
+                if not isinstance(value, kind):
+                    raise damaged(self.path, ValueError(f"it holds {type(value).__name__} where {kind} belongs"))
+        return rows
 
     @contextlib.contextmanager
     def _understood(self) -> Iterator[None]:

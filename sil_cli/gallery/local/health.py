@@ -102,6 +102,10 @@ def _examine(folder: Path, tables: Tables, record: SegmentRecord) -> Examined:
         return Examined(text.removeprefix(f"{path} "))
     sha256 = sha256_of_bytes(content)
     segment = Segment.mapped(content, record.count, dimension)
+    try:
+        segment.require_ids(path)
+    except GalleryError as error:
+        return Examined(error.what.removeprefix(f"{path} "))
     wanted = tables.ids(record.number)
     rows = segment.rows_of(wanted)
     ids, counts = np.unique(segment.ids, return_counts=True)

@@ -21,6 +21,7 @@ import numpy as np
 
 from sil_cli.errors import GalleryError
 from sil_cli.files import file_state, one_line, open_file, sha256_of_bytes, write_bytes
+from sil_cli.gallery.entry import LAST_ID
 from sil_cli.runtime import cpu_count, map_threads
 from sil_cli.similarity.matrix_products import best_products
 
@@ -75,6 +76,11 @@ class Segment:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def require_ids(self, path: Path) -> None:
+        """Raise a GalleryError unless a gallery can have given its ids."""
+        if len(self) and not 1 <= self.ids.min() <= self.ids.max() <= LAST_ID:
+            raise GalleryError(f"{path} is damaged or was replaced: its ids are out of range.", MAKE_AGAIN)
 
     @property
     def span(self) -> tuple[int, int]:
@@ -203,15 +209,16 @@ def read_segment(path: Path, *, sha256: str, seen: str, count: int, dimension: i
             f"{path} is damaged or was replaced: its checksum is not the one recorded in the gallery.",
             MAKE_AGAIN,
         )
-    return Segment.mapped(content, count, dimension)
+    segment = Segment.mapped(content, count, dimension)
+    segment.require_ids(path)
+    return segment
 
 
 def check_layout(path: Path, content: mmap.mmap | bytes, count: int, dimension: int) -> None:
     """Raise a GalleryError unless a file has the header and the length of so many vectors."""
     length = _HEADER_BYTES + _COUNT.size + count * (4 * dimension + 8)
-    header = _header(count, dimension)
     ids_at = length - 8 * count - _COUNT.size
-    whole = len(content) == length and content[: len(header)] == header
+    whole = len(content) == length and content[:_HEADER_BYTES] == _header(count, dimension)
     if not whole or content[ids_at : ids_at + _COUNT.size] != _COUNT.pack(count):
         raise GalleryError(
             f"{path} is damaged or was replaced: it isn't a file of {count:,} vectors of {dimension} values.",

@@ -10,8 +10,7 @@ import json
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from sil_cli.data.images import Box
-from sil_cli.gallery.entry import GalleryEntry, Member, instant_of, stored_time
+from sil_cli.gallery.entry import LAST_ID, GalleryEntry, Member, instant_of, stored_box, stored_time
 from sil_cli.gallery.filters import COLUMNS, possible_ids
 from sil_cli.gallery.local.database import Database, damaged
 from sil_cli.gallery.local.schema import FILE_NAME, IndexRecord, SegmentRecord
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from sil_cli.data.images import Box
     from sil_cli.gallery.filters import Filter
 
 Numbered = Literal["entries", "segments", "indexes"]
@@ -30,6 +30,7 @@ Numbered = Literal["entries", "segments", "indexes"]
 
 _IN_ONE_QUERY = 500
 _ENTRY_COLUMNS = "id, path, content_hash, source, identity, camera, time, domain, box"
+_ENTRY_TYPES = (int, str, str, str, str | None, str | None, str | None, str | None, str)
 
 
 class Tables(Database):
@@ -39,21 +40,25 @@ class Tables(Database):
         """All files of vectors, oldest first."""
         rows = self._rows(
             "SELECT number, name, sha256, seen, count,"
-            " (SELECT COUNT(*) FROM entries WHERE segment = number) FROM segments ORDER BY number"
+            " (SELECT COUNT(*) FROM entries WHERE segment = number) FROM segments ORDER BY number",
+            of=(int, str, str, str, int),
         )
-        segments = [SegmentRecord(*row) for row in rows]
-        for one in segments:
-            self._check_name(one.name)
-        return segments
+        for number, name, _, _, count, _ in rows:
+            self._check_file(name, number, count)
+        return [SegmentRecord(*row) for row in rows]
 
     def index(self) -> IndexRecord | None:
         """The approximate index, where there is one."""
         columns = "number, name, sha256, seen, factory, count, last_id, effort, recall"
-        rows = self._rows(f"SELECT {columns} FROM indexes ORDER BY number DESC LIMIT 1")  # noqa: S608
+        kinds = (int, str, str, str, str, int, int, int, float)
+        rows = self._rows(f"SELECT {columns} FROM indexes ORDER BY number DESC LIMIT 1", of=kinds)  # noqa: S608
         if not rows:
             return None
-        self._check_name(rows[0][1])
-        return IndexRecord(*rows[0])
+        record = IndexRecord(*rows[0])
+        self._check_file(record.name, record.number, record.count, record.last_id, record.effort)
+        if not 0 <= record.recall <= 1:
+            raise damaged(self.path, ValueError(f"a recall of {record.recall}"))
+        return record
 
     def replace_index(self, record: IndexRecord | None) -> None:
         """Make another approximate index count, or none (within a transaction)."""
@@ -70,9 +75,11 @@ class Tables(Database):
             change = f"UPDATE {table} SET sha256 = ?, seen = ? WHERE name = ?"  # noqa: S608
             self._connection.execute(change, (sha256, seen, name))
 
-    def _check_name(self, name: str) -> None:
+    def _check_file(self, name: str, *numbers: int) -> None:
         if not FILE_NAME.fullmatch(name):
             raise damaged(self.path, ValueError(f"'{name}' isn't the name of a segment"))
+        if not 0 <= min(numbers) <= max(numbers) <= LAST_ID:
+            raise damaged(self.path, ValueError(f"a number in the record of {name} is out of range"))
 
     def count(self) -> int:
         """The number of entries."""
@@ -100,24 +107,24 @@ class Tables(Database):
         """Values that entries have for a column or a key of metadata, for messages."""
         if key in COLUMNS:
             query = f"SELECT DISTINCT {key} FROM entries WHERE {key} IS NOT NULL ORDER BY 1 LIMIT ?"  # noqa: S608
-            return [row[0] for row in self._rows(query, limit)]
+            return [row[0] for row in self._rows(query, limit, of=(str,))]
         query = "SELECT DISTINCT value FROM metadata WHERE key = ? ORDER BY 1 LIMIT ?"
-        return [row[0] for row in self._rows(query, key, limit)]
+        return [row[0] for row in self._rows(query, key, limit, of=(str,))]
 
     def extent(self) -> tuple[int, int, str | None, str | None]:
         """How many cameras and identities there are, and the first and the last time."""
         cameras, identities = self._rows("SELECT COUNT(DISTINCT camera), COUNT(DISTINCT identity) FROM entries")[0]
         order = "SELECT time FROM entries WHERE instant IS NOT NULL ORDER BY instant"
-        first, last = self._rows(f"{order} LIMIT 1"), self._rows(f"{order} DESC LIMIT 1")
+        first, last = (self._rows(f"{order} {end} LIMIT 1", of=(str,)) for end in ("ASC", "DESC"))
         return cameras, identities, first[0][0] if first else None, last[0][0] if last else None
 
     def metadata_keys(self) -> list[str]:
         """The names under which entries have metadata of their own."""
-        return [row[0] for row in self._rows("SELECT DISTINCT key FROM metadata ORDER BY 1")]
+        return [row[0] for row in self._rows("SELECT DISTINCT key FROM metadata ORDER BY 1", of=(str,))]
 
     def ids_of_content(self, content_hash: str) -> frozenset[int]:
         """The ids of all entries made from a file with this SHA-256."""
-        return frozenset(row[0] for row in self._rows("SELECT id FROM entries WHERE content_hash = ?", content_hash))
+        return frozenset(self._ids("SELECT id FROM entries WHERE content_hash = ?", content_hash).tolist())
 
     def entries(self, ids: Sequence[int]) -> dict[int, GalleryEntry]:
         """The entries of the given ids; an unknown id is left out."""
@@ -142,31 +149,33 @@ class Tables(Database):
 
     def sources(self) -> list[str]:
         """The folders and data sets that entries came from."""
-        return [row[0] for row in self._rows("SELECT DISTINCT source FROM entries ORDER BY source")]
+        return [row[0] for row in self._rows("SELECT DISTINCT source FROM entries ORDER BY source", of=(str,))]
 
     def _entries(self, which: str, *values: object) -> dict[int, GalleryEntry]:
         """Entries by id, in the order of the query; `which` is the rest of one that gives a portion of rows at most."""
-        rows = self._rows(f"SELECT {_ENTRY_COLUMNS} FROM entries {which}", *values)  # noqa: S608
+        rows = self._rows(f"SELECT {_ENTRY_COLUMNS} FROM entries {which}", *values, of=_ENTRY_TYPES)  # noqa: S608
         metadata: dict[int, dict[str, str]] = {row[0]: {} for row in rows}
         for some in _portions(list(metadata)):
             wanted = f"SELECT entry, key, value FROM metadata WHERE entry IN ({_marks(some)})"  # noqa: S608
-            for entry, key, value in self._rows(wanted, *some):
+            for entry, key, value in self._rows(wanted, *some, of=(int, str, str)):
                 metadata[entry][key] = value
         return {row[0]: self._entry(row, metadata[row[0]]) for row in rows}
 
     def _entry(self, row: tuple[Any, ...], metadata: dict[str, str]) -> GalleryEntry:
         path, content_hash, source, identity, camera = row[1:6]
         try:
-            time = stored_time(row[6]) if row[6] is not None else None
-            box = _box_of(row[8])
+            time, box = stored_time(row[6]) if row[6] is not None else None, stored_box(row[8])
         except ValueError as error:
             raise damaged(self.path, error) from error
         return GalleryEntry(path, content_hash, source, identity, camera, row[7], time, box, metadata)
 
     def last_number(self, table: Numbered) -> int:
         """The highest number that was ever given in a table; 0 for none."""
-        rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = ?", table)
-        return int(rows[0][0]) if rows else 0
+        rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = ?", table, of=(int,))
+        last = int(rows[0][0]) if rows else 0
+        if not 0 <= last <= LAST_ID:
+            raise damaged(self.path, ValueError(f"the last number of {table} is out of range"))
+        return last
 
     def use_up(self, table: Numbered, last: int) -> None:
         """Never give a number up to `last` again (within a transaction)."""
@@ -191,8 +200,12 @@ class Tables(Database):
         found: dict[int, list[Member]] = {}
         for some in _portions(ids):
             wanted = f"SELECT entry, source, path, box FROM members WHERE entry IN ({_marks(some)})"  # noqa: S608
-            for entry, source, path, box in self._rows(f"{wanted} ORDER BY entry, position", *some):
-                found.setdefault(entry, []).append((source, path, _box_of(box)))
+            ordered = f"{wanted} ORDER BY entry, position"
+            for entry, source, path, box in self._rows(ordered, *some, of=(int, str, str, str)):
+                try:
+                    found.setdefault(entry, []).append((source, path, stored_box(box)))
+                except ValueError as error:
+                    raise damaged(self.path, error) from error
         return found
 
     def insert_members(self, members: Mapping[int, Sequence[Member]]) -> None:
@@ -262,7 +275,8 @@ class Tables(Database):
 
     def removals(self) -> list[Removal]:
         """The log of removals, oldest first."""
-        return [Removal(*row) for row in self._rows("SELECT time, count, criterion FROM removals ORDER BY rowid")]
+        query = "SELECT time, count, criterion FROM removals ORDER BY rowid"
+        return [Removal(*row) for row in self._rows(query, of=(str, int, str))]
 
     def replace_removals(self, removals: Sequence[Removal]) -> None:
         """Put another log of removals in the place of this one (within a transaction)."""
@@ -282,10 +296,6 @@ class Tables(Database):
 
 def _text_of(box: Box | None) -> str:
     return "" if box is None else json.dumps(box)
-
-
-def _box_of(text: str) -> Box | None:
-    return tuple(json.loads(text)) if text else None
 
 
 def _instant_of(entry: GalleryEntry) -> float | None:

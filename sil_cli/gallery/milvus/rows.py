@@ -12,7 +12,8 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.errors import GalleryError
-from sil_cli.gallery.entry import GalleryEntry, instant_of, stored_time
+from sil_cli.files import parse_json
+from sil_cli.gallery.entry import GalleryEntry, instant_of, stored_box, stored_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -110,18 +111,23 @@ def entry_of(row: Mapping[str, Any]) -> GalleryEntry:
             camera=row["camera"] or None,
             time=stored_time(row["time"]) if row["time"] else None,
             domain=row["domain"] or None,
-            box=_box_of(row["box"]),
+            box=stored_box(row["box"]),
             metadata={str(key): str(value) for key, value in row[METADATA].items()},
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise GalleryError(
-            f"The collection's row {row.get('id')} is not part of a gallery.", "Check it with `sil gallery verify`."
-        ) from error
+        raise _strange(f"row {row.get('id')}") from error
 
 
 def key_of(row: Mapping[str, Any]) -> EntryKey:
-    """The key of a row that has the KEY_FIELDS."""
-    return row["source"], row["path"], _box_of(row["box"])
+    """The key of a row that has the KEY_FIELDS.
+
+    Raises:
+        GalleryError: A stranger wrote it.
+    """
+    try:
+        return row["source"], row["path"], stored_box(row["box"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _strange(f"row {row.get('id')}") from error
 
 
 def text_of_box(box: Box | None) -> str:
@@ -140,17 +146,24 @@ def text_of_members(members: Sequence[Member]) -> str:
 
 
 def members_of(text: str) -> list[Member]:
-    """The images of a tracklet; none for an entry of one image."""
+    """The images of a tracklet; none for an entry of one image.
+
+    Raises:
+        GalleryError: A stranger wrote it.
+    """
     if not text:
         return []
-    # Deflated, no text that we wrote is more than a hundred times as long: a bomb is cut off.
-    plain = text if text.startswith("[") else _inflated(text)
-    return [(source, path, tuple(box) if box else None) for source, path, box in json.loads(plain)]
+    try:
+        # Deflated, no text that we wrote is more than a hundred times as long: a bomb is cut off.
+        members = parse_json(text if text.startswith("[") else _inflated(text))
+        return [(str(source), str(path), stored_box(json.dumps(box)) if box else None) for source, path, box in members]
+    except (ValueError, TypeError, zlib.error) as error:
+        raise _strange("list of a tracklet's images") from error
+
+
+def _strange(what: str) -> GalleryError:
+    return GalleryError(f"The collection's {what} is not part of a gallery.", "Check it with `sil gallery verify`.")
 
 
 def _inflated(text: str) -> str:
     return zlib.decompressobj().decompress(base64.b64decode(text), 100 * TEXTS["members"]).decode()
-
-
-def _box_of(text: str) -> Box | None:
-    return tuple(json.loads(text)) if text else None
