@@ -46,6 +46,7 @@ _MOST_TOML = 250_000
 _DEEP_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""", re.ASCII)
 """A key of so many parts takes tomllib memory by their square: one of 100 KB took all there was."""
 
+_LONGEST_LINE = 400  # letters of what a package says of a file
 _LINKS_FOLLOWED = 40  # as many as Linux follows
 
 
@@ -469,10 +470,11 @@ def concerned(error: OSError) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's text on one line, without a final full stop."""
+    """An exception's text on one line, without a final full stop, and not longer than anybody would read."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    text = " ".join(str(error)[: 2 * _LONGEST_LINE].split()).rstrip(".") or type(error).__name__
+    return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}…"
 
 
 def composed(text: str) -> str:

@@ -34,6 +34,7 @@ LAST_ID = 2**53
 """The highest id and number that a gallery may hold: as far as a float64 and any reader of JSON tell them apart."""
 
 _FARTHEST_EDGE = 2**31  # of a box, in pixels
+_LONGEST_TIME = 64  # letters
 _FIRST_YEAR, _LAST_YEAR = 2, 9998  # a day nearer to the ends a time in another zone is none that Python knows
 
 TRACKLET, TRACKLET_IMAGES, TRACKLET_END = "tracklet", "tracklet_images", "tracklet_end"
@@ -159,6 +160,12 @@ def stored_box(text: str) -> Box | None:
     if min(width, height) < 1 or max(abs(left), abs(top), width, height) > _FARTHEST_EDGE:
         raise ValueError("a box without a sensible size")
     return left, top, width, height
+
+
+def require_names(*names: str) -> None:
+    """Raise a ValueError where one of these names of files and folders can't be any's."""
+    if any("\0" in name for name in names):
+        raise ValueError("a name of a file with a zero byte in it")
 
 
 def instant_of(time: datetime) -> float:

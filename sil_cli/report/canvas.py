@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from bisect import bisect_left
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ SMOOTH = 4
 """Shapes are drawn this much larger and scaled down, as Pillow doesn't smooth them."""
 
 NO_SHEET = "none"
+_MOST_LETTERS = 1_000  # at either end of a text: more fit nowhere
 _FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 
 
@@ -42,14 +44,15 @@ def font(size: int) -> Font:
 
 def shorten(text: str, letters: Font, width: float) -> str:
     """The text made harmless, or its beginning and end around an ellipsis so that it fits into `width` pixels."""
-    text = visible(text)
+    text = visible(text[:_MOST_LETTERS] + text[max(_MOST_LETTERS, len(text) - _MOST_LETTERS) :])
     if letters.getlength(text) <= width:
         return text
-    for kept in range(len(text) - 1, 1, -1):
-        shorter = f"{text[: kept // 2]}…{text[-(kept - kept // 2) :]}"
-        if letters.getlength(shorter) <= width:
-            return shorter
-    return "…"
+
+    def around(kept: int) -> str:
+        return f"{text[: kept // 2]}…{text[-(kept - kept // 2) :]}"
+
+    fitting = bisect_left(range(2, len(text)), x=True, key=lambda kept: letters.getlength(around(kept)) > width)
+    return around(fitting + 1) if fitting else "…"
 
 
 def fitted(image: Image.Image | None, size: tuple[int, int], *, ground: str = LETTERBOX) -> Image.Image:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import textwrap
+import zipfile
 
 import numpy as np
 import pytest
@@ -273,3 +275,115 @@ def test_ten_million_gallery_rows_are_streamed(tmp_path):
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+class TestHostileFiles:
+    """What a stranger's file claims is not believed, and takes neither memory nor time."""
+
+    def write(
+        self, path, *, header=None, version=(1, 0), content=b"", method=zipfile.ZIP_STORED, key="query_embeddings"
+    ):
+        """A sound file but for one array, which is a header and what comes after it."""
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, value in arrays().items():
+                if name != key:
+                    archive.writestr(f"{name}.npy", self.npy(value))
+            if header is not None:
+                size = len(header.encode()).to_bytes(2 if version == (1, 0) else 4, "little")
+                content = b"\x93NUMPY" + bytes(version) + size + header.encode() + content
+            archive.writestr(f"{key}.npy", content, method)
+        return path
+
+    def npy(self, value) -> bytes:
+        stream = io.BytesIO()
+        np.save(stream, value)
+        return stream.getvalue()
+
+    def refused(self, path) -> str:
+        with pytest.raises(DataError) as caught:
+            score(*read_embeddings(path))
+        assert len(str(caught.value)) < 1000
+        return str(caught.value)
+
+    @pytest.mark.parametrize(
+        "header",
+        [
+            "-" * 5000,
+            "(" * 5000,
+            "[" * 9000 + "]" * 9000,
+            "'" * 99,
+            "",
+            "{}",
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (True, 8)}",
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 8)}",
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 0)}",
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (-4, 8)}",
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (1e999, 8)}",
+            "{'descr': '<f4', 'fortran_order': 7, 'shape': (4, 8)}",
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (9, 8)}",
+            "{'descr': '<U2000000000', 'fortran_order': False, 'shape': (4,)}",
+            "{'descr': '|V0', 'fortran_order': False, 'shape': (99999999,)}",
+            "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (4, 8)}",
+            "{'descr': 'no', 'fortran_order': False, 'shape': (4, 8)}",
+            "{'descr': '|O', 'fortran_order': False, 'shape': (4, 8)}",
+            "{'descr': " + "[" * 3000 + "}",
+        ],
+        ids=lambda header: header[:70],
+    )
+    @pytest.mark.parametrize("version", [(1, 0), (2, 0), (9, 9)])
+    def test_headers_that_are_none(self, tmp_path, header, version):
+        path = self.write(tmp_path / "bad.npz", header=header, version=version, content=bytes(128))
+        assert "query" in self.refused(path).lower()
+
+    @pytest.mark.thorough
+    def test_what_would_fill_the_memory_is_not_inflated(self, tmp_path):
+        header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1048576, 64)}"
+        path = self.write(tmp_path / "bomb.npz", header=header, content=bytes(2**28), method=zipfile.ZIP_DEFLATED)
+        assert path.stat().st_size < 2**20
+        assert "would come to 268,435,5" in self.refused(path)
+        assert "numpy.savez" in self.refused(path)
+
+    def test_compressed_arrays_of_ordinary_size_are_read(self, tmp_path):
+        names = np.array([f"a rather long name {number}" for number in range(12)])
+        np.savez_compressed(tmp_path / "a.npz", **arrays(gallery_paths=names, query_paths=names[:4]))
+        assert read_embeddings(tmp_path / "a.npz")[1].keys.tolist() == names.tolist()
+
+    def test_other_compression_is_refused_as_its_chunks_have_no_bound(self, tmp_path):
+        path = self.write(tmp_path / "a.npz", content=self.npy(arrays()["query_embeddings"]), method=zipfile.ZIP_LZMA)
+        assert "compressed as no .npz file is" in self.refused(path)
+
+    @pytest.mark.parametrize("at", ["data", "encrypted", "method", "size"])
+    def test_damaged_members(self, tmp_path, at):
+        path = self.write(
+            tmp_path / "a.npz", content=self.npy(arrays()["query_embeddings"]), method=zipfile.ZIP_DEFLATED
+        )
+        content = bytearray(path.read_bytes())
+        entry = content.rindex(b"PK\x01\x02")  # of the last member, in the directory
+        local = int.from_bytes(content[entry + 42 : entry + 46], "little")
+        if at == "data":
+            content[local + 60 : local + 90] = b"\xff" * 30
+        elif at == "encrypted":
+            content[entry + 8] |= 1
+            content[local + 6] |= 1
+        elif at == "method":
+            content[entry + 10] = content[local + 8] = 77
+        else:
+            content[entry + 24 : entry + 28] = (2**31).to_bytes(4, "little")
+        path.write_bytes(content)
+        self.refused(path)
+
+    @pytest.mark.parametrize("code", [0x110000, 0xFFFFFFFF, 0xD800, 0xDFFF])
+    def test_texts_that_are_none(self, tmp_path, code):
+        names = np.array(["a", "b", "c", "d"])
+        names.view(np.uint32)[2] = code
+        gallery = np.array(list("abcdabcdabcd"))
+        path = saved(tmp_path / "a.npz", query_identities=names, gallery_identities=gallery)
+        assert "query_identities holds what is no text" in self.refused(path)
+
+    def test_names_of_members_that_no_message_could_hold(self, tmp_path):
+        path = tmp_path / "a.npz"
+        with zipfile.ZipFile(path, "w") as archive:
+            for number in range(50):
+                archive.writestr(f"{number}{'query' * 10_000}.npy", b"")
+                archive.writestr(f"query{number}.npy", b"")
+        assert "and 80 more" in self.refused(path)

@@ -10,7 +10,7 @@ import json
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from sil_cli.gallery.entry import LAST_ID, GalleryEntry, Member, instant_of, stored_box, stored_time
+from sil_cli.gallery.entry import LAST_ID, GalleryEntry, Member, instant_of, require_names, stored_box, stored_time
 from sil_cli.gallery.filters import COLUMNS, possible_ids
 from sil_cli.gallery.local.database import Database, damaged
 from sil_cli.gallery.local.schema import FILE_NAME, IndexRecord, SegmentRecord
@@ -116,7 +116,13 @@ class Tables(Database):
         cameras, identities = self._rows("SELECT COUNT(DISTINCT camera), COUNT(DISTINCT identity) FROM entries")[0]
         order = "SELECT time FROM entries WHERE instant IS NOT NULL ORDER BY instant"
         first, last = (self._rows(f"{order} {end} LIMIT 1", of=(str,)) for end in ("ASC", "DESC"))
-        return cameras, identities, first[0][0] if first else None, last[0][0] if last else None
+        times = [rows[0][0] if rows else None for rows in (first, last)]
+        try:
+            for text in times:
+                stored_time(text)
+        except ValueError as error:
+            raise damaged(self.path, error) from error
+        return cameras, identities, *times
 
     def metadata_keys(self) -> list[str]:
         """The names under which entries have metadata of their own."""
@@ -164,6 +170,7 @@ class Tables(Database):
     def _entry(self, row: tuple[Any, ...], metadata: dict[str, str]) -> GalleryEntry:
         path, content_hash, source, identity, camera = row[1:6]
         try:
+            require_names(path, source)
             time, box = stored_time(row[6]) if row[6] is not None else None, stored_box(row[8])
         except ValueError as error:
             raise damaged(self.path, error) from error

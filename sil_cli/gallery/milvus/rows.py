@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sil_cli.errors import GalleryError
 from sil_cli.files import parse_json
-from sil_cli.gallery.entry import GalleryEntry, instant_of, stored_box, stored_time
+from sil_cli.gallery.entry import GalleryEntry, instant_of, require_names, stored_box, stored_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,6 +103,7 @@ def entry_of(row: Mapping[str, Any]) -> GalleryEntry:
         GalleryError: A stranger wrote it.
     """
     try:
+        require_names(row["path"], row["source"])
         return GalleryEntry(
             path=row["path"],
             content_hash=row["content_hash"],
