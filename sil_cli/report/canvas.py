@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw, ImageFont
 
 from sil_cli.data.images import drawn_tags
-from sil_cli.errors import UsageError
+from sil_cli.errors import SilError, UsageError
 from sil_cli.files import visible, writing
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ SMOOTH = 4
 
 NO_SHEET = "none"
 _MOST_LETTERS = 1_000  # at either end of a text: more fit nowhere
+MOST_PIXELS = 80_000_000
+"""Of a sheet: 240 MB while it is drawn."""
+
+_SIDES = {"JPEG": 65_500, "WEBP": 16_383}  # pixels that a file of this type can have in a line or a column
 _FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 
 
@@ -70,11 +74,20 @@ def fitted(image: Image.Image | None, size: tuple[int, int], *, ground: str = LE
     if image is None:
         _say_that_there_is_none(tile)
         return tile
+    scaled = _scaled(image, size)
+    tile.paste(scaled, ((size[0] - scaled.width) // 2, (size[1] - scaled.height) // 2), scaled)
+    return tile
+
+
+def shrunk(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """An image as `fitted` scales it into a tile of this size, where it is larger; it looks the same there."""
+    return _scaled(image, size).convert("RGB") if image.width * image.height > size[0] * size[1] else image
+
+
+def _scaled(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     scale = min(size[0] / image.width, size[1] / image.height)
     inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    scaled = image.convert("RGBA").resize(inner, Image.Resampling.LANCZOS)
-    tile.paste(scaled, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2), scaled)
-    return tile
+    return image.convert("RGBA").resize(inner, Image.Resampling.LANCZOS)
 
 
 def _say_that_there_is_none(tile: Image.Image) -> None:
@@ -137,6 +150,11 @@ def is_wanted(sheet: Path) -> bool:
     return sheet.name != NO_SHEET
 
 
+def tallest(path: Path, width: int) -> int:
+    """How high a sheet of this width can be, in pixels: as its file type allows, and the memory it is drawn in."""
+    return min(_SIDES.get(_FORMATS[path.suffix.lower()], MOST_PIXELS), MOST_PIXELS // width)
+
+
 def require_sheet_format(path: Path) -> None:
     """Refuse a name that says no file type in which sheets are written, and is not `none` either.
 
@@ -152,6 +170,13 @@ def write_sheet(path: Path, sheet: Image.Image, *, users_own: bool) -> None:
 
     Raises:
         OSError: It can't be written.
+        SilError: It is larger than its file type can be.
     """
+    side = _SIDES.get(_FORMATS[path.suffix.lower()], max(sheet.size))
+    if max(sheet.size) > side:
+        raise SilError(
+            f"The sheet has {sheet.width:,} × {sheet.height:,} pixels; a {path.suffix} file holds {side:,} a side.",
+            "Name it .png, or ask for less on it.",
+        )
     with writing(path, users_own=users_own) as stream:
         sheet.save(stream, format=_FORMATS[path.suffix.lower()], quality=92, exif=drawn_tags())

@@ -128,17 +128,27 @@ def contact_sheet(rows: Sequence[SheetRow], *, matches_in_a_line: int = MATCHES_
     Returns:
         An RGB image.
     """
-    columns = min(matches_in_a_line, max(1, *[len(row.matches) for row in rows]))
-    grids = [_Grid(columns, max(card.lines for card in (*row.query, *row.matches))) for row in rows]
-    heights = [grid.height(row) for grid, row in zip(grids, rows, strict=True)]
-    height = 2 * _MARGIN + sum(heights) + 2 * _GAP * (len(rows) - 1) + _LEGEND_HEIGHT
-    sheet = Image.new("RGB", (max(grids[0].width, _NARROWEST), height), PAGE)
+    grids = _grids(rows, matches_in_a_line)
+    sheet = Image.new("RGB", sheet_size(rows, matches_in_a_line=matches_in_a_line), PAGE)
     top = _MARGIN
     for grid, row in zip(grids, rows, strict=True):
         _draw_row(sheet, grid, row, top)
         top += grid.height(row) + 2 * _GAP
     _draw_legend(sheet, {match.correct for row in rows for match in row.matches}, top)
     return sheet
+
+
+def sheet_size(rows: Sequence[SheetRow], *, matches_in_a_line: int = MATCHES_IN_A_LINE) -> tuple[int, int]:
+    """Width and height of a contact sheet of these rows, in pixels, without drawing it."""
+    grids = _grids(rows, matches_in_a_line)
+    heights = [grid.height(row) for grid, row in zip(grids, rows, strict=True)]
+    height = 2 * _MARGIN + sum(heights) + 2 * _GAP * (len(rows) - 1) + _LEGEND_HEIGHT
+    return max(grids[0].width, _NARROWEST), height
+
+
+def _grids(rows: Sequence[SheetRow], matches_in_a_line: int) -> list[_Grid]:
+    columns = min(matches_in_a_line, max(1, *[len(row.matches) for row in rows]))
+    return [_Grid(columns, max(card.lines for card in (*row.query, *row.matches))) for row in rows]
 
 
 def _draw_row(sheet: Image.Image, grid: _Grid, row: SheetRow, top: int) -> None:

@@ -10,11 +10,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sil_cli.data.images import ImageError, load_image
-from sil_cli.report.canvas import CARD, FAINT, INK, LETTERBOX, PAGE, fitted, font, shorten
+from sil_cli.report.canvas import CARD, FAINT, INK, LETTERBOX, PAGE, fitted, font, shorten, tallest
 from sil_cli.report.dataset_numbers import camera_name, is_named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from sil_cli.data.manifest import Dataset, ImageRecord
     from sil_cli.report.dataset_numbers import Shown
@@ -65,6 +66,14 @@ class PeopleTable:
     def cells(self) -> list[Cell]:
         """All of them."""
         return [cell for _, cells in self.rows for cell in cells]
+
+
+def people_that_fit(shown: Sequence[Shown], path: Path) -> int:
+    """How many people of each data set a sheet of this file type has room for, two images a camera; at least one."""
+    cameras = max(min(len(each.cameras), MOST_CAMERAS) for each in shown)
+    width = 2 * _MARGIN + _LABEL + cameras * (2 * (TILE[0] + _PADDING) + _GAP)
+    room = (tallest(path, width) - _MARGIN - _LEGEND) // len(shown) - _MARGIN - _TITLE - _HEAD
+    return max(1, room // (TILE[1] + _FOOT + 2 * _PADDING))
 
 
 def choose_people(shown: Shown, *, identities: int, seed: int) -> PeopleTable:

@@ -25,7 +25,7 @@ from sil_cli.report.dataset_numbers import (
     report_duplicates,
     style_gap,
 )
-from sil_cli.report.identity_sheet import MOST_CAMERAS, choose_people, identity_sheet
+from sil_cli.report.identity_sheet import MOST_CAMERAS, choose_people, identity_sheet, people_that_fit
 from sil_cli.results import Result
 from sil_cli.runtime import cpu_count
 
@@ -78,7 +78,10 @@ def show(settings: Settings, reporter: Reporter) -> ShowResult:
     described = [describe(each, split=options.split) for each in shown]
     is_drawn = is_wanted(options.sheet)
     if is_drawn:
-        tables = [choose_people(each, identities=options.identities, seed=options.seed) for each in shown]
+        people = min(options.identities, people_that_fit(shown, options.sheet))
+        if people < options.identities:
+            reporter.note(f"{options.sheet} has room for {people:,} people of each data set.")
+        tables = [choose_people(each, identities=people, seed=options.seed) for each in shown]
         try:
             write_sheet(options.sheet, identity_sheet(tables), users_own=settings.is_users_own("show.sheet"))
             write_bytes(chart, _draw_styles(shown, domain_gap if len(shown) > 1 else described[0].camera_gap))

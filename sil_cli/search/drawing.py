@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +12,10 @@ from sil_cli.data.images import ImageError, load_image
 from sil_cli.errors import SilError
 from sil_cli.files import one_line, writing
 from sil_cli.gallery.entry import GalleryEntry, Match, in_utc
-from sil_cli.report.canvas import as_png, data_uri, is_wanted, stacked, write_sheet
-from sil_cli.report.contact_sheet import LEGEND, Card, SheetRow, contact_sheet
+from sil_cli.report.canvas import as_png, data_uri, is_wanted, shrunk, stacked, tallest, write_sheet
+from sil_cli.report.contact_sheet import IMAGE_SIZE, LEGEND, Card, SheetRow, contact_sheet, sheet_size
 from sil_cli.report.pages import render
-from sil_cli.search.trajectory_drawing import draw_trajectory, duration
+from sil_cli.search.trajectory_drawing import DRAWN_STATIONS, draw_trajectory, duration
 from sil_cli.settings import find_zone
 
 if TYPE_CHECKING:
@@ -31,6 +33,12 @@ if TYPE_CHECKING:
 
 DRAWN_MATCHES = 200
 """Matches of a query that are drawn; tables and --json hold all."""
+
+DRAWN_IMAGES = 32
+"""Images of a fused query that are drawn: below each other they are as high as a WebP file can be."""
+
+DRAWN_IN_ALL = 1_000
+"""Images that are drawn of all queries of a command, at most 124 kB each; queries beyond are left out."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,8 @@ def draw(
 
     What was found is not lost with a drawing: one that can't be written is a warning.
 
+    Of many queries the first ones are drawn, as many as there is room for in the memory and in the sheet's file type.
+
     Args:
         queries: What was searched for.
         results: What was found for each.
@@ -118,12 +128,18 @@ def draw(
     if not is_wanted(sheet) and page is None:
         return None, None
     opener = _Opener(settings.gallery.folder, find_zone(settings.gallery.timezone), reporter)
-    drawn = [opener.open_query(*each) for each in zip(queries, results, strict=True)]
+    drawn = [opener.open_query(*each) for each in _first(list(zip(queries, results, strict=True)))]
     own = settings.is_users_own
 
     def write_page(path: Path) -> None:
         with writing(path, users_own=own("query.html")) as stream:
-            stream.write(query_page(drawn, gallery=str(settings.gallery.folder)).encode())
+            stream.write(query_page(drawn, gallery=str(settings.gallery.folder), of=len(queries)).encode())
+        _say_what_is_left_out(len(drawn), len(queries), path, reporter)
+
+    def draw_sheet(path: Path) -> None:
+        image, count = query_sheet(drawn, path)
+        write_sheet(path, image, users_own=own("query.sheet"))
+        _say_what_is_left_out(count, len(queries), path, reporter)
 
     def is_written(what: str, path: Path, write: Callable[[Path], None], fix: str) -> bool:
         try:
@@ -139,40 +155,71 @@ def draw(
     has_sheet = is_wanted(sheet) and is_written(
         "The contact sheet",
         sheet,
-        lambda path: write_sheet(path, query_sheet(drawn), users_own=own("query.sheet")),
+        draw_sheet,
         "Name another file with --sheet FILE, or leave it out with --sheet none.",
     )
     has_page = page is not None and is_written("The page", page, write_page, "Name another file with --html FILE.")
     return sheet if has_sheet else None, page if has_page else None
 
 
-def query_sheet(queries: list[DrawnQuery]) -> Image.Image:
-    """Every query with its matches, and with its path below where there is one."""
+def _first(found: Sequence[tuple[Query, QueryResult]]) -> Sequence[tuple[Query, QueryResult]]:
+    """The first queries, at least one, whose images are not more than are drawn in all."""
+    images = [
+        min(len(query.images) + len(query.ids), DRAWN_IMAGES) + min(len(result.matches), DRAWN_MATCHES)
+        for query, result in found
+    ]
+    return found[: max(1, bisect_right(list(accumulate(images)), DRAWN_IN_ALL))]
+
+
+def _say_what_is_left_out(count: int, of: int, path: Path, reporter: Reporter) -> None:
+    if count < of:
+        reporter.note(f"{path} has room for the first {count:,} of {of:,} queries; tables and --json hold all.")
+
+
+def query_sheet(queries: Sequence[DrawnQuery], path: Path) -> tuple[Image.Image, int]:
+    """The first queries with their matches, and each with its path below where there is one.
+
+    Args:
+        queries: At least one.
+        path: Its name says the file type, which has room for the first one at least.
+
+    Returns:
+        The sheet, and how many queries are on it.
+    """
     sheets: list[Image.Image] = []
     rows: list[SheetRow] = []
+    width = height = count = 0
     for query in queries:
-        rows.append(SheetRow([crop.card() for crop in query.crops], [crop.card() for crop in query.matches]))
+        row = SheetRow([crop.card() for crop in query.crops], [crop.card() for crop in query.matches])
         trajectory = query.draw_trajectory()
+        sizes = [sheet_size([row]), *([] if trajectory is None else [trajectory.size])]
+        width, height = max(width, *(size[0] for size in sizes)), height + sum(size[1] for size in sizes)
+        if count and height > tallest(path, width):
+            break
+        count += 1
+        rows.append(row)
         if trajectory is not None:
             sheets += [contact_sheet(rows), trajectory]
             rows = []
     if rows:
         sheets.append(contact_sheet(rows))
-    return stacked(sheets)
+    return sheets[0] if len(sheets) == 1 else stacked(sheets), count
 
 
-def query_page(queries: list[DrawnQuery], *, gallery: str) -> str:
+def query_page(queries: Sequence[DrawnQuery], *, gallery: str, of: int | None = None) -> str:
     """The whole page, which needs nothing else, neither network nor scripts.
 
     Args:
         queries: In order.
         gallery: Where was searched.
+        of: How many queries there were, where more than these.
     """
+    some = f", the first {len(queries):,} of {of:,} queries" if of is not None and of > len(queries) else ""
     drawn = [query.draw_trajectory() for query in queries]
     drawings = [None if each is None else data_uri(as_png(each), "image/png") for each in drawn]
     return render(
         "query.html",
-        title=f"Matches in {gallery}",
+        title=f"Matches in {gallery}{some}",
         queries=queries,
         drawings=drawings,
         legend=LEGEND,
@@ -202,32 +249,45 @@ class _Opener:
         opened = {crop.id: crop.image for crop in matches}
         ranked = {match.id: match for match in result.matches}
         trajectory: list[tuple[CameraVisit, Image.Image | None]] = []
-        for visit in result.trail or []:
+        for number, visit in enumerate(result.trail or []):
+            if number >= DRAWN_STATIONS:
+                trajectory.append((visit, None))
+                continue
             best = min((ranked[one] for one in visit.ids), key=lambda match: match.rank)
             image = opened[best.id] if best.id in opened else self._open_entry(best, best.id).image
             trajectory.append((visit, image))
         return DrawnQuery(
             label=query.label,
             verdict=result.verdict,
-            crops=[
-                *(self._open_file(path, box, query.person) for path, box in query.images),
-                *(self._open_entry(entry, id_) for id_, entry in zip(query.ids, query.entries, strict=True)),
-            ],
+            crops=self._open_own(query),
             matches=matches,
             left_out=len(result.matches) - len(matches),
             trajectory=None if result.trail is None else trajectory,
             zone=self.zone,
         )
 
+    def _open_own(self, query: Query) -> list[Crop]:
+        """What a query searches for, as much of it as is drawn."""
+        total = len(query.images) + len(query.ids)
+        if total > DRAWN_IMAGES:
+            self.reporter.note(
+                f"Drawing the first {DRAWN_IMAGES} of the {total:,} images that are searched for together."
+            )
+        entries = list(zip(query.ids, query.entries, strict=True))[: max(0, DRAWN_IMAGES - len(query.images))]
+        return [
+            *(self._open_file(path, box, query.person) for path, box in query.images[:DRAWN_IMAGES]),
+            *(self._open_entry(entry, identifier) for identifier, entry in entries),
+        ]
+
     def _open_file(self, path: Path, box: Box | None, person: KnownPerson) -> Crop:
         entry = GalleryEntry(str(path), "", "", person.identity, person.camera, domain=person.domain, box=box)
-        return Crop(load_image(path, box=box), entry)
+        return Crop(shrunk(load_image(path, box=box), IMAGE_SIZE), entry)
 
     def _open_entry(self, entry: GalleryEntry, identifier: int) -> Crop:
         path = entry.file(self.gallery)
         time = None if entry.time is None else in_utc(entry.time).astimezone(self.zone)
         try:
-            image = load_image(path, box=entry.box)
+            image = shrunk(load_image(path, box=entry.box), IMAGE_SIZE)
         except ImageError as error:
             self.reporter.warn(f"{path}: {error.reason}; it is missing from the sheet.")
             image = None

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
+from sil_cli.errors import SilError
 from sil_cli.report.canvas import (
     DECISION_INKS,
     LETTERBOX,
@@ -15,8 +16,10 @@ from sil_cli.report.canvas import (
     fitted,
     font,
     shorten,
+    shrunk,
     stacked,
     thumbnail_uri,
+    write_sheet,
 )
 
 PINK = (255, 0, 200)
@@ -112,3 +115,26 @@ def test_thumbnails_are_small_jpegs_whatever_the_image(mode):
     with Image.open(io.BytesIO(base64.b64decode(content))) as small:
         assert (kind, small.format, small.size) == ("data:image/jpeg;base64", "JPEG", (85, 192))
     assert len(content) < 30_000
+
+
+def test_a_sheet_beyond_its_file_type_is_refused_in_words(tmp_path):
+    sheet = Image.new("RGB", (4, 16_384))
+    with pytest.raises(SilError, match=r"4 × 16,384 pixels; a .webp file holds 16,383") as caught:
+        write_sheet(tmp_path / "s.webp", sheet, users_own=True)
+    assert ".png" in caught.value.fix
+    write_sheet(tmp_path / "s.png", sheet, users_own=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["s.png"]
+
+
+def test_a_shrunk_image_looks_the_same_in_its_tile():
+    noise = np.random.default_rng(0).integers(0, 256, (400, 300, 3), dtype=np.uint8)
+    image = Image.fromarray(noise)
+    small = shrunk(image, (144, 288))
+    assert small.size == (144, 192)
+    assert fitted(small, (144, 288)).tobytes() == fitted(image, (144, 288)).tobytes()
+    assert shrunk(small, (144, 288)) is small
+
+
+def test_endless_texts_are_shortened_at_once():
+    letters = font(15)
+    assert shorten("x" * 10_000_000 + "end", letters, 144).endswith("end")

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from sil_cli.gallery.entry import GalleryEntry, Match
+from sil_cli.report.canvas import MOST_PIXELS, write_sheet
 from sil_cli.search import trajectory_drawing as module
-from sil_cli.search.drawing import Crop, DrawnQuery, query_page, query_sheet
+from sil_cli.search.drawing import DRAWN_IMAGES, DRAWN_MATCHES, Crop, DrawnQuery, query_page, query_sheet
 from sil_cli.search.trajectory import CameraVisit
 from sil_cli.search.trajectory_drawing import DRAWN_STATIONS, draw_trajectory, duration
 
@@ -91,10 +93,45 @@ def test_cards_say_what_is_known():
 
 def test_the_sheet_shows_the_path_below_its_query():
     crop = Crop(None, match())
-    plain = query_sheet([drawn_query([crop], [crop])])
-    with_path = query_sheet([drawn_query([crop], [crop], [station()])])
+    plain, _ = query_sheet([drawn_query([crop], [crop])], Path("a.jpg"))
+    with_path, _ = query_sheet([drawn_query([crop], [crop], [station()])], Path("a.jpg"))
     assert with_path.height - plain.height == draw_trajectory([station()], UTC).height
     assert images_drawn(with_path) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("a.webp", 16_383),
+        pytest.param("a.jpg", MOST_PIXELS, marks=pytest.mark.thorough),
+        pytest.param("a.png", MOST_PIXELS, marks=pytest.mark.thorough),
+    ],
+)
+def test_of_many_queries_as_many_are_drawn_as_the_file_has_room_for(tmp_path, name, most):
+    crop = Crop(IMAGE, match())
+    queries = [drawn_query([crop], [crop] * 10) for _ in range(150)]
+    sheet, count = query_sheet(queries, tmp_path / name)
+    assert 0.8 * min(most, MOST_PIXELS / sheet.width) < sheet.height + 500
+    assert sheet.height <= most
+    assert sheet.width * sheet.height <= MOST_PIXELS
+    alone, _ = query_sheet(queries[:count], tmp_path / name)
+    assert alone.size == sheet.size
+    write_sheet(tmp_path / name, sheet, users_own=True)
+    with Image.open(tmp_path / name) as written:
+        assert written.size == sheet.size
+
+
+def test_a_query_of_the_most_images_and_matches_fits_into_any_file_type(tmp_path):
+    crop = Crop(None, match(identity="p", camera="c", images=3, decision="match"), NOON)
+    query = drawn_query([crop] * DRAWN_IMAGES, [crop] * DRAWN_MATCHES, [station(str(number)) for number in range(99)])
+    sheet, _ = query_sheet([query], tmp_path / "a.webp")
+    assert max(sheet.size) <= 16_383
+
+
+def test_a_page_says_how_many_queries_there_were():
+    crop = Crop(None, match())
+    assert "Matches in g, the first 1 of 1,200 queries" in query_page([drawn_query([crop], [])], gallery="g", of=1200)
+    assert "the first" not in query_page([drawn_query([crop], [])], gallery="g", of=1)
 
 
 def test_everything_on_a_page_is_escaped_and_obeys_nothing():

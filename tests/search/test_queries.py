@@ -11,6 +11,7 @@ from PIL import Image
 import sil_cli
 from sil_cli.data.manifest import ImageRecord, load_dataset, write_dataset
 
+IMAGE = Image.new("RGB", (24, 48))
 SIZE = (24, 48)  # of the world's crops
 LEFT, RIGHT = (20, 10, *SIZE), (80, 12, *SIZE)
 
@@ -141,3 +142,34 @@ class TestBoxes:
         ]
         write_dataset(frames, records, name=domain, reader="csv", reader_version=1, root=frames, options={})
         assert marked(ask(frames, frames / "both.png", "--box", "20,10,24,48"), None)
+
+
+class TestManyQueries:
+    def test_the_sheet_is_of_the_first_and_the_answer_of_all(self, in_world, tmp_path) -> None:
+        ids = [option for _ in range(40) for option in ("--id", 1)]
+        outcome = sil(
+            "query", *ids, "--top", 3, "--sheet", tmp_path / "s.webp", "--html", tmp_path / "p.html", "--json"
+        )
+        assert outcome.code == 0, outcome.err
+        assert len(outcome.document["queries"]) == 40
+        assert "s.webp has room for the first 33 of 40 queries" in outcome.error
+        assert "p.html has room" not in outcome.error
+        with Image.open(tmp_path / "s.webp") as sheet:
+            assert sheet.height <= 16_383
+
+    def test_no_more_images_are_opened_than_are_drawn(self, in_world, tmp_path, monkeypatch) -> None:
+        monkeypatch.setattr("sil_cli.search.drawing.DRAWN_IN_ALL", 12)
+        opened = []
+        monkeypatch.setattr("sil_cli.search.drawing.load_image", lambda path, **_: opened.append(path) or IMAGE)
+        ids = [option for number in range(1, 6) for option in ("--id", number)]
+        page = tmp_path / "p.html"
+        outcome = sil("query", *ids, "--top", 3, "--sheet", tmp_path / "s.png", "--html", page, "--json")
+        assert len(opened) == 12
+        assert "s.png has room for the first 3 of 5 queries" in outcome.error
+        assert "the first 3 of 5 queries" in page.read_text()
+
+    def test_of_many_fused_images_the_first_are_drawn(self, in_world, tmp_path) -> None:
+        ids = [option for _ in range(40) for option in ("--id", 1)]
+        outcome = sil("query", *ids, "--fuse", "--top", 1, "--sheet", tmp_path / "s.webp", "--json")
+        assert outcome.document["fused"] == 40
+        assert "the first 32 of the 40 images" in outcome.error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ class Database:
         what their columns say.
         """
         for kind, name, sql in self._connection.execute("SELECT type, name, sql FROM sqlite_master"):
-            if not schema.is_own(kind, name, sql):
+            if not _is_own(kind, name, sql):
                 raise damaged(self.path, ValueError(f"it has a {kind} '{name}' that no gallery has"))
 
     def close(self) -> None:
@@ -229,3 +230,34 @@ def damaged(path: Path, error: Exception) -> GalleryError:
         f"{path} can't be used: {one_line(error)}.",
         "Check that it is a gallery's file and may be read, or index the images again with --gallery DIR.",
     )
+
+
+def _bare(sql: object) -> str:
+    """SQL without comments, in which white space is the same everywhere."""
+    return " ".join(re.sub(r"--.*", "", str(sql)).replace("(", " ( ").replace(")", " ) ").replace(",", " , ").split())
+
+
+def _columns(sql: object) -> set[str]:
+    """What a table is made of: its columns, its rules, and what kind of table it is; in any order."""
+    begin, _, rest = _bare(sql).partition(" ( ")
+    inside, _, end = rest.rpartition(" ) ")
+    return {begin, end, *re.split(r" , (?![^(]*\))", inside)}
+
+
+_PLAIN_INDEX = re.compile(r"CREATE INDEX \w+ ON \w+ \( \w+(?: , \w+)* \)")
+_TABLES = {one.split()[2]: one for one in map(str.strip, schema.SCHEMA.split(";\n")) if one.startswith("CREATE TABLE")}
+
+
+def _is_own(kind: str, name: str, sql: object) -> bool:
+    """Whether this table, index or the like, made by this SQL, is one that a gallery has.
+
+    Args:
+        kind: As SQLite calls it.
+        name: Its name.
+        sql: What made it; None for what SQLite makes by itself.
+    """
+    if kind == "index":
+        return sql is None or _PLAIN_INDEX.fullmatch(_bare(sql)) is not None
+    if kind != "table" or not _bare(sql).startswith("CREATE TABLE "):
+        return False
+    return name.startswith("sqlite_") or (name in _TABLES and _columns(sql) <= _columns(_TABLES[name]))

@@ -147,37 +147,6 @@ ALTER TABLE entries ADD COLUMN instant REAL;
 {_ADDED_BY_2}"""
 
 
-def _bare(sql: object) -> str:
-    """SQL without comments, in which white space is the same everywhere."""
-    return " ".join(re.sub(r"--.*", "", str(sql)).replace("(", " ( ").replace(")", " ) ").replace(",", " , ").split())
-
-
-def _columns(sql: object) -> set[str]:
-    """What a table is made of: its columns, its rules, and what kind of table it is; in any order."""
-    begin, _, rest = _bare(sql).partition(" ( ")
-    inside, _, end = rest.rpartition(" ) ")
-    return {begin, end, *re.split(r" , (?![^(]*\))", inside)}
-
-
-_PLAIN_INDEX = re.compile(r"CREATE INDEX \w+ ON \w+ \( \w+(?: , \w+)* \)")
-_TABLES = {one.split()[2]: one for one in map(str.strip, SCHEMA.split(";\n")) if one.startswith("CREATE TABLE")}
-
-
-def is_own(kind: str, name: str, sql: object) -> bool:
-    """Whether this table, index or the like, made by this SQL, is one that a gallery has.
-
-    Args:
-        kind: As SQLite calls it.
-        name: Its name.
-        sql: What made it; None for what SQLite makes by itself.
-    """
-    if kind == "index":
-        return sql is None or _PLAIN_INDEX.fullmatch(_bare(sql)) is not None
-    if kind != "table" or not _bare(sql).startswith("CREATE TABLE "):
-        return False
-    return name.startswith("sqlite_") or (name in _TABLES and _columns(sql) <= _columns(_TABLES[name]))
-
-
 def create(connection: sqlite3.Connection) -> None:
     """Make all tables (within a transaction)."""
     _run(connection, SCHEMA)
