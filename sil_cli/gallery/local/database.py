@@ -137,8 +137,11 @@ class Database:
         """Bring tables of an older version up to date, in one transaction; call it as the only writer."""
         made = self.format()
         if made < schema.FORMAT:
-            with self.transaction():
-                schema.migrate(self._connection, made)
+            try:
+                with self.transaction():
+                    schema.migrate(self._connection, made)
+            except ValueError as error:
+                raise damaged(self.path, error) from error
 
     def meta(self) -> dict[str, Any]:
         """`model` and `index` (the requested kind) as they were recorded.

@@ -110,3 +110,14 @@ def test_where_it_cannot_be_written_it_stays_whole(first, monkeypatch):
         open_gallery(first)
     monkeypatch.undo()
     check(first)
+
+
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+14:00", "yesterday"])
+def test_a_time_that_is_none_leaves_it_as_it_is(first, time):
+    connection = sqlite3.connect(first / "gallery.sqlite")
+    connection.execute("UPDATE entries SET time = ? WHERE id = 2", (time,))
+    connection.commit()
+    connection.close()
+    for _ in range(2):
+        with pytest.raises(SilError, match=r"gallery.sqlite can't be used"):
+            open_gallery(first)
