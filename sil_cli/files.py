@@ -540,6 +540,10 @@ _OBEYED = "\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u
 """Control characters, line ends, what turns the direction of writing, and halves of characters (bytes not UTF-8)."""
 
 _ANY = re.compile(f"[{_OBEYED}]")
+_FORMULA = re.compile("'*[=+\\-@\uff1d\uff0b\uff0d\uff20]")
+"""How a cell begins that a spreadsheet computes; the last four are the wide forms of the first."""
+
+_CELL_ESCAPES = re.compile(r"\\(?:\\|[tnr]|x[0-9a-f]{2}|u[0-9a-f]{4})")
 _ESCAPES = re.compile(r"\\(?:[tnr]|x[0-9a-f]{2}|u[0-9a-f]{4})")
 _ALL_BUT_LINE_ENDS = re.compile(f"(?!\n)[{_OBEYED}]")
 
@@ -566,3 +570,27 @@ def _meant(escape: str) -> str:
 
 def _escaped(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode("ascii")
+
+
+def as_cell(text: str) -> str:
+    r"""A table's cell that no spreadsheet computes and no terminal obeys; `from_cell` gives the text again.
+
+    What begins like a formula, holds what `visible` shows as an escape, or has a space at an end is written after an
+    apostrophe, with escapes such as `\x1b`; its backslashes are doubled.
+    """
+    harmless = text == text.strip() and not _ANY.search(text) and not _FORMULA.match(text)
+    if harmless and not (text.startswith("'") and "\\" in text):
+        return text
+    shown = visible(text.replace("\\", "\\\\"))
+    return "'" + re.sub(r"^\s|\s$", lambda found: f"\\u{ord(found[0]):04x}", shown)
+
+
+def from_cell(cell: str) -> str:
+    """The text of which `as_cell` made a cell; any other cell is its own text."""
+    text = _CELL_ESCAPES.sub(lambda found: found[0].encode("ascii").decode("unicode_escape"), cell[1:])
+    return text if cell.startswith("'") and as_cell(text) == cell else cell
+
+
+def json_for_terminals(text: str) -> str:
+    r"""The same JSON with what `visible` would show as an escape inside of strings as JSON's own, `\u202e`."""
+    return _ALL_BUT_LINE_ENDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

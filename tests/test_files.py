@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import signal
@@ -13,15 +14,20 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sil_cli.errors import SilError
 from sil_cli.files import (
     STAGING_MARK,
     TEMPORARY_MARK,
+    as_cell,
     as_on_disk,
     composed,
     concerned,
     copy_file,
+    from_cell,
+    json_for_terminals,
     one_line,
     open_file,
     path_below,
@@ -30,6 +36,7 @@ from sil_cli.files import (
     sha256_of_bytes,
     sha256_of_file,
     staging_folder,
+    visible,
     write_bytes,
     write_json,
     write_text,
@@ -402,3 +409,41 @@ def test_a_path_is_found_as_the_disk_spells_it(crops):
     both.mkdir()
     assert as_on_disk(both) == both  # where a disk keeps both apart, each is itself
     assert (composed(ZOE_ON_MACOS), composed("Zoe")) == (ZOE, "Zoe")
+
+
+CELLS = st.one_of(
+    st.text(max_size=12),
+    st.text(alphabet="'=+-@\\x1bnu20 \t\r\n\x1b\x9b\u202e＝", max_size=8),
+)
+
+
+@given(CELLS)
+@settings(max_examples=400, deadline=None)
+def test_a_cell_is_harmless_and_gives_its_text_again(text: str) -> None:
+    cell = as_cell(text)
+    assert from_cell(cell) == text
+    assert from_cell(cell.strip()) == text
+    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠"))
+    assert visible(cell) == cell
+
+
+def test_cells_of_other_programs_are_their_own_text() -> None:
+    for cell in ("", "p1", "'tis", "'", "''", r"'C:\users", r"a\x1b", "'x", r"\\host\share", "=1"):
+        assert from_cell(cell) == cell
+    assert [as_cell(text) for text in ("=1+1", "-1", "a\x1bb", "p1", "O'Neil", r"C:\new", "two\nlines")] == [
+        "'=1+1",
+        "'-1",
+        r"'a\x1bb",
+        "p1",
+        "O'Neil",
+        r"C:\new",
+        r"'two\nlines",
+    ]
+
+
+def test_json_for_terminals_holds_the_same() -> None:
+    document = {"a\x9b": "\u202e\x7f \u2028Zoë", "b": ["\x1b\n", 1]}
+    text = json_for_terminals(json.dumps(document, indent=1, ensure_ascii=False))
+    assert json.loads(text) == document
+    assert visible(text, lines=True) == text
+    assert "Zoë" in text

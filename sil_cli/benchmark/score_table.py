@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sil_cli.evaluation.results import MeanRate
 from sil_cli.evaluation.tested_models import TEST_SET
+from sil_cli.files import as_cell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,7 +82,8 @@ class ScoreTable:
         for row in self.rows:
             for target, pair in row.scores.items():
                 numbers = [cell for score in pair for cell in (_plain(score.mean), _plain(score.deviation))]
-                writer.writerow([row.method, target, *numbers, row.source, row.conditions])
+                words = [as_cell(text) for text in (row.method, target, row.source, row.conditions)]
+                writer.writerow([*words[:2], *numbers, *words[2:]])
         return stream.getvalue()
 
     def as_markdown(self) -> str:

@@ -16,7 +16,7 @@ from rich.markup import escape as escape_markup
 
 from sil_cli.cli.terminal import Terminal, escape, make_reporter
 from sil_cli.errors import AlreadyReportedError, InterruptedWorkError, SilError, UsageError
-from sil_cli.files import access, concerned
+from sil_cli.files import access, concerned, json_for_terminals
 from sil_cli.runtime import SINGLE_LAUNCH, Launch, SilentReporter, StopRequest, hear_interrupts, read_launch
 
 if TYPE_CHECKING:
@@ -215,13 +215,14 @@ def _together(launch: Launch, stop: StopRequest, *, several: bool) -> contextlib
 def print_json(document: object) -> None:
     """Write one JSON document to stdout, if that is open.
 
-    Halves of characters, which stand for bytes of names that are not UTF-8, are written as escapes of JSON.
+    What a terminal obeys, and halves of characters, which stand for bytes of names that are not UTF-8, are written as
+    escapes of JSON.
     """
     if sys.stdout is None:  # closed by whoever started the program
         return
     utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
     text = json.dumps(document, indent=2, ensure_ascii=not utf8, allow_nan=False)
-    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
+    sys.stdout.write(json_for_terminals(text) + "\n")
     sys.stdout.flush()
 
 

@@ -130,7 +130,7 @@ def parse_box(text: str) -> Box:
     Raises:
         ValueError: These aren't four numbers, or width and height aren't above zero.
     """
-    parts = text.replace(";", ",").replace(" ", ",").split(",")
+    parts = text.strip("[]").replace(";", ",").replace(" ", ",").split(",")
     numbers = [round(float(part)) for part in parts if part]
     if len(numbers) != 4:
         raise ValueError("a box is left,top,width,height in pixels")

@@ -7,7 +7,7 @@ import io
 from typing import TYPE_CHECKING
 
 from sil_cli.errors import DataError, nearest
-from sil_cli.files import one_line, open_file
+from sil_cli.files import from_cell, one_line, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
 
 
 def read_rows(table: Path, check: Callable[[list[str]], None]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (line number, cells by column); a row that has too many cells has them under ''.
+    """Yield (line number, cells by column, as `as_cell` may have written them); too many cells of a row are under ''.
 
     Args:
         table: The file; its header line shows which separator it uses.
@@ -41,7 +41,7 @@ def read_rows(table: Path, check: Callable[[list[str]], None]) -> Iterator[tuple
         check(columns)
         for row in reader:
             if any(cell.strip() for cell in row):
-                cells = dict(zip(columns, (cell.strip() for cell in row), strict=False))
+                cells = dict(zip(columns, (from_cell(cell.strip()) for cell in row), strict=False))
                 if len(row) > len(columns):
                     cells[""] = delimiter.join(row[len(columns) :])
                 yield reader.line_num, cells

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sil_cli.errors import UsageError
-from sil_cli.files import replacing, writing
+from sil_cli.files import as_cell, json_for_terminals, replacing, writing
 from sil_cli.gallery.filters import as_stored, make_filter
 from sil_cli.gallery.results import ExportResult
 from sil_cli.gallery.stores import gallery_store
@@ -82,7 +82,7 @@ class _Export:
                 entry.time.isoformat() if entry.time else None,
                 entry.domain,
                 entry.content_hash,
-                json.dumps(dict(entry.metadata), ensure_ascii=False) if entry.metadata else None,
+                json_for_terminals(json.dumps(dict(entry.metadata), ensure_ascii=False)) if entry.metadata else None,
             )
             for one, entry in sorted(entries.items())
         ]
@@ -124,7 +124,7 @@ def _write_table(stream: BinaryIO, export: _Export) -> None:
     table = csv.writer(text)
     table.writerow(COLUMNS)
     for ids in export.parts():
-        table.writerows(export.rows(ids))
+        table.writerows([as_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in export.rows(ids))
     text.flush()
     text.detach()
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from sil_cli.data.manifest import INFO_FILE, MANIFEST_FILE, Skipped
 from sil_cli.errors import DataError, InterruptedWorkError, UsageError
-from sil_cli.files import writing
+from sil_cli.files import json_for_terminals, writing
 from sil_cli.gallery.ingest.sources import STREAM, SourceReader
 from sil_cli.gallery.stores import gallery_store
 from sil_cli.models.embed import embed_batches
@@ -183,7 +183,7 @@ class _Answering:
 
     def _write(self, lines: Sequence[BatchLine], stream: TextIO) -> None:
         """Write lines and count them: Ctrl-C comes before both or after both."""
-        text = "".join(f"{line.model_dump_json()}\n" for line in lines)
+        text = "".join(f"{json_for_terminals(line.model_dump_json())}\n" for line in lines)
         with stop_at_safe_point():
             stream.write(text)
             stream.flush()

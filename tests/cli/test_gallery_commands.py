@@ -20,7 +20,7 @@ import pytest
 from commands import sil
 
 from sil_cli.cli.gallery import remove
-from sil_cli.files import visible
+from sil_cli.files import as_cell, visible
 from sil_cli.gallery import filters
 from sil_cli.gallery.local import vector_files
 from sil_cli.gallery.stores import open_gallery
@@ -398,6 +398,66 @@ def test_an_escape_stands_for_its_character_only_where_nobody_is_called_so(galle
         assert sil("gallery", "remove", *options).document["removed"] == 1
         with open_gallery(gallery) as opened:
             assert gone not in opened.ids()
+
+
+ODD_LABELS = (
+    '=HYPERLINK("http://x","y")',
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "red\x1b[31m",
+    "\x9b31m",
+    "\u202egnp",
+    "two\nlines\ttab\r",
+    "'=x",
+    "'\\x1b",
+    'O\'Neil, "Bob"; x',
+    "＝1",
+    " spaces ",
+    "back\\slash",
+    "Zoë",
+)
+
+
+def test_an_exported_table_runs_nothing_and_is_indexed_as_it_was(in_world, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SIL_GALLERY__MODEL", str(in_world / "runs/001-dbs"))
+    picture = first_query(in_world)
+    crops = tmp_path / "crops"
+    crops.mkdir()
+    with (crops / "all.csv").open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream)
+        table.writerow(["path", "identity", "camera", "time", "box", "note"])
+        for number, label in enumerate(ODD_LABELS):
+            name = f"={number}.jpg" if number % 2 else f"a\x1b{number}.jpg"
+            (crops / name).write_bytes(picture.read_bytes() + bytes([number]))
+            box = "0,0,16,24" if number % 3 else ""
+            table.writerow(map(as_cell, [name, label, label, "2024-05-31T12:00:00.5+02:00", box, label]))
+    monkeypatch.chdir(tmp_path)
+    assert sil("index-gallery", "crops/all.csv").code == 0
+
+    def content(folder: str) -> dict:
+        with open_gallery(Path(folder)) as opened:
+            found = opened.entries(opened.ids().tolist()).values()
+            return {one.path: (one.identity, one.camera, one.time, one.box, dict(one.metadata)) for one in found}
+
+    before = content("gallery")
+    assert sorted(one[0] for one in before.values()) == sorted(ODD_LABELS)
+    assert all(one[4] == {"note": one[0]} for one in before.values())
+    assert sil("gallery", "export", "table.csv").code == 0
+    text = Path("table.csv").read_bytes().decode().replace("\r\n", "\n")
+    assert visible(text, lines=True) == text
+    with Path("table.csv").open(newline="", encoding="utf-8") as stream:
+        cells = [cell for row in csv.reader(stream) for cell in row]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r", "＝"))]
+    assert sil("index-gallery", "table.csv", "--root", "crops", "--gallery", "again").code == 0
+    assert content("again") == before
+    prepared = sil("prepare-data", "csv", "crops/all.csv", "--json").document["datasets"][0]
+    assert sum(one["identities"] for one in prepared["splits"].values()) == len(ODD_LABELS)
+    printed = sil("query", picture, "--top", 50, "--json").out
+    assert visible(printed, lines=True) == printed
+    assert {match["identity"] for match in json.loads(printed)["matches"]} == set(ODD_LABELS)
+    lines = sil("query", "--batch", "crops", "--top", 50).out
+    assert visible(lines, lines=True) == lines
 
 
 def test_exports_agree(gallery, tmp_path) -> None:

@@ -17,8 +17,8 @@ from sil_cli.data.manifest import Dataset, Skipped, is_dataset, load_dataset
 from sil_cli.data.tables import TABLE_SUFFIXES, mistyped, read_rows, require_columns
 from sil_cli.data.walking import UNSTORABLE, find_image_files
 from sil_cli.errors import DataError, UsageError
-from sil_cli.files import as_on_disk, composed, one_line, open_file, path_below, require_reachable
-from sil_cli.gallery.entry import TRACKLET, EntryKey, GalleryEntry
+from sil_cli.files import as_on_disk, composed, one_line, open_file, parse_json, path_below, require_reachable
+from sil_cli.gallery.entry import TRACKLET, TRACKLET_END, TRACKLET_IMAGES, EntryKey, GalleryEntry
 from sil_cli.gallery.ingest.streams import portions_of_lines, split_lines
 from sil_cli.patterns import PathPattern
 from sil_cli.settings import find_zone
@@ -36,6 +36,9 @@ STREAM = Path("-")
 LIST_SUFFIXES = frozenset({".txt", ".lst"})
 STREAM_PORTION = 1024
 TABLE_COLUMNS = ("identity", "camera", "time", TRACKLET, "box", "domain")
+_EXPORTED = frozenset({"source", "content_hash", "metadata"})
+"""Columns by which a table that `sil gallery export` wrote is known."""
+
 PATTERN_GROUPS = ("identity", "camera", "time", TRACKLET)
 NOT_MATCHED = "images have names that the pattern doesn't match"
 TIME_NOT_READ = "times can't be read and are left out"
@@ -235,6 +238,8 @@ class SourceReader:
     def _row(self, row: Mapping[str, str], line: int, table: Path, root: Path) -> GalleryEntry | Skipped:
         known = {column: text for column, text in row.items() if column}
         written, box = known.pop("path", ""), known.pop("box", "")
+        if row.keys() >= _EXPORTED:
+            known = _as_exported(known)
         if "" in row:
             return Skipped(path=written, reason=f"line {line} has more cells than the header")
         if not written:
@@ -356,6 +361,17 @@ def _facts(image: GalleryEntry) -> dict[str, str]:
     time = image.time.isoformat() if image.time is not None else None
     named = {"identity": image.identity, "camera": image.camera, "time": time, "domain": image.domain}
     return {name: value for name, value in {**named, **image.metadata}.items() if value is not None}
+
+
+def _as_exported(row: Mapping[str, str]) -> dict[str, str]:
+    """What a row of `sil gallery export` says of an image; what it says of its place in that gallery is left out."""
+    known = {key: text for key, text in row.items() if key not in ("id", *_EXPORTED)}
+    try:
+        metadata = parse_json(row["metadata"] or "{}").items()
+    except (ValueError, AttributeError):
+        return dict(row)
+    ours = (TRACKLET_IMAGES, TRACKLET_END)
+    return {**{str(key): str(text) for key, text in metadata if key not in ours}, **known}
 
 
 def _spellings(line: str) -> Iterator[str]:
