@@ -22,7 +22,7 @@ from unicodedata import normalize
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from sil_cli.errors import DataError, in_plain_words
+from sil_cli.errors import DataError, SilError, in_plain_words
 from sil_cli.files import (
     composed,
     one_line,
@@ -237,6 +237,15 @@ def write_dataset(
 def is_dataset(folder: Path) -> bool:
     """Whether `folder` is a prepared data set."""
     return (folder / INFO_FILE).is_file()
+
+
+def manifest_checksum(folder: Path) -> str | None:
+    """What a prepared data set says of its manifest's checksum; None where there is none, or it can't be read."""
+    try:
+        raw = read_json(folder / INFO_FILE, what="what was prepared", fix="")
+    except (OSError, SilError):
+        return None
+    return raw.get("manifest_sha256") if isinstance(raw, dict) else None
 
 
 def prepared_datasets(folder: Path) -> list[Path]:

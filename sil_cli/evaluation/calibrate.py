@@ -20,7 +20,7 @@ from sil_cli.evaluation.open_set import FALSE_ACCEPT_RATES, PairScores, RateName
 from sil_cli.files import one_line
 from sil_cli.models.load import load
 from sil_cli.output_checks import require_writable
-from sil_cli.runs.run_folder import FACTS_FILE, SETTINGS_FILE, RunFacts, read_facts
+from sil_cli.runs.run_folder import FACTS_FILE, SETTINGS_FILE, RunFacts, read_facts, source_folder
 from sil_cli.settings import read_toml, refuse_outside
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _datasets(on: Path | None, folder: Path, facts: RunFacts | None, reporter: R
     datasets = []
     for source in facts.sources:
         try:
-            dataset = load_dataset(Path(source.folder))
+            dataset = load_dataset(source_folder(folder, source))
         except SilError as error:
             reporter.warn(f"The source {source.name} can't be used: {error.what}")
             continue

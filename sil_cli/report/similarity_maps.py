@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +16,7 @@ from sil_cli.models.embedder import load_embedder
 from sil_cli.models.engines.torch_engine import TorchEngine
 from sil_cli.models.similarity_maps import local_embeddings, similarity_map
 from sil_cli.report.contact_sheet import IMAGE_SIZE
+from sil_cli.runs.run_folder import source_folder
 
 if TYPE_CHECKING:
     import torch
@@ -128,7 +128,7 @@ def source_embeddings(embedder: Embedder, run: RunInputs, count: int, *, known: 
     """
     embedded: dict[str, np.ndarray] = {}
     for source in run.facts.sources if run.facts else ():
-        folder = Path(source.folder)
+        folder = source_folder(run.folder, source)
         if source.name in known or not is_dataset(folder):
             continue
         dataset = load_dataset(folder)

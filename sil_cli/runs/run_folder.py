@@ -5,19 +5,18 @@ from __future__ import annotations
 import importlib.util
 import json
 import platform
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from sil_cli.data.manifest import manifest_checksum
 from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.files import make_own_folder, parse_json, read_bytes, read_json, write_json, write_text
 from sil_cli.runs.git_state import GitState
 from sil_cli.version import VERSION
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SETTINGS_FILE = "settings.toml"
 FACTS_FILE = "run.json"
@@ -30,6 +29,7 @@ class SourceFacts(BaseModel):
     """A source as it was when the run began.
 
     Attributes:
+        folder: Where it lay, from the working folder of then; `source_folder` finds it again.
         manifest_sha256: Its manifest's checksum; resuming with other data is refused.
         images: Images trained on.
         identities: Identities trained on.
@@ -133,6 +133,19 @@ def read_facts(folder: Path) -> RunFacts:
         return RunFacts.model_validate(read_json(folder / FACTS_FILE, what="a run's facts", fix=fix))
     except ValidationError as error:
         raise ModelError(f"{folder / FACTS_FILE} can't be read by this version.", fix) from error
+
+
+def source_folder(run: Path, source: SourceFacts) -> Path:
+    """Where a run's source lies now: as it was recorded, seen from here, or else from a folder above the run's.
+
+    It is known by its manifest's checksum, so that the run and its data can move together, and be used from anywhere.
+
+    Returns:
+        The first such folder; the recorded one where there is none.
+    """
+    recorded = Path(source.folder)
+    candidates = (recorded, *(above / recorded for above in run.resolve().parents))
+    return next((each for each in candidates if manifest_checksum(each) == source.manifest_sha256), recorded)
 
 
 def write_metrics(folder: Path, history: list[dict[str, float]]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sil_cli.data.manifest import is_dataset, load_dataset
 from sil_cli.errors import DataError, ModelError, UsageError
-from sil_cli.runs.run_folder import SETTINGS_FILE
+from sil_cli.runs.run_folder import SETTINGS_FILE, source_folder
 from sil_cli.settings import Settings, merge, read_recipe, read_toml, resolve
 
 if TYPE_CHECKING:
@@ -87,12 +88,14 @@ def settings_to_go_on(run: Path, settings: Settings, named: Collection[str]) -> 
         settings: What is given now.
         named: The keys that the command itself gave, and not the environment or a file.
 
+    Where its sources lie may change (`sources_to_go_on`).
+
     Raises:
         ModelError: The run has lost its settings.
         UsageError: The command gave a setting of the model, the style or the training that the run did not begin with.
     """
     kept = kept_settings(run)
-    refuse_other_settings(settings, kept, run, keys=named)
+    refuse_other_settings(settings, kept, run, keys=set(named) - {"train.sources"})
     own = {key: value for key, value in kept.items() if key in (*SECTIONS, "device")}
     rest = {key: value for key, value in kept.items() if key not in own}  # may be a stranger's: says nothing with force
     free = {key: getattr(settings.train, key) for key in FREE_WHEN_RESUMING if f"train.{key}" in named}
@@ -132,23 +135,63 @@ def refuse_other_settings(
                 raise UsageError(f"{run} began with {section}.{key} = {then}, not {value}.", fix)
 
 
+def sources_to_go_on(run: Path, facts: RunFacts, named: Sequence[Path]) -> RunFacts:
+    """The facts of a run that goes on, with the folders in which its sources lie now.
+
+    Args:
+        run: Its folder.
+        facts: What it recorded.
+        named: Folders that sources have moved to, in any order; each is known by its manifest.
+
+    Raises:
+        DataError: One of them is not a source of the run's, or a source isn't found any more.
+    """
+    moved = {load_dataset(folder).info.manifest_sha256: str(folder) for folder in named}
+    known = {source.manifest_sha256 for source in facts.sources}
+    for checksum, folder in moved.items():
+        if checksum not in known:
+            raise DataError(
+                f"{folder} is not the data that {run} began with: its manifest is another one.",
+                "Name the folders that the run's sources have moved to, or train again without --resume.",
+            )
+    sources = []
+    for source in facts.sources:
+        found = moved.get(source.manifest_sha256) or str(source_folder(run, source))
+        if not is_dataset(Path(found)):
+            raise DataError(
+                f"{run} began with {source.name} in {found}, which is not there any more.",
+                f"Name where it lies now: `sil train --resume --run {run} --source DIR`.",
+            )
+        sources.append(source.model_copy(update={"folder": found}))
+    return facts.model_copy(update={"sources": sources})
+
+
 def refuse_other_data(datasets: Sequence[Dataset], facts: RunFacts, run: Path) -> None:
     """Refuse to go on with sources that have changed.
 
     Raises:
         DataError: A source's manifest is not the one that the run began with, or there are more or fewer sources.
     """
-    if len(datasets) != len(facts.sources):
-        raise DataError(
-            f"{run} began with {len(facts.sources)} sources, and its settings name {len(datasets)}.",
-            "Train again in another folder.",
-        )
+    refuse_other_number(datasets, facts, run)
     for dataset, then in zip(datasets, facts.sources, strict=True):
         if dataset.info.manifest_sha256 != then.manifest_sha256:
             raise DataError(
                 f"{dataset.folder} is not the data that {run} began with (its manifest has changed).",
-                "Prepare it as it was, or train again in another folder.",
+                "Prepare it as it was, name the folder that it has moved to with --source, or train again.",
             )
+
+
+def refuse_other_number(sources: Sequence[object], facts: RunFacts, run: Path) -> None:
+    """Refuse to go on with more or fewer sources.
+
+    Raises:
+        DataError: There are not as many as the run began with.
+    """
+    if len(sources) != len(facts.sources):
+        raise DataError(
+            f"{run} began with {len(facts.sources)} sources, and its settings name {len(sources)}.",
+            "Train again in another folder.",
+        )
 
 
 def _plain(value: Any) -> Any:

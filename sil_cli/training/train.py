@@ -34,6 +34,7 @@ from sil_cli.runs.run_folder import (
     read_facts,
     read_metrics,
     require_tensorboard,
+    source_folder,
     write_facts,
     write_metrics,
     write_settings,
@@ -41,7 +42,14 @@ from sil_cli.runs.run_folder import (
 from sil_cli.runtime import SINGLE_LAUNCH, stop_at_safe_point
 from sil_cli.training.compose import compose
 from sil_cli.training.processes import TrainingProcesses, join_processes
-from sil_cli.training.run_settings import refuse_other_data, settings_to_begin, settings_to_go_on, settings_to_keep
+from sil_cli.training.run_settings import (
+    refuse_other_data,
+    refuse_other_number,
+    settings_to_begin,
+    settings_to_go_on,
+    settings_to_keep,
+    sources_to_go_on,
+)
 from sil_cli.training.sources import load_sources, warn_of_targets
 
 if TYPE_CHECKING:
@@ -175,17 +183,23 @@ def _resume(run: Path, given: Settings, named: Collection[str], processes: Train
         raise UsageError(
             f"There is no run to resume in {run}.", "Name a run folder with --run, or train without --resume."
         )
-    facts = read_facts(run)
+    moved = given.train.sources if "train.sources" in named else ()
     if is_finished(run):
+        facts = sources_to_go_on(run, read_facts(run), moved) if moved else read_facts(run)
         return processes.result_of_first(TrainResult, lambda: _complete(run, facts, given, named, reporter))
     settings = settings_to_go_on(run, given, named)
     if settings.train.tensorboard:
         require_tensorboard()
-    datasets = load_sources(list(settings.train.sources))
+    facts = read_facts(run)
+    refuse_other_number(settings.train.sources, facts, run)
+    facts = sources_to_go_on(run, facts, moved)
+    datasets = load_sources([Path(source.folder) for source in facts.sources])
     refuse_other_data(datasets, facts, run)
     processes.agree_on(settings, datasets)
     _warn_of_other_versions(facts, run, reporter)
     with _only_writer(run, processes):
+        if moved and group.is_first:
+            write_facts(run, facts)
         has_begun = bool(processes.decide(lambda: "yes" if checkpoints(run) else ""))
         state = _last_state(run, reporter) if group.is_first and has_begun else None
         training = compose(settings, datasets, reporter, fresh=not has_begun, group=group, device=processes.device)
@@ -201,6 +215,8 @@ def _resume(run: Path, given: Settings, named: Collection[str], processes: Train
 
 def _complete(run: Path, facts: RunFacts, given: Settings, named: Collection[str], reporter: Reporter) -> TrainResult:
     """Make what a run lacks that was stopped after its model was kept: thresholds, and the picture of its curves."""
+    if facts != read_facts(run):  # its sources have moved
+        write_facts(run, facts)
     result = _result(run, facts)
     has_curves, is_calibrated = (run / CURVES_FILE).is_file(), (run / CALIBRATION_FILE).is_file()
     if has_curves and is_calibrated:
@@ -371,5 +387,5 @@ def _result(run: Path, facts: RunFacts) -> TrainResult:
         checkpoint=run / "model.safetensors",
         sources=[source.name for source in facts.sources],
         fingerprint=read_record(run).fingerprint,
-        target=left_out_beside([Path(source.folder) for source in facts.sources]),
+        target=left_out_beside([source_folder(run, source) for source in facts.sources]),
     )

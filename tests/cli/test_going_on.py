@@ -20,7 +20,14 @@ def stopped(world, tmp_path, monkeypatch) -> Path:
     shutil.copytree(world / "data", tmp_path / "data")
     run = tmp_path / "run"
     shutil.copytree(world / "runs/001-dbs", run)
-    for made in ("model.json", "model.safetensors", "calibration.json", "curves.png", "checkpoint-0000004.pt"):
+    for made in (
+        "model.json",
+        "model.safetensors",
+        "export.json",
+        "calibration.json",
+        "curves.png",
+        "checkpoint-0000004.pt",
+    ):
         (run / made).unlink(missing_ok=True)
     shutil.rmtree(run / "evaluation", ignore_errors=True)
     rename_sources(run, world, tmp_path)
@@ -164,3 +171,62 @@ def test_the_newest_unfinished_run_is_a_numbered_one(stopped):
     outcome = sil("train", "--resume")
     assert outcome.code == 2
     assert "no unfinished numbered run" in outcome.error
+
+
+def test_data_that_have_moved_are_named_and_the_run_goes_on_to_the_same_model(world, stopped):
+    moved = Path(shutil.move("data", "elsewhere"))
+    lost = go_on(stopped)
+    assert lost.code == 1
+    assert "harbour" in lost.error
+    assert f"sil train --resume --run {stopped} --source DIR" in lost.error
+    names = ["orchard", "harbour"]  # in another order than the run's
+    outcome = go_on(stopped, *(part for name in names for part in ("--source", moved / name)))
+    assert outcome.code == 0, outcome.err
+    assert fingerprint(stopped) == fingerprint(world / "runs/001-dbs")
+    facts = json.loads((stopped / "run.json").read_text())
+    assert [source["folder"] for source in facts["sources"]] == ["elsewhere/harbour", "elsewhere/orchard"]
+    (stopped / "curves.png").unlink()
+    again = go_on(stopped)  # without naming them again
+    assert again.code == 0
+    assert "can't be used" not in again.error
+
+
+def test_only_the_source_that_moved_need_be_named(world, stopped):
+    shutil.move("data/orchard", "orchard-elsewhere")
+    outcome = go_on(stopped, "--source", "orchard-elsewhere")
+    assert outcome.code == 0, outcome.err
+    assert fingerprint(stopped) == fingerprint(world / "runs/001-dbs")
+
+
+def test_other_data_are_not_taken_for_a_runs_own(stopped):
+    refused = go_on(stopped, "--source", "data/atrium")
+    assert refused.code == 1
+    assert "data/atrium is not the data that" in refused.error
+    assert not (stopped / "model.json").exists()
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_a_relative_run_is_resumed_from_elsewhere_and_finds_its_data(world, stopped, tmp_path, monkeypatch, moves):
+    facts = json.loads((stopped / "run.json").read_text())
+    assert [Path(source["folder"]).is_absolute() for source in facts["sources"]] == [False, False]
+    project = tmp_path
+    if moves:  # the run and its data together
+        project = Path(shutil.copytree(tmp_path, tmp_path.with_name(f"{tmp_path.name}-moved")))
+        shutil.rmtree(tmp_path / "data")
+    (project / "other/data/harbour").mkdir(parents=True)
+    monkeypatch.chdir(project / "other")
+    outcome = go_on(Path("../run"))
+    assert outcome.code == 0, outcome.err
+    assert fingerprint(project / "run") == fingerprint(world / "runs/001-dbs")
+    assert Path(outcome.document["target"]).resolve() == project / "data/atrium"
+    assert "images of" in outcome.error  # thresholds were tried on people of the sources
+    assert "can't be used" not in outcome.error
+
+
+def test_a_folder_of_the_same_name_with_other_data_is_passed_over(world, stopped, tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir()
+    shutil.copytree("data/orchard", "other/data/harbour")  # other people under the source's name
+    monkeypatch.chdir(tmp_path / "other")
+    outcome = go_on(Path("../run"))
+    assert outcome.code == 0, outcome.err
+    assert fingerprint(tmp_path / "run") == fingerprint(world / "runs/001-dbs")
