@@ -73,7 +73,8 @@ def run(current: Session) -> ImportResult | GraphImportResult:
 
 
 def _import_graph(current: Session, path: Path, out: Path) -> GraphImportResult:
-    from sil_cli.models.engines.import_graph import InputWish, import_graph
+    from sil_cli.models.engines.graph_input import InputWish
+    from sil_cli.models.engines.import_graph import import_graph
 
     given = current.given
     if given["backbone"] is not None:
