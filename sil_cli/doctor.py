@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import shutil
 from importlib import metadata
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING
 
 from sil_cli.data.manifest import prepared_datasets
 from sil_cli.data.protocol import read_protocol
-from sil_cli.defaults import is_finished, numbered_runs
+from sil_cli.defaults import EXPORT_FILE, RECORD_FILE, is_finished, numbered_runs
+from sil_cli.errors import SilError
 from sil_cli.models.engines.engine import EXTRAS
 from sil_cli.models.precision import wants_bfloat16
+from sil_cli.models.record import read_export, read_record
 from sil_cli.results import Result
 from sil_cli.runtime import cpu_count, is_installed, resolve_device
 from sil_cli.version import VERSION
@@ -69,6 +72,7 @@ def examine(settings: Settings) -> Report:
             _pretrained(settings),
             _data(settings),
             _runs(settings),
+            *_cards(),
         ]
     )
 
@@ -149,3 +153,15 @@ def _runs(settings: Settings) -> Finding:
     if not finished:
         return Finding(what="models", value="none trained here", good=False, fix="Run `sil train`.")
     return Finding(what="models", value=f"{len(finished)} finished, newest {finished[-1]}")
+
+
+def _cards() -> list[Finding]:
+    """The models that were imported into folders of the working folder."""
+    found = []
+    for path in sorted((*Path().glob(f"*/{RECORD_FILE}"), *Path().glob(f"*/{EXPORT_FILE}"))):
+        with contextlib.suppress(SilError):
+            record = read_record(path.parent) if path.name == RECORD_FILE else read_export(path).model
+            if record.card is not None:
+                warned = " ".join(record.card.warnings)
+                found.append(Finding(what=f"model {path.parent}", value=str(record.card), good=not warned, fix=warned))
+    return found

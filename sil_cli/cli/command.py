@@ -198,6 +198,8 @@ def _plain(annotation: Any) -> tuple[Any, bool]:
     for kind in kinds:
         if get_origin(kind) is tuple and Ellipsis in get_args(kind):
             return _plain(get_args(kind)[0])[0], True
+        if get_origin(kind) is Literal and all(type(word) is int for word in get_args(kind)):
+            return int, False
     return (kinds[0] if len(kinds) == 1 and kinds[0] in _PLAIN else str), False
 
 

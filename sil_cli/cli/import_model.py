@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sil_cli.cli.command import Option
 from sil_cli.errors import UsageError
+from sil_cli.models.record import LIKE, is_graph
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session
+    from sil_cli.models.download import Origin
     from sil_cli.models.engines.import_graph import GraphImportResult
     from sil_cli.models.import_model import ImportResult
 
@@ -19,52 +22,92 @@ EXAMPLES = """
 
 sil import-model authors.pth --out published
 
-sil import-model r50_ibn_a.pth --backbone resnet50-ibn-a --out ibn
+sil import-model osnet_ain_x1_0_msmt17.pth --out osnet
+
+sil import-model transreid.pth --like transreid-vit --camera mean --out transreid
+
+sil import-model https://example.org/osnet.pth --sha256 CHECKSUM --out fetched
 
 sil import-model net.onnx --mean 0.5 --std 0.5 --out net
 
 sil evaluate --model published --target data/market1501
 """
 GRAPH = "Of a graph"
+CARD = "Where it came from, for its card"
+WEIGHTS = "Of a file of weights"
+Colours = tuple[float, float, float]
 OPTIONS = (
     Option(
         "weights",
         "model.weights",
         "FILE",
-        "A .safetensors or .pth file with nothing but tensors by name; an .onnx file; or an OpenVINO IR's .xml.",
+        "A .safetensors or .pth file with nothing but tensors by name; an .onnx file; an OpenVINO IR's .xml; or "
+        "https://… or hf://owner/name[@revision]/file of one.",
         required=True,
     ),
     Option("--out", metavar="DIR", help="The model folder to make.", kind=Path, required=True),
-    Option("--backbone", "model.backbone", "NAME", "The network of a file of weights; default: resnet50."),
-    Option("--height", "model.height", "N", "Input height; default: 256, or as a graph says."),
-    Option("--width", "model.width", "N", "Input width; default: 128, or as a graph says."),
-    Option("--mean", None, "R,G,B", "Subtracted from the scaled values of red, green, blue.", GRAPH, kind=str),
-    Option("--std", None, "R,G,B", "What they are then divided by.", GRAPH, kind=str),
+    Option(
+        "--like",
+        metavar="NAME",
+        help=f"Whose code wrote it, where its names don't tell: {', '.join(LIKE)}.",
+        panel=WEIGHTS,
+        kind=str,
+    ),
+    Option("--backbone", "model.backbone", "NAME", "Its network, where its names don't tell.", WEIGHTS),
+    Option("--stride", "model.last_stride", "1|2", "Stride of a ResNet's last stage.", WEIGHTS),
+    Option("--pooling", "model.pooling", None, "How feature maps become vectors: {choices}.", WEIGHTS),
+    Option("--neck", None, "before|after", "Which side of its last batch norm is the embedding.", WEIGHTS, str),
+    Option("--camera", None, "N|mean", "As which camera to embed, where it learnt something of each.", WEIGHTS, str),
+    Option("--height", "model.height", "N", "Input height; default: what the file or its family has, or 256."),
+    Option("--width", "model.width", "N", "Input width; default: what the file or its family has, or 128."),
+    Option("--mean", None, "R,G,B", "Subtracted from the scaled values of red, green, blue.", kind=str),
+    Option("--std", None, "R,G,B", "What they are then divided by.", kind=str),
     Option("--scale", None, "N", "What values 0..255 are divided by first; default: 255.", GRAPH, kind=float),
     Option("--bgr", help="Channels are blue, green, red.", panel=GRAPH),
     Option("--output", None, "NAME", "The output that is the embedding.", GRAPH, kind=str),
+    Option("--sha256", None, "CHECKSUM", "The file's checksum, as its publisher states it.", CARD, str),
+    Option("--licence", None, "NAME", "Its licence.", CARD, str),
+    Option("--trained-on", None, "NAME", "A data set that it learnt from; may be repeated.", CARD, list[str]),
 )
 
 
 def run(current: Session) -> ImportResult | GraphImportResult:
-    """Turn a published checkpoint into a model: torchvision's, IBN-Net's, torchreid's OSNet, the paper's authors'.
+    """Turn a published checkpoint into a model.
 
-    An ONNX file or an OpenVINO IR becomes a model that is computed as it is.
+    Files of the paper's authors, torchreid, fast-reid, "Bag of Tricks", TransReID and CLIP-ReID are told by their
+    names. What their embeddings depend on is taken from its names and shapes, and asked for where they don't tell. An
+    ONNX file or an OpenVINO IR becomes a model that is computed as it is.
     """
-    from sil_cli.models.record import is_graph
+    given = current.given
+    from sil_cli.models.download import find
 
-    settings = current.settings()
-    out: Path = current.given["out"]
-    if is_graph(Path(settings.model.weights)):
-        return _import_graph(current, Path(settings.model.weights), out)
-    of_graphs = [each.flag for each in OPTIONS if each.panel == GRAPH and current.given[each.name] is not None]
-    if of_graphs:
-        raise UsageError(
-            f"{of_graphs[0]} is for graphs, and {settings.model.weights} is none.", f"Leave {of_graphs[0]} out."
-        )
-    from sil_cli.models.import_model import import_model
+    mean, std = _colours("--mean", given["mean"]), _colours("--std", given["std"], positive=True)
+    origin = find(given["weights"], given["sha256"], current.reporter)
+    origin = replace(
+        origin,
+        licence=given["licence"] or origin.licence,
+        trained_on=tuple(given["trained_on"] or origin.trained_on),
+    )
+    path = origin.path
+    graph = is_graph(path)
+    _refuse_for_others(given, path, WEIGHTS if graph else GRAPH)
+    if graph:
+        current.settings()
+        return _import_graph(current, origin, mean, std)
+    settings = current.settings({"model": {"mean": mean, "std": std}})
+    from sil_cli.models.families import name_some
+    from sil_cli.models.import_model import ImportRequest, import_model
 
-    result = import_model(settings, out)
+    request = ImportRequest(origin, given["out"], given["like"], given["neck"], given["camera"])
+    result = import_model(settings, request)
+    if result.family:
+        current.say(f"This is {result.family}.")
+    if result.assumed:
+        current.say(f"As all that its family has published: {', '.join(result.assumed)}.")
+    if result.dropped:
+        current.say(f"Left out, as no embedding needs it: {name_some(result.dropped)}.")
+    for note in result.notes:
+        current.reporter.warn(note)
     current.next_command(
         f"{result.backbone} with {result.dimension} dimensions in {result.model}.",
         f"sil evaluate --model {result.model} --target DIR",
@@ -72,13 +115,19 @@ def run(current: Session) -> ImportResult | GraphImportResult:
     return result
 
 
-def _import_graph(current: Session, path: Path, out: Path) -> GraphImportResult:
+def _refuse_for_others(given: dict[str, Any], path: Path, panel: str) -> None:
+    """Refuse options that are for files of the other kind."""
+    for option in OPTIONS:
+        if option.panel == panel and given[option.name] is not None:
+            kind = "weights" if panel == WEIGHTS else "graphs"
+            raise UsageError(f"{option.flag} is for {kind}, and {path} is none.", f"Leave {option.flag} out.")
+
+
+def _import_graph(current: Session, origin: Origin, mean: Colours | None, std: Colours | None) -> GraphImportResult:
     from sil_cli.models.engines.graph_input import InputWish
     from sil_cli.models.engines.import_graph import import_graph
 
     given = current.given
-    if given["backbone"] is not None:
-        raise UsageError(f"{path} is a graph, which has its network in it.", "Leave --backbone out.")
     if given["scale"] is not None and not (isfinite(given["scale"]) and given["scale"] > 0):
         raise UsageError(
             f"--scale is {given['scale']:g}, and has to be above 0.", "Write what values are divided by, such as 255."
@@ -86,13 +135,13 @@ def _import_graph(current: Session, path: Path, out: Path) -> GraphImportResult:
     wish = InputWish(
         height=given["height"],
         width=given["width"],
-        mean=_colours("--mean", given["mean"]),
-        std=_colours("--std", given["std"], positive=True),
+        mean=mean,
+        std=std,
         scale=given["scale"],
         bgr=given["bgr"],
         output=given["output"],
     )
-    result = import_graph(path, out, wish, current.reporter)
+    result = import_graph(origin.path, given["out"], wish, current.reporter, origin.card())
     current.next_command(
         f"A graph with {result.dimension} dimensions in {result.model}, for {result.height}×{result.width} pixels, "
         f"computed by {' or '.join(result.engines)}.",
@@ -101,7 +150,7 @@ def _import_graph(current: Session, path: Path, out: Path) -> GraphImportResult:
     return result
 
 
-def _colours(flag: str, text: str | None, *, positive: bool = False) -> tuple[float, float, float] | None:
+def _colours(flag: str, text: str | None, *, positive: bool = False) -> Colours | None:
     """Three numbers, or one for all three channels."""
     if text is None:
         return None

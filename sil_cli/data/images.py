@@ -16,7 +16,7 @@ import struct
 import time
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
@@ -218,16 +218,23 @@ def _text(value: object) -> str | None:
     return text if text.strip(" :") else None
 
 
-def resize_to(image: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
+Interpolation = Literal["bilinear", "bicubic"]
+
+
+def resize_to(
+    image: Image.Image, height: int, width: int, interpolation: Interpolation = "bilinear"
+) -> NDArray[np.uint8]:
     """Resize an image: the pipeline's only resize, so that training, gallery and query see the same pixels.
 
-    Bilinear with a support that grows when shrinking, which is PIL's own filter: what torchvision calls
-    `antialias=True` for tensors (equal to within rounding) and what its transforms do to PIL images (equal).
+    Bilinear, or bicubic for published models that were made so, with a support that grows when shrinking, which is
+    PIL's own filter: what torchvision calls `antialias=True` for tensors (equal to within rounding) and what its
+    transforms do to PIL images (equal).
 
     Returns:
         A writable array (height, width, 3) of uint8, RGB.
     """
-    return np.array(image.resize((width, height), Image.Resampling.BILINEAR), dtype=np.uint8)
+    kernel = Image.Resampling.BICUBIC if interpolation == "bicubic" else Image.Resampling.BILINEAR
+    return np.array(image.resize((width, height), kernel), dtype=np.uint8)
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from sil_cli.gallery.results import (
     VerifyResult,
 )
 from sil_cli.gallery.stores import gallery_store, gallery_store_to_write
+from sil_cli.models.record import ModelCard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +52,9 @@ def gallery_info(settings: Settings) -> GalleryInfo:
     """
     store = gallery_store(settings)
     with store.open() as gallery:
-        return gallery.info().model_copy(update={"bytes": store.size()})
+        card = gallery.model.get("card")
+        known = None if card is None else ModelCard.model_validate(card)
+        return gallery.info().model_copy(update={"bytes": store.size(), "card": known})
 
 
 def verify_gallery(settings: Settings, reporter: Reporter) -> VerifyResult:

@@ -67,7 +67,7 @@ def require_named_model(path: Path, gallery: Gallery) -> None:
 
 def gallery_record(loaded: Model) -> dict[str, Any]:
     """What a gallery remembers of its model; the engine too, where other engines compute something else."""
-    record = loaded.record.model_dump(mode="json")
+    record = loaded.record.document()
     if loaded.engine.fingerprint == loaded.record.fingerprint:
         return record
     return record | {"fingerprint": loaded.engine.fingerprint, "engine": loaded.engine.name.split()[0]}

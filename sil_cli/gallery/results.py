@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, Field
 
 from sil_cli.data.manifest import Skipped
+from sil_cli.models.record import ModelCard
 from sil_cli.results import Result
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class GalleryInfo(Result):
         entries: How many there are.
         earliest, latest: Times of entries, ISO 8601; None where none is known.
         model: The fingerprint of the model whose embeddings it holds.
+        card: Where that model came from; None for one that was trained here.
         removals: The log of what was removed.
     """
 
@@ -112,6 +114,7 @@ class GalleryInfo(Result):
     earliest: str | None = None
     latest: str | None = None
     model: str
+    card: ModelCard | None = None
     removals: list[Removal]
 
 

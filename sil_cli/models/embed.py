@@ -90,7 +90,7 @@ def embed_batches(
 
     def decode(image: ImageLike) -> NDArray[np.uint8] | ImageError:
         try:
-            return resize_to(_opened(image), engine.height, engine.width)
+            return resize_to(_opened(image), engine.height, engine.width, engine.interpolation)
         except ImageError as error:
             return error
 

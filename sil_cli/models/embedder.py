@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from sil_cli.models.record import ModelCard
     from sil_cli.settings import ModelSettings
 
 SMALLEST = 1e-6
@@ -66,13 +67,7 @@ class Embedder(nn.Module):
         """Build it with random weights."""
         super().__init__()
         self.architecture = architecture
-        self.backbone = make_backbone(
-            architecture.backbone,
-            height=architecture.height,
-            width=architecture.width,
-            last_stride=architecture.last_stride,
-            stem_relu=architecture.stem_relu,
-        )
+        self.backbone = make_backbone(architecture)
         self.pool: nn.Module = AveragePooling() if architecture.pooling == "average" else GeneralisedMeanPooling()
         self.projection: nn.Module = nn.Identity()
         if architecture.dimension is not None:
@@ -81,7 +76,7 @@ class Embedder(nn.Module):
         if architecture.neck:
             norm = nn.BatchNorm1d(self.dimension)
             norm.bias.requires_grad_(False)
-            self.neck = norm
+            self.neck = nn.Sequential(norm, nn.ReLU()) if architecture.neck_relu else norm
         self.register_buffer("mean", torch.tensor(architecture.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(architecture.std).view(1, 3, 1, 1), persistent=False)
 
@@ -119,25 +114,25 @@ class Embedder(nn.Module):
         return pooled
 
 
-def state_record(embedder: Embedder) -> tuple[ModelRecord, bytes]:
-    """The record of an embedder as it is, and the content of its weights file."""
+def state_record(embedder: Embedder, card: ModelCard | None = None) -> tuple[ModelRecord, bytes]:
+    """The record of an embedder as it is, with the card of where it came from, and the content of its weights file."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in embedder.state_dict().items()}
     content = safetensors.torch.save(state)
     fingerprint = fingerprint_of(embedder.architecture, content)
     return ModelRecord(
-        architecture=embedder.architecture, dimension=embedder.dimension, fingerprint=fingerprint
+        architecture=embedder.architecture, dimension=embedder.dimension, fingerprint=fingerprint, card=card
     ), content
 
 
-def save_model(folder: Path, embedder: Embedder) -> ModelRecord:
+def save_model(folder: Path, embedder: Embedder, card: ModelCard | None = None) -> ModelRecord:
     """Write `model.safetensors`, then `model.json`, each whole or not at all.
 
     Raises:
         OSError: The folder can't be written.
     """
-    record, content = state_record(embedder)
+    record, content = state_record(embedder, card)
     write_bytes(folder / WEIGHTS_FILE, content)
-    write_json(folder / RECORD_FILE, record.model_dump(mode="json"))
+    write_json(folder / RECORD_FILE, record.document())
     return record
 
 

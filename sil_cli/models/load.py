@@ -249,7 +249,13 @@ def load(
         request = replace(request, precision="float32")
     if path.suffix == CHECKPOINT_SUFFIX:
         return _load_checkpoint(path, request, reporter)
-    return load_engine(path, request, reporter)
+    model = load_engine(path, request, reporter)
+    card = model.record.card
+    if card is not None and exact:
+        reporter.note(f"This model is {card}.")
+        for warning in card.warnings:
+            reporter.warn(warning)
+    return model
 
 
 def engine_request(settings: Settings, images: int | None) -> EngineRequest:

@@ -8,10 +8,11 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sil_cli.data.images import Interpolation
 from sil_cli.defaults import EXPORT_FILE, RECORD_FILE
 from sil_cli.errors import ModelError
 from sil_cli.files import one_line, open_file, read_json, require_reachable, sha256_of_bytes
@@ -31,6 +32,10 @@ class Normalisation(NamedTuple):
     std: tuple[float, float, float] = IMAGENET_STD
 
 
+StemPooling = Literal["padded", "ceil", "even"]
+"""Of a ResNet's max pooling: 3×3 with a border, as published; 3×3 without one, rounding up; 2×2."""
+
+
 class Architecture(BaseModel):
     """What must be known to build an embedder and to feed it.
 
@@ -38,11 +43,16 @@ class Architecture(BaseModel):
         backbone: The network's name, see `backbones.names`.
         last_stride: Stride of its last stage.
         stem_relu: ReLU after its first batch norm.
+        stem_pooling: Max pooling in its stem.
+        non_local: Non-local blocks in its second and third stages.
+        patch_stride: Of a transformer's patches, in pixels; below 16 they overlap.
         pooling: How maps become vectors.
         neck: A batch norm without a shift before the embedding is normalised.
+        neck_relu: ReLU after it.
         dimension: Length of an embedding; None: the channels of the backbone's map, without a linear layer.
         height: Input height in pixels.
         width: Input width in pixels.
+        interpolation: By which images are resized to that.
         mean: Per channel, subtracted from RGB values in 0..1.
         std: Per channel, divided by afterwards.
     """
@@ -52,13 +62,79 @@ class Architecture(BaseModel):
     backbone: str
     last_stride: Literal[1, 2] = 1
     stem_relu: bool = True
+    stem_pooling: StemPooling = "padded"
+    non_local: bool = False
+    patch_stride: int = Field(16, ge=1, le=16)
     pooling: Literal["average", "gem"] = "average"
     neck: bool = True
+    neck_relu: bool = False
     dimension: int | None = Field(None, ge=1)
     height: int
     width: int
+    interpolation: Interpolation = "bilinear"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+
+
+HALVES = (0.5, 0.5, 0.5)
+
+LIKE: dict[str, dict[str, Any]] = {
+    "torchvision": {"last_stride": 2},
+    "torchreid": {"last_stride": 2},
+    "bag-of-tricks": {"stem_relu": False, "stem_pooling": "padded", "last_stride": 1, "neck": True},
+    "transreid-resnet": {"stem_relu": False, "stem_pooling": "even", "last_stride": 1, "neck": True},
+    "transreid-vit": {"mean": HALVES, "std": HALVES},
+    "transreid-deit": {"mean": IMAGENET_MEAN, "std": IMAGENET_STD},
+}
+"""What `--like NAME` says of a file whose names leave it open, as that code's configurations have it."""
+
+
+LARGEST_FILE = 4 * 2**30
+"""Bytes of weights that are read or fetched; the largest published one, CLIP-ReID's with its optimiser, has 1.5 GB."""
+
+WITHDRAWN = {"duke": "DukeMTMC-reID: its authors withdrew it in 2019, as the people in it had not been asked"}
+"""Data sets that should not be used any more, by a part of their names, and why."""
+
+
+class ModelCard(BaseModel):
+    """Where a model came from.
+
+    Attributes:
+        source: The address or the name of its file.
+        sha256: That file's checksum.
+        family: Whose code wrote it, in words.
+        licence: As whoever published or imported it states; None where nobody did.
+        trained_on: The data sets that it learnt from, likewise.
+        notes: What the file itself tells of that.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    sha256: str
+    family: str = ""
+    licence: str | None = None
+    trained_on: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What whoever uses the model should know of its training data."""
+        stated, told = (" ".join(each).lower() for each in (self.trained_on, self.notes))
+        return [
+            f"This model {'learnt' if part in stated else 'may have learnt'} from {why}."
+            for part, why in WITHDRAWN.items()
+            if part in stated or part in told
+        ]
+
+    def __str__(self) -> str:
+        """The card in one line."""
+        learnt = ", ".join(self.trained_on) or "unknown data"
+        return f"{self.source} (SHA-256 {self.sha256[:12]}…), licence {self.licence or 'unknown'}, trained on {learnt}"
+
+
+NEWER = {"stem_pooling", "non_local", "patch_stride", "neck_relu", "interpolation"}
+"""Fields of `Architecture` that came with published models."""
 
 
 class ModelRecord(BaseModel):
@@ -69,6 +145,7 @@ class ModelRecord(BaseModel):
         dimension: Length of an embedding.
         fingerprint: SHA-256 over the architecture and the weights file; two models with the same fingerprint
             give the same embeddings.
+        card: Where a model that was imported came from; None for one that was trained here.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,6 +154,12 @@ class ModelRecord(BaseModel):
     architecture: Architecture
     dimension: int
     fingerprint: str
+    card: ModelCard | None = None
+
+    def document(self) -> dict[str, Any]:
+        """What `model.json` holds; what earlier versions don't know is written only where it says something."""
+        plain = NEWER - self.architecture.model_dump(exclude_defaults=True).keys()
+        return self.model_dump(mode="json", exclude={"architecture": plain, **({} if self.card else {"card": True})})
 
 
 def read_record(folder: Path) -> ModelRecord:
@@ -103,7 +186,7 @@ def read_record(folder: Path) -> ModelRecord:
 def fingerprint_of(architecture: Architecture, weights: bytes) -> str:
     """The fingerprint of a model: its architecture and the bytes of its weights file."""
     # Fields that came later count only where they say something new, so that models made before keep their name.
-    later = {"pooling", "neck", "dimension"}
+    later = NEWER | {"pooling", "neck", "dimension"}
     plain = later - architecture.model_dump(exclude_defaults=True).keys()
     described = architecture.model_dump_json(exclude=plain).encode()
     return hashlib.sha256(described + sha256_of_bytes(weights).encode()).hexdigest()

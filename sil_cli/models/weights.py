@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.error import URLError
 
-import safetensors.torch
-import torch
 from torchvision.models import get_model_weights
 
 from sil_cli.errors import ModelError, UsageError
 from sil_cli.files import one_line
-from sil_cli.models.backbones.names import IBN, NAMES, OSNETS, TIMM
+from sil_cli.models.backbones.names import IBN, NAMES, OSNETS, RESNETS, TIMM, TOKEN_VITS
+from sil_cli.models.families import BACKBONE, NECK, WRAPPERS, name_some, recognise, twice
+from sil_cli.models.weight_file import read_state
 from sil_cli.runtime import import_quietly
 
 if TYPE_CHECKING:
@@ -26,17 +25,11 @@ if TYPE_CHECKING:
 
 IMAGENET = "imagenet"
 NONE = "none"
-WRAPPERS = re.compile(r"(?:(?:module|model)\.)*")
-"""What DataParallel and training loops put before every name."""
-
-BACKBONE = re.compile(r"(?:(?:backbone|base|net|module|model)\.)*")
-"""What re-identification code calls the backbone within its model: this program, the paper's authors, timm here."""
-
-NECK = re.compile(r"(?:(?:neck|feat_bn0|bottleneck)\.)+")
-"""What it calls the batch norm before the embedding: this program, the paper's authors, "Bag of Tricks"."""
+TOLD = (*RESNETS, *(f"{name}{IBN}" for name in RESNETS), *OSNETS, *TOKEN_VITS)
+"""Backbones whose published files are told apart by their names."""
 
 
-def load_pretrained(embedder: Embedder, weights: str) -> None:
+def load_pretrained(embedder: Embedder, weights: str) -> tuple[str, ...]:
     """Put pretrained weights into an embedder, in place.
 
     A file of a backbone leaves the neck as it is; one of a whole model (this program's, the paper's authors') brings
@@ -47,46 +40,27 @@ def load_pretrained(embedder: Embedder, weights: str) -> None:
         weights: `imagenet` (torchvision's or timm's, downloaded once), `none` (leave the random weights), or the path
             of a .safetensors or .pth file with the published parameter names.
 
+    Returns:
+        The names of the file's parameters that were left out.
+
     Raises:
         ModelError: The weights can't be had, read, or do not fit; says which parameters.
         UsageError: The file does not exist, or there are no ImageNet weights for this backbone.
     """
     if weights == NONE:
-        return
+        return ()
     name = embedder.architecture.backbone
     state = _of_imagenet(name) if weights == IMAGENET else read_state(Path(weights))
     source = f"{IMAGENET} for {name}" if weights == IMAGENET else weights
-    _load_strictly(embedder, state, source)
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The parameters in a .safetensors file or a `torch.save`d state dict (`weights_only=True`).
-
-    A state dict may lie under the key `state_dict` or `model`.
-
-    Raises:
-        UsageError: The file does not exist.
-        ModelError: It can't be read, or holds something else than tensors.
-    """
-    fix = "Give a .safetensors file, or a .pth file that holds nothing but tensors by name."
-    if not path.is_file():
-        raise UsageError(f"There is no weights file {path}.", "Use imagenet, none, or the path of a file.")
-    try:
-        if path.suffix == ".safetensors":
-            state: Any = safetensors.torch.load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # on damaged bytes the unpickler may raise anything
-        if "TorchScript" in str(error):
-            raise ModelError(
-                f"{path} is a TorchScript program, as OpenAI published CLIP; programs in files are not run here.",
-                "If you trust it, save torch.jit.load(FILE).state_dict() with safetensors, and name that file.",
-            ) from error
-        raise ModelError(f"{path} can't be read as weights: it is damaged or holds other objects.", fix) from error
-    state = _unwrapped(state)
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ModelError(f"{path} does not hold a table of tensors by name.", fix)
-    return state
+    published = recognise(source, state) if name in TOLD and weights != IMAGENET else None
+    if published is not None and published.backbone == name:
+        wanted = embedder.state_dict().keys()
+        own = {key: value for key, value in published.state.items() if key in wanted or key.startswith("backbone.")}
+        dropped = [*published.dropped, *(key for key in published.state if key not in own)]
+    else:
+        own, dropped = _own_names(embedder, state, source)
+    load_strictly(embedder, own, source)
+    return tuple(dropped)
 
 
 def _of_imagenet(name: str) -> dict[str, Tensor]:
@@ -96,7 +70,7 @@ def _of_imagenet(name: str) -> dict[str, Tensor]:
         UsageError: None are published where they could be had.
         ModelError: They can't be downloaded.
     """
-    if name in (*OSNETS, *(each for each in NAMES if each.endswith(IBN))):
+    if name in (*OSNETS, *TOKEN_VITS, *(each for each in NAMES if each.endswith(IBN))):
         raise UsageError(
             f"torchvision has no ImageNet weights of {name}.",
             "Get its authors' file and name it with --weights FILE, or start from scratch with --weights none.",
@@ -129,24 +103,27 @@ def _of_timm(name: str) -> dict[str, Tensor]:
     return state
 
 
-def _load_strictly(embedder: Embedder, state: dict[str, Tensor], source: str) -> None:
-    own = _own_names(embedder, state, source)
+def load_strictly(embedder: Embedder, own: dict[str, Tensor], source: str) -> None:
+    """Load parameters under this program's names, all of the backbone's or all of the model's.
+
+    Raises:
+        ModelError: Some are missing, unknown, of another shape, or no finite numbers; names the first.
+    """
     wanted = embedder.state_dict()
     if all(key.startswith("backbone.") for key in own):
         wanted = {key: value for key, value in wanted.items() if key.startswith("backbone.")}
-    _check_numbers(own, wanted, source)
     # Older files lack these counters, which no computation here reads.
     missing = sorted(key for key in wanted.keys() - own.keys() if not key.endswith("num_batches_tracked"))
     unknown = sorted(own.keys() - wanted.keys())
     shapes = sorted(key for key in wanted.keys() & own.keys() if wanted[key].shape != own[key].shape)
     for problem, keys in (("lacks", missing), ("has unknown", unknown), ("has other shapes for", shapes)):
         if keys:
-            shown = [key.removeprefix("backbone.") for key in keys[:3]]
-            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            shown = name_some([key.removeprefix("backbone.") for key in keys])
             raise ModelError(
-                f"{source} does not fit this model: it {problem} {', '.join(shown)}{more}.",
+                f"{source} does not fit this model: it {problem} {shown}.",
                 "Choose the backbone that the file was made for (model.backbone).",
             )
+    _check_numbers(own, wanted, source)
     embedder.load_state_dict(own, strict=False)
 
 
@@ -172,8 +149,8 @@ def _check_numbers(own: dict[str, Tensor], wanted: dict[str, Tensor], source: st
             )
 
 
-def _own_names(embedder: Embedder, state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
-    """A file's parameters under this program's names: `backbone.…`, `neck.…` and what else the model has.
+def _own_names(embedder: Embedder, state: dict[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str]]:
+    """A file's parameters under this program's names, `backbone.…`, `neck.…` and so on; and which it has beside them.
 
     Raises:
         ModelError: Two names become one, as in a file of a network and of its moving average.
@@ -182,17 +159,20 @@ def _own_names(embedder: Embedder, state: dict[str, Tensor], source: str) -> dic
     for name in state:
         place = _place(name)
         if place in found:
-            raise ModelError(
-                f"{source} holds {place[1]} twice, as {found[place]} and as {name}.",
-                "Give a file that holds one network.",
-            )
+            raise twice(source, place[1], found[place], name)
         found[place] = name
     own = {f"{part}{short}": state[name] for (part, short), name in found.items() if part != "backbone."}
     backbone = {short: state[name] for (part, short), name in found.items() if part == "backbone."}
+    heads = embedder.backbone.head_prefixes
     if any(part == "neck." for part, _ in found):  # beside its backbone such a file has classifiers, which are not used
-        backbone = {short: value for short, value in backbone.items() if not short.startswith(("classifier", "fc."))}
+        heads = (*heads, "classifier", "fc.")
+        backbone = {short: value for short, value in backbone.items() if not short.startswith(heads)}
+    dropped = [
+        name for (part, short), name in found.items() if part == "backbone." and short.startswith(heads or ("\0",))
+    ]
     prefix = "backbone.net." if embedder.architecture.backbone.startswith(TIMM) else "backbone."
-    return own | {f"{prefix}{short}": value for short, value in embedder.backbone.adapted(backbone).items()}
+    named = {f"{prefix}{short}": value for short, value in embedder.backbone.adapted(backbone).items()}
+    return own | named, dropped
 
 
 def _place(name: str) -> tuple[str, str]:
@@ -203,10 +183,3 @@ def _place(name: str) -> tuple[str, str]:
     if plain.startswith(("pool.", "projection.")):
         return "", plain
     return "backbone.", BACKBONE.sub("", plain, count=1)
-
-
-def _unwrapped(content: Any) -> Any:
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            return content[key]
-    return content

@@ -81,7 +81,7 @@ def map_matches(embedder: Embedder, one: RankList, dataset: Dataset) -> list[Mat
     except ImageError:
         return []
     size = embedder.architecture
-    pixels = np.stack([resize_to(image, size.height, size.width) for image in images])
+    pixels = np.stack([resize_to(image, size.height, size.width, size.interpolation) for image in images])
     local = local_embeddings(embedder, pixels, device=embedder.mean.device)
     whole = local.sum(axis=(1, 2))
     pairs = []

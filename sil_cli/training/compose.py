@@ -13,6 +13,7 @@ from sil_cli.models.compiled import compile_backbone, obstacle_to_compiling
 from sil_cli.models.convolution_products import multiply_where_quicker
 from sil_cli.models.cpu import keep_wrong_layers_in_float32
 from sil_cli.models.embedder import Embedder, architecture
+from sil_cli.models.families import name_some
 from sil_cli.models.precision import half_precision, wants_bfloat16
 from sil_cli.models.weights import IMAGENET, load_pretrained
 from sil_cli.runtime import resolve_device
@@ -75,7 +76,9 @@ def compose(
         _warn_of_schedule(settings.train, reporter)
         if settings.model.weights == IMAGENET:
             reporter.note(f"Taking the published weights of {settings.model.backbone}; downloading them if needed.")
-        load_pretrained(embedder, settings.model.weights)
+        dropped = load_pretrained(embedder, settings.model.weights)
+        if dropped and settings.model.weights != IMAGENET:
+            reporter.note(f"Not taken from {settings.model.weights}: {name_some(dropped)}.")
     if device.type == "cpu":
         multiply_where_quicker(embedder)
         if half_precision(settings.train.precision, device) == torch.bfloat16:

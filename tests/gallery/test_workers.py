@@ -20,6 +20,7 @@ class Engine:
     """Embeds by the mean colour, and by the mean of the whole batch, so that a batch cut elsewhere would show."""
 
     name, fingerprint, dimension, height, width = "played float32", "f" * 64, 6, 8, 4
+    interpolation = "bilinear"
 
     def __init__(self, fingerprint: str = "f" * 64) -> None:
         self.fingerprint = fingerprint

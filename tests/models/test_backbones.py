@@ -11,10 +11,11 @@ from torch import nn
 
 from sil_cli.errors import UsageError
 from sil_cli.models.backbones import make_backbone
-from sil_cli.models.backbones.names import MOBILES, NAMES, OSNETS, RESNETS
+from sil_cli.models.backbones.names import MOBILES, NAMES, OSNETS, RESNETS, TOKEN_VITS
 from sil_cli.models.backbones.osnet import OmniScaleBlock
 from sil_cli.models.backbones.torchvision_nets import InstanceBatchNorm
 from sil_cli.models.backbones.vit import POSITIONS, StagedViT, resized_positions
+from sil_cli.models.record import Architecture
 from sil_cli.settings.learning import ModelSettings
 
 SMALL = ("resnet18", "resnet18-ibn-a", "osnet_x0_25", "mobilenet_v2", "efficientnet_b0")
@@ -24,7 +25,7 @@ SIZE = {"height": 64, "width": 32}
 
 def build(name: str, **options):
     torch.manual_seed(3)
-    return make_backbone(name, **SIZE, **options).eval()
+    return make_backbone(Architecture(backbone=name, **(SIZE | options))).eval()
 
 
 def images(count: int = 2) -> torch.Tensor:
@@ -127,7 +128,7 @@ def test_a_mobile_network_is_torchvisions_and_its_stages_halve_the_map(name):
 @torch.no_grad()
 def test_vit_is_torchvisions_at_its_own_size():
     full = torchvision.models.vit_b_16(weights=None).eval()
-    backbone = make_backbone("vit_b_16", height=224, width=224).eval()
+    backbone = make_backbone(Architecture(backbone="vit_b_16", height=224, width=224)).eval()
     backbone.load_state_dict(backbone.adapted(full.state_dict()))
     seen: list[torch.Tensor] = []
     full.encoder.register_forward_hook(lambda module, inputs, output: seen.append(output))
@@ -248,23 +249,23 @@ def test_an_unknown_name_is_refused(name):
 
 def test_a_size_that_patches_do_not_divide_is_refused():
     with pytest.raises(UsageError, match="can't take images"):
-        make_backbone("vit_b_16", height=60, width=32)
+        make_backbone(Architecture(backbone="vit_b_16", height=60, width=32))
 
 
 @pytest.mark.parametrize("name", ["resnet18-ibn-a", "resnet50-ibn-a"])
 @torch.no_grad()
 def test_images_that_leave_an_instance_norm_one_pixel_are_refused(name):
     with pytest.raises(UsageError, match="can't take images of 16×16"):
-        make_backbone(name, height=16, width=16)
+        make_backbone(Architecture(backbone=name, height=16, width=16))
     for height, width in ((17, 16), (16, 17)):
-        smallest = make_backbone(name, height=height, width=width)
+        smallest = make_backbone(Architecture(backbone=name, height=height, width=width))
         assert smallest(torch.randn(2, 3, height, width)).isfinite().all()
 
 
 def test_a_timm_model_that_fails_at_such_images_is_refused_when_it_is_built():
     with pytest.raises(UsageError, match="divisible by patch size"):
-        make_backbone("timm:vit_small_patch16_dinov3", height=60, width=32)
+        make_backbone(Architecture(backbone="timm:vit_small_patch16_dinov3", height=60, width=32))
 
 
 def test_every_name_is_of_one_family():
-    assert len(set(NAMES)) == len(NAMES) == 2 * len(RESNETS) + len(OSNETS) + len(MOBILES) + 1
+    assert len(set(NAMES)) == len(NAMES) == 2 * len(RESNETS) + len(OSNETS) + len(MOBILES) + 1 + len(TOKEN_VITS)

@@ -42,7 +42,7 @@ def test_it_can_be_evaluated_and_indexed(in_world, authors, tmp_path):
 def test_another_backbone_is_told_what_does_not_fit(authors, tmp_path):
     outcome = sil("import-model", authors[0], "--out", tmp_path / "model", "--backbone", "resnet34")
     assert outcome.code == 1
-    assert "lacks layer1.2" in outcome.error
+    assert "a resnet18, not a resnet34" in outcome.error
     assert not (tmp_path / "model").exists()
 
 

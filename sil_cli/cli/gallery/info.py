@@ -40,6 +40,10 @@ def run(current: Session) -> GalleryInfo:
     if result.bytes is not None:
         facts["size"] = f"{result.bytes / 2**20:,.1f} MiB"
     facts["model"] = result.model[:12]
+    if result.card is not None:
+        facts["model's origin"] = escape(str(result.card))
+        for warning in result.card.warnings:
+            current.reporter.warn(warning)
     if result.removals:
         facts["removed"] = "\n".join(
             f"{each.time[:16].replace('T', ' ')}: {each.count:,} by {escape(each.criterion)}"

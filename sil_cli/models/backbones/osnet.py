@@ -1,19 +1,23 @@
 """OSNet (Zhou et al., "Omni-Scale Feature Learning for Person Re-Identification", ICCV 2019).
 
-Written from the paper. Modules are named as in the files that torchreid publishes, so that those load.
+Written from the papers: OSNet-IBN and OSNet-AIN are of "Learning Generalisable Omni-Scale Representations for Person
+Re-Identification" (TPAMI 2021). Modules are named as in the files that torchreid publishes of OSNet and OSNet-IBN, so
+that those load; those of OSNet-AIN are renamed by `models.families`.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 from torch import Tensor, nn
 
 from sil_cli.models.backbones.staged import StagedChain
 
 OSNET_WIDTHS = {
-    "osnet_x1_0": (64, 256, 384, 512),
-    "osnet_x0_75": (48, 192, 288, 384),
-    "osnet_x0_5": (32, 128, 192, 256),
-    "osnet_x0_25": (16, 64, 96, 128),
+    "x1_0": (64, 256, 384, 512),
+    "x0_75": (48, 192, 288, 384),
+    "x0_5": (32, 128, 192, 256),
+    "x0_25": (16, 64, 96, 128),
 }
 """Channels of the stem and of the three stages of bottlenecks (the paper's table 1 and its multipliers)."""
 
@@ -22,16 +26,34 @@ REDUCTION = 4
 GATE_REDUCTION = 16
 SCALES = 4
 
+InstanceNorm = Literal["none", "after", "inside"]
+"""Where a bottleneck has an instance norm: nowhere, after the sum with its input, or in the residual before it."""
+
+INSTANCE_NORMS: dict[str, tuple[InstanceNorm, ...]] = {
+    "osnet": ("none",) * 6,
+    "osnet_ibn": ("after", "after", "none", "none", "none", "none"),
+    "osnet_ain": ("inside", "inside", "none", "inside", "inside", "none"),
+}
+"""Of the six bottlenecks; where the first has one, so has the stem. OSNet-AIN's are those that its search found."""
+
 
 class ConvNorm(nn.Module):
-    """Convolution with a square kernel and batch norm, then a ReLU unless it is linear."""
+    """Convolution with a square kernel and a norm, batch norm unless another is given; then a ReLU unless linear."""
 
     def __init__(
-        self, inputs: int, outputs: int, size: int = 1, *, stride: int = 1, padding: int = 0, linear: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        size: int = 1,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        linear: bool = False,
+        norm: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, size, stride=stride, padding=padding, bias=False)
-        self.bn = nn.BatchNorm2d(outputs)
+        self.bn = nn.BatchNorm2d(outputs) if norm is None else norm
         self.relu = nn.Identity() if linear else nn.ReLU()
 
     def forward(self, features: Tensor) -> Tensor:
@@ -74,42 +96,51 @@ class AggregationGate(nn.Module):
 class OmniScaleBlock(nn.Module):
     """The bottleneck with streams of one to four light convolutions, gated and added (its figure 4)."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, instance_norm: InstanceNorm = "none") -> None:
         super().__init__()
         middle = outputs // REDUCTION
+        self._inside = instance_norm == "inside"
         self.conv1 = ConvNorm(inputs, middle)
         self.conv2a: nn.Module = LightConv(middle, middle)
         self.conv2b, self.conv2c, self.conv2d = (
             nn.Sequential(*(LightConv(middle, middle) for _ in range(length))) for length in range(2, SCALES + 1)
         )
         self.gate = AggregationGate(middle)
-        self.conv3 = ConvNorm(middle, outputs, linear=True)
+        self.conv3 = ConvNorm(middle, outputs, linear=True, norm=nn.Identity() if self._inside else None)
         self.downsample = ConvNorm(inputs, outputs, linear=True) if inputs != outputs else nn.Identity()
+        self.IN: nn.Module = nn.Identity()
+        if instance_norm != "none":
+            self.IN = nn.InstanceNorm2d(outputs, affine=True)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H, W)."""
         reduced = self.conv1(features)
         streams = (self.conv2a, self.conv2b, self.conv2c, self.conv2d)
         scales = sum(self.gate(stream(reduced)) for stream in streams)
-        mapped: Tensor = (self.conv3(scales) + self.downsample(features)).relu()
-        return mapped
+        residual, kept = self.conv3(scales), self.downsample(features)
+        mapped: Tensor = self.IN(residual) + kept if self._inside else self.IN(residual + kept)
+        return mapped.relu()
 
 
 def make_osnet(name: str) -> StagedChain:
     """An OSNet in four stages: three of bottlenecks, and the last pointwise convolution.
 
     Maps are (B, channels, H/16, W/16). The fully connected layer that the published files have behind the pooling is
-    left away with their classifier: the embedder has a neck of its own.
+    no part of the backbone.
     """
-    stem, *widths = OSNET_WIDTHS[name]
+    kind, _, width = name.rpartition("_x")
+    norms = INSTANCE_NORMS[kind]
+    stem, *widths = OSNET_WIDTHS[f"x{width}"]
+    stem_norm = nn.InstanceNorm2d(stem, affine=True) if norms[0] != "none" else None
     modules: dict[str, nn.Module] = {
-        "conv1": ConvNorm(3, stem, 7, stride=2, padding=3),
+        "conv1": ConvNorm(3, stem, 7, stride=2, padding=3, norm=stem_norm),
         "maxpool": nn.MaxPool2d(3, stride=2, padding=1),
     }
     inputs = stem
     for number, outputs in enumerate(widths):
-        blocks: list[nn.Module] = [OmniScaleBlock(inputs, outputs)]
-        blocks += [OmniScaleBlock(outputs, outputs) for _ in range(BOTTLENECKS - 1)]
+        first = BOTTLENECKS * number
+        blocks: list[nn.Module] = [OmniScaleBlock(inputs, outputs, norms[first])]
+        blocks += [OmniScaleBlock(outputs, outputs, norms[first + later]) for later in range(1, BOTTLENECKS)]
         if number < len(widths) - 1:
             blocks.append(nn.Sequential(ConvNorm(outputs, outputs), nn.AvgPool2d(2, stride=2)))
         modules[f"conv{number + 2}"] = nn.Sequential(*blocks)

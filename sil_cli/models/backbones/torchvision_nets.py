@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torchvision
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sil_cli.errors import UsageError
 from sil_cli.models.backbones.staged import StagedChain
+from sil_cli.models.record import StemPooling
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 IBN_STAGES = STAGES[:3]
@@ -42,7 +43,42 @@ class InstanceBatchNorm(nn.Module):
         return torch.cat([self.IN(first), self.BN(second)], dim=1)
 
 
-def make_resnet(name: str, *, ibn: bool, last_stride: Literal[1, 2], stem_relu: bool) -> StagedChain:
+class NonLocal(nn.Module):
+    """A non-local block (Wang et al., "Non-local Neural Networks", CVPR 2018, equation 6) of one inner channel.
+
+    So fast-reid's AGW and SBS have it, and so their files name its parameters.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.g, self.theta, self.phi = (nn.Conv2d(channels, 1, 1) for _ in range(3))
+        self.W = nn.Sequential(nn.Conv2d(1, channels, 1), nn.BatchNorm2d(channels))
+        nn.init.zeros_(self.W[1].weight)  # type: ignore[arg-type] # so that a new one passes its input on
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) to the same: each place gets the mean of all places, weighed by how they agree with it."""
+        values, own, others = (layer(features).flatten(2) for layer in (self.g, self.theta, self.phi))
+        gathered = own.transpose(1, 2) @ others @ values.transpose(1, 2) / values.shape[2]
+        mapped: Tensor = self.W(gathered.transpose(1, 2).unflatten(2, features.shape[2:])) + features
+        return mapped
+
+
+NON_LOCAL = {
+    "resnet50": {"layer2": (2, 3), "layer3": (3, 4, 5)},
+    "resnet101": {"layer2": (2, 3), "layer3": tuple(range(14, 23))},
+}
+"""The blocks that a non-local block follows in fast-reid."""
+
+
+def make_resnet(
+    name: str,
+    *,
+    ibn: bool,
+    last_stride: Literal[1, 2],
+    stem_relu: bool,
+    stem_pooling: StemPooling = "padded",
+    non_local: bool = False,
+) -> StagedChain:
     """A ResNet in four stages, with torchvision's parameter names.
 
     Args:
@@ -50,6 +86,8 @@ def make_resnet(name: str, *, ibn: bool, last_stride: Literal[1, 2], stem_relu: 
         ibn: The first batch norm of each block in the first three stages is half instance norm (IBN-a).
         last_stride: Stride of the last stage.
         stem_relu: ReLU after the first batch norm.
+        stem_pooling: Of the stem's max pooling.
+        non_local: Non-local blocks behind the blocks that `NON_LOCAL` lists.
     """
     full = getattr(torchvision.models, name)(weights=None)
     channels: int = full.fc.in_features
@@ -62,14 +100,28 @@ def make_resnet(name: str, *, ibn: bool, last_stride: Literal[1, 2], stem_relu: 
         for module in full.layer4[0].modules():
             if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
                 module.stride = (1, 1)
-    children = dict(full.named_children())
+    children: dict[str, Any] = dict(full.named_children())
+    if stem_pooling == "ceil":
+        children["maxpool"] = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+    elif stem_pooling == "even":
+        children["maxpool"] = nn.MaxPool2d(2)
     if not stem_relu:
         children["relu"] = nn.Identity()
-    order = ("conv1", "bn1", "relu", "maxpool", *STAGES)
+    stem = ("conv1", "bn1", "relu", "maxpool")
+    modules = {each: children[each] for each in (*stem, *STAGES)}
+    order: dict[str, tuple[str, ...]] = {stage: (stage,) for stage in STAGES}
+    for stage, blocks in (NON_LOCAL[name] if non_local else {}).items():
+        width = children[stage][0].downsample[0].out_channels
+        added = f"NL_{stage[-1]}"
+        modules[added] = nn.ModuleList(NonLocal(width) for _ in blocks)
+        behind = {block: (f"{added}.{number}",) for number, block in enumerate(blocks)}
+        order[stage] = tuple(
+            step for number in range(len(children[stage])) for step in (f"{stage}.{number}", *behind.get(number, ()))
+        )
     return StagedChain(
-        {name: children[name] for name in order},
-        order=order,
-        ends=STAGES,
+        modules,
+        order=(*stem, *(step for steps in order.values() for step in steps)),
+        ends=tuple(steps[-1] for steps in order.values()),
         channels=channels,
         head_prefixes=("fc.", "classifier."),
     )

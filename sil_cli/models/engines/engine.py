@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from sil_cli.data.images import Interpolation
+
 SAME_MODEL = 0.9999
 """From this smallest cosine similarity to torch's float32 embeddings on, another way to compute counts as the same
 model: its embeddings may stand in one gallery with the original's."""
@@ -50,6 +52,10 @@ class Engine(Protocol):
     @property
     def width(self) -> int:
         """Input width in pixels."""
+
+    @property
+    def interpolation(self) -> Interpolation:
+        """By which images are resized to that."""
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed RGB pixels (B, height, width, 3), B at least 1.

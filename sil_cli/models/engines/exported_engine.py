@@ -35,6 +35,7 @@ class _ExportedEngine(ABC):
         self.dimension = record.model.dimension
         self.height = record.model.architecture.height
         self.width = record.model.architecture.width
+        self.interpolation = record.model.architecture.interpolation
         self._foreign = record.foreign
         self._again = record.again
 

@@ -16,6 +16,7 @@ from sil_cli.runtime import is_installed
 
 if TYPE_CHECKING:
     from sil_cli.models.engines.graph_input import InputWish
+    from sil_cli.models.record import ModelCard
     from sil_cli.runtime import Reporter
 
 
@@ -47,7 +48,9 @@ class GraphImportResult(Result):
     notes: list[str]
 
 
-def import_graph(path: Path, out: Path, wish: InputWish, reporter: Reporter) -> GraphImportResult:
+def import_graph(
+    path: Path, out: Path, wish: InputWish, reporter: Reporter, card: ModelCard | None = None
+) -> GraphImportResult:
     """Make a model of a graph.
 
     Args:
@@ -55,6 +58,7 @@ def import_graph(path: Path, out: Path, wish: InputWish, reporter: Reporter) -> 
         out: The folder that is made.
         wish: What is known of the graph's input and output beyond what it says.
         reporter: Shows the progress, and hears what was assumed.
+        card: Where it came from.
 
     Raises:
         UsageError: Something has to be said of the graph, or contradicts it; or `out` holds something.
@@ -70,6 +74,7 @@ def import_graph(path: Path, out: Path, wish: InputWish, reporter: Reporter) -> 
         for name, content in network.files.items():
             write_bytes(folder / name, content)
         record = proved(draft, folder, notes, reporter)
+        record = record.model_copy(update={"model": record.model.model_copy(update={"card": card})})
         write_json(folder / RECORD_FILES["float32"], record.model_dump(mode="json"))
         if out.exists():
             out.rmdir()

@@ -42,6 +42,7 @@ class TorchEngine:
         self.dimension = embedder.dimension
         self.height = embedder.architecture.height
         self.width = embedder.architecture.width
+        self.interpolation = embedder.architecture.interpolation
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed RGB pixels (B, height, width, 3) as unit rows (B, dimension)."""
