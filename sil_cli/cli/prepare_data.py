@@ -43,9 +43,10 @@ OPTIONS = (
         "synthetic (the default), auto, folders, regex, csv, or a data set: market1501, dukemtmc, msmt17, "
         "cuhk02, cuhk03, cuhk-sysu, prid2011, grid, viper, ilids, randperson, clonedperson.",
     ),
-    Option("root", "data.root", "[ROOT]", "The raw data: a folder, an archive, or a CSV file."),
+    Option("raw", "data.root", "[ROOT]", "The raw data: a folder, an archive, or a CSV file."),
     Option("--out", "data.out", "DIR", "Where it goes; default: data/NAME."),
     Option("--name", "data.name", "NAME", "The data set's name; default: its own, or else ROOT's."),
+    Option("--root", "data.images", "DIR", "For csv: what paths in the table are relative to; default: its folder."),
     Option("--pattern", "data.pattern", "REGEX", "For regex: groups identity, camera, split, frame."),
     Option(
         "--split",

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from sil_cli.data.images import DRAWN, MAX_PIXELS, ImageError, is_drawn, load_image, quiet_decoders
 from sil_cli.data.labels import label_warnings, of_records
-from sil_cli.data.manifest import Dataset, ImageRecord, Skipped, write_dataset
+from sil_cli.data.manifest import Dataset, ImageRecord, Skipped, Split, write_dataset
 from sil_cli.errors import DataError
-from sil_cli.files import one_line
+from sil_cli.files import one_line, sha256_of_file
 from sil_cli.runtime import map_in_order
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def prepare(
         raise _nothing_left(reading, skipped)
     if accept is not None:
         accept(kept)
-    for warning in warnings_of(kept):
+    for warning in [*warnings_of(kept), *_copied_queries(reading.root, kept)]:
         reporter.warn(f"{reading.name}: {warning}")
     try:
         return write_dataset(
@@ -129,6 +129,34 @@ def warnings_of(records: Sequence[ImageRecord]) -> list[str]:
     if twins:
         found.append(f"{twins} file names differ only in case, which Windows and macOS can't keep apart.")
     return found
+
+
+def _copied_queries(root: Path, records: Sequence[ImageRecord]) -> list[str]:
+    """What is said of queries whose very file lies in the gallery too, and counts as a match (or as a wrong one)."""
+    by_size: dict[Split, dict[int, list[ImageRecord]]] = {"query": {}, "gallery": {}}
+    for record in records:
+        if record.split in by_size and not record.junk:
+            by_size[record.split].setdefault((root / record.path).stat().st_size, []).append(record)
+    found: list[tuple[ImageRecord, ImageRecord]] = []
+    for size in by_size["query"].keys() & by_size["gallery"].keys():
+        there: dict[object, list[ImageRecord]] = {}
+        for record in by_size["gallery"][size]:
+            there.setdefault((sha256_of_file(root / record.path), record.box), []).append(record)
+        for query in by_size["query"][size]:
+            copies = there.get((sha256_of_file(root / query.path), query.box), [])
+            found += [(query, copy) for copy in copies if not _is_ignored(query, copy)][:1]
+    if not found:
+        return []
+    query, copy = min(found, key=lambda pair: pair[0].path)
+    return [
+        f"{len(found):,} queries have a copy in the gallery ({query.path} is {copy.path}): a model finds those without "
+        "knowing anybody. Leave the copies out of one side."
+    ]
+
+
+def _is_ignored(query: ImageRecord, image: ImageRecord) -> bool:
+    """Whether evaluation ignores an image for a query: the same person by the same camera."""
+    return query.identity == image.identity and query.camera is not None and query.camera == image.camera
 
 
 def _check_unique(reading: Reading) -> None:

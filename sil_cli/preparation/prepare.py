@@ -25,7 +25,7 @@ from sil_cli.errors import SilError, UsageError
 from sil_cli.files import replacing, staging_folder
 from sil_cli.preparation.check_images import prepare
 from sil_cli.preparation.published import ComparedCount, check_counts, compare, counted_by
-from sil_cli.preparation.read_raw import read_raw
+from sil_cli.preparation.read_raw import OWN_OPTIONS, read_raw
 from sil_cli.report.image_rows import image_rows
 from sil_cli.results import Result
 from sil_cli.runtime import cpu_count
@@ -128,9 +128,9 @@ def _refuse_options_of_readers(data: DataSettings) -> None:
     """Refuse what only raw data has, as readers refuse what they don't take."""
     if data.root is not None:
         raise UsageError("Generated data has no ROOT.", "Use --out DIR to say where it goes.")
-    for option in ("name", "pattern", "split", "partition", "labelled", "strict"):
+    for option, flag in (OWN_OPTIONS | {"split": "--split", "strict": "--strict"}).items():
         if getattr(data, option) != type(data).model_fields[option].default:
-            raise UsageError(f"Generated data takes no --{option}.", "Leave it out, or name a reader of raw data.")
+            raise UsageError(f"Generated data takes no {flag}.", "Leave it out, or name a reader of raw data.")
 
 
 def _prepare_generated(data: DataSettings, reporter: Reporter) -> PrepareResult:

@@ -17,7 +17,7 @@ from sil_cli.defaults import split_folder
 from sil_cli.errors import DataError, UsageError, did_you_mean
 from sil_cli.preparation.prepare import PreparedDataset, PrepareResult, described, prepare_data
 from sil_cli.preparation.published import check_counts, compare
-from sil_cli.preparation.read_raw import RAW_FOLDER
+from sil_cli.preparation.read_raw import OWN_OPTIONS, RAW_FOLDER
 from sil_cli.settings import refuse_outside
 from sil_cli.synthetic.generate import domain_names
 
@@ -66,10 +66,10 @@ def prepare_protocol(settings: Settings, reporter: Reporter) -> PrepareResult:
 
 
 def _refuse_what_it_pins(data: DataSettings) -> None:
-    for option in ("out", "name", "pattern", "split", "partition", "labelled"):
+    for option, flag in (OWN_OPTIONS | {"out": "--out", "split": "--split"}).items():
         if getattr(data, option) != type(data).model_fields[option].default:
             raise UsageError(
-                f"A protocol decides how its data sets are prepared, and takes no --{option}.",
+                f"A protocol decides how its data sets are prepared, and takes no {flag}.",
                 "Choose where they go with --set data.folder=DIR." if option == "out" else "Leave it out.",
             )
 

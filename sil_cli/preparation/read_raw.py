@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from sil_cli.settings import DataSettings
 
 AUTO = "auto"
+OWN_OPTIONS = {
+    "name": "--name",
+    "images": "--root",
+    "pattern": "--pattern",
+    "partition": "--partition",
+    "labelled": "--labelled",
+}
+"""Settings that only some readers take, and their flags."""
 RAW_FOLDER = "raw"
 """Where archives are unpacked and images extracted, in the folder of the prepared data sets."""
 
@@ -76,11 +84,12 @@ def _opened(data: DataSettings, root: Path, reporter: Reporter) -> Path:
 
 def _options(name: str, reader: Reader, data: DataSettings, reporter: Reporter) -> dict[str, Any]:
     """The options that this reader takes, of those that were given; others, and a needed one's lack, are refused."""
-    given = {"name": data.name, "pattern": data.pattern, "partition": data.partition, "labelled": data.labelled}
-    options = {key: value for key, value in given.items() if value is not None}
+    options = {key: getattr(data, key) for key in OWN_OPTIONS if getattr(data, key) is not None}
     for key in options:
         if key not in reader.takes:
-            raise UsageError(f"The reader {name} takes no --{key}.", "Leave it out, or choose another reader.")
+            raise UsageError(
+                f"The reader {name} takes no {OWN_OPTIONS[key]}.", "Leave it out, or choose another reader."
+            )
     if "pattern" in reader.takes and data.pattern is None:
         raise UsageError(
             f"The reader {name} needs --pattern.", r"For example: --pattern '(?P<identity>\d+)_c(?P<camera>\d+)'"

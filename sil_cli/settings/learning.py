@@ -90,6 +90,9 @@ class DataSettings(Section):
     name: Name | None = Field(
         None, description="the domain's name; default: the data set's own, or else the raw folder's"
     )
+    images: Path | None = Field(
+        None, description="reader `csv`: the folder that paths in the table are relative to; default: the table's"
+    )
     pattern: str | None = Field(None, description="reader `regex`: named groups identity, camera, split, frame")
     split: Literal["train", "test", "half"] = Field(
         "train",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 
@@ -53,7 +54,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_kept_in_order(raw, tmp_path, 
     dataset = prepare(reading, tmp_path / "out", reporter=reporter, workers=3)
     skipped = {skip.path: skip.reason for skip in dataset.info.skipped}
     assert skipped == {
-        "anna/05.jpg": "not an image",
+        "anna/05.jpg": "not an image but a text",
         "anna/07.jpg": "cut short",
         "bob/00.jpg": "1×1 pixels, too small to show a person",
     }
@@ -97,7 +98,7 @@ def test_nothing_left_is_an_error_that_says_why(tmp_path):
     with pytest.raises(DataError, match="There are no images in"):
         prepare(read_folders(tmp_path), tmp_path / "out", reporter=SilentReporter(), workers=1)
     (tmp_path / "a" / "1.jpg").write_text("no picture")
-    with pytest.raises(DataError, match=r"1 left out, such as a/1\.jpg \(not an image\)"):
+    with pytest.raises(DataError, match=r"1 left out, such as a/1\.jpg \(not an image but a text\)"):
         prepare(read_folders(tmp_path), tmp_path / "out", reporter=SilentReporter(), workers=1)
     assert not (tmp_path / "out" / INFO_FILE).exists()
 
@@ -188,3 +189,34 @@ def test_every_reader_is_described_on_one_line():
     for reader in READERS.values():
         assert 20 < len(reader.description) < 100
         assert "\n" not in reader.description
+
+
+def test_queries_whose_file_lies_in_the_gallery_too_are_said(tmp_path, make_image):
+    for path in ("query/a/1.jpg", "query/b/2.jpg", "gallery/a/3.jpg", "gallery/b/4.jpg"):
+        make_image(tmp_path / "raw" / path)
+    assert "copy" not in " ".join(prepared(tmp_path).warnings)
+    shutil.copy(tmp_path / "raw/query/a/1.jpg", tmp_path / "raw/gallery/a/again.jpg")
+    told = "1 queries have a copy in the gallery (query/a/1.jpg is gallery/a/again.jpg)"
+    assert told in " ".join(prepared(tmp_path).warnings)
+
+
+def test_copies_that_evaluation_ignores_are_no_trouble(tmp_path, make_image):
+    for path in (
+        "query/a/c1_1",
+        "query/b/c2_2",
+        "gallery/a/c1_3",
+        "gallery/a/c2_4",
+        "gallery/b/c1_5",
+        "gallery/b/c2_6",
+    ):
+        make_image(tmp_path / "raw" / f"{path}.jpg")
+    shutil.copy(tmp_path / "raw/query/a/c1_1.jpg", tmp_path / "raw/gallery/a/c1_9.jpg")
+    assert "copy" not in " ".join(prepared(tmp_path).warnings)
+    shutil.copy(tmp_path / "raw/query/a/c1_1.jpg", tmp_path / "raw/gallery/a/c2_9.jpg")
+    assert "1 queries have a copy" in " ".join(prepared(tmp_path).warnings)
+
+
+def prepared(tmp_path):
+    reporter = Noting()
+    prepare(read_folders(tmp_path / "raw"), tmp_path / "out", reporter=reporter, workers=1)
+    return reporter

@@ -88,6 +88,7 @@ class FoundImage:
     split: Split | Literal["test"] | None = None
     time: datetime | None = None
     frame: int | None = None
+    box: tuple[int, int, int, int] | None = None
     distractor: bool = False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sil_cli.data.images import Box, parse_box
 from sil_cli.data.manifest import ImageRecord, Skipped
 from sil_cli.data.readers.folder_tree import SPLIT_NAMES, FoundImage, read_tree, split_of
 from sil_cli.data.readers.layout import check_root, children_of
@@ -21,6 +23,7 @@ from sil_cli.errors import DataError, UsageError, did_you_mean
 from sil_cli.files import composed, path_below
 from sil_cli.patterns import PathPattern
 from sil_cli.settings import check_name
+from sil_cli.times import AmbiguousTimeError, TimeReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,7 +34,9 @@ query and gallery; `half`, half of the identities (drawn by the seed) are traine
 
 GROUPS = ("identity", "camera", "split", "frame")
 NEEDED = ("path", "identity")
-OPTIONAL = ("camera", "split", "time")
+OPTIONAL = ("camera", "split", "time", "box")
+_NOBODY = frozenset({"na", "n/a", "nan", "null", "none", "<na>", "unknown"})
+"""What programs write where they know nothing; people and cameras are taken to be called so, and it is said."""
 
 _LONGEST_SLUG = 100
 _PATTERN = r"(?P<identity>\d+)_c(?P<camera>\d+)"
@@ -142,20 +147,24 @@ def _unknown_split(split: str) -> str:
     return f"split '{split}' is not one of {', '.join(SPLIT_NAMES)}"
 
 
-def read_csv(root: Path, *, name: str | None = None, split: SplitMode = "train", seed: int = 0) -> Reading:
-    """Read a table in UTF-8, with a header line, separated by commas, semicolons or tabs.
+def read_csv(
+    root: Path, *, images: Path | None = None, name: str | None = None, split: SplitMode = "train", seed: int = 0
+) -> Reading:
+    """Read a table with a header line (`read_rows`).
 
-    Its columns are path and identity and, where known, camera, split and time. Paths are relative to ROOT. Further
-    columns are ignored.
+    Its columns are path and identity and, where known, camera, split, time and box. Paths are relative to the table's
+    folder, or to `images`. Further columns are ignored. A box, `left,top,width,height` in pixels, is cut from an image
+    that may come in several rows.
 
     Args:
-        root: The table, which lies in the folder that paths are relative to; or that folder, when it has no other.
+        root: The table; or a folder that has one table, to which paths are relative.
+        images: What paths are relative to instead.
         name: The domain's name; when None that of the table, where ROOT is one, or else of the folder.
         split: What to do with images of no known split (see `SplitMode`).
         seed: Draws the identities for `half`.
 
     Raises:
-        DataError: There is no such table, a column is missing, a path leaves ROOT or comes twice.
+        DataError: There is no such table, a column is missing, a path leaves ROOT, or an image or box comes twice.
     """
     table: Path | None = None
     if _is_file(root):
@@ -163,22 +172,33 @@ def read_csv(root: Path, *, name: str | None = None, split: SplitMode = "train",
         name = name or slug(table.stem)
     check_root(root)
     table = table or _only_table(root)
-    images: list[FoundImage] = []
+    base = images or root
+    check_root(base)
+    found: list[FoundImage] = []
     skipped: list[Skipped] = []
-    first_line: dict[str, int] = {}
+    first_line: dict[tuple[str, Box | None], int] = {}
     for line, row in read_rows(table, lambda columns: require_columns(table, columns, NEEDED, OPTIONAL)):
-        image = _by_row(row, line, table, root)
+        image = _by_row(row, line, table, base)
         if isinstance(image, Skipped):
             skipped.append(image)
             continue
-        if image.path in first_line:
-            raise DataError(
-                f"{table} names {image.path} twice, in lines {first_line[image.path]} and {line}.",
-                "Keep one of them.",
-            )
-        first_line[image.path] = line
-        images.append(image)
-    return _reading("csv", root, name, images, skipped, {"table": table.name, "split": split, "seed": seed})
+        first = first_line.setdefault((image.path, image.box), line)
+        if first != line:
+            raise DataError(f"{table} names {image.path} twice, in lines {first} and {line}.", "Keep one of them.")
+        found.append(image)
+    options = {"table": table.name, "split": split, "seed": seed}
+    return replace(_reading("csv", base, name, found, skipped, options), warnings=_nobodies(found))
+
+
+def _nobodies(images: Sequence[FoundImage]) -> list[str]:
+    """What is said of people and cameras called as programs call what they don't know."""
+    identities = Counter(image.identity for image in images if image.identity.casefold() in _NOBODY)
+    cameras = Counter(image.camera for image in images if image.camera and image.camera.casefold() in _NOBODY)
+    return [
+        f"'{name}' is taken for the name of a {what} ({count:,} images); leave the cell empty where it is unknown."
+        for what, names in (("person", identities), ("camera", cameras))
+        for name, count in names.items()
+    ]
 
 
 def _is_file(root: Path) -> bool:
@@ -205,6 +225,7 @@ def tables_in(folder: Path) -> list[Path]:
 def _by_row(row: dict[str, str], line: int, table: Path, root: Path) -> FoundImage | Skipped:
     written, identity, split = row.get("path", ""), row.get("identity", ""), row.get("split", "")
     time: datetime | None = None
+    box: Box | None = None
     reason = None
     if "" in row:
         reason = f"line {line} has more cells than the header"
@@ -214,9 +235,16 @@ def _by_row(row: dict[str, str], line: int, table: Path, root: Path) -> FoundIma
         reason = f"line {line}: {_unknown_split(split)}"
     elif row.get("time"):
         try:
-            time = datetime.fromisoformat(row["time"])
+            time = TimeReader().parse(row["time"])
+        except AmbiguousTimeError as error:
+            reason = f"line {line}: time '{row['time']}' can be read in several ways ({error})"
         except ValueError:
             reason = f"line {line}: time '{row['time']}' is not like 2024-05-31T13:45:00"
+    if row.get("box") and not reason:
+        try:
+            box = parse_box(row["box"])
+        except (ValueError, OverflowError):
+            reason = f"line {line}: box '{row['box']}' is not left,top,width,height in pixels"
     if reason:
         return Skipped(path=written or f"line {line}", reason=reason)
     path = path_below(root, written)
@@ -231,6 +259,7 @@ def _by_row(row: dict[str, str], line: int, table: Path, root: Path) -> FoundIma
         camera=row.get("camera") or None,
         split=split_of(split) if split else None,
         time=time,
+        box=box,
     )
 
 
@@ -289,6 +318,7 @@ def to_records(images: Sequence[FoundImage], *, domain: str, split: SplitMode, s
             domain=domain,
             time=image.time,
             frame=image.frame,
+            box=image.box,
             distractor=image.distractor,
         )
         for at, (image, target) in enumerate(zip(images, wanted, strict=True))

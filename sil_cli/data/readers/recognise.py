@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,8 @@ from sil_cli.data.readers.layout import (
     sample_names,
 )
 from sil_cli.data.readers.own_images import NEEDED, tables_in
+from sil_cli.data.tables import TABLE_SUFFIXES, read_rows
 from sil_cli.errors import DataError
-from sil_cli.files import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +61,8 @@ def recognise(root: Path) -> Recognised:
     Raises:
         DataError: There is none, or there are several; the error says what was found and what to do.
     """
+    if root.suffix.lower() in TABLE_SUFFIXES and root.is_file():
+        return Recognised("csv", root, {}, "a table by its name")
     check_root(root)
     found = recognise_all(root) or _own_images(root)
     if len(found) > 1:
@@ -143,13 +144,12 @@ def _own_images(root: Path) -> list[Recognised]:
 
 
 def _has_columns(table: Path) -> bool:
+    columns: list[str] = []
     try:
-        with open_file(table) as stream:
-            header = stream.readline(10_000).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError):
+        next(read_rows(table, columns.extend), None)
+    except DataError:
         return False
-    columns = next(csv.reader([header], delimiter=max(",;\t", key=header.count)), [])
-    return set(NEEDED) <= {column.strip().lower() for column in columns}
+    return set(NEEDED) <= set(columns)
 
 
 def _unknown(root: Path) -> DataError:

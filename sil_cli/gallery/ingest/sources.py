@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from sil_cli.data.image_formats import IMAGE_SUFFIXES, why_no_image
 from sil_cli.data.images import parse_box
 from sil_cli.data.manifest import Dataset, Skipped, is_dataset, load_dataset
-from sil_cli.data.tables import TABLE_SUFFIXES, mistyped, read_rows, require_columns
+from sil_cli.data.tables import TABLE_SUFFIXES, binary_kind, mistyped, read_rows, require_columns
 from sil_cli.data.walking import UNSTORABLE, find_image_files
 from sil_cli.errors import DataError, UsageError
 from sil_cli.files import as_on_disk, composed, one_line, open_file, parse_json, path_below, require_reachable
@@ -160,8 +160,9 @@ class SourceReader:
         if suffix in IMAGE_SUFFIXES or why_no_image(str(source)) is None:
             folder = source.parent.resolve()
             return SourceImages([self._chosen(source.name, folder, os.path.realpath)])
+        kind = binary_kind(source) or "a file"
         raise UsageError(
-            f"{source} is a file, but neither a table (.csv), a list of paths (.txt) nor an image.",
+            f"{source} is {kind}, but neither a table (.csv), a list of paths (.txt) nor an image.",
             "Name the folder that holds the images, or a prepared data set.",
         )
 

@@ -262,6 +262,44 @@ def test_time_is_read(table):
     assert [skip.path for skip in reading.skipped] == ["3.jpg"]
 
 
+def test_times_are_read_as_the_gallery_reads_them(table):
+    times = ["20240531_134500", "2024:05:31 13:45:00", "31.05.2024 13:45", "1717163100", "03/04/2024"]
+    reading = read_csv(table("path,identity,time\n" + "".join(f"{n}.jpg,a,{time}\n" for n, time in enumerate(times))))
+    moment = datetime(2024, 5, 31, 13, 45)
+    assert [r.time for r in reading.records] == [moment, moment, moment, moment.replace(tzinfo=UTC)]
+    assert "can be read in several ways" in reading.skipped[0].reason
+
+
+def test_boxes_are_cut_from_images_that_may_come_several_times(table):
+    text = "path;identity;box\n1.jpg;a;0,0,30,60\n1.jpg;b;30 0 30 60\n2.jpg;a;\n2.jpg;b;1,2,3\n"
+    reading = read_csv(table(text))
+    boxes = [(record.path, record.box) for record in reading.records]
+    assert boxes == [("1.jpg", (0, 0, 30, 60)), ("1.jpg", (30, 0, 30, 60)), ("2.jpg", None)]
+    assert [skip.reason for skip in reading.skipped] == ["line 5: box '1,2,3' is not left,top,width,height in pixels"]
+    with pytest.raises(DataError, match="twice, in lines 2 and 3"):
+        read_csv(table("path;identity;box\n1.jpg;a;0,0,3,6\n./1.jpg;b;0,0,3,6\n"))
+
+
+def test_paths_may_be_relative_to_another_folder_than_the_table_s(table, tmp_path):
+    images = tree(tmp_path / "images", "a/1.jpg")
+    reading = read_csv(table("path,identity\na/1.jpg,x\n"), images=images)
+    assert (reading.root, reading.name) == (images, "images")
+    assert [record.path for record in reading.records] == ["a/1.jpg"]
+    with pytest.raises(DataError, match="There is no folder"):
+        read_csv(table("path,identity\na/1.jpg,x\n"), images=tmp_path / "absent")
+
+
+def test_people_called_as_programs_call_nobody_are_taken_and_said(table):
+    reading = read_csv(table("path,identity,camera\n1.jpg,NA,1\n2.jpg,nan,None\n3.jpg,nan,1\n4.jpg,,1\n"))
+    assert [record.identity for record in reading.records] == ["NA", "nan", "nan"]
+    advice = "leave the cell empty where it is unknown."
+    assert list(reading.warnings) == [
+        f"'NA' is taken for the name of a person (1 images); {advice}",
+        f"'nan' is taken for the name of a person (2 images); {advice}",
+        f"'None' is taken for the name of a camera (1 images); {advice}",
+    ]
+
+
 def test_incomplete_rows_are_named(table):
     text = "path,identity,split\n1.jpg,,train\n,bob,train\n2.jpg,bob,val\n3.jpg,bob,train,more\n4.jpg\n5.jpg,c\n"
     reading = read_csv(table(text))
@@ -348,7 +386,6 @@ def test_columns_of_other_names_are_ignored(table):
     ("content", "message"),
     [
         ("path,identity\nä.jpg,1\n".encode("latin-1"), "not UTF-8"),
-        ("path,identity\na.jpg,1\n".encode("utf-16"), "not UTF-8"),
         (b'path,identity\n"a.jpg,1\n', "line 2: .*quote"),
         (b"path,identity\n" + b"a" * 200_000 + b",1\n", "line 2: field larger"),
     ],
