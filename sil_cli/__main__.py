@@ -1,5 +1,6 @@
 """`python -m sil_cli` and the `sil` script."""
 
+import codecs
 import io
 import os
 import sys
@@ -8,10 +9,14 @@ import sys
 def main() -> None:
     """Run the program; Ctrl-C is code 130 from the first moment on."""
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # else it reads all packages' metadata: 0.1 s
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # None where it was closed
-            stream.reconfigure(errors="replace")  # a terminal that has no ✓ shows a question mark
     try:
+        from sil_cli.files import say_in_ascii
+
+        codecs.register_error(say_in_ascii.__name__, say_in_ascii)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # None where it was closed
+                stream.reconfigure(errors=say_in_ascii.__name__)
+
         from sil_cli.cli.app import make_app
 
         make_app(next(iter(sys.argv[1:]), None))()

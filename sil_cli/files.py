@@ -568,6 +568,41 @@ def _meant(escape: str) -> str:
     return letter if _ANY.fullmatch(letter) else escape
 
 
+_IN_ASCII = (
+    {"✓": "ok", "✗": "x", "●": "*", "◐": "~", "○": "-", "≠": "!=", "…": "...", "–": "-", "−": "-", "×": "x", "÷": "/"}
+    | {"±": "+/-", "→": "->", "·": ".", "¹": "1", "²": "2", "³": "3"}
+    | {"α": "alpha", "γ": "gamma", "ε": "epsilon", "λ": "lambda", "ρ": "rho", "τ": "tau"}
+)
+"""Our own signs and letters as words or in ASCII, for streams that have no others."""
+
+
+def sayable(text: str, encoding: str) -> str:
+    """The text with what an encoding lacks in ASCII: our own signs as words, letters of names as escapes."""
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return "".join(one if _is_in(one, encoding) else _in_ascii(one) for one in text)
+    return text
+
+
+def say_in_ascii(error: UnicodeError) -> tuple[str, int]:
+    """What a stream writes for letters that its encoding lacks: `sayable` as an error handler of codecs."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_in_ascii, error.object[error.start : error.end])), error.end
+
+
+def _is_in(letter: str, encoding: str) -> bool:
+    try:
+        return bool(letter.encode(encoding))
+    except (UnicodeEncodeError, LookupError):
+        return letter.isascii()
+
+
+def _in_ascii(letter: str) -> str:
+    return _IN_ASCII.get(letter) or letter.encode("ascii", "backslashreplace").decode()
+
+
 def _escaped(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode("ascii")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import codecs
 import errno
 import json
 import os
@@ -33,6 +34,8 @@ from sil_cli.files import (
     path_below,
     read_json,
     remove_leftovers,
+    say_in_ascii,
+    sayable,
     sha256_of_bytes,
     sha256_of_file,
     staging_folder,
@@ -447,3 +450,22 @@ def test_json_for_terminals_holds_the_same() -> None:
     assert json.loads(text) == document
     assert visible(text, lines=True) == text
     assert "Zoë" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "said"),
+    [
+        ("\u2713 Zo\u00eb \u540d \u2026", "utf-8", "\u2713 Zo\u00eb \u540d \u2026"),
+        ("\u2713 Zo\u00eb \u540d \u2026", "cp1252", "ok Zo\u00eb \\u540d \u2026"),
+        ("\u2713 Zo\u00eb \u540d \u2026", "ascii", "ok Zo\\xeb \\u540d ..."),
+        ("\u2713 Zo\u00eb \u540d \u2026", "no-such-encoding", "ok Zo\\xeb \\u540d ..."),
+        ("\u2713" * 5000, "ascii", "ok" * 5000),
+        ("plain", "ascii", "plain"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_what_an_encoding_lacks_is_said_in_ascii(text, encoding, said):
+    assert sayable(text, encoding) == said
+    if encoding != "no-such-encoding":
+        codecs.register_error("test", say_in_ascii)
+        assert text.encode(encoding, "test").decode(encoding) == said

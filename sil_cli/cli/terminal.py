@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from sil_cli.files import visible
+from sil_cli.files import sayable, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from sil_cli.runtime import Reporter, StopRequest, Task
-
-
-_IN_ASCII = str.maketrans(
-    {"✓": "ok", "✗": "x", "●": "*", "◐": "~", "○": "-", "≠": "!=", "…": "...", "–": "-", "−": "-", "×": "x", "÷": "/"}
-    | {"±": "+/-", "→": "->", "λ": "lambda"}
-)
 
 
 def escape(text: object) -> str:
@@ -49,20 +43,12 @@ class Terminal(Console):
 
     def length(self, text: str) -> int:
         """The cells that the longest line of some markup takes here."""
-        lines = self._sayable(text).splitlines()
+        lines = sayable(text, self.encoding).splitlines()
         return max((Text.from_markup(line, emoji=False).cell_len for line in lines), default=0)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Every text on its way out, be it printed or in a table; `escape` has done most of them before."""
-        return super().render_str(self._sayable(visible(text, lines=True)), **options)
-
-    def _sayable(self, text: str) -> str:
-        """The text with our own signs as words or ASCII where the stream's encoding lacks them."""
-        try:
-            text.encode(self.encoding)
-        except (UnicodeEncodeError, LookupError):
-            return text.translate(_IN_ASCII)
-        return text
+        return super().render_str(sayable(visible(text, lines=True), self.encoding), **options)
 
     def on_broken_pipe(self) -> None:
         """Tell the caller that nobody reads any more; rich itself would end the program here."""
@@ -206,7 +192,7 @@ class BarReporter(_Messages):
     def task(self, label: str, total: int | None, unit: str = "") -> Iterator[Task]:
         """Show a bar until the block ends."""
         columns = (
-            SpinnerColumn(),
+            SpinnerColumn("line" if self.console.options.ascii_only else "dots"),
             TextColumn("{task.description}"),
             BarColumn(bar_width=28),
             MofNCompleteColumn(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import sys
 import time
@@ -183,7 +184,9 @@ class _Answering:
 
     def _write(self, lines: Sequence[BatchLine], stream: TextIO) -> None:
         """Write lines and count them: Ctrl-C comes before both or after both."""
-        text = "".join(f"{json_for_terminals(line.model_dump_json())}\n" for line in lines)
+        utf8 = (stream.encoding or "utf-8").lower().replace("-", "") == "utf8"
+        documents = [line.model_dump_json() if utf8 else json.dumps(line.model_dump(mode="json")) for line in lines]
+        text = "".join(f"{json_for_terminals(document)}\n" for document in documents)
         with stop_at_safe_point():
             stream.write(text)
             stream.flush()

@@ -60,10 +60,34 @@ def test_names_that_are_not_utf8_come_back_from_json(tmp_path, encoding: str) ->
     assert what.split()[0] == os.fsdecode(b"caf\xe9")
 
 
-def test_a_terminal_without_our_signs_still_gets_the_text() -> None:
-    done = run("doctor", stdout=subprocess.PIPE, env=os.environ | {"PYTHONIOENCODING": "ascii"})
-    assert b"torchvision" in done.stdout
-    assert b"Unexpected error" not in done.stderr
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
+def test_a_stream_without_our_signs_gets_words_for_them(tmp_path, world, encoding) -> None:
+    """Also where typer prints, whose consoles aren't ours."""
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = run(
+        "query",
+        "--id",
+        "1",
+        "--top",
+        "3",
+        "--sheet",
+        str(tmp_path / "s.png"),
+        stdout=subprocess.PIPE,
+        env=environment,
+        cwd=world,
+    )
+    shown = done.stdout.decode(encoding)
+    assert "ok Contact sheet in" in shown
+    assert "?" not in shown
+    shown = run("query", "--help", stdout=subprocess.PIPE, env=environment).stdout.decode(encoding)
+    assert "?" not in shown
+    assert ("2024-05-31T08:30, …" if encoding == "cp1252" else "2024-05-31T08:30, ...") in " ".join(shown.split())
+
+
+def test_names_that_a_stream_has_no_letters_for_can_still_be_told_apart(tmp_path) -> None:
+    for name in ("Zo\u00eb", "Zo\u00e9"):
+        done = run("show", name, stdout=subprocess.PIPE, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+        assert name.encode("ascii", "backslashreplace") in done.stderr
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="no /dev/full on this system")

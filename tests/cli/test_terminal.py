@@ -5,7 +5,8 @@ import io
 import pytest
 from rich.table import Table
 
-from sil_cli.cli.terminal import Terminal, escape, make_reporter
+from sil_cli.cli.query import CORRECT, SIGNS
+from sil_cli.cli.terminal import Terminal, escape, make_reporter, print_table
 from sil_cli.files import visible
 from sil_cli.runtime import StopRequest
 
@@ -69,3 +70,28 @@ def test_work_that_says_how_far_it_is_stops_where_an_interrupt_got_lost(terminal
             task.advance()
     with pytest.raises(KeyboardInterrupt), reporter.task("More", 2):
         pytest.fail("it began")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_narrow_encoding_gets_words_for_our_signs_and_escapes_for_letters(encoding, is_terminal) -> None:
+    """Strictly: nothing is left to the stream, not even what a bar is made of."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+    narrow = Terminal(file=stream, width=100, force_terminal=is_terminal, color_system=None)
+    columns = {
+        "": list(CORRECT.values()),
+        "decision": list(SIGNS.values())[:3],
+        "name": ["Zo\u00eb", "\u540d", "x \u00b1 2"],
+    }
+    print_table(narrow, "Matches \u2026", columns, left=["decision", "name"])
+    reporter = make_reporter(narrow, StopRequest())
+    reporter.note("\u03bb \u2260 1")
+    with reporter.task("Work", 2) as task:
+        task.advance()
+    stream.flush()
+    shown = stream.buffer.getvalue().decode(encoding)
+    rows = [" ".join(line.replace("|", " ").split()) for line in shown.splitlines()]
+    assert ("ok * match Zo\\xeb" if encoding == "ascii" else "ok * match Zo\u00eb") in rows
+    assert "x ~ possible \\u540d" in rows
+    assert "lambda != 1" in shown
+    assert ("Matches ..." in shown) == (encoding != "cp1252")

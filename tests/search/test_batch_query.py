@@ -1,7 +1,9 @@
 """Many queries: what is said of them when Ctrl-C comes at the worst moment."""
 
 import io
+import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -37,3 +39,15 @@ def test_ctrl_c_between_lines_and_their_count(in_world, tmp_path, at, done) -> N
     with pytest.raises(InterruptedWorkError, match=f"Stopped after {done} queries; their lines are whole"):
         query_batch(settings, SilentReporter(), lines)
     assert lines.getvalue().count("\n") == done
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_lines_are_json_in_any_encoding(in_world, tmp_path, encoding) -> None:
+    picture = next((in_world / "data").glob("*/images/query/*.jpg"))
+    name = tmp_path / "Zo\u00eb \u540d.jpg"
+    shutil.copyfile(picture, name)
+    (tmp_path / "names.txt").write_text(f"{name}\n", encoding="utf-8")
+    settings = load_settings(flags={"query": {"batch": tmp_path / "names.txt", "top": 1}})
+    lines = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    query_batch(settings, SilentReporter(), lines)
+    assert json.loads(lines.buffer.getvalue().decode(encoding))["image"] == str(name)
