@@ -9,6 +9,8 @@ import sys
 def main() -> None:
     """Run the program; Ctrl-C is code 130 from the first moment on."""
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # else it reads all packages' metadata: 0.1 s
+    if not os.environ.get("COLUMNS", "").strip("0 "):
+        os.environ.pop("COLUMNS", None)  # as containers set it: rich would print nothing, and typer no help
     try:
         from sil_cli.files import say_in_ascii
 

@@ -84,6 +84,14 @@ def test_a_stream_without_our_signs_gets_words_for_them(tmp_path, world, encodin
     assert ("2024-05-31T08:30, …" if encoding == "cp1252" else "2024-05-31T08:30, ...") in " ".join(shown.split())
 
 
+@pytest.mark.parametrize("columns", ["0", "00", ""])
+def test_a_terminal_of_no_width_gets_the_help(columns) -> None:
+    for arguments in (["--help"], ["query", "--help"], ["gallery", "remove", "-h"]):
+        done = run(*arguments, stdout=subprocess.PIPE, env=os.environ | {"COLUMNS": columns})
+        assert b"Usage:" in done.stdout
+        assert b"--config" in done.stdout or b"query" in done.stdout
+
+
 def test_names_that_a_stream_has_no_letters_for_can_still_be_told_apart(tmp_path) -> None:
     for name in ("Zo\u00eb", "Zo\u00e9"):
         done = run("show", name, stdout=subprocess.PIPE, env=os.environ | {"PYTHONIOENCODING": "ascii"})
