@@ -18,7 +18,8 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from sil_cli.errors import ModelError, UsageError
 from sil_cli.files import one_line, sha256_of_file, visible
-from sil_cli.models.record import LARGEST_FILE, ModelCard
+from sil_cli.models.record import ModelCard
+from sil_cli.runs.weight_file import LARGEST_FILE
 
 if TYPE_CHECKING:
     from sil_cli.runtime import Reporter, Task

@@ -13,9 +13,9 @@ from sil_cli.errors import ModelError, UsageError, did_you_mean
 from sil_cli.models.embedder import Embedder, architecture, load_embedder, save_model
 from sil_cli.models.families import Published, recognise
 from sil_cli.models.record import LIKE, WEIGHTS_FILE, Architecture, ModelCard, read_record
-from sil_cli.models.weight_file import read_state
 from sil_cli.models.weights import TOLD, load_pretrained, load_strictly
 from sil_cli.results import Result
+from sil_cli.runs.weight_file import read_state
 
 if TYPE_CHECKING:
     from sil_cli.models.download import Origin

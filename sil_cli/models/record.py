@@ -89,9 +89,6 @@ LIKE: dict[str, dict[str, Any]] = {
 """What `--like NAME` says of a file whose names leave it open, as that code's configurations have it."""
 
 
-LARGEST_FILE = 4 * 2**30
-"""Bytes of weights that are read or fetched; the largest published one, CLIP-ReID's with its optimiser, has 1.5 GB."""
-
 WITHDRAWN = {"duke": "DukeMTMC-reID: its authors withdrew it in 2019, as the people in it had not been asked"}
 """Data sets that should not be used any more, by a part of their names, and why."""
 

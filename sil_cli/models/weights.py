@@ -15,7 +15,7 @@ from sil_cli.errors import ModelError, UsageError
 from sil_cli.files import one_line
 from sil_cli.models.backbones.names import IBN, NAMES, OSNETS, RESNETS, TIMM, TOKEN_VITS
 from sil_cli.models.families import BACKBONE, NECK, WRAPPERS, name_some, recognise, twice
-from sil_cli.models.weight_file import read_state
+from sil_cli.runs.weight_file import read_state
 from sil_cli.runtime import import_quietly
 
 if TYPE_CHECKING:

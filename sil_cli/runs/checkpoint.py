@@ -99,7 +99,8 @@ def to_bytes(state: TrainingState) -> bytes:
 
 def from_bytes(content: bytes) -> TrainingState:
     """The state that `to_bytes` made these bytes of, on the CPU."""
-    return _state(_loaded(content), Path("the first process's state"))
+    path = Path("the first process's state")
+    return _state(_loaded(content, path), path)
 
 
 def load_checkpoint(folder: Path, reporter: Reporter) -> TrainingState:
@@ -143,7 +144,7 @@ def _content(path: Path) -> dict[str, Any] | None:
     with open_file(path) as stream:
         content = stream.read()  # apart from unpickling: bytes that can't be read are no damaged bytes
     try:
-        loaded = _loaded(content)
+        loaded = _loaded(content, path)
     except MemoryError:
         raise
     except Exception:  # on damaged bytes the unpickler may raise anything
@@ -151,10 +152,10 @@ def _content(path: Path) -> dict[str, Any] | None:
     return loaded if isinstance(loaded, dict) and "format" in loaded else None
 
 
-def _loaded(content: bytes) -> Any:
-    import torch
+def _loaded(content: bytes, path: Path) -> Any:
+    from sil_cli.runs.weight_file import load_checked
 
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return load_checked(path, io.BytesIO(content))
 
 
 def _state(content: dict[str, Any], path: Path) -> TrainingState:

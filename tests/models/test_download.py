@@ -74,6 +74,7 @@ def web(monkeypatch, tmp_path):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Web) as server:
         server.files, server.elsewhere, server.asked = {"/net.pth": CONTENT}, {}, []
         server.cuts, server.claimed, server.etags = 0, None, True
+        server.handle_error = lambda *_: None  # of clients that went away, as they should
         server.address = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()

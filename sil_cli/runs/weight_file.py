@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import pickle  # nothing that it names is called: see `_Reader.find_class`
 import zipfile
@@ -15,13 +16,15 @@ import torch
 
 from sil_cli.errors import ModelError, UsageError
 from sil_cli.files import open_file, visible
-from sil_cli.models.record import LARGEST_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from torch import Tensor
+
+LARGEST_FILE = 4 * 2**30
+"""Bytes of weights that are read or fetched; the largest published one, CLIP-ReID's with its optimiser, has 1.5 GB."""
 
 FIX = "Give a .safetensors file, or a .pth file that holds nothing but tensors by name."
 
@@ -92,14 +95,32 @@ def _content(path: Path) -> Any:
         file.seek(0)
         if start[8:] == b"{":
             return safetensors.torch.load_file(path)
-        if start[:4] == ZIP:
-            _check_archive(path, file)
-        else:
-            _check_old(path, file)
-        file.seek(0)
-        names = [(value, name) for name, value in _NUMPY.items()]
-        with torch.serialization.safe_globals(names):  # type: ignore[arg-type] # pairs are taken; its type says less
-            return torch.load(file, map_location="cpu", weights_only=True)
+        return load_checked(path, file)
+
+
+def load_checked(path: Path, file: IO[bytes]) -> Any:
+    """What `torch.save` wrote, once its claims have been held against its bytes; on the CPU.
+
+    Args:
+        path: The file's name, for messages.
+        file: Its content.
+
+    Raises:
+        ModelError: It claims what it doesn't hold, or holds something that is not read here.
+        Exception: It is damaged.
+    """
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    start = file.read(len(ZIP))
+    file.seek(0)
+    if start == ZIP:
+        _check_archive(path, file, size)
+    else:
+        _check_old(path, file, size)
+    file.seek(0)
+    names = [(value, name) for name, value in _NUMPY.items()]
+    with torch.serialization.safe_globals(names):  # type: ignore[arg-type] # pairs are taken; its type says less
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 class _Named:
@@ -206,7 +227,7 @@ def _in_two_lines(path: Path) -> Iterator[None]:
         raise ModelError(f"{path} claims more than it holds: {error}.", FIX) from error
 
 
-def _check_archive(path: Path, file: IO[bytes]) -> None:
+def _check_archive(path: Path, file: IO[bytes], size: int) -> None:
     """Check a file of today's torch.save, which is a zip archive of plain records, against its own directory.
 
     Raises:
@@ -221,7 +242,7 @@ def _check_archive(path: Path, file: IO[bytes]) -> None:
                 "If you trust it, save torch.jit.load(FILE).state_dict() with safetensors, and name that file.",
             )
         total = sum(entry.file_size for entry in entries.values())
-        if total > path.stat().st_size or len(entries) != len(archive.infolist()):
+        if total > size or len(entries) != len(archive.infolist()):
             raise _Claim(f"it would become {total / 1e9:.1f} GB")
         with archive.open(pickled[0]) as content:
             reader = _Reader(content)
@@ -233,7 +254,7 @@ def _check_archive(path: Path, file: IO[bytes]) -> None:
                 raise _Claim(f"storage {key} is said to have {storage.bytes:,} bytes")
 
 
-def _check_old(path: Path, file: IO[bytes]) -> None:
+def _check_old(path: Path, file: IO[bytes], size: int) -> None:
     """Check a file of torch.save before 1.6: five pickles, then each storage with its length before it.
 
     Raises:
@@ -244,7 +265,7 @@ def _check_old(path: Path, file: IO[bytes]) -> None:
         for reader in readers:
             reader.load()
         claimed = sum(storage.bytes for storage in readers[3].storages.values())
-        if claimed > path.stat().st_size:
+        if claimed > size:
             raise _Claim(f"its tensors are said to have {claimed:,} bytes")
 
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from sil_cli.errors import ModelError, UsageError
-from sil_cli.models.weight_file import read_state
+from sil_cli.runs.checkpoint import read_checkpoint
+from sil_cli.runs.weight_file import read_state
 
 
 @pytest.fixture
@@ -185,3 +186,14 @@ def test_names_must_be_text_and_there_must_be_some(tmp_path):
         read_state(tmp_path / "w.pth")
     with pytest.raises(UsageError, match="no weights file"):
         read_state(tmp_path / "none.pth")
+
+
+def test_a_checkpoint_that_would_grow_is_not_inflated(tmp_path):
+    torch.save({"format": 3, "iteration": 1, "embedder": {"w": torch.zeros(20_000_000)}}, tmp_path / "large.pt")
+    path = tmp_path / "checkpoint-0000001.pt"
+    rewritten(tmp_path / "large.pt", path, compression=zipfile.ZIP_DEFLATED)
+    tracemalloc.start()
+    with pytest.raises(ModelError, match="is damaged"):
+        read_checkpoint(path)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
