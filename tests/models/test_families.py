@@ -315,3 +315,122 @@ def test_a_stem_of_any_kind_trains_from_its_file(tmp_path):
     seen = []
     chain(torch.zeros(2, 3, 64, 32), style=lambda maps: seen.append(maps.shape[1]) or maps, after_stages=(1, 2, 3, 4))
     assert seen == [256, 512, 1024, 2048]
+
+
+def transformer(eps: float) -> nn.TransformerEncoder:
+    """ViT-B's blocks, as torch itself computes them."""
+    torch.manual_seed(3)
+    block = nn.TransformerEncoderLayer(
+        768, 12, 3072, dropout=0.0, activation="gelu", layer_norm_eps=eps, batch_first=True, norm_first=True
+    )
+    return randomised(nn.TransformerEncoder(block, 12, enable_nested_tensor=False))
+
+
+BLOCK = {
+    "self_attn.in_proj_": "attn.qkv.",
+    "self_attn.out_proj.": "attn.proj.",
+    "linear1.": "mlp.fc1.",
+    "linear2.": "mlp.fc2.",
+    "norm1.": "norm1.",
+    "norm2.": "norm2.",
+}
+"""torch's names of a block's parameters, and TransReID's."""
+
+
+def as_transreid(block: nn.Module, prefix: str) -> dict[str, torch.Tensor]:
+    return {
+        f"{prefix}{new}{name.removeprefix(old)}": value
+        for name, value in block.state_dict().items()
+        for old, new in BLOCK.items()
+        if name.startswith(old)
+    }
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("parts", [False, True])
+@pytest.mark.parametrize("camera", [None, "1", "mean"])
+def test_transreids_vit_embeds_by_its_class_token_and_parts(tmp_path, parts, camera):
+    blocks, last = transformer(1e-6).layers, randomised(nn.LayerNorm(768, eps=1e-6))
+    stride, (rows, columns) = 12, (21, 10)
+    patches = nn.Conv2d(3, 768, 16, stride)
+    token, positions = torch.randn(1, 1, 768) / 3, torch.randn(1, 1 + rows * columns, 768) / 3
+    learnt = torch.randn(6, 1, 768) / 3
+    necks = [norm(768) for _ in range(5 if parts else 1)]
+    state = {"base.cls_token": token, "base.pos_embed": positions, "base.fc.weight": torch.zeros(1000, 768)}
+    state |= named(patches, "base.patch_embed.proj.") | named(last, "base.norm.")
+    state |= {"base.sie_embed": learnt} if camera else {}
+    for number, block in enumerate(blocks):
+        state |= as_transreid(block, f"base.blocks.{number}.")
+    for number, neck in enumerate(necks):
+        state |= named(neck, f"bottleneck_{number}." if number else "bottleneck.")
+    whole, part = copy.deepcopy(blocks[-1]), randomised(copy.deepcopy(blocks[0]))
+    if parts:
+        state |= (
+            as_transreid(whole, "b1.0.") | named(last, "b1.1.") | as_transreid(part, "b2.0.") | named(last, "b2.1.")
+        )
+    options = ["--like", "transreid-vit", "--neck", "after", *(["--camera", camera] if camera else [])]
+    if camera:
+        code, error = refused(tmp_path, state, *options[:-2])
+        assert code == 2
+        assert "--camera N or --camera mean" in error
+    document, embedder = imported(tmp_path, state, *options)
+    crops = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (2, 3, 256, 128), dtype=np.uint8))
+    with torch.no_grad():
+        tokens = (
+            torch.cat([token.expand(2, -1, -1), patches((crops / 255 - 0.5) / 0.5).flatten(2).mT], dim=1) + positions
+        )
+        if camera:
+            tokens = tokens + 3 * (learnt.mean(0) if camera == "mean" else learnt[int(camera)])
+        for block in blocks[:-1]:
+            tokens = block(tokens)
+        found = [necks[0](last(whole(tokens))[:, 0])]
+        if parts:
+            rolled = tokens[:, 1:].roll(-4, dims=1)
+            dealt = torch.stack([rolled[:, :105], rolled[:, 105:]], dim=2).flatten(1, 2)
+            for number in range(4):
+                piece = torch.cat([tokens[:, :1], dealt[:, 52 * number : 52 * (number + 1)]], dim=1)
+                found.append(necks[number + 1](last(part(piece))[:, 0]) / 4)
+        cosines = (embedder(crops) * F.normalize(torch.cat(found, dim=1), dim=1)).sum(dim=1)
+    assert cosines.min() > 0.99999
+    told = document["architecture"]
+    assert (told["height"], told["width"], told["patch_stride"]) == (256, 128, 12)
+
+
+@pytest.mark.thorough
+def test_clip_reids_vit_embeds_before_and_behind_its_projection(tmp_path):
+    blocks = transformer(1e-5).layers
+    for block in blocks:
+        block.activation = lambda features: features * torch.sigmoid(1.702 * features)
+        block.activation_relu_or_gelu = 0
+    before, last = randomised(nn.LayerNorm(768)), randomised(nn.LayerNorm(768))
+    patches = nn.Conv2d(3, 768, 16, 16, bias=False)
+    token, positions, projection = torch.randn(768) / 3, torch.randn(129, 768) / 3, torch.randn(768, 512) / 27
+    own = "image_encoder."
+    state = {f"{own}class_embedding": token, f"{own}positional_embedding": positions, f"{own}proj": projection}
+    state |= named(patches, f"{own}conv1.") | named(before, f"{own}ln_pre.") | named(last, f"{own}ln_post.")
+    clip = {
+        "norm1.": "ln_1.",
+        "norm2.": "ln_2.",
+        "linear1.": "mlp.c_fc.",
+        "linear2.": "mlp.c_proj.",
+        "self_attn.": "attn.",
+    }
+    for number, block in enumerate(blocks):
+        for name, value in block.state_dict().items():
+            old, new = next(each for each in clip.items() if name.startswith(each[0]))
+            state[f"{own}transformer.resblocks.{number}.{new}{name.removeprefix(old)}"] = value
+    state |= named(norm(768), "bottleneck.") | named(norm(512), "bottleneck_proj.")
+    state |= {"text_encoder.ln_final.weight": torch.zeros(2), "prompt_learner.cls_ctx": torch.zeros(2)}
+    document, embedder = imported(tmp_path, state)
+    crops = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (2, 3, 256, 128), dtype=np.uint8))
+    with torch.no_grad():
+        tokens = torch.cat([token.expand(2, 1, -1), patches((crops / 255 - 0.5) / 0.5).flatten(2).mT], dim=1)
+        tokens = before(tokens + positions)
+        for block in blocks:
+            tokens = block(tokens)
+        found = last(tokens[:, 0])
+        expected = F.normalize(torch.cat([found, found @ projection], dim=1), dim=1)
+        assert (embedder(crops) * expected).sum(dim=1).min() > 0.99999
+    assert document["dimension"] == 1280
+    assert "mean 0.5,0.5,0.5" in document["assumed"]
+    assert {"prompt_learner.cls_ctx", "text_encoder.ln_final.weight"} <= set(document["dropped"])
