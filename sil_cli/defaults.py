@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sil_cli.data.manifest import is_dataset, prepared_datasets
 from sil_cli.data.protocol import read_protocol
 from sil_cli.errors import ModelError, UsageError
-from sil_cli.files import require_reachable
+from sil_cli.files import quoted, require_reachable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,7 +129,7 @@ def model_folder(model: Path | None, runs: Path) -> Path:
         if unfinished:
             raise ModelError(
                 f"{unfinished[-1]} has not finished yet.",
-                f"Resume it with `sil train --resume --run {unfinished[-1]}`.",
+                f"Resume it with `sil train --resume --run {quoted(unfinished[-1])}`.",
             )
         raise ModelError(f"There is no trained model in {runs} yet.", "Train one with `sil train`.")
     return finished[-1]

@@ -607,6 +607,11 @@ def _escaped(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode("ascii")
 
 
+def quoted(path: Path | str) -> str:
+    """A path for a command line that the user may copy, as a shell takes it."""
+    return shlex.quote(str(path))
+
+
 def as_cell(text: str) -> str:
     r"""A table's cell that no spreadsheet computes and no terminal obeys; `from_cell` gives the text again.
 

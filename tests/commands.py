@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from hints import wrong_hints
 from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
@@ -66,7 +67,7 @@ TINY_TRAIN_FLAGS = settings_flags(TINY_TRAIN)
 
 
 def sil(*arguments: object) -> Outcome:
-    """Run a command in this process; what it prints with `--json` must be as docs/json.md has it."""
+    """Run a command in this process; `--json` must print what docs/json.md says, and messages name what there is."""
     return piped(None, *arguments)
 
 
@@ -79,6 +80,7 @@ def piped(content: bytes | None, *arguments: object) -> Outcome:
         raise result.exception
     if "--json" in words and result.exit_code == 0:
         _check_document(words, result.stdout)
+    assert wrong_hints(words, result.stderr, result.stdout) == [], result.stderr
     return Outcome(result.exit_code, result.stdout, result.stderr)
 
 

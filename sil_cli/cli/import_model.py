@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sil_cli.cli.command import Option
 from sil_cli.errors import UsageError
+from sil_cli.files import quoted
 from sil_cli.models.record import LIKE, is_graph
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def run(current: Session) -> ImportResult | GraphImportResult:
         current.reporter.warn(note)
     current.next_command(
         f"{result.backbone} with {result.dimension} dimensions in {result.model}.",
-        f"sil evaluate --model {result.model} --target DIR",
+        f"sil evaluate --model {quoted(result.model)} --target DIR",
     )
     return result
 
@@ -145,7 +146,7 @@ def _import_graph(current: Session, origin: Origin, mean: Colours | None, std: C
     current.next_command(
         f"A graph with {result.dimension} dimensions in {result.model}, for {result.height}×{result.width} pixels, "
         f"computed by {' or '.join(result.engines)}.",
-        f"sil evaluate --model {result.model} --target DIR",
+        f"sil evaluate --model {quoted(result.model)} --target DIR",
     )
     return result
 

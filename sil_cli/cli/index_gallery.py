@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sil_cli.cli.command import ENGINE, GALLERY, STORE, Option
 from sil_cli.cli.terminal import escape, print_facts
+from sil_cli.files import quoted
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session
@@ -123,6 +124,6 @@ def run(current: Session) -> IndexResult | None:
         )
     current.next_command(
         f"{result.total:,} crops can be searched in {result.gallery}.",
-        f"sil query {result.example or 'IMAGE'}{result.option}",
+        f"sil query {quoted(result.example or 'IMAGE')}{result.option}",
     )
     return result

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sil_cli.cli.command import Option
 from sil_cli.cli.terminal import escape, print_table
+from sil_cli.files import quoted
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session
@@ -149,8 +150,8 @@ def _next(result: PrepareResult, asked: DataSettings) -> tuple[str, str]:
         (dataset,) = result.datasets
         made = f"Prepared {dataset.name} in {dataset.folder}."
         if dataset.splits["train"].images:
-            return made, f"sil train --source {dataset.folder}"
-        return made, f"sil evaluate --target {dataset.folder}"
+            return made, f"sil train --source {quoted(dataset.folder)}"
+        return made, f"sil evaluate --target {quoted(dataset.folder)}"
     folder = result.target.parent
     names = ", ".join(source.name for source in result.sources)
     made = f"{len(result.datasets)} data sets in {folder}: learn from {names}; {result.target.name} is left out."

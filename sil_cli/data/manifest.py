@@ -27,6 +27,7 @@ from sil_cli.files import (
     composed,
     one_line,
     open_file,
+    quoted,
     read_bytes,
     read_json,
     require_reachable,
@@ -285,7 +286,7 @@ def load_dataset(folder: Path) -> Dataset:
     if not dataset.root.is_dir():
         raise DataError(
             f"The images of {info.name} are no longer at {dataset.root}.",
-            f"Move them back, or run `sil prepare-data {info.reader} NEW_ROOT --out {folder}`.",
+            f"Move them back, or run `sil prepare-data {info.reader} NEW_ROOT --out {quoted(folder)}`.",
         )
     return dataset
 

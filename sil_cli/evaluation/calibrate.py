@@ -17,7 +17,7 @@ from sil_cli.errors import DataError, InterruptedWorkError, SilError, UsageError
 from sil_cli.evaluation.calibration import CALIBRATION_FILE, Calibration, MeasuredThresholds, write_calibration
 from sil_cli.evaluation.inference_options import embed_images
 from sil_cli.evaluation.open_set import FALSE_ACCEPT_RATES, PairScores, RateName, score_pairs
-from sil_cli.files import one_line
+from sil_cli.files import one_line, quoted
 from sil_cli.models.load import load
 from sil_cli.output_checks import require_writable
 from sil_cli.runs.run_folder import FACTS_FILE, SETTINGS_FILE, RunFacts, read_facts, source_folder
@@ -120,7 +120,7 @@ def calibrate_after_training(settings: Settings, run: Path, reporter: Reporter) 
     except KeyboardInterrupt:
         raise InterruptedWorkError(
             f"Stopped while measuring thresholds. The model in {run} is finished.",
-            f"Measure them with `sil calibrate --model {run}`.",
+            f"Measure them with `sil calibrate --model {quoted(run)}`.",
         ) from None
     else:
         reporter.note(f"Thresholds measured on {result.made_on}.")

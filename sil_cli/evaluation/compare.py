@@ -20,7 +20,7 @@ from sil_cli.evaluation.results import (
     read_queries,
     read_results,
 )
-from sil_cli.files import require_reachable
+from sil_cli.files import quoted, require_reachable
 from sil_cli.results import Result
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _results_of(path: Path) -> dict[str, Path]:
     found = {file.parent.name: file for file in sorted(path.glob(f"evaluation/*/{RESULTS_FILE}"))}
     if not found:
         require_reachable(path / "evaluation" / RESULTS_FILE)
-        raise UsageError(f"There are no results in {path}.", f"Run `sil evaluate --model {path}` first.")
+        raise UsageError(f"There are no results in {path}.", f"Run `sil evaluate --model {quoted(path)}` first.")
     return found
 
 

@@ -35,7 +35,7 @@ from sil_cli.evaluation.tested_models import (
     results_folder,
     variant,
 )
-from sil_cli.files import one_line, read_bytes, refuse_links, write_json
+from sil_cli.files import one_line, quoted, read_bytes, refuse_links, write_json
 from sil_cli.models.record import WEIGHTS_FILE
 from sil_cli.output_checks import refuse_overwriting, require_writable
 from sil_cli.settings import refuse_outside
@@ -318,7 +318,8 @@ def _calibration(models: Sequence[TestedModel], settings: Settings, reporter: Re
         return None  # thresholds hold for the scores that they were measured on
     if calibration.fingerprint != model.record.fingerprint:
         reporter.warn(
-            f"The calibration in {model.folder} belongs to another model; run `sil calibrate --model {model.folder}`."
+            f"The calibration in {model.folder} belongs to another model; "
+            f"run `sil calibrate --model {quoted(model.folder)}`."
         )
         return None
     return calibration

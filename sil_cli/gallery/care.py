@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sil_cli.errors import GalleryError, SilError, UsageError
+from sil_cli.files import quoted
 from sil_cli.gallery.embed_again import embed_again, find_again
 from sil_cli.gallery.filters import (
     WILD,
@@ -77,14 +78,14 @@ def verify_gallery(settings: Settings, reporter: Reporter) -> VerifyResult:
         if not all(check.ok for check in checks):
             advice.append(
                 f"put the right files back into {store.folder / MODEL_FOLDER}, "
-                f"or embed the images again with `sil gallery rebuild {store.folder} --model RUN`"
+                f"or embed the images again with `sil gallery rebuild {quoted(store.folder)} --model RUN`"
             )
     else:
         checks.append(_not_done("the store is not right, as said above"))
         advice.append(
-            f"`sil gallery repair {store.folder}` keeps the rest"
+            f"`sil gallery repair {quoted(store.folder)}` keeps the rest"
             if settings.gallery.store is None
-            else "remove the entries that are wrong by --id, and index their images again"
+            else f"remove the wrong ones by `sil gallery remove --id N{store.option()}`, and index their images again"
         )
     return VerifyResult(gallery=store.folder, ok=all(check.ok for check in checks), checks=checks, advice=advice)
 

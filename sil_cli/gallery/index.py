@@ -12,7 +12,7 @@ from sil_cli.data.manifest import prepared_datasets
 from sil_cli.defaults import RECORD_FILE, model_folder, target_folder
 from sil_cli.errors import DataError, GalleryError, InterruptedWorkError, ModelError, UsageError
 from sil_cli.evaluation.calibration import CALIBRATION_FILE, read_calibration, write_calibration
-from sil_cli.files import require_reachable
+from sil_cli.files import quoted, require_reachable
 from sil_cli.gallery.entry import TRACKLET
 from sil_cli.gallery.ingest.run import IndexRun
 from sil_cli.gallery.ingest.source_paths import SourcePaths
@@ -140,7 +140,7 @@ def _left_out(data_folder: Path) -> Path:
         example = there[0] if there else "CROPS"
         raise UsageError(
             "There are no images to index.",
-            f"Name files, folders, tables or data sets: `sil index-gallery {example}`"
+            f"Name files, folders, tables or data sets: `sil index-gallery {quoted(example)}`"
             + ("." if there else "; or run `sil prepare-data` first."),
         ) from error
 

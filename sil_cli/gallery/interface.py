@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from sil_cli.errors import GalleryError, did_you_mean
+from sil_cli.files import quoted
 from sil_cli.gallery.entry import make_match, require_batch
 from sil_cli.gallery.filters import COLUMNS
 from sil_cli.similarity.distance import unit_rows
@@ -75,7 +76,8 @@ class GalleryContent(ABC):
                 f"The gallery {self.name} was made by model {self.model['fingerprint'][:12]}, not by "
                 f"{fingerprint[:12]}.",
                 f"Use the gallery's own model with --model {self.folder / MODEL_FOLDER}, embed its images again with "
-                f"`sil gallery rebuild {self.folder}{store} --model NEW`, or use a new folder with --gallery DIR.",
+                f"`sil gallery rebuild {quoted(self.folder)}{store} --model NEW`, "
+                "or use a new folder with --gallery DIR.",
             )
 
     @abstractmethod

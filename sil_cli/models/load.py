@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sil_cli.errors import ModelError, UsageError
+from sil_cli.files import quoted
 from sil_cli.models.engines.engine import Engine, require_library
 from sil_cli.models.model import Model
 from sil_cli.models.record import (
@@ -120,7 +121,7 @@ def _chosen(files: ModelFiles, export: ExportRecord | None, request: EngineReque
         if export is None:
             raise ModelError(
                 f"{files.folder} holds no export for {request.engine}.",
-                f"Make one with `sil export --model {files.folder}`.",
+                f"Make one with `sil export --model {quoted(str(files.folder))}`.",
             )
         if request.device not in ("auto", "cpu"):
             raise UsageError(

@@ -9,6 +9,7 @@ from sil_cli.data.readers import READERS, Reader
 from sil_cli.data.readers.recognise import locate, recognise
 from sil_cli.data.reading import SYNTHETIC
 from sil_cli.errors import DataError, UsageError, did_you_mean
+from sil_cli.files import quoted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +71,7 @@ def _refuse_another_set(name: str, root: Path) -> None:
         if reader.layout and sign:
             raise DataError(
                 f"{root} is not {asked.title} but {reader.layout.title}: {sign.why}.",
-                f"Run `sil prepare-data {other} {root}`.",
+                f"Run `sil prepare-data {other} {quoted(root)}`.",
             )
 
 

@@ -15,7 +15,7 @@ from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.evaluation.calibration import Calibration, read_calibration
 from sil_cli.evaluation.report_data import ReportData, read_report_data
 from sil_cli.evaluation.results import RESULTS_FILE
-from sil_cli.files import read_json, require_reachable
+from sil_cli.files import quoted, read_json, require_reachable
 from sil_cli.report.contact_sheet import IMAGE_SIZE
 from sil_cli.runs.run_folder import FACTS_FILE, SETTINGS_FILE, RunFacts, read_facts, read_metrics
 
@@ -155,7 +155,8 @@ def _common_target(folders: Sequence[Path], target: str | None) -> str:
             there = f" It was on: {', '.join(names)}." if names else ""
             which = " --target DIR" if target is not None else ""
             raise ModelError(
-                f"{folder} was not evaluated{on} yet.{there}", f"Run `sil evaluate --model {folder}{which}` first."
+                f"{folder} was not evaluated{on} yet.{there}",
+                f"Run `sil evaluate --model {quoted(folder)}{which}` first.",
             )
     if target is not None:
         return target
@@ -171,7 +172,7 @@ def _common_target(folders: Sequence[Path], target: str | None) -> str:
 
 def _read_run(folder: Path, target: str, label: str, data_folder: Path) -> RunInputs:
     evaluation = folder / EVALUATION_FOLDER / target
-    again = f"Run `sil evaluate --model {folder}` again."
+    again = f"Run `sil evaluate --model {quoted(folder)}` again."
     try:
         scores = SavedScores.model_validate(
             read_json(evaluation / RESULTS_FILE, what="an evaluation's results", fix=again)

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from sil_cli.data.images import ImageError, load_image, quiet_decoders, resize_to
 from sil_cli.data.manifest import is_dataset, load_dataset
 from sil_cli.errors import ModelError
+from sil_cli.files import quoted
 from sil_cli.models.embed import embed_batches
 from sil_cli.models.embedder import load_embedder
 from sil_cli.models.engines.torch_engine import TorchEngine
@@ -62,7 +63,8 @@ def open_model(run: RunInputs, device: torch.device) -> Embedder:
     embedder, record = load_embedder(run.folder)
     if record.fingerprint != run.scores.fingerprint:
         raise ModelError(
-            f"{run.folder} holds another model than the one evaluated.", f"Run `sil evaluate --model {run.folder}`."
+            f"{run.folder} holds another model than the one evaluated.",
+            f"Run `sil evaluate --model {quoted(run.folder)}`.",
         )
     return embedder.to(device)
 

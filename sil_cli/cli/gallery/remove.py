@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from sil_cli.cli.command import FILTER, GALLERY, STORE, WHICH, Option
+from sil_cli.files import quoted
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session
@@ -53,7 +54,7 @@ def run(current: Session) -> RemoveResult:
         glob=bool(given["glob"]),
         confirm=lambda count, total: bool(given["yes"]) or _agreed(current, count, total),
     )
-    option = f" {result.gallery}" if str(result.gallery) != "gallery" else ""
+    option = f" {quoted(result.gallery)}" if str(result.gallery) != "gallery" else ""
     current.next_command(
         f"{result.removed:,} entries removed, {result.entries:,} left in {result.gallery}.",
         f"sil gallery compact{option}" if result.removed else None,

@@ -20,6 +20,7 @@ from sil_cli.files import (
     TEMPORARY_MARK,
     make_alike,
     one_line,
+    quoted,
     refuse_links,
     require_reachable,
     sync_folder,
@@ -138,7 +139,7 @@ class LocalStore(GalleryStore):
 
     @override
     def option(self) -> str:
-        return "" if self.name == "gallery" else f" --gallery {self.folder}"
+        return "" if self.name == "gallery" else f" --gallery {quoted(self.folder)}"
 
     def _inode(self) -> int:
         """Which file the database is; raises a GalleryError where there is none."""

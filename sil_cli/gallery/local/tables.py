@@ -118,7 +118,7 @@ class Tables(Database):
         first, last = (self._rows(f"{order} {end} LIMIT 1", of=(str,)) for end in ("ASC", "DESC"))
         times = [rows[0][0] if rows else None for rows in (first, last)]
         try:
-            for text in times:
+            for text in filter(None, times):
                 stored_time(text)
         except ValueError as error:
             raise damaged(self.path, error) from error

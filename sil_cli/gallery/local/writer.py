@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from typing_extensions import override
 
+from sil_cli.files import quoted
 from sil_cli.gallery.filters import Filter
 from sil_cli.gallery.interface import GalleryWriter, rebuilding_folder
 from sil_cli.gallery.local.health import Repair
@@ -183,7 +184,7 @@ class LocalWriter(GalleryWriter):
             files=repair.files,
             set_aside=[*repair.set_aside, *self.set_aside],
             lost=repair.lost,
-            again=[f"sil index-gallery {source} --gallery {self.folder}" for source in sources],
+            again=[f"sil index-gallery {quoted(source)} --gallery {quoted(self.folder)}" for source in sources],
             index_rebuilt=repair.index_rebuilt,
             database_mended=repair.database_mended,
             entries=len(self),

@@ -10,7 +10,7 @@ import numpy as np
 from typing_extensions import override
 
 from sil_cli.errors import GalleryError
-from sil_cli.files import one_line, require_reachable, write_text
+from sil_cli.files import one_line, quoted, require_reachable, write_text
 from sil_cli.gallery.interface import MODEL_FOLDER, GalleryRebuild, GalleryStore, rebuilding_folder
 from sil_cli.gallery.milvus.connection import Connection
 from sil_cli.gallery.milvus.expressions import EVERYTHING
@@ -119,8 +119,8 @@ class MilvusStore(GalleryStore):
 
     @override
     def option(self) -> str:
-        folder = "" if str(self.folder) == "gallery" else f" --gallery {self.folder}"
-        return f" --store {self.name}{folder}"
+        folder = "" if str(self.folder) == "gallery" else f" --gallery {quoted(self.folder)}"
+        return f" --store {quoted(self.name)}{folder}"
 
     def _connect(self, *, must_exist: bool) -> Connection:
         file = self._address.file

@@ -184,7 +184,7 @@ class MilvusWriter(MilvusContent, GalleryWriter):
         """
         raise GalleryError(
             f"{self.generation.connection.address.name} is managed by its server.",
-            "Find entries that are wrong with `sil gallery verify`, remove them by --id, and index their images again.",
+            "Find wrong entries by `sil gallery verify`, drop them by `sil gallery remove --id N`, and index again.",
         )
 
     @override
