@@ -13,6 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from sil_cli.errors import GalleryError
+from sil_cli.files import parse_json
 from sil_cli.gallery.interface import AUTOMATIC
 from sil_cli.gallery.milvus.collection import Collection
 from sil_cli.gallery.milvus.indexes import index_kind
@@ -31,6 +32,9 @@ _MOST = 16_384
 _NO_VECTOR = [0.0, 1.0]  # Milvus wants a vector in every row
 
 _OTHER_NAME = "Name another collection with --store; this one is left as it is."
+
+_MEASURED = {"count": 2**53, "effort": 2**31, "recall": 1}
+"""Numbers in what was measured of an index, and how large they can be."""
 
 
 class Catalogue:
@@ -87,13 +91,17 @@ class Catalogue:
 
     def measured(self) -> dict[str, Any] | None:
         """What was measured of the index: `index`, `count`, `effort` and `recall`; None for nothing."""
-        found = self.values("measured")
-        return json.loads(found[0]) if found else None
+        found = [self._read(value) for value in self.values("measured")[:1]]
+        for one in found:
+            known = isinstance(one, dict) and isinstance(one.get("index"), str)
+            if not known or not all(_is_within(one.get(name), most) for name, most in _MEASURED.items()):
+                raise self._strange()
+        return found[0] if found else None
 
     def gallery(self) -> dict[str, Any] | None:
         """The format and the model of the gallery; None where nothing is recorded yet."""
-        found = self.values("gallery")
-        return json.loads(found[0]) if found else None
+        found = [self._read(value) for value in self.values("gallery")[:1]]
+        return found[0] if found else None
 
     def put(self, kind: Literal["gallery", "wished", "measured"], value: str) -> None:
         """Remember the one value of a kind."""
@@ -105,7 +113,19 @@ class Catalogue:
 
     def removals(self) -> list[Removal]:
         """The log of removals, oldest first."""
-        return [Removal(*json.loads(value)) for value in self.values("removal")]
+        found = [self._read(value) for value in self.values("removal")]
+        if not all(isinstance(one, list) and [type(part) for part in one] == [str, int, str] for one in found):
+            raise self._strange()
+        return [Removal(*one) for one in found]
+
+    def _read(self, value: str) -> Any:
+        try:
+            return parse_json(value)
+        except ValueError as error:
+            raise self._strange() from error
+
+    def _strange(self) -> GalleryError:
+        return GalleryError(f"The collection {self.name} is not part of a gallery.", _OTHER_NAME)
 
     def replace_removals(self, removals: Sequence[Removal]) -> None:
         """Put another log of removals in the place of this one."""
@@ -221,7 +241,8 @@ def read_generation(connection: Connection, number: int) -> Generation | None:
         record = catalogue.gallery() or {}
         made, model = record["format"], record["model"]
         dimension, complete = model["dimension"], isinstance(model["fingerprint"], str)
-    except (ValueError, KeyError, TypeError) as error:
+        complete = complete and isinstance(model.get("engine"), str | None)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise GalleryError(f"The collection {name} is not part of a gallery.", _OTHER_NAME) from error
     described = connection.call("describe_collection", name)
     if made != FORMAT:
@@ -242,6 +263,11 @@ def _schema_problem(described: Mapping[str, Any], dimension: int) -> str | None:
         return f"it lacks the field {missing[0]}"
     found = int(fields[VECTOR]["params"]["dim"])
     return None if found == dimension else f"its vectors have {found} dimensions, its model {dimension}"
+
+
+def _is_within(value: object, most: float) -> bool:
+    """Whether a value is a number from 0 to `most`."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
 
 
 def _removal_row(removal: Removal) -> tuple[str, str, str]:

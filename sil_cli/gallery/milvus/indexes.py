@@ -71,7 +71,7 @@ def index_kind(requested: str, *, lite: bool) -> IndexKind:
             "Use auto or exact.",
         )
     found = _INVERTED.fullmatch(requested)
-    if found is None or not 1 <= int(found[1]) <= _MOST_CELLS:
+    if found is None or len(found[1]) > len(str(_MOST_CELLS)) or not 1 <= int(found[1]) <= _MOST_CELLS:
         raise GalleryError(
             f"A collection of Milvus can't have the index '{requested}', with which filters could miss matches.",
             "Use auto, exact, or an inverted file such as IVF1024,Flat or IVF4096,SQ8.",

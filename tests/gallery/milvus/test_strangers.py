@@ -114,6 +114,54 @@ def change_record(place, **changes):
         connection.call("upsert", f"{name}_001_catalogue", [row])
 
 
+def look_at(place):
+    with place.store().open() as gallery:
+        gallery.info()
+        everyone = gallery.ids().tolist()
+        gallery.entries(everyone)
+        gallery.members(everyone)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        *(("gallery", value) for value in ("[" * 5000, "1" * 5000, "[]", "7", '{"format": 1, "model": []}')),
+        ("gallery", json.dumps({"format": 1, "model": {**MODEL, "engine": 7}})),
+        *(("removal", value) for value in ("[" * 5000, "{}", "[1, 2, 3]", '["a", "b", "c"]', '["a", 1]')),
+        *(("measured", value) for value in ("[" * 5000, "[]", "{}", '{"index": 1}')),
+        ("measured", json.dumps({"index": "x", "count": 1, "effort": "a", "recall": 1})),
+        ("measured", json.dumps({"index": "x", "count": 1, "effort": 1, "recall": float("inf")})),
+        ("measured", json.dumps({"index": "x", "count": -1, "effort": 1, "recall": 1})),
+    ],
+)
+def test_a_catalogue_of_somebody_else(place, kind, value):
+    filled(place)
+    with connected(place) as (connection, name):
+        row = {"id": kind, "kind": kind, "value": value, "vector": [0.0, 1.0]}
+        connection.call("upsert", f"{name}_001_catalogue", [row])
+    with pytest.raises(GalleryError, match=r"_001.* (is not part of a gallery|isn't laid out as a gallery)"):
+        look_at(place)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("box", value) for value in ("{}", "[1e999, 1, 1, 1]", "[1, 2, 3]", "[" * 60, "x")),
+        *(("time", value) for value in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-05:00", "yesterday")),
+        ("path", "a\0b"),
+        *(("members", value) for value in ("[[1]]", "[7]", "no base64", "AAAA", '[["a", "b", {}, 4]]', "[" * 5000)),
+    ],
+)
+def test_rows_of_somebody_else(place, field, value):
+    filled(place)
+    with connected(place) as (connection, name):
+        connection.call("load_collection", f"{name}_001")
+        (row,) = connection.call("query", f"{name}_001", filter="id > 0", output_fields=["*"], limit=1)
+        connection.call("upsert", f"{name}_001", [dict(row) | {field: value}])
+    with pytest.raises(GalleryError, match=r"is not part of a gallery"):
+        look_at(place)
+
+
 def test_a_newer_format(place):
     filled(place)
     change_record(place, format=99)
