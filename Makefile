@@ -5,7 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test full lint types layers unit slow milvus docs clean
+FUZZ_SECONDS ?= 600
+LOWEST ?= .venv-lowest
+
+.PHONY: demo test full lint types layers unit slow fuzz lowest milvus docs clean
 
 demo: $(VENV)/.installed
 	@PATH="$(abspath $(BIN)):$$PATH" sh docs/demo.sh "$(DEMO)"
@@ -32,6 +35,15 @@ unit: $(VENV)/.installed-dev
 slow: $(VENV)/.installed-dev $(VENV)/.installed-milvus
 	$(BIN)/python -m pytest -m slow
 
+# Every parser of files that strangers may have written, for so many seconds each: make fuzz FUZZ_SECONDS=60
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
+
+# The tests with the oldest versions that pyproject.toml allows, in an environment of their own. What programs print
+# of help and schemas is pinned for the newest ones.
+lowest: $(LOWEST)/.installed
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 -W default --ignore tests/pins --ignore tests/docs
+
 # Every test of a gallery's store, on a folder, on Milvus Lite, and on a server that is started, killed and ended.
 milvus: $(VENV)/.installed-dev $(VENV)/.installed-milvus
 	$(BIN)/python -m pytest -m "slow or not slow" tests/gallery/test_stores.py \
@@ -41,7 +53,7 @@ docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf "$(VENV)" "$(DEMO)" .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf "$(VENV)" "$(LOWEST)" "$(DEMO)" .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -55,6 +67,12 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	@touch $@ $(VENV)/.installed
+
+$(LOWEST)/.installed: pyproject.toml
+	$(PYTHON) -m venv "$(LOWEST)"
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(LOWEST)/bin/uv pip install --quiet --python "$(LOWEST)/bin/python" --resolution lowest-direct -e ".[dev]"
+	@touch $@
 
 $(VENV)/.installed-milvus: | $(VENV)/.installed-dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check milvus==2.3.5 && touch $@ || \

@@ -284,6 +284,24 @@ def _parsed(parse: Callable[[str], Parsed], text: str) -> Parsed:
         raise ValueError("it is nested too deeply") from None
 
 
+@contextlib.contextmanager
+def parsing(told: Callable[[str], SilError]) -> Iterator[None]:
+    """Have whatever a parser raises become an error of ours: hostile bytes make libraries raise anything.
+
+    Args:
+        told: Makes the error of what the parser said, on one line.
+
+    Raises:
+        SilError: The block failed. Running out of memory is told as that, by whoever hears of it.
+    """
+    try:
+        yield
+    except (SilError, MemoryError):
+        raise
+    except Exception as error:
+        raise told(one_line(error)) from error
+
+
 def read_json(path: Path, *, what: str, fix: str, most: int = MOST_TEXT) -> Any:
     """Parse the JSON document at `path`.
 

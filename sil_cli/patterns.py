@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import threading
+import warnings
 from typing import TYPE_CHECKING, NoReturn
 
 from sil_cli.errors import UsageError
@@ -45,7 +46,8 @@ class PathPattern:
         """
         self._shown = repr(pattern) if len(pattern) <= _LONGEST_SHOWN else f"{pattern[:_LONGEST_SHOWN]!r}…"
         try:
-            self._expression = re.compile(composed(pattern))
+            with warnings.catch_warnings(action="ignore"):  # of what a later Python may read otherwise
+                self._expression = re.compile(composed(pattern))
         except (re.error, RecursionError, OverflowError) as error:
             why = "it is nested too deeply" if isinstance(error, RecursionError) else error
             raise UsageError(

@@ -114,6 +114,8 @@ def _is_pattern(time_format: str) -> bool:
         datetime.strptime("", time_format)
     except ValueError as error:
         return "%" in time_format and "directive" not in str(error) and "stray" not in str(error)
+    except re.error:  # one directive twice
+        return False
     return False
 
 

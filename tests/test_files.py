@@ -192,6 +192,7 @@ def test_checksums(tmp_path):
 def test_errors_become_one_line():
     assert one_line(ValueError("two\n  lines.")) == "two lines"
     assert one_line(ValueError()) == "ValueError"
+    assert one_line(ValueError("-" * 5000)) == "-" * 400 + "…"
     assert one_line(OSError(28, "No space left on device", "/x")) == "No space left on device"
 
 

@@ -313,6 +313,11 @@ def test_files_of_strangers_are_refused_in_two_lines(empty, content, told) -> No
     assert len(str(caught.value)) < 500
 
 
+def test_a_key_that_is_no_text_is_told() -> None:
+    with pytest.raises(UsageError, match="A key of the settings is not text"):
+        load_settings(flags=parse_assignment("\udcff=5"))
+
+
 def test_dots_in_values_are_no_keys(empty) -> None:
     paths = [f"a.b.c.d/{number}.jpg" for number in range(100)]
     (empty / "sil.toml").write_text(f"[gallery]\nimages = {paths}\n[style]\nrho = 1.5 # {'. ' * 100}\n")

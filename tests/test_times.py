@@ -192,6 +192,8 @@ def test_wrong_formats_and_zones_are_named():
         TimeReader("epochs")
     with pytest.raises(UsageError, match="Did you mean 'epoch'"):
         TimeReader("epochs")
+    with pytest.raises(UsageError, match="'%Y%Y' is not a time format"):
+        TimeReader("%Y%Y")
     with pytest.raises(UsageError, match="'%Q' is not a time format"):
         TimeReader("%Q")
     for zone in ("Europe/Bonn", "../etc/passwd", ""):

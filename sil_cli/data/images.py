@@ -131,10 +131,10 @@ def parse_box(text: str) -> Box:
         ValueError: These aren't four numbers, or width and height aren't above zero.
     """
     parts = text.strip("[]").replace(";", ",").replace(" ", ",").split(",")
-    numbers = [round(float(part)) for part in parts if part]
-    if len(numbers) != 4:
+    numbers = [float(part) for part in parts if part]
+    if len(numbers) != 4 or not all(abs(number) < 2**31 for number in numbers):
         raise ValueError("a box is left,top,width,height in pixels")
-    left, top, width, height = numbers
+    left, top, width, height = map(round, numbers)
     if width < 1 or height < 1:
         raise ValueError("a box needs a width and a height above zero")
     return left, top, width, height

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serial
 from sil_cli.data.manifest import ImageRecord, first_problem
 from sil_cli.errors import ModelError
 from sil_cli.evaluation.metrics import RECALL_STEPS, Share
-from sil_cli.files import one_line, read_bytes, sha256_of_bytes, write_bytes, write_text
+from sil_cli.files import one_line, parsing, read_bytes, sha256_of_bytes, write_bytes, write_text
 from sil_cli.version import VERSION
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 DETAILS_FILE = "details.json"
 ARRAYS_FILE = "details.npz"
 BINS = 400
+_MOST_INFLATED = 2**28
 """Of a histogram over cosines -1..1. Bin b counts the scores from -1 + b/200 to below -1 + (b+1)/200; the last one
 holds 1 too."""
 TOP = 10
@@ -169,15 +170,19 @@ def read_report_data(folder: Path) -> ReportData:
         raise ModelError(f"{path} is not one that this version reads ({first_problem(error)}).", fix) from error
     if sha256_of_bytes(content) != record.arrays_sha256:
         raise ModelError(f"{folder / ARRAYS_FILE} does not belong to {DETAILS_FILE} beside it.", fix)
-    try:
+    with parsing(lambda why: ModelError(f"{folder / ARRAYS_FILE} can't be read: {why}.", fix)):
         return ReportData(record, _read_arrays(content, record))
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{folder / ARRAYS_FILE} can't be read: {one_line(error)}.", fix) from error
 
 
 def _read_arrays(content: bytes, record: ReportRecord) -> ReportArrays:
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        arrays = ReportArrays(**{field.name: file[field.name] for field in fields(ReportArrays)})
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(member.file_size for member in archive.infolist()) > _MOST_INFLATED:
+            raise ValueError(f"it would take more than {_MOST_INFLATED:,} bytes")
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = ReportArrays(**{field.name: file[field.name] for field in fields(ReportArrays)})
+    except MemoryError:  # NumPy gives room for what a header says; Python's parser can't take thousands of brackets
+        raise ValueError("a header says what can't be") from None
     queries, listed, sample = len(arrays.query_image), len(arrays.listed), len(arrays.sample_image)
     shapes = {
         "query_image": (record.queries,),

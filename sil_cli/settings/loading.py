@@ -257,6 +257,8 @@ def _explain(error: ValidationError, layers: Mapping[str, dict[str, Any]]) -> Us
     problem = error.errors()[0]
     path = [str(part) for part in problem["loc"]]
     key = ".".join(path)
+    if not path:  # a key with bytes that are not UTF-8: pydantic says no more of it
+        return UsageError("A key of the settings is not text.", "Write it in UTF-8.")
     where = next((name for name, values in reversed(list(layers.items())) if _holds(values, path)), "the settings")
     if problem["type"] == "extra_forbidden":
         near = nearest(key, known_keys() if len(path) > 1 else Settings.model_fields)

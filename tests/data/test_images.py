@@ -409,7 +409,9 @@ def test_boxes_are_read(text):
     assert parse_box(text) == (10, 20, 30, 40)
 
 
-@pytest.mark.parametrize("text", ["", "1,2,3", "1,2,3,4,5", "a,b,c,d", "1,2,0,4", "1,2,3,-4", "nan,1,2,3"])
+@pytest.mark.parametrize(
+    "text", ["", "1,2,3", "1,2,3,4,5", "a,b,c,d", "1,2,0,4", "1,2,3,-4", "nan,1,2,3", "1e999,0,1,1", "0,0,9e9,1"]
+)
 def test_what_is_no_box_is_refused(text):
     with pytest.raises(ValueError, match=r".+"):
         parse_box(text)

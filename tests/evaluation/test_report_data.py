@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -270,7 +271,7 @@ def test_details_that_can_not_be_used_are_refused_in_words(tmp_path, damage):
     assert "\n" not in caught.value.what
 
 
-@pytest.mark.parametrize("hostile", ["pickle", "outside", "shape", "lacking"])
+@pytest.mark.parametrize("hostile", ["pickle", "outside", "shape", "lacking", "bomb", "cut short", "header"])
 def test_hostile_arrays_are_refused(tmp_path, hostile):
 
     details = examined(*make_sides(4))
@@ -282,9 +283,17 @@ def test_hostile_arrays_are_refused(tmp_path, hostile):
         arrays["match_image"] = arrays["match_image"] + 10_000
     elif hostile == "shape":
         arrays["average_precision"] = arrays["average_precision"][1:]
-    else:
+    elif hostile == "bomb":
+        arrays["match_score"] = np.zeros(2**26, dtype=np.float32)
+    elif hostile == "lacking":
         del arrays["listed"]
-    np.savez(tmp_path / ARRAYS_FILE, **arrays)
+    np.savez_compressed(tmp_path / ARRAYS_FILE, **arrays)
+    content = (tmp_path / ARRAYS_FILE).read_bytes()
+    if hostile == "cut short":  # within what zlib is to inflate
+        (tmp_path / ARRAYS_FILE).write_bytes(content[:60] + b"\xff" * 30 + content[90:])
+    elif hostile == "header":
+        with zipfile.ZipFile(tmp_path / ARRAYS_FILE, "w") as archive:
+            archive.writestr("query_image.npy", b"\x93NUMPY\x01\x00\x88\x13" + b"(" * 5000)
     edit_record(tmp_path, arrays_sha256=sha256_of_file(tmp_path / ARRAYS_FILE))
     with pytest.raises(ModelError, match=ARRAYS_FILE):
         read_report_data(tmp_path)

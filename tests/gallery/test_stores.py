@@ -337,6 +337,8 @@ def test_progress_of_changing_the_index_is_told(place):
     [
         ("milvus://host:1", "doesn't name a host and a collection"),
         ("milvus://host:99999999/g", "no valid port"),
+        ("milvus://[::1/g", "is no address"),
+        ("milvus://[x]/g", "is no address"),
         ("milvus://host/9g", "letters, digits"),
         ("milvus://root:secret@host/g", "SIL_MILVUS_TOKEN"),
         ("postgres://root:secret@host/g", "not known"),

@@ -215,7 +215,7 @@ class Database:
     def _understood(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
             text = one_line(error)
             if text == _INTERRUPTED:  # by an exception of a signal, which SQLite doesn't pass on
                 raise KeyboardInterrupt from error

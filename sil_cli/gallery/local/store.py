@@ -20,6 +20,7 @@ from sil_cli.files import (
     TEMPORARY_MARK,
     make_alike,
     one_line,
+    parsing,
     quoted,
     refuse_links,
     require_reachable,
@@ -27,6 +28,7 @@ from sil_cli.files import (
 )
 from sil_cli.gallery.interface import AUTOMATIC, MODEL_FOLDER, GalleryRebuild, GalleryStore, rebuilding_folder
 from sil_cli.gallery.local import health
+from sil_cli.gallery.local.database import damaged
 from sil_cli.gallery.local.gallery import LocalGallery
 from sil_cli.gallery.local.schema import DATABASE_FILE, FORMAT, SET_ASIDE_FOLDER, VECTOR_FOLDER
 from sil_cli.gallery.local.set_aside import knows_none, require_own
@@ -73,7 +75,8 @@ class LocalStore(GalleryStore):
             tables: Tables | None = None
             try:
                 tables = self._present_tables()
-                return LocalGallery(self.folder, tables)
+                with parsing(lambda why: damaged(self.folder / DATABASE_FILE, ValueError(why))):
+                    return LocalGallery(self.folder, tables)
             except BaseException as error:
                 if tables is not None:
                     tables.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sil_cli.errors import UsageError
+from sil_cli.files import one_line
 
 TOKEN_VARIABLE = "SIL_MILVUS_TOKEN"  # noqa: S105 -- the name of a variable, not a secret
 DEFAULT_PORT = 19530
@@ -48,7 +49,10 @@ def parse_address(text: str) -> Address:
     Raises:
         UsageError: It is no address, or it holds credentials, which other users of the machine could see.
     """
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise UsageError(f"The store {_shown(text)} is no address: {one_line(error)}.", _FORMS) from error
     if parts.scheme in ("milvus", "milvus+tls"):
         return _server(text)
     if not parts.scheme and text.endswith(LITE_SUFFIX):

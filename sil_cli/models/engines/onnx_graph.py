@@ -86,6 +86,7 @@ def widen_narrow_maps(model: onnx.ModelProto) -> onnx.ModelProto:
     Returns:
         The model, which gives the same results.
     """
+    shapes = _shapes(model)
     widths = {
         value.name: value.type.tensor_type.shape.dim[3].dim_value
         for value in model.graph.value_info
@@ -93,16 +94,18 @@ def widen_narrow_maps(model: onnx.ModelProto) -> onnx.ModelProto:
     }
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
-        width = widths.get(node.input[0], 0) if _is_strided(node) else 0
+        width = widths.get(node.input[0], 0) if _is_strided(node, shapes) else 0
         nodes += _widened(model.graph, node, width, widths[node.output[0]]) if 0 < width < WIDE - 1 else [node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return model
 
 
-def _is_strided(node: onnx.NodeProto) -> bool:
-    known = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    return node.op_type == "Conv" and (known["kernel_shape"], known["strides"]) == ([3, 3], [2, 2])
+def _is_strided(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> bool:
+    if node.op_type != "Conv":
+        return False
+    strides = [list(attribute.ints) for attribute in node.attribute if attribute.name == "strides"]
+    return strides == [[2, 2]] and shapes.get(node.input[1], ())[2:] == (3, 3)  # not all exporters write kernel_shape
 
 
 def _widened(graph: onnx.GraphProto, node: onnx.NodeProto, width: int, wanted: int) -> list[onnx.NodeProto]:

@@ -29,7 +29,6 @@ def convolution(height: int, width: int, *, kernel: int = 3, stride: int = 2) ->
             ["x", "w"],
             ["y"],
             "conv",
-            kernel_shape=[kernel] * 2,
             strides=[stride] * 2,
             pads=[kernel // 2] * 4,
         ),
