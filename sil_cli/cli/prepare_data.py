@@ -101,6 +101,12 @@ def _show(current: Session, result: PrepareResult, asked: DataSettings) -> None:
         current.say(f"✓ as published, ≠ not: {sources}.")
     for dataset in firsts.values():
         _show_skipped(current, dataset)
+    if result.failed:
+        columns = {
+            "folder": [escape(each.path) for each in result.failed],
+            "why": [escape(each.reason) for each in result.failed],
+        }
+        print_table(current.out, "Data sets passed over", columns, left=("folder", "why"))
     if result.sheet:
         current.say(f"Samples: {escape(result.sheet)}")
     made, following = _next(result, asked)
@@ -143,6 +149,11 @@ def _next(result: PrepareResult, asked: DataSettings) -> tuple[str, str]:
         left_out = ", ".join(target.name for target in result.targets)
         return f"{result.protocol}: learn from {names}; {left_out} left out.", "sil train"
     if result.target is None:
+        if len(result.datasets) > 1 and asked.protocol is None:
+            sources = [dataset for dataset in result.datasets if dataset.splits["train"].images] or result.datasets
+            return f"Prepared {len(result.datasets)} data sets.", " ".join(
+                ["sil train", *(f"--source {source.folder}" for source in sources)]
+            )
         if len(result.datasets) > 1:
             words = [asked.protocol, asked.root] if asked.root else [asked.protocol]
             command = f"sil benchmark {shlex.join(map(str, words))}"

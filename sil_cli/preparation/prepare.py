@@ -21,11 +21,11 @@ from sil_cli.data.manifest import (
 )
 from sil_cli.data.protocol import Protocol, read_protocol, write_protocol
 from sil_cli.data.reading import SYNTHETIC
-from sil_cli.errors import SilError, UsageError
+from sil_cli.errors import DataError, InterruptedWorkError, SilError, UsageError
 from sil_cli.files import replacing, staging_folder
 from sil_cli.preparation.check_images import prepare
 from sil_cli.preparation.published import ComparedCount, check_counts, compare, counted_by
-from sil_cli.preparation.read_raw import OWN_OPTIONS, read_raw
+from sil_cli.preparation.read_raw import OWN_OPTIONS, find_raw, read_raw
 from sil_cli.report.image_rows import image_rows
 from sil_cli.results import Result
 from sil_cli.runtime import cpu_count
@@ -33,7 +33,7 @@ from sil_cli.settings import refuse_outside
 from sil_cli.synthetic.generate import READER_VERSION, all_options, domain_names, generate_domains
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from sil_cli.runtime import Reporter
     from sil_cli.settings import DataSettings, Settings, SyntheticSettings
@@ -71,6 +71,7 @@ class PrepareResult(Result):
         target: The one left out; the first of them, where a protocol has several.
         targets: All that a protocol leaves out; one that has random splits is the folder of these.
         protocol: Its name.
+        failed: Data sets that were recognised beside others and can't be prepared: where they lie, and why.
     """
 
     datasets: list[PreparedDataset]
@@ -79,6 +80,7 @@ class PrepareResult(Result):
     target: Path | None
     targets: list[Path] = Field(default_factory=list)
     protocol: str | None = None
+    failed: list[Skipped] = Field(default_factory=list)
 
 
 SHEET_FILE = "samples.jpg"
@@ -101,7 +103,48 @@ def prepare_data(settings: Settings, reporter: Reporter) -> PrepareResult:
         refuse_outside(settings, "data.folder")
     if data.reader == SYNTHETIC:
         return _prepare_generated(data, reporter)
+    found = find_raw(data, reporter)
+    if len(found) > 1:
+        return _prepare_several(found, data, reporter)
+    prepared, sheet = _prepare_raw(found[0], set(), reporter)
+    return PrepareResult(datasets=[prepared], sheet=sheet, sources=[], target=None)
+
+
+def _prepare_several(found: Sequence[DataSettings], data: DataSettings, reporter: Reporter) -> PrepareResult:
+    """Prepare all data sets that were recognised; those that can't be are named and passed over."""
+    for option, flag in (OWN_OPTIONS | {"out": "--out"}).items():
+        if getattr(data, option) is not None:
+            listed = "; ".join(f"{each.reader} in {each.root}" for each in found)
+            raise UsageError(
+                f"{data.root} holds {len(found)} data sets, which can't share one {flag}: {listed}.",
+                f"Leave it out, or prepare one alone, for example: sil prepare-data {found[0].reader} {found[0].root}",
+            )
+    prepared: list[PreparedDataset] = []
+    failed: list[Skipped] = []
+    for each in found:
+        try:
+            dataset, _ = _prepare_raw(each, {other.name for other in prepared}, reporter)
+            prepared.append(dataset)
+        except InterruptedWorkError:
+            raise
+        except SilError as error:
+            reporter.warn(f"{each.reader} in {each.root} is passed over: {error.what} {error.fix}")
+            failed.append(Skipped(path=str(each.root), reason=error.what))
+    if not prepared:
+        raise DataError(
+            f"None of the {len(found)} data sets in {data.root} can be prepared; the first: {failed[0].reason}",
+            f"Prepare it alone to see what to do: sil prepare-data {found[0].reader} {found[0].root}",
+        )
+    return PrepareResult(datasets=prepared, sheet=None, sources=[], target=None, failed=failed)
+
+
+def _prepare_raw(data: DataSettings, taken: Container[str], reporter: Reporter) -> tuple[PreparedDataset, Path]:
+    """Prepare one raw data set whose name is not taken, and draw its samples."""
     reading = read_raw(data, reporter)
+    if reading.name in taken:
+        raise DataError(
+            f"{reading.root} would be a second data set called {reading.name}.", "Prepare it alone, with --name NAME."
+        )
     folder = data.out or data.folder / reading.name
     _refuse_other(folder, reading.reader, reading.options, force=data.force)
     compared: list[ComparedCount] = []
@@ -121,7 +164,7 @@ def prepare_data(settings: Settings, reporter: Reporter) -> PrepareResult:
         accept=accept,
     )
     sheet = _write_sheet(folder / SHEET_FILE, _identity_rows(dataset))
-    return PrepareResult(datasets=[described(dataset, compared=compared)], sheet=sheet, sources=[], target=None)
+    return described(dataset, compared=compared), sheet
 
 
 def _refuse_options_of_readers(data: DataSettings) -> None:

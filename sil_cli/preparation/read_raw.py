@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sil_cli.data.archives import is_archive, unpacked
 from sil_cli.data.readers import READERS, Reader
-from sil_cli.data.readers.recognise import locate, recognise
+from sil_cli.data.readers.recognise import locate, recognise_here
 from sil_cli.data.reading import SYNTHETIC
 from sil_cli.errors import DataError, UsageError, did_you_mean
 from sil_cli.files import quoted
@@ -31,28 +31,36 @@ RAW_FOLDER = "raw"
 """Where archives are unpacked and images extracted, in the folder of the prepared data sets."""
 
 
+def find_raw(data: DataSettings, reporter: Reporter) -> list[DataSettings]:
+    """Settings for each data set that is asked for: with `auto`, for all that are recognised in ROOT.
+
+    Raises:
+        DataError: There is none.
+    """
+    if data.reader != AUTO or data.root is None:
+        return [data]
+    found = recognise_here(_opened(data, data.root, reporter))
+    for each in found:
+        reporter.note(f"Recognised {each.reader} in {each.root}: {each.why}.")
+    return [data.model_copy(update={**each.options, "reader": each.reader, "root": each.root}) for each in found]
+
+
 def read_raw(data: DataSettings, reporter: Reporter) -> Reading:
-    """Read a raw data set by the reader that is asked for, or by the one that fits.
+    """Read a raw data set by the reader that is asked for.
 
     Raises:
         UsageError: The reader is unknown, or lacks its ROOT or an option, or takes none of that kind.
         DataError: The data can't be read.
     """
     name = data.reader
-    if name != AUTO and name not in READERS:
+    if name not in READERS and (name != AUTO or data.root is not None):
         raise UsageError(f"There is no reader '{name}'.", did_you_mean(name, [SYNTHETIC, AUTO, *READERS]))
     if data.root is None:
         raise UsageError(f"The reader {name} needs the folder of the raw data.", f"Run `sil prepare-data {name} ROOT`.")
     root = _opened(data, data.root, reporter)
-    recognised: dict[str, Any] = {}
-    if name == AUTO:
-        found = recognise(root)
-        name, root, recognised = found.reader, found.root, dict(found.options)
-        reporter.note(f"Recognised {name} in {root}: {found.why}.")
-    else:
-        _refuse_another_set(name, root)
+    _refuse_another_set(name, root)
     reader = READERS[name]
-    options = recognised | _options(name, reader, data, reporter)
+    options = _options(name, reader, data, reporter)
     if reader.notice:
         reporter.warn(reader.notice)
     reading = reader.read(root, **options)

@@ -110,3 +110,45 @@ def test_auto_needs_a_root_and_is_named_among_the_readers(tmp_path):
         run(tmp_path, reader="auto")
     with pytest.raises(UsageError, match=r"no reader 'cuhk3'.*Did you mean 'cuhk03'.*auto"):
         run(tmp_path, reader="cuhk3", root=tmp_path)
+
+
+def test_auto_prepares_all_data_sets_of_a_folder_and_passes_over_what_it_can_t(tmp_path):
+    put(tmp_path / "all" / "a" / "Market", MARKET)
+    put(tmp_path / "all" / "duke", DUKE)
+    put(tmp_path / "all" / "copy", MARKET)
+    reporter = Noting()
+    result = run(tmp_path, reporter, reader="auto", root=tmp_path / "all")
+    assert [(each.name, each.folder) for each in result.datasets] == [
+        ("market1501", tmp_path / "data" / "market1501"),
+        ("dukemtmc", tmp_path / "data" / "dukemtmc"),
+    ]
+    assert [load_dataset(each.folder).root for each in result.datasets] == [
+        tmp_path / "all/copy",
+        tmp_path / "all/duke",
+    ]
+    assert [each.path for each in result.failed] == [str(tmp_path / "all" / "a" / "Market")]
+    assert "second data set called market1501" in result.failed[0].reason
+    assert any("is passed over" in warning for warning in reporter.warnings)
+    with pytest.raises(UsageError, match="holds 3 data sets, which can't share one --name"):
+        run(tmp_path, reader="auto", root=tmp_path / "all", name="x")
+    for path in (tmp_path / "all").rglob("*.jpg"):
+        path.write_text("no image")
+    with pytest.raises(DataError, match=r"None of the 3 data sets in .* can be prepared"):
+        run(tmp_path, reader="auto", root=tmp_path / "all", force=True)
+
+
+def test_auto_prepares_images_of_one_s_own_side_by_side(tmp_path):
+    for name in ("shop", "station"):
+        put(tmp_path / "all" / name, [f"{split}/{p}/1.jpg" for split in ("query", "gallery") for p in ("anna", "bob")])
+    result = run(tmp_path, reader="auto", root=tmp_path / "all")
+    assert [(each.name, each.splits["query"].images) for each in result.datasets] == [("shop", 2), ("station", 2)]
+
+
+def test_an_archive_around_one_folder_is_known_to_auto_as_to_folders(tmp_path):
+    root = put(tmp_path / "in" / "shop", ["anna/1.jpg", "bob/1.jpg"])
+    with zipfile.ZipFile(tmp_path / "download.zip", "w") as archive:
+        for path in sorted(root.rglob("*.jpg")):
+            archive.write(path, path.relative_to(tmp_path / "in"))
+    for reader in ("auto", "folders"):
+        (prepared,) = run(tmp_path, reader=reader, root=tmp_path / "download.zip", out=tmp_path / reader).datasets
+        assert (prepared.name, prepared.reader, prepared.splits["train"].identities) == ("shop", "folders", 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.data.manifest import ImageRecord, Skipped, Split
@@ -19,7 +20,7 @@ from sil_cli.data.readers.layout import (
     locked_folder,
 )
 from sil_cli.data.readers.matlab import load_v5
-from sil_cli.data.readers.named_files import check_partition, left_out, named_files
+from sil_cli.data.readers.named_files import NamedFile, check_partition, left_out, named_files
 from sil_cli.data.readers.named_sets import MARKET_ENTRIES, MARKET_FOLDERS
 from sil_cli.data.reading import Reading
 from sil_cli.errors import DataError, UsageError
@@ -33,10 +34,10 @@ if TYPE_CHECKING:
 
 MAT_FILE = "cuhk-03.mat"
 
-_CROP = re.compile(r"(?P<pair>\d)_(?P<person>\d{3,4})_(?P<view>[12])_(?P<number>\d{2})\.png")
+_CROP = re.compile(r"(?P<pair>\d)_(?P<person>\d{3,4})_(?P<view>[12])_(?P<number>\d{2})\.(?:png|jpe?g)")
 _SIDES: tuple[Split, ...] = ("train", "query", "gallery")
 _KINDS: tuple[Kind, ...] = ("detected", "labeled")
-_NP_NAME = re.compile(r"(?P<identity>\d+)_c(?P<camera>[12])_\d+\.png")
+_NP_NAME = re.compile(r"(?P<identity>\d+)_c(?P<camera>[12])_\d+\.(?:png|jpe?g)")
 _NP_BASES = {"detected": ("detected/", "detect/"), "labeled": ("labeled/", "labelled/", "label/")}
 _NP_TRAINING = {"detected": 7365, "labeled": 7368}
 
@@ -159,7 +160,7 @@ def _read_crops(
     records: list[ImageRecord] = []
     unlisted = 0
     for file in files:
-        split = table.pop(file.match.string, None) if partition is None else _classic_side(file.match, tested)
+        split = _listed_side(file, table) if partition is None else _classic_side(file.match, tested)
         if split is None:
             unlisted += 1
             continue
@@ -239,6 +240,13 @@ def _new_protocol(root: Path, kind: Kind) -> tuple[str, dict[str, Split]]:
         )
     split = _json_split(table, 1)
     return table.name, {name: side for side in _SIDES for name in _names(table, split, side)}
+
+
+def _listed_side(file: NamedFile, sides: dict[str, Split]) -> Split | None:
+    """The split of an image by a list, which may say .png of what others have extracted as .jpg; taken off the list."""
+    path = PurePosixPath(file.path)
+    names = (path.name, f"{path.stem}.png", f"{path.stem}.jpg")
+    return sides.pop(next((name for name in names if name in sides), ""), None)
 
 
 def _classic_protocol(root: Path, kind: Kind, partition: int) -> frozenset[tuple[int, int]]:

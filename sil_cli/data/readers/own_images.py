@@ -222,6 +222,15 @@ def tables_in(folder: Path) -> list[Path]:
     return [child for child in children_of(folder) if child.suffix.lower() in TABLE_SUFFIXES]
 
 
+def _time(text: str) -> datetime:
+    try:
+        return TimeReader().parse(text)
+    except AmbiguousTimeError:
+        raise
+    except ValueError:  # at the ends of the calendar a moment can be written that UTC has no year for
+        return datetime.fromisoformat(text)
+
+
 def _by_row(row: dict[str, str], line: int, table: Path, root: Path) -> FoundImage | Skipped:
     written, identity, split = row.get("path", ""), row.get("identity", ""), row.get("split", "")
     time: datetime | None = None
@@ -235,7 +244,7 @@ def _by_row(row: dict[str, str], line: int, table: Path, root: Path) -> FoundIma
         reason = f"line {line}: {_unknown_split(split)}"
     elif row.get("time"):
         try:
-            time = TimeReader().parse(row["time"])
+            time = _time(row["time"])
         except AmbiguousTimeError as error:
             reason = f"line {line}: time '{row['time']}' can be read in several ways ({error})"
         except ValueError:

@@ -61,10 +61,7 @@ def recognise(root: Path) -> Recognised:
     Raises:
         DataError: There is none, or there are several; the error says what was found and what to do.
     """
-    if root.suffix.lower() in TABLE_SUFFIXES and root.is_file():
-        return Recognised("csv", root, {}, "a table by its name")
-    check_root(root)
-    found = recognise_all(root) or _own_images(root)
+    found = recognise_here(root)
     if len(found) > 1:
         listed = "; ".join(f"{each.reader} in {each.root}" for each in found)
         first = found[0]
@@ -72,9 +69,25 @@ def recognise(root: Path) -> Recognised:
             f"{root} holds {len(found)} data sets: {listed}.",
             f"Prepare them one by one, for example: sil prepare-data {first.reader} {first.root}",
         )
+    return found[0]
+
+
+def recognise_here(root: Path) -> list[Recognised]:
+    """The data sets that lie in or below a folder, published ones or images of one's own; or the table that it is.
+
+    Raises:
+        DataError: There is none; the error says what was found and what to do.
+    """
+    if root.suffix.lower() in TABLE_SUFFIXES and root.is_file():
+        return [Recognised("csv", root, {}, "a table by its name")]
+    check_root(root)
+    found = recognise_all(root) or _own_images(root)
+    if not found and not (_part_of(root) or _in_part(root)):
+        inner = (child for child in child_folders(root) if split_of(child.name) is None)
+        found = [each for child in inner for each in _own_images(child)]
     if not found:
         raise _unknown(root)
-    return found[0]
+    return found
 
 
 def recognise_all(root: Path) -> list[Recognised]:
@@ -136,7 +149,8 @@ def _own_images(root: Path) -> list[Recognised]:
         for person in child_folders(folder)
         if sample_names(person) or any(map(sample_names, child_folders(person)))
     ]
-    if len(people) > 1:
+    divided = not splits and any(split_of(inner.name) for person in people for inner in child_folders(person))
+    if len(people) > 1 and not divided:
         return [Recognised("folders", root, {}, f"a folder per identity{below}, such as {people[0].name}")]
     if any(map(sample_names, splits)):
         return [Recognised("folders", root, {}, f"images in {', '.join(split.name for split in splits)}")]

@@ -18,7 +18,7 @@ from data_set_trees import TREES, put_images
 from sil_cli.data.manifest import MANIFEST_FILE, load_dataset
 from sil_cli.data.readers import READERS
 from sil_cli.data.readers.recognise import recognise
-from sil_cli.errors import DataError
+from sil_cli.errors import DataError, SilError
 from sil_cli.preparation.check_images import prepare, warnings_of
 from sil_cli.preparation.prepare import prepare_data
 from sil_cli.preparation.published import publication
@@ -242,7 +242,7 @@ def outcome(reader: str, root: Path, options: dict, out: Path) -> tuple[str, int
     """What is said of a tree, as an error or as reasons, and how many records are kept."""
     try:
         dataset = prepare(READERS[reader].read(root, **options), out, reporter=SilentReporter(), workers=1)
-    except DataError as error:
+    except SilError as error:
         return str(error), 0
     return " ".join(skip.reason for skip in dataset.info.skipped), len(dataset.records)
 

@@ -222,3 +222,15 @@ def test_a_list_whose_numbers_lead_nowhere_is_told(build):
     savemat(root / "cuhk03_new_protocol_config_detected.mat", wrong)
     with pytest.raises(DataError, match="not the list of CUHK03's new protocol"):
         read_cuhk03(root)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg"])
+def test_extracted_images_may_be_jpeg_though_the_lists_say_png(build, suffix):
+    root = build("cuhk03_images")
+    expected = sides(read_cuhk03(root))
+    for path in root.rglob("*.png"):
+        path.rename(path.with_suffix(suffix))
+    assert recognise(root).reader == "cuhk03"
+    reading = read_cuhk03(root)
+    assert sides(reading) == {path.replace(".png", suffix): side for path, side in expected.items()}
+    assert not any("not there" in skip.reason for skip in reading.skipped)
