@@ -21,6 +21,7 @@ from sil_cli.cli.app import make_app
 from sil_cli.cli.command import SHARED
 from sil_cli.evaluation import calibrate, compare
 from sil_cli.evaluation import results as evaluation_results
+from sil_cli.gallery import chance
 from sil_cli.gallery import results as gallery_results
 from sil_cli.models import import_model
 from sil_cli.models.engines import export, import_graph
@@ -54,7 +55,7 @@ DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
     "report": (ReportResult,),
     "compare": (compare.CompareResult,),
     "benchmark": (benchmark_results.BenchmarkResult,),
-    "calibrate": (calibrate.CalibrateResult,),
+    "calibrate": (calibrate.CalibrateResult, chance.CalibrateGalleryResult),
     "export": (export.ModelExportResult,),
     "index-gallery": (gallery_results.IndexResult,),
     "query": (query_results.QueryResult, query_results.QueryResults, query_results.BatchResult),

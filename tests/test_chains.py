@@ -6,7 +6,7 @@ import pytest
 from chains import chain
 
 
-@pytest.mark.parametrize(("command", "most"), [("query", 40), ("index-gallery", 45)])
+@pytest.mark.parametrize(("command", "most"), [("query", 40), ("index-gallery", 46)])
 def test_a_command_runs_through_few_modules(command, most, tmp_path) -> None:
     steps = chain(command, tmp_path)
     modules = list(dict.fromkeys(module for module, _ in steps))

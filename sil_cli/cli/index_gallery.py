@@ -115,6 +115,7 @@ def run(current: Session) -> IndexResult | None:
             "entries in all": f"{result.total:,}",
             "index": f"{result.index}, {result.dimension} dimensions",
             "model": result.model[:12] + ("" if result.calibrated else ", not calibrated"),
+            "decisions": _decisions(result),
         },
     )
     current.name_first([f"Not indexed: {each.path} ({each.reason})" for each in result.failed])
@@ -127,3 +128,11 @@ def run(current: Session) -> IndexResult | None:
         f"sil query {quoted(result.example or 'IMAGE')}{result.option}",
     )
     return result
+
+
+def _decisions(result: IndexResult) -> str:
+    """What says whether a match is one."""
+    if result.chance is not None:
+        low, high = result.chance.factor
+        return f"by what comes up by chance, within a factor of {low:.2g} to {high:.2g} by the sample"
+    return "by the model's thresholds: too few entries to tell what comes up by chance" if result.calibrated else "none"

@@ -11,9 +11,11 @@ from sil_cli.cli.terminal import escape, print_table
 from sil_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sil_cli.cli.session import Session
     from sil_cli.gallery.entry import Match
-    from sil_cli.search.query_results import BatchResult, QueryResult, QueryResults
+    from sil_cli.search.query_results import BatchResult, IdentityGroup, QueryResult, QueryResults
     from sil_cli.search.trajectory import CameraVisit
     from sil_cli.settings import Settings
 
@@ -38,8 +40,8 @@ RESULTS = "Which matches"
 MANY = "Many queries"
 RARE = "Less common"
 WORDS = ("decision", "identity", "camera", "cameras", "time", "path", "best image", "from", "note", " ")
-LEAST_OF_MATCHES = ("images", "time", "camera", " ", "identity", "decision")
-LEAST_OF_GROUPS = ("cameras", "entries", " ", "best image", "decision")
+LEAST_OF_MATCHES = ("images", "time", "camera", " ", "identity", "by chance", "decision")
+LEAST_OF_GROUPS = ("cameras", "entries", " ", "best image", "by chance", "decision")
 LEAST_OF_TRAIL = ("note", "after", "for", "images", "decision")
 OPTIONS = (
     Option("images", "query.images", "[IMAGE...]", "An image of the person to find."),
@@ -48,7 +50,7 @@ OPTIONS = (
     Option("--fuse", "query.fuse", help="All images show one person: search by the mean."),
     GALLERY,
     Option("--top", "query.top", "K", panel=RESULTS),
-    Option("--all", "query.all", help="List every match above the calibrated threshold or --min-score.", panel=RESULTS),
+    Option("--all", "query.all", help="List every match and possible match, or all above --min-score.", panel=RESULTS),
     Option("--min-score", "query.min_score", "COSINE", "Leave out matches below this score.", panel=RESULTS),
     Option(
         "--group",
@@ -162,6 +164,7 @@ def _show(current: Session, result: QueryResult, shown: Any) -> None:
             "rank": [str(one.rank) for one in result.groups],
             "best": [f"{one.score:.4f}" for one in result.groups],
             "decision": [SIGNS[one.decision] for one in result.groups],
+            **_by_chance(result.groups),
             " ": [CORRECT[matches[one.best].correct] for one in result.groups],
             "identity": [escape(one.identity or "") for one in result.groups],
             "entries": [str(one.entries) for one in result.groups],
@@ -202,6 +205,16 @@ def _length(visit: CameraVisit) -> str:
     return duration((visit.end - visit.start).total_seconds())
 
 
+def _by_chance(rows: Sequence[Match | IdentityGroup]) -> dict[str, list[str]]:
+    """The column that says how many false matches are expected, where that is known of any row."""
+    from sil_cli.gallery.entry import in_words
+
+    expected = [row.expected_false_matches for row in rows]
+    if all(each is None for each in expected):
+        return {}
+    return {"by chance": ["" if each is None else in_words(each) for each in expected]}
+
+
 def _columns(matches: list[Match], shown: Any) -> dict[str, list[str]]:
     times = [shown(match.time) for match in matches]
     if len({time[:4] for time in times}) == 1:
@@ -210,6 +223,7 @@ def _columns(matches: list[Match], shown: Any) -> dict[str, list[str]]:
         "rank": [str(match.rank) for match in matches],
         "score": [f"{match.score:.4f}" for match in matches],
         "decision": [SIGNS[match.decision] for match in matches],
+        **_by_chance(matches),
         " ": [CORRECT[match.correct] for match in matches],
         "identity": [escape(match.identity or "") for match in matches],
         "camera": [escape(match.camera or "") for match in matches],

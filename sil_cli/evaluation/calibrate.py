@@ -92,6 +92,7 @@ def calibrate(settings: Settings, reporter: Reporter) -> CalibrateResult:
         manifests=tuple(dataset.info.manifest_sha256 for dataset, _ in people),
         match=settings.calibrate.match,
         possible=settings.calibrate.possible,
+        named=settings.calibrate.on is not None,
     )
     write_calibration(folder, calibration)
     return CalibrateResult(
@@ -134,6 +135,7 @@ def make_calibration(
     manifests: tuple[str, ...],
     match: RateName,
     possible: RateName,
+    named: bool = False,
 ) -> Calibration:
     """Thresholds from scores of labelled pairs, each pair counted in both directions.
 
@@ -161,6 +163,7 @@ def make_calibration(
         match=max(chosen),
         possible=min(chosen),
         manifests=manifests,
+        named=named,
     )
 
 

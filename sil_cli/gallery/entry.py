@@ -96,6 +96,7 @@ class _Score:
     rank: int
     score: float
     decision: Decision | None = None
+    expected_false_matches: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,9 @@ class Match(GalleryEntry, _Score):
     Attributes:
         rank: From 1.
         score: Cosine similarity, -1..1.
-        decision: What the score means; None where the model is not calibrated.
+        decision: What the score means; None where nothing says.
+        expected_false_matches: How many entries of other people are expected to look as alike by chance, of those that
+            were searched; None where the gallery is too small to tell.
         path: Of the image, relative to `source`.
         source: The folder that it came from, relative to the gallery's.
         time: ISO 8601, in UTC.
@@ -119,6 +122,11 @@ class Match(GalleryEntry, _Score):
     images: int = 1
     correct: bool | None = None
     content_hash: Annotated[str, Field(exclude=True)] = ""
+
+
+def in_words(expected: float) -> str:
+    """A number of expected false matches for a table."""
+    return "<0.01" if expected < 0.01 else f"{expected:.2g}" if expected < 10 else f"{expected:,.0f}"
 
 
 def stored_time(text: object) -> datetime:

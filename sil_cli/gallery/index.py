@@ -13,6 +13,7 @@ from sil_cli.defaults import RECORD_FILE, model_folder, target_folder
 from sil_cli.errors import DataError, GalleryError, InterruptedWorkError, ModelError, UsageError
 from sil_cli.evaluation.calibration import CALIBRATION_FILE, read_calibration, write_calibration
 from sil_cli.files import quoted, require_reachable
+from sil_cli.gallery.chance import renew_chance
 from sil_cli.gallery.entry import TRACKLET
 from sil_cli.gallery.ingest.run import IndexRun
 from sil_cli.gallery.ingest.source_paths import SourcePaths
@@ -124,7 +125,7 @@ def index_gallery(settings: Settings, reporter: Reporter, workers: Workers | Non
     moved = [_moved(source, paths, store) for source, paths in run.twice.items()]
     for line in moved:
         reporter.warn(line)
-    return _result(store, fixed, run, pruned, [*reader.warnings.report(reporter), *moved])
+    return _result(store, fixed, run, pruned, [*reader.warnings.report(reporter), *moved], reporter)
 
 
 def _left_out(data_folder: Path) -> Path:
@@ -272,11 +273,17 @@ def _refuse_nothing(run: IndexRun) -> None:
 
 
 def _result(
-    store: GalleryStore, fixed: Sequence[SourceImages], run: IndexRun, pruned: int, warnings: list[str]
+    store: GalleryStore,
+    fixed: Sequence[SourceImages],
+    run: IndexRun,
+    pruned: int,
+    warnings: list[str],
+    reporter: Reporter,
 ) -> IndexResult:
     datasets = [source.dataset for source in fixed if source.dataset is not None]
     examples = [dataset.image_path(record) for dataset in datasets for record in dataset.of_split("query")[:1]]
     with store.open() as gallery:
+        chance = renew_chance(gallery, reporter)
         return IndexResult(
             **vars(run.counts),
             gallery=store.folder,
@@ -291,4 +298,5 @@ def _result(
             model=gallery.model["fingerprint"],
             example=examples[0] if examples else None,
             calibrated=(store.folder / MODEL_FOLDER / CALIBRATION_FILE).is_file(),
+            chance=chance,
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sil_cli.defaults import model_folder
 from sil_cli.errors import GalleryError, InterruptedWorkError
+from sil_cli.gallery.chance import renew_chance
 from sil_cli.gallery.embed_again import embed_again, find_again
 from sil_cli.gallery.index import keep_calibration, require_finished
 from sil_cli.gallery.ingest.run import COMMIT_IMAGES
@@ -68,6 +69,7 @@ def rebuild_gallery(settings: Settings, reporter: Reporter, *, drop_missing: boo
         rebuild.swap()
     with store.open() as gallery:
         index = gallery.describe_index()
+        renew_chance(gallery, reporter)
     return RebuildResult(
         gallery=store.folder,
         entries=total,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, Field
 
 from sil_cli.data.manifest import Skipped
+from sil_cli.evaluation.calibration import Chance
 from sil_cli.models.record import ModelCard
 from sil_cli.results import Result
 
@@ -45,7 +46,8 @@ class IndexResult(IndexCounts):
         pruned: Those of them whose entries were removed.
         warnings: What looked odd, one line each.
         example: An image worth querying with, where the data set has queries.
-        calibrated: Whether the gallery's model comes with thresholds that decide.
+        calibrated: Whether the gallery's model comes with thresholds.
+        chance: What comes up by chance in this gallery; None where it is too small to tell.
         option: What names this gallery in another command.
         total: Entries that the gallery holds now.
         index: How it is searched.
@@ -65,6 +67,7 @@ class IndexResult(IndexCounts):
     model: str
     example: Path | None
     calibrated: bool = False
+    chance: Chance | None = None
     option: str = ""
 
 

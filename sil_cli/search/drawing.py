@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sil_cli.data.images import ImageError, load_image
 from sil_cli.errors import SilError
 from sil_cli.files import one_line, writing
-from sil_cli.gallery.entry import GalleryEntry, Match, in_utc
+from sil_cli.gallery.entry import GalleryEntry, Match, in_utc, in_words
 from sil_cli.report.canvas import as_png, data_uri, is_wanted, shrunk, stacked, tallest, write_sheet
 from sil_cli.report.contact_sheet import IMAGE_SIZE, LEGEND, Card, SheetRow, contact_sheet, sheet_size
 from sil_cli.report.pages import render
@@ -63,6 +63,12 @@ class Crop:
         return self.entry if isinstance(self.entry, Match) else None
 
     @property
+    def chance(self) -> str:
+        """How many false matches are expected, in words; empty where that is not known."""
+        expected = None if self.match is None else self.match.expected_false_matches
+        return "" if expected is None else f"{in_words(expected)} by chance"
+
+    @property
     def file(self) -> str:
         """The name of the image file."""
         return Path(self.entry.path).name
@@ -76,6 +82,7 @@ class Crop:
         if match is None:
             return Card(self.image, entry.identity, facts)
         facts += [f"tracklet of {match.images} images"] if match.images > 1 else []
+        facts += [self.chance] if self.chance else []
         return Card(self.image, entry.identity, facts, match.rank, match.score, match.decision, match.correct)
 
 

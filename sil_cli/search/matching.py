@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from sil_cli.errors import GalleryError, UsageError
-from sil_cli.evaluation.calibration import CALIBRATION_FILE, Calibration, Decision, read_calibration
+from sil_cli.evaluation.calibration import (
+    CALIBRATION_FILE,
+    Calibration,
+    Chance,
+    Decision,
+    read_calibration,
+    read_chance,
+)
 from sil_cli.gallery.filters import as_stored, make_filter, warn_if_nothing_passes
 from sil_cli.gallery.interface import MODEL_FOLDER
 from sil_cli.gallery.kept_model import require_named_model
@@ -19,12 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence, Set
     from pathlib import Path
 
+    from sil_cli.evaluation.chance import Reference
     from sil_cli.gallery.entry import Match
     from sil_cli.gallery.filters import Filter
     from sil_cli.gallery.interface import Gallery
     from sil_cli.runtime import Reporter
     from sil_cli.search.queries import Query
-    from sil_cli.settings import RerankSettings, Settings
+    from sil_cli.settings import QuerySettings, RerankSettings, Settings
 
 Group = list["Match"]
 """A listed match, and after it those that it stands for: others of its identity, where the best of each is listed."""
@@ -32,7 +40,8 @@ Group = list["Match"]
 FIRST_FETCH = 64
 _GROWTH = 4
 NOT_CALIBRATED = (
-    "No decision: the model is not calibrated. Scores put matches in order, but don't say whether any is this person."
+    "No decision: the gallery is too small to tell what comes up by chance, and its model is not calibrated. Scores put"
+    " matches in order, but don't say whether any is this person."
 )
 
 
@@ -61,18 +70,74 @@ class ResultLimits:
 
 
 @dataclass(frozen=True)
+class Expectation:
+    """How many entries of other people look as alike by chance, in one gallery and under one filter.
+
+    Attributes:
+        chance: What was learnt of the gallery.
+        reference: The entries against which scores are measured.
+        searched: How many entries pass the filter.
+        match: A match is expected to come up at most so often by chance.
+        possible: A possible match likewise.
+    """
+
+    chance: Chance
+    reference: Reference
+    searched: int
+    match: float
+    possible: float
+
+    def decide(self, expected: float) -> Decision:
+        """What it means that so many entries would look as alike by chance."""
+        return "match" if expected <= self.match else "possible" if expected <= self.possible else "no match"
+
+    def fill_in(self, found: Sequence[Sequence[Match]], embeddings: np.ndarray) -> list[list[Match]]:
+        """The matches of each query with the number expected, where it can be told.
+
+        Args:
+            found: For each query some matches.
+            embeddings: Shape (Q, D).
+        """
+        measured = self.reference.measure(
+            unit_rows(embeddings.astype(np.float32, copy=False), what="query"),
+            [np.array([match.score for match in matches]) for matches in found],
+            [[match.camera or "" for match in matches] for matches in found],
+        )
+        return [
+            [
+                match if np.isnan(each) else replace(match, expected_false_matches=float(f"{self.searched * each:.3g}"))
+                for match, each in zip(matches, self.chance.tail.above(z).tolist(), strict=True)
+            ]
+            for matches, z in zip(found, measured, strict=True)
+        ]
+
+    def lowest_score(self, embeddings: np.ndarray) -> float:
+        """The score below which no entry can be even a possible match of any of these queries, (Q, D)."""
+        queries = unit_rows(embeddings.astype(np.float32, copy=False), what="query")
+        z = self.chance.tail.z_of(self.possible / max(self.searched, 1))
+        return float(self.reference.lowest_scores(queries, z).min())
+
+
+@dataclass(frozen=True)
 class Matcher:
     """Finds the matches of queries and judges them; what every query of one command shares.
 
     Attributes:
         search: Searches the gallery.
-        calibration: What scores mean; None where nothing says.
+        calibration: What scores mean on labelled people; None where nothing says.
+        expectation: What comes up by chance in this gallery; None where that is not known.
         limits: Which matches are listed.
     """
 
     search: Search
     calibration: Calibration | None
+    expectation: Expectation | None
     limits: ResultLimits
+
+    @property
+    def by_chance(self) -> Expectation | None:
+        """What decides, where it isn't thresholds: those measured on people whom the user named come first."""
+        return None if self.calibration is not None and self.calibration.named else self.expectation
 
     def find(self, queries: Sequence[Query], embeddings: np.ndarray, exclude: Sequence[Set[int]]) -> list[list[Group]]:
         """What is listed for each query, ranked from 1; listed matches have their decision and whether they are right.
@@ -82,35 +147,58 @@ class Matcher:
             embeddings: Shape (Q, D).
             exclude: For each query the ids that it mustn't find.
         """
-        found = find_groups(self.search, embeddings, self.limits, exclude)
-        return [
-            [
-                [self._judged(replace(best, rank=rank), query), *rest]
-                for rank, (best, *rest) in enumerate(groups, start=1)
+        limits, chance = self.limits, self.by_chance
+        everything = chance is not None and limits.top is None and limits.at_least is None
+        if chance is not None and everything:
+            limits = replace(limits, at_least=chance.lowest_score(embeddings))
+        found = find_groups(self.search, embeddings, limits, exclude)
+        if self.expectation is not None:
+            best = self.expectation.fill_in([[group[0] for group in groups] for groups in found], embeddings)
+            found = [
+                [[first, *group[1:]] for first, group in zip(firsts, groups, strict=True)]
+                for firsts, groups in zip(best, found, strict=True)
             ]
+        judged = [
+            [[self._judged(best, query), *rest] for best, *rest in groups]
             for query, groups in zip(queries, found, strict=True)
+        ]
+        if everything:
+            judged = [[group for group in groups if group[0].decision != "no match"] for groups in judged]
+        return [
+            [[replace(best, rank=rank), *rest] for rank, (best, *rest) in enumerate(groups, start=1)]
+            for groups in judged
         ]
 
     def decide(self, matches: Sequence[Match]) -> Decision | None:
-        """What the highest score among matches means, which re-ranking may have put elsewhere than first."""
-        if self.calibration is None:
+        """The best decision among matches, which re-ranking may have put elsewhere than first."""
+        if self.by_chance is None and self.calibration is None:
             return None
-        return self.calibration.decide(max((match.score for match in matches), default=float("nan")))
+        made = {match.decision for match in matches}
+        return "match" if "match" in made else "possible" if "possible" in made else "no match"
 
     def verdict(self, matches: Sequence[Match]) -> str:
         """The decision on a query in one sentence."""
-        calibration = self.calibration
-        if calibration is None:
+        calibration, chance = self.calibration, self.by_chance
+        if calibration is None and chance is None:
             return NOT_CALIBRATED
         if not matches:
-            if self.limits.at_least is None:
-                return "No match: there is no gallery entry to compare with."
-            return f"No match: no gallery entry has a score of {self.limits.at_least:.3f} or more."
+            if self.limits.at_least is not None:
+                return f"No match: no gallery entry has a score of {self.limits.at_least:.3f} or more."
+            if self.limits.top is None and chance is not None:
+                return f"No match: of each entry, {chance.possible:g} or more of others would look as alike by chance."
+            return "No match: there is no gallery entry to compare with."
+        if chance is not None:
+            return _verdict_by_chance(matches, chance)
+        if calibration is None:
+            return NOT_CALIBRATED
         best = max(match.score for match in matches)
         decision = calibration.decide(best)
         if decision == "match":
-            count = sum(match.score >= calibration.match for match in matches)
-            return f"Match: {count} of {len(matches)} listed have a score of {calibration.match:.3f} or more."
+            accepted = [match for match in matches if match.score >= calibration.match]
+            expected = [each.expected_false_matches for each in accepted if each.expected_false_matches is not None]
+            others = f"; {max(expected):.2g} of others would by chance" if expected else ""
+            listed = f"{len(accepted)} of {len(matches)} listed have a score of {calibration.match:.3f} or more"
+            return f"Match: {listed}{others}."
         if decision == "possible":
             return (
                 f"Possible: the best score, {best:.3f}, lies between {calibration.possible:.3f} (possible) "
@@ -126,10 +214,28 @@ class Matcher:
         person = query.person
         known = None not in (person.identity, match.identity) and match.domain == person.domain
         return replace(
-            match,
-            decision=None if self.calibration is None else self.calibration.decide(match.score),
-            correct=match.identity == person.identity if known else None,
+            match, decision=self._decision(match), correct=match.identity == person.identity if known else None
         )
+
+    def _decision(self, match: Match) -> Decision | None:
+        if self.by_chance is not None and match.expected_false_matches is not None:
+            return self.by_chance.decide(match.expected_false_matches)
+        return None if self.calibration is None else self.calibration.decide(match.score)
+
+
+def _verdict_by_chance(matches: Sequence[Match], chance: Expectation) -> str:
+    """The decision on a query in one sentence, by what comes up by chance."""
+    told = [match.expected_false_matches for match in matches if match.expected_false_matches is not None]
+    if not told:
+        return "No decision: the query scores alike against nearly all entries."
+    least, among = min(told), f"among {chance.searched:,} entries"
+    if least <= chance.match:
+        count = sum(each <= chance.match for each in told)
+        expected = f"{least:.2g} false matches are" if least >= 0.01 else "fewer than 0.01 false matches are"
+        return f"Match: {count} of {len(matches)} listed; for the best, {expected} expected {among}."
+    about = f"about {least:.0f}" if least >= 2 else f"{least:.1f}"
+    alike = f"{about} of {chance.searched:,} entries would look as alike as the best by chance."
+    return f"{'Possible' if least <= chance.possible else 'No match'}: {alike}"
 
 
 def make_matcher(settings: Settings, gallery: Gallery, reporter: Reporter) -> Matcher:
@@ -144,8 +250,12 @@ def make_matcher(settings: Settings, gallery: Gallery, reporter: Reporter) -> Ma
         require_named_model(wanted.model, gallery)  # or else another model's thresholds are blamed, which are all right
     folders = [folder for folder in (wanted.model, gallery.folder / MODEL_FOLDER) if folder is not None]
     calibration = _find_calibration(folders, str(gallery.model["fingerprint"]))
+    only = as_stored(gallery.count_passing, make_filter(settings))
+    warn_if_nothing_passes(gallery, only, reporter)
+    expectation = _expectation(settings.query, gallery, only, reporter)
+    decided_by_chance = expectation is not None and not (calibration is not None and calibration.named)
     at_least = wanted.min_score
-    if wanted.all and at_least is None:
+    if wanted.all and at_least is None and not decided_by_chance:
         if calibration is None:
             raise UsageError(
                 "--all needs a threshold, and the model is not calibrated.",
@@ -153,12 +263,26 @@ def make_matcher(settings: Settings, gallery: Gallery, reporter: Reporter) -> Ma
             )
         at_least = calibration.possible
     limits = ResultLimits(None if wanted.all else wanted.top, at_least, by_identity=wanted.group == "identity")
-    only = as_stored(gallery.count_passing, make_filter(settings))
-    warn_if_nothing_passes(gallery, only, reporter)
     search: Search = partial(gallery.search, where=only)
     if wanted.rerank:
         search = RerankedSearch(gallery, wanted.shortlist, settings.rerank, only)
-    return Matcher(search, calibration, limits)
+    return Matcher(search, calibration, expectation, limits)
+
+
+def _expectation(wanted: QuerySettings, gallery: Gallery, only: Filter, reporter: Reporter) -> Expectation | None:
+    """What comes up by chance among the entries that pass a filter; None where nobody learnt it of this gallery."""
+    chance = read_chance(gallery.folder)
+    if chance is None or chance.fingerprint != gallery.model["fingerprint"]:
+        return None
+    from sil_cli.gallery.chance import is_current, sample_of
+
+    if not is_current(chance, len(gallery)):
+        reporter.warn(
+            f"What comes up by chance was learnt when the gallery had {chance.entries:,} entries; it has "
+            f"{len(gallery):,} now. `sil calibrate --gallery {gallery.folder}` learns it again."
+        )
+    searched = gallery.count_passing(only) if only else len(gallery)
+    return Expectation(chance, sample_of(gallery)[0], searched, wanted.match, wanted.possible)
 
 
 def _find_calibration(folders: Sequence[Path], fingerprint: str) -> Calibration | None:

@@ -15,6 +15,7 @@ class IdentityGroup(Result):
 
     Attributes:
         best: The id of the best match.
+        expected_false_matches: That of the best match.
         entries: How many were seen; all there are where the whole gallery was listed.
         cameras: Where they were taken.
     """
@@ -24,13 +25,14 @@ class IdentityGroup(Result):
     domain: str | None
     score: float
     decision: Decision | None
+    expected_false_matches: float | None = None
     best: int
     entries: int
     cameras: list[str]
 
 
 class DecisionThresholds(Result):
-    """The calibration that decisions follow.
+    """The thresholds that decisions follow, where they follow thresholds.
 
     Attributes:
         match: A score from here on is a match.
@@ -43,6 +45,24 @@ class DecisionThresholds(Result):
     made_on: str
 
 
+class DecisionByChance(Result):
+    """What decisions follow where they follow what comes up by chance in the gallery.
+
+    Attributes:
+        searched: How many entries passed the filter.
+        match: An entry is a match where at most so many false matches are expected among these.
+        possible: And a possible one likewise.
+        learnt_from: How many entries the gallery had when this was learnt.
+        factor: By what factor an expected number of 1 may be off by the sample alone, in 90 % of samples.
+    """
+
+    searched: int
+    match: float
+    possible: float
+    learnt_from: int
+    factor: tuple[float, float]
+
+
 class QueryResult(Result):
     """The outcome of `sil query` for one person.
 
@@ -51,13 +71,14 @@ class QueryResult(Result):
         query: The query in words.
         fused: How many images and entries the query is the mean of.
         identity: Whom it shows, where a prepared data set or the gallery knows.
-        decision: That of the highest score; None where the model is not calibrated.
+        decision: The best of all matches; None where nothing says.
         verdict: The decision as a sentence.
         reranking: How the matches were put in another order than that of their scores; None where they were not.
         groups: By identity, where that was asked for.
         trail: By camera and time, where that was asked for.
         timezone: The time zone of the times shown.
-        thresholds: What decisions follow; None where the model is not calibrated.
+        thresholds: What decisions follow; None where nothing says, or they follow chance.
+        chance: What they follow then.
         matches: The best first.
         sheet: The contact sheet; None where it was not wanted, or could not be written.
         html: The page, where one was asked for and could be written.
@@ -72,6 +93,7 @@ class QueryResult(Result):
     decision: Decision | None = None
     verdict: str = ""
     thresholds: DecisionThresholds | None = None
+    chance: DecisionByChance | None = None
     reranking: str | None = None
     matches: list[Match]
     groups: list[IdentityGroup] | None = None

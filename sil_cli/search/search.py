@@ -17,7 +17,7 @@ from sil_cli.report.canvas import require_sheet_format
 from sil_cli.search.drawing import draw
 from sil_cli.search.matching import Matcher, make_matcher
 from sil_cli.search.queries import Query, complete_queries, embed_queries, ids_to_exclude, make_queries
-from sil_cli.search.query_results import DecisionThresholds, IdentityGroup, QueryResult, QueryResults
+from sil_cli.search.query_results import DecisionByChance, DecisionThresholds, IdentityGroup, QueryResult, QueryResults
 from sil_cli.search.trajectory import find_visits
 
 if TYPE_CHECKING:
@@ -120,7 +120,8 @@ def refuse_overwriting_entries(out: Path | None, gallery: Gallery, *, option: st
 
 
 def _result(settings: Settings, matcher: Matcher, query: Query, groups: Sequence[Group]) -> QueryResult:
-    wanted, folder, calibration = settings.query, settings.gallery.folder, matcher.calibration
+    wanted, folder, by_chance = settings.query, settings.gallery.folder, matcher.by_chance
+    calibration = matcher.calibration if by_chance is None else None
     matches = [group[0] for group in groups]
     believed = [match for match in matches if match.decision != "no match"]
     return QueryResult(
@@ -135,6 +136,15 @@ def _result(settings: Settings, matcher: Matcher, query: Query, groups: Sequence
         thresholds=None
         if calibration is None
         else DecisionThresholds(match=calibration.match, possible=calibration.possible, made_on=calibration.made_on),
+        chance=None
+        if by_chance is None
+        else DecisionByChance(
+            searched=by_chance.searched,
+            match=by_chance.match,
+            possible=by_chance.possible,
+            learnt_from=by_chance.chance.entries,
+            factor=by_chance.chance.factor,
+        ),
         reranking=_reranking(settings) if wanted.rerank else None,
         matches=matches,
         groups=[_identity_group(group) for group in groups] if wanted.group == "identity" else None,
@@ -157,6 +167,7 @@ def _identity_group(group: Group) -> IdentityGroup:
         domain=best.domain,
         score=best.score,
         decision=best.decision,
+        expected_false_matches=best.expected_false_matches,
         best=best.id,
         entries=len(group),
         cameras=sorted({match.camera for match in group if match.camera is not None}),

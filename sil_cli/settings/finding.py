@@ -168,6 +168,10 @@ class QuerySettings(Section):
     top: Positive = Field(10, description="matches to list")
     all: bool = Field(False, description="list every match above the threshold of `possible`, or above min_score")
     min_score: float | None = Field(None, ge=-1.0, le=1.0, description="leave out matches below this cosine")
+    match: float = Field(
+        0.1, gt=0.0, le=1e6, description="a match: up to so many false matches are expected from its score on"
+    )
+    possible: float = Field(5.0, gt=0.0, le=1e6, description="a possible match: likewise")
     exclude_self: bool = Field(False, description="leave out gallery entries made from the query's own file")
     group: Literal["none", "identity", "camera"] = Field(
         "none", description="`identity`: the best of each; `camera`: the person's path through cameras and time"

@@ -143,7 +143,7 @@ class TestDecisions:
     def test_without_a_calibration_nothing_is_decided(self, pictures) -> None:
         document = ask(pictures[0])
         assert document["decision"] is None
-        assert document["verdict"].startswith("No decision: the model is not calibrated.")
+        assert document["verdict"].startswith("No decision: the gallery is too small to tell what comes up by chance, and its model is not")
         Path("matches.jpg").unlink()
         refuse(2, "--all needs a threshold", "--min-score", arguments=(pictures[0], "--all"))
 
@@ -260,7 +260,7 @@ class TestNamesOfStrangers:
         model = ("--model", "gallery/model", "--gallery", "new")
         told = sil("index-gallery", crops, *model)
         assert told.code == 0, told.err
-        assert f"Not indexed: bad{self.SHOWN} (not an image)" in told.err
+        assert f"Not indexed: bad{self.SHOWN} (not an image but a text)" in told.err
         shown = sil("query", crops / self.NAME, "--gallery", "new", "--group", "identity", "--html", "p.html")
         assert shown.code == 0, shown.err
         (row,) = [line for line in shown.out.splitlines() if "1.0000" in line]
@@ -294,7 +294,7 @@ class TestBatch:
         assert outcome.code == 0
         lines = self.lines(outcome.out)
         assert [line["image"].split("/")[-1] for line in lines] == [Path(name).name for name in names]
-        assert [line["error"] for line in lines] == [None, "not an image", None, "No such file or directory", None]
+        assert [line["error"] for line in lines] == [None, "not an image but a text", None, "No such file or directory", None]
         for line, picture in zip(lines, names, strict=True):
             if line["error"] is None:
                 single = ask(picture, *same)["matches"]

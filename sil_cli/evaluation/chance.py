@@ -1,0 +1,249 @@
+"""How many entries of other people would look as alike by chance, learnt from a gallery's own unlabelled embeddings.
+
+A false accept rate says nothing of a search: at 1 in 1,000 a gallery of 100,000 answers every stranger with a hundred
+matches. What counts is an expected number, as in sequence search (the E-value of Altschul et al., "Basic local
+alignment search tool", Journal of Molecular Biology, 1990): the entries that were searched times the chance that one of
+another person scores as high. The chance is learnt in two steps.
+
+1. A score is measured against what its query scores in general, camera by camera: z = (s − median) / (third quartile −
+   median) over a sample of that camera's entries, nearly all of them other people. Speaker recognition normalises by a
+   cohort likewise (Auckenthaler et al., "Score normalization for text-independent speaker verification systems",
+   Digital Signal Processing, 2000), with mean and deviation where median and quartile stand here: the query's own
+   person, who may be in the sample, must not move them.
+2. How often z is exceeded is counted over pairs of the sample's entries from different cameras. Pairs of one person are
+   among them and soon make up most of the highest, since of m images of a person m − 1 are mates of each, however
+   large the gallery is. So counts are believed only down to where some 20 entries are expected by chance, more than
+   mates. From there the logarithm of the chance is continued as a parabola, the form of a normal distribution's tail,
+   and of an exponential one's. What is counted beyond that continuation where it expects 5 entries is taken for mates
+   and left out of all counts, until both agree.
+
+What that rests on and how far it holds is measured in docs/decisions.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from sil_cli.evaluation.calibration import Chance, ChanceTail
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+SAMPLE = 4096
+"""Entries against which scores are measured; all of a smaller gallery's."""
+LEAST = 300
+"""Entries of which anything can be learnt; below, the mates of each are too many among what is believed."""
+
+_ASKING = 1024  # of the sample, entries that stand for queries
+_FEW = 60  # a camera with fewer entries in the sample is measured together with others like it
+_BELIEVED = 20.0  # entries by chance, in the whole gallery, from which on counts are believed
+_MATES_AT = 5.0  # entries by chance where what is counted beyond them is taken for mates
+_ROUNDS = 8
+_COUNTED = 400.0  # pairs that a count must come to
+_LEVELS = 30
+_COMMON, _SPAN = 0.2, 100.0  # the most frequent level that is fitted, and how far levels reach from the rarest one
+_APART = 600.0  # seconds after which two images of one camera are no longer of one visit
+_TRIALS = 200
+_FLAT = 1e-6
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The sample of a gallery against which scores are measured.
+
+    Attributes:
+        vectors: (R, D) float32 of unit length.
+        cameras: (R,) of each its camera's name; "" where it is unknown.
+    """
+
+    vectors: NDArray[np.float32]
+    cameras: NDArray[np.str_]
+
+    def measure(
+        self, queries: NDArray[np.float32], scores: Sequence[NDArray[np.floating]], cameras: Sequence[Sequence[str]]
+    ) -> list[NDArray[np.float64]]:
+        """How high each query's scores are for that query and camera.
+
+        Args:
+            queries: (Q, D) of unit length.
+            scores: For each query the cosines of some entries.
+            cameras: Of each of these entries its camera; "" where it is unknown.
+
+        Returns:
+            For each query the z of each score; NaN where it scores alike against nearly all entries of that camera.
+        """
+        groups, names = self._groups()
+        medians, spreads = _scales(queries @ self.vectors.T, groups, len(names))
+        numbers = {name: number for number, name in enumerate(names)}
+        measured = []
+        for query, (some, of) in enumerate(zip(scores, cameras, strict=True)):
+            which = [numbers.get(camera, 0) for camera in of]
+            measured.append((np.asarray(some, np.float64) - medians[query, which]) / spreads[query, which])
+        return measured
+
+    def lowest_scores(self, queries: NDArray[np.float32], z: float) -> NDArray[np.float64]:
+        """The lowest cosine of each query that is as high as z in any camera, (Q,); −1 where none can be told."""
+        groups, names = self._groups()
+        medians, spreads = _scales(queries @ self.vectors.T, groups, len(names))
+        reached = medians + z * spreads
+        return np.where(np.isnan(reached).all(axis=1), -1.0, np.nanmin(np.nan_to_num(reached, nan=np.inf), axis=1))
+
+    def _groups(self) -> tuple[NDArray[np.int64], list[str]]:
+        """The group of each entry and the groups' names: 0 are all cameras of few entries; of no such, all entries."""
+        names, counts = np.unique(self.cameras, return_counts=True)
+        large = [str(name) for name, count in zip(names, counts, strict=True) if count >= _FEW]
+        order = ["", *(name for name in large if name)]
+        number = {name: index for index, name in enumerate(order)}
+        return np.array([number.get(str(camera), 0) for camera in self.cameras], dtype=np.int64), order
+
+
+def _scales(
+    scores: NDArray[np.floating], groups: NDArray[np.int64], count: int, *, seen: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Median and distance to the third quartile of each row's scores in each group, (Q, count) each.
+
+    Args:
+        scores: (Q, R).
+        groups: (R,) numbers below `count`; a group with fewer than `_FEW` scores in a row takes all of the row.
+        count: Of groups.
+        seen: (Q, R) which scores are taken; None: all.
+    """
+    medians = np.empty((len(scores), count))
+    spreads = np.empty((len(scores), count))
+    for row, line in enumerate(scores):
+        taken = np.ones(len(groups), dtype=bool) if seen is None else seen[row]
+        for group in range(count):
+            of_group = line[taken & (groups == group)]
+            if len(of_group) < _FEW:
+                of_group = line[taken]
+            middle, upper = np.quantile(of_group, (0.5, 0.75)) if len(of_group) else (np.nan, np.nan)
+            medians[row, group] = middle
+            spreads[row, group] = upper - middle if upper - middle > _FLAT else np.nan
+    return medians, spreads
+
+
+def learn_chance(
+    reference: Reference, instants: NDArray[np.float64], *, fingerprint: str, entries: int
+) -> Chance | None:
+    """Learn from a random sample of a gallery how often other people look as alike.
+
+    Args:
+        reference: The sample; all of a gallery of up to `SAMPLE` entries.
+        instants: (R,) when each was taken, in seconds; NaN where that is unknown.
+        fingerprint: The gallery's model.
+        entries: How many entries the gallery has.
+
+    Returns:
+        None where there is nothing to learn from: a small gallery, or one whose entries all look alike.
+    """
+    if len(reference.vectors) < LEAST:
+        return None
+    asking = np.random.default_rng(1).permutation(len(reference.vectors))[:_ASKING]
+    apart, pairs_from = _apart(reference.cameras, instants, asking)
+    groups, names = reference._groups()
+    scores = reference.vectors[asking] @ reference.vectors.T
+    medians, spreads = _scales(scores, groups, len(names), seen=apart)
+    z = (scores - medians[:, groups]) / spreads[:, groups]
+    apart &= np.isfinite(z)
+    pairs = int(apart.sum())
+    rarest = max(_BELIEVED / entries, _COUNTED / max(pairs, 1))
+    if rarest > _COMMON / 2:
+        return None
+    ordered = np.sort(z[apart])
+    levels = np.geomspace(min(_COMMON, _SPAN * rarest), rarest, _LEVELS)
+    bounds = np.quantile(ordered, 1 - levels)
+    if not 0 < bounds[0] < bounds[-1]:
+        return None
+    tail, mates = _without_mates(ordered, bounds, levels, entries)
+    if tail is None:
+        return None
+    counts = np.stack([((z > bound) & apart).sum(axis=1) for bound in bounds], axis=1)
+    return Chance(
+        fingerprint=fingerprint,
+        entries=entries,
+        pairs=pairs,
+        pairs_from=pairs_from,
+        mates=round(mates, 2),
+        tail=tail,
+        factor=_factor(tail, bounds, counts, apart.sum(axis=1), mates, entries),
+    )
+
+
+def _without_mates(
+    ordered: NDArray[np.float64], bounds: NDArray[np.float64], levels: NDArray[np.float64], entries: int
+) -> tuple[ChanceTail | None, float]:
+    """The tail of the pairs of different people, and how many mates of each entry were counted besides.
+
+    Args:
+        ordered: All z, ascending.
+        bounds: The z of the levels.
+        levels: The shares of all pairs that lie above.
+        entries: Of the gallery.
+    """
+    tail, mates = _fit(bounds, levels), 0.0
+    for _ in range(_ROUNDS):
+        if tail is None:
+            break
+        above = 1 - np.searchsorted(ordered, tail.z_of(_MATES_AT / entries)) / len(ordered)
+        mates = max(float(above) * entries - _MATES_AT, 0.0)
+        tail = _fit(bounds, _less(levels, mates, entries)) or tail
+    return tail, mates
+
+
+def _less(shares: NDArray[np.float64], mates: float, entries: int) -> NDArray[np.float64]:
+    """The shares of pairs without those of mates, of which at least a fifth is left."""
+    less: NDArray[np.float64] = np.maximum(shares - mates / entries, 0.2 * shares)
+    return less
+
+
+def _apart(
+    cameras: NDArray[np.str_], instants: NDArray[np.float64], asking: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], Literal["cameras", "times", "all"]]:
+    """Which entries are compared with each that stands for a query, (Q, R)."""
+    known = cameras != ""
+    others = (cameras[asking, None] != cameras[None]) & known[asking, None] & known[None]
+    if others.mean() > 0.1:
+        return others, "cameras"
+    later = np.abs(instants[asking, None] - instants[None]) >= _APART  # NaN compares false
+    if later.mean() > 0.1:
+        return later, "times"
+    return asking[:, None] != np.arange(len(cameras))[None], "all"
+
+
+def _fit(bounds: NDArray[np.float64], chances: NDArray[np.float64]) -> ChanceTail | None:
+    """The parabola of the logarithm through these points, by least squares; a straight line where it would turn up."""
+    start = float(bounds[0])
+    beyond = bounds - start
+    found = np.polynomial.polynomial.polyfit(beyond, np.log(np.maximum(chances, 1e-300)), 2)
+    if found[2] > 0:
+        found = np.append(np.polynomial.polynomial.polyfit(beyond, np.log(np.maximum(chances, 1e-300)), 1), 0.0)
+    a, b, c = (float(value) for value in found)
+    if not (np.isfinite([a, b, c]).all() and a < np.log(0.5) and b < 0):
+        return None
+    return ChanceTail(start=start, coefficients=(a, b, c))
+
+
+def _factor(
+    tail: ChanceTail,
+    bounds: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    pairs: NDArray[np.int64],
+    mates: float,
+    entries: int,
+) -> tuple[float, float]:
+    """What the number expected comes to in 90 % of bootstrap samples of the rows, where the tail itself gives 1."""
+    one = np.array([tail.z_of(1 / entries)])
+    rng = np.random.default_rng(2)
+    expected = []
+    for _ in range(_TRIALS):
+        rows = rng.integers(0, len(counts), len(counts))
+        again = _fit(bounds, _less(counts[rows].sum(axis=0) / max(int(pairs[rows].sum()), 1), mates, entries))
+        if again is not None:
+            expected.append(entries * float(again.above(one)[0]))
+    low, high = np.quantile(expected, (0.05, 0.95)) if expected else (0.0, float(entries))
+    return round(float(low), 3), round(float(high), 3)
