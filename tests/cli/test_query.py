@@ -143,7 +143,9 @@ class TestDecisions:
     def test_without_a_calibration_nothing_is_decided(self, pictures) -> None:
         document = ask(pictures[0])
         assert document["decision"] is None
-        assert document["verdict"].startswith("No decision: the gallery is too small to tell what comes up by chance, and its model is not")
+        assert document["verdict"].startswith(
+            "No decision: the gallery is too small to tell what comes up by chance, and its model is not"
+        )
         Path("matches.jpg").unlink()
         refuse(2, "--all needs a threshold", "--min-score", arguments=(pictures[0], "--all"))
 
@@ -294,7 +296,13 @@ class TestBatch:
         assert outcome.code == 0
         lines = self.lines(outcome.out)
         assert [line["image"].split("/")[-1] for line in lines] == [Path(name).name for name in names]
-        assert [line["error"] for line in lines] == [None, "not an image but a text", None, "No such file or directory", None]
+        assert [line["error"] for line in lines] == [
+            None,
+            "not an image but a text",
+            None,
+            "No such file or directory",
+            None,
+        ]
         for line, picture in zip(lines, names, strict=True):
             if line["error"] is None:
                 single = ask(picture, *same)["matches"]
