@@ -36,6 +36,9 @@ BYTE_ORDER_MARKS = {
 }
 """What Notepad and PowerShell begin a text with, and its encoding; the longer of two that begin alike first."""
 
+LARGEST_FILE = 4 * 2**30
+"""Bytes of weights that are read or fetched; the largest published one, CLIP-ReID's with its optimiser, has 1.5 GB."""
+
 TEMPORARY_MARK = ".partial-"
 STAGING_MARK = ".staging-"
 

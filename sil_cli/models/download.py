@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 from sil_cli.errors import ModelError, UsageError
-from sil_cli.files import one_line, sha256_of_file, visible
+from sil_cli.files import LARGEST_FILE, one_line, sha256_of_file, visible
 from sil_cli.models.record import ModelCard
-from sil_cli.runs.weight_file import LARGEST_FILE
+from sil_cli.runtime import import_quietly
 
 if TYPE_CHECKING:
     from sil_cli.runtime import Reporter, Task
@@ -112,7 +112,7 @@ def find(address: str, sha256: str | None, reporter: Reporter) -> Origin:
 def _from_hub(found: re.Match[str], address: str, reporter: Reporter) -> Origin:
     """A file of the Hugging Face Hub, by its own library, which keeps and resumes what it downloads."""
     try:
-        import huggingface_hub
+        huggingface_hub = import_quietly("huggingface_hub")
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError:
         raise UsageError("hf:// needs huggingface-hub.", 'Install it with `pip install "sil-cli[hub]"`.') from None
@@ -141,8 +141,7 @@ def _from_hub(found: re.Match[str], address: str, reporter: Reporter) -> Origin:
 
 def _stated(repository: str, revision: str | None, endpoint: str | None) -> tuple[str | None, tuple[str, ...]]:
     """The licence and the data sets that a repository's card names; nothing where it has none."""
-    import huggingface_hub
-
+    huggingface_hub = import_quietly("huggingface_hub")
     with contextlib.suppress(Exception):  # the card is a courtesy: without it the file is what it is
         card = (
             huggingface_hub.HfApi(endpoint=endpoint)

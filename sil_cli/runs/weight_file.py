@@ -15,16 +15,13 @@ import safetensors.torch
 import torch
 
 from sil_cli.errors import ModelError, UsageError
-from sil_cli.files import open_file, visible
+from sil_cli.files import LARGEST_FILE, open_file, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from torch import Tensor
-
-LARGEST_FILE = 4 * 2**30
-"""Bytes of weights that are read or fetched; the largest published one, CLIP-ReID's with its optimiser, has 1.5 GB."""
 
 FIX = "Give a .safetensors file, or a .pth file that holds nothing but tensors by name."
 
