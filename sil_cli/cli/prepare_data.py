@@ -162,7 +162,9 @@ def _next(result: PrepareResult, asked: DataSettings) -> tuple[str, str]:
         made = f"Prepared {dataset.name} in {dataset.folder}."
         if dataset.splits["train"].images:
             return made, f"sil train --source {quoted(dataset.folder)}"
-        return made, f"sil evaluate --target {quoted(dataset.folder)}"
+        is_test = dataset.splits["query"].images and dataset.splits["gallery"].images
+        following = "evaluate --target" if is_test else "index-gallery"
+        return made, f"sil {following} {quoted(dataset.folder)}"
     folder = result.target.parent
     names = ", ".join(source.name for source in result.sources)
     made = f"{len(result.datasets)} data sets in {folder}: learn from {names}; {result.target.name} is left out."

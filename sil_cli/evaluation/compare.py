@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
+from sil_cli.defaults import is_finished
 from sil_cli.errors import DataError, UsageError, did_you_mean
 from sil_cli.evaluation.intervals import Interval, mean_interval, permutation_p
 from sil_cli.evaluation.results import (
@@ -181,6 +182,12 @@ def _metric(values: NDArray[np.float64], others: NDArray[np.float64]) -> Compare
 def _results_of(path: Path) -> dict[str, Path]:
     """The results files at a path, by target: of a run folder, of a folder with results, or the file itself."""
     require_reachable(path)
+    if not path.exists():
+        raise UsageError(f"There is no {path}.", "Name a run folder, a folder with results, or a results.json.")
+    if path.suffix == ".npz":
+        raise UsageError(
+            f"{path} holds embeddings, no results.", f"Run `sil evaluate --embeddings {quoted(path)}` first."
+        )
     if path.is_file():
         return {read_results(path).target: path}
     if (path / RESULTS_FILE).is_file():
@@ -188,7 +195,11 @@ def _results_of(path: Path) -> dict[str, Path]:
     found = {file.parent.name: file for file in sorted(path.glob(f"evaluation/*/{RESULTS_FILE}"))}
     if not found:
         require_reachable(path / "evaluation" / RESULTS_FILE)
-        raise UsageError(f"There are no results in {path}.", f"Run `sil evaluate --model {quoted(path)}` first.")
+        run_it, other = (
+            f"Run `sil evaluate --model {quoted(path)}` first.",
+            "Name a folder that `sil evaluate` wrote, or a run.",
+        )
+        raise UsageError(f"There are no results in {path}.", run_it if is_finished(path) else other)
     return found
 
 

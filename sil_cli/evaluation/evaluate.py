@@ -241,8 +241,8 @@ def _score(
         results=folder / RESULTS_FILE,
         per_query=folder / QUERIES_FILE,
     )
-    if images is not None:
-        _warn_of_replacing(result, folder, reporter)
+    if images is not None or options.out is not None:  # whoever wrote a file of embeddings anew knows
+        _warn_of_replacing(result, folder, named=options.out is not None, reporter=reporter)
     writing: list[Callable[[], None]] = [
         lambda: write_queries(folder / QUERIES_FILE, measured.queries, query),
         lambda: write_verification(folder / VERIFICATION_FILE, measured.pairs),
@@ -296,18 +296,32 @@ def _of_cameras(query: EmbeddingSet, gallery: EmbeddingSet, *, in_file: bool) ->
     return {"cameras": "as in the file"} if in_file else {}
 
 
-def _warn_of_replacing(result: EvaluateResult, folder: Path, reporter: Reporter) -> None:
-    """Say that results of another test set by the same name are replaced, as of another random split."""
+def _warn_of_replacing(result: EvaluateResult, folder: Path, *, named: bool, reporter: Reporter) -> None:
+    """Say that other results are replaced: of another random split by the same name, or of anything in a named folder.
+
+    Args:
+        result: What is about to be written.
+        folder: Where.
+        named: The user chose the folder; else it is that of the model, the target and the options.
+        reporter: Hears of it.
+    """
     path = folder / RESULTS_FILE
     try:
         earlier = EvaluateResult.model_validate_json(read_bytes(path))
     except (OSError, ValueError):  # none, or what no version of this program can use
         return
-    if earlier.test_set != result.test_set:
-        of = f" ({earlier.conditions[TEST_SET]})" if TEST_SET in earlier.conditions else ""
+    of = f" ({earlier.conditions[TEST_SET]})" if TEST_SET in earlier.conditions else ""
+    if earlier.test_set != result.test_set and not named:
         reporter.warn(
-            f"{path} came from another test set called {result.target}{of} and is replaced: prepare each "
+            f"{path} came from another test set called {earlier.target}{of} and is replaced: prepare each "
             "under a --name of its own to keep both."
+        )
+    same = (earlier.model, earlier.fused, earlier.test_set, earlier.conditions)
+    if named and same != (result.model, result.fused, result.test_set, result.conditions):
+        reporter.warn(
+            f"{path} held the results of {earlier.model} on {earlier.target}{of}"
+            f"{'' if same[:3] != (result.model, result.fused, result.test_set) else ' under other conditions'} and is "
+            "replaced: name another folder with --out to keep both."
         )
 
 

@@ -327,3 +327,46 @@ class TestCalibrate:
         outcome = sil("evaluate", "--model", run, "--json")
         assert outcome.document["calibration"] is None
         assert "belongs to another model" in outcome.error
+
+
+def test_what_a_named_folder_held_is_said_when_it_is_replaced(run, files, tmp_path) -> None:
+    out = tmp_path / "X"
+
+    def warned(*arguments: object) -> str:
+        outcome = sil("evaluate", "--out", out, *arguments)
+        assert outcome.code == 0, outcome.err
+        return outcome.error if "is replaced" in outcome.error else ""
+
+    assert warned("--model", run) == ""
+    assert warned("--model", run) == ""  # the same again
+    assert f"held the results of {run} on atrium under other conditions" in warned("--model", run, "--flip")
+    text = warned("--embeddings", files[0])
+    assert f"held the results of {run} on atrium and is replaced" in text
+    text = warned("--model", run, "--target", "data/harbour")
+    assert f"held the results of {files[0]} on mine and is replaced: name another folder with --out" in text
+    assert "--name" not in text
+    assert "another test set called harbour" not in text
+
+
+@pytest.mark.parametrize(
+    ("named", "what", "fix"),
+    [
+        ("nowhere", "There is no nowhere", "Name a run folder"),
+        ("mine.npz", "holds embeddings", "sil evaluate --embeddings"),
+        (".", "There are no results in", "Name a folder that `sil evaluate` wrote"),
+    ],
+)
+def test_compare_says_what_is_named_instead_of_results(run, files, tmp_path, monkeypatch, named, what, fix) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = sil("compare", run, named)
+    assert outcome.code == 2
+    assert what in outcome.error
+    assert fix in outcome.error
+
+
+def test_images_without_queries_lead_to_a_gallery_not_to_an_evaluation(tmp_path, monkeypatch, make_image) -> None:
+    monkeypatch.chdir(tmp_path)
+    for person in ("1", "2"):
+        make_image(tmp_path / "crops" / person / "a.jpg")
+    outcome = sil("prepare-data", "folders", "crops", "--split", "test", "--out", "prepared")
+    assert "Next: sil index-gallery prepared" in outcome.out

@@ -187,7 +187,12 @@ def export_if_possible(model: Path, files: Sequence[ImageFile], reporter: Report
         made = make_export(embedder, source, crops, "float32", paths, reporter)
     except (SilError, OSError) as error:
         why = error.what if isinstance(error, SilError) else f"{one_line(error)}."
-        reporter.warn(f"The model was not exported: {why} It still works, with torch.")
+        fix = (
+            f" For quick starts copy {model} to where it can be written, and run the command again with --model COPY."
+            if isinstance(error, OSError)
+            else ""
+        )
+        reporter.warn(f"The model was not exported: {why} It still works, with torch.{fix}")
         return
     least = made.agreement["onnxruntime float32"].min
     reporter.note(
