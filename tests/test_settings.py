@@ -155,7 +155,7 @@ def test_every_whole_number_has_an_end() -> None:
 
 
 def test_every_recipe_is_valid(empty) -> None:
-    assert recipe_names() == ["generated", "paper", "supervised"]
+    assert recipe_names() == ["generated", "paper", "paper-v1", "supervised"]
     for name in recipe_names():
         load_settings(recipe=read_recipe(name))
     with pytest.raises(UsageError, match=r"no recipe 'papr'. Did you mean 'paper'"):
@@ -177,6 +177,26 @@ def test_the_papers_recipe_is_the_papers(empty) -> None:
     assert (train.method, train.prototypes, train.second_pass) == ("interleaved", "centroids", True)
     assert (train.second_pass_statistics, train.erasing, train.ema, train.select) == (True, 0.0, 0.0, "last")
     assert (style.samples, style.concentration, style.mix) == (2, 0.1, 0.9)
+    # Where the published code does otherwise than this program by default.
+    assert (model.interpolation, train.cameras, train.single_images, style.divisor) == (
+        "bicubic",
+        "others",
+        "once",
+        "B-1",
+    )
+    usual = load_settings()
+    assert (usual.model.interpolation, usual.train.cameras) == ("bilinear", "spread")
+    assert (usual.train.single_images, usual.style.divisor) == ("repeat", "B")
+
+
+def test_the_first_versions_recipe_differs_in_its_style_alone(empty) -> None:
+    first, final = (load_settings(recipe=read_recipe(name)) for name in ("paper-v1", "paper"))
+    assert first.model == final.model
+    assert first.train == final.train
+    style = first.style
+    assert (style.name, style.covariance, style.divisor) == ("dbs", "full", "B")
+    assert (style.samples, style.concentration, style.mix, style.clamp) == (2, 0.1, 0.9, False)
+    assert (style.passes, style.after_stages, style.probability) == ("second", (1,), 1.0)
 
 
 def test_the_supervised_recipe_is_that_of_the_strong_baseline(empty) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sil_cli.data.images import ImageError, load_image, resize_to
+from sil_cli.data.images import ImageError, Interpolation, load_image, resize_to
 from sil_cli.data.pixel_build import (
     BUILDING_SUFFIX,
     PixelBuild,
@@ -55,6 +55,7 @@ def open_pixels(
     workers: int,
     positions: Sequence[int] | None = None,
     check_all: bool = False,
+    interpolation: Interpolation = "bilinear",
 ) -> NDArray[np.uint8]:
     """Map the decoded, resized images of a data set into memory; they are decoded at the first call.
 
@@ -75,6 +76,7 @@ def open_pixels(
         workers: How many threads decode.
         positions: Which of `dataset.records` to hold, and in which order; all of them when None.
         check_all: Compare the whole cache with its checksums.
+        interpolation: By which images are resized.
 
     Returns:
         A read-only memory map (N, height, width, 3) of uint8, RGB. Row i is `dataset.records[positions[i]]`.
@@ -94,12 +96,12 @@ def open_pixels(
         "shape": list(shape),
         "sources": _sources(dataset, records),
     }
-    target = folder / f"{_key(dataset, records, height, width)}.npy"
+    target = folder / f"{_key(dataset, records, height, width, interpolation)}.npy"
     pixels, problem = _open(target, facts, shape, check_all=check_all)
     if pixels is None:
         if problem:
             reporter.note(f"The pixel cache of {dataset.name} {problem}: decoding again.")
-        _build(PixelBuild(target, facts, shape, dataset.name), dataset, records, reporter, workers)
+        _build(PixelBuild(target, facts, shape, dataset.name), dataset, records, interpolation, reporter, workers)
         pixels, problem = _open(target, facts, shape)
         if pixels is None:
             raise DataError(
@@ -115,13 +117,18 @@ def open_pixels(
 
 
 def _build(
-    work: PixelBuild, dataset: Dataset, records: Sequence[ImageRecord], reporter: Reporter, workers: int
+    work: PixelBuild,
+    dataset: Dataset,
+    records: Sequence[ImageRecord],
+    interpolation: Interpolation,
+    reporter: Reporter,
+    workers: int,
 ) -> None:
     """Build the cache, with errors that say what to do."""
     _, height, width, _ = work.shape
 
     def decode(record: ImageRecord) -> NDArray[np.uint8]:
-        return resize_to(load_image(dataset.image_path(record), box=record.box), height, width)
+        return resize_to(load_image(dataset.image_path(record), box=record.box), height, width, interpolation)
 
     try:
         build(work, records, decode, reporter=reporter, workers=workers)
@@ -135,12 +142,15 @@ def _build(
         ) from error
 
 
-def _key(dataset: Dataset, records: Sequence[ImageRecord], height: int, width: int) -> str:
-    """A file name that differs whenever other images, or another size, are asked for."""
+def _key(
+    dataset: Dataset, records: Sequence[ImageRecord], height: int, width: int, interpolation: Interpolation
+) -> str:
+    """A file name that differs whenever other images, another size or another filter are asked for."""
     digest = hashlib.sha256(dataset.info.manifest_sha256.encode())
     for record in records:
         digest.update(f"{record.path}\0{record.box}\n".encode())
-    return f"{slug(dataset.name)}-{height}x{width}-{digest.hexdigest()[:16]}"
+    size = f"{height}x{width}" if by == "bilinear" else f"{height}x{width}-{by}"
+    return f"{slug(dataset.name)}-{size}-{digest.hexdigest()[:16]}"
 
 
 def _sources(dataset: Dataset, records: Sequence[ImageRecord]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import gcd
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
+
+CameraRule = Literal["spread", "others"]
+SingleImageRule = Literal["repeat", "once"]
 
 _ORDER, _REST, _IMAGES = 0, 1, 2
 """What a stream of random numbers is for, so that the three never share one."""
@@ -28,17 +31,26 @@ class IdentitySampler:
     many images as there are; an image is repeated only when its identity has fewer than K. Images without a
     camera count as taken by one.
 
+    That is the default. The code that the authors of the paper published draws otherwise, in two respects: of an
+    identity one image, and K − 1 of those by other cameras than its (or, where there are none, of its other images),
+    without repetition where they are at least K; and one pass over all identities as a stream of images that is cut
+    into batches of P·K, in which an identity of a single image comes once. The stream's rest is left out.
+
     Args:
         identities: The identity of each image, (N,).
         cameras: The camera of each image or None, (N,).
         identities_per_batch: P; with fewer identities than that, P becomes their number.
         instances: K.
         seed: Not negative.
+        camera_rule: `spread`, or `others` as in the authors' code.
+        single_images: `repeat`, or `once` as in the authors' code.
 
     Attributes:
         identities_per_batch: P as it is used: min(P, n).
         instances: K.
-        batches_per_round: floor(n / P) batches use each identity at most once.
+        camera_rule: As given.
+        single_images: As given.
+        batches_per_round: floor(n / P) batches use each identity at most once; of a stream, its whole batches.
 
     Raises:
         DataError: There is no image.
@@ -53,6 +65,8 @@ class IdentitySampler:
         identities_per_batch: int,
         instances: int,
         seed: int,
+        camera_rule: CameraRule = "spread",
+        single_images: SingleImageRule = "repeat",
     ) -> None:
         if len(identities) != len(cameras):
             raise ValueError(f"{len(identities)} identities, but {len(cameras)} cameras")
@@ -70,6 +84,12 @@ class IdentitySampler:
         self.identities_per_batch = min(identities_per_batch, self._count)
         self.instances = instances
         self.batches_per_round = self._count // self.identities_per_batch
+        self.camera_rule = camera_rule
+        self.single_images = single_images
+        self._passed: tuple[int, NDArray[np.int64]] | None = None  # the latest stream
+        if single_images == "once":
+            images = int(np.where(self._sizes == 1, 1, instances).sum())
+            self.batches_per_round = max(1, images // (self.identities_per_batch * instances))
 
     def batch(self, iteration: int) -> NDArray[np.int64]:
         """The images of batch number `iteration`, counted from 0.
@@ -81,8 +101,42 @@ class IdentitySampler:
             raise ValueError(f"iteration must not be negative: {iteration}")
         round_number, step = divmod(iteration, self.batches_per_round)
         size = self.identities_per_batch
+        if self.single_images == "once":
+            return self._stream(round_number, step * size * self.instances)
         chosen = self._round(round_number)[step * size : (step + 1) * size]
-        return self._instances_of(chosen, self._random(_IMAGES, iteration))
+        return self._draw(chosen, self._random(_IMAGES, iteration))
+
+    def _draw(self, chosen: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
+        """K images of each chosen identity, (P·K,), by the rule."""
+        by_rule = self._evenly_by_cameras if self.camera_rule == "spread" else self._by_other_cameras
+        return by_rule(chosen, random)
+
+    def _stream(self, number: int, start: int) -> NDArray[np.int64]:
+        """A batch's stretch of a pass over all identities; images come again where there are too few for one batch."""
+        passed = self._passed
+        if passed is None or passed[0] != number:
+            order = self._random(_ORDER, number).permutation(self._count)
+            drawn = self._draw(order, self._random(_IMAGES, number))
+            counts = np.where(self._sizes[order] == 1, 1, self.instances)
+            kept = (np.arange(self.instances) < counts[:, None]).ravel()
+            self._passed = passed = (number, drawn[kept])
+        length = self.identities_per_batch * self.instances
+        return np.resize(passed[1][start : start + length], length)
+
+    def _by_other_cameras(self, chosen: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
+        """One image of each chosen identity and K − 1 by other cameras than its, (P·K,)."""
+        taken = np.empty((len(chosen), self.instances), dtype=np.int64)
+        for row, identity in zip(taken, chosen.tolist(), strict=True):
+            images = self._images[self._starts[identity] :][: self._sizes[identity]]
+            first = int(random.integers(len(images)))
+            others = np.flatnonzero(self._cameras[images] != self._cameras[images[first]])
+            if not len(others):
+                others = np.delete(np.arange(len(images)), first)
+            if not len(others):
+                others = np.array([first])
+            more = random.choice(others, self.instances - 1, replace=len(others) < self.instances)
+            row[:] = images[[first, *more]]
+        return taken.ravel()
 
     def _round(self, number: int) -> NDArray[np.int64]:
         """The identities of one round in their order: all but the n mod P whose turn it is to rest."""
@@ -99,8 +153,8 @@ class IdentitySampler:
         rests[ring[(place * resting + np.arange(resting)) % self._count]] = True
         return order[~rests[order]]
 
-    def _instances_of(self, chosen: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
-        """K images of each chosen identity, (P·K,)."""
+    def _evenly_by_cameras(self, chosen: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
+        """K images of each chosen identity from as many cameras as there are, (P·K,)."""
         sizes = self._sizes[chosen]
         ends = np.cumsum(sizes)
         owner = np.repeat(np.arange(len(chosen)), sizes)

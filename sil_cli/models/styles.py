@@ -119,15 +119,19 @@ class UncertainStyle(StatisticsStyle):
     Σ is the variance of the statistics over the batch, the batch's estimate of how uncertain they are (Li et al.,
     "Uncertainty Modeling for Out-of-Distribution Generalization", ICLR 2022). As in their text it is divided by B,
     so that a single image has the spread 0; their code divides by B − 1.
+
+    Attributes:
+        correction: 0, or 1 to divide by B − 1.
     """
+
+    correction: int = 0
 
     def draw(self, own: Statistics, rng: np.random.Generator) -> Statistics:
         """Normal draws for both statistics, independent of each other."""
         return Statistics(mean=self._around(own.mean, rng), std=self._around(own.std, rng))
 
-    @staticmethod
-    def _around(values: Tensor, rng: np.random.Generator) -> Tensor:
-        spread = values.std(dim=0, correction=0, keepdim=True)
+    def _around(self, values: Tensor, rng: np.random.Generator) -> Tensor:
+        spread, _ = _spread_and_mean(values, self.correction)
         return values + _on(values, rng.standard_normal(tuple(values.shape))) * spread
 
 
@@ -194,9 +198,11 @@ class GaussianBatchStyle(StatisticsStyle):
 
     Attributes:
         covariance: `full` (the paper's), or `diagonal`: channels independent.
+        correction: Of the diagonal one: 0, or 1 to divide by B − 1, as in a public research file.
     """
 
     covariance: Literal["full", "diagonal"] = "full"
+    correction: int = 0
 
     def draw(self, own: Statistics, rng: np.random.Generator) -> Statistics:
         """Normal draws for both statistics, independent of each other."""
@@ -204,9 +210,8 @@ class GaussianBatchStyle(StatisticsStyle):
 
     def _normal(self, values: Tensor, rng: np.random.Generator) -> Tensor:
         size = values.shape[0]
-        centre = values.mean(dim=0, keepdim=True)
+        spread, centre = _spread_and_mean(values, self.correction)
         if self.covariance == "diagonal":
-            spread = values.std(dim=0, correction=0, keepdim=True)
             return centre + _on(values, rng.standard_normal(tuple(values.shape))) * spread
         noise = _on(values, rng.standard_normal((size, size)) / np.sqrt(size))
         return centre + noise @ (values - centre)
@@ -243,17 +248,19 @@ class UniformBatchStyle(StatisticsStyle):
     γ and β are independent. The interleaved style generator of the paper's final version.
 
     Attributes:
-        rho: ρ, half the interval's width in standard deviations over the batch (population, 1/B).
+        rho: ρ, half the interval's width in standard deviations over the batch.
+        correction: 0 for the population's (1/B), or 1 for the sample's (1/(B − 1)), as in the authors' code.
     """
 
     rho: float = 3.0
+    correction: int = 0
 
     def draw(self, own: Statistics, rng: np.random.Generator) -> Statistics:
         """Uniform draws for both statistics."""
         return Statistics(mean=self._uniform(own.mean, rng), std=self._uniform(own.std, rng))
 
     def _uniform(self, values: Tensor, rng: np.random.Generator) -> Tensor:
-        spread, centre = torch.std_mean(values, dim=0, correction=0, keepdim=True)
+        spread, centre = _spread_and_mean(values, self.correction)
         offset = _on(values, rng.uniform(-self.rho, self.rho, size=tuple(values.shape)))
         return centre + offset * spread
 
@@ -293,21 +300,28 @@ class OccasionalStyle:
 
 def make_style(settings: StyleSettings) -> Style:
     """The style that the settings name, with its part of their parameters."""
-    dirichlet, batch = DirichletStyle(settings.samples, settings.concentration), GaussianBatchStyle(settings.covariance)
+    correction = 1 if settings.divisor == "B-1" else 0
+    dirichlet = DirichletStyle(settings.samples, settings.concentration)
+    batch = GaussianBatchStyle(settings.covariance, correction)
     styles: dict[StyleName, Style] = {
         "none": OwnStyle(),
         "mixstyle": MixStyle(settings.alpha),
-        "dsu": UncertainStyle(),
+        "dsu": UncertainStyle(correction),
         "efdmix": ExactMixStyle(settings.alpha),
         "dir-mixstyle": dirichlet,
         "batch-style": batch,
         "dbs": DirichletBatchStyle(dirichlet, batch, settings.mix),
-        "ubs": UniformBatchStyle(settings.rho),
+        "ubs": UniformBatchStyle(settings.rho, correction),
     }
     style = styles[settings.name]
     if settings.clamp and isinstance(style, StatisticsStyle):
         style = ClampedStyle(style)
     return style if settings.probability >= 1.0 else OccasionalStyle(style, settings.probability)
+
+
+def _spread_and_mean(values: Tensor, correction: int) -> tuple[Tensor, Tensor]:
+    """Standard deviation and mean over a batch (B, C), both (1, C); a single sample has the spread 0."""
+    return torch.std_mean(values, dim=0, correction=min(correction, len(values) - 1), keepdim=True)
 
 
 def _pairs(like: Tensor, alpha: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

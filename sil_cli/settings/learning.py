@@ -120,6 +120,9 @@ class ModelSettings(Section):
     weights: str = Field("imagenet", description="`imagenet`, `none`, or a .safetensors/.pth file")
     height: int = Field(256, ge=16, le=1024, description="input height in pixels")
     width: int = Field(128, ge=16, le=1024, description="input width in pixels")
+    interpolation: Literal["bilinear", "bicubic"] = Field(
+        "bilinear", description="how images come to the input size (the authors' code: bicubic)"
+    )
     last_stride: Literal[1, 2] = Field(
         1, description="stride of the last stage of resnet…; other backbones, timm:resnet… too, keep their own"
     )
@@ -155,6 +158,11 @@ class StyleSettings(Section):
     mix: Share | Literal["random"] = Field(
         0.9, description="dbs: z, the weight of the Dirichlet part; `random`: uniform for each sample"
     )
+    divisor: Literal["B", "B-1"] = Field(
+        "B",
+        description="ubs, dsu and a diagonal covariance: what the squares of B deviations are divided by (the authors' "
+        "code: B-1)",
+    )
     covariance: Literal["full", "diagonal"] = Field("full", description="batch-style, dbs: of the batch part")
     clamp: bool = Field(False, description="clamp drawn γ at 0 (the authors do not); efdmix draws none")
 
@@ -171,7 +179,7 @@ class TrainSettings(Section):
     )
     protocol: str | None = Field(None, description="the protocol that the run follows, for its records")
     recipe: str | None = Field(
-        None, description="`generated`, `paper`, `supervised`, or a .toml file; default: by the sources"
+        None, description="`generated`, `paper`, `paper-v1`, `supervised`, or a .toml file; default: by the sources"
     )
     run: Path | None = Field(None, description="the run folder; default: the next number in `runs`")
     runs: Path = Field(Path("runs"), description="where numbered run folders are made")
@@ -180,6 +188,16 @@ class TrainSettings(Section):
     iterations: Positive = Field(200, description="iterations per epoch")
     identities: Positive = Field(16, description="P: identities per source and batch")
     instances: Positive = Field(4, description="K: images per identity and batch")
+    cameras: Literal["spread", "others"] = Field(
+        "spread",
+        description="the K images of an identity: `spread` evenly over cameras, or one and then `others` from other "
+        "cameras than its, with repetition where they are fewer than K (the authors' code)",
+    )
+    single_images: Literal["repeat", "once"] = Field(
+        "repeat",
+        description="an identity with one image gives it K times, or `once`, which shifts later identities across the "
+        "ends of batches (the authors' code)",
+    )
     learning_rate: float = Field(3.5e-4, gt=0.0, description="Adam's step size")
     weight_decay: float = Field(5e-4, ge=0.0, description="Adam's L2 penalty")
     warmup_epochs: Count = Field(10, description="linear warm-up")

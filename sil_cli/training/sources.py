@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sil_cli.data.manifest import Dataset, ImageRecord
+    from sil_cli.data.sampling import CameraRule, SingleImageRule
     from sil_cli.distributed.process_group import ProcessGroup
     from sil_cli.models.embedder import Embedder
     from sil_cli.runtime import Reporter, Task
@@ -80,6 +81,8 @@ def make_source(
     instances: int,
     seed: int,
     held_out: float = 0.0,
+    cameras: CameraRule = "spread",
+    single_images: SingleImageRule = "repeat",
 ) -> Source:
     """Number the identities of a training split and set some aside.
 
@@ -91,6 +94,8 @@ def make_source(
         instances: K.
         seed: Of the sampler and the choice of held-out identities.
         held_out: Share of identities to keep from training, at least one where it is above 0.
+        cameras: Of the sampler.
+        single_images: Of the sampler.
 
     Raises:
         DataError: Too few identities remain to tell people apart.
@@ -118,6 +123,8 @@ def make_source(
             identities_per_batch=identities_per_batch,
             instances=instances,
             seed=seed,
+            camera_rule=cameras,
+            single_images=single_images,
         ),
         held_out_rows=np.array([row for row, _ in tested], dtype=np.int64),
         held_out_identities=[record.identity for _, record in tested],
@@ -204,6 +211,7 @@ def open_source(dataset: Dataset, settings: Settings, reporter: Reporter, group:
         workers=cpu_count(),
         positions=positions,
         check_all=settings.data.check_cache,
+        interpolation=settings.model.interpolation,
     )
     source = make_source(
         dataset.name,
@@ -212,6 +220,8 @@ def open_source(dataset: Dataset, settings: Settings, reporter: Reporter, group:
         identities_per_batch=train.identities,
         instances=train.instances,
         seed=train.seed,
+        cameras=train.cameras,
+        single_images=train.single_images,
         held_out=train.held_out if train.select == "held-out" else 0.0,
     )
     _check_batches(source, settings, reporter)

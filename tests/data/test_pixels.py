@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sil_cli.data import pixel_build
 from sil_cli.data.images import load_image, resize_to
@@ -50,6 +51,16 @@ def opened(dataset, tmp_path):
 def cache_file(tmp_path, suffix=".npy"):
     (path,) = (tmp_path / "cache").glob(f"*{suffix}")
     return path
+
+
+def test_pixels_of_another_filter_have_a_cache_of_their_own(opened, dataset, tmp_path):
+    usual, cubic = opened(), opened(interpolation="bicubic")
+    for record, row in zip(dataset.records, cubic, strict=True):
+        with Image.open(dataset.image_path(record)) as image:
+            np.testing.assert_array_equal(row, image.convert("RGB").resize((16, 32), Image.Resampling.BICUBIC))
+    assert (usual != cubic).any()
+    np.testing.assert_array_equal(opened(), usual)
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 2
 
 
 def test_pixels_are_those_of_load_and_resize(opened, dataset, tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import combinations, groupby
 
 import numpy as np
 import pytest
@@ -103,3 +104,100 @@ def test_wrong_arguments_are_refused():
         IdentitySampler(["a"], [None, None], identities_per_batch=1, instances=1, seed=0)
     with pytest.raises(ValueError, match="negative"):
         IdentitySampler(["a"], [None], identities_per_batch=1, instances=1, seed=0).batch(-1)
+
+
+def as_described(own: list[tuple[int, str]], instances: int, rng: np.random.Generator) -> list[int]:
+    """The published code's rule for one identity, in words: `own` are its images with their cameras."""
+    first, camera = own[rng.integers(len(own))]
+    others = [image for image, seen_by in own if seen_by != camera]
+    if not others:
+        others = [image for image, _ in own if image != first]
+    if not others:
+        return [first]
+    return [first, *rng.choice(others, instances - 1, replace=len(others) < instances).tolist()]
+
+
+def a_network(seed: int = 0) -> list[tuple[str, str]]:
+    """40 people, each by two to six of six cameras with one to six images, and three people with a single image."""
+    rng = np.random.default_rng(seed)
+    images = []
+    for person in range(40):
+        for camera in rng.permutation(6)[: rng.integers(2, 7)]:
+            images += [(f"{person:02d}", str(camera))] * int(rng.integers(1, 7))
+    return images + [(f"single {number}", "1") for number in range(3)]
+
+
+def camera_sharing(images: list[tuple[str, str]], groups: list[list[int]]) -> float:
+    """The share of pairs of images of one person in a group that are by one camera."""
+    cameras = [[images[image][1] for image in group] for group in groups]
+    same = [one == other for group in cameras for one, other in combinations(group, 2)]
+    return float(np.mean(same))
+
+
+@settings(max_examples=150, deadline=None)
+@given(people, st.integers(1, 8), st.integers(2, 6), st.integers(0, 2**40), st.integers(0, 1000))
+def test_one_image_and_others_by_other_cameras(images, per_batch, instances, seed, iteration):
+    options = {"identities_per_batch": per_batch, "instances": instances, "seed": seed}
+    sampler = sampler_of(images, **options, camera_rule="others")
+    batch = sampler.batch(iteration)
+    plain = sampler_of(images, **options).batch(iteration)
+    for group, by_default in zip(batch.reshape(-1, instances), plain.reshape(-1, instances), strict=True):
+        identity = images[by_default[0]][0]  # which people come when is the same
+        own = [image for image in range(len(images)) if images[image][0] == identity]
+        first, *more = group.tolist()
+        assert set(group.tolist()) <= set(own)
+        others = [image for image in own if images[image][1] != images[first][1]]
+        others = others or [image for image in own if image != first] or [first]
+        assert set(more) <= set(others)
+        if len(others) >= instances:
+            assert len(set(more)) == instances - 1
+
+
+def test_others_are_drawn_as_the_published_code_draws_them():
+    images = [image for image in a_network() if not image[0].startswith("single")]
+    options = {"identities_per_batch": 40, "instances": 4, "seed": 5}
+    sampler = sampler_of(images, **options, camera_rule="others")
+    groups = [group.tolist() for number in range(300) for group in sampler.batch(number).reshape(-1, 4)]
+    own: dict[str, list[tuple[int, str]]] = {}
+    for position, (identity, camera) in enumerate(images):
+        own.setdefault(identity, []).append((position, camera))
+    rng = np.random.default_rng(1)
+    described = [as_described(each, 4, rng) for _ in range(300) for each in own.values()]
+    shares = [camera_sharing(images, each) for each in (groups, described)]
+    assert abs(shares[0] - shares[1]) < 0.008  # 72,000 pairs each, in groups of six
+    spread = sampler_of(images, **options)
+    evenly = [group.tolist() for number in range(100) for group in spread.batch(number).reshape(-1, 4)]
+    assert camera_sharing(images, evenly) < shares[0] / 1.5  # an even spread over cameras shares far fewer
+    repeated = [np.mean([len(set(group)) < 4 for group in each]) for each in (groups, described)]
+    assert abs(repeated[0] - repeated[1]) < 0.02
+    for image in range(len(images)):  # every image comes as often
+        counts = [sum(group.count(image) for group in each) for each in (groups, described)]
+        assert abs(counts[0] - counts[1]) < 7 * sum(counts) ** 0.5 + 12
+
+
+@pytest.mark.parametrize("rule", ["spread", "others"])
+def test_a_single_image_comes_once_and_shifts_those_behind_it(rule):
+    images = a_network()
+    options = {"identities_per_batch": 8, "instances": 4, "seed": 2, "camera_rule": rule}
+    sampler = sampler_of(images, **options, single_images="once")
+    assert sampler.batches_per_round == (40 * 4 + 3) // 32
+    for number in range(3):
+        first = number * sampler.batches_per_round
+        batches = [sampler.batch(first + step) for step in range(sampler.batches_per_round)]
+        assert {len(batch) for batch in batches} == {32}
+        stream = [images[image][0] for batch in batches for image in batch]
+        runs = [(name, len(list(group))) for name, group in groupby(stream)]
+        assert len({name for name, _ in runs}) == len(runs)  # each person once in a pass
+        assert {count for name, count in runs[:-1]} <= {1, 4}
+        assert all((count == 1) == name.startswith("single") for name, count in runs[:-1])
+    again = sampler_of(images, **options, single_images="once")
+    np.testing.assert_array_equal(again.batch(first), batches[0])  # of its number alone
+    repeating = sampler_of(images, **options)
+    singles = [group for number in range(20) for group in repeating.batch(number).reshape(-1, 4)]
+    assert any(images[group[0]][0].startswith("single") and len(set(group)) == 1 for group in singles)
+
+
+def test_a_stream_that_is_shorter_than_a_batch_comes_again():
+    sampler = sampler_of([("a", "1"), ("b", "1")], identities_per_batch=2, instances=4, seed=0, single_images="once")
+    assert sampler.batches_per_round == 1
+    assert sorted(sampler.batch(3).tolist()) == [0] * 4 + [1] * 4

@@ -164,6 +164,9 @@ def test_fields_that_came_later_change_no_fingerprint_while_they_say_nothing(tmp
     )
     weights = hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
     assert record.fingerprint == hashlib.sha256((described + weights).encode()).hexdigest()
+    cubic = Embedder(SMALL.model_copy(update={"interpolation": "bicubic"}))
+    cubic.load_state_dict(embedder.state_dict())
+    assert save_model(tmp_path / "cubic", cubic).fingerprint != record.fingerprint  # it sees other pixels
     other = Embedder(SMALL.model_copy(update={"pooling": "gem"}))
     other.load_state_dict(embedder.state_dict(), strict=False)
     assert save_model(tmp_path / "gem", other).fingerprint != record.fingerprint

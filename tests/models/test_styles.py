@@ -231,6 +231,20 @@ def test_ubs_is_uniform_around_the_batch_mean() -> None:
         np.testing.assert_allclose(drawn.std(axis=0), deviation, rtol=0.02)
 
 
+@pytest.mark.parametrize(
+    "style", [UniformBatchStyle, UncertainStyle, lambda **options: GaussianBatchStyle("diagonal", **options)]
+)
+def test_spreads_over_the_batch_are_divided_by_b_or_by_one_less(style) -> None:
+    own = feature_statistics(features())
+    size = len(own.mean)
+    population, sample = (style(correction=each).draw(own, np.random.default_rng(4)) for each in (0, 1))
+    centre = own.mean if style is UncertainStyle else own.mean.mean(dim=0)
+    factor = (size / (size - 1)) ** 0.5
+    torch.testing.assert_close(sample.mean - centre, (population.mean - centre) * factor)
+    alone = Statistics(own.mean[:1], own.std[:1])  # B - 1 is nothing
+    torch.testing.assert_close(style(correction=1).draw(alone, np.random.default_rng(4)).mean, alone.mean)
+
+
 def test_ubs_draws_gamma_and_beta_and_channels_independently() -> None:
     own = feature_statistics(features())
     beta, gamma = draws(UniformBatchStyle(), own, 20_000)
@@ -319,6 +333,8 @@ def test_styles_are_made_by_name_with_their_parameters() -> None:
     assert tuple(expected) == NAMES[1:]
     for name, style in expected.items():
         assert make_style(StyleSettings(name=name, **values)) == style
+    assert make_style(StyleSettings(name="ubs", divisor="B-1")) == UniformBatchStyle(3.0, correction=1)
+    assert make_style(StyleSettings(name="dsu", divisor="B-1")) == UncertainStyle(correction=1)
     assert make_style(StyleSettings(name="ubs", clamp=True, **values)) == ClampedStyle(UniformBatchStyle(2.0))
     assert make_style(StyleSettings(name="efdmix", clamp=True, **values)) == ExactMixStyle(0.7)
     occasional = make_style(StyleSettings(name="ubs", clamp=True, probability=0.3, **values))

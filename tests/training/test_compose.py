@@ -166,6 +166,8 @@ ARRIVALS = {
         ("train.iterations", 7, "settings.iterations"),
         ("train.identities", 3, "sources.0.sampler.identities_per_batch"),
         ("train.instances", 2, "sources.0.sampler.instances"),
+        ("train.cameras", "others", "sources.0.sampler.camera_rule"),
+        ("train.single_images", "once", "sources.0.sampler.single_images"),
         ("train.learning_rate", 0.002, "settings.learning_rate"),
         ("train.learning_rate", 0.002, "optimizer_step.optimizer.defaults.lr"),
         ("train.weight_decay", 0.003, "settings.weight_decay"),
@@ -193,6 +195,7 @@ ARRIVALS = {
         ("train.second_pass", False, "method.train.second_pass"),
         ("style.passes", "first", "method.styling.passes"),
         ("style.rho", 1.5, "method.style.rho"),
+        ("style.divisor", "B-1", "method.style.correction", 1),
     ],
     "supervised": [
         ("train.method", "supervised", "method.__class__.__name__", "Supervised"),
