@@ -145,11 +145,11 @@ def _build(
 def _key(
     dataset: Dataset, records: Sequence[ImageRecord], height: int, width: int, interpolation: Interpolation
 ) -> str:
-    """A file name that differs whenever other images, another size or another filter are asked for."""
+    """A file name that differs whenever other images, another size or another interpolation are asked for."""
     digest = hashlib.sha256(dataset.info.manifest_sha256.encode())
     for record in records:
         digest.update(f"{record.path}\0{record.box}\n".encode())
-    size = f"{height}x{width}" if by == "bilinear" else f"{height}x{width}-{by}"
+    size = f"{height}x{width}" if interpolation == "bilinear" else f"{height}x{width}-{interpolation}"
     return f"{slug(dataset.name)}-{size}-{digest.hexdigest()[:16]}"
 
 
