@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from sil_cli.cli.command import Option
 from sil_cli.errors import UsageError
 from sil_cli.files import quoted
-from sil_cli.models.record import LIKE, is_graph
+from sil_cli.settings.fields import PublishedBy
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session
@@ -50,7 +50,7 @@ OPTIONS = (
     Option(
         "--like",
         metavar="NAME",
-        help=f"Whose code wrote it, where its names don't tell: {', '.join(LIKE)}.",
+        help=f"Whose code wrote it, where its names don't tell: {', '.join(get_args(PublishedBy))}.",
         panel=WEIGHTS,
         kind=str,
     ),
@@ -81,6 +81,7 @@ def run(current: Session) -> ImportResult | GraphImportResult:
     """
     given = current.given
     from sil_cli.models.download import find
+    from sil_cli.models.record import is_graph
 
     mean, std = _colours("--mean", given["mean"]), _colours("--std", given["std"], positive=True)
     origin = find(given["weights"], given["sha256"], current.reporter)

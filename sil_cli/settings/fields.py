@@ -23,6 +23,9 @@ StyleName = Literal["none", "mixstyle", "dsu", "efdmix", "dir-mixstyle", "batch-
 Precision = Literal["auto", "float32", "bfloat16"]
 TrainPrecision = Literal["auto", "float32", "bfloat16", "float16"]
 NetworkKind = Literal["wardrobes", "cameras"]
+PublishedBy = Literal[
+    "torchvision", "torchreid", "bag-of-tricks", "transreid-resnet", "transreid-vit", "transreid-deit"
+]
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Deviation = Annotated[float, Field(gt=0.0, le=1.0)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from torch.nn import functional as F
 from sil_cli.models.backbones.osnet import make_osnet
 from sil_cli.models.backbones.torchvision_nets import make_resnet
 from sil_cli.models.embedder import load_embedder
+from sil_cli.models.record import LIKE
+from sil_cli.settings.fields import PublishedBy
 
 CROPS = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 3, 64, 32), dtype=np.uint8))
 SIZE = ("--height", 64, "--width", 32)
@@ -434,3 +437,7 @@ def test_clip_reids_vit_embeds_before_and_behind_its_projection(tmp_path):
     assert document["dimension"] == 1280
     assert "mean 0.5,0.5,0.5" in document["assumed"]
     assert {"prompt_learner.cls_ctx", "text_encoder.ln_final.weight"} <= set(document["dropped"])
+
+
+def test_the_names_that_the_command_line_takes_are_those_that_are_known():
+    assert set(LIKE) == set(get_args(PublishedBy))
