@@ -42,7 +42,7 @@ OPTIONS = (
         "data.reader",
         "[READER]",
         "synthetic (the default), auto, folders, regex, csv, or a data set: market1501, dukemtmc, msmt17, "
-        "cuhk02, cuhk03, cuhk-sysu, prid2011, grid, viper, ilids, randperson, clonedperson.",
+        "cuhk02, cuhk03, cuhk-sysu, prid2011, grid, viper, ilids, randperson, clonedperson, motchallenge.",
     ),
     Option("raw", "data.root", "[ROOT]", "The raw data: a folder, an archive, or a CSV file."),
     Option("--out", "data.out", "DIR", "Where it goes; default: data/NAME."),

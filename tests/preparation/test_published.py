@@ -107,7 +107,7 @@ def test_nothing_is_compared_where_nothing_was_published():
 
 
 def test_every_published_set_has_its_counts_and_adds_up():
-    known = {name for name, reader in READERS.items() if reader.layout}
+    known = {name for name, reader in READERS.items() if reader.layout} - {"motchallenge"}  # a format of many sets
     assert {each.reader for each in PUBLISHED} == known
     for each in PUBLISHED:
         assert each.source

@@ -9,7 +9,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sil_cli.data.readers import cuhk03, cuhk_sysu, msmt17, named_sets, own_images, partitioned_sets
+from sil_cli.data.readers import cuhk03, cuhk_sysu, motchallenge, msmt17, named_sets, own_images, partitioned_sets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +73,11 @@ READERS: dict[str, Reader] = {
         named_sets.read_clonedperson,
         "ClonedPerson (rendered): train, test/query, test/gallery",
         named_sets.CLONEDPERSON,
+    ),
+    "motchallenge": Reader(
+        motchallenge.read_motchallenge,
+        "MOTChallenge (MOT15 to MOT20): sequences with gt/gt.txt and img1; for training",
+        motchallenge.MOTCHALLENGE,
     ),
     "folders": Reader(
         own_images.read_folders, "a folder per identity, below train, query and gallery where there are such"
