@@ -15,7 +15,7 @@ from sil_cli.gallery.ingest.run import COMMIT_IMAGES
 from sil_cli.gallery.interface import MODEL_FOLDER
 from sil_cli.gallery.results import CopyResult
 from sil_cli.gallery.stores import is_address, open_store
-from sil_cli.models.record import read_record
+from sil_cli.models.record import fingerprint_at
 
 if TYPE_CHECKING:
     from sil_cli.gallery.entry import GalleryEntry, Member
@@ -120,7 +120,7 @@ def _refuse_other_model(origin: Path, target: Path) -> None:
 
 def _same_model(one: Path, other: Path) -> bool:
     try:
-        return read_record(one).fingerprint == read_record(other).fingerprint
+        return fingerprint_at(one) == fingerprint_at(other)
     except SilError:
         return False
 

@@ -16,7 +16,7 @@ from sil_cli.models.record import (
     RECORD_FILES,
     WEIGHTS_FILE,
     ModelRecord,
-    find_model,
+    fingerprint_at,
     fingerprint_of,
     read_export,
     read_graph,
@@ -58,11 +58,7 @@ def require_named_model(path: Path, gallery: Gallery) -> None:
         GalleryError: The gallery was made by another model.
         SilError: There is no such model, or its record is damaged.
     """
-    files = find_model(path)
-    if files.folder is not None:
-        gallery.require_model(read_record(files.folder).fingerprint)
-    elif files.export is not None:
-        gallery.require_model(read_export(files.export).fingerprint_with(gallery.model.get("engine") or "auto"))
+    gallery.require_model(fingerprint_at(path, gallery.model.get("engine") or "auto"))
 
 
 def gallery_record(loaded: Model) -> dict[str, Any]:

@@ -198,7 +198,8 @@ def _other_model(how: str, export: ExportRecord | None, fix: str) -> ModelError:
     measured = export.measured(how) if export else None
     why = "it was not compared with torch on this kind of CPU"
     if measured is not None:
-        why = f"its smallest cosine to torch's is {measured.min:.5f}"
+        against = "torch" if export is None or export.foreign is None else f"{export.engines[0]} float32"
+        why = f"its smallest cosine to {against}'s is {measured.min:.5f}"
     return ModelError(f"{how} is not the same model: {why}.", fix)
 
 

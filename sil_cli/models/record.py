@@ -510,3 +510,16 @@ def find_model(path: Path) -> ModelFiles:
             OTHER_MODEL,
         )
     return ModelFiles(export=export)
+
+
+def fingerprint_at(path: Path, engine: str = "auto") -> str:
+    """The fingerprint of the model at `path`; of an export without weights, as this engine computes it.
+
+    Raises:
+        ModelError: There is no model.
+        SilError: A record is damaged.
+    """
+    files = find_model(path)
+    if files.folder is None and files.export is not None:
+        return read_export(files.export).fingerprint_with(engine)
+    return read_record(files.folder or path).fingerprint

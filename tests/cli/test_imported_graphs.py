@@ -66,6 +66,8 @@ def test_the_commands_of_the_page_run_without_torch(here) -> None:
             assert "there are no similarity maps: net is an imported graph" in " ".join(done.stderr.split())
     assert (here / "matches.jpg").is_file()
     assert (here / "net/report/report.html").is_file()
+    for there in ("0 were there", "32 were there"):
+        assert there in without_torch("gallery", "copy", "people", "copy").stdout
     # The gallery goes anywhere, and has the graph with it.
     (here / "people").rename(here / "elsewhere")
     (here / "net").rename(here / "gone")

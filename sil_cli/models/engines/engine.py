@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from sil_cli.errors import UsageError
-from sil_cli.files import one_line
 from sil_cli.runtime import is_installed
 
 if TYPE_CHECKING:
@@ -80,10 +79,10 @@ def require_library(name: Literal["onnxruntime", "openvino"]) -> None:
 
 def reason(error: Exception) -> str:
     """What a library says that went wrong, without where in its sources."""
-    said = one_line(error)
+    said = " ".join(str(error).split())
     if "alloc" in said and ("memory" in said or "bad_alloc" in said):
         return "needs more memory than there is"
     if newest := re.search(r"till opset (\d+)", said):
         return f"knows operators up to opset {newest[1]}"
-    short = _WHERE.sub(" ", said).strip(" :.")
+    short = " ".join(_WHERE.sub(" ", said).split()).strip(" :.")
     return f"failed: {short[:_LONGEST]}{'…' if len(short) > _LONGEST else ''}"

@@ -41,7 +41,7 @@ def read_openvino(name: str, graph: bytes, data: Mapping[str, bytes]) -> openvin
         return core.read_model(io.BytesIO(OnnxFile(graph, name).self_contained(data)))
     check_ir(graph, name)
     (weights,) = data.values()
-    return core.read_model(io.BytesIO(graph), io.BytesIO(weights))
+    return core.read_model(graph, weights)
 
 
 def check_ir(graph: bytes, name: str) -> dict[str, str]:
