@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from sil_cli.errors import ModelError, UsageError
 from sil_cli.files import one_line
 from sil_cli.models.backbones.names import IBN, NAMES, OSNETS, RESNETS, TIMM, TOKEN_VITS
 from sil_cli.models.families import BACKBONE, NECK, WRAPPERS, name_some, recognise, twice
+from sil_cli.models.record import is_graph
 from sil_cli.runs.weight_file import read_state
 from sil_cli.runtime import import_quietly
 
@@ -49,6 +51,11 @@ def load_pretrained(embedder: Embedder, weights: str) -> tuple[str, ...]:
     """
     if weights == NONE:
         return ()
+    if weights != IMAGENET and is_graph(Path(weights)):
+        raise ModelError(
+            f"{weights} is a graph: it has no weights by name, and can't be trained further.",
+            f"Use it as it is, by `sil import-model {shlex.quote(weights)} --out DIR`; or name what it was made of.",
+        )
     name = embedder.architecture.backbone
     state = _of_imagenet(name) if weights == IMAGENET else read_state(Path(weights))
     source = f"{IMAGENET} for {name}" if weights == IMAGENET else weights

@@ -303,7 +303,7 @@ def test_the_command_takes_what_it_needs(tmp_path) -> None:
         (["--mean", "nan"], "not three numbers"),
         (["--scale", "0"], "has to be above 0"),
         (["--scale", "nan"], "has to be above 0"),
-        (["--backbone", "resnet50"], "has its network in it"),
+        (["--backbone", "resnet50"], "--backbone is for weights"),
     ],
 )
 def test_flags_that_make_no_sense_are_usage_errors(flags, said, tmp_path) -> None:
