@@ -357,7 +357,7 @@ def test_it_is_refused_where_weights_are_needed(tmp_path, in_world) -> None:
         "has no weights": [["export", "--model", run], ["evaluate", "--model", run, "--height", 64]],
         "torch can't run": [["evaluate", "--model", run, "--engine", "torch"]],
         "is a graph": [["train", "--weights", path], ["train", "--weights", run / "model.onnx"]],
-        "holds a model already": [["train", "--run", run]],
+        "already holds a model": [["train", "--run", run]],
         "sil import-model": [["evaluate", "--model", path]],
     }
     for said, commands in refused.items():
