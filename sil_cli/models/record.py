@@ -68,9 +68,9 @@ class Architecture(BaseModel):
     pooling: Literal["average", "gem"] = "average"
     neck: bool = True
     neck_relu: bool = False
-    dimension: int | None = Field(None, ge=1)
-    height: int
-    width: int
+    dimension: int | None = Field(None, ge=1, le=65_536)
+    height: int = Field(ge=1, le=2048)
+    width: int = Field(ge=1, le=2048)
     interpolation: Interpolation = "bilinear"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD

@@ -263,3 +263,41 @@ def test_what_is_refused_stays_as_it_is(folder, tmp_path):
         assert "Unexpected" not in outcome.err
     assert {path: path.read_bytes() for path in (folder / "vectors").iterdir()} == before
     shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    "value", [10**18, -1, 0, "x", None, [], float("nan"), "1" * 5000], ids=lambda value: str(value)[:20]
+)
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("model.json", ("architecture", "height")),
+        ("model.json", ("architecture", "width")),
+        ("model.json", ("architecture", "mean", 0)),
+        ("model.json", ("fingerprint",)),
+        ("model.json", ("format",)),
+        ("calibration.json", ("match",)),
+        ("calibration.json", ("fingerprint",)),
+    ],
+)
+@pytest.mark.thorough
+def test_what_is_kept_of_the_model(world, tmp_path, monkeypatch, name, keys, value):
+    shutil.copytree(world / "gallery", tmp_path / "gallery")
+    picture = next((world / "data").glob("*/images/query/*.jpg"))
+    monkeypatch.chdir(tmp_path)
+    record = json.loads((tmp_path / "gallery/model/model.json").read_text())
+    calibration = {"made_on": "two networks", "same_pairs": 5, "different_pairs": 50, "thresholds": {}, "match": 0.5}
+    calibration |= {"possible": 0.3, "fingerprint": record["fingerprint"]}
+    document = place = {"model.json": record, "calibration.json": calibration}[name]
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    for path in (tmp_path / "gallery/model").glob("export*.json"):
+        path.unlink()  # of the same model, and looked at first
+    (tmp_path / "gallery/model" / name).write_text(json.dumps(document))
+    outcome = sil("query", picture)
+    is_a_number = keys == ("architecture", "mean", 0) and value in (10**18, -1, 0)  # of which any is possible
+    assert outcome.code == 1 or is_a_number
+    assert "Unexpected" not in outcome.err
+    assert "Traceback" not in outcome.err
+    assert len(outcome.error) < 1500
