@@ -31,6 +31,7 @@ _MOST_CHUNKS = 10_000
 _HEADER, _LONGEST_HEAD = 128, 4096
 _MATRIX, _COMPRESSED = 14, 15
 _INT8, _INT32, _UINT32 = 1, 5, 6
+_SHAPES = range(8, 4 * 32 + 1, 4)
 _NUMBER_TYPES, _CHAR_TYPES, _MATRICES = {1, 2, 3, 4, 5, 6, 7, 9, 12, 13}, {1, 2, 4, 16, 17, 18}, {_MATRIX}
 _CELL, _STRUCT, _CHAR, _NUMBERS, _COMPLEX = 1, 2, 4, range(6, 16), 1 << 11
 _DEFLATE, _SHUFFLE, _CHECKSUM = 1, 2, 3
@@ -160,12 +161,8 @@ class _Walk:
                 children = []
             else:
                 raise _UnsoundError("it holds objects, functions or sparse matrices")
-            if (
-                not known
-                or not 0 <= count <= end - at
-                or len(rest) != parts
-                or not allowed >= {each[0] for each in rest}
-            ):
+            known = known and shape[2] in _SHAPES and 0 <= count <= end - at
+            if not known or len(rest) != parts or not allowed >= {element for element, _, _ in rest}:
                 raise _UnsoundError("an array is not what its header says")
             if depth > _DEEPEST:
                 raise _UnsoundError(f"its cells are nested more than {_DEEPEST} deep")
