@@ -129,7 +129,6 @@ _NO_IMAGE: tuple[tuple[bytes, str, str], ...] = (
     (rb"\x93NUMPY", "a NumPy array", _CONVERT),
     (rb"\x89HDF|MATLAB", "a data file", _REPLACE),
     (rb"\x00\x05\x16[\x00\x07]", "what macOS notes beside one", _REPLACE),
-    (rb"[\t\n\r\x20-\x7e\x80-\xff]+\Z", "a text", _REPLACE),
 )
 
 

@@ -16,7 +16,7 @@ import struct
 import time
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
@@ -101,8 +101,24 @@ class ImageError(DataError):
         self.path = path
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type[ImageError], tuple[Path, str, str]]:
+    def __reduce__(self) -> tuple[type[ImageError], tuple[Any, ...]]:
         return type(self), (self.path, self.reason, self.fix)  # so that it survives the way out of another process
+
+
+class LargeImageError(ImageError):
+    """An image of more pixels than are read; where that is trusted, a setting allows it."""
+
+    def __init__(self, path: Path, width: int, height: int, max_pixels: int) -> None:
+        needed = -(-width * height // _MEGA)
+        super().__init__(
+            path,
+            f"{width}×{height} pixels, more than {max_pixels:,} in all",
+            f"If you trust it, give every command --set data.max_megapixels={needed}, or set that in sil.toml.",
+        )
+        self._made_of = (path, width, height, max_pixels)
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[Any, ...]]:
+        return type(self), self._made_of
 
 
 def drawn_tags() -> Image.Exif:
@@ -138,6 +154,11 @@ def parse_box(text: str) -> Box:
     if width < 1 or height < 1:
         raise ValueError("a box needs a width and a height above zero")
     return left, top, width, height
+
+
+def pixels_in(megapixels: float) -> int:
+    """What `data.max_megapixels` allows, in pixels."""
+    return int(megapixels * _MEGA)
 
 
 def load_image(path: Path, *, max_pixels: int = MAX_PIXELS, box: Box | None = None) -> Image.Image:
@@ -295,11 +316,7 @@ def _open(path: Path, max_pixels: int) -> Image.Image:
         image = decoder(stream)
         width, height = image.size
         if width * height > max_pixels:
-            raise ImageError(
-                path,
-                f"{width}×{height} pixels, more than {max_pixels:,} in all",
-                f"Where it can be trusted: --set data.max_megapixels={-(-width * height // _MEGA)}; or leave it out.",
-            )
+            raise LargeImageError(path, width, height, max_pixels)
         if scans * width * height > _MOST_PASSES * max_pixels:
             raise ValueError(f"{scans} scans of {width}×{height} pixels are not supported")
         _check_tiff(image, content, max_pixels)

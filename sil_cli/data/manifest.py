@@ -22,6 +22,7 @@ from unicodedata import normalize
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from sil_cli.data.images import MAX_PIXELS, load_image
 from sil_cli.errors import DataError, SilError, in_plain_words
 from sil_cli.files import (
     composed,
@@ -39,6 +40,8 @@ from sil_cli.settings import Name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from PIL import Image
 
 Split = Literal["train", "query", "gallery"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -139,11 +142,13 @@ class Dataset:
         folder: Where `dataset.json` lies.
         info: What it says.
         records: All records, in the manifest's order.
+        max_pixels: The most pixels of an image that `load_image` reads.
     """
 
     folder: Path
     info: DatasetInfo
     records: tuple[ImageRecord, ...]
+    max_pixels: int = MAX_PIXELS
 
     @property
     def name(self) -> str:
@@ -162,6 +167,14 @@ class Dataset:
     def image_path(self, record: ImageRecord) -> Path:
         """Where a record's image lies."""
         return self.root / record.path
+
+    def load_image(self, record: ImageRecord) -> Image.Image:
+        """A record's crop, decoded as `images.load_image` does it.
+
+        Raises:
+            ImageError: It can't be read, or is larger than `max_pixels`.
+        """
+        return load_image(self.image_path(record), max_pixels=self.max_pixels, box=record.box)
 
     def files(self) -> Iterator[Path]:
         """Its files, the images wherever they lie."""
@@ -256,8 +269,12 @@ def prepared_datasets(folder: Path) -> list[Path]:
     return sorted(child for child in folder.iterdir() if is_dataset(child))
 
 
-def load_dataset(folder: Path) -> Dataset:
+def load_dataset(folder: Path, *, max_pixels: int = MAX_PIXELS) -> Dataset:
     """Load a prepared data set and check it against its checksum.
+
+    Args:
+        folder: Where it lies.
+        max_pixels: The most pixels of an image that is read of it.
 
     Raises:
         DataError: It is missing, damaged, edited by hand, or its images have moved away.
@@ -282,7 +299,7 @@ def load_dataset(folder: Path) -> Dataset:
         raise DataError(
             f"{folder / MANIFEST_FILE} is not the file that prepare-data wrote (its checksum differs).", again
         )
-    dataset = Dataset(folder=folder, info=info, records=tuple(_parse(folder, content, again)))
+    dataset = Dataset(folder=folder, info=info, records=tuple(_parse(folder, content, again)), max_pixels=max_pixels)
     if not dataset.root.is_dir():
         raise DataError(
             f"The images of {info.name} are no longer at {dataset.root}.",

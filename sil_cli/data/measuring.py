@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from sil_cli.data.images import ImageError, load_image, quiet_decoders
+from sil_cli.data.images import ImageError, quiet_decoders
 from sil_cli.data.manifest import Skipped
 from sil_cli.runtime import map_in_order
 
@@ -162,7 +162,7 @@ def measure(dataset: Dataset, records: Sequence[ImageRecord], *, reporter: Repor
 
     def look(record: ImageRecord) -> tuple[ImageRecord, Look | str]:
         try:
-            return record, look_at(load_image(dataset.image_path(record), box=record.box))
+            return record, look_at(dataset.load_image(record))
         except ImageError as error:
             return record, error.reason
 

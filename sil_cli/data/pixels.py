@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sil_cli.data.images import ImageError, Interpolation, load_image, resize_to
+from sil_cli.data.images import ImageError, Interpolation, LargeImageError, resize_to
 from sil_cli.data.pixel_build import (
     BUILDING_SUFFIX,
     PixelBuild,
@@ -128,10 +128,12 @@ def _build(
     _, height, width, _ = work.shape
 
     def decode(record: ImageRecord) -> NDArray[np.uint8]:
-        return resize_to(load_image(dataset.image_path(record), box=record.box), height, width, interpolation)
+        return resize_to(dataset.load_image(record), height, width, interpolation)
 
     try:
         build(work, records, decode, reporter=reporter, workers=workers)
+    except LargeImageError:
+        raise
     except ImageError as error:
         raise _unreadable(error, dataset) from error
     except OSError as error:

@@ -84,7 +84,8 @@ def embed_images(
                 embeddings.append(embed(engine, files, batch=batch, flip=flip, task=task))
             except ImageError as error:
                 raise DataError(
-                    f"{error.path}: {error.reason}.", "Prepare the data set again: its images have changed."
+                    f"{error.path}: {error.reason}.",
+                    "Prepare the data set again, or give the data.max_megapixels that it was prepared with.",
                 ) from error
     return EmbeddedImages({file: row for row, file in enumerate(files)}, fuse(embeddings))
 

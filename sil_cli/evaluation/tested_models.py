@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from sil_cli.data.images import pixels_in
 from sil_cli.defaults import SPLIT_NAME
 from sil_cli.errors import UsageError
 from sil_cli.files import refuse_links
@@ -121,6 +122,7 @@ def _at_another_size(path: Path, settings: Settings) -> TestedModel:
     }
     embedder.architecture = trained.model_copy(update=size)
     engine = TorchEngine(embedder, record.fingerprint, device=resolve_device(settings.device))
+    engine.max_pixels = pixels_in(settings.data.max_megapixels)
     return TestedModel(path, engine, record)
 
 

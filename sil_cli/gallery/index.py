@@ -8,6 +8,7 @@ import sys
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from sil_cli.data.images import pixels_in
 from sil_cli.data.manifest import prepared_datasets
 from sil_cli.defaults import RECORD_FILE, model_folder, target_folder
 from sil_cli.errors import DataError, GalleryError, InterruptedWorkError, ModelError, UsageError
@@ -89,7 +90,7 @@ def index_gallery(settings: Settings, reporter: Reporter, workers: Workers | Non
     require_reachable(folder / MODEL_FOLDER)
     known = [file for source in fixed for file in source.files]
     if settings.gallery.export and not _belongs_to_another(folder, model):
-        export_if_possible(model, known, reporter)
+        export_if_possible(model, known, reporter, max_pixels=pixels_in(settings.data.max_megapixels))
     loaded = load(model, settings, reporter, images=len(known))
     require_finished(loaded, model)
     if settings.gallery.index is not None:

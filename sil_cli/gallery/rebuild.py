@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sil_cli.data.images import pixels_in
 from sil_cli.defaults import model_folder
 from sil_cli.errors import GalleryError, InterruptedWorkError
 from sil_cli.gallery.chance import renew_chance
@@ -43,7 +44,7 @@ def rebuild_gallery(settings: Settings, reporter: Reporter, *, drop_missing: boo
     with store.open() as gallery:
         count, known = len(gallery), _some_images(gallery)
     if settings.gallery.export and known:
-        export_if_possible(model, known, reporter)
+        export_if_possible(model, known, reporter, max_pixels=pixels_in(settings.data.max_megapixels))
     loaded = load(model, settings, reporter, images=count)
     require_finished(loaded, model)
     record = gallery_record(loaded)

@@ -90,7 +90,7 @@ def embed_batches(
 
     def decode(image: ImageLike) -> NDArray[np.uint8] | ImageError:
         try:
-            return resize_to(_opened(image), engine.height, engine.width, engine.interpolation)
+            return resize_to(_opened(image, engine.max_pixels), engine.height, engine.width, engine.interpolation)
         except ImageError as error:
             return error
 
@@ -102,7 +102,7 @@ def embed_batches(
             yield _embed(engine, part, start, flip)
 
 
-def _opened(image: ImageLike) -> Image.Image:
+def _opened(image: ImageLike, max_pixels: int) -> Image.Image:
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise UsageError(
@@ -117,7 +117,7 @@ def _opened(image: ImageLike) -> Image.Image:
             raise ImageError(name, one_line(error)) from error
         return upright_rgb(own, name)
     path, box = image if isinstance(image, tuple) else (image, None)
-    return load_image(Path(path), box=box)
+    return load_image(Path(path), max_pixels=max_pixels, box=box)
 
 
 def _embed(engine: Engine, part: Sequence[NDArray[np.uint8] | ImageError], start: int, flip: bool) -> EmbeddedBatch:

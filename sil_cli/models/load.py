@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from sil_cli.data.images import MAX_PIXELS, pixels_in
 from sil_cli.errors import ModelError, UsageError
 from sil_cli.files import quoted
 from sil_cli.models.engines.engine import Engine, require_library
@@ -50,12 +51,14 @@ class EngineRequest:
         precision: `auto`: bfloat16 where the export says that it agrees with float32, else float32.
         device: Where torch computes; exports run on the CPU.
         images: How many images there are to embed, None where unknown.
+        max_pixels: The most pixels of an image file that is read for it.
     """
 
     engine: EngineName = "auto"
     precision: Precision = "auto"
     device: DeviceName = "auto"
     images: int | None = None
+    max_pixels: int = MAX_PIXELS
 
 
 def load_engine(path: Path, request: EngineRequest, reporter: Reporter) -> Model:
@@ -82,6 +85,7 @@ def load_engine(path: Path, request: EngineRequest, reporter: Reporter) -> Model
         model = _load_torch(files, export, request)
     else:
         model = Model(_export_engine(export, content, name, request), export.model, files)
+    model.engine.max_pixels = request.max_pixels
     reporter.note(f"Embedding with {model.engine.name}.")
     return model
 
@@ -215,6 +219,7 @@ def load_model(
     engine: EngineName = "auto",
     precision: Precision = "auto",
     device: DeviceName = "auto",
+    max_megapixels: float = MAX_PIXELS / 10**6,
 ) -> Model:
     """Load a trained model, to embed images with.
 
@@ -223,12 +228,14 @@ def load_model(
         engine: `torch`, `onnxruntime` or `openvino`; `auto` takes the fastest that is installed and exported.
         precision: `auto` takes bfloat16 only where it was measured to give the same embeddings.
         device: Where torch computes: `cpu`, `cuda` or `mps`.
+        max_megapixels: Image files of more are refused.
 
     Raises:
         UsageError: The engine is not installed, or does not run on that device.
         ModelError: There is no such model, it is damaged, or the precision does not agree with float32.
     """
-    return load_engine(Path(path), EngineRequest(engine, precision, device), SilentReporter())
+    request = EngineRequest(engine, precision, device, max_pixels=pixels_in(max_megapixels))
+    return load_engine(Path(path), request, SilentReporter())
 
 
 def load(
@@ -262,7 +269,14 @@ def load(
 
 def engine_request(settings: Settings, images: int | None) -> EngineRequest:
     """What the settings ask of an engine that is to embed so many images, None where unknown."""
-    return EngineRequest(settings.inference.engine, settings.inference.precision, settings.device, images)
+    inference = settings.inference
+    return EngineRequest(
+        inference.engine,
+        inference.precision,
+        settings.device,
+        images,
+        max_pixels=pixels_in(settings.data.max_megapixels),
+    )
 
 
 def _load_checkpoint(path: Path, request: EngineRequest, reporter: Reporter) -> Model:
@@ -291,6 +305,7 @@ def _load_checkpoint(path: Path, request: EngineRequest, reporter: Reporter) -> 
         raise ModelError(f"{path} does not fit the {SETTINGS_FILE} beside it.", fix) from error
     record, _ = state_record(embedder)
     engine = TorchEngine(embedder, record.fingerprint, device=resolve_device(request.device))
+    engine.max_pixels = request.max_pixels
     averaged = "" if state.averaged is None else ", averaged weights"
     reporter.note(f"Embedding with {engine.name}, as after iteration {state.iteration}{averaged}.")
     return Model(engine, record)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from sil_cli.data.images import drawn_tags, load_image
+from sil_cli.data.images import drawn_tags, pixels_in
 from sil_cli.data.manifest import (
     MANIFEST_FILE,
     Dataset,
@@ -160,9 +161,10 @@ def _prepare_raw(data: DataSettings, taken: Container[str], reporter: Reporter) 
         folder,
         reporter=reporter,
         workers=cpu_count(),
-        max_pixels=int(data.max_megapixels * MEGA),
+        max_pixels=pixels_in(data.max_megapixels),
         accept=accept,
     )
+    dataset = replace(dataset, max_pixels=pixels_in(data.max_megapixels))
     sheet = _write_sheet(folder / SHEET_FILE, _identity_rows(dataset))
     return described(dataset, compared=compared), sheet
 
@@ -278,10 +280,7 @@ def _identity_rows(dataset: Dataset) -> list[SheetRow]:
 
 
 def _write_sheet(path: Path, rows: list[SheetRow]) -> Path:
-    images = [
-        (label, [load_image(dataset.image_path(record), box=record.box) for record in records])
-        for label, dataset, records in rows
-    ]
+    images = [(label, [dataset.load_image(record) for record in records]) for label, dataset, records in rows]
     with replacing(path) as stream:
         image_rows(images).save(stream, format="JPEG", quality=90, exif=drawn_tags())
     return path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sil_cli.data.images import ImageError, load_image
+from sil_cli.data.images import ImageError
 from sil_cli.report.canvas import CARD, FAINT, INK, LETTERBOX, PAGE, fitted, font, shorten, tallest
 from sil_cli.report.dataset_numbers import camera_name, is_named
 
@@ -130,7 +130,7 @@ def _cell(dataset: Dataset, records: Sequence[ImageRecord]) -> Cell:
 
 def _open(dataset: Dataset, record: ImageRecord) -> Image.Image | None:
     try:
-        return fitted(load_image(dataset.image_path(record), box=record.box), TILE)
+        return fitted(dataset.load_image(record), TILE)
     except ImageError:
         return None  # the numbers name it
 

@@ -79,7 +79,7 @@ def report(settings: Settings, reporter: Reporter) -> ReportResult:
         refuse_outside(settings, "report.runs")
         refuse_links(path.parent, within=folders[0] if len(folders) == 1 else Path())
     require_writable(path, option="--out DIR")
-    runs = read_runs(folders, chosen.target, settings.data.folder)
+    runs = read_runs(folders, chosen.target, settings.data)
     maps = chosen.similarity_maps
     models, notes = _open_models(runs, settings.device) if maps or chosen.source_images else ({}, [])
     makers: list[Callable[[], ReportSection | None]] = [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sil_cli.data.images import ImageError, load_image
+from sil_cli.data.images import MAX_PIXELS, ImageError, pixels_in
 from sil_cli.data.manifest import Dataset, first_problem, is_dataset, load_dataset
 from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.evaluation.calibration import Calibration, read_calibration
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from sil_cli.data.manifest import ImageRecord
+    from sil_cli.settings import DataSettings
 
 EVALUATION_FOLDER = "evaluation"
 
@@ -52,11 +53,13 @@ class Images:
 
     Attributes:
         dataset: None if the data set is missing.
+        max_pixels: The most pixels of an image that is read, of this data set and of the run's sources.
         why: What is wrong with the data set, for people; empty where nothing is.
         missing: Paths that could not be opened.
     """
 
     dataset: Dataset | None
+    max_pixels: int = MAX_PIXELS
     why: str = ""
     missing: set[str] = field(default_factory=set)
     _opened: dict[tuple[str, object], Image.Image] = field(default_factory=dict)
@@ -66,7 +69,7 @@ class Images:
         key = (record.path, record.box)
         if key not in self._opened and self.dataset is not None:
             with contextlib.suppress(ImageError):
-                image = load_image(self.dataset.image_path(record), box=record.box)
+                image = self.dataset.load_image(record)
                 image.thumbnail(IMAGE_SIZE)
                 self._opened[key] = image
         if key not in self._opened:
@@ -101,14 +104,14 @@ class RunInputs:
     images: Images
 
 
-def read_runs(folders: Sequence[Path], target: str | None, data_folder: Path) -> list[RunInputs]:
+def read_runs(folders: Sequence[Path], target: str | None, data: DataSettings) -> list[RunInputs]:
     """Read the runs of a report, all evaluated on one target.
 
     Args:
         folders: Run folders.
         target: The name of the target, or of the folder of one of its splits or variants (`viaduct/flip`); None for
             the target that all of them were evaluated on.
-        data_folder: Where prepared data sets are looked for besides where they were.
+        data: Where prepared data sets are looked for besides where they were, and the most pixels of an image.
 
     Raises:
         SilError: A run was not evaluated, or its files can't be used.
@@ -123,7 +126,7 @@ def read_runs(folders: Sequence[Path], target: str | None, data_folder: Path) ->
     name = _common_target(folders, target)
     labels = [folder.name for folder in resolved]
     return [
-        _read_run(folder, name, label if labels.count(label) == 1 else str(folder), data_folder)
+        _read_run(folder, name, label if labels.count(label) == 1 else str(folder), data)
         for folder, label in zip(folders, labels, strict=True)
     ]
 
@@ -170,7 +173,7 @@ def _common_target(folders: Sequence[Path], target: str | None) -> str:
     return common[0]
 
 
-def _read_run(folder: Path, target: str, label: str, data_folder: Path) -> RunInputs:
+def _read_run(folder: Path, target: str, label: str, data: DataSettings) -> RunInputs:
     evaluation = folder / EVALUATION_FOLDER / target
     again = f"Run `sil evaluate --model {quoted(folder)}` again."
     try:
@@ -193,7 +196,7 @@ def _read_run(folder: Path, target: str, label: str, data_folder: Path) -> RunIn
         history=read_metrics(folder),
         settings=_text(folder / SETTINGS_FILE),
         calibration=calibration if calibration and calibration.fingerprint == scores.fingerprint else None,
-        images=_find_images(evaluation, details, data_folder),
+        images=_find_images(evaluation, details, data),
     )
 
 
@@ -201,18 +204,18 @@ def _text(path: Path) -> str | None:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
 
-def _find_images(evaluation: Path, details: ReportData, data_folder: Path) -> Images:
+def _find_images(evaluation: Path, details: ReportData, data: DataSettings) -> Images:
     record = details.record
-    candidates = [evaluation / record.dataset_from_here, Path(record.dataset), data_folder / record.target]
+    candidates = [evaluation / record.dataset_from_here, Path(record.dataset), data.folder / record.target]
     why = f"The data set {record.target} is no longer at {record.dataset}, so its images are missing here."
     for folder in candidates:
         try:
-            dataset = load_dataset(folder) if is_dataset(folder) else None
+            dataset = load_dataset(folder, max_pixels=pixels_in(data.max_megapixels)) if is_dataset(folder) else None
         except SilError as error:
             why = error.what
             continue
         if dataset is not None and dataset.name == record.target:
             same = dataset.info.manifest_sha256 == record.manifest_sha256
             changed = f"{record.target} was prepared again since the evaluation: its images may be different ones now."
-            return Images(dataset, "" if same else changed)
-    return Images(None, why)
+            return Images(dataset, pixels_in(data.max_megapixels), "" if same else changed)
+    return Images(None, pixels_in(data.max_megapixels), why)

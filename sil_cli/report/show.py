@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sil_cli.data.duplicates import find_duplicates
+from sil_cli.data.images import pixels_in
 from sil_cli.data.manifest import Dataset, load_dataset, prepared_datasets
 from sil_cli.data.measuring import CameraLook, measure
 from sil_cli.errors import DataError, UsageError
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sil_cli.runtime import Reporter
-    from sil_cli.settings import Settings, ShowSettings
+    from sil_cli.settings import DataSettings, Settings, ShowSettings
 
 
 class ShowResult(Result):
@@ -62,7 +63,7 @@ def show(settings: Settings, reporter: Reporter) -> ShowResult:
     """
     options = settings.show
     require_sheet_format(options.sheet)
-    datasets = _load(options.datasets, settings.data.folder)
+    datasets = _load(options.datasets, settings.data)
     chart = options.sheet.with_name(f"{options.sheet.stem}-style.png")
     for out in (options.sheet, chart) if is_wanted(options.sheet) else ():
         refuse_overwriting(out, (path for dataset in datasets for path in dataset.files()), option="--out")
@@ -102,14 +103,14 @@ def show(settings: Settings, reporter: Reporter) -> ShowResult:
     )
 
 
-def _load(named: Sequence[Path], data_folder: Path) -> list[Dataset]:
+def _load(named: Sequence[Path], data: DataSettings) -> list[Dataset]:
     """The data sets that are named, or all that are prepared."""
-    folders = list(named) or prepared_datasets(data_folder)
+    folders = list(named) or prepared_datasets(data.folder)
     if not folders:
         raise UsageError(
-            f"There is no prepared data set in {data_folder}.", "Run `sil prepare-data` first, or name a data set."
+            f"There is no prepared data set in {data.folder}.", "Run `sil prepare-data` first, or name a data set."
         )
-    datasets = [load_dataset(folder) for folder in folders]
+    datasets = [load_dataset(folder, max_pixels=pixels_in(data.max_megapixels)) for folder in folders]
     names = [dataset.name for dataset in datasets]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps
 
-from sil_cli.data.images import ImageError, load_image, quiet_decoders, resize_to
+from sil_cli.data.images import ImageError, quiet_decoders, resize_to
 from sil_cli.data.manifest import is_dataset, load_dataset
 from sil_cli.errors import ModelError
 from sil_cli.files import quoted
@@ -79,7 +79,7 @@ def map_matches(embedder: Embedder, one: RankList, dataset: Dataset) -> list[Mat
     records = [one.query, *(match.record for match in matches)]
     try:
         with quiet_decoders():
-            images = [load_image(dataset.image_path(record), box=record.box) for record in records]
+            images = [dataset.load_image(record) for record in records]
     except ImageError:
         return []
     size = embedder.architecture
@@ -133,12 +133,13 @@ def source_embeddings(embedder: Embedder, run: RunInputs, count: int, *, known: 
         folder = source_folder(run.folder, source)
         if source.name in known or not is_dataset(folder):
             continue
-        dataset = load_dataset(folder)
+        dataset = load_dataset(folder, max_pixels=run.images.max_pixels)
         records = [record for record in dataset.of_split("train") if not (record.junk or record.distractor)]
         rng = np.random.default_rng(0)
         rows = np.sort(rng.choice(len(records), min(count, len(records)), replace=False))
         files = [(dataset.image_path(records[row]), records[row].box) for row in rows]
         engine = TorchEngine(embedder, run.scores.fingerprint or "", device=embedder.mean.device)
+        engine.max_pixels = dataset.max_pixels
         parts = list(embed_batches(engine, files, batch=BATCH))
         embedded[source.name] = np.concatenate([part.embeddings for part in parts])
     return embedded

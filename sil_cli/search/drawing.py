@@ -8,7 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sil_cli.data.images import ImageError, load_image
+from sil_cli.data.images import ImageError, load_image, pixels_in
 from sil_cli.errors import SilError
 from sil_cli.files import one_line, writing
 from sil_cli.gallery.entry import GalleryEntry, Match, in_utc, in_words
@@ -134,7 +134,9 @@ def draw(
     sheet, page = settings.query.sheet, settings.query.html
     if not is_wanted(sheet) and page is None:
         return None, None
-    opener = _Opener(settings.gallery.folder, find_zone(settings.gallery.timezone), reporter)
+    opener = _Opener(
+        settings.gallery.folder, find_zone(settings.gallery.timezone), pixels_in(settings.data.max_megapixels), reporter
+    )
     drawn = [opener.open_query(*each) for each in _first(list(zip(queries, results, strict=True)))]
     own = settings.is_users_own
 
@@ -241,11 +243,13 @@ class _Opener:
     Attributes:
         gallery: The folder that entries' sources are relative to.
         zone: The time zone of the times shown.
+        max_pixels: The most pixels of an image that is read.
         reporter: Gets what can't be opened.
     """
 
     gallery: Path
     zone: tzinfo | None
+    max_pixels: int
     reporter: Reporter
 
     def open_query(self, query: Query, result: QueryResult) -> DrawnQuery:
@@ -288,13 +292,13 @@ class _Opener:
 
     def _open_file(self, path: Path, box: Box | None, person: KnownPerson) -> Crop:
         entry = GalleryEntry(str(path), "", "", person.identity, person.camera, domain=person.domain, box=box)
-        return Crop(shrunk(load_image(path, box=box), IMAGE_SIZE), entry)
+        return Crop(shrunk(load_image(path, max_pixels=self.max_pixels, box=box), IMAGE_SIZE), entry)
 
     def _open_entry(self, entry: GalleryEntry, identifier: int) -> Crop:
         path = entry.file(self.gallery)
         time = None if entry.time is None else in_utc(entry.time).astimezone(self.zone)
         try:
-            image = shrunk(load_image(path, box=entry.box), IMAGE_SIZE)
+            image = shrunk(load_image(path, max_pixels=self.max_pixels, box=entry.box), IMAGE_SIZE)
         except ImageError as error:
             self.reporter.warn(f"{path}: {error.reason}; it is missing from the sheet.")
             image = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sil_cli.data.images import ImageError, load_image, parse_box
+from sil_cli.data.images import MAX_PIXELS, ImageError, load_image, parse_box
 from sil_cli.data.manifest import find_records, is_dataset
 from sil_cli.errors import DataError, GalleryError, UsageError
 from sil_cli.files import sha256_of_file
@@ -109,13 +109,16 @@ def _box(text: str) -> Box:
         ) from error
 
 
-def complete_queries(queries: Sequence[Query], gallery: Gallery, reporter: Reporter) -> list[Query]:
+def complete_queries(
+    queries: Sequence[Query], gallery: Gallery, reporter: Reporter, *, max_pixels: int = MAX_PIXELS
+) -> list[Query]:
     """The queries with the gallery's entries that they name, and with whom they show, as far as that is known.
 
     Args:
         queries: What is searched for.
         gallery: Knows its entries.
         reporter: Is told of images in which several people are known.
+        max_pixels: The most pixels of an image that is read.
 
     Raises:
         GalleryError: The gallery has no such entry.
@@ -129,7 +132,7 @@ def complete_queries(queries: Sequence[Query], gallery: Gallery, reporter: Repor
         )
     named = [replace(query, entries=tuple(existing[one] for one in query.ids)) for query in queries]
     known = _records_of(path for query in named for path, _ in query.images)
-    return [replace(query, person=_whom_it_shows(query, known, reporter)) for query in named]
+    return [replace(query, person=_whom_it_shows(query, known, reporter, max_pixels)) for query in named]
 
 
 def embed_queries(queries: Sequence[Query], gallery: Gallery, engine: Engine | None, batch: int) -> np.ndarray:
@@ -176,9 +179,11 @@ def ids_to_exclude(query: Query, gallery: Gallery, *, exclude_self: bool) -> fro
     return excluded
 
 
-def _whom_it_shows(query: Query, known: Mapping[Path, Sequence[ImageRecord]], reporter: Reporter) -> KnownPerson:
+def _whom_it_shows(
+    query: Query, known: Mapping[Path, Sequence[ImageRecord]], reporter: Reporter, max_pixels: int
+) -> KnownPerson:
     """The person of a query, where its images and entries are known and agree."""
-    people = {_in_image(path, box, known.get(path, ()), reporter) for path, box in query.images}
+    people = {_in_image(path, box, known.get(path, ()), reporter, max_pixels) for path, box in query.images}
     people |= {KnownPerson(entry.identity, entry.camera, entry.domain) for entry in query.entries}
     return _common(people)
 
@@ -207,7 +212,9 @@ def _records_of(images: Iterable[Path]) -> dict[Path, list[ImageRecord]]:
     return known
 
 
-def _in_image(path: Path, box: Box | None, records: Sequence[ImageRecord], reporter: Reporter) -> KnownPerson:
+def _in_image(
+    path: Path, box: Box | None, records: Sequence[ImageRecord], reporter: Reporter, max_pixels: int
+) -> KnownPerson:
     """Whom a box in an image shows, or all of it for None, by a data set's records of that image.
 
     A box is that of a record if their edges lie a pixel apart at most, as far as they are in the image: coordinates may
@@ -216,7 +223,7 @@ def _in_image(path: Path, box: Box | None, records: Sequence[ImageRecord], repor
     same = [record for record in records if record.box == box]
     if records and not same:
         with contextlib.suppress(ImageError):  # it is told when the image is embedded
-            size = load_image(path).size
+            size = load_image(path, max_pixels=max_pixels).size
             same = [record for record in records if _are_close(_edges(record.box, size), _edges(box, size))]
             if box is None and not same:
                 _say_which_boxes(path, records, reporter)

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sil_cli.data.images import pixels_in
 from sil_cli.errors import GalleryError, UsageError
 from sil_cli.files import sha256_of_file
 from sil_cli.gallery.interface import MODEL_FOLDER
@@ -49,7 +50,7 @@ def search(settings: Settings, reporter: Reporter) -> QueryResults:
     with gallery_store(settings).open() as gallery:
         for option, out in outputs.items():
             refuse_overwriting_entries(out, gallery, option=option)
-        queries = complete_queries(queries, gallery, reporter)
+        queries = complete_queries(queries, gallery, reporter, max_pixels=pixels_in(settings.data.max_megapixels))
         matcher = make_matcher(settings, gallery, reporter)
         images = sum(len(query.images) for query in queries)
         engine = load_own_engine(settings, gallery, reporter, images=images) if images else None

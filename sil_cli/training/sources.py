@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from sil_cli.data.images import MAX_PIXELS
 from sil_cli.data.manifest import load_dataset
 from sil_cli.data.pixels import open_pixels
 from sil_cli.data.protocol import read_protocol
@@ -132,14 +133,18 @@ def make_source(
     )
 
 
-def load_sources(folders: Sequence[Path]) -> list[Dataset]:
+def load_sources(folders: Sequence[Path], *, max_pixels: int = MAX_PIXELS) -> list[Dataset]:
     """Load the data sets to learn from.
+
+    Args:
+        folders: Where they lie.
+        max_pixels: The most pixels of an image that is read of them.
 
     Raises:
         UsageError: Two have one name.
         DataError: One can't be read.
     """
-    datasets = [load_dataset(folder) for folder in folders]
+    datasets = [load_dataset(folder, max_pixels=max_pixels) for folder in folders]
     names = [dataset.name for dataset in datasets]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

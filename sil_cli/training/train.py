@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sil_cli.data.images import pixels_in
 from sil_cli.data.protocol import read_protocol
 from sil_cli.defaults import (
     is_finished,
@@ -129,7 +130,9 @@ def train(
 def _begin(given: Settings, protocol: Protocol | None, processes: TrainingProcesses) -> TrainResult:
     reporter = processes.reporter
     protocol = protocol or (None if given.train.sources else read_protocol(given.data.folder))
-    datasets = load_sources(source_folders(given.train.sources, given.data.folder))
+    datasets = load_sources(
+        source_folders(given.train.sources, given.data.folder), max_pixels=pixels_in(given.data.max_megapixels)
+    )
     settings, recipe = settings_to_begin(given, datasets, protocol)
     processes.agree_on(settings, datasets)
     if processes.group.is_first:
@@ -193,7 +196,8 @@ def _resume(run: Path, given: Settings, named: Collection[str], processes: Train
     facts = read_facts(run)
     refuse_other_number(settings.train.sources, facts, run)
     facts = sources_to_go_on(run, facts, moved)
-    datasets = load_sources([Path(source.folder) for source in facts.sources])
+    most = pixels_in(settings.data.max_megapixels)
+    datasets = load_sources([Path(source.folder) for source in facts.sources], max_pixels=most)
     refuse_other_data(datasets, facts, run)
     processes.agree_on(settings, datasets)
     _warn_of_other_versions(facts, run, reporter)

@@ -50,10 +50,10 @@ def saved(kind: str, size: tuple[int, int] = (16, 32), **options: object) -> byt
         (b"PK\3\4" + bytes(50), "not an image but an archive", "Unpack it first"),
         (b"\x93NUMPY\1\0v\0{", "not an image but a NumPy array", "Convert it"),
         (bytes(5000), "not an image but nothing but zeros", "Copy it again"),
-        (b"hello\n", "not an image but a text", "Replace the file"),
+        (b"hello\n", "not an image", "Replace the file"),
         (b"", "an empty file", "Replace the file"),
         (b"\1\2\3\4\0\0", "not an image", "Replace the file"),
-        (b"<!" * 5000, "not an image but a text", "Replace the file"),
+        (b"<!" * 5000, "not an image", "Replace the file"),
     ],
 )
 def test_a_file_that_is_not_read_is_told_by_its_content(tmp_path, content, reason, fix) -> None:
@@ -76,7 +76,7 @@ def test_images_are_read_under_any_name(tmp_path, name) -> None:
     [
         ("x.txt", saved("JPEG"), "not an image by its name"),  # is not opened
         ("x.jpg_original", saved("JPEG"), "not an image by its name"),
-        ("x", b"a text", "not an image but a text"),
+        ("x", b"a text", "not an image"),
         ("x.1", b"", "an empty file"),
         ("x.jp2", b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image, a format that is not read"),
         ("x.nef", saved("TIFF"), None),

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from thread_group import in_threads
 
+from sil_cli.data.images import MAX_PIXELS
 from sil_cli.errors import UsageError
 from sil_cli.gallery import workers
 from sil_cli.gallery.workers import Workers, run_worker
@@ -19,6 +20,7 @@ BATCH = 2
 class Engine:
     """Embeds by the mean colour, and by the mean of the whole batch, so that a batch cut elsewhere would show."""
 
+    max_pixels = MAX_PIXELS
     name, fingerprint, dimension, height, width = "played float32", "f" * 64, 6, 8, 4
     interpolation = "bilinear"
 

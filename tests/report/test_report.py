@@ -28,6 +28,7 @@ from sil_cli.report.number_sections import cameras_section, scores_section
 from sil_cli.report.pages import POLICY, ReportSection, render
 from sil_cli.report.run_inputs import RunInputs, read_runs
 from sil_cli.runtime import SilentReporter
+from sil_cli.settings import DataSettings
 from sil_cli.training.train import _draw_curves
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>$x_'
@@ -211,7 +212,7 @@ def text_of(section: ReportSection) -> str:
 
 
 def inputs(*folders: Path) -> list[RunInputs]:
-    return read_runs(list(folders), None, Path("data"))
+    return read_runs(list(folders), None, DataSettings(folder=Path("data")))
 
 
 def test_missing_images_become_grey_tiles(run):
@@ -290,7 +291,7 @@ def test_the_calibrated_threshold_is_shown_for_its_own_model_only(run):
 
 def test_domains_of_other_evaluations_and_of_sources_are_mapped(run):
     make_run(run, name="second", seed=4)
-    (one,) = read_runs([run], "target", Path("data"))
+    (one,) = read_runs([run], "target", DataSettings(folder=Path("data")))
     (*_, domains) = map_section([one], "pca", {"001-a": {"third": np.eye(6, dtype=np.float32)}}).figures
     assert domains.caption == "By domain: the target target beside second, third."
 

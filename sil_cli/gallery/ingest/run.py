@@ -178,7 +178,7 @@ class IndexRun:
                 return DRAWN
             digest = sha256_of_file(file)
             wanted = self._reader.settings.exif and (image.time is None or image.camera is None)
-            return digest, read_shot(file) if wanted else Shot()
+            return digest, read_shot(file, max_pixels=self._engine.max_pixels) if wanted else Shot()
         except OSError as error:
             return one_line(error)
         except ImageError:  # what is wrong with it is said when it is decoded
@@ -228,7 +228,7 @@ class IndexRun:
         if described:
             self._writer.describe(described)
         self.counts.described += len(described)
-        for path, reason in _unreadable(incomplete, self._paths.gallery):
+        for path, reason in _unreadable(incomplete, self._paths.gallery, self._engine.max_pixels):
             self._fail(path, reason)
         return lacking, changed
 
@@ -295,13 +295,13 @@ class IndexRun:
         self.failed.append(Skipped(path=self._names.get(path, str(path)), reason=reason))
 
 
-def _unreadable(candidates: Iterable[EntryCandidate], gallery: Path) -> Iterator[tuple[Path, str]]:
+def _unreadable(candidates: Iterable[EntryCandidate], gallery: Path, max_pixels: int) -> Iterator[tuple[Path, str]]:
     """The images of candidates that can't be read, each with the reason."""
     with quiet_decoders():
         for candidate in candidates:
             for path, box in candidate.files(gallery):
                 try:
-                    load_image(path, box=box)
+                    load_image(path, max_pixels=max_pixels, box=box)
                 except ImageError as error:
                     yield path, error.reason
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sil_cli.data.images import ImageError, load_image, quiet_decoders, resize_to
+from sil_cli.data.images import MAX_PIXELS, ImageError, load_image, quiet_decoders, resize_to
 from sil_cli.data.manifest import is_dataset, load_dataset
 from sil_cli.data.walking import find_image_files
 from sil_cli.errors import DataError, ModelError, UsageError
@@ -166,7 +166,7 @@ class Crops:
         return self.calibration[:COMPARED]
 
 
-def given_crops(images: Path, height: int, width: int, reporter: Reporter) -> Crops:
+def given_crops(images: Path, height: int, width: int, reporter: Reporter, *, max_pixels: int = MAX_PIXELS) -> Crops:
     """A sample, always the same, of a prepared data set's gallery or of a folder of crops.
 
     Raises:
@@ -182,10 +182,18 @@ def given_crops(images: Path, height: int, width: int, reporter: Reporter) -> Cr
         files = [(dataset.image_path(record), record.box) for record in records if not record.junk]
     else:
         files = [(images / path, None) for path in find_image_files(images).paths]
-    return crops_of(files, height, width, reporter, called=images.resolve().name)
+    return crops_of(files, height, width, reporter, called=images.resolve().name, max_pixels=max_pixels)
 
 
-def crops_of(files: Sequence[ImageFile], height: int, width: int, reporter: Reporter, *, called: str) -> Crops:
+def crops_of(
+    files: Sequence[ImageFile],
+    height: int,
+    width: int,
+    reporter: Reporter,
+    *,
+    called: str,
+    max_pixels: int = MAX_PIXELS,
+) -> Crops:
     """A sample, always the same, of image files; unreadable ones are passed over.
 
     Raises:
@@ -199,7 +207,7 @@ def crops_of(files: Sequence[ImageFile], height: int, width: int, reporter: Repo
     ):
         for path, box in (files[index] for index in order):
             with contextlib.suppress(ImageError):
-                good.append(resize_to(load_image(path, box=box), height, width))
+                good.append(resize_to(load_image(path, max_pixels=max_pixels, box=box), height, width))
                 task.advance()
             if len(good) == CALIBRATED:
                 break

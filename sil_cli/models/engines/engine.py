@@ -32,6 +32,9 @@ _WHERE = re.compile(
 class Engine(Protocol):
     """A model that is ready to embed."""
 
+    max_pixels: int
+    """The most pixels of an image file that is read for it."""
+
     @property
     def name(self) -> str:
         """The library and its precision, for people: "onnxruntime float32"."""

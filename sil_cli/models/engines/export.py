@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sil_cli.data.images import pixels_in
 from sil_cli.defaults import RECORD_FILE, model_folder
 from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.files import one_line, sha256_of_bytes, write_bytes, write_json
@@ -96,7 +97,9 @@ def export(settings: Settings, reporter: Reporter) -> ModelExportResult:
     embedder, source = load_embedder(folder)
     size = source.architecture
     if wanted.calibrate_on is not None:
-        crops = given_crops(wanted.calibrate_on, size.height, size.width, reporter)
+        crops = given_crops(
+            wanted.calibrate_on, size.height, size.width, reporter, max_pixels=pixels_in(settings.data.max_megapixels)
+        )
     else:
         crops = drawn_crops(size.height, size.width, reporter)
     made = make_export(embedder, source, crops, precision, (graph, record), reporter)
@@ -163,7 +166,7 @@ def make_export(
     return record
 
 
-def export_if_possible(model: Path, files: Sequence[ImageFile], reporter: Reporter) -> None:
+def export_if_possible(model: Path, files: Sequence[ImageFile], reporter: Reporter, *, max_pixels: int) -> None:
     """Give a run the export that it lacks, so that everything after starts at once; without the packages, nothing.
 
     A failed export is reported, and never stops what it was meant to speed up.
@@ -172,6 +175,7 @@ def export_if_possible(model: Path, files: Sequence[ImageFile], reporter: Report
         model: What was named as the model; only a run folder can be given an export.
         files: Image files with their boxes, to compare embeddings on.
         reporter: Shows the progress.
+        max_pixels: The most pixels of an image that is read.
     """
     if not (model / RECORD_FILE).is_file() or not all(is_installed(name) for name in TOOLS):
         return
@@ -182,7 +186,9 @@ def export_if_possible(model: Path, files: Sequence[ImageFile], reporter: Report
     embedder, source = load_embedder(model)
     size = source.architecture
     try:
-        crops = crops_of(files, size.height, size.width, reporter, called="images of the gallery")
+        crops = crops_of(
+            files, size.height, size.width, reporter, called="images of the gallery", max_pixels=max_pixels
+        )
         paths = (model / GRAPH_FILES["float32"], model / RECORD_FILES["float32"])
         made = make_export(embedder, source, crops, "float32", paths, reporter)
     except (SilError, OSError) as error:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sil_cli.data.images import MAX_PIXELS
 from sil_cli.errors import ModelError
 from sil_cli.models.engines.engine import reason
 from sil_cli.models.engines.onnx_file import OnnxFile
@@ -28,6 +29,8 @@ HINTS = {False: "f32", True: "bf16"}
 
 class _ExportedEngine(ABC):
     """What both have in common; see `Engine` for the attributes."""
+
+    max_pixels = MAX_PIXELS
 
     def __init__(self, record: ExportRecord, library: str, name: str) -> None:
         self.name = name

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from sil_cli.data.images import MAX_PIXELS
 from sil_cli.models.convolution_products import multiply_where_quicker
 from sil_cli.models.cpu import keep_wrong_layers_in_float32
 from sil_cli.models.precision import autocast, to_images
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 class TorchEngine:
     """An embedder in eval mode on its device."""
+
+    max_pixels = MAX_PIXELS
 
     def __init__(self, embedder: Embedder, fingerprint: str, *, device: torch.device, bfloat16: bool = False) -> None:
         """Move an embedder to its device, with channels last, where convolutions are quickest.
