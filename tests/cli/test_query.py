@@ -262,7 +262,7 @@ class TestNamesOfStrangers:
         model = ("--model", "gallery/model", "--gallery", "new")
         told = sil("index-gallery", crops, *model)
         assert told.code == 0, told.err
-        assert f"Not indexed: bad{self.SHOWN} (not an image but a text)" in told.err
+        assert f"Not indexed: bad{self.SHOWN} (not an image)" in told.err
         shown = sil("query", crops / self.NAME, "--gallery", "new", "--group", "identity", "--html", "p.html")
         assert shown.code == 0, shown.err
         (row,) = [line for line in shown.out.splitlines() if "1.0000" in line]
@@ -298,7 +298,7 @@ class TestBatch:
         assert [line["image"].split("/")[-1] for line in lines] == [Path(name).name for name in names]
         assert [line["error"] for line in lines] == [
             None,
-            "not an image but a text",
+            "not an image",
             None,
             "No such file or directory",
             None,

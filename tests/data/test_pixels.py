@@ -172,7 +172,7 @@ def test_another_size_is_another_cache(opened, tmp_path):
 
 def test_an_image_that_went_bad_is_named(opened, dataset, tmp_path):
     dataset.image_path(dataset.records[3]).write_text("no picture")
-    with pytest.raises(DataError, match=r"can no longer be used: not an image but a text\. .*prepare-data"):
+    with pytest.raises(DataError, match=r"can no longer be used: not an image\. .*prepare-data"):
         opened()
     assert not list((tmp_path / "cache").glob("*.npy"))
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["CACHEDIR.TAG"]

@@ -54,7 +54,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_kept_in_order(raw, tmp_path, 
     dataset = prepare(reading, tmp_path / "out", reporter=reporter, workers=3)
     skipped = {skip.path: skip.reason for skip in dataset.info.skipped}
     assert skipped == {
-        "anna/05.jpg": "not an image but a text",
+        "anna/05.jpg": "not an image",
         "anna/07.jpg": "cut short",
         "bob/00.jpg": "1×1 pixels, too small to show a person",
     }
@@ -98,7 +98,7 @@ def test_nothing_left_is_an_error_that_says_why(tmp_path):
     with pytest.raises(DataError, match="There are no images in"):
         prepare(read_folders(tmp_path), tmp_path / "out", reporter=SilentReporter(), workers=1)
     (tmp_path / "a" / "1.jpg").write_text("no picture")
-    with pytest.raises(DataError, match=r"1 left out, such as a/1\.jpg \(not an image but a text\)"):
+    with pytest.raises(DataError, match=r"1 left out, such as a/1\.jpg \(not an image\)"):
         prepare(read_folders(tmp_path), tmp_path / "out", reporter=SilentReporter(), workers=1)
     assert not (tmp_path / "out" / INFO_FILE).exists()
 
