@@ -236,7 +236,7 @@ def read_text(path: Path, *, most: int = MOST_TEXT) -> str:
         ValueError: It is larger, or not text.
     """
     with open_file(path) as stream:
-        content = stream.read(most + 1)
+        content = stream.read(min(most, os.fstat(stream.fileno()).st_size) + 1)  # room is made for what is asked for
     if len(content) > most:
         raise ValueError(f"it has more than {most:,} bytes")
     mark = next((mark for mark in BYTE_ORDER_MARKS if content.startswith(mark)), b"")
