@@ -30,9 +30,10 @@ ZIP = b"PK\x03\x04"
 STATE_KEYS = ("state_dict", "model", "model_state_dict", "net", "network")
 """Under which a training keeps the network among its other state."""
 
+_SCALAR: Any = np.float64(0).__reduce__()[0]  # which NumPy 1 and 2 keep in modules of different names
 _NUMPY = {
-    "numpy.core.multiarray.scalar": np._core.multiarray.scalar,  # type: ignore[attr-defined] # as NumPy 1 names it
-    "numpy._core.multiarray.scalar": np._core.multiarray.scalar,  # type: ignore[attr-defined]
+    "numpy.core.multiarray.scalar": _SCALAR,
+    "numpy._core.multiarray.scalar": _SCALAR,
     "numpy.dtype": np.dtype,
     **{f"numpy.dtypes.{type(each).__name__}": type(each) for each in map(np.dtype, "?bBhHiIlLqQefd")},
 }
