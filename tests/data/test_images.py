@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
 from sil_cli.data.images import MAX_PIXELS, ImageError, Shot, load_image, parse_box, read_shot, resize_to
 
@@ -102,6 +102,35 @@ def test_damaged_bytes_never_do_worse_than_an_image_error(tmp_path_factory, suff
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
     with contextlib.suppress(ImageError):  # and nothing else
         assert load_image(path).mode == "RGB"
+
+
+OPTIONS = {
+    "jpg": {"progressive": True, "exif": b"Exif\0\0II*\0" + struct.pack("<IHHHII", 8, 1, 274, 3, 1, 6) + bytes(4)},
+    "tiff": {"compression": "tiff_lzw"},
+    "tif": {"compression": "jpeg"},
+    "png": {"save_all": True, "append_images": [Image.fromarray(GRADIENT).convert("RGB")]},
+    "gif": {"save_all": True, "append_images": [Image.fromarray(GRADIENT)]},
+    "webp": {"lossless": True, "exif": b"II*\0" + struct.pack("<IHHHII", 8, 1, 274, 3, 1, 6) + bytes(4)},
+    "avif": {},
+}
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("suffix", OPTIONS)
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_damaged_bytes_of_further_kinds_never_do_worse_either(tmp_path_factory, suffix, data):
+    if suffix == "avif" and "avif" not in features.get_supported():
+        pytest.skip("this Pillow has no AVIF")
+    path = tmp_path_factory.mktemp("damaged") / f"x.{suffix}"
+    Image.fromarray(GRADIENT).convert("RGB").save(path, **OPTIONS[suffix])
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.sampled_from([0, 1, 16, 127, 254, 255]))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content)
+    for read in (load_image, read_shot):
+        with contextlib.suppress(ImageError):  # and nothing else
+            read(path)
 
 
 def test_a_bomb_is_refused_by_its_header_and_without_a_warning(tmp_path):

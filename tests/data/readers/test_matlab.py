@@ -99,10 +99,31 @@ def nested(depth: int, *, lying: bool = False) -> bytes:
         (array(2, (1, 1), element(5, b"\0\0\0\0") + element(1, b""), b"x")[:-30], "damaged or cut short"),
         (array(5, (1, 1), b"", b"x"), "objects, functions or sparse matrices"),
         (array(17, (1, 1), b"", b"x"), "objects, functions or sparse matrices"),
+        (
+            element(14, element(6, struct.pack("<II", 6, 0)) + element(5, b"\1") + element(1, b"x")),
+            "not what its header",
+        ),
+        (array(6, (1, 1), element(4242, bytes(8)), b"x"), "not what its header says"),
+        (array(6, (1, 1), b"", b"x"), "not what its header says"),
         (array(1, (1, 1), element(15, zlib.compress(nested(1))), b"x"), "damaged or cut short"),
         (array(6, (40_000_000, 1), element(1, bytes(40_000_000)), b"x"), "it holds more than the authors' file can"),
     ],
-    ids=["deep", "lying", "cells", "negative", "numbers", "struct", "short", "sparse", "opaque", "twice", "many"],
+    ids=[
+        "deep",
+        "lying",
+        "cells",
+        "negative",
+        "numbers",
+        "struct",
+        "short",
+        "sparse",
+        "opaque",
+        "shape",
+        "type",
+        "empty",
+        "twice",
+        "many",
+    ],
 )
 def test_what_would_crash_scipy_or_take_all_memory_is_refused(tmp_path, variable, reason, compressed):
     if compressed:
