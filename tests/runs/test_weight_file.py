@@ -58,7 +58,7 @@ class Trap:
         ({"state_dict": {}, "args": argparse.Namespace(lr=1)}, "argparse.Namespace"),
         ({"w": Trap()}, "builtins.print"),
         (torch.nn.Linear(1, 1), "torch.nn.modules.linear.Linear"),
-        ({"w": np.zeros(3)}, "numpy._core.multiarray._reconstruct"),
+        ({"w": np.zeros(3)}, r"numpy\._?core\.multiarray\._reconstruct"),
         ({"w": collections.deque()}, "collections.deque"),
         ({"w": bytearray(3)}, "builtins.bytearray"),
     ],
