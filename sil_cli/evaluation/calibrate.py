@@ -70,7 +70,7 @@ def calibrate(settings: Settings, reporter: Reporter) -> CalibrateResult:
         raise DataError(
             f"{folder} was trained on everyone in {', '.join(dataset.name for dataset in datasets)}, so thresholds "
             "measured on them would be too optimistic.",
-            "Name a labelled data set with `sil calibrate --on DIR`, or train with --select held-out.",
+            "Name a labelled data set with `sil calibrate --on DIR`, or `sil train --select held-out`.",
         )
     loaded = load(folder, settings, reporter, images=sum(len(records) for _, records in people), exact=True)
     scores, doubts = [], []

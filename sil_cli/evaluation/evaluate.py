@@ -132,7 +132,7 @@ def _sides(dataset: Dataset) -> Sides:
     if not query or not gallery:
         raise DataError(
             f"{dataset.folder} has no test images: {len(query)} queries and {len(gallery)} in the gallery.",
-            "Name another --target, or prepare it with --split test or --split half.",
+            "Name another --target, or prepare it with `sil prepare-data --split test` or `--split half`.",
         )
     return query, gallery
 
@@ -313,8 +313,8 @@ def _warn_of_replacing(result: EvaluateResult, folder: Path, *, named: bool, rep
     of = f" ({earlier.conditions[TEST_SET]})" if TEST_SET in earlier.conditions else ""
     if earlier.test_set != result.test_set and not named:
         reporter.warn(
-            f"{path} came from another test set called {earlier.target}{of} and is replaced: prepare each "
-            "under a --name of its own to keep both."
+            f"{path} came from another test set called {earlier.target}{of} and is replaced: name each "
+            "by `sil prepare-data --name NAME` to keep both."
         )
     same = (earlier.model, earlier.fused, earlier.test_set, earlier.conditions)
     if named and same != (result.model, result.fused, result.test_set, result.conditions):

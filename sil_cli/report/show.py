@@ -114,7 +114,9 @@ def _load(named: Sequence[Path], data: DataSettings) -> list[Dataset]:
     names = [dataset.name for dataset in datasets]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise UsageError(f"Two data sets are called {twice}.", "Name each once, or prepare one under another --name.")
+        raise UsageError(
+            f"Two data sets are called {twice}.", "Name each once, or prepare one by `sil prepare-data --name NAME`."
+        )
     return datasets
 
 

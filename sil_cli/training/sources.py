@@ -108,7 +108,7 @@ def make_source(
     if len(numbers) < 2:
         raise DataError(
             f"{name} has {len(numbers)} identities to train on; training takes at least two.",
-            "Prepare it with more people in its train split (see --split), or leave it out of --source.",
+            "Prepare it with more people in its train split (see `sil prepare-data --split`), or leave it out of --source.",
         )
     kept = [(row, record) for row, record in usable if record.identity in numbers]
     tested = [(row, record) for row, record in usable if record.identity in aside]
@@ -148,7 +148,7 @@ def load_sources(folders: Sequence[Path], *, max_pixels: int = MAX_PIXELS) -> li
     names = [dataset.name for dataset in datasets]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise UsageError(f"Two sources are called {twice}.", "Prepare one of them under another --name.")
+        raise UsageError(f"Two sources are called {twice}.", "Prepare one of them by `sil prepare-data --name NAME`.")
     return datasets
 
 
@@ -176,7 +176,7 @@ def check_images(datasets: Sequence[Dataset], train: TrainSettings) -> None:
         if not learnt:
             raise DataError(
                 f"{dataset.folder} has no training images.",
-                "Name another --source, or prepare it with --split train or --split half.",
+                "Name another --source, or prepare it with `sil prepare-data --split train` or `--split half`.",
             )
         root = dataset.root.resolve()
         for record in learnt:
