@@ -108,7 +108,7 @@ def make_source(
     if len(numbers) < 2:
         raise DataError(
             f"{name} has {len(numbers)} identities to train on; training takes at least two.",
-            "Prepare it with more people in its train split (see `sil prepare-data --split`), or leave it out of --source.",
+            "Prepare it with more people to train on (`sil prepare-data --split`), or leave it out of --source.",
         )
     kept = [(row, record) for row, record in usable if record.identity in numbers]
     tested = [(row, record) for row, record in usable if record.identity in aside]
