@@ -111,7 +111,8 @@ def new_run_folder(runs: Path, label: str) -> Path:
 
 def is_finished(run: Path) -> bool:
     """Whether a run has made its model, or is one that was imported."""
-    return (run / RECORD_FILE).is_file() or (run / EXPORT_FILE).is_file()
+    imported = (run / EXPORT_FILE).is_file() and not (run / "run.json").is_file()  # which a training writes
+    return imported or (run / RECORD_FILE).is_file()
 
 
 def model_folder(model: Path | None, runs: Path) -> Path:
