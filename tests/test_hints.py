@@ -59,7 +59,6 @@ def test_commands_in_messages_take_the_names_that_they_are_about(world, tmp_path
     messages = [
         sil("index-gallery", data, "--model", run, "--gallery", "another gallery").out,
         sil("gallery", "remove", "--id", "1", "--yes", "--gallery", gallery).out,
-        sil("compare", "my data's", run).err,
         sil("train", "--run", run, "--source", data).err,
         sil("report", "my data's").err,
         sil("gallery", "remove", "--identity", "nobody", "--yes", "--gallery", gallery).err,
