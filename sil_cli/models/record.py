@@ -149,7 +149,7 @@ class ModelRecord(BaseModel):
 
     format: Literal[1] = 1
     architecture: Architecture
-    dimension: int
+    dimension: int = Field(ge=1, le=65_536)
     fingerprint: str
     card: ModelCard | None = None
 
