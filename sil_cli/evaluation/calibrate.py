@@ -17,7 +17,7 @@ from sil_cli.errors import DataError, InterruptedWorkError, SilError, UsageError
 from sil_cli.evaluation.calibration import CALIBRATION_FILE, Calibration, MeasuredThresholds, write_calibration
 from sil_cli.evaluation.inference_options import embed_images
 from sil_cli.evaluation.open_set import FALSE_ACCEPT_RATES, PairScores, RateName, score_pairs
-from sil_cli.files import one_line, quoted
+from sil_cli.files import one_line, quoted, require_reachable
 from sil_cli.models.load import load
 from sil_cli.output_checks import require_writable
 from sil_cli.runs.run_folder import FACTS_FILE, SETTINGS_FILE, RunFacts, read_facts, source_folder
@@ -58,6 +58,7 @@ def calibrate(settings: Settings, reporter: Reporter) -> CalibrateResult:
     """
     refuse_outside(settings, "calibrate.model")
     folder = model_folder(settings.calibrate.model, settings.train.runs)
+    require_reachable(folder)
     require_writable(folder, option="--model RUN, or copy the run to where it can be written")
     facts = read_facts(folder) if (folder / FACTS_FILE).is_file() else None
     datasets = _datasets(settings.calibrate.on, folder, facts, reporter)

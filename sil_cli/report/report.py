@@ -78,8 +78,8 @@ def report(settings: Settings, reporter: Reporter) -> ReportResult:
     if chosen.out is None:
         refuse_outside(settings, "report.runs")
         refuse_links(path.parent, within=folders[0] if len(folders) == 1 else Path())
-    require_writable(path, option="--out DIR")
     runs = read_runs(folders, chosen.target, settings.data)
+    require_writable(path, option="--out DIR")
     maps = chosen.similarity_maps
     models, notes = _open_models(runs, settings.device) if maps or chosen.source_images else ({}, [])
     makers: list[Callable[[], ReportSection | None]] = [

@@ -660,7 +660,7 @@ class TestBadInput:
         (work / "bad/a.jpg").write_text("no picture")
         outcome = sil("index-gallery", "bad")
         assert outcome.code == 1
-        assert "None of the 1 images can be used; the first is a.jpg (not an image but a text)." in outcome.error
+        assert "None of the 1 images can be used; the first is a.jpg (not an image)." in outcome.error
 
     def test_an_empty_stream(self, work) -> None:
         self.refused(1, "There was no path on stdin", arguments=("-",), stream=b"\n\n")

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.thorough
 READ_FIRST = {
     "data.folder",
     "data.root",
+    "data.images",
     "train.sources",
     "train.prototypes",
     "export.model",
