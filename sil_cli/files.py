@@ -45,6 +45,9 @@ STAGING_MARK = ".staging-"
 MOST_TEXT = 8_000_000
 """Bytes of a document that we wrote; a parser makes fifty times as much of a hostile one."""
 
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""Half of a character in JSON, alone or beside its other half; no text that is written can hold one alone."""
+
 _MOST_TOML = 250_000
 _DEEP_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""", re.ASCII)
 """A key of so many parts takes tomllib memory by their square: one of 100 KB took all there was."""
@@ -262,9 +265,15 @@ def parse_json(text: str) -> Any:
     """Parse a JSON document that anybody may have written.
 
     Raises:
-        ValueError: It is not JSON, is nested too deeply, or holds a number of too many digits.
+        ValueError: It is not JSON, is nested too deeply, or holds a number of too many digits, or half a character.
     """
-    return _parsed(json.loads, text)
+    document = _parsed(json.loads, text)
+    if _HALF.search(text):
+        try:
+            json.dumps(document, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("it holds half a character, which no file can be named by") from None
+    return document
 
 
 def parse_toml(text: str) -> dict[str, Any]:

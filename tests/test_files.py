@@ -31,6 +31,7 @@ from sil_cli.files import (
     json_for_terminals,
     one_line,
     open_file,
+    parse_json,
     path_below,
     read_json,
     remove_leftovers,
@@ -470,3 +471,10 @@ def test_what_an_encoding_lacks_is_said_in_ascii(text, encoding, said):
     if encoding != "no-such-encoding":
         codecs.register_error("test", say_in_ascii)
         assert text.encode(encoding, "test").decode(encoding) == said
+
+
+def test_half_a_character_is_no_text_and_a_whole_one_is() -> None:
+    assert parse_json('{"a": "\\ud83d\\ude00", "b": "\\\\ud800"}') == {"a": "\U0001f600", "b": "\\ud800"}
+    for text in ('{"a": "res\\ud800net"}', '["\\uDC00"]', '{"\\udfff": 1}'):
+        with pytest.raises(ValueError, match="half a character"):
+            parse_json(text)
