@@ -68,7 +68,7 @@ def test_bytes_and_text_are_read_from_files_alone(pipe, read) -> None:
 
 def test_text_has_newlines_for_line_ends_and_may_have_a_mark(tmp_path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfa\r\nb\n")
-    assert read_text(tmp_path / "a.txt", "utf-8-sig") == "a\nb\n"
+    assert read_text(tmp_path / "a.txt") == "a\nb\n"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_settings_that_no_parser_bears(tmp_path, value: str, monkeypatch) -> Non
     with pytest.raises(SilError, match=r"f\.toml can't be read"):
         load_settings(config=tmp_path / "f.toml")
     monkeypatch.setenv("SIL_TRAIN__MILESTONES", value)
-    with pytest.raises(SilError, match="environment variable can't be read"):
+    with pytest.raises(SilError, match=r"SIL_TRAIN__MILESTONES = .* can't be read"):
         load_settings()
 
 

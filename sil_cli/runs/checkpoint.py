@@ -21,7 +21,7 @@ FORMAT = 3
 OPTIMIZER_KEY = "descent"
 """What the files call the state of the optimiser."""
 
-_START_AGAIN = "Start again without --resume, in a new run folder."
+_START_AGAIN = "Train again in a new run folder."
 
 
 @dataclass

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from sil_cli.data import pixel_build, pixels
-from sil_cli.data.manifest import load_dataset
+from sil_cli.data.manifest import Dataset, load_dataset
 from sil_cli.errors import DataError
 from sil_cli.runtime import SilentReporter
 
@@ -30,13 +30,13 @@ class Counting(SilentReporter):
 def main() -> None:
     folder, cache, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
     pixel_build.BLOCK_BYTES = 1
-    usual = pixels.load_image
+    usual = Dataset.load_image
 
     def slowly(*arguments: object, **options: object) -> object:
         time.sleep(seconds)
         return usual(*arguments, **options)
 
-    pixels.load_image = slowly
+    Dataset.load_image = slowly
     if len(sys.argv) > 4:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), resource.RLIM_INFINITY))
     try:

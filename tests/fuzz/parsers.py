@@ -116,8 +116,9 @@ def read_manifest() -> None:
 def read_results() -> None:
     from sil_cli.evaluation.results import read_queries, read_results
     from sil_cli.report.run_inputs import read_runs
+    from sil_cli.settings import DataSettings
 
-    read_runs([RUN], None, Path("data"))
+    read_runs([RUN], None, DataSettings())
     read_results(EVALUATION / "results.json")
     read_queries(EVALUATION / "queries.jsonl")
 

@@ -248,7 +248,7 @@ def _refuse_disagreement(agreement: dict[str, Agreement], precision: ExportPreci
     if precision == "float32" and first.min < SAME_MODEL:
         raise ModelError(
             f"The export gives other embeddings than torch: a cosine of {first.min:.6f} where {SAME_MODEL} is needed.",
-            "Nothing was written. Use --engine torch with this model.",
+            "Nothing was written. This model is computed by torch alone.",
         )
     if precision == "int8" and first.mean < POOR_AGREEMENT:
         reporter.warn(

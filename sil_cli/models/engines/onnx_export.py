@@ -85,7 +85,7 @@ def export_onnx(embedder: Embedder) -> bytes:
     except Exception as error:  # whatever this pair of torch and onnxscript stumbles over
         raise ModelError(
             f"The model can't be exported: {type(error).__name__}: {one_line(error)[:200]}.",
-            "Update with `pip install -U torch onnx onnxscript`, or use --engine torch.",
+            "Update with `pip install -U torch onnx onnxscript`, or do without an export.",
         ) from error
     return content
 

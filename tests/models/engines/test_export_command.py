@@ -304,7 +304,7 @@ def test_an_engine_that_is_wrong_here_is_told_and_never_used(in_world, tmp_path,
 
 def test_an_engine_that_fails_is_told_and_counts_as_another_model(in_world, tmp_path, monkeypatch) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise ModelError("OpenVINO failed: a bad day.", "Use --engine torch.")
+        raise ModelError("OpenVINO failed: a bad day.", "Try tomorrow.")
 
     monkeypatch.setattr("sil_cli.models.engines.exported_engine.OpenVinoEngine.embed", fail)
     outcome = sil("export", "--out", tmp_path, "--json")
