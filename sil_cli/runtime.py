@@ -177,15 +177,15 @@ def interruptible(work: Callable[[], One], stop: Callable[[], None] | None = Non
             outcome.set_exception(error)
         done.set()
 
-    threading.Thread(target=do, daemon=True).start()
     try:
+        threading.Thread(target=do, daemon=True).start()  # waits until it runs, and may be interrupted in that
         while not done.wait(_POLLED):  # on Windows only the end of a wait hears signals
             pass
     except BaseException:
+        atexit.register(_leave, done)  # before anything that another signal can end
         if stop is not None:
             stop()
-        if not done.wait(_GRACE):
-            atexit.register(_leave, done)
+        done.wait(_GRACE)
         raise
     return outcome.result()
 
