@@ -167,7 +167,8 @@ def test_ctrl_c_during_a_batch_of_queries_leaves_whole_lines_or_none(world, tmp_
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks into /proc")
 @pytest.mark.parametrize(
-    ("command", "library"), [(["evaluate"], "onnxruntime"), (["query", "x.jpg"], "faiss"), (["doctor"], "libtorch")]
+    ("command", "library"),
+    [(["evaluate", "--engine", "torch"], "libtorch"), (["query", "x.jpg"], "faiss"), (["doctor"], "libtorch")],
 )
 def test_ctrl_c_early_is_code_130_and_one_line(world, command, library) -> None:
     for _ in range(3):  # Python drops an interrupt that strikes inside a destructor; thrice in a row is no accident
