@@ -252,11 +252,15 @@ class _LineTask:
             if self._total and self._done:
                 seconds = (now - self._started) / self._done * (self._total - self._done)
                 left = f", {seconds:.0f} s left"
-            self._print(f"{self._counted()} {describe(self._facts)}{left}")
+            so_far = f"{self._counted()} {describe(self._facts)}{left}"
+            self._print(so_far if self._unit else f"{self._label}: {now - self._started:.0f} s so far")
 
     def end(self) -> None:
         seconds = time.monotonic() - self._started
-        self._print(f"{self._counted()} in {seconds:.1f} s {describe(self._facts)}")
+        if not self._unit:  # steps that nobody counts
+            self._print(f"{self._label}: done in {seconds:.1f} s")
+        else:
+            self._print(f"{self._counted()} in {seconds:.1f} s {describe(self._facts)}")
 
     def _counted(self) -> str:
         of_total = f"/{self._total}" if self._total is not None else ""

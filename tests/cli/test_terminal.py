@@ -1,6 +1,7 @@
 """What the terminal is spared."""
 
 import io
+import re
 
 import pytest
 from rich.table import Table
@@ -70,6 +71,15 @@ def test_work_that_says_how_far_it_is_stops_where_an_interrupt_got_lost(terminal
             task.advance()
     with pytest.raises(KeyboardInterrupt), reporter.task("More", 2):
         pytest.fail("it began")
+
+
+def test_work_is_counted_only_where_it_has_a_unit(terminal) -> None:
+    reporter = make_reporter(Terminal(file=terminal.file, force_terminal=False), StopRequest())
+    with reporter.task("Exporting", None) as task:
+        task.advance()
+    with reporter.task("Drawing", 2, "images") as task:
+        task.advance(2)
+    assert re.fullmatch(r"Exporting: done in 0\.\d s\nDrawing: 2/2 images in 0\.\d s\n", terminal.file.getvalue())
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
