@@ -82,7 +82,7 @@ def test_long_work_does_not_begin_for_outputs_that_cannot_be_written(in_world, m
 
     monkeypatch.setattr("sil_cli.evaluation.evaluate.load_models", never) if "--save-embeddings" in command else None
     monkeypatch.setattr("sil_cli.evaluation.evaluate.embed_images", never)
-    monkeypatch.setattr("sil_cli.report.report.read_runs", never)
+    monkeypatch.setattr("sil_cli.report.report._open_models", never)
     outcome = sil(*command)
     assert outcome.code == 1
     assert "can't be written" in outcome.error
