@@ -25,7 +25,7 @@ from sil_cli.gallery import chance
 from sil_cli.gallery import results as gallery_results
 from sil_cli.models import import_model
 from sil_cli.models.engines import export, import_graph
-from sil_cli.preparation import prepare
+from sil_cli.preparation import prepare, prepare_footage
 from sil_cli.report.report import ReportResult
 from sil_cli.report.show import ShowResult
 from sil_cli.search import query_results
@@ -47,7 +47,7 @@ ABOUT_ALL = (
     "",
 )
 DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
-    "prepare-data": (prepare.PrepareResult,),
+    "prepare-data": (prepare.PrepareResult, prepare_footage.FootageResult),
     "show": (ShowResult,),
     "train": (train.TrainResult,),
     "import-model": (import_model.ImportResult, import_graph.GraphImportResult),

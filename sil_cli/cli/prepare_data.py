@@ -14,7 +14,8 @@ from sil_cli.files import quoted
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session
     from sil_cli.preparation.prepare import PreparedDataset, PrepareResult
-    from sil_cli.settings import DataSettings
+    from sil_cli.preparation.prepare_footage import FootageResult
+    from sil_cli.settings import DataSettings, Settings
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -22,6 +23,8 @@ EXAMPLES = """
 sil prepare-data
 
 sil prepare-data synthetic --set data.synthetic.domains=6 --out many
+
+sil prepare-data synthetic --footage
 
 sil prepare-data auto ~/Market-1501-v15.09.15.zip
 
@@ -45,6 +48,11 @@ OPTIONS = (
         "cuhk02, cuhk03, cuhk-sysu, prid2011, grid, viper, ilids, randperson, clonedperson, motchallenge.",
     ),
     Option("raw", "data.root", "[ROOT]", "The raw data: a folder, an archive, or a CSV file."),
+    Option(
+        "--footage",
+        "data.footage.enabled",
+        help="For synthetic: draw films of people walking past cameras, with their boxes, instead of crops.",
+    ),
     Option("--out", "data.out", "DIR", "Where it goes; default: data/NAME."),
     Option("--name", "data.name", "NAME", "The data set's name; default: its own, or else ROOT's."),
     Option("--root", "data.images", "DIR", "For csv: what paths in the table are relative to; default: its folder."),
@@ -68,12 +76,14 @@ OPTIONS = (
 )
 
 
-def run(current: Session) -> PrepareResult:
+def run(current: Session) -> PrepareResult | FootageResult:
     """Read a data set, or draw one: check every image and write a manifest."""
     given = current.options.get("data", {})
     if "protocol" in given and "root" not in given and "reader" in given:
         given["root"] = Path(given.pop("reader"))  # with a protocol, the one argument is ROOT
     settings = current.settings()
+    if settings.data.footage.enabled:
+        return _prepare_footage(current, settings)
     if settings.data.protocol is not None:
         from sil_cli.preparation.prepare_protocol import prepare_protocol as prepare_data
     else:
@@ -81,6 +91,23 @@ def run(current: Session) -> PrepareResult:
 
     result = prepare_data(settings, current.reporter)
     _show(current, result, settings.data)
+    return result
+
+
+def _prepare_footage(current: Session, settings: Settings) -> FootageResult:
+    from sil_cli.preparation.prepare_footage import prepare_footage
+
+    result = prepare_footage(settings, current.reporter)
+    cameras = result.cameras
+    columns = {
+        "camera": [escape(each.name) for each in cameras],
+        "frames": [f"{each.frames:,}" for each in cameras],
+        "people": [f"{each.people:,}" for each in cameras],
+        "boxes": [f"{each.boxes:,}" for each in cameras],
+        "footage": [escape(str(each.video or each.folder / "img1")) for each in cameras],
+    }
+    print_table(current.out, escape(f"{result.network}, filmed"), columns, left=("camera", "footage"))
+    current.say(f"{result.people:,} people; who passes where and when: {escape(str(result.table))}.")
     return result
 
 

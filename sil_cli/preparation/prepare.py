@@ -169,7 +169,7 @@ def _prepare_raw(data: DataSettings, taken: Container[str], reporter: Reporter) 
     return described(dataset, compared=compared), sheet
 
 
-def _refuse_options_of_readers(data: DataSettings) -> None:
+def refuse_options_of_readers(data: DataSettings) -> None:
     """Refuse what only raw data has, as readers refuse what they don't take."""
     if data.root is not None:
         raise UsageError("Generated data has no ROOT.", "Use --out DIR to say where it goes.")
@@ -179,7 +179,7 @@ def _refuse_options_of_readers(data: DataSettings) -> None:
 
 
 def _prepare_generated(data: DataSettings, reporter: Reporter) -> PrepareResult:
-    _refuse_options_of_readers(data)
+    refuse_options_of_readers(data)
     folder = data.out or data.folder
     standing = _standing(folder, data.synthetic)
     if standing:

@@ -9,6 +9,7 @@ from sil_cli.settings.fields import Name, Section, check_name, find_zone
 from sil_cli.settings.finding import EvaluateSettings, GallerySettings, QuerySettings, RerankSettings, ShowSettings
 from sil_cli.settings.learning import (
     DataSettings,
+    FootageSettings,
     ModelSettings,
     StyleSettings,
     SupervisedSettings,
@@ -32,6 +33,7 @@ from sil_cli.settings.tree import Settings, refuse_outside
 __all__ = [
     "DataSettings",
     "EvaluateSettings",
+    "FootageSettings",
     "GallerySettings",
     "ModelSettings",
     "Name",

@@ -75,6 +75,18 @@ class SyntheticSettings(Section):
         return {part: value * (1.0 if part in apart else self.style_gap) for part, value in strengths.items()}
 
 
+class FootageSettings(Section):
+    """What `sil prepare-data synthetic --footage` draws: films of one network's cameras."""
+
+    enabled: bool = Field(False, description="draw films of people walking past cameras, and no crops")
+    network: Count | None = Field(None, description="which network, from 0; default: the last one, left out of training")
+    seconds: float = Field(30.0, gt=0.0, le=3600.0, description="how long each camera films")
+    frames_per_second: float = Field(10.0, ge=1.0, le=60.0, description="frames a second")
+    people: int = Field(24, ge=1, le=10_000, description="people who walk past; none of them is in any training split")
+    width: int = Field(640, ge=160, le=1920, description="pixels of a frame")
+    height: int = Field(360, ge=120, le=1080, description="pixels of a frame")
+
+
 class DataSettings(Section):
     """Where prepared data sets live and how raw ones are read."""
 
@@ -107,6 +119,7 @@ class DataSettings(Section):
     force: bool = Field(False, description="replace data prepared with other options")
     max_megapixels: float = Field(50.0, gt=0, description="larger images are refused as possible decompression bombs")
     synthetic: SyntheticSettings = SyntheticSettings()
+    footage: FootageSettings = FootageSettings()
 
 
 class ModelSettings(Section):

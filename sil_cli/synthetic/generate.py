@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sil_cli.data.manifest import ImageRecord, Split
 from sil_cli.data.reading import SYNTHETIC, Reading
@@ -22,13 +22,15 @@ from sil_cli.synthetic.seeds import Purpose, stream
 from sil_cli.synthetic.shot import dressed, take_image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
-    from sil_cli.runtime import Reporter, Task
+    from sil_cli.runtime import Reporter
+
+Work, Drawn = TypeVar("Work"), TypeVar("Drawn")
 
 READER_VERSION = 1
-_SITTINGS_AHEAD = 8  # per worker: enough that none waits for work
+_AHEAD = 8  # pieces of work per worker: enough that none waits for work
 NAMES = (
     "harbour", "orchard", "atrium", "viaduct", "lido", "citadel",
     "arcade", "meadow", "quayside", "foundry", "belvedere", "terminus",
@@ -117,34 +119,45 @@ def generate_domains(folder: Path, settings: SyntheticSettings, reporter: Report
             (folder / name / "images" / split).mkdir(parents=True, exist_ok=True)
     total = sum(len(reading.records) for reading in readings)
     with reporter.task("Drawing people", total, "images") as task:
-        if workers <= 1:
-            for sitting in sittings:
-                task.advance(draw_sitting(sitting))
-        else:
-            _draw_on(workers, sittings, task)
+        for count in in_processes(draw_sitting, sittings, workers):
+            task.advance(count)
     return readings
 
 
-def _draw_on(workers: int, sittings: list[Sitting], task: Task) -> None:
+def in_processes(draw: Callable[[Work], Drawn], work: list[Work], workers: int) -> Generator[Drawn]:
     """Draw on several processes; whatever goes wrong, Ctrl-C included, none of them is left running.
 
-    Ctrl-C waits for the sitting that ends next: an exception that strikes inside the pool, as it starts a process
-    or hands out work, can leave it waiting for ever. Few sittings are handed out at a time, because some Python
+    Ctrl-C waits for the piece of work that ends next: an exception that strikes inside the pool, as it starts a process
+    or hands out work, can leave it waiting for ever. Little is handed out at a time, because some Python
     releases let a pool lock up under many thousands.
+
+    Args:
+        draw: A function that another process can import.
+        work: What it is called with.
+        workers: The number of processes; 1 draws in this one.
+
+    Yields:
+        What each call returned, in the order in which they end.
+
+    Raises:
+        DataError: A process was killed.
     """
+    if workers <= 1:
+        yield from map(draw, work)
+        return
     pool = ProcessPoolExecutor(
-        min(workers, len(sittings)), mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+        min(workers, len(work)), mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
     )
     with stop_at_safe_point() as stop:
         try:
-            waiting = iter(sittings)
-            drawing = {pool.submit(draw_sitting, sitting) for sitting in islice(waiting, workers * _SITTINGS_AHEAD)}
+            waiting = iter(work)
+            drawing = {pool.submit(draw, each) for each in islice(waiting, workers * _AHEAD)}
             while drawing:
                 done, drawing = wait(drawing, return_when=FIRST_COMPLETED)
                 for each in done:
-                    task.advance(each.result())
+                    yield each.result()
                 stop.check()
-                drawing |= {pool.submit(draw_sitting, sitting) for sitting in islice(waiting, len(done))}
+                drawing |= {pool.submit(draw, each) for each in islice(waiting, len(done))}
         except BrokenProcessPool as error:
             raise DataError(
                 "A process drawing images was killed (perhaps it ran out of memory).", "Try again with one worker."

@@ -121,7 +121,9 @@ def scenery_of(rng: np.random.Generator, domain: int, own: float) -> Scenery:
     return SCENERIES[number % len(SCENERIES)]
 
 
-def draw_plate(rng: np.random.Generator, place: Scenery, tilt: float, size: tuple[int, int]) -> Plate:
+def draw_plate(
+    rng: np.random.Generator, place: Scenery, tilt: float, size: tuple[int, int], *, unit: float | None = None
+) -> Plate:
     """A place for one camera.
 
     Args:
@@ -129,9 +131,10 @@ def draw_plate(rng: np.random.Generator, place: Scenery, tilt: float, size: tupl
         place: What it is built of.
         tilt: How far the camera looks down, radians: the higher it hangs, the less of the wall it sees.
         size: Height and width of a crop in pixels.
+        unit: Pixels of a body height at the wall; None: as crops of this size show it.
     """
     rows, columns = int(size[0] * PLATE_HEIGHT), int(size[1] * PLATE_WIDTH)
-    unit = size[0] * 0.85  # pixels of a body height
+    unit = size[0] * 0.85 if unit is None else unit
     horizon = float(np.clip(0.60 - 1.1 * tilt + rng.normal(0, 0.05), 0.12, 0.62))
     edge = int(horizon * rows)
     x = (np.arange(columns, dtype=np.float32)[None, :] - columns * np.float32(rng.uniform(0.2, 0.8))) / unit

@@ -22,6 +22,7 @@ class Purpose(IntEnum):
     PLATE = 6
     SHOT = 7
     NETWORK_VIEW = 8
+    FOOTAGE = 9
 
 
 def stream(purpose: Purpose, seed: int, *keys: int) -> np.random.Generator:

@@ -170,19 +170,20 @@ def _over(value: float) -> float:
     return max(value, 0.0)
 
 
-def photograph(image: Array, style: PictureStyle, rng: np.random.Generator) -> bytes:
+def photograph(image: Array, style: PictureStyle, rng: np.random.Generator, *, body: int | None = None) -> bytes:
     """Take the picture: apply a style to clean pixels and compress them.
 
     Args:
         image: (height, width, 3) in 0..1.
         style: What to apply.
         rng: For the noise.
+        body: How tall people are in it, in pixels, by which the lens blurs; None: as the image.
 
     Returns:
         The bytes of a JPEG file.
     """
     height, width = image.shape[:2]
-    image = _lens(_colours(image, style), style)
+    image = _lens(_colours(image, style), style, body or height)
     image = image + _noise(rng, image.shape, style)
     picture = Image.fromarray(_to_bytes(image))
     share = float(np.clip(0.85 + 0.4 * style.detail, 0.38, 1.0))
@@ -227,7 +228,7 @@ def _hue_turn(angle: float) -> Array:
     return turn.astype(np.float32)
 
 
-def _lens(image: Array, style: PictureStyle) -> Array:
+def _lens(image: Array, style: PictureStyle, body: int) -> Array:
     height, width = image.shape[:2]
     corner = 0.65 * _over(style.vignette)
     if corner > 0.02:
@@ -239,10 +240,10 @@ def _lens(image: Array, style: PictureStyle) -> Array:
         return image
     picture = Image.fromarray(_to_bytes(image))
     if sharp > 0:
-        halo = ImageFilter.UnsharpMask(radius=height / 100, percent=int(130 * min(sharp, 1.6)), threshold=0)
+        halo = ImageFilter.UnsharpMask(radius=body / 100, percent=int(130 * min(sharp, 1.6)), threshold=0)
         picture = picture.filter(halo)
     else:
-        picture = picture.filter(ImageFilter.GaussianBlur(height / 128 * 1.0 * min(-sharp, 1.5)))
+        picture = picture.filter(ImageFilter.GaussianBlur(body / 128 * 1.0 * min(-sharp, 1.5)))
     return np.asarray(picture, np.float32) * np.float32(1 / 255)
 
 
