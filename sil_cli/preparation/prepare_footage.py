@@ -19,7 +19,7 @@ from sil_cli.report.video import can_write_videos, writing_video
 from sil_cli.results import Result
 from sil_cli.runtime import cpu_count
 from sil_cli.settings import refuse_outside
-from sil_cli.synthetic.footage import FILMED_FROM, Stretch, draw_stretch, plan_walks, simulate_detections
+from sil_cli.synthetic.footage import FILMED_FROM, Stretch, draw_stretch, simulate_detections
 from sil_cli.synthetic.generate import domain_names, in_processes
 from sil_cli.synthetic.seeds import Purpose, stream
 
@@ -151,7 +151,12 @@ def _result(
     table = folder / PEOPLE_FILE
     people = {row.split(",")[0] for row in table.read_text(encoding="utf-8").splitlines()[1:]}
     return FootageResult(
-        network=str(wanted["network"]), folder=folder, people=len(people), table=table, cameras=placed, unchanged=unchanged
+        network=str(wanted["network"]),
+        folder=folder,
+        people=len(people),
+        table=table,
+        cameras=placed,
+        unchanged=unchanged,
     )
 
 
@@ -179,9 +184,7 @@ def _draw(folder: Path, data: DataSettings, domain: int, reporter: Reporter) -> 
             video = _write_video(folder, name, frames, footage.frames_per_second) if can_write_videos() else None
             count = len({each.person for each in people})
             films.append(
-                FilmedCamera(
-                    name=name, folder=Path(name), video=video, frames=frames, people=count, boxes=len(people)
-                )
+                FilmedCamera(name=name, folder=Path(name), video=video, frames=frames, people=count, boxes=len(people))
             )
             task.advance()
     _write_people(folder / PEOPLE_FILE, names, seen, footage.frames_per_second)
@@ -239,6 +242,8 @@ def _write_people(path: Path, names: list[str], seen: dict[int, list[SeenPerson]
             frames = [each.frame for each in people if each.person == person]
             first, last = min(frames), max(frames)
             seconds = (first / frames_per_second, last / frames_per_second)
-            rows.append([person + 1, names[camera], first + 1, last + 1, *(f"{each:.3f}" for each in seconds), len(frames)])
+            rows.append(
+                [person + 1, names[camera], first + 1, last + 1, *(f"{each:.3f}" for each in seconds), len(frames)]
+            )
     table.writerows(sorted(rows, key=lambda row: (row[0], float(row[4]))))
     write_text(path, text.getvalue())

@@ -100,7 +100,9 @@ def writing_video(path: Path, *, started: datetime | None = None, users_own: boo
     except FFmpegError as error:
         if isinstance(error, OSError) and error.filename is None and error.errno:
             raise OSError(error.errno, error.strerror, str(path)) from error
-        raise SilError(f"{path} can't be encoded: {one_line(error)}.", "Choose another size or another ending.") from error
+        raise SilError(
+            f"{path} can't be encoded: {one_line(error)}.", "Choose another size or another ending."
+        ) from error
 
 
 def require_video_format(path: Path) -> None:

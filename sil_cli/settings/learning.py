@@ -79,7 +79,9 @@ class FootageSettings(Section):
     """What `sil prepare-data synthetic --footage` draws: films of one network's cameras."""
 
     enabled: bool = Field(False, description="draw films of people walking past cameras, and no crops")
-    network: Count | None = Field(None, description="which network, from 0; default: the last one, left out of training")
+    network: Count | None = Field(
+        None, description="which network, from 0; default: the last one, left out of training"
+    )
     seconds: float = Field(30.0, gt=0.0, le=3600.0, description="how long each camera films")
     frames_per_second: float = Field(10.0, ge=1.0, le=60.0, description="frames a second")
     people: int = Field(24, ge=1, le=10_000, description="people who walk past; none of them is in any training split")

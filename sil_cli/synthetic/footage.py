@@ -218,7 +218,9 @@ def _draw_walk(rng: np.random.Generator, lens: Lens, person: int, camera: int, s
     """A way in at one side, by a place in the middle, and out at a side."""
     ways = np.linspace(0.5, _WALL - 0.6, 64)
     in_view = [
-        away for away in ways if lens.project(0, away)[1] < lens.size[0] and lens.project(0, away)[2] < _TALLEST * lens.size[0]
+        away
+        for away in ways
+        if lens.project(0, away)[1] < lens.size[0] and lens.project(0, away)[2] < _TALLEST * lens.size[0]
     ]
     near, far = (in_view[0], in_view[-1]) if in_view else (ways[-2], ways[-1])
     side = float(rng.choice([-1, 1]))
