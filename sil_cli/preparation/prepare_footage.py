@@ -1,4 +1,4 @@
-"""`sil prepare-data synthetic --footage`: films of generated people, laid out as MOTChallenge lays out its sequences."""
+"""`sil prepare-data synthetic --footage`: films of generated people, in MOTChallenge's layout."""
 
 from __future__ import annotations
 
@@ -242,8 +242,7 @@ def _write_people(path: Path, names: list[str], seen: dict[int, list[SeenPerson]
             frames = [each.frame for each in people if each.person == person]
             first, last = min(frames), max(frames)
             seconds = (first / frames_per_second, last / frames_per_second)
-            rows.append(
-                [person + 1, names[camera], first + 1, last + 1, *(f"{each:.3f}" for each in seconds), len(frames)]
-            )
-    table.writerows(sorted(rows, key=lambda row: (row[0], float(row[4]))))
+            shown = [f"{each:.3f}" for each in seconds]
+            rows.append((person, first, [person + 1, names[camera], first + 1, last + 1, *shown, len(frames)]))
+    table.writerows(row for _, _, row in sorted(rows))
     write_text(path, text.getvalue())

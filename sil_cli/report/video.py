@@ -43,8 +43,8 @@ class VideoWriter:
 
         Args:
             image: (height, width, 3), RGB; cut or padded to the size of the first one.
-            seconds: When it is shown, since the video's start; one that isn't later than the frame before is shown right
-                after it.
+            seconds: When it is shown, since the video's start; one that isn't later than the frame before is
+                shown right after it.
         """
         import av
 
@@ -98,8 +98,6 @@ def writing_video(path: Path, *, started: datetime | None = None, users_own: boo
                 yield writer
                 writer._flush()
     except FFmpegError as error:
-        if isinstance(error, OSError) and error.filename is None and error.errno:
-            raise OSError(error.errno, error.strerror, str(path)) from error
         raise SilError(
             f"{path} can't be encoded: {one_line(error)}.", "Choose another size or another ending."
         ) from error

@@ -2,8 +2,8 @@
 
 A camera stands `height` body heights above a floor, looks down by `pitch` and sees people by perspective. Everybody
 walks on curves over the floor, now and then stops, and is seen by one camera at a time. A frame is drawn from the far
-people to the near ones, so that what hides what, and how much of it, is known to the pixel. Each frame is decided by the settings and
-its number alone: frames can be drawn in any order, on any number of processes.
+people to the near ones, so that what hides what, and how much of it, is known to the pixel. Each frame is decided
+by the settings and its number alone: frames can be drawn in any order, on any number of processes.
 """
 
 from __future__ import annotations

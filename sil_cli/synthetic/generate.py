@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from sil_cli.runtime import Reporter
 
-Work, Drawn = TypeVar("Work"), TypeVar("Drawn")
+Work = TypeVar("Work")
+Drawn = TypeVar("Drawn")
 
 READER_VERSION = 1
 _AHEAD = 8  # pieces of work per worker: enough that none waits for work
