@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import shutil
 import sqlite3
 import struct
 import tarfile
@@ -377,6 +378,39 @@ def read_matlab() -> None:
     load_v5(Path("a.mat"), "cells", "name", "s")
 
 
+def make_hdf5() -> None:
+    """A small file as MATLAB 7.3 writes them: with references, packed and not."""
+    import h5py
+
+    with h5py.File("cuhk-03.mat", "w", userblock_size=512) as file:
+        pixels = np.arange(3 * 4 * 8, dtype=np.uint8).reshape(3, 4, 8)
+        crop = file.create_dataset("#refs#/a", data=pixels, chunks=(1, 4, 8), compression="gzip", shuffle=True)
+        empty = file.create_dataset("#refs#/b", data=np.zeros(2, np.uint64))
+        empty.attrs["MATLAB_empty"] = np.int32(1)
+        people = np.array([[crop.ref], [empty.ref]], dtype=h5py.ref_dtype)
+        pair = file.create_dataset("#refs#/c", data=people)
+        tests = file.create_dataset("#refs#/d", data=np.array([[1.0, 1], [1, 2]]))
+        file.create_dataset("detected", data=np.array([[pair.ref]], dtype=h5py.ref_dtype))
+        file.create_dataset("testsets", data=np.array([[tests.ref]], dtype=h5py.ref_dtype))
+
+
+def read_hdf5() -> None:
+    """In a process apart; only HDF5 may crash there, and no code of ours fail."""
+    from sil_cli.data.readers.cuhk03_mat import classic_test, extracted
+    from sil_cli.errors import SilError
+
+    shutil.rmtree("crops", ignore_errors=True)
+    for read in (
+        lambda: extracted(Path("cuhk-03.mat"), "detected", Path("crops"), SilentReporter()),
+        lambda: classic_test(Path("cuhk-03.mat"), 1),
+    ):
+        try:
+            read()
+        except SilError as error:
+            if "crashed (code" in error.what:
+                raise AssertionError(error.what) from error
+
+
 def make_weights() -> None:
     import torch
 
@@ -429,5 +463,6 @@ PARSERS = {
     "archive-names": Parser((Path("names.txt"),), read_names, make_archives),
     "words": Parser((Path("words.txt"),), read_words, make_words),
     "matlab": Parser((Path("a.mat"), Path("small.mat")), read_matlab, make_matlab, text=False),
+    "hdf5": Parser((Path("cuhk-03.mat"),), read_hdf5, make_hdf5, text=False),
     "weights": Parser((Path("w.pth"), Path("old.pth"), Path("w.safetensors")), read_weights, make_weights, text=False),
 }

@@ -37,7 +37,7 @@ _CELL, _STRUCT, _CHAR, _NUMBERS, _COMPLEX = 1, 2, 4, range(6, 16), 1 << 11
 _DEFLATE, _SHUFFLE, _CHECKSUM = 1, 2, 3
 
 
-class _UnsoundError(ValueError):
+class UnsoundError(ValueError):
     """A file claims what no file of the authors' does: what, as the end of a sentence."""
 
 
@@ -59,7 +59,7 @@ def load_v5(path: Path, *names: str) -> dict[str, Any]:
     try:
         with open_file(path) as stream:
             if os.fstat(stream.fileno()).st_size > _MOST_BYTES:
-                raise _UnsoundError("it is larger than the authors' file can be")
+                raise UnsoundError("it is larger than the authors' file can be")
             checked = _inflated(stream.read(), names)
         found: dict[str, Any] = loadmat(io.BytesIO(checked), variable_names=list(names))
     except MemoryError:
@@ -84,7 +84,7 @@ def _inflated(content: bytes, names: tuple[str, ...]) -> bytes:
     """
     order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
     if order is None:
-        raise _UnsoundError("it is damaged or cut short")
+        raise UnsoundError("it is damaged or cut short")
     if content[124:126] != struct.pack(f"{order}H", 0x0100):
         raise NotImplementedError("another version")
     kept, at, walk = [content[:_HEADER]], _HEADER, _Walk(order)
@@ -92,7 +92,7 @@ def _inflated(content: bytes, names: tuple[str, ...]) -> bytes:
         kind, size = struct.unpack_from(f"{order}II", content, at)
         body, at = content[at + 8 : at + 8 + size], at + 8 + size
         if at > len(content):
-            raise _UnsoundError("it is damaged or cut short")
+            raise UnsoundError("it is damaged or cut short")
         if kind == _COMPRESSED:
             decoder = zlib.decompressobj()
             head = decoder.decompress(body, _LONGEST_HEAD)
@@ -100,11 +100,11 @@ def _inflated(content: bytes, names: tuple[str, ...]) -> bytes:
                 continue
             body = head + decoder.decompress(decoder.unconsumed_tail, _MOST_BYTES)
             if not decoder.eof:
-                raise _UnsoundError("a variable is cut short, or larger than the authors' file can be")
+                raise UnsoundError("a variable is cut short, or larger than the authors' file can be")
             kind, size = struct.unpack_from(f"{order}II", body)
             body = body[8 : 8 + size]
         if kind != _MATRIX or len(body) != size:
-            raise _UnsoundError("it is damaged or cut short")
+            raise UnsoundError("it is damaged or cut short")
         if walk.name_of(body) in names:
             walk.check(body)
             kept.append(struct.pack(f"{order}II", _MATRIX, size) + body)
@@ -160,14 +160,14 @@ class _Walk:
             elif kind in (_CHAR, *_NUMBERS):
                 children = []
             else:
-                raise _UnsoundError("it holds objects, functions or sparse matrices")
+                raise UnsoundError("it holds objects, functions or sparse matrices")
             known = known and shape[2] in _SHAPES and 0 <= count <= end - at
             if not known or len(rest) != parts or not allowed >= {element for element, _, _ in rest}:
-                raise _UnsoundError("an array is not what its header says")
+                raise UnsoundError("an array is not what its header says")
             if depth > _DEEPEST:
-                raise _UnsoundError(f"its cells are nested more than {_DEEPEST} deep")
+                raise UnsoundError(f"its cells are nested more than {_DEEPEST} deep")
             if self._arrays > _MOST_ARRAYS or self._elements > _MOST_ELEMENTS or self._bytes > _MOST_BYTES:
-                raise _UnsoundError("it holds more than the authors' file can")
+                raise UnsoundError("it holds more than the authors' file can")
             pending += children
 
     def _elements_of(self, body: bytes, at: int, end: int) -> list[tuple[int, int, int]]:
@@ -176,10 +176,10 @@ class _Walk:
         while at < end:
             kind, start, size, at = self._element(body, at)
             if kind == _COMPRESSED or start + size > end:
-                raise _UnsoundError("it is damaged or cut short")
+                raise UnsoundError("it is damaged or cut short")
             elements.append((kind, start, size))
         if len(elements) < 3:
-            raise _UnsoundError("it is damaged or cut short")
+            raise UnsoundError("it is damaged or cut short")
         return elements
 
     def _element(self, body: bytes, at: int) -> tuple[int, int, int, int]:
@@ -219,7 +219,7 @@ def open_v73(path: Path, *names: str) -> Iterator[Any]:
                 if link is None:
                     raise DataError(f"{path} has no variable '{name}': it is another file, or cut short.", _AGAIN)
                 if not isinstance(link, h5py.HardLink):
-                    raise _UnsoundError("a variable is a link")
+                    raise UnsoundError("a variable is a link")
             yield file
     except (DataError, MemoryError):
         raise
@@ -246,19 +246,19 @@ def cell(file: Any, reference: Any, *, most: int) -> Any:
 
     data = file[reference]
     if not isinstance(data, h5py.Dataset):
-        raise _UnsoundError("a variable is no array")
+        raise UnsoundError("a variable is no array")
     if data.external or data.is_virtual:
-        raise _UnsoundError("a variable points at another file")
+        raise UnsoundError("a variable points at another file")
     if "MATLAB_empty" in data.attrs:
         empty = data.attrs.get_id("MATLAB_empty")
         if empty.shape not in ((), (1,)) or empty.dtype.kind not in "ui":
-            raise _UnsoundError("a variable's attribute is no number")
+            raise UnsoundError("a variable's attribute is no number")
         if np.any(data.attrs["MATLAB_empty"]):
             return np.empty((0, 0))
     if data.dtype.kind not in "uif" and h5py.check_ref_dtype(data.dtype) is not h5py.Reference:
-        raise _UnsoundError("a variable holds neither numbers nor references")
+        raise UnsoundError("a variable holds neither numbers nor references")
     if data.size > most:
-        raise _UnsoundError(f"a variable has {data.size:,} elements, more than {most:,}")
+        raise UnsoundError(f"a variable has {data.size:,} elements, more than {most:,}")
     _check_filters(data, most)
     return data[()].T
 
@@ -272,25 +272,25 @@ def _check_filters(data: Any, most: int) -> None:
     plist = data.id.get_create_plist()
     filters = [plist.get_filter(number)[0] for number in range(plist.get_nfilters())]
     if not set(filters) <= {_DEFLATE, _SHUFFLE, _CHECKSUM} or filters.count(_DEFLATE) > 1:
-        raise _UnsoundError("a variable is packed in another way than MATLAB's")
+        raise UnsoundError("a variable is packed in another way than MATLAB's")
     if data.chunks is None:
         return
     length = math.prod(data.chunks)
     count = math.prod(-(-side // chunk) for side, chunk in zip(data.shape, data.chunks, strict=True))
     if length > most or count > _MOST_CHUNKS:
-        raise _UnsoundError("a variable is stored in pieces of a size that MATLAB doesn't write")
+        raise UnsoundError("a variable is stored in pieces of a size that MATLAB doesn't write")
     if _DEFLATE not in filters:
         return
     limit = length * data.dtype.itemsize + 4  # a checksum may be in it
     for place in data.iter_chunks():
         skipped, packed = data.id.read_direct_chunk(tuple(part.start for part in place))
         if skipped or len(zlib.decompressobj().decompress(packed, limit + 1)) > limit:
-            raise _UnsoundError("a variable inflates to more than it holds")
+            raise UnsoundError("a variable inflates to more than it holds")
 
 
 def _reason(error: Exception) -> str:
     text = one_line(error)
-    if isinstance(error, _UnsoundError):
+    if isinstance(error, UnsoundError):
         return text
     if isinstance(error, NotImplementedError) or "HDF" in text:
         return "it is of another MATLAB version than the authors' file"

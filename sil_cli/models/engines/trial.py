@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import subprocess
-import sys
 import tempfile
 from math import prod
 from pathlib import Path
@@ -17,6 +14,7 @@ from numpy.typing import NDArray
 
 from sil_cli.errors import ModelError, SilError
 from sil_cli.files import write_json
+from sil_cli.limited_process import as_program, limit_process
 from sil_cli.models.engines.agreement import drawn_crops
 from sil_cli.models.engines.engine import SAME_MODEL, require_library
 from sil_cli.models.engines.graph_input import MOST_PARTS
@@ -137,9 +135,7 @@ def _tried(record: ExportRecord, folder: Path, crops: NDArray[np.uint8]) -> Tria
     with tempfile.TemporaryDirectory(prefix="sil-graph-") as apart:
         np.save(Path(apart, _CROPS_FILE), crops)
         code = "import sys; from sil_cli.models.engines.trial import try_graph; try_graph(*sys.argv[1:])"
-        command = [sys.executable, "-c", code, str(folder.absolute()), apart]
-        places = os.pathsep.join(str(Path(each).absolute()) for each in sys.path)
-        environment = os.environ | {"PYTHONPATH": places, "PYTHONSAFEPATH": "1"}
+        command, environment = as_program(code, str(folder.absolute()), apart)
         try:
             done = subprocess.run(  # noqa: S603 - this program itself
                 command, cwd=apart, env=environment, capture_output=True, timeout=_SECONDS, check=False
@@ -176,7 +172,7 @@ def try_graph(folder: str, apart: str) -> None:
     path = Path(folder, RECORD_FILES["float32"])
     record = read_export(path)
     files = read_graph(path, record)
-    _limit_memory(_MEMORY + 4 * sum(map(len, files.values())))
+    limit_process(memory=_MEMORY + 4 * sum(map(len, files.values())))
     graph, data = files.pop(record.file), files
     crops = np.load(Path(apart, _CROPS_FILE))
     ways: dict[str, Callable[[], OnnxRuntimeEngine | OpenVinoEngine]] = {}
@@ -202,17 +198,6 @@ def try_graph(folder: str, apart: str) -> None:
         except MemoryError:
             failures[how] = (f"{how} needs too much memory for {len(crops)} images.", "Use a smaller network.")
     Path(apart, _FAILURES_FILE).write_text(json.dumps(failures), encoding="utf-8")
-
-
-def _limit_memory(more: int) -> None:
-    """Let this process take only so many bytes more, where the system can see to that."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    with contextlib.suppress(ValueError, OSError):  # there is a lower limit already
-        resource.setrlimit(resource.RLIMIT_DATA, (more, hard))
 
 
 def _problem(found: Trials) -> ModelError | None:

@@ -6,13 +6,16 @@ import struct
 import sys
 import zlib
 
+import apart_work
 import h5py
 import numpy as np
 import pytest
+from data_set_trees import put_cuhk03_mat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
+from sil_cli.data.readers import cuhk03_mat
 from sil_cli.data.readers.cuhk03_mat import extracted
 from sil_cli.data.readers.matlab import cell, load_v5, open_v73
 from sil_cli.errors import DataError
@@ -215,6 +218,28 @@ def test_references_that_lead_back_to_themselves_end(tmp_path):
     with pytest.raises(DataError, match="can't be read"):
         extracted(tmp_path / "cuhk-03.mat", "detected", tmp_path / "out", SilentReporter())
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_file_that_crashes_hdf5_is_told_in_two_lines(tmp_path, monkeypatch):
+    """No such file is known of this version; whichever does so in another ends as this one."""
+    put_cuhk03_mat(tmp_path / "cuhk-03.mat")
+    monkeypatch.setattr(cuhk03_mat, "yield_people", apart_work.crash)
+    with pytest.raises(DataError) as caught:
+        extracted(tmp_path / "cuhk-03.mat", "detected", tmp_path / "out", SilentReporter())
+    assert caught.value.what == f"{tmp_path / 'cuhk-03.mat'} can't be read: what reads it crashed (SIGSEGV)."
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_images_that_are_named_again_and_again_come_to_an_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(cuhk03_mat, "_LEAST_ROOM", 10_000_000)
+    with h5py.File(tmp_path / "cuhk-03.mat", "w") as file:
+        crop = file.create_dataset("crop", data=np.zeros((3, 500, 500), np.uint8), compression="gzip")
+        references = np.full((20, 3000), crop.ref, dtype=object)
+        people = file.create_dataset("people", data=references, dtype=h5py.ref_dtype)
+        file.create_dataset("detected", data=[people.ref], dtype=h5py.ref_dtype)
+    monkeypatch.setattr(cuhk03_mat, "_MOST_GROWTH", 0)
+    with pytest.raises(DataError, match="its images come to far more than it can hold"):
+        list(cuhk03_mat.yield_people(str(tmp_path / "cuhk-03.mat"), "detected"))
 
 
 @pytest.mark.thorough
