@@ -162,6 +162,15 @@ def _lines(result: EvaluateResult) -> Iterator[str]:
         + "; ".join(f"{rate}: {_percent(each)}" for rate, each in found.dir_at_far.items())
         + (f" ({found.known:,} queries in the gallery, {found.strangers:,} not)")
     )
+    if found.searched is not None:
+        yield (
+            "FNIR at FPIR "
+            + "; ".join(f"{rate}: {_percent(each)}" for rate, each in found.fnir_at_fpir.items())
+            + f" (a gallery of {found.searched:,})"
+        )
+    if result.expected_false_matches:
+        held = "; ".join(f"{each.expected:g}: {each.found:.2g}" for each in result.expected_false_matches.at)
+        yield f"Expected false matches, and found ones a query: {held}."
     if result.calibration:
         for name, each in (("match", result.calibration.match), ("possible", result.calibration.possible)):
             yield (

@@ -17,6 +17,8 @@ another person scores as high. The chance is learnt in two steps.
    and of an exponential one's. What is counted beyond that continuation where it expects 5 entries is taken for mates
    and left out of all counts, until both agree.
 
+`check_chance` holds what is learnt against labels: how many entries of other people do come to at most so many.
+
 What that rests on and how far it holds is measured in docs/decisions.md.
 """
 
@@ -28,17 +30,29 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from sil_cli.evaluation.calibration import Chance, ChanceTail
+from sil_cli.evaluation.intervals import Interval, mean_interval
+from sil_cli.evaluation.metrics import Share
+from sil_cli.results import Result
+from sil_cli.similarity.distance import unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from sil_cli.evaluation.pairs import EmbeddingSet
+
 SAMPLE = 4096
 """Entries against which scores are measured; all of a smaller gallery's."""
 LEAST = 300
 """Entries of which anything can be learnt; below, the mates of each are too many among what is believed."""
 
+EXPECTED = (0.1, 1.0, 5.0, 10.0)
+"""Numbers of expected false matches that are held against what came up; a match and a possible one among them."""
+NOMINAL = 1e-3
+
+_CHECKED = 400  # queries whose false matches are counted, where there are labels
+_ROWS_AT_ONCE = 2**14
 _ASKING = 1024  # of the sample, entries that stand for queries
 _FEW = 60  # a camera with fewer entries in the sample is measured together with others like it
 _BELIEVED = 20.0  # entries by chance, in the whole gallery, from which on counts are believed
@@ -86,6 +100,26 @@ class Reference:
             measured.append((np.asarray(some, np.float64) - medians[query, which]) / spreads[query, which])
         return measured
 
+    def bars(
+        self, queries: NDArray[np.float32], z: NDArray[np.float64], seen: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """The cosines from which on an entry lies at z or above, (Q, L, groups); infinite where none can be told.
+
+        Args:
+            queries: (Q, D) of unit length.
+            z: (Q, L) levels of each query.
+            seen: (Q, R) against which entries of the sample each query is measured.
+        """
+        groups, names = self._groups()
+        medians, spreads = _scales(queries @ self.vectors.T, groups, len(names), seen=seen)
+        reached = medians[:, None] + z[:, :, None] * spreads[:, None]
+        return np.nan_to_num(reached, nan=np.inf)
+
+    def groups_of(self, cameras: NDArray[np.str_]) -> NDArray[np.int64]:
+        """The last index into `bars` for entries of these cameras; "" where it is unknown."""
+        numbers = {name: number for number, name in enumerate(self._groups()[1])}
+        return np.array([numbers.get(camera, 0) for camera in cameras.tolist()], dtype=np.int64)
+
     def lowest_scores(self, queries: NDArray[np.float32], z: float) -> NDArray[np.float64]:
         """The lowest cosine of each query that is as high as z in any camera, (Q,); −1 where none can be told."""
         groups, names = self._groups()
@@ -100,6 +134,44 @@ class Reference:
         order = ["", *(name for name in large if name)]
         number = {name: index for index, name in enumerate(order)}
         return np.array([number.get(str(camera), 0) for camera in self.cameras], dtype=np.int64), order
+
+
+class FalseMatches(Result):
+    """What came up of entries with at most so many expected false matches; rates over queries.
+
+    Attributes:
+        expected: The number expected.
+        found: How many such entries of other people each query has on average; as many as expected, if it holds.
+        interval: Of that mean; bootstrap over queries.
+        fpir: Share of queries that have one of another person, as they do if their own person is not in the gallery.
+        fnir: Share of queries with a match none of whose matches is one; None where no query has a match.
+    """
+
+    expected: float
+    found: float
+    interval: Interval
+    fpir: Share
+    fnir: Share | None
+
+
+class ChanceCheck(Result):
+    """How far expected false matches held, learnt from the gallery without its labels.
+
+    Attributes:
+        queries: How many were looked at, a random part where there are more.
+        entries: Gallery images of other people, on average; the number expected is that times their chance.
+        pairs_from: What told that two entries are of different visits, as in `chance.json`; times are not known here.
+        mates: How many entries of one person were taken for such, for each, and left out.
+        at: By number expected, ascending.
+        false_accept_rate: Share of the entries of other people whose chance is at most 1e-3.
+    """
+
+    queries: int
+    entries: float
+    pairs_from: Literal["cameras", "times", "all"]
+    mates: float
+    at: list[FalseMatches]
+    false_accept_rate: Share
 
 
 def _scales(
@@ -172,6 +244,74 @@ def learn_chance(
         tail=tail,
         factor=_factor(tail, bounds, counts, apart.sum(axis=1), mates, entries),
     )
+
+
+def check_chance(query: EmbeddingSet, gallery: EmbeddingSet, *, seed: int = 0) -> ChanceCheck | None:
+    """Learn from the gallery, without its labels, what comes up by chance, and count by them what did.
+
+    Each query searches all images of other people; its own are out of the gallery, and of what scores are measured
+    against.
+
+    Args:
+        query: The queries, whose labels are used.
+        gallery: The gallery, whose labels are used for counting alone; its cameras for learning, too.
+        seed: Draws the sample that is learnt from, and the queries where there are more than 400.
+
+    Returns:
+        None where nothing can be learnt from the gallery, as from one of fewer than 300 images.
+    """
+    from sil_cli.evaluation.pairs import PairRules, labels  # queries in a gallery go without
+
+    rules, rng = PairRules(query, gallery), np.random.default_rng(seed)
+    cameras = np.array(["" if each is None else str(each) for each in labels(gallery.cameras)], dtype=np.str_)
+    sample = np.sort(rng.permutation(np.setdiff1d(np.arange(len(gallery)), rules.junk))[:SAMPLE])
+    if not len(sample) or not len(rules.queries):
+        return None
+    reference = Reference(_units(gallery, sample), cameras[sample])
+    unknown = np.full(len(sample), np.nan)
+    chance = learn_chance(reference, unknown, fingerprint="", entries=rules.gallery_size)
+    if chance is None:
+        return None
+    asked = np.sort(rng.permutation(rules.queries)[:_CHECKED])
+    units = _units(query, asked)
+    own = [rules.matches(index) for index in asked.tolist()]
+    left_out = [np.union1d(rules.not_impostors(index), rules.junk) for index in asked.tolist()]
+    others = len(gallery) - np.array([len(rows) for rows in left_out])
+    chances = np.minimum(np.array(EXPECTED) / np.maximum(others, 1)[:, None], 1.0)  # (Q, E)
+    z = np.array([[chance.tail.z_of(each) for each in (*line, NOMINAL)] for line in chances.tolist()])
+    bars = reference.bars(units, z, ~np.array([np.isin(sample, rows) for rows in left_out]))
+    groups = reference.groups_of(cameras)
+    found, mine = np.zeros(z.shape, dtype=np.int64), np.zeros(z.shape, dtype=np.int64)
+    for start in range(0, len(gallery), _ROWS_AT_ONCE):
+        rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(gallery)))
+        scores = units @ _units(gallery, rows).T
+        for at, line in enumerate(scores):
+            reached = line >= bars[at][:, groups[rows]]  # (levels, rows)
+            mine[at] += reached[:, np.intersect1d(own[at], rows) - start].sum(axis=1)
+            reached[:, np.intersect1d(left_out[at], rows) - start] = False
+            found[at] += reached.sum(axis=1)
+    has_match = np.array([len(rows) > 0 for rows in own])
+    return ChanceCheck(
+        queries=len(asked),
+        entries=round(float(others.mean()), 1),
+        pairs_from=chance.pairs_from,
+        mates=chance.mates,
+        at=[
+            FalseMatches(
+                expected=expected,
+                found=float(found[:, at].mean()),
+                interval=mean_interval(found[:, at].astype(np.float64)),
+                fpir=float((found[:, at] > 0).mean()),
+                fnir=float((mine[has_match, at] == 0).mean()) if has_match.any() else None,
+            )
+            for at, expected in enumerate(EXPECTED)
+        ],
+        false_accept_rate=float(found[:, -1].sum() / max(int(others.sum()), 1)),
+    )
+
+
+def _units(side: EmbeddingSet, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    return unit_rows(side.embeddings[rows].astype(np.float32, copy=False))
 
 
 def _without_mates(

@@ -11,6 +11,7 @@ from sil_cli.data.manifest import Dataset, ImageRecord, load_dataset
 from sil_cli.defaults import RECORD_FILE, model_folder, split_folders, target_folders
 from sil_cli.errors import DataError, UsageError
 from sil_cli.evaluation.calibration import Calibration, read_calibration
+from sil_cli.evaluation.chance import check_chance
 from sil_cli.evaluation.embeddings_file import read_embeddings, write_embeddings
 from sil_cli.evaluation.inference_options import embed_images, prepare_sides, refuse_contradictions
 from sil_cli.evaluation.make_report_data import make_report_data
@@ -238,6 +239,7 @@ def _score(
         manifest_sha256=manifest,
         test_set=fingerprint_of_test(query, gallery),
         calibration=calibration.check(measured.pairs, manifest=manifest) if calibration else None,
+        expected_false_matches=check_chance(query, gallery) if options.metric == "cosine" else None,
         results=folder / RESULTS_FILE,
         per_query=folder / QUERIES_FILE,
     )
@@ -245,7 +247,7 @@ def _score(
         _warn_of_replacing(result, folder, named=options.out is not None, reporter=reporter)
     writing: list[Callable[[], None]] = [
         lambda: write_queries(folder / QUERIES_FILE, measured.queries, query),
-        lambda: write_verification(folder / VERIFICATION_FILE, measured.pairs),
+        lambda: write_verification(folder / VERIFICATION_FILE, measured.pairs, measured.identification),
     ]
     if images is not None and len(query) == len(images[1][0]):  # a tracklet has no image of its own
         dataset, records = images
@@ -256,6 +258,8 @@ def _score(
             "dataset_from_here": os.path.relpath(dataset.folder.resolve(), folder.resolve()),
             "manifest_sha256": manifest,
             "generated": dataset.info.generated,
+            "searched": measured.identification.searched,
+            "identification": measured.identification.curve(),
         }
         data = make_report_data(about_target, (query, gallery), measured.ranks, records, reporter=reporter)
         writing.append(lambda: write_report_data(folder, data))

@@ -7,7 +7,10 @@ Those of different people come from the matrix product, so one of them may stand
 within the product's rounding of an edge (for float32 about 1e-7, at most 2e-5).
 
 **Identification** takes a seeded share of the query identities out of the gallery. Their queries are impostors, and
-should be turned away; the others should find their person first. The best score of each query is exact.
+should be turned away; the others should find their person first. The best score of each query is exact. Both error
+rates are named as NIST's Face Recognition Vendor Test does (Grother, Ngan and Hanaoka, "Part 2: Identification",
+NISTIR 8271, 2019): FPIR, the share of impostors for whom somebody is found, and FNIR, the share of the others whose
+person is not. They hold at the size of the gallery that was searched.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import faiss
 import numpy as np
+from pydantic import Field
 
 from sil_cli.evaluation.metrics import Share
 from sil_cli.evaluation.pairs import labels
@@ -37,8 +41,11 @@ if TYPE_CHECKING:
 _faiss: Any = faiss  # it makes much of itself while it is imported, which type checkers don't see
 RateName = Literal["1e-2", "1e-3", "1e-4"]
 FALSE_ACCEPT_RATES: dict[RateName, float] = {"1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}
+FALSE_POSITIVE_RATES = {"1e-1": 1e-1, "1e-2": 1e-2, "1e-3": 1e-3}
+"""FPIR at which FNIR is told; a test has far fewer impostors than pairs."""
 BINS = 2**20
 IMPOSTORS_SHARE = 0.5
+_CURVE_POINTS = 200
 _SCORES_AT_A_TIME = 2**16  # few enough to stay in a core's cache
 _HELD = 2**22  # numbers kept before they are counted: so many that a table of a million bins costs little
 
@@ -54,6 +61,8 @@ class OpenSetResult(Result):
         known: Queries whose person is in the gallery, in the identification test.
         strangers: Queries whose person was taken out of the gallery for it.
         dir_at_far: Share of known queries found first and accepted, by the share of strangers accepted.
+        searched: Gallery images that identification searched: without junk, and without the strangers' own.
+        fnir_at_fpir: Share of known queries not found first and accepted (1 − DIR), by the share of strangers accepted.
     """
 
     same_pairs: int
@@ -62,6 +71,8 @@ class OpenSetResult(Result):
     known: int
     strangers: int
     dir_at_far: dict[RateName, Share | None]
+    searched: int | None = None
+    fnir_at_fpir: dict[str, Share | None] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -269,11 +280,13 @@ class Identification:
         known: Shape (K,), best scores of the queries whose person is in the gallery.
         correct: Shape (K,), whether that best is their person.
         impostors: Shape (S,), best scores of the queries whose person was taken out.
+        searched: Gallery images without junk and impostors.
     """
 
     known: NDArray[np.float64]
     correct: NDArray[np.bool_]
     impostors: NDArray[np.float64]
+    searched: int
 
     def rate(self, false_accept_rate: float) -> float | None:
         """The detection-and-identification rate at rank 1.
@@ -288,6 +301,15 @@ class Identification:
             return float(self.correct.mean())
         barred = np.sort(self.impostors)[::-1][allowed]  # the best impostor that must be turned away
         return float((self.correct & (self.known > barred)).mean())
+
+    def curve(self, points: int = _CURVE_POINTS) -> list[tuple[float, float]]:
+        """(FPIR, FNIR) at rank 1, from one impostor accepted to all of them, spaced evenly in the rate's logarithm."""
+        count = len(self.impostors)
+        if not count or not len(self.known):
+            return []
+        accepted = np.unique(np.geomspace(1, count, points).round().astype(np.int64))
+        found = [self.rate(int(each) / count) for each in accepted]
+        return [(int(n) / count, 1 - each) for n, each in zip(accepted, found, strict=True) if each is not None]
 
 
 def choose_impostors(query: EmbeddingSet, *, share: float = IMPOSTORS_SHARE, seed: int = 0) -> frozenset[object]:
@@ -347,7 +369,8 @@ class Identifier:
                 known.append(max(match, other)[0])
                 correct.append(match > other)
         unknown = self._scores[self._is_impostor & (self._places >= 0)]
-        return Identification(np.array(known), np.array(correct, dtype=bool), unknown)
+        searched = self._test.rules.gallery_size - len(np.setdiff1d(self._taken_out, self._test.rules.junk))
+        return Identification(np.array(known), np.array(correct, dtype=bool), unknown, searched)
 
 
 def open_set_result(pairs: PairScores, identification: Identification) -> OpenSetResult:
@@ -359,4 +382,9 @@ def open_set_result(pairs: PairScores, identification: Identification) -> OpenSe
         known=len(identification.known),
         strangers=len(identification.impostors),
         dir_at_far={name: identification.rate(rate) for name, rate in FALSE_ACCEPT_RATES.items()},
+        searched=identification.searched,
+        fnir_at_fpir={
+            name: None if (found := identification.rate(rate)) is None else 1 - found
+            for name, rate in FALSE_POSITIVE_RATES.items()
+        },
     )

@@ -60,6 +60,8 @@ class ReportRecord(BaseModel):
         gallery_cameras: Its columns.
         camera_map: mAP of the queries of one camera among the gallery images of one; None where there is no match.
         camera_queries: How many queries each is over.
+        searched: Gallery images that identification searched; None in files of earlier versions.
+        identification: (FPIR, FNIR) of identification at rank 1, by ascending FPIR.
         images: All images that the arrays point to.
         arrays_sha256: Checksum of `details.npz`; set when the two are written.
     """
@@ -88,6 +90,8 @@ class ReportRecord(BaseModel):
     gallery_cameras: list[str]
     camera_map: list[list[Share | None]]
     camera_queries: list[list[Count]]
+    searched: Count | None = None
+    identification: list[tuple[Share, Share]] = Field(default_factory=list)
     images: list[ImageRecord]
     arrays_sha256: str = ""
 

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from sil_cli.data.manifest import first_problem
 from sil_cli.errors import DataError
 from sil_cli.evaluation.calibration import CalibrationCheck
+from sil_cli.evaluation.chance import ChanceCheck
 from sil_cli.evaluation.metrics import Share
 from sil_cli.evaluation.score import Scores
 from sil_cli.files import one_line, read_bytes, read_json, write_json, write_text
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from sil_cli.evaluation.metrics import QueryScores
-    from sil_cli.evaluation.open_set import PairScores
+    from sil_cli.evaluation.open_set import Identification, PairScores
     from sil_cli.evaluation.pairs import EmbeddingSet
 
 RESULTS_FILE = "results.json"
@@ -61,6 +62,8 @@ class EvaluateResult(Scores, Tested):
             None where that is unknown.
         conditions: Under which the numbers hold.
         calibration: How the model's thresholds hold here; None where it has none.
+        expected_false_matches: How far expected false matches held; None where the gallery is too small to learn them
+            from, and for other scores than cosines.
         results: The file with this document; None where it could not be written, as on a full disk.
         per_query: A file with one line a query; None likewise.
     """
@@ -68,6 +71,7 @@ class EvaluateResult(Scores, Tested):
     trained_on_target: bool | None
     conditions: dict[str, str]
     calibration: CalibrationCheck | None
+    expected_false_matches: ChanceCheck | None = None
     results: Path | None
     per_query: Path | None
 
@@ -156,14 +160,18 @@ def write_queries(path: Path, scores: QueryScores, query: EmbeddingSet) -> None:
     write_text(path, "".join(line.model_dump_json() + "\n" for line in _query_lines(scores, query)))
 
 
-def write_verification(path: Path, pairs: PairScores) -> None:
-    """Write the ROC of verification, and histograms of the scores of both kinds of pairs."""
+def write_verification(path: Path, pairs: PairScores, identification: Identification) -> None:
+    """Write the curves of verification and identification, and histograms of the scores of both kinds of pairs."""
     edges = pairs.edges(_HISTOGRAM_BINS)
     same, different = pairs.histograms(edges)
     curves = {
         "format": "sil-verification",
         "version": 1,
         "roc": [{"false_accept_rate": false, "true_accept_rate": true} for false, true in pairs.curve()],
+        "identification": {
+            "searched": identification.searched,
+            "curve": [{"fpir": false, "fnir": missed} for false, missed in identification.curve()],
+        },
         "score_edges": edges.tolist(),
         "same_pairs": same.tolist(),
         "different_pairs": different.tolist(),

@@ -15,6 +15,7 @@ from sil_cli.errors import DataError
 from sil_cli.evaluation.intervals import Interval, mean_interval
 from sil_cli.evaluation.metrics import QueryScores, RetrievalScores, mean_scores, score_queries
 from sil_cli.evaluation.open_set import (
+    Identification,
     Identifier,
     OpenSetResult,
     PairScores,
@@ -60,12 +61,14 @@ class Measurement:
         ranks: Of the true matches.
         queries: Scores of each query.
         pairs: Scores of all pairs.
+        identification: Best scores of queries half of whose people were taken out.
     """
 
     scores: Scores
     ranks: MatchRanks
     queries: QueryScores
     pairs: PairScores
+    identification: Identification
 
 
 def score(
@@ -121,7 +124,7 @@ def measure(
     listeners: list[Listener] = [verifier, identifier]
     run_test(test, [ranker, *listeners] if reranked is None else listeners, reporter=reporter)
     ranks = reranked or ranker.result()
-    queries, pairs = score_queries(ranks), verifier.result()
+    queries, pairs, identification = score_queries(ranks), verifier.result(), identifier.result()
     try:
         means = mean_scores(queries)
     except DataError as error:
@@ -131,10 +134,10 @@ def measure(
     scores = Scores(
         **dict(means),
         intervals=dict(zip(values, intervals, strict=True)),
-        open_set=open_set_result(pairs, identifier.result()),
+        open_set=open_set_result(pairs, identification),
         warnings=doubts,
     )
-    return Measurement(scores, ranks, queries, pairs)
+    return Measurement(scores, ranks, queries, pairs, identification)
 
 
 def _copies(test: RetrievalTest) -> str | None:

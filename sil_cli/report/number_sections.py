@@ -12,6 +12,7 @@ from sil_cli.report.charts.evaluation import (
     cmc_chart,
     heat_colour,
     histogram_chart,
+    identification_chart,
     precision_recall_chart,
 )
 from sil_cli.report.charts.figures import as_png, as_svg
@@ -71,6 +72,21 @@ def scores_section(runs: Sequence[RunInputs]) -> ReportSection:
         figures.append(_chart(numbered("scores", number, runs), drawn, "Histogram of similarities", caption))
     values = {"runs": runs, "accepted": [_accepted(run) for run in runs]}
     return ReportSection("scores", "Scores of same and different pairs", values, figures)
+
+
+def open_set_section(runs: Sequence[RunInputs]) -> ReportSection | None:
+    """Who is taken for somebody and who is missed, and how far expected false matches held; None where nothing says."""
+    curves = [(run.label, run.details.record.identification) for run in runs if run.details.record.identification]
+    if not curves and all(run.scores.expected_false_matches is None for run in runs):
+        return None
+    caption = (
+        "Half of the people are taken out of the gallery. Of their queries, the share for whom somebody is found above"
+        " a threshold; of the others', the share whose person is not found first above it."
+    )
+    drawn = _chart("identification", identification_chart(curves), "FNIR over FPIR", caption) if curves else None
+    return ReportSection(
+        "open-set", "People who are not in the gallery", {"runs": runs}, [] if drawn is None else [drawn]
+    )
 
 
 def _accepted(run: RunInputs) -> dict[str, float] | None:

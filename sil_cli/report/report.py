@@ -18,6 +18,7 @@ from sil_cli.report.number_sections import (
     conditions_section,
     curves_section,
     headline,
+    open_set_section,
     scores_section,
     training_section,
 )
@@ -85,6 +86,7 @@ def report(settings: Settings, reporter: Reporter) -> ReportResult:
     makers: list[Callable[[], ReportSection | None]] = [
         lambda: curves_section(runs),
         lambda: scores_section(runs),
+        lambda: open_set_section(runs),
         lambda: rank_lists_section(runs, chosen.queries),
         lambda: agreement_section(runs, models) if maps else None,
         lambda: map_section(runs, how, _sources(runs, models, chosen.source_images)),

@@ -13,6 +13,7 @@ from sil_cli.data.images import MAX_PIXELS, ImageError, pixels_in
 from sil_cli.data.manifest import Dataset, first_problem, is_dataset, load_dataset
 from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.evaluation.calibration import Calibration, read_calibration
+from sil_cli.evaluation.chance import ChanceCheck
 from sil_cli.evaluation.report_data import ReportData, read_report_data
 from sil_cli.evaluation.results import RESULTS_FILE
 from sil_cli.files import quoted, read_json, require_reachable
@@ -45,6 +46,7 @@ class SavedScores(BaseModel):
     mINP: float = Field(ge=0.0, le=1.0)  # noqa: N815
     trained_on_target: bool = False
     conditions: dict[str, str] = {}
+    expected_false_matches: ChanceCheck | None = None
 
 
 @dataclass

@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from sil_cli.evaluation.calibration import Chance, ChanceTail
-from sil_cli.evaluation.chance import LEAST, Reference, learn_chance
+from sil_cli.evaluation.chance import EXPECTED, LEAST, Reference, check_chance, learn_chance
+from sil_cli.evaluation.pairs import EmbeddingSet
 
 NEVER = np.nan
 
@@ -175,3 +176,57 @@ def test_a_tail_falls_all_the_way_and_its_inverse_is_one(bend) -> None:
 def test_a_strangers_tail_that_rises_is_refused(wrong) -> None:
     with pytest.raises(ValidationError):
         ChanceTail(start=1.0, coefficients=wrong)
+
+
+def crowd(people: int = 110, images: int = 4, *, cameras: bool = True) -> EmbeddingSet:
+    """People are directions, their images noise around these; cameras take turns, and one image is junk."""
+    rng = np.random.default_rng(8)
+    rows = np.repeat(rng.standard_normal((people, 24)), images, axis=0)
+    rows += 0.9 * rng.standard_normal(rows.shape)
+    return EmbeddingSet(
+        rows.astype(np.float32),
+        [number // images for number in range(len(rows))],
+        [f"c{number % 3}" if cameras else None for number in range(len(rows))],
+        junk=[number == 7 for number in range(len(rows))],
+        keys=[str(number) for number in range(len(rows))],
+    )
+
+
+@pytest.mark.parametrize("cameras", [True, False])
+def test_false_matches_are_counted_as_a_slow_search_counts_them(cameras):
+    people = crowd(cameras=cameras)
+    check = check_chance(people, people)
+    rows = people.embeddings / np.linalg.norm(people.embeddings, axis=1, keepdims=True)
+    used = np.flatnonzero(~people.junk_flags())
+    who, seen_by = np.array(people.identities), np.array(["" if each is None else each for each in people.cameras])
+    chance = learn_chance(
+        Reference(rows[used], seen_by[used]), np.full(len(used), np.nan), fingerprint="", entries=len(used)
+    )
+    drawn = np.random.default_rng(0)
+    drawn.permutation(used)
+    false, missed = [], []
+    for query in drawn.permutation(used)[:400]:
+        others = used[who[used] != who[query]]
+        against = Reference(rows[others], seen_by[others])
+        mine = used[(who[used] == who[query]) & ((seen_by[used] != seen_by[query]) | (not cameras)) & (used != query)]
+        expected = []
+        for some in (others, mine):
+            (z,) = against.measure(rows[query][None], [rows[some] @ rows[query]], [seen_by[some].tolist()])
+            expected.append(len(others) * chance.tail.above(z))
+        false.append([(expected[0] <= most).sum() for most in EXPECTED])
+        missed.append([(expected[1] <= most).sum() == 0 for most in EXPECTED])
+    assert check.queries == 400
+    assert check.pairs_from == ("cameras" if cameras else "all")
+    assert [each.found for each in check.at] == pytest.approx(np.mean(false, axis=0), abs=0.011)  # rounding at a bar
+    assert [each.fpir for each in check.at] == pytest.approx((np.array(false) > 0).mean(axis=0), abs=0.006)
+    assert [each.fnir for each in check.at] == pytest.approx(np.mean(missed, axis=0), abs=0.006)
+    assert all(each.interval.low <= each.found <= each.interval.high for each in check.at)
+
+
+def test_false_matches_are_not_told_where_nothing_can_be_learnt():
+    few = crowd(people=20)
+    assert check_chance(few, few) is None
+    alike = EmbeddingSet(np.ones((400, 4)), [str(number) for number in range(400)])
+    assert check_chance(alike, alike) is None
+    nobody = EmbeddingSet(few.embeddings, few.identities, junk=[True] * len(few))
+    assert check_chance(few, nobody) is None

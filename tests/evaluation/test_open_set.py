@@ -125,6 +125,18 @@ def test_impostors_are_a_seeded_share_of_the_query_identities():
 
 
 def test_too_few_impostors_say_nothing_of_a_rate():
-    found = Identification(np.array([0.5]), np.array([True]), np.linspace(-1, 0, 99))
+    found = Identification(np.array([0.5]), np.array([True]), np.linspace(-1, 0, 99), 200)
     assert found.rate(1e-2) is None
     assert found.rate(2e-2) == 1.0
+
+
+def test_the_curve_of_identification_runs_from_one_impostor_to_all():
+    rng = np.random.default_rng(3)
+    found = Identification(rng.normal(1, 1, 400), rng.random(400) < 0.7, rng.normal(0, 1, 300), 900)
+    curve = found.curve()
+    assert curve[0][0] == 1 / 300
+    assert curve[-1] == (1.0, 1 - found.correct.mean())
+    assert [missed for _, missed in curve] == sorted((missed for _, missed in curve), reverse=True)
+    for false, missed in curve[:: len(curve) // 5]:
+        assert missed == pytest.approx(1 - slow_rate(found, false))
+    assert Identification(found.known, found.correct, np.empty(0), 900).curve() == []

@@ -17,6 +17,8 @@ from PIL import Image
 
 from sil_cli.data.manifest import ImageRecord, write_dataset
 from sil_cli.evaluation.calibration import Calibration, write_calibration
+from sil_cli.evaluation.chance import ChanceCheck, FalseMatches
+from sil_cli.evaluation.intervals import Interval
 from sil_cli.evaluation.make_report_data import make_report_data
 from sil_cli.evaluation.metrics import mean_scores, score_queries
 from sil_cli.evaluation.pairs import EmbeddingSet
@@ -24,7 +26,7 @@ from sil_cli.evaluation.ranking import rank_matches
 from sil_cli.evaluation.report_data import DETAILS_FILE, write_report_data
 from sil_cli.files import write_json
 from sil_cli.report.image_sections import map_section, rank_lists_section
-from sil_cli.report.number_sections import cameras_section, scores_section
+from sil_cli.report.number_sections import cameras_section, open_set_section, scores_section
 from sil_cli.report.pages import POLICY, ReportSection, render
 from sil_cli.report.run_inputs import RunInputs, read_runs
 from sil_cli.runtime import SilentReporter
@@ -162,7 +164,7 @@ def test_the_page_of_a_trained_model_shows_everything(in_world, tmp_path):
     assert outcome.code == 0, outcome.err
     result = outcome.document
     page = read_page(Path(result["page"]))
-    anchors = ["curves", "scores", "rank-lists", "agreement", "map", "cameras", "training", "conditions"]
+    anchors = ["curves", "scores", "open-set", "rank-lists", "agreement", "map", "cameras", "training", "conditions"]
     assert [attributes["id"] for attributes in page.attributes("section")] == anchors
     results = json.loads(next(in_world.glob("runs/*/evaluation/*/results.json")).read_text())
     for number in (f"{100 * results['mAP']:.1f}", f"{100 * results['cmc']['1']:.1f}", results["fingerprint"][:16]):
@@ -383,3 +385,19 @@ def test_a_run_is_not_lost_when_its_curves_can_not_be_drawn(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "loss": 2.0}\n')
     _draw_curves(tmp_path, Listener())
     assert is_picture((tmp_path / "curves.png").read_bytes())
+
+
+def test_false_matches_expected_and_found_stand_beside_each_other(run):
+    assert open_set_section(inputs(run)) is None  # an evaluation of before they were counted
+    found = FalseMatches(expected=0.1, found=0.254, interval=Interval(low=0.2, high=0.31), fpir=0.125, fnir=None)
+    check = ChanceCheck(queries=9, entries=1184.0, pairs_from="cameras", mates=2, at=[found], false_accept_rate=1.3e-3)
+    (read,) = inputs(run)
+    counted = read.scores.model_copy(update={"expected_false_matches": check})
+    record = read.details.record.model_copy(update={"searched": 600, "identification": [(0.01, 0.4), (1.0, 0.1)]})
+    section = open_set_section([replace(read, scores=counted, details=replace(read.details, record=record))])
+    assert [figure.name for figure in section.figures] == ["identification"]
+    text = re.sub(r"<[^>]*>| +", " ", text_of(section))
+    for words in ("has 600 images", "1,184 images of other people", "0.25", "0.2 to 0.31", "12.5 %", "1.3e-03"):
+        assert words in text
+    only_curves = open_set_section([replace(read, details=replace(read.details, record=record))])
+    assert "the gallery is too small to learn them from" in text_of(only_curves)

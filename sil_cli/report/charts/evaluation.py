@@ -64,6 +64,20 @@ def precision_recall_chart(runs: Sequence[tuple[str, Sequence[float]]]) -> Figur
 
 
 @house_style()
+def identification_chart(runs: Sequence[tuple[str, Sequence[tuple[float, float]]]]) -> Figure:
+    """FNIR over FPIR of identification at rank 1; (label, points by ascending FPIR)."""
+    figure, (axes,) = new_figure(5.2, 3.7)
+    for position, (label, curve) in enumerate(runs):
+        draw_line(axes, position, [false for false, _ in curve], [missed for _, missed in curve], label)
+    axes.set_xscale("log")
+    axes.set_xlabel("FPIR: people not in the gallery who are taken for somebody")
+    axes.set_ylabel("FNIR: people in it who are missed")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    _shares(figure, len(runs))
+    return figure
+
+
+@house_style()
 def histogram_chart(
     same: Sequence[int], different: Sequence[int], *, match: float | None = None, possible: float | None = None
 ) -> Figure:
