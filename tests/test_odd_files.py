@@ -20,9 +20,9 @@ from sil_cli.evaluation.calibration import CALIBRATION_FILE, read_calibration
 from sil_cli.evaluation.embeddings_file import read_embeddings
 from sil_cli.evaluation.report_data import ARRAYS_FILE, DETAILS_FILE, read_report_data
 from sil_cli.files import parse_json, parse_toml, read_bytes, read_json, read_text
-from sil_cli.gallery.local.database import Database
 from sil_cli.gallery.local.schema import DATABASE_FILE
 from sil_cli.gallery.local.segments import map_file
+from sil_cli.gallery.local.tables import Tables
 from sil_cli.models.embedder import WEIGHTS_FILE, load_embedder
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import load_settings, parse_assignment
@@ -92,8 +92,8 @@ def test_a_pipe_in_place_of_a_file(pipe, read: Callable[[Path], object]) -> None
         (PROTOCOL_FILE, read_protocol),
         (CALIBRATION_FILE, read_calibration),
         (DETAILS_FILE, read_report_data),
-        (DATABASE_FILE, lambda folder: Database(folder, write=False)),
-        (DATABASE_FILE, lambda folder: Database(folder, write=True)),
+        (DATABASE_FILE, lambda folder: Tables(folder, write=False)),
+        (DATABASE_FILE, lambda folder: Tables(folder, write=True)),
         ("plan.toml", lambda folder: read_plan(str(folder / "plan.toml"), [])),
     ],
     ids=["protocol", "calibration", "details", "database", "database-written", "plan"],

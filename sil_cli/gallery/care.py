@@ -17,9 +17,10 @@ from sil_cli.gallery.filters import (
     why_nothing_passes,
     with_disk_paths,
 )
-from sil_cli.gallery.interface import MODEL_FOLDER
+from sil_cli.gallery.interface import MODEL_FOLDER, PEOPLE_FILE
 from sil_cli.gallery.kept_model import load_for_gallery, wrong_with_model
 from sil_cli.gallery.local.set_aside import files_aside
+from sil_cli.gallery.people import check_people, count_about, forget_gone, has_people, repair_people
 from sil_cli.gallery.results import (
     Check,
     CompactResult,
@@ -87,6 +88,11 @@ def verify_gallery(settings: Settings, reporter: Reporter) -> VerifyResult:
             if settings.gallery.store is None
             else f"remove the wrong ones by `sil gallery remove --id N{store.option()}`, and index their images again"
         )
+    if has_people(store.folder):
+        said = check_people(store.folder)
+        checks.append(said)
+        if not said.ok:
+            advice.append(f"`sil gallery repair {quoted(store.folder)}` keeps what can be read of {PEOPLE_FILE}")
     return VerifyResult(gallery=store.folder, ok=all(check.ok for check in checks), checks=checks, advice=advice)
 
 
@@ -96,8 +102,11 @@ def repair_gallery(settings: Settings, reporter: Reporter, *, trust: bool) -> Re
     Raises:
         GalleryError: There is no gallery, its database can't be repaired, or most likely is another gallery's.
     """
-    with gallery_store_to_write(settings).existing_writer() as writer:
-        return writer.repair(reporter, trust=trust)
+    store = gallery_store_to_write(settings)
+    with store.existing_writer() as writer:
+        aside = repair_people(store.folder, reporter)
+        result = writer.repair(reporter, trust=trust)
+        return result.model_copy(update={"set_aside": [*aside, *result.set_aside]})
 
 
 def compact_gallery(settings: Settings, reporter: Reporter) -> CompactResult:
@@ -110,9 +119,11 @@ def compact_gallery(settings: Settings, reporter: Reporter) -> CompactResult:
     with store.existing_writer() as writer:
         before, aside = store.size(), len(files_aside(store.folder))
         complete = writer.compact()
+        forgotten = forget_gone(store.folder, writer.existing)
         if len(writer):
             writer.refresh_index(reporter)
         entries = len(writer)
+    complete = complete and forgotten.complete
     if not complete:
         reporter.warn("Something still reads an older state of the gallery: run `sil gallery compact` again later.")
     return CompactResult(
@@ -121,6 +132,7 @@ def compact_gallery(settings: Settings, reporter: Reporter) -> CompactResult:
         bytes_before=before,
         bytes_after=store.size(),
         set_aside_deleted=aside,
+        verdicts_deleted=forgotten.verdicts,
         complete=complete,
     )
 
@@ -178,14 +190,17 @@ def remove_entries(
         not_found = [f"{key} {value}" for key, values in missing.items() for value in values]
         if not_found:
             reporter.warn(f"Not found in the gallery: {', '.join(not_found)}.")
-        removed = 0
+        removed = verdicts = 0
         if chosen:
             if not confirm(len(chosen), len(writer)):
                 raise SilError(
                     "Nothing was removed: the answer was not yes.", "Run it again and answer y, or use --yes."
                 )
+            verdicts = count_about(store.folder, [one.key for one in writer.entries(chosen).values()])
             removed = writer.remove(chosen, ", ".join(wanted.kinds) or "everything")
-        return RemoveResult(gallery=store.folder, removed=removed, not_found=not_found, entries=len(writer))
+        return RemoveResult(
+            gallery=store.folder, removed=removed, not_found=not_found, entries=len(writer), verdicts=verdicts
+        )
 
 
 def tune_gallery(settings: Settings, reporter: Reporter, *, recall: float, factories: tuple[str, ...]) -> TuneResult:

@@ -13,6 +13,7 @@ from sil_cli.errors import GalleryError, InterruptedWorkError, SilError, UsageEr
 from sil_cli.files import copy_file, staging_folder
 from sil_cli.gallery.ingest.run import COMMIT_IMAGES
 from sil_cli.gallery.interface import MODEL_FOLDER
+from sil_cli.gallery.people import has_people, open_people
 from sil_cli.gallery.results import CopyResult
 from sil_cli.gallery.stores import is_address, open_store
 from sil_cli.models.record import fingerprint_at
@@ -48,7 +49,8 @@ def copy_gallery(settings: Settings, origin: str, target: str, reporter: Reporte
     _refuse_other_model(source.folder, to.folder)  # before a collection is made
     with source.open() as reader, to.writer(reader.model) as writer:
         _copy_model(source.folder, to.folder, reporter)
-        copying = _Copying(reader, writer, _Moved(source.folder, to.folder))
+        moved = _Moved(source.folder, to.folder)
+        copying = _Copying(reader, writer, moved)
         try:
             with reporter.task("Copying", len(reader), "entries") as task:
                 for ids in _portions(reader.ids()):
@@ -67,6 +69,7 @@ def copy_gallery(settings: Settings, origin: str, target: str, reporter: Reporte
         else:
             reporter.note(f"{to.name} holds {total - len(reader):,} entries that {source.name} doesn't; they stay.")
         writer.refresh_index(reporter)
+        verdicts = _copy_people(source.folder, to.folder, writer, moved)
         model = str(reader.model["fingerprint"])
     return CopyResult(
         origin=source.name,
@@ -75,6 +78,7 @@ def copy_gallery(settings: Settings, origin: str, target: str, reporter: Reporte
         there=copying.there,
         entries=total,
         checked=copying.checked,
+        verdicts=verdicts,
         model=model,
         option=to.option(),
     )
@@ -108,6 +112,16 @@ def _copy_model(origin: Path, target: Path, reporter: Reporter) -> None:
             if file.is_file():
                 copy_file(file, staging / file.name)
         staging.rename(kept)
+
+
+def _copy_people(origin: Path, target: Path, writer: GalleryWriter, moved: _Moved) -> int:
+    """Put what people said of entries that the target holds beside what they said there; returns the new verdicts."""
+    if not has_people(origin) or origin.resolve() == target.resolve():
+        return 0
+    with open_people(origin) as said, open_people(target, write=True) as kept:
+        names = {key: moved.member(key) for key in said.keys().values()}
+        there = writer.existing(list(names.values()))
+        return kept.adopt(said, {key: name for key, name in names.items() if name in there})
 
 
 def _refuse_other_model(origin: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -153,8 +154,13 @@ def require_time(time: datetime) -> None:
         raise ValueError(f"the year {time.year} of a time")
 
 
+def box_text(box: Box | None) -> str:
+    """A box as stores keep it: JSON; '' for none."""
+    return "" if box is None else json.dumps(box)
+
+
 def stored_box(text: str) -> Box | None:
-    """A box as stores keep it: JSON; '' for none.
+    """The box of which `box_text` made this.
 
     Raises:
         ValueError: It is no box.

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 MODEL_FOLDER = "model"
 """Where in its folder a gallery keeps its model."""
 
+PEOPLE_FILE = "people.sqlite"
+"""Where in its folder a gallery keeps what people said of its entries (`gallery.people`)."""
+
 AUTOMATIC, EXACT = "auto", "exact"
 """Kinds of index that every store knows: the one that suits its size, and none."""
 

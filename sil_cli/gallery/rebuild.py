@@ -12,6 +12,7 @@ from sil_cli.gallery.embed_again import embed_again, find_again
 from sil_cli.gallery.index import keep_calibration, require_finished
 from sil_cli.gallery.ingest.run import COMMIT_IMAGES
 from sil_cli.gallery.kept_model import gallery_record, keep_model
+from sil_cli.gallery.people import carried
 from sil_cli.gallery.results import LostEntry, RebuildResult, lost_entry
 from sil_cli.gallery.stores import gallery_store_to_write
 from sil_cli.models.engines.export import export_if_possible
@@ -67,7 +68,8 @@ def rebuild_gallery(settings: Settings, reporter: Reporter, *, drop_missing: boo
             )
         rebuild.new.refresh_index(reporter, requested=rebuild.old.requested_index())
         old_model, total = str(rebuild.old.model["fingerprint"]), len(rebuild.new)
-        rebuild.swap()
+        with carried(store.folder, rebuild.folder):
+            rebuild.swap()
     with store.open() as gallery:
         index = gallery.describe_index()
         renew_chance(gallery, reporter)

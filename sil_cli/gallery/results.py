@@ -188,6 +188,7 @@ class CompactResult(Result):
 
     Attributes:
         set_aside_deleted: How many files, set aside earlier, were deleted.
+        verdicts_deleted: How many verdicts were about entries that are gone, and were deleted.
         complete: No trace of removed entries is left; false while a reader holds on to an older state.
     """
 
@@ -196,16 +197,23 @@ class CompactResult(Result):
     bytes_before: int | None
     bytes_after: int | None
     set_aside_deleted: int
+    verdicts_deleted: int = 0
     complete: bool
 
 
 class RemoveResult(Result):
-    """The outcome of `sil gallery remove`; `not_found` is what was named and no entry is, such as `id 3`."""
+    """The outcome of `sil gallery remove`.
+
+    Attributes:
+        not_found: What was named and no entry is, such as `id 3`.
+        verdicts: How many verdicts are about removed entries; `sil gallery compact` deletes them.
+    """
 
     gallery: Path
     removed: int
     not_found: list[str]
     entries: int
+    verdicts: int = 0
 
 
 class ExportResult(Result):
@@ -272,6 +280,7 @@ class CopyResult(Result):
         there: Those that were there already.
         entries: All that the target holds now.
         checked: Those whose vector and description were compared afterwards.
+        verdicts: Verdicts of people that came into the target.
         model: Its fingerprint.
         option: What names the target in another command.
     """
@@ -282,5 +291,6 @@ class CopyResult(Result):
     there: int
     entries: int
     checked: int
+    verdicts: int = 0
     model: str
     option: str

@@ -32,5 +32,8 @@ def run(current: Session) -> CompactResult:
     if result.set_aside_deleted:
         files = "1 file" if result.set_aside_deleted == 1 else f"{result.set_aside_deleted:,} files"
         current.say(f"Deleted what had been set aside: {files}.")
+    if result.verdicts_deleted:
+        verdicts = "1 verdict" if result.verdicts_deleted == 1 else f"{result.verdicts_deleted:,} verdicts"
+        current.say(f"Deleted what people had said of removed entries: {verdicts}.")
     current.next_command(f"{result.gallery} holds {result.entries:,} entries{sizes}.")
     return result

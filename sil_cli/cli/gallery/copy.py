@@ -33,6 +33,8 @@ def run(current: Session) -> CopyResult:
     from sil_cli.gallery.copying import copy_gallery
 
     result = copy_gallery(settings, current.given["origin"], current.given["target"], current.reporter)
+    if result.verdicts:
+        current.say(f"Verdicts of people copied: {result.verdicts:,}.")
     current.next_command(
         f"{result.copied:,} entries copied, {result.there:,} were there; {result.target} holds"
         f" {result.entries:,}, {result.checked:,} of them compared.",

@@ -54,6 +54,9 @@ def run(current: Session) -> RemoveResult:
         glob=bool(given["glob"]),
         confirm=lambda count, total: bool(given["yes"]) or _agreed(current, count, total),
     )
+    if result.verdicts:
+        verdicts = "1 verdict" if result.verdicts == 1 else f"{result.verdicts:,} verdicts"
+        current.say(f"What people said of them ({verdicts}) stays until `sil gallery compact` deletes it, too.")
     option = f" {quoted(result.gallery)}" if str(result.gallery) != "gallery" else ""
     current.next_command(
         f"{result.removed:,} entries removed, {result.entries:,} left in {result.gallery}.",

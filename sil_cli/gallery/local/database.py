@@ -1,4 +1,4 @@
-"""The SQLite file of a gallery: opening it, transactions and snapshots, its version, and its upkeep.
+"""A SQLite file in a gallery's folder: opening it, transactions and snapshots, and its upkeep.
 
 The journal is SQLite's write-ahead log: readers see the last finished transaction and are never blocked by a
 writer, nor it by them, which a rollback journal can't offer. Its price is that the folder must be on a local
@@ -8,7 +8,6 @@ disk. `synchronous=FULL` flushes the log at every commit, so a finished batch su
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import sqlite3
@@ -17,10 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sil_cli.errors import GalleryError
-from sil_cli.files import one_line, open_no_link, parse_json
+from sil_cli.files import one_line, open_no_link
 from sil_cli.gallery.entry import LAST_ID
-from sil_cli.gallery.local import schema
-from sil_cli.gallery.local.schema import DATABASE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,31 +25,63 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_LOG_FILE = f"{DATABASE_FILE}-wal"
 _PATIENCE = 30  # seconds to wait for somebody else's lock
 _STEPS = 1_000_000  # of SQLite's machine, some tens of milliseconds, after which Ctrl-C and SIGTERM are looked at
 _INTERRUPTED = "interrupted"
 _LONGEST = 2**20  # bytes of a row: nothing that is known of one image takes so many
-_MOST_DIMENSIONS = 2**16
 
 
 class Database:
-    """The open database of one gallery, whatever its tables hold."""
+    """An open database, whatever its tables hold.
 
-    def __init__(self, folder: Path, *, write: bool) -> None:
-        self.path = folder / DATABASE_FILE
-        if self.path.exists() and not self.path.is_file():  # SQLite would wait for whoever writes to a pipe
-            raise damaged(self.path, ValueError("not a file"))
+    Attributes:
+        path: Its file.
+        advice: What to do when it can't be used.
+    """
+
+    advice = "Check that it is a gallery's file and may be read, or index the images again with --gallery DIR."
+
+    def __init__(self, path: Path, schema: str, *, write: bool) -> None:
+        """Open it, or make an empty one to write to.
+
+        Args:
+            path: Its file, which may be a stranger's.
+            schema: The SQL of all tables that it may have.
+            write: Whether it will be changed.
+
+        Raises:
+            GalleryError: It can't be opened, or has anything but these tables.
+        """
+        self.path = path
+        self._own = {one.split()[2]: one for one in statements(schema) if one.startswith("CREATE TABLE")}
+        self._schema, self._write = schema, write
+        self._open()
+
+    def _open(self) -> None:
+        path, write = self.path, self._write
+        if path.exists() and not path.is_file():  # SQLite would wait for whoever writes to a pipe
+            raise self._damaged(ValueError("not a file"))
         mode = "mode=rwc" if write else "mode=ro"
-        if not write and not os.access(folder, os.W_OK) and not self.path.with_name(_LOG_FILE).exists():
+        if not write and not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists():
             mode += "&immutable=1"  # a read-only medium, where SQLite can't make the files that readers share
-        if write and not self.path.exists():  # SQLite itself would let nobody else write
-            os.close(open_no_link(self.path, os.O_RDWR | os.O_CREAT))
+        if write and not path.exists():  # SQLite itself would let nobody else write
+            os.close(open_no_link(path, os.O_RDWR | os.O_CREAT))
+        self._connect(f"{path.resolve().as_uri()}?{mode}")
+
+    def _open_empty(self) -> None:
+        """Open empty tables that are nowhere, in the place of a file that is missing."""
+        self._connect("file::memory:")
+        self._make_tables()
+
+    def _make_tables(self) -> None:
+        for statement in statements(self._schema):
+            self._connection.execute(statement)
+
+    def _connect(self, address: str) -> None:
         with self._understood():
-            address = f"{self.path.resolve().as_uri()}?{mode}"
             self._connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=_PATIENCE)
             try:
-                self._set_up(write)
+                self._set_up(self._write)
             except BaseException:
                 self._connection.close()
                 raise
@@ -75,8 +104,8 @@ class Database:
         what their columns say.
         """
         for kind, name, sql in self._connection.execute("SELECT type, name, sql FROM sqlite_master"):
-            if not _is_own(kind, name, sql):
-                raise damaged(self.path, ValueError(f"it has a {kind} '{name}' that no gallery has"))
+            if not _is_own(kind, name, sql, self._own):
+                raise self._damaged(ValueError(f"it has a {kind} '{name}' that no gallery has"))
 
     def close(self) -> None:
         """Close the database, which ends a snapshot."""
@@ -101,70 +130,6 @@ class Database:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             self._connection.execute("BEGIN")
-
-    def is_made(self) -> bool:
-        """Whether the database has been set up."""
-        return bool(self._rows("SELECT 1 FROM sqlite_master WHERE name = 'meta'"))
-
-    def make(self, model: dict[str, Any], index: str) -> None:
-        """Set up an empty database, in one transaction."""
-        meta = {"format": schema.FORMAT, "model": model, "index": index}
-        with self.transaction():
-            schema.create(self._connection)
-            values = [(key, json.dumps(value, allow_nan=False)) for key, value in meta.items()]
-            self._connection.executemany("INSERT INTO meta VALUES (?, ?)", values)
-
-    def format(self) -> int:
-        """The version of the tables.
-
-        Raises:
-            GalleryError: It is newer than this program, or not there.
-        """
-        try:
-            made = parse_json(self._rows("SELECT value FROM meta WHERE key = 'format'", of=(str,))[0][0])
-            if type(made) is not int:
-                raise ValueError("its format is no number")
-        except (ValueError, IndexError, TypeError) as error:
-            raise damaged(self.path, error) from error
-        if not schema.OLDEST_FORMAT <= made <= schema.FORMAT:
-            raise GalleryError(
-                f"{self.path} is a gallery of format {made}; this version reads up to format {schema.FORMAT}.",
-                "Use the version of sil that made it, or index the images again with --gallery DIR.",
-            )
-        return made
-
-    def migrate(self) -> None:
-        """Bring tables of an older version up to date, in one transaction; call it as the only writer."""
-        made = self.format()
-        if made < schema.FORMAT:
-            try:
-                with self.transaction():
-                    schema.migrate(self._connection, made)
-            except ValueError as error:
-                raise damaged(self.path, error) from error
-
-    def meta(self) -> dict[str, Any]:
-        """`model` and `index` (the requested kind) as they were recorded.
-
-        Raises:
-            GalleryError: They are missing, or of another version.
-        """
-        self.format()
-        try:
-            rows = self._rows("SELECT key, value FROM meta", of=(str, str))
-            meta = {key: parse_json(value) for key, value in rows}
-            model, index = meta["model"], meta["index"]
-            complete = isinstance(model["fingerprint"], str) and type(model["dimension"]) is int
-            complete = complete and isinstance(model.get("engine"), str | None) and isinstance(index, str)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise damaged(self.path, error) from error
-        if not complete or not 1 <= model["dimension"] <= _MOST_DIMENSIONS:
-            raise damaged(self.path, ValueError("the record of its model is incomplete"))
-        return meta
-
-    def choose_index(self, requested: str) -> None:
-        """Remember which kind of index is requested (within a transaction)."""
-        self._connection.execute("UPDATE meta SET value = ? WHERE key = 'index'", (json.dumps(requested),))
 
     def problems(self) -> list[str]:
         """What SQLite finds wrong with the database; nothing where it is sound."""
@@ -194,7 +159,7 @@ class Database:
             cursor = self._connection.execute(query, values)
             found = np.fromiter((row[0] for row in cursor), dtype=np.int64)
         if len(found) and not 1 <= found.min() <= found.max() <= LAST_ID:
-            raise damaged(self.path, ValueError("an entry's number is out of range"))
+            raise self._damaged(ValueError("an entry's number is out of range"))
         return found
 
     def _rows(self, query: str, *values: object, of: Sequence[Any] = ()) -> list[Any]:
@@ -208,8 +173,11 @@ class Database:
         for row in rows:
             for value, kind in zip(row, of, strict=False):
                 if not isinstance(value, kind):
-                    raise damaged(self.path, ValueError(f"it holds {type(value).__name__} where {kind} belongs"))
+                    raise self._damaged(ValueError(f"it holds {type(value).__name__} where {kind} belongs"))
         return rows
+
+    def _damaged(self, error: Exception) -> GalleryError:
+        return damaged(self.path, error, self.advice)
 
     @contextlib.contextmanager
     def _understood(self) -> Iterator[None]:
@@ -224,15 +192,22 @@ class Database:
                     f"{self.path} can't be written: {text}.",
                     "Free some space and run the same command again: finished batches are kept.",
                 ) from error
-            raise damaged(self.path, error) from error
+            if "locked" in text:
+                raise GalleryError(
+                    f"{self.path} is being written by another process.",
+                    "Wait until it is done, and run the same again.",
+                ) from error
+            raise self._damaged(error) from error
 
 
-def damaged(path: Path, error: Exception) -> GalleryError:
-    """What to raise where the database can't be read as it should."""
-    return GalleryError(
-        f"{path} can't be used: {one_line(error)}.",
-        "Check that it is a gallery's file and may be read, or index the images again with --gallery DIR.",
-    )
+def damaged(path: Path, error: Exception, advice: str = Database.advice) -> GalleryError:
+    """What to raise where a database can't be read as it should."""
+    return GalleryError(f"{path} can't be used: {one_line(error)}.", advice)
+
+
+def statements(sql: str) -> list[str]:
+    """The statements of a schema, each of which ends a line."""
+    return [one.strip() for one in sql.split(";\n") if one.strip()]
 
 
 def _bare(sql: object) -> str:
@@ -248,19 +223,19 @@ def _columns(sql: object) -> set[str]:
 
 
 _PLAIN_INDEX = re.compile(r"CREATE INDEX \w+ ON \w+ \( \w+(?: , \w+)* \)")
-_TABLES = {one.split()[2]: one for one in map(str.strip, schema.SCHEMA.split(";\n")) if one.startswith("CREATE TABLE")}
 
 
-def _is_own(kind: str, name: str, sql: object) -> bool:
-    """Whether this table, index or the like, made by this SQL, is one that a gallery has.
+def _is_own(kind: str, name: str, sql: object, own: dict[str, str]) -> bool:
+    """Whether this table, index or the like, made by this SQL, is one that our database has.
 
     Args:
         kind: As SQLite calls it.
         name: Its name.
         sql: What made it; None for what SQLite makes by itself.
+        own: The SQL of our tables, by name.
     """
     if kind == "index":
         return sql is None or _PLAIN_INDEX.fullmatch(_bare(sql)) is not None
     if kind != "table" or not _bare(sql).startswith("CREATE TABLE "):
         return False
-    return name.startswith("sqlite_") or (name in _TABLES and _columns(sql) <= _columns(_TABLES[name]))
+    return name.startswith("sqlite_") or (name in own and _columns(sql) <= _columns(own[name]))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sil_cli.gallery.entry import instant_of, stored_time
 from sil_cli.gallery.interface import AUTOMATIC
+from sil_cli.gallery.local.database import statements
 
 if TYPE_CHECKING:
     import sqlite3
@@ -163,6 +164,6 @@ def migrate(connection: sqlite3.Connection, made: int) -> None:
     connection.execute("UPDATE meta SET value = ? WHERE key = 'format'", (str(FORMAT),))
 
 
-def _run(connection: sqlite3.Connection, statements: str) -> None:
-    for statement in filter(str.strip, statements.split(";\n")):
+def _run(connection: sqlite3.Connection, sql: str) -> None:
+    for statement in statements(sql):
         connection.execute(statement)

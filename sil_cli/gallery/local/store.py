@@ -26,7 +26,14 @@ from sil_cli.files import (
     require_reachable,
     sync_folder,
 )
-from sil_cli.gallery.interface import AUTOMATIC, MODEL_FOLDER, GalleryRebuild, GalleryStore, rebuilding_folder
+from sil_cli.gallery.interface import (
+    AUTOMATIC,
+    MODEL_FOLDER,
+    PEOPLE_FILE,
+    GalleryRebuild,
+    GalleryStore,
+    rebuilding_folder,
+)
 from sil_cli.gallery.local import health
 from sil_cli.gallery.local.database import damaged
 from sil_cli.gallery.local.gallery import LocalGallery
@@ -43,7 +50,7 @@ if TYPE_CHECKING:
     from sil_cli.gallery.local.writer import LocalWriter
     from sil_cli.gallery.results import Check
 
-_OF_A_GALLERY = (DATABASE_FILE, VECTOR_FOLDER, LOCK_FILE, STAGING_MARK, TEMPORARY_MARK)
+_OF_A_GALLERY = (DATABASE_FILE, PEOPLE_FILE, VECTOR_FOLDER, LOCK_FILE, STAGING_MARK, TEMPORARY_MARK)
 
 
 _WRITTEN = (

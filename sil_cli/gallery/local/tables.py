@@ -10,31 +10,111 @@ import json
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from sil_cli.gallery.entry import LAST_ID, GalleryEntry, Member, instant_of, require_names, stored_box, stored_time
+from sil_cli.errors import GalleryError
+from sil_cli.files import parse_json
+from sil_cli.gallery.entry import (
+    LAST_ID,
+    GalleryEntry,
+    Member,
+    box_text,
+    instant_of,
+    require_names,
+    stored_box,
+    stored_time,
+)
 from sil_cli.gallery.filters import COLUMNS, possible_ids
-from sil_cli.gallery.local.database import Database, damaged
-from sil_cli.gallery.local.schema import FILE_NAME, IndexRecord, SegmentRecord
+from sil_cli.gallery.local import schema
+from sil_cli.gallery.local.database import Database
+from sil_cli.gallery.local.schema import DATABASE_FILE, FILE_NAME, FORMAT, OLDEST_FORMAT, IndexRecord, SegmentRecord
 from sil_cli.gallery.results import Removal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from sil_cli.data.images import Box
     from sil_cli.gallery.filters import Filter
 
 Numbered = Literal["entries", "segments", "indexes"]
 """Tables whose numbers are never given twice."""
 
 _IN_ONE_QUERY = 500
+_MOST_DIMENSIONS = 2**16
 _ENTRY_COLUMNS = "id, path, content_hash, source, identity, camera, time, domain, box"
 _ENTRY_TYPES = (int, str, str, str, str | None, str | None, str | None, str | None, str)
 
 
 class Tables(Database):
     """The open database of one gallery: its tables."""
+
+    def __init__(self, folder: Path, *, write: bool) -> None:
+        super().__init__(folder / DATABASE_FILE, schema.SCHEMA, write=write)
+
+    def is_made(self) -> bool:
+        """Whether the database has been set up."""
+        return bool(self._rows("SELECT 1 FROM sqlite_master WHERE name = 'meta'"))
+
+    def make(self, model: dict[str, Any], index: str) -> None:
+        """Set up an empty database, in one transaction."""
+        meta = {"format": FORMAT, "model": model, "index": index}
+        with self.transaction():
+            schema.create(self._connection)
+            values = [(key, json.dumps(value, allow_nan=False)) for key, value in meta.items()]
+            self._connection.executemany("INSERT INTO meta VALUES (?, ?)", values)
+
+    def format(self) -> int:
+        """The version of the tables.
+
+        Raises:
+            GalleryError: It is newer than this program, or not there.
+        """
+        try:
+            made = parse_json(self._rows("SELECT value FROM meta WHERE key = 'format'", of=(str,))[0][0])
+            if type(made) is not int:
+                raise ValueError("its format is no number")
+        except (ValueError, IndexError, TypeError) as error:
+            raise self._damaged(error) from error
+        if not OLDEST_FORMAT <= made <= FORMAT:
+            raise GalleryError(
+                f"{self.path} is a gallery of format {made}; this version reads up to format {FORMAT}.",
+                "Use the version of sil that made it, or index the images again with --gallery DIR.",
+            )
+        return made
+
+    def migrate(self) -> None:
+        """Bring tables of an older version up to date, in one transaction; call it as the only writer."""
+        made = self.format()
+        if made < FORMAT:
+            try:
+                with self.transaction():
+                    schema.migrate(self._connection, made)
+            except ValueError as error:
+                raise self._damaged(error) from error
+
+    def meta(self) -> dict[str, Any]:
+        """`model` and `index` (the requested kind) as they were recorded.
+
+        Raises:
+            GalleryError: They are missing, or of another version.
+        """
+        self.format()
+        try:
+            rows = self._rows("SELECT key, value FROM meta", of=(str, str))
+            meta = {key: parse_json(value) for key, value in rows}
+            model, index = meta["model"], meta["index"]
+            complete = isinstance(model["fingerprint"], str) and type(model["dimension"]) is int
+            complete = complete and isinstance(model.get("engine"), str | None) and isinstance(index, str)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._damaged(error) from error
+        if not complete or not 1 <= model["dimension"] <= _MOST_DIMENSIONS:
+            raise self._damaged(ValueError("the record of its model is incomplete"))
+        return meta
+
+    def choose_index(self, requested: str) -> None:
+        """Remember which kind of index is requested (within a transaction)."""
+        self._connection.execute("UPDATE meta SET value = ? WHERE key = 'index'", (json.dumps(requested),))
 
     def segments(self) -> list[SegmentRecord]:
         """All files of vectors, oldest first."""
@@ -57,7 +137,7 @@ class Tables(Database):
         record = IndexRecord(*rows[0])
         self._check_file(record.name, record.number, record.count, record.last_id, record.effort)
         if not 0 <= record.recall <= 1:
-            raise damaged(self.path, ValueError(f"a recall of {record.recall}"))
+            raise self._damaged(ValueError(f"a recall of {record.recall}"))
         return record
 
     def replace_index(self, record: IndexRecord | None) -> None:
@@ -77,9 +157,9 @@ class Tables(Database):
 
     def _check_file(self, name: str, *numbers: int) -> None:
         if not FILE_NAME.fullmatch(name):
-            raise damaged(self.path, ValueError(f"'{name}' isn't the name of a segment"))
+            raise self._damaged(ValueError(f"'{name}' isn't the name of a segment"))
         if not 0 <= min(numbers) <= max(numbers) <= LAST_ID:
-            raise damaged(self.path, ValueError(f"a number in the record of {name} is out of range"))
+            raise self._damaged(ValueError(f"a number in the record of {name} is out of range"))
 
     def count(self) -> int:
         """The number of entries."""
@@ -121,7 +201,7 @@ class Tables(Database):
             for text in filter(None, times):
                 stored_time(text)
         except ValueError as error:
-            raise damaged(self.path, error) from error
+            raise self._damaged(error) from error
         return cameras, identities, *times
 
     def metadata_keys(self) -> list[str]:
@@ -173,7 +253,7 @@ class Tables(Database):
             require_names(path, source)
             time, box = stored_time(row[6]) if row[6] is not None else None, stored_box(row[8])
         except ValueError as error:
-            raise damaged(self.path, error) from error
+            raise self._damaged(error) from error
         return GalleryEntry(path, content_hash, source, identity, camera, row[7], time, box, metadata)
 
     def last_number(self, table: Numbered) -> int:
@@ -181,7 +261,7 @@ class Tables(Database):
         rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = ?", table, of=(int,))
         last = int(rows[0][0]) if rows else 0
         if not 0 <= last <= LAST_ID:
-            raise damaged(self.path, ValueError(f"the last number of {table} is out of range"))
+            raise self._damaged(ValueError(f"the last number of {table} is out of range"))
         return last
 
     def use_up(self, table: Numbered, last: int) -> None:
@@ -212,13 +292,13 @@ class Tables(Database):
                 try:
                     found.setdefault(entry, []).append((source, path, stored_box(box)))
                 except ValueError as error:
-                    raise damaged(self.path, error) from error
+                    raise self._damaged(error) from error
         return found
 
     def insert_members(self, members: Mapping[int, Sequence[Member]]) -> None:
         """Say of which images entries are the mean (within a transaction)."""
         rows = [
-            (entry, position, source, path, _text_of(box))
+            (entry, position, source, path, box_text(box))
             for entry, images in members.items()
             for position, (source, path, box) in enumerate(images)
         ]
@@ -231,7 +311,7 @@ class Tables(Database):
                 identifier,
                 entry.source,
                 entry.path,
-                _text_of(entry.box),
+                box_text(entry.box),
                 entry.identity,
                 entry.camera,
                 entry.time.isoformat() if entry.time else None,
@@ -299,10 +379,6 @@ class Tables(Database):
     def delete_segments(self, numbers: Sequence[int]) -> None:
         """Forget files of vectors that no entry needs (within a transaction)."""
         self._connection.executemany("DELETE FROM segments WHERE number = ?", [(one,) for one in numbers])
-
-
-def _text_of(box: Box | None) -> str:
-    return "" if box is None else json.dumps(box)
 
 
 def _instant_of(entry: GalleryEntry) -> float | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sil_cli.errors import GalleryError
 from sil_cli.files import parse_json
-from sil_cli.gallery.entry import GalleryEntry, instant_of, require_names, stored_box, stored_time
+from sil_cli.gallery.entry import GalleryEntry, box_text, instant_of, require_names, stored_box, stored_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sil_cli.data.images import Box
     from sil_cli.gallery.entry import EntryKey, Member
 
 FORMAT = 1
@@ -75,7 +74,7 @@ def make_row(
     texts = {
         "source": entry.source,
         "path": entry.path,
-        "box": text_of_box(entry.box),
+        "box": box_text(entry.box),
         "content_hash": entry.content_hash,
         "identity": entry.identity or "",
         "camera": entry.camera or "",
@@ -129,11 +128,6 @@ def key_of(row: Mapping[str, Any]) -> EntryKey:
         return row["source"], row["path"], stored_box(row["box"])
     except (ValueError, KeyError, TypeError) as error:
         raise _strange(f"row {row.get('id')}") from error
-
-
-def text_of_box(box: Box | None) -> str:
-    """A box as it is stored."""
-    return "" if box is None else json.dumps(box)
 
 
 def text_of_members(members: Sequence[Member]) -> str:
