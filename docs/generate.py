@@ -21,6 +21,7 @@ from sil_cli.cli.app import make_app
 from sil_cli.cli.command import SHARED
 from sil_cli.evaluation import calibrate, compare
 from sil_cli.evaluation import results as evaluation_results
+from sil_cli.footage import crop
 from sil_cli.gallery import chance
 from sil_cli.gallery import results as gallery_results
 from sil_cli.models import import_model
@@ -57,6 +58,7 @@ DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
     "benchmark": (benchmark_results.BenchmarkResult,),
     "calibrate": (calibrate.CalibrateResult, chance.CalibrateGalleryResult),
     "export": (export.ModelExportResult,),
+    "crop": (crop.CropResult,),
     "index-gallery": (gallery_results.IndexResult,),
     "query": (query_results.QueryResult, query_results.QueryResults, query_results.BatchResult),
     "doctor": (doctor.Report,),

@@ -35,6 +35,7 @@ COMMANDS = (
     "show",
     "train",
     "evaluate",
+    "crop",
     "index-gallery",
     "query",
     "report",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import keyword
 import types
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,7 +52,8 @@ class Option:
     @property
     def name(self) -> str:
         """What the command's function calls it."""
-        return self.flag.partition("/")[0].strip("-").replace("-", "_")
+        name = self.flag.partition("/")[0].strip("-").replace("-", "_")
+        return f"{name}_" if keyword.iskeyword(name) else name
 
     def in_panel(self, panel: str) -> Option:
         """The same, shown in another group of options."""

@@ -49,10 +49,6 @@ class Detection:
 class Detector(Protocol):
     """Finds people."""
 
-    def detect(self, frames: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:
-        """The people in each frame, most certain first.
-
-        Args:
-            frames: (height, width, 3), uint8, RGB; their sizes may differ.
-        """
+    def detect(self, frames: Sequence[Frame]) -> list[list[Detection]]:
+        """The people in each frame, most certain first; sizes of frames may differ."""
         ...

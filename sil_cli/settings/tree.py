@@ -29,6 +29,7 @@ from sil_cli.settings.finding import (
     RerankSettings,
     ShowSettings,
 )
+from sil_cli.settings.footage import CropSettings
 from sil_cli.settings.learning import (
     DataSettings,
     DistributedSettings,
@@ -64,6 +65,7 @@ class Settings(BaseModel):
     compare: CompareSettings = CompareSettings()
     calibrate: CalibrateSettings = CalibrateSettings()
     rerank: RerankSettings = RerankSettings()
+    crop: CropSettings = CropSettings()
     gallery: GallerySettings = GallerySettings()
     query: QuerySettings = QuerySettings()
     show: ShowSettings = ShowSettings()
@@ -105,6 +107,7 @@ OUTPUTS = (
     "evaluate.out",
     "evaluate.save_embeddings",
     "benchmark.out",
+    "crop.out",
     "query.out",
     "query.sheet",
     "query.html",

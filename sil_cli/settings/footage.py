@@ -1,0 +1,48 @@
+"""The settings of what is done with footage: reading it, finding people in it, following and cutting them out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from sil_cli.settings.fields import Count, Moment, Positive, Section, Share
+
+
+class CropSettings(Section):
+    """From footage to crops."""
+
+    videos: tuple[str, ...] = Field((), description="videos, folders or lists of frames, streams, /dev/video0")
+    out: Path = Field(Path("crops"), description="where crops and crops.csv go")
+    camera: str | None = Field(None, min_length=1, description="the camera of all that is named; default: by file name")
+    pattern: str | None = Field(None, description="named groups camera and time, matched in each path")
+    start: Moment | None = Field(
+        None, description="when footage begins; default: what the pattern, the container or its name says"
+    )
+    every: float = Field(0.2, ge=0.0, le=86_400.0, description="seconds from one frame looked at to the next; 0: all")
+    lasting: float | None = Field(None, gt=0.0, description="seconds of each piece of footage to look at; default: all")
+    until: Moment | None = Field(None, description="look at nothing that was taken later")
+    fps: float | None = Field(
+        None, gt=0.0, le=1000.0, description="frames a second of images; default: what seqinfo.ini says, or 25"
+    )
+    patience: float = Field(10.0, gt=0.0, le=3600.0, description="seconds that a stream may say nothing")
+    detector: str = Field(
+        "torchvision",
+        min_length=1,
+        description="`torchvision`, an .onnx or .xml file, a .txt of boxes or a folder of them, or `hog`",
+    )
+    min_score: Share = Field(0.3, description="detections of lower scores are not looked at")
+    min_height: Positive = Field(32, description="people less high in a frame, in pixels, are left out")
+    person_class: Count | None = Field(None, description="which class of a detector file is a person; default: its own")
+    detector_bgr: bool | None = Field(None, description="a detector file takes blue, green, red; default: by its form")
+    detector_scale: float | None = Field(
+        None, gt=0.0, description="a detector file takes pixels divided by this; default: by its form"
+    )
+    detector_size: int = Field(640, ge=32, le=4096, description="side of what a detector file of any size is given")
+    batch: Positive = Field(8, description="frames looked at together")
+    keep: Positive = Field(5, description="crops to keep of each tracklet")
+    model: Path | None = Field(
+        None,
+        description="a run folder whose embeddings join boxes; default: the latest finished run; `none`: motion alone",
+    )
+    force: bool = Field(False, description="replace crops that were made with other options")

@@ -1,0 +1,266 @@
+"""`sil crop` through its door: what it writes, what others take of it, and what a kill at any moment leaves."""
+
+import csv
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import sil, start_sil
+from detector_graphs import yolo
+from footage_videos import detections, make_frames, make_sound, make_video, person_box
+from PIL import Image
+
+from sil_cli.footage import crop as cropping
+from sil_cli.footage.crop import crop
+from sil_cli.footage.crop_folder import COLUMNS
+from sil_cli.runtime import SilentReporter
+from sil_cli.settings import load_settings
+
+FRAMES = 60
+
+
+@pytest.fixture
+def lobby(empty) -> Path:
+    """A folder with a video and its boxes."""
+    make_video(empty / "lobby.mp4", FRAMES, created="2024-05-31T08:30:00Z")
+    (empty / "det.txt").write_text(detections(FRAMES))
+    return empty
+
+
+def known(*more: object) -> list[object]:
+    return ["crop", "lobby.mp4", "--detector", "det.txt", "--every", 0, "--model", "none", *more]
+
+
+def rows_of(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    """All that a folder holds for others: without its own notes, which name times of files."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "writer.lock"]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files if path.parent.name != "state"}
+
+
+def test_crops_and_their_table_say_who_was_seen_when_and_where(lobby) -> None:
+    outcome = sil(*known("--json"))
+    assert outcome.code == 0, outcome.err
+    (footage,) = outcome.document["footage"]
+    assert (footage["camera"], footage["frames"], footage["detections"]) == ("lobby", FRAMES, 2 * FRAMES)
+    assert footage["start"] == "2024-05-31T08:30:00+00:00"
+    rows = rows_of(lobby / "crops/crops.csv")
+    assert tuple(rows[0]) == COLUMNS
+    assert len(rows) == outcome.document["crops"] == footage["crops"]
+    for row in rows:
+        box = tuple(map(int, row["frame_box"].split(",")))
+        assert box in [person_box(int(row["frame"]), number) for number in range(2)]
+        with Image.open(lobby / "crops" / row["path"]) as image:
+            assert image.size == box[2:]
+        assert row["time"] == f"2024-05-31T08:30:0{float(row['seconds']):.3f}+00:00"
+        assert (lobby / "crops" / row["video"]).resolve() == lobby / "lobby.mp4"
+
+
+def test_a_gallery_and_a_data_set_take_the_table_as_it_is(in_world, tmp_path) -> None:
+    video = make_video(tmp_path / "hall.mp4", 20, created="2024-05-31T08:30:00Z")
+    (tmp_path / "det.txt").write_text(detections(20))
+    assert sil("crop", video, "--detector", tmp_path / "det.txt", "--out", tmp_path / "crops").code == 0
+    indexed = sil(
+        *("index-gallery", tmp_path / "crops/crops.csv", "--tracklets", "named", "--gallery", tmp_path / "g", "--json")
+    )
+    assert indexed.code == 0, indexed.err
+    assert indexed.document["failed"] == []
+    assert 0 < indexed.document["total"] <= len(rows_of(tmp_path / "crops/crops.csv"))
+    image = next((tmp_path / "crops/images/hall").glob("*.jpg"))
+    found = sil("query", image, "--gallery", tmp_path / "g", "--json", "--sheet", tmp_path / "s.jpg")
+    assert found.code == 0, found.err
+    best = found.document["matches"][0]
+    assert best["camera"] == "hall"
+    assert {"video", "frame", "frame_box", "seconds"} <= set(best["metadata"])
+
+
+def test_what_is_done_is_not_done_again_and_other_options_need_force(lobby) -> None:
+    assert sil(*known()).code == 0
+    before = content_of(lobby / "crops")
+    again = sil(*known("--json"))
+    assert again.document["footage"][0]["unchanged"] is True
+    assert content_of(lobby / "crops") == before
+    other = sil(*known("--min-height", 40))
+    assert other.code == 2
+    assert "crop.min_height = 32, not 40" in other.error
+    assert sil(*known("--min-height", 49, "--force")).code == 0
+    assert rows_of(lobby / "crops/crops.csv") == []
+    assert not list((lobby / "crops").rglob("*.jpg"))
+
+
+def test_footage_is_added_to_a_folder_and_names_are_told_apart(lobby) -> None:
+    make_video(lobby / "other/lobby.mp4", 10)
+    assert sil(*known()).code == 0
+    count = len(rows_of(lobby / "crops/crops.csv"))
+    added = sil("crop", "other/lobby.mp4", "--detector", "det.txt", "--every", 0, "--model", "none", "--json")
+    assert added.code == 0, added.err
+    assert added.document["footage"][0]["name"] == "lobby-2"
+    rows = rows_of(lobby / "crops/crops.csv")
+    assert len(rows) > count
+    assert len({row["path"] for row in rows}) == len(rows)
+
+
+def test_broken_footage_is_named_and_passed_over(lobby) -> None:
+    make_sound(lobby / "sound.mp4")
+    (lobby / "cut.mp4").write_bytes((lobby / "lobby.mp4").read_bytes()[:3000])
+    outcome = sil(*known("sound.mp4", "cut.mp4", "--json"))
+    assert outcome.code == 1
+    assert [each["path"] for each in outcome.document["failed"]] == ["sound.mp4", "cut.mp4"]
+    assert outcome.document["crops"] > 0
+
+
+def test_a_detector_that_finds_nobody_leaves_an_empty_table(lobby) -> None:
+    Path("det.txt").write_text("frame,id,left,top,width,height,score\n")
+    outcome = sil(*known())
+    assert outcome.code == 0, outcome.err
+    assert "Nobody was found" in outcome.out
+    assert rows_of(Path("crops/crops.csv")) == []
+
+
+def test_a_detector_that_finds_ten_thousand_is_held_to_the_most_certain(lobby) -> None:
+    rng = np.random.default_rng(0)
+    corners = rng.integers(1, 80, (10_000, 2))
+    Path("det.txt").write_text(
+        "".join(
+            f"1,-1,{x},{y},16,40,0.{score}\n" for (x, y), score in zip(corners, rng.integers(4, 9, 10_000), strict=True)
+        )
+    )
+    outcome = sil(*known("--json"))
+    assert outcome.code == 0, outcome.err
+    assert outcome.document["footage"][0]["detections"] <= 500
+
+
+def test_a_detector_in_a_file_is_used_for_all_frames(lobby) -> None:
+    yolo(lobby / "people.onnx", transposed=True, divide=0.5)
+    make_frames(lobby / "frames", 4)
+    outcome = sil("crop", "frames", "--detector", "people.onnx", "--every", 0, "--model", "none", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.document["footage"][0]["detections"] == 4
+
+
+def test_a_sequence_of_motchallenge_is_cropped_by_its_own_boxes(empty) -> None:
+    make_frames(empty / "MOT-1/img1", 10)
+    (empty / "MOT-1/det").mkdir()
+    (empty / "MOT-1/det/det.txt").write_text(detections(10))
+    outcome = sil(*("crop", "MOT-1", "--detector", "MOT-1/det/det.txt", "--every", 0, "--model", "none", "--json"))
+    assert outcome.document["footage"][0]["detections"] == 20
+    assert (empty / "crops/tracks/mot-1.csv").is_file()
+
+
+def test_hog_looks_at_frames(lobby) -> None:
+    pytest.importorskip("cv2")
+    make_video(lobby / "large.mp4", 3, size=(320, 240))
+    assert sil("crop", "large.mp4", "--detector", "hog", "--model", "none").code == 0
+
+
+@pytest.mark.parametrize("detector", ["yolo", "people.pth", "missing.onnx"])
+def test_a_detector_that_is_none_is_refused(lobby, detector) -> None:
+    outcome = sil("crop", "lobby.mp4", "--detector", detector, "--model", "none")
+    assert outcome.code == 2
+    assert len(outcome.err.strip().splitlines()) == 2
+
+
+def test_without_the_library_it_is_said_which_one(lobby, monkeypatch) -> None:
+    monkeypatch.setattr("sil_cli.footage.videos.is_installed", lambda name: False)
+    outcome = sil(*known())
+    assert outcome.code == 2
+    assert 'pip install "sil-cli[video]"' in outcome.error
+
+
+class _KilledError(BaseException):
+    """The process is killed here."""
+
+
+OTHER_BATCHES = [pytest.param(each, marks=pytest.mark.thorough) for each in (0, 1, 6)]
+
+
+@pytest.mark.parametrize("batch", [3, *OTHER_BATCHES])
+def test_after_a_kill_in_any_batch_the_same_comes_out(lobby, monkeypatch, batch) -> None:
+    monkeypatch.setattr(cropping, "SECONDS_BETWEEN_SAVES", 0.0)
+    settings = load_settings(
+        flags={"crop": {"videos": ["lobby.mp4"], "detector": "det.txt", "every": 0, "model": "none", "out": "whole"}}
+    )
+    crop(settings, SilentReporter())
+    stopped = settings.model_copy(update={"crop": settings.crop.model_copy(update={"out": Path("stopped")})})
+    follow, seen = cropping._Follower.follow, []
+
+    def killed(self, *given):
+        written = follow(self, *given)
+        seen.append(written)
+        if len(seen) == batch + 1:
+            os.close(os.open("stopped/images/lobby/.partial-9", os.O_CREAT | os.O_WRONLY))
+            raise _KilledError
+        return written
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cropping._Follower, "follow", killed)
+        with pytest.raises(_KilledError):
+            crop(stopped, SilentReporter())
+    looked = []
+    with monkeypatch.context() as patch:
+        patch.setattr(cropping._Follower, "follow", lambda self, *given: looked.append(1) or follow(self, *given))
+        crop(stopped, SilentReporter())
+    assert len(looked) == 8 - batch
+    assert content_of(Path("stopped")) == content_of(Path("whole"))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [signal.SIGINT, *(pytest.param(each, marks=pytest.mark.thorough) for each in (signal.SIGTERM, signal.SIGKILL))],
+)
+def test_a_process_that_is_stopped_leaves_whole_files_and_goes_on(empty, how) -> None:
+    make_video(empty / "lobby.mp4", 600)
+    (empty / "det.txt").write_text(detections(600))
+    assert sil(*known("--out", "whole")).code == 0
+    process = start_sil(*known("--out", "stopped"), cwd=empty)
+    deadline = time.monotonic() + 60
+    while not list(empty.glob("stopped/images/lobby/*.jpg")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(how)
+    _, err = process.communicate(timeout=60)
+    if how is not signal.SIGKILL and process.returncode != 0:
+        assert process.returncode == 130, err
+        for row in rows_of(empty / "stopped/crops.csv"):
+            assert (empty / "stopped" / row["path"]).is_file()
+    for image in empty.glob("stopped/images/lobby/[!.]*.jpg"):
+        with Image.open(image) as opened:
+            opened.load()
+    assert sil(*known("--out", "stopped")).code == 0
+    assert content_of(empty / "stopped") == content_of(empty / "whole")
+
+
+def test_a_full_disk_is_said_and_nothing_is_half_written(lobby, monkeypatch) -> None:
+    def full(self, path, content):
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sil_cli.footage.crop_folder.FootageFiles._write", full)
+        outcome = sil(*known())
+    assert outcome.code == 1
+    assert "disk is full" in outcome.error.lower()
+    assert sil(*known()).code == 0
+    assert all((lobby / "crops" / row["path"]).is_file() for row in rows_of(lobby / "crops/crops.csv"))
+
+
+def test_a_damaged_state_is_named(lobby) -> None:
+    assert sil(*known()).code == 0
+    Path("crops/state/lobby.json").write_text("{")
+    outcome = sil(*known())
+    assert outcome.code == 1
+    assert "crops/state/lobby.json is damaged" in outcome.error
+
+
+def test_only_the_owner_may_read_crops(lobby) -> None:
+    assert sil(*known()).code == 0
+    shutil.rmtree(lobby / "crops/state")
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (lobby / "crops").rglob("*"))
