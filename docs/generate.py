@@ -71,6 +71,9 @@ DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
     "gallery copy": (gallery_results.CopyResult,),
     "gallery rebuild": (gallery_results.RebuildResult,),
     "gallery tune": (gallery_results.TuneResult,),
+    "gallery policy": (gallery_results.PolicyResult,),
+    "gallery log": (gallery_results.LogResult,),
+    "gallery expire": (gallery_results.ExpireResult,),
 }
 """What each command prints with `--json`; of several documents which one it is depends on what was asked for."""
 

@@ -79,6 +79,7 @@ OPTIONS = (
         panel=READING,
     ),
     Option("--prune", "gallery.prune"),
+    Option("--keep-days", "gallery.keep_days", "DAYS"),
     ENGINE,
     Option(
         "--index",
@@ -103,6 +104,8 @@ def run(current: Session) -> IndexResult | None:
         "became part of a tracklet": result.absorbed,
         "files missing": len(result.gone),
         "of these removed": result.pruned,
+        "removed for their age": result.expired,
+        "left out for their age": result.too_old,
     }
     print_facts(
         current.out,

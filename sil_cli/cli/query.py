@@ -85,6 +85,10 @@ OPTIONS = (
         "Refuse the gallery unless this model made it; default: its own.",
         panel=RARE,
     ),
+    Option("--purpose", "query.purpose", "TEXT", panel=RARE),
+    Option(
+        "--blur", "query.blur", help="Blur people on sheet and page who are no match or possible match.", panel=RARE
+    ),
     Option("--gap", "query.gap", "SECONDS", "Pause after which a new visit begins; default: 60.", panel=RARE),
     Option("--timezone", "gallery.timezone", "ZONE", "The time zone of the times shown; default: UTC.", panel=RARE),
     ENGINE.in_panel(RARE),

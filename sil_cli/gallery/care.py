@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 from sil_cli.errors import GalleryError, SilError, UsageError
 from sil_cli.files import quoted
+from sil_cli.gallery.accountability.commands import delete_drawings
+from sil_cli.gallery.accountability.log import log_event
+from sil_cli.gallery.accountability.policy import policy_of
 from sil_cli.gallery.embed_again import embed_again, find_again
 from sil_cli.gallery.filters import (
     WILD,
@@ -17,7 +20,7 @@ from sil_cli.gallery.filters import (
     why_nothing_passes,
     with_disk_paths,
 )
-from sil_cli.gallery.interface import MODEL_FOLDER, PEOPLE_FILE
+from sil_cli.gallery.interface import MODEL_FOLDER, PEOPLE_FILE, has_policy
 from sil_cli.gallery.kept_model import load_for_gallery, wrong_with_model
 from sil_cli.gallery.local.set_aside import files_aside
 from sil_cli.gallery.people import check_people, count_about, forget_gone, has_people, repair_people
@@ -25,6 +28,7 @@ from sil_cli.gallery.results import (
     Check,
     CompactResult,
     GalleryInfo,
+    Policy,
     RemoveResult,
     RepairResult,
     TuneResult,
@@ -56,7 +60,8 @@ def gallery_info(settings: Settings) -> GalleryInfo:
     with store.open() as gallery:
         card = gallery.model.get("card")
         known = None if card is None else ModelCard.model_validate(card)
-        return gallery.info().model_copy(update={"bytes": store.size(), "card": known})
+        policy = policy_of(settings, store.folder) if has_policy(settings, store.folder) else Policy()
+        return gallery.info().model_copy(update={"bytes": store.size(), "card": known, "policy": policy})
 
 
 def verify_gallery(settings: Settings, reporter: Reporter) -> VerifyResult:
@@ -120,6 +125,7 @@ def compact_gallery(settings: Settings, reporter: Reporter) -> CompactResult:
         before, aside = store.size(), len(files_aside(store.folder))
         complete = writer.compact()
         forgotten = forget_gone(store.folder, writer.existing)
+        drawings = delete_drawings(writer)
         if len(writer):
             writer.refresh_index(reporter)
         entries = len(writer)
@@ -134,6 +140,7 @@ def compact_gallery(settings: Settings, reporter: Reporter) -> CompactResult:
         set_aside_deleted=aside,
         verdicts_deleted=forgotten.verdicts,
         complete=complete,
+        drawings_deleted=drawings,
     )
 
 
@@ -196,8 +203,11 @@ def remove_entries(
                 raise SilError(
                     "Nothing was removed: the answer was not yes.", "Run it again and answer y, or use --yes."
                 )
+            criterion = ", ".join(wanted.kinds) or "everything"
+            if has_policy(settings, store.folder):
+                log_event(settings, store.folder, "removal", {"why": criterion, "entries": chosen})
             verdicts = count_about(store.folder, [one.key for one in writer.entries(chosen).values()])
-            removed = writer.remove(chosen, ", ".join(wanted.kinds) or "everything")
+            removed = writer.remove(chosen, criterion)
         return RemoveResult(
             gallery=store.folder, removed=removed, not_found=not_found, entries=len(writer), verdicts=verdicts
         )

@@ -11,8 +11,10 @@ import numpy as np
 
 from sil_cli.errors import GalleryError, InterruptedWorkError, SilError, UsageError
 from sil_cli.files import copy_file, staging_folder
+from sil_cli.gallery.accountability.log import append, has_log, log_event, os_user
+from sil_cli.gallery.accountability.policy import read_policy, write_policy
 from sil_cli.gallery.ingest.run import COMMIT_IMAGES
-from sil_cli.gallery.interface import MODEL_FOLDER
+from sil_cli.gallery.interface import MODEL_FOLDER, POLICY_FILE, has_policy
 from sil_cli.gallery.people import has_people, open_people
 from sil_cli.gallery.results import CopyResult
 from sil_cli.gallery.stores import is_address, open_store
@@ -51,6 +53,10 @@ def copy_gallery(settings: Settings, origin: str, target: str, reporter: Reporte
         _copy_model(source.folder, to.folder, reporter)
         moved = _Moved(source.folder, to.folder)
         copying = _Copying(reader, writer, moved)
+        if has_policy(settings, source.folder):
+            log_event(settings, source.folder, "export", {"to": Path(to.name).name, "count": len(reader)})
+            _copy_policy(source.folder, to.folder)
+        copying = _Copying(reader, writer, _Moved(source.folder, to.folder))
         try:
             with reporter.task("Copying", len(reader), "entries") as task:
                 for ids in _portions(reader.ids()):
@@ -122,6 +128,16 @@ def _copy_people(origin: Path, target: Path, writer: GalleryWriter, moved: _Move
         names = {key: moved.member(key) for key in said.keys().values()}
         there = writer.existing(list(names.values()))
         return kept.adopt(said, {key: name for key, name in names.items() if name in there})
+
+
+def _copy_policy(origin: Path, target: Path) -> None:
+    """Have what holds for a gallery hold for its copy, unless that says something already. The log stays."""
+    if os.path.lexists(target / POLICY_FILE) or not os.path.lexists(origin / POLICY_FILE):
+        return
+    policy = read_policy(origin)
+    if policy.log and not has_log(target):
+        append(target, "policy", os_user(), policy.model_dump())
+    write_policy(target, policy)
 
 
 def _refuse_other_model(origin: Path, target: Path) -> None:

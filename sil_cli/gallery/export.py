@@ -12,7 +12,9 @@ import numpy as np
 
 from sil_cli.errors import UsageError
 from sil_cli.files import as_cell, json_for_terminals, replacing, writing
+from sil_cli.gallery.accountability.log import log_event
 from sil_cli.gallery.filters import as_stored, make_filter
+from sil_cli.gallery.interface import has_policy
 from sil_cli.gallery.results import ExportResult
 from sil_cli.gallery.stores import gallery_store
 
@@ -53,6 +55,9 @@ def export_gallery(settings: Settings, out: Path, reporter: Reporter) -> ExportR
     with gallery_store(settings).open() as gallery:
         wanted = as_stored(gallery.count_passing, make_filter(settings))
         ids = gallery.ids_passing(wanted) if wanted else gallery.ids()
+        if has_policy(settings, gallery.folder):
+            chosen = settings.query.filter.model_dump(mode="json", exclude_defaults=True)
+            log_event(settings, gallery.folder, "export", {"to": out.name, "filter": chosen, "count": len(ids)})
         with reporter.task("Exporting", len(ids), "entries") as task:
             files = write(out, _Export(gallery, ids), task)
     return ExportResult(gallery=settings.gallery.folder, entries=len(ids), files=files)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from sil_cli.errors import DataError, GalleryError, InterruptedWorkError, ModelE
 from sil_cli.evaluation.calibration import CALIBRATION_FILE, read_calibration, write_calibration
 from sil_cli.files import quoted, require_reachable
 from sil_cli.gallery.chance import renew_chance
-from sil_cli.gallery.entry import TRACKLET
+from sil_cli.gallery.entry import TRACKLET, GalleryEntry
 from sil_cli.gallery.ingest.run import IndexRun
 from sil_cli.gallery.ingest.source_paths import SourcePaths
 from sil_cli.gallery.ingest.sources import (
@@ -26,7 +27,7 @@ from sil_cli.gallery.ingest.sources import (
     SourceImages,
     SourceReader,
 )
-from sil_cli.gallery.interface import MODEL_FOLDER
+from sil_cli.gallery.interface import MODEL_FOLDER, has_policy
 from sil_cli.gallery.kept_model import gallery_record, keep_model
 from sil_cli.gallery.results import IndexResult
 from sil_cli.gallery.stores import gallery_store_to_write
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from sil_cli.gallery.interface import GalleryStore
+    from sil_cli.gallery.interface import GalleryStore, GalleryWriter
     from sil_cli.gallery.workers import Workers
     from sil_cli.models.model import Model
     from sil_cli.runtime import Launch, Reporter
@@ -106,13 +107,16 @@ def index_gallery(settings: Settings, reporter: Reporter, workers: Workers | Non
         keep_model(loaded, folder)
         keep_calibration(model, folder, loaded.record.fingerprint)
         paths = SourcePaths(folder, writer.sources())
+        governed = has_policy(settings, folder)
         embed = embed_batches if workers is None else workers.embed
         run = IndexRun(writer, reader, paths, loaded.engine, embed)
         try:
+            too_old = _leave_out_old(fixed, settings, folder) if governed else 0
             _take_all(run, fixed, stream, reporter)
             folders = [source.folder for source in fixed if source.folder is not None]
             run.sweep(folders, [one for source in fixed for one in source.unlisted])
             pruned = run.prune() if settings.gallery.prune else 0
+            expired = _expire(writer, settings, reporter) if governed else 0
             if workers is not None:
                 workers.end()
             writer.finish()
@@ -126,7 +130,32 @@ def index_gallery(settings: Settings, reporter: Reporter, workers: Workers | Non
     moved = [_moved(source, paths, store) for source, paths in run.twice.items()]
     for line in moved:
         reporter.warn(line)
-    return _result(store, fixed, run, pruned, [*reader.warnings.report(reporter), *moved], reporter)
+    result = _result(store, fixed, run, pruned, [*reader.warnings.report(reporter), *moved], reporter)
+    return result.model_copy(update={"expired": expired, "too_old": too_old}) if governed else result
+
+
+def _leave_out_old(fixed: Sequence[SourceImages], settings: Settings, folder: Path) -> int:
+    """Leave out what the gallery would have to remove at once for its age; returns how many images that are."""
+    from sil_cli.gallery.accountability.commands import is_too_old
+    from sil_cli.gallery.accountability.policy import policy_of
+
+    policy, now, before = policy_of(settings, folder), datetime.now(UTC), sum(len(source.items) for source in fixed)
+    for source in fixed:
+        source.items[:] = [
+            item for item in source.items if not isinstance(item, GalleryEntry) or not is_too_old(item, policy, now)
+        ]
+    return before - sum(len(source.items) for source in fixed)
+
+
+def _expire(writer: GalleryWriter, settings: Settings, reporter: Reporter) -> int:
+    """Remove what is older than the gallery keeps; returns how many entries that were."""
+    from sil_cli.gallery.accountability.commands import expired_ids, remove_expired
+    from sil_cli.gallery.accountability.policy import policy_of
+
+    ids = expired_ids(writer, policy_of(settings, writer.folder))
+    if ids:
+        remove_expired(writer, ids, settings, reporter)
+    return len(ids)
 
 
 def _left_out(data_folder: Path) -> Path:

@@ -6,6 +6,7 @@ stands a folder on this machine: it keeps the model itself, and entries name the
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,18 +29,28 @@ if TYPE_CHECKING:
     from sil_cli.gallery.filters import Filter
     from sil_cli.gallery.results import Check, GalleryInfo, MeasuredIndex, Removal, RepairResult
     from sil_cli.runtime import Reporter
+    from sil_cli.settings import Settings
 
 MODEL_FOLDER = "model"
 """Where in its folder a gallery keeps its model."""
 
 PEOPLE_FILE = "people.sqlite"
 """Where in its folder a gallery keeps what people said of its entries (`gallery.people`)."""
+POLICY_FILE = "policy.json"
+"""Where in its folder a gallery keeps what it is for, and what holds for whoever uses it."""
 
 AUTOMATIC, EXACT = "auto", "exact"
 """Kinds of index that every store knows: the one that suits its size, and none."""
 
 Ranked = list[tuple[int, float]]
 """Ids and scores of what was found, best first."""
+
+
+def has_policy(settings: Settings, folder: Path) -> bool:
+    """Whether the gallery or the settings say more than that it may be searched; of a plain gallery nothing is read."""
+    wanted = settings.gallery
+    given = (wanted.log, wanted.require_purpose, wanted.keep_days, wanted.camera_keep_days)
+    return any(given) or os.path.lexists(folder / POLICY_FILE)
 
 
 def rebuilding_folder(folder: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, Field
 
@@ -15,6 +15,36 @@ from sil_cli.results import Result
 
 if TYPE_CHECKING:
     from sil_cli.gallery.entry import GalleryEntry
+
+
+MOST_DAYS = 36_500.0
+Days = Annotated[float, Field(gt=0.0, le=MOST_DAYS, allow_inf_nan=False)]
+Words = Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+class Policy(Result):
+    """What a gallery is for, and what holds for whoever uses it.
+
+    Attributes:
+        purpose: What it is kept for, in words; None where nobody said.
+        legal_basis: By which law or consent, in words; None where nobody said.
+        log: Searches, removals and exports are logged.
+        require_purpose: Every search must say what it is for.
+        keep_days: Entries taken longer ago than this are removed; None: they are kept.
+        camera_keep_days: The same for some cameras, by their names.
+    """
+
+    purpose: Words | None = None
+    legal_basis: Words | None = None
+    log: bool = False
+    require_purpose: bool = False
+    keep_days: Days | None = None
+    camera_keep_days: dict[str, Days] = Field(default_factory=dict)
+
+    @property
+    def expires(self) -> bool:
+        """Whether anything is removed by its age."""
+        return self.keep_days is not None or bool(self.camera_keep_days)
 
 
 class IndexCounts(BaseModel):
@@ -44,6 +74,8 @@ class IndexResult(IndexCounts):
         failed: Images that could not be used.
         gone: Images whose files are missing.
         pruned: Those of them whose entries were removed.
+        expired: Entries that were removed because they are older than the gallery keeps them.
+        too_old: Images that were left out for the same reason.
         warnings: What looked odd, one line each.
         example: An image worth querying with, where the data set has queries.
         calibrated: Whether the gallery's model comes with thresholds.
@@ -60,6 +92,8 @@ class IndexResult(IndexCounts):
     failed: list[Skipped]
     gone: list[str] = Field(default_factory=list)
     pruned: int = 0
+    expired: int = 0
+    too_old: int = 0
     warnings: list[str] = Field(default_factory=list)
     total: int
     dimension: int
@@ -100,6 +134,7 @@ class GalleryInfo(Result):
         model: The fingerprint of the model whose embeddings it holds.
         card: Where that model came from; None for one that was trained here.
         removals: The log of what was removed.
+        policy: What the gallery is for, and what holds for whoever uses it.
     """
 
     gallery: Path
@@ -119,6 +154,7 @@ class GalleryInfo(Result):
     model: str
     card: ModelCard | None = None
     removals: list[Removal]
+    policy: Policy = Policy()
 
 
 @dataclass(frozen=True)
@@ -190,6 +226,7 @@ class CompactResult(Result):
         set_aside_deleted: How many files, set aside earlier, were deleted.
         verdicts_deleted: How many verdicts were about entries that are gone, and were deleted.
         complete: No trace of removed entries is left; false while a reader holds on to an older state.
+        drawings_deleted: Sheets and pages that showed somebody who is gone, as far as the gallery's log names them.
     """
 
     gallery: Path
@@ -199,6 +236,7 @@ class CompactResult(Result):
     set_aside_deleted: int
     verdicts_deleted: int = 0
     complete: bool
+    drawings_deleted: list[Path] = Field(default_factory=list)
 
 
 class RemoveResult(Result):
@@ -294,3 +332,83 @@ class CopyResult(Result):
     verdicts: int = 0
     model: str
     option: str
+
+
+class PolicyResult(Result):
+    """The outcome of `sil gallery policy`.
+
+    Attributes:
+        policy: What holds from now on.
+        changed: What was changed, by the names of its parts.
+    """
+
+    gallery: Path
+    policy: Policy
+    changed: list[str]
+
+
+class ExpireResult(Result):
+    """The outcome of `sil gallery expire`.
+
+    Attributes:
+        expired: Entries that were removed, or would be with `--dry-run`.
+        undated: Entries whose time is not known, so that nothing says when they expire; they stay.
+        entries: All that are left.
+        dry_run: Nothing was removed.
+        complete: No trace of removed entries is left; false while a reader holds on to an older state.
+    """
+
+    gallery: Path
+    expired: int
+    undated: int
+    entries: int
+    dry_run: bool
+    complete: bool
+
+
+class LogLine(Result):
+    """One line of a gallery's log.
+
+    Attributes:
+        number: From 1.
+        time: ISO 8601, in UTC.
+        event: `search`, `verdict`, `removal`, `export`, `policy`, …
+        by: Who did it: a user of this machine, or whoever `sil serve` let in.
+        details: What was done. Of a search: the SHA-256 of each query image, the entries that were searched for, the
+            filter, the entries that were shown, and what it was for.
+        previous: The hash of the line before.
+        hash: The SHA-256 of this line without its end, from `,"hash"` on, and with `}` in its place.
+    """
+
+    number: int
+    time: str
+    event: str
+    by: str
+    details: dict[str, Any]
+    previous: str
+    hash: str
+
+
+class LogResult(Result):
+    """The outcome of `sil gallery log`.
+
+    Attributes:
+        lines: The last ones, oldest first; all of them with `--all`.
+        total: How many there are.
+        head: The hash of the last line; None where there is none.
+        verified: Whether the chain was followed.
+        ok: Nothing was found wrong.
+        wrong_line: The first line that is changed or missing, from 1; None where all are right.
+        problem: What is wrong with it.
+        holds_known: Whether the hash that was given by `--known` stands in the log; None where none was given.
+    """
+
+    gallery: Path
+    lines: list[LogLine]
+    total: int
+    head: str | None
+    verified: bool
+    ok: bool
+    wrong_line: int | None = None
+    problem: str | None = None
+    holds_known: bool | None = None

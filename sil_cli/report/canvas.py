@@ -32,6 +32,7 @@ SMOOTH = 4
 """Shapes are drawn this much larger and scaled down, as Pillow doesn't smooth them."""
 
 NO_SHEET = "none"
+_CELLS = 4  # squares in a line of a pixelated image: of a person, a head is one
 _MOST_LETTERS = 1_000  # at either end of a text: more fit nowhere
 MOST_PIXELS = 80_000_000
 """Of a sheet: 240 MB while it is drawn."""
@@ -82,6 +83,15 @@ def fitted(image: Image.Image | None, size: tuple[int, int], *, ground: str = LE
 def shrunk(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """An image as `fitted` scales it into a tile of this size, where it is larger; it looks the same there."""
     return _scaled(image, size).convert("RGB") if image.width * image.height > size[0] * size[1] else image
+
+
+def pixelated(image: Image.Image) -> Image.Image:
+    """An image of which nobody is recognised: so few squares, each of one colour, that nothing can bring them back."""
+    width = max(1, min(_CELLS, image.width))
+    height = max(1, min(round(width * image.height / image.width), 4 * _CELLS))
+    return (
+        image.convert("RGB").resize((width, height), Image.Resampling.BOX).resize(image.size, Image.Resampling.NEAREST)
+    )
 
 
 def _scaled(image: Image.Image, size: tuple[int, int]) -> Image.Image:

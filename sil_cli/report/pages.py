@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from sil_cli.data.images import DRAWN
 from sil_cli.files import visible
 from sil_cli.report.canvas import DECISION_INKS, data_uri, thumbnail_uri
 from sil_cli.report.contact_sheet import FRAMES, QUERY_FRAME
@@ -88,7 +89,7 @@ def render(template: str, **values: object) -> str:
         finalize=_harmless,
     )
     environment.filters.update(thumbnail=thumbnail_uri, lines=_lines)
-    environment.globals.update(policy=POLICY, colours=_COLOURS, version=VERSION)
+    environment.globals.update(drawn=DRAWN, policy=POLICY, colours=_COLOURS, version=VERSION)
     return environment.get_template(template).render(values)
 
 

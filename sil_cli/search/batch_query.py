@@ -17,6 +17,7 @@ from sil_cli.data.manifest import INFO_FILE, MANIFEST_FILE, Skipped
 from sil_cli.errors import DataError, InterruptedWorkError, UsageError
 from sil_cli.files import json_for_terminals, writing
 from sil_cli.gallery.ingest.sources import STREAM, SourceReader
+from sil_cli.gallery.interface import has_policy
 from sil_cli.gallery.stores import gallery_store
 from sil_cli.models.embed import embed_batches
 from sil_cli.output_checks import refuse_overwriting
@@ -61,6 +62,10 @@ def query_batch(settings: Settings, reporter: Reporter, out: TextIO) -> BatchRes
     assert wanted.batch is not None  # noqa: S101 -- the caller asked for a batch
     _refuse_others(settings)
     refuse_harming_gallery(wanted.out, settings, option="--out")
+    if has_policy(settings, settings.gallery.folder):
+        from sil_cli.gallery.accountability.policy import require_reason
+
+        require_reason(settings, settings.gallery.folder)
     source = Path("/dev/stdin") if wanted.batch == STREAM else wanted.batch
     refuse_overwriting(wanted.out, [source, source / MANIFEST_FILE, source / INFO_FILE], option="--out")
     reader = SourceReader(settings.gallery)
@@ -166,6 +171,8 @@ class _Answering:
         self._gallery, self._matcher, self._engine = gallery, matcher, engine
         self._batch = settings.gallery.batch
         self._exclude_self = settings.query.exclude_self
+        self._settings = settings
+        self._governed = has_policy(settings, settings.gallery.folder)
         self._here = f"{Path.cwd()}{os.sep}"
 
     def answer(self, items: Sequence[GalleryEntry | Skipped], stream: TextIO, task: Task) -> None:
@@ -231,7 +238,12 @@ class _Answering:
             for image in images
         ]
         exclude = [ids_to_exclude(query, self._gallery, exclude_self=self._exclude_self) for query in queries]
-        return [[group[0] for group in groups] for groups in self._matcher.find(queries, embeddings, exclude)]
+        found = [[group[0] for group in groups] for groups in self._matcher.find(queries, embeddings, exclude)]
+        if self._governed:
+            from sil_cli.search.answerable import log_search
+
+            log_search(self._settings, queries, found)
+        return found
 
     def _shown(self, image: GalleryEntry) -> str:
         """The image's path from the working folder, or a whole one where it lies elsewhere."""

@@ -12,7 +12,7 @@ from sil_cli.data.images import ImageError, load_image, pixels_in
 from sil_cli.errors import SilError
 from sil_cli.files import one_line, writing
 from sil_cli.gallery.entry import GalleryEntry, Match, in_utc, in_words
-from sil_cli.report.canvas import as_png, data_uri, is_wanted, shrunk, stacked, tallest, write_sheet
+from sil_cli.report.canvas import as_png, data_uri, is_wanted, pixelated, shrunk, stacked, tallest, write_sheet
 from sil_cli.report.contact_sheet import IMAGE_SIZE, LEGEND, Card, SheetRow, contact_sheet, sheet_size
 from sil_cli.report.pages import render
 from sil_cli.search.trajectory_drawing import DRAWN_STATIONS, draw_trajectory, duration
@@ -135,7 +135,11 @@ def draw(
     if not is_wanted(sheet) and page is None:
         return None, None
     opener = _Opener(
-        settings.gallery.folder, find_zone(settings.gallery.timezone), pixels_in(settings.data.max_megapixels), reporter
+        settings.gallery.folder,
+        find_zone(settings.gallery.timezone),
+        pixels_in(settings.data.max_megapixels),
+        settings.query.blur,
+        reporter,
     )
     drawn = [opener.open_query(*each) for each in _first(list(zip(queries, results, strict=True)))]
     own = settings.is_users_own
@@ -236,6 +240,11 @@ def query_page(queries: Sequence[DrawnQuery], *, gallery: str, of: int | None = 
     )
 
 
+def was_asked_for(match: Match) -> bool:
+    """Whether a match may be the person who was searched for; where nothing says, none may."""
+    return match.decision in ("match", "possible")
+
+
 @dataclass(frozen=True)
 class _Opener:
     """Opens the images of queries and matches, each once.
@@ -244,12 +253,14 @@ class _Opener:
         gallery: The folder that entries' sources are relative to.
         zone: The time zone of the times shown.
         max_pixels: The most pixels of an image that is read.
+        blur: Matches that are neither a match nor a possible one are people nobody asked for: they are pixelated.
         reporter: Gets what can't be opened.
     """
 
     gallery: Path
     zone: tzinfo | None
     max_pixels: int
+    blur: bool
     reporter: Reporter
 
     def open_query(self, query: Query, result: QueryResult) -> DrawnQuery:
@@ -299,6 +310,8 @@ class _Opener:
         time = None if entry.time is None else in_utc(entry.time).astimezone(self.zone)
         try:
             image = shrunk(load_image(path, max_pixels=self.max_pixels, box=entry.box), IMAGE_SIZE)
+            if self.blur and isinstance(entry, Match) and not was_asked_for(entry):
+                image = pixelated(image)
         except ImageError as error:
             self.reporter.warn(f"{path}: {error.reason}; it is missing from the sheet.")
             image = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sil_cli.data.images import pixels_in
 from sil_cli.errors import GalleryError, UsageError
 from sil_cli.files import sha256_of_file
-from sil_cli.gallery.interface import MODEL_FOLDER
+from sil_cli.gallery.interface import MODEL_FOLDER, has_policy
 from sil_cli.gallery.kept_model import load_for_gallery
 from sil_cli.gallery.stores import address_file, gallery_store
 from sil_cli.output_checks import refuse_overwriting, state_of
@@ -40,6 +40,11 @@ def search(settings: Settings, reporter: Reporter) -> QueryResults:
     """
     wanted = settings.query
     queries = make_queries(wanted)
+    governed = has_policy(settings, settings.gallery.folder)
+    if governed:
+        from sil_cli.gallery.accountability.policy import require_reason
+
+        require_reason(settings, settings.gallery.folder)
     require_sheet_format(wanted.sheet)
     outputs = {"--sheet": wanted.sheet, "--html": wanted.html}
     for option, out in outputs.items():
@@ -57,12 +62,18 @@ def search(settings: Settings, reporter: Reporter) -> QueryResults:
         embeddings = embed_queries(queries, gallery, engine, settings.gallery.batch)
         exclude = [ids_to_exclude(query, gallery, exclude_self=wanted.exclude_self) for query in queries]
         found = matcher.find(queries, embeddings, exclude)
-    results = [_result(settings, matcher, *each) for each in zip(queries, found, strict=True)]
+    results = [make_result(settings, matcher, *each) for each in zip(queries, found, strict=True)]
     entries = [entry for query in queries for entry in query.entries]
     entries += [match for result in results for match in result.matches]
     for option, out in outputs.items():  # a tracklet's image is none that its entry's content would tell
         refuse_overwriting(out, (entry.file(settings.gallery.folder) for entry in entries), option=option)
+    if governed:
+        from sil_cli.search.answerable import log_drawings, log_search
+
+        log_search(settings, queries, [result.matches for result in results])
     sheet, page = draw(queries, results, settings, reporter)
+    if governed:
+        log_drawings(settings, [one for one in (sheet, page) if one is not None], results)
     return QueryResults(queries=[each.model_copy(update={"sheet": sheet, "html": page}) for each in results])
 
 
@@ -120,7 +131,8 @@ def refuse_overwriting_entries(out: Path | None, gallery: Gallery, *, option: st
     refuse_overwriting(out, (entry.file(gallery.folder) for entry in same.values()), option=option)
 
 
-def _result(settings: Settings, matcher: Matcher, query: Query, groups: Sequence[Group]) -> QueryResult:
+def make_result(settings: Settings, matcher: Matcher, query: Query, groups: Sequence[Group]) -> QueryResult:
+    """What was found for a query, as it is shown."""
     wanted, folder, by_chance = settings.query, settings.gallery.folder, matcher.by_chance
     calibration = matcher.calibration if by_chance is None else None
     matches = [group[0] for group in groups]

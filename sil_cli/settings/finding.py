@@ -134,6 +134,14 @@ class GallerySettings(Section):
     export: bool = Field(
         True, description="export the model, if it isn't yet and can be, so that queries start at once"
     )
+    purpose: str | None = Field(None, max_length=2000, description="what the gallery is kept for, in words")
+    legal_basis: str | None = Field(None, max_length=2000, description="by which law or consent it is kept, in words")
+    log: bool = Field(False, description="write down in the gallery who searched, removed and exported what")
+    require_purpose: bool = Field(False, description="every search must say what it is for")
+    keep_days: float | None = Field(
+        None, gt=0.0, le=36_500.0, description="entries taken longer ago than this are removed"
+    )
+    camera_keep_days: tuple[str, ...] = Field((), description="CAMERA=DAYS: the same for one camera")
     index: str | None = Field(
         None,
         description="`auto` (by size), `exact`, or FAISS's name of an index; default: unchanged, `auto` when new",
@@ -181,6 +189,8 @@ class QuerySettings(Section):
     rerank: bool = Field(False, description="re-rank the short list by k-reciprocal encoding")
     shortlist: Positive = Field(200, description="matches that are re-ranked among each other")
     html: Path | None = Field(None, description="where a page with the matches is written")
+    purpose: str | None = Field(None, max_length=2000, description="what the search is for; written into the log")
+    blur: bool = Field(False, description="on sheets and pages, blur people who are no match or possible match")
     filter: FilterSettings = FilterSettings()
 
 

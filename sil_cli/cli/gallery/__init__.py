@@ -8,14 +8,27 @@ import typer
 
 from sil_cli.cli.command import PlainCommand, make_command
 
-COMMANDS = ("info", "verify", "repair", "compact", "remove", "export", "copy", "rebuild", "tune")
+COMMANDS = (
+    "info",
+    "verify",
+    "repair",
+    "compact",
+    "remove",
+    "export",
+    "copy",
+    "rebuild",
+    "tune",
+    "policy",
+    "log",
+    "expire",
+)
 """Each is a module of this package."""
 
 
 def make_group() -> typer.Typer:
     """The commands of `sil gallery`."""
     group = typer.Typer(
-        help="Look after a gallery: check, repair, compact, export, copy, erase, rebuild, tune.",
+        help="Look after a gallery: check, repair, compact, export, copy, erase, rebuild, tune, account for it.",
         no_args_is_help=True,
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},

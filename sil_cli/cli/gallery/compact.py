@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sil_cli.cli.command import GALLERY, GALLERY_ARGUMENT, STORE
+from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session
@@ -35,5 +36,7 @@ def run(current: Session) -> CompactResult:
     if result.verdicts_deleted:
         verdicts = "1 verdict" if result.verdicts_deleted == 1 else f"{result.verdicts_deleted:,} verdicts"
         current.say(f"Deleted what people had said of removed entries: {verdicts}.")
+    for path in result.drawings_deleted:
+        current.say(f"Deleted, for it showed somebody who is gone: {escape(path)}")
     current.next_command(f"{result.gallery} holds {result.entries:,} entries{sizes}.")
     return result

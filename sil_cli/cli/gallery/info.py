@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sil_cli.cli.command import GALLERY, GALLERY_ARGUMENT, STORE
+from sil_cli.cli.gallery.policy import policy_facts
 from sil_cli.cli.terminal import escape, print_facts
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def run(current: Session) -> GalleryInfo:
         facts["model's origin"] = escape(str(result.card))
         for warning in result.card.warnings:
             current.reporter.warn(warning)
+    facts |= policy_facts(result.policy)
     if result.removals:
         facts["removed"] = "\n".join(
             f"{each.time[:16].replace('T', ' ')}: {each.count:,} by {escape(each.criterion)}"

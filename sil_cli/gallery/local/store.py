@@ -8,6 +8,7 @@ writer.lock               held by the one writer (see `sil_cli.locks`)
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +27,12 @@ from sil_cli.files import (
     require_reachable,
     sync_folder,
 )
+from sil_cli.gallery.accountability.log import OF_A_LOG, holding_still
 from sil_cli.gallery.interface import (
     AUTOMATIC,
     MODEL_FOLDER,
     PEOPLE_FILE,
+    POLICY_FILE,
     GalleryRebuild,
     GalleryStore,
     rebuilding_folder,
@@ -254,6 +257,10 @@ class LocalRebuild(GalleryRebuild):
         Raises:
             GalleryError: The file system can't do that.
         """
+        with holding_still(self.old.folder):
+            self._swap()
+
+    def _swap(self) -> None:
         self._new.adopt_removals(self.old.removals())
         self._new.use_up_ids(self._old.last_id())
         self._new.finish()
@@ -261,6 +268,8 @@ class LocalRebuild(GalleryRebuild):
         target = self.old.folder.resolve()
         old = superseded_folder(target)
         shutil.rmtree(old, ignore_errors=True)
+        for name in (*OF_A_LOG, POLICY_FILE):  # as the same files: whoever waits to write to the log goes on with it
+            carry(target / name, self._new.folder / name)
         try:
             target.rename(old)
         except OSError as error:
@@ -270,6 +279,13 @@ class LocalRebuild(GalleryRebuild):
             ) from error
         rename_back(target)
         sync_folder(target.parent)
+
+
+def carry(path: Path, to: Path) -> None:
+    """Give a file another name, beside the one that it has; nothing where there is none."""
+    to.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.link(path, to, follow_symlinks=False)
 
 
 def superseded_folder(folder: Path) -> Path:

@@ -1,0 +1,67 @@
+"""`sil gallery policy`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sil_cli.cli.command import GALLERY, GALLERY_ARGUMENT, STORE, Option
+from sil_cli.cli.terminal import escape, print_facts
+
+if TYPE_CHECKING:
+    from sil_cli.cli.session import Session
+    from sil_cli.gallery.results import Policy, PolicyResult
+
+EXAMPLES = """
+[bold]Examples[/]
+
+sil gallery policy
+
+sil gallery policy --purpose "Thefts in hall 3" --legal-basis "GDPR Art. 6(1)(f)" --keep-days 30 --log
+
+sil gallery policy station --keep-camera entrance=7 --require-purpose
+"""
+OPTIONS = (
+    GALLERY_ARGUMENT,
+    Option("--purpose", metavar="TEXT", help="What the gallery is kept for.", kind=str),
+    Option("--legal-basis", metavar="TEXT", help="By which law or consent it is kept.", kind=str),
+    Option("--keep-days", metavar="DAYS", help="Remove entries taken longer ago; 0: keep them.", kind=float),
+    Option(
+        "--keep-camera",
+        metavar="CAMERA=DAYS",
+        help="The same for one camera, 0: as the others; may be repeated.",
+        kind=list[str],
+    ),
+    Option("--log/--no-log", help="Write down who searched, removed and exported what."),
+    Option("--require-purpose/--no-require-purpose", help="Every search must say what it is for."),
+    GALLERY,
+    STORE,
+)
+
+
+def run(current: Session) -> PolicyResult:
+    """Show or change what a gallery is for and what holds for whoever uses it; it is kept in the gallery."""
+    settings = current.settings()
+    from sil_cli.gallery.accountability.commands import change_policy
+    from sil_cli.gallery.accountability.policy import camera_changes
+
+    given = current.given
+    names = ("purpose", "legal_basis", "log", "require_purpose")
+    changes = {name: given[name] for name in names if given[name] is not None}
+    if given["keep_days"] is not None:
+        changes["keep_days"] = given["keep_days"] or None
+    cameras = camera_changes(given["keep_camera"] or ())
+    result = change_policy(settings, changes, cameras)
+    print_facts(current.out, "Policy", policy_facts(result.policy) or {"policy": "none"})
+    if result.changed:
+        current.next_command(f"Changed: {', '.join(name.replace('_', ' ') for name in result.changed)}.")
+    return result
+
+
+def policy_facts(policy: Policy) -> dict[str, str]:
+    """What is said of a policy, by name; nothing of what it leaves open."""
+    facts = {"purpose": escape(policy.purpose or ""), "legal basis": escape(policy.legal_basis or "")}
+    facts["kept for"] = f"{policy.keep_days:g} days" if policy.keep_days is not None else ""
+    facts["by camera"] = "\n".join(f"{escape(one)}: {days:g} days" for one, days in policy.camera_keep_days.items())
+    facts["log"] = "searches, removals and exports are logged" if policy.log else ""
+    facts["searches"] = "must say what they are for" if policy.require_purpose else ""
+    return {name: text for name, text in facts.items() if text}

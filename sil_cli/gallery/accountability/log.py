@@ -1,0 +1,367 @@
+"""The log of who searched what in a gallery: append-only, each line sealed with the hash of the one before.
+
+`access.jsonl` holds one JSON object a line; `access.head` says how many there are, how many bytes they take, and the
+hash of the last, so that lines which are missing at the end are noticed as well. A line is written and flushed to disk
+before what it tells of is answered. Whoever can write to the folder can also write both files anew: keep the head
+(`sil gallery log --verify` prints it) elsewhere, and `--known HASH` says whether the log still holds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pwd
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from sil_cli.errors import GalleryError
+from sil_cli.files import one_line, open_no_link, parse_json, sync_folder, visible
+from sil_cli.gallery.accountability.policy import policy_of, read_policy
+from sil_cli.gallery.results import LogLine, LogResult
+from sil_cli.results import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from sil_cli.settings import Settings
+
+LOG_FILE, HEAD_FILE = "access.jsonl", "access.head"
+OF_A_LOG = (HEAD_FILE, LOG_FILE)
+DRAWING = "drawing"
+"""The event of a sheet or a page that was written."""
+
+FIRST = "0" * 64
+"""What stands in the place of the hash before the first line."""
+
+_SEAL = b',"hash":"%s"}\n'
+_SEAL_LENGTH = len(_SEAL) - 2 + 64
+_LONGEST_LINE = 2**24
+_HEAD_BYTES = 256
+_LOST = (
+    f"Find out who changed it. To go on, move {LOG_FILE} and {HEAD_FILE} elsewhere as evidence, and begin a new log "
+    "with `sil gallery policy --log`."
+)
+
+
+class _Head(Result):
+    """What `access.head` says."""
+
+    lines: int
+    bytes: int
+    hash: str
+
+
+def os_user() -> str:
+    """Who runs this process, as the machine knows them."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"user {os.getuid()}"
+
+
+def log_event(
+    settings: Settings,
+    folder: Path,
+    event: str,
+    details: Mapping[str, object],
+    *,
+    by: str | None = None,
+    always: bool = False,
+) -> None:
+    """Write down what is about to be shown or has been done, where the gallery or the settings want a log.
+
+    Args:
+        settings: With `gallery.log`.
+        folder: The gallery's.
+        event: A word for it.
+        details: JSON values.
+        by: Who does it; by default the user who runs this process.
+        always: Whatever the gallery and the settings want.
+
+    Raises:
+        GalleryError: The log can't be written, or was changed: nothing may be shown then.
+    """
+    if not always and not policy_of(settings, folder).log:
+        return
+    if not has_log(folder) and read_policy(folder).log:
+        raise GalleryError(f"{folder / LOG_FILE} is missing: the gallery is logged, and its log has been begun.", _LOST)
+    append(folder, event, by if by is not None else os_user(), details)
+
+
+def append(folder: Path, event: str, by: str, details: Mapping[str, object]) -> str:
+    """Write one line, whole and flushed to disk, behind the last; returns its hash.
+
+    Several processes may do so at once. A line that a power cut left unfinished is cut off first: nothing was shown.
+
+    Raises:
+        GalleryError: The log can't be written, or its end is not the one that was written last.
+    """
+    with _locked(folder) as handle:
+        head = _present_head(folder, handle)
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = {
+            "number": head.lines + 1,
+            "time": now,
+            "event": event,
+            "by": visible(by),
+            "details": _harmless(details),
+            "previous": head.hash,
+        }
+        body = json.dumps(line, separators=(",", ":"), allow_nan=False).encode("ascii")
+        digest = hashlib.sha256(body).hexdigest()
+        content = body[:-1] + _SEAL % digest.encode()
+        if len(content) > _LONGEST_LINE:
+            raise GalleryError("What was found is too much for one line of the log.", "Ask for less at once.")
+        try:
+            _write_all(handle, content, head.bytes)
+            os.fsync(handle)
+            _write_head(folder, _Head(lines=head.lines + 1, bytes=head.bytes + len(content), hash=digest))
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(handle, head.bytes)
+            raise _unwritable(folder, error) from error
+        return digest
+
+
+def has_log(folder: Path) -> bool:
+    """Whether anything was ever logged here, as far as the files say."""
+    return os.path.lexists(folder / LOG_FILE) or os.path.lexists(folder / HEAD_FILE)
+
+
+@contextlib.contextmanager
+def holding_still(folder: Path) -> Iterator[None]:
+    """Keep all others from writing to the log, where there is one, as while the gallery's folder is replaced."""
+    if not has_log(folder):
+        yield
+        return
+    with _locked(folder):
+        yield
+
+
+def read_log(folder: Path, *, last: int | None, verify: bool, known: str | None = None) -> LogResult:
+    """The lines of a gallery's log, and whether they are all there as they were written.
+
+    Args:
+        folder: The gallery's.
+        last: How many lines, counted from the end; None for all.
+        verify: Follow the whole chain, and compare its end with `access.head`.
+        known: A hash that was printed earlier, which the log must still hold.
+
+    Raises:
+        GalleryError: The log can't be read.
+    """
+    if not has_log(folder) or _is_empty(folder):
+        return LogResult(gallery=folder, lines=[], total=0, head=None, verified=verify, ok=True)
+    with _locked(folder, write=False) as handle:
+        content = _read_all(handle)
+        head, problem = None, None
+        try:
+            head = _read_head(folder)
+        except GalleryError as error:
+            problem = error.what
+    whole = content.rfind(b"\n") + 1
+    chain = _Chain(known)
+    if verify:
+        chain.follow(content[:whole], head)
+        problem = chain.problem or problem
+    lines = content[:whole].splitlines()
+    shown = [_parsed(line) for line in (lines if last is None else lines[-last:] if last else [])]
+    if verify and known is not None and problem is None and not chain.holds_known:
+        problem = f"no line has the hash {known}"
+    return LogResult(
+        gallery=folder,
+        lines=[line for line in shown if line is not None],
+        total=len(lines),
+        head=chain.previous if verify and lines else head.hash if head is not None and head.lines else None,
+        verified=verify,
+        ok=problem is None,
+        wrong_line=chain.wrong_line,
+        problem=problem,
+        holds_known=chain.holds_known if verify and known is not None else None,
+    )
+
+
+class _Chain:
+    """Follows a log from its first line on.
+
+    Attributes:
+        previous: The hash of the last line that is right.
+        wrong_line: The first that is not; None where all are.
+        problem: What is wrong with it.
+        holds_known: Whether a line has the known hash.
+    """
+
+    def __init__(self, known: str | None) -> None:
+        self.previous, self.wrong_line, self.problem, self.holds_known = FIRST, None, None, False
+        self._known = known
+
+    wrong_line: int | None
+    problem: str | None
+
+    def follow(self, content: bytes, head: _Head | None) -> None:
+        """Look at every line, and at where the last one should be."""
+        number = at_head = 0
+        for number, line in enumerate(content.splitlines(keepends=True), start=1):
+            why = self._wrong_with(number, line)
+            if why is not None:
+                self.wrong_line, self.problem = number, f"line {number}: {why}"
+                return
+            if head is not None and number == head.lines and self.previous == head.hash:
+                at_head = number
+        if head is not None and number < head.lines:
+            self.wrong_line = number + 1
+            self.problem = f"line {number + 1} is missing: {head.lines:,} were written, {number:,} are there"
+        elif head is not None and head.lines and not at_head:
+            self.wrong_line, self.problem = head.lines, f"line {head.lines}: it is not the one that was written there"
+
+    def _wrong_with(self, number: int, line: bytes) -> str | None:
+        body, seal = line[:-_SEAL_LENGTH] + b"}", line[-_SEAL_LENGTH:]
+        digest = hashlib.sha256(body).hexdigest()
+        if seal != _SEAL % digest.encode():
+            return "its content is not what its hash was made of"
+        parsed = _parsed(line)
+        if parsed is None:
+            return "it is not a line of a log"
+        if parsed.number != number or parsed.previous != self.previous:
+            return "the line that was before it is changed or missing"
+        self.previous = digest
+        self.holds_known |= digest == self._known
+        return None
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a log was begun, and nothing was written to it yet."""
+    with contextlib.suppress(GalleryError):
+        return not (folder / LOG_FILE).exists() and _read_head(folder).lines == 0
+    return False
+
+
+def _parsed(line: bytes) -> LogLine | None:
+    try:
+        return LogLine.model_validate(parse_json(line.decode("ascii")))
+    except (ValueError, ValidationError):
+        return None
+
+
+def _harmless(value: object) -> object:
+    """JSON values whose texts hold nothing that a terminal or a reader's eye would obey."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {visible(str(key)): _harmless(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_harmless(each) for each in value]
+    return value
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, *, write: bool = True) -> Iterator[int]:
+    """The open log, which nobody else writes to; made where there is none and it is to be written."""
+    flags = (os.O_RDWR | os.O_CREAT) if write else os.O_RDONLY
+    path = folder / LOG_FILE
+    while True:
+        try:
+            if write and not has_log(folder):
+                _write_head(folder, _Head(lines=0, bytes=0, hash=FIRST))
+            handle = open_no_link(path, flags)
+        except FileNotFoundError as error:
+            raise GalleryError(f"{path} is missing, and {HEAD_FILE} beside it is not.", _LOST) from error
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX if write else fcntl.LOCK_SH)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), path.stat()):  # not put elsewhere while we waited
+                    yield handle
+                    return
+        finally:
+            os.close(handle)
+
+
+def _present_head(folder: Path, handle: int) -> _Head:
+    """What was written last; a line that is whole and not yet in the head is taken, an unfinished one is cut off."""
+    head = _read_head(folder)
+    size = os.fstat(handle).st_size
+    if size < head.bytes:
+        raise GalleryError(f"{folder / LOG_FILE} is shorter than it was: lines at its end are missing.", _LOST)
+    if size == head.bytes:
+        return head
+    if size - head.bytes > _LONGEST_LINE:
+        raise GalleryError(f"{folder / LOG_FILE} is longer than what was written to it.", _LOST)
+    tail = os.pread(handle, size - head.bytes, head.bytes)
+    whole = tail[: tail.rfind(b"\n") + 1]
+    chain = _Chain(None)
+    chain.previous = head.hash
+    for number, line in enumerate(whole.splitlines(keepends=True), start=head.lines + 1):
+        why = chain._wrong_with(number, line)
+        if why is not None:
+            raise GalleryError(f"{folder / LOG_FILE}, line {number}: {why}.", _LOST)
+        head = _Head(lines=number, bytes=head.bytes + len(line), hash=chain.previous)
+    if head.bytes < size:
+        os.ftruncate(handle, head.bytes)
+    return head
+
+
+def _read_head(folder: Path) -> _Head:
+    path = folder / HEAD_FILE
+    try:
+        handle = open_no_link(path, os.O_RDONLY)
+    except FileNotFoundError:
+        raise GalleryError(f"{path} is missing, and {LOG_FILE} beside it is not.", _LOST) from None
+    except OSError as error:
+        raise GalleryError(f"{path} can't be read: {one_line(error)}.", _LOST) from error
+    try:
+        content = os.read(handle, _HEAD_BYTES + 1)
+        head = _Head.model_validate(parse_json(content.decode("ascii")))
+    except (OSError, ValueError) as error:
+        raise GalleryError(f"{path} is damaged: it doesn't say where the log ends.", _LOST) from error
+    finally:
+        os.close(handle)
+    if head.lines < 0 or head.bytes < 0 or len(head.hash) != len(FIRST):
+        raise GalleryError(f"{path} is damaged: it doesn't say where the log ends.", _LOST)
+    return head
+
+
+def _write_head(folder: Path, head: _Head) -> None:
+    """Write it over the one before: always as long, and shorter than what a disk writes at once."""
+    handle = open_no_link(folder / HEAD_FILE, os.O_RDWR | os.O_CREAT)
+    try:
+        text = json.dumps(head.model_dump()).encode("ascii")
+        is_new = not os.fstat(handle).st_size
+        _write_all(handle, text.ljust(_HEAD_BYTES - 1) + b"\n", 0)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    if is_new:
+        sync_folder(folder)
+
+
+def _write_all(handle: int, content: bytes, at: int) -> None:
+    while content:
+        written = os.pwrite(handle, content, at)
+        content, at = content[written:], at + written
+
+
+def _read_all(handle: int) -> bytes:
+    size = os.fstat(handle).st_size
+    parts, at = [], 0
+    while at < size:
+        part = os.pread(handle, min(size - at, 2**24), at)
+        if not part:
+            break
+        parts.append(part)
+        at += len(part)
+    return b"".join(parts)
+
+
+def _unwritable(folder: Path, error: OSError) -> GalleryError:
+    return GalleryError(
+        f"{folder / LOG_FILE} can't be written: {one_line(error)}. Nothing is shown that isn't logged.",
+        "Let it be written: check the folder's permissions and the room on its disk.",
+    )
