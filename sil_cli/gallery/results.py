@@ -373,7 +373,7 @@ class LogLine(Result):
         number: From 1.
         time: ISO 8601, in UTC.
         event: `search`, `verdict`, `removal`, `export`, `policy`, …
-        by: Who did it: a user of this machine, or whoever `sil serve` let in.
+        by: Who did it: a user of this machine, or whoever a server let in.
         details: What was done. Of a search: the SHA-256 of each query image, the entries that were searched for, the
             filter, the entries that were shown, and what it was for.
         previous: The hash of the line before.
