@@ -18,6 +18,7 @@ from sil_cli.gallery.accountability.log import DRAWING, LOG_FILE, append, has_lo
 from sil_cli.gallery.accountability.policy import policy_of, read_policy, write_policy
 from sil_cli.gallery.entry import in_utc
 from sil_cli.gallery.filters import Filter
+from sil_cli.gallery.people import forget_gone
 from sil_cli.gallery.results import ExpireResult, LogResult, Policy, PolicyResult
 from sil_cli.gallery.stores import gallery_store, gallery_store_to_write
 
@@ -117,6 +118,7 @@ def remove_expired(writer: GalleryWriter, ids: list[int], settings: Settings, re
     log_event(settings, writer.folder, "removal", {"why": CRITERION, "entries": ids})
     writer.remove(ids, CRITERION)
     complete = writer.compact()
+    complete &= forget_gone(writer.folder, writer.existing).complete
     delete_drawings(writer)
     if len(writer):
         writer.refresh_index(reporter)
