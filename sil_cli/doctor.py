@@ -13,7 +13,7 @@ from sil_cli.data.manifest import prepared_datasets
 from sil_cli.data.protocol import read_protocol
 from sil_cli.defaults import EXPORT_FILE, RECORD_FILE, is_finished, numbered_runs
 from sil_cli.errors import SilError
-from sil_cli.models.engines.engine import EXTRAS
+from sil_cli.models.engines.engine import INSTALL
 from sil_cli.models.precision import wants_bfloat16
 from sil_cli.models.record import read_export, read_record
 from sil_cli.results import Result
@@ -25,7 +25,18 @@ if TYPE_CHECKING:
 
     from sil_cli.settings import Settings
 
-PACKAGES = ("torch", "torchvision", "faiss-cpu", "numpy", "pillow", "pydantic", "typer", "rich", "safetensors")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "onnxruntime",
+    "faiss-cpu",
+    "numpy",
+    "pillow",
+    "pydantic",
+    "typer",
+    "rich",
+    "safetensors",
+)
 LITTLE_DISK = 2**30
 
 
@@ -107,9 +118,9 @@ def _threads() -> Finding:
 
 
 def _engines() -> Finding:
-    quick = [name for name in EXTRAS if is_installed(name)]
-    hint = "" if quick else '; `pip install "sil-cli[fast]"` makes queries start at once'
-    return Finding(what="engines", value=", ".join(["torch", *quick]) + hint)
+    found = [name for name in INSTALL if is_installed(name)]
+    hint = "" if found else f"; `{INSTALL['onnxruntime']}` makes queries start at once"
+    return Finding(what="engines", value=", ".join(["torch", *found]) + hint)
 
 
 def _disk() -> Finding:

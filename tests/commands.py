@@ -36,6 +36,7 @@ TINY_TRAIN = {
     "train.instances": 2,
     "train.milestones": [1],
     "train.precision": "float32",
+    "train.export": False,
 }
 
 

@@ -63,7 +63,7 @@ def make_world(folder: Path) -> None:
     with contextlib.chdir(folder):
         for arguments in (
             ["prepare-data", *TINY_DATA_FLAGS],
-            ["train", *TINY_TRAIN_FLAGS],
+            ["train", *TINY_TRAIN_FLAGS, "--set", "train.export=true"],
             ["evaluate"],
             ["index-gallery"],
         ):

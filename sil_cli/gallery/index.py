@@ -91,7 +91,8 @@ def index_gallery(settings: Settings, reporter: Reporter, workers: Workers | Non
     require_reachable(folder / MODEL_FOLDER)
     known = [file for source in fixed for file in source.files]
     if settings.gallery.export and not _belongs_to_another(folder, model):
-        export_if_possible(model, known, reporter, max_pixels=pixels_in(settings.data.max_megapixels))
+        most = pixels_in(settings.data.max_megapixels)
+        export_if_possible(model, known, reporter, called="images of the gallery", max_pixels=most)
     loaded = load(model, settings, reporter, images=len(known))
     require_finished(loaded, model)
     if settings.gallery.index is not None:

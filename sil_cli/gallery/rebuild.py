@@ -45,7 +45,8 @@ def rebuild_gallery(settings: Settings, reporter: Reporter, *, drop_missing: boo
     with store.open() as gallery:
         count, known = len(gallery), _some_images(gallery)
     if settings.gallery.export and known:
-        export_if_possible(model, known, reporter, max_pixels=pixels_in(settings.data.max_megapixels))
+        most = pixels_in(settings.data.max_megapixels)
+        export_if_possible(model, known, reporter, called="images of the gallery", max_pixels=most)
     loaded = load(model, settings, reporter, images=count)
     require_finished(loaded, model)
     record = gallery_record(loaded)

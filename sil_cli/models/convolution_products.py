@@ -12,9 +12,15 @@ of channels, as MobileNet has them, nothing was gained.
 
 from __future__ import annotations
 
+import contextlib
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MOST_PIXELS = 8
 """Results of so many pixels are one product, whatever the kernel."""
@@ -31,7 +37,7 @@ class ProductConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name for it
         """The convolution's result, to rounding."""
-        if input.device.type != "cpu" or torch.compiler.is_compiling():  # exported, it is to stay a convolution
+        if input.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(input)
         (rows, row_taps), (columns, column_taps) = self._axis(input, 0), self._axis(input, 1)
         few = rows * columns <= MOST_PIXELS and row_taps and column_taps
@@ -46,6 +52,19 @@ class ProductConv2d(nn.Conv2d):
         results = (size + 2 * padding - kernel) // stride + 1
         first = padding - stride * (results - 1)
         return results, range(max(0, first), min(kernel, padding + size)) if results > 0 else range(0)
+
+
+@contextlib.contextmanager
+def convolutions_as_such(module: nn.Module) -> Iterator[None]:
+    """Let the convolutions inside a module compute as torch does, until the end of the block."""
+    layers: list[nn.Module] = [layer for layer in module.modules() if type(layer) is ProductConv2d]
+    for layer in layers:
+        layer.__class__ = nn.Conv2d
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.__class__ = ProductConv2d
 
 
 def multiply_where_quicker(module: nn.Module) -> None:

@@ -84,7 +84,13 @@ def load_engine(path: Path, request: EngineRequest, reporter: Reporter) -> Model
     if name == "torch" or export is None:
         model = _load_torch(files, export, request)
     else:
-        model = Model(_export_engine(export, content, name, request), export.model, files)
+        try:
+            model = Model(_export_engine(export, content, name, request), export.model, files)
+        except ModelError as error:
+            if files.folder is None or request.engine != "auto" or request.precision == "bfloat16":
+                raise
+            reporter.warn(f"{error.what} torch is used instead. {error.fix}")
+            model = _load_torch(files, export, request)
     model.engine.max_pixels = request.max_pixels
     reporter.note(f"Embedding with {model.engine.name}.")
     return model

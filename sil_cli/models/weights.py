@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import URLError
 
-from torchvision.models import get_model_weights
-
 from sil_cli.errors import ModelError, UsageError
 from sil_cli.files import one_line
 from sil_cli.models.backbones.names import IBN, NAMES, OSNETS, RESNETS, TIMM, TOKEN_VITS
@@ -87,6 +85,8 @@ def _of_imagenet(name: str) -> dict[str, Tensor]:
         with contextlib.redirect_stdout(sys.stderr):
             if name.startswith(TIMM):
                 return _of_timm(name.removeprefix(TIMM))
+            from torchvision.models import get_model_weights
+
             entry = get_model_weights(name)["IMAGENET1K_V1"]
             state: dict[str, Tensor] = entry.get_state_dict(progress=False, check_hash=True)
     except (URLError, OSError, RuntimeError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import platform
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -100,13 +101,12 @@ class RunFacts(BaseModel):
 def current_versions() -> dict[str, str]:
     """The versions that a run's numbers depend on."""
     import torch
-    import torchvision
 
     return {
         "python": platform.python_version(),
         "sil": VERSION,
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": metadata.version("torchvision"),
         "numpy": np.__version__,
     }
 

@@ -269,6 +269,7 @@ class TrainSettings(Section):
     calibrate: bool = Field(
         True, description="measure thresholds at the end, on people of the sources who were not trained on"
     )
+    export: bool = Field(True, description="export the model at the end, so that all that uses it starts at once")
     resume: bool = Field(False, description="resume an unfinished run")
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result", bound="BaseModel")
 
-MAY_DIFFER = {"sources", "run", "runs", "resume", "tensorboard", "keep_checkpoints", "calibrate"}
+MAY_DIFFER = {"sources", "run", "runs", "resume", "tensorboard", "keep_checkpoints", "calibrate", "export"}
 """Settings of `train` that the first process alone goes by, or that name the same by another path."""
 
 

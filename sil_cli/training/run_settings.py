@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SECTIONS = ("model", "style", "train", "supervised")
 """The sections that decide what a run comes to."""
 
-FREE_WHEN_RESUMING = ("resume", "run", "runs", "tensorboard", "keep_checkpoints", "divergence", "calibrate")
+FREE_WHEN_RESUMING = ("resume", "run", "runs", "tensorboard", "keep_checkpoints", "divergence", "calibrate", "export")
 """Settings of `train` that do not."""
 
 GENERATED_RECIPE, PHOTOGRAPHS_RECIPE = "generated", "paper"

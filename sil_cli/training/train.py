@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sil_cli.data.images import pixels_in
+from sil_cli.data.manifest import load_dataset
 from sil_cli.data.protocol import read_protocol
 from sil_cli.defaults import (
+    EXPORT_FILE,
     is_finished,
     left_out_beside,
     new_run_folder,
@@ -21,6 +23,7 @@ from sil_cli.evaluation.calibration import CALIBRATION_FILE
 from sil_cli.files import one_line, quoted, remove_leftovers, require_reachable, write_bytes
 from sil_cli.locks import writer_lock
 from sil_cli.models.embedder import save_model
+from sil_cli.models.engines.export import export_if_possible
 from sil_cli.models.record import read_record
 from sil_cli.results import Result
 from sil_cli.runs.checkpoint import checkpoints, load_checkpoint
@@ -40,7 +43,7 @@ from sil_cli.runs.run_folder import (
     write_metrics,
     write_settings,
 )
-from sil_cli.runtime import SINGLE_LAUNCH, stop_at_safe_point
+from sil_cli.runtime import SINGLE_LAUNCH, is_installed, stop_at_safe_point
 from sil_cli.training.compose import compose
 from sil_cli.training.processes import TrainingProcesses, join_processes
 from sil_cli.training.run_settings import (
@@ -223,11 +226,13 @@ def _complete(run: Path, facts: RunFacts, given: Settings, named: Collection[str
         write_facts(run, facts)
     result = _result(run, facts)
     has_curves, is_calibrated = (run / CURVES_FILE).is_file(), (run / CALIBRATION_FILE).is_file()
-    if has_curves and is_calibrated:
+    is_exported = (run / EXPORT_FILE).is_file() or not is_installed("onnxruntime")
+    if has_curves and is_calibrated and is_exported:
         reporter.note(f"{run} has finished already; there is nothing left to do.")
         return result
     settings = settings_to_go_on(run, given, named)
     reporter.note(f"{run} has finished already; what is missing is made now.")
+    _export(run, facts, settings, reporter)
     if settings.train.calibrate and not is_calibrated:
         calibrate_after_training(settings, run, reporter)
     if not has_curves:
@@ -345,10 +350,31 @@ def _keep(run: Path, training: Training, settings: Settings, reporter: Reporter)
     # The model's record is what makes a run finished, so it is written after the facts are complete.
     write_facts(run, facts)
     save_model(run, training.embedder)
+    _export(run, facts, settings, reporter)
     if settings.train.calibrate:
         calibrate_after_training(settings, run, reporter)
     _draw_curves(run, reporter)
     return _result(run, facts)
+
+
+def _export(run: Path, facts: RunFacts, settings: Settings, reporter: Reporter) -> None:
+    """Export the finished model, compared with torch on images of its sources.
+
+    Raises:
+        InterruptedWorkError: Ctrl-C; the run itself is finished.
+    """
+    if not settings.train.export:
+        return
+    datasets = [load_dataset(source_folder(run, source)) for source in facts.sources]
+    files = [(dataset.image_path(record), record.box) for dataset in datasets for record in dataset.records]
+    most = pixels_in(settings.data.max_megapixels)
+    try:
+        export_if_possible(run, files, reporter, called="images of the sources", max_pixels=most)
+    except KeyboardInterrupt:
+        raise InterruptedWorkError(
+            f"Stopped while exporting. The model in {run} is finished.",
+            "The next command that needs an export makes it.",
+        ) from None
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from sil_cli.errors import UsageError
 from sil_cli.models.backbones import make_backbone
 from sil_cli.models.backbones.names import MOBILES, NAMES, OSNETS, RESNETS, TOKEN_VITS
 from sil_cli.models.backbones.osnet import OmniScaleBlock
-from sil_cli.models.backbones.torchvision_nets import InstanceBatchNorm
+from sil_cli.models.backbones.resnet import InstanceBatchNorm
 from sil_cli.models.backbones.vit import POSITIONS, StagedViT, resized_positions
 from sil_cli.models.record import Architecture
 from sil_cli.settings.learning import ModelSettings
@@ -21,6 +21,10 @@ from sil_cli.settings.learning import ModelSettings
 SMALL = ("resnet18", "resnet18-ibn-a", "osnet_x0_25", "mobilenet_v2", "efficientnet_b0")
 TIMM = ("timm:resnet18", "timm:convnext_atto", "timm:vit_tiny_patch16_224", "timm:mobilenetv3_small_050")
 SIZE = {"height": 64, "width": 32}
+
+
+def thorough(name: str):
+    return pytest.param(name, marks=pytest.mark.thorough)
 
 
 def build(name: str, **options):
@@ -97,14 +101,22 @@ def test_what_a_later_stage_sees_is_what_the_style_gave():
     torch.testing.assert_close(second.seen[0], expected)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet34"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", *(thorough(name) for name in ("resnet34", "resnet101"))])
 @torch.no_grad()
-def test_a_resnet_is_torchvisions(name):
-    full = getattr(torchvision.models, name)(weights=None).eval()
-    backbone = build(name, last_stride=2)
-    backbone.load_state_dict(backbone.adapted(full.state_dict()))
+def test_a_resnet_is_torchvisions_to_the_last_bit(name):
+    backbone = build(name, last_stride=2).train()
+    torch.manual_seed(3)
+    full = getattr(torchvision.models, name)(weights=None)
+    drawn = {key: value for key, value in full.state_dict().items() if not key.startswith("fc.")}
+    assert list(backbone.state_dict()) == list(drawn)
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, drawn[key]), key
+    assert [str(layer) for layer in backbone.modules() if isinstance(layer, nn.Conv2d)] == [
+        str(layer) for layer in full.modules() if isinstance(layer, nn.Conv2d)
+    ]
     expected = nn.Sequential(*list(full.children())[:-2])(images())
-    torch.testing.assert_close(backbone(images()), expected)
+    assert torch.equal(backbone(images()), expected)
+    assert torch.equal(backbone.layer4[-1].bn2.running_var, full.layer4[-1].bn2.running_var)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sil_cli.models.backbones.osnet import make_osnet
-from sil_cli.models.backbones.torchvision_nets import make_resnet
+from sil_cli.models.backbones.resnet import make_resnet
 from sil_cli.models.embedder import load_embedder
 from sil_cli.models.record import LIKE
 from sil_cli.settings.fields import PublishedBy

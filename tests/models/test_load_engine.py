@@ -54,6 +54,25 @@ class Hearing(SilentReporter):
         self.heard.append(text)
 
 
+def test_a_model_whose_engine_can_not_be_loaded_is_computed_by_torch(world, tmp_path, monkeypatch) -> None:
+    def fail(name: str) -> None:
+        raise ImportError(f"lib{name}.so:\nversion GLIBC_9.9 not found")
+
+    monkeypatch.setattr(exported_engine, "import_quietly", fail)
+    reporter = Hearing()
+    run = world / "runs/001-dbs"
+    model = load_engine(run, EngineRequest(images=1), reporter)
+    assert model.engine.name.startswith("torch")
+    (told,) = (line for line in reporter.heard if not line.startswith("Embedding with"))
+    assert "onnxruntime can't be loaded" in told
+    assert "torch is used instead" in told
+    assert "\n" not in told
+    with pytest.raises(ModelError, match="can't be loaded"):  # nothing can take its place
+        load_engine(run / "export.json", EngineRequest(images=1), reporter)
+    with pytest.raises(ModelError, match="can't be loaded"):
+        load_engine(run, EngineRequest("onnxruntime", images=1), reporter)
+
+
 @pytest.fixture
 def machine(monkeypatch):
     """A machine with these packages, and perhaps an accelerator."""

@@ -8,15 +8,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from sil_cli.models.backbones.names import IBN, OSNETS, TIMM, TOKEN_VITS, VIT, check_backbone
 from sil_cli.models.backbones.osnet import make_osnet
+from sil_cli.models.backbones.resnet import check_ibn_size, make_resnet
+from sil_cli.models.backbones.staged import StagedChain
 from sil_cli.models.backbones.timm_net import TimmBackbone, timm_normalisation
-from sil_cli.models.backbones.torchvision_nets import check_ibn_size, make_mobile, make_resnet
 from sil_cli.models.backbones.vit import ClassTokenViT, StagedViT
 from sil_cli.models.record import Architecture, Normalisation
 
 if TYPE_CHECKING:
     from sil_cli.models.backbones.staged import Backbone
+
+MOBILE_STAGE_ENDS: dict[str, tuple[int, ...]] = {
+    "mobilenet_v2": (3, 6, 13, 18),
+    "mobilenet_v3_large": (3, 6, 12, 16),
+    "efficientnet_b0": (2, 3, 5, 8),
+    "efficientnet_v2_s": (2, 3, 5, 7),
+}
+"""The last block at a resolution of 1/4, 1/8, 1/16 and 1/32, as the stages of a ResNet end."""
 
 
 def make_backbone(architecture: Architecture) -> Backbone:
@@ -52,7 +63,25 @@ def make_backbone(architecture: Architecture) -> Backbone:
         return ClassTokenViT(
             height=height, width=width, stride=architecture.patch_stride, clip="clip" in name, parts="jpm" in name
         )
-    return make_mobile(name)
+    return _make_mobile(name)
+
+
+def _make_mobile(name: str) -> StagedChain:
+    """A MobileNet or EfficientNet, a chain of blocks called `features`, in four stages with torchvision's names."""
+    import torchvision  # takes seconds, and a ResNet doesn't need it
+
+    features: nn.Sequential = getattr(torchvision.models, name)(weights=None).features
+    last = features[-1]
+    assert isinstance(last, nn.Sequential)  # noqa: S101 - convolution, norm, activation: so for all four
+    convolution = last[0]
+    assert isinstance(convolution, nn.Conv2d)  # noqa: S101
+    return StagedChain(
+        {"features": features},
+        order=tuple(f"features.{number}" for number in range(len(features))),
+        ends=tuple(f"features.{number}" for number in MOBILE_STAGE_ENDS[name]),
+        channels=convolution.out_channels,
+        head_prefixes=("classifier.",),
+    )
 
 
 def published_normalisation(name: str) -> Normalisation:

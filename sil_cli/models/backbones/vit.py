@@ -7,7 +7,6 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -52,6 +51,8 @@ class StagedViT(Backbone):
             raise UsageError(
                 f"vit_b_16 can't take images of {height}×{width}.", f"Choose multiples of {PATCH}: 256×128 or 224×224."
             )
+        import torchvision  # takes seconds, and nothing else here needs it
+
         full = torchvision.models.vit_b_16(weights=None)
         self.conv_proj = full.conv_proj
         self.class_token = full.class_token

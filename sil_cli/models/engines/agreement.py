@@ -117,12 +117,12 @@ def _shortest_prefix(
     Returns:
         The prefix, and the agreement with it; None where the longest is not enough.
     """
-    import onnx
-
     from sil_cli.models.engines.exported_engine import OpenVinoEngine
+    from sil_cli.models.engines.onnx_file import OnnxFile
     from sil_cli.models.engines.onnx_graph import find_prefixes
 
-    prefixes = [each for each in find_prefixes(onnx.load_from_string(graph)) if 0 < each.share <= LONGEST_PREFIX]
+    file = OnnxFile(graph, record.file)
+    prefixes = [each for each in find_prefixes(file) if 0 < each.share <= LONGEST_PREFIX]
 
     @cache
     def measured(number: int) -> Agreement:

@@ -18,8 +18,8 @@ SAME_MODEL = 0.9999
 """From this smallest cosine similarity to torch's float32 embeddings on, another way to compute counts as the same
 model: its embeddings may stand in one gallery with the original's."""
 
-EXTRAS = {"onnxruntime": "fast", "openvino": "openvino"}
-"""The library of each engine, and the extra of this package that installs it."""
+INSTALL = {"onnxruntime": "pip install onnxruntime", "openvino": 'pip install "sil-cli[openvino]"'}
+"""The library of each engine, and what installs it."""
 
 
 _LONGEST = 200
@@ -76,7 +76,7 @@ def require_library(name: Literal["onnxruntime", "openvino"]) -> None:
     if not is_installed(name):
         raise UsageError(
             f"The engine {name} is not installed.",
-            f'Install it with `pip install "sil-cli[{EXTRAS[name]}]"`, or use --engine torch.',
+            f"Install it with `{INSTALL[name]}`, or use --engine torch.",
         )
 
 

@@ -12,7 +12,7 @@ from sil_cli.defaults import RECORD_FILE, model_folder
 from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.files import one_line, sha256_of_bytes, write_bytes, write_json
 from sil_cli.models.engines.agreement import Crops, crops_of, drawn_crops, given_crops, with_agreement
-from sil_cli.models.engines.engine import EXTRAS, SAME_MODEL
+from sil_cli.models.engines.engine import INSTALL, SAME_MODEL
 from sil_cli.models.record import (
     GRAPH_FILES,
     GRAPH_SUFFIX,
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
-TOOLS = ("onnx", "onnxscript", "onnxruntime")
+QUANTISER = "onnx"
+"""What int8 needs beside ONNX Runtime."""
+
 POOR_AGREEMENT = 0.98
 
 
@@ -81,8 +83,8 @@ def export(settings: Settings, reporter: Reporter) -> ModelExportResult:
         ModelError: There is no model, or the export gives other embeddings.
         SilError: The crops can't be used.
     """
-    require_tools()
     wanted = settings.export
+    _require_tools(int8=wanted.int8)
     if wanted.out is None:
         refuse_outside(settings, "export.model")
     folder = model_folder(wanted.model, settings.train.runs)
@@ -139,7 +141,8 @@ def make_export(
         OSError: The files can't be written.
     """
     graph_path, record_path = paths
-    from sil_cli.models.engines.onnx_export import OPSET, export_onnx, quantize
+    from sil_cli.models.engines.onnx_export import export_onnx, quantize
+    from sil_cli.models.engines.onnx_writer import OPSET
 
     with reporter.task("Exporting", None) as task:
         content = export_onnx(embedder)
@@ -166,8 +169,10 @@ def make_export(
     return record
 
 
-def export_if_possible(model: Path, files: Sequence[ImageFile], reporter: Reporter, *, max_pixels: int) -> None:
-    """Give a run the export that it lacks, so that everything after starts at once; without the packages, nothing.
+def export_if_possible(
+    model: Path, files: Sequence[ImageFile], reporter: Reporter, *, called: str, max_pixels: int
+) -> None:
+    """Give a run the export that it lacks, so that everything after starts at once; without ONNX Runtime, nothing.
 
     A failed export is reported, and never stops what it was meant to speed up.
 
@@ -175,20 +180,17 @@ def export_if_possible(model: Path, files: Sequence[ImageFile], reporter: Report
         model: What was named as the model; only a run folder can be given an export.
         files: Image files with their boxes, to compare embeddings on.
         reporter: Shows the progress.
+        called: What these files are, for the record.
         max_pixels: The most pixels of an image that is read.
     """
-    if not (model / RECORD_FILE).is_file() or not all(is_installed(name) for name in TOOLS):
-        return
-    if _has_export(model):
+    if not (model / RECORD_FILE).is_file() or not is_installed("onnxruntime") or _has_export(model):
         return
     from sil_cli.models.embedder import load_embedder
 
     embedder, source = load_embedder(model)
     size = source.architecture
     try:
-        crops = crops_of(
-            files, size.height, size.width, reporter, called="images of the gallery", max_pixels=max_pixels
-        )
+        crops = crops_of(files, size.height, size.width, reporter, called=called, max_pixels=max_pixels)
         paths = (model / GRAPH_FILES["float32"], model / RECORD_FILES["float32"])
         made = make_export(embedder, source, crops, "float32", paths, reporter)
     except (SilError, OSError) as error:
@@ -214,18 +216,18 @@ def _has_export(model: Path) -> bool:
         return False  # damaged or of another version: it is made again
 
 
-def require_tools() -> None:
+def _require_tools(*, int8: bool) -> None:
     """Refuse to export without the packages for it.
 
     Raises:
-        UsageError: Names those that are missing.
+        UsageError: Names the first that is missing.
     """
-    missing = [name for name in TOOLS if not is_installed(name)]
-    if missing:
+    if not is_installed("onnxruntime"):
         raise UsageError(
-            f"Exporting needs {' and '.join(missing)}, not installed here.",
-            f'Install them with `pip install "sil-cli[{EXTRAS["onnxruntime"]}]"`.',
+            "Exporting needs onnxruntime, not installed here.", f"Install it with `{INSTALL['onnxruntime']}`."
         )
+    if int8 and not is_installed(QUANTISER):
+        raise UsageError("int8 needs onnx, not installed here.", 'Install it with `pip install "sil-cli[int8]"`.')
 
 
 def _destination(out: Path, precision: ExportPrecision) -> tuple[Path, Path]:
@@ -258,6 +260,6 @@ def _refuse_disagreement(agreement: dict[str, Agreement], precision: ExportPreci
 
 
 def _versions() -> dict[str, str]:
-    packages = ("torch", *TOOLS, "openvino")
+    packages = ("torch", "onnxruntime", QUANTISER, "openvino")
     versions = {name: metadata.version(name) for name in packages if is_installed(name)}
     return {"python": platform.python_version(), "sil": VERSION, **versions}

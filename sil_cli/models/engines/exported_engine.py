@@ -9,7 +9,8 @@ import numpy as np
 
 from sil_cli.data.images import MAX_PIXELS
 from sil_cli.errors import ModelError
-from sil_cli.models.engines.engine import reason
+from sil_cli.files import one_line
+from sil_cli.models.engines.engine import INSTALL, reason
 from sil_cli.models.engines.onnx_file import OnnxFile
 from sil_cli.models.record import described
 from sil_cli.runtime import import_quietly, interruptible, thread_count
@@ -99,6 +100,21 @@ class _ExportedEngine(ABC):
         """Make the library give up what it computes, as soon as it can."""
 
 
+def _onnxruntime() -> Any:
+    """ONNX Runtime, which is installed.
+
+    Raises:
+        ModelError: It can't be loaded here.
+    """
+    try:
+        return import_quietly("onnxruntime")
+    except (ImportError, OSError) as error:
+        raise ModelError(
+            f"onnxruntime can't be loaded: {one_line(error)[:200]}.",
+            f"Install it again with `{INSTALL['onnxruntime']}`.",
+        ) from error
+
+
 def _input(pixels: NDArray[np.uint8], foreign: ForeignGraph | None) -> NDArray[np.generic]:
     """Pixels (B, height, width, 3) as a graph takes them."""
     if foreign is None:
@@ -132,8 +148,7 @@ class OnnxRuntimeEngine(_ExportedEngine):
         Raises:
             ModelError: ONNX Runtime can't run it, or should not be given it.
         """
-        onnxruntime = import_quietly("onnxruntime")
-
+        onnxruntime = _onnxruntime()
         super().__init__(record, "onnxruntime", f"onnxruntime {record.precision}")
         file = OnnxFile(graph, record.file)
         content = file.self_contained(data or {})

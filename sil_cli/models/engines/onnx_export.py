@@ -16,7 +16,10 @@ from torch import Tensor, nn
 
 from sil_cli.errors import ModelError
 from sil_cli.files import one_line
-from sil_cli.models.engines.onnx_graph import widen_narrow_maps, without_metadata
+from sil_cli.models.convolution_products import convolutions_as_such
+from sil_cli.models.engines.onnx_graph import fold_norms, widen_narrow_maps
+from sil_cli.models.engines.onnx_operators import write_graph
+from sil_cli.models.engines.tracing import TraceError, trace
 from sil_cli.runtime import import_quietly
 
 if TYPE_CHECKING:
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
 
     from sil_cli.models.embedder import Embedder
 
-OPSET = 20
 INPUT, OUTPUT = "pixels", "embeddings"
 
 QUANTISED = ["Conv", "Relu", "MaxPool", "Add"]
@@ -54,40 +56,25 @@ def export_onnx(embedder: Embedder) -> bytes:
     """An embedder as an ONNX file's content.
 
     Scaling, normalisation and the final unit length are part of the graph; batch norms are folded into the
-    convolutions before them. The batch size is free. What the exporter notes of the machine (source paths, traces)
-    is left out.
+    convolutions before them. The batch size is free.
 
     Args:
         embedder: In eval mode, on the CPU, float32.
 
     Raises:
-        ModelError: The exporter failed.
+        ModelError: It computes something for which there is no rule here.
     """
     size = embedder.architecture
-    example = torch.zeros(2, size.height, size.width, 3, dtype=torch.uint8)  # one image would fix the batch size
+    example = torch.zeros(1, size.height, size.width, 3, dtype=torch.uint8)
+    names = {id(tensor): name for name, tensor in (*embedder.named_parameters(), *embedder.named_buffers())}
     try:
-        with torch.inference_mode(mode=False), _quiet():
-            program = torch.onnx.export(
-                _FromPixels(embedder).eval(),
-                (example,),
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                verbose=False,
-            )
-            if program is None:
-                raise RuntimeError("the exporter gave nothing")
-            if program.model_proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value:
-                raise RuntimeError("the exporter fixed the number of images")
-            content: bytes = widen_narrow_maps(without_metadata(program.model_proto)).SerializeToString()
-    except Exception as error:  # whatever this pair of torch and onnxscript stumbles over
-        raise ModelError(
-            f"The model can't be exported: {type(error).__name__}: {one_line(error)[:200]}.",
-            "Update with `pip install -U torch onnx onnxscript`, or do without an export.",
-        ) from error
-    return content
+        with torch.inference_mode(mode=False), convolutions_as_such(embedder):
+            graph = write_graph(trace(_FromPixels(embedder).eval(), example), INPUT, OUTPUT, names)
+    except TraceError as error:
+        raise ModelError(f"The model can't be exported: {error}.", "It is computed by torch alone.") from error
+    fold_norms(graph)
+    widen_narrow_maps(graph)
+    return graph.content(INPUT, OUTPUT)
 
 
 def quantize(graph: bytes, crops: NDArray[np.uint8]) -> bytes:

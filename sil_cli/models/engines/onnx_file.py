@@ -8,7 +8,7 @@ passes is handed on as one piece of memory that refers to no other file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -232,13 +232,17 @@ class Node:
         kind: `Conv`, …
         inputs: Names of what goes in.
         outputs: Names of what comes out.
-        attributes: Those that are numbers.
+        attributes: Those that are whole numbers; of a graph that was read, all as lists.
+        fractions: Those that are other numbers; only of a graph that is written.
+        words: Those that are text; likewise.
     """
 
     kind: str
     inputs: list[str]
     outputs: list[str]
-    attributes: Mapping[str, list[int]] = field(default_factory=dict)
+    attributes: Mapping[str, Sequence[int] | int] = field(default_factory=dict)
+    fractions: Mapping[str, float] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
 
 
 _AXES = {"DATA_BATCH": "N", "DATA_CHANNEL": "C", "DATA_FEATURE": ""}
@@ -333,7 +337,7 @@ class OnnxFile:
         Raises:
             ModelError: One would not fit into memory.
         """
-        self._check_shapes([_port(each) for each in self._graph.messages(13)])
+        self._check_shapes(self._between)
 
     @cached_property
     def nodes(self) -> list[Node]:
@@ -356,6 +360,23 @@ class OnnxFile:
                     "Values may lie in the file itself, or in a file beside it, as `onnx.save` writes them",
                 )
         return list(found)
+
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int | None, ...]]:
+        """Of all tensors of which the file says so, by name; None where a size is free."""
+        ports = [*self._between, *self.inputs, *self.outputs]
+        known = {port.name: port.shape for port in ports if port.shape is not None}
+        return {tensor.name: tensor.shape for tensor in self._tensors} | known
+
+    @cached_property
+    def _between(self) -> list[Port]:
+        """What is said of tensors that are neither given nor results."""
+        return [_port(each) for each in self._graph.messages(13)]
+
+    @property
+    def float32_between(self) -> set[str]:
+        """The names of those that are said to hold float32."""
+        return {port.name for port in self._between if port.type == "float32"}
 
     def constant(self, name: str) -> NDArray[np.generic] | None:
         """The values of a tensor that the file itself holds; None where it holds none of that name."""
@@ -381,10 +402,10 @@ class OnnxFile:
             return bytes(self._model.view)
         tensors = iter(self._tensors)
         graph = b"".join(
-            _field(5, self._filled(next(tensors), data)) if number == 5 else bytes(whole)
+            bytes_field(5, self._filled(next(tensors), data)) if number == 5 else bytes(whole)
             for number, whole in self._graph.fields
         )
-        parts = [_field(7, graph) if number == 7 else bytes(whole) for number, whole in self._model.fields]
+        parts = [bytes_field(7, graph) if number == 7 else bytes(whole) for number, whole in self._model.fields]
         return b"".join(parts)
 
     def _filled(self, tensor: _Tensor, data: Mapping[str, bytes]) -> bytes:
@@ -402,7 +423,7 @@ class OnnxFile:
         if length != tensor.bytes or start + length > len(content):
             self._refuse(f"{location} does not hold its tensor {tensor.name}", "Keep both files as they were exported")
         kept = [bytes(whole) for number, whole in tensor.message.fields if number not in (9, 13, 14)]
-        return b"".join([*kept, _field(9, memoryview(content)[start : start + length])])
+        return b"".join([*kept, bytes_field(9, memoryview(content)[start : start + length])])
 
 
 def not_onnx(name: str) -> ModelError:
@@ -410,15 +431,33 @@ def not_onnx(name: str) -> ModelError:
     return ModelError(f"{name} is not an ONNX file, or is damaged.", "Name a network that was exported as ONNX.")
 
 
-def _field(number: int, content: bytes | memoryview) -> bytes:
-    """A field of bytes."""
-    head = bytearray([number << 3 | _BYTES])
-    length = len(content)
-    while length > 127:
-        head.append(length & 127 | 128)
-        length >>= 7
-    head.append(length)
-    return bytes(head) + bytes(content)
+def bytes_field(number: int, content: bytes | memoryview) -> bytes:
+    """A field of bytes, as it stands in a message."""
+    return b"".join([_written(number << 3 | _BYTES), _written(len(content)), content])
+
+
+def number_field(number: int, value: int) -> bytes:
+    """A field that is a whole number."""
+    return _written(number << 3 | _VARINT) + _written(value % 2**64)
+
+
+def type_number(dtype: np.dtype) -> int:
+    """What `TensorProto` calls a type.
+
+    Raises:
+        KeyError: It is none of those that can be written here.
+    """
+    return {each: number for number, each in _TYPES.items()}[dtype]
+
+
+def _written(value: int) -> bytes:
+    """A varint."""
+    found = bytearray()
+    while value > 127:
+        found.append(value & 127 | 128)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
 
 
 def _port(value: _Message) -> Port:

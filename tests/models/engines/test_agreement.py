@@ -1,7 +1,6 @@
 """Which beginning of a network stays in float32, so that the rest agrees in bfloat16."""
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from export_records import export_record
@@ -11,6 +10,7 @@ from sil_cli.errors import ModelError
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.engines.exported_engine import OnnxRuntimeEngine
 from sil_cli.models.engines.onnx_export import export_onnx
+from sil_cli.models.engines.onnx_file import OnnxFile
 from sil_cli.models.engines.onnx_graph import find_prefixes
 from sil_cli.models.record import Architecture
 from sil_cli.runtime import SilentReporter
@@ -76,7 +76,7 @@ LOSS = angle_of(0.9999)
 def test_the_shortest_prefix_that_agrees_is_found(embedder, graph, pixels, made, monkeypatch, needed) -> None:
     monkeypatch.setattr(f"{__name__}.LOSS", angle_of(0.9999) / (1 - needed))
     record = workflow.with_agreement(export_record(ARCHITECTURE), embedder, graph, pixels, SilentReporter())
-    shares = [prefix.share for prefix in find_prefixes(onnx.load_from_string(graph)) if 0 < prefix.share <= 0.5]
+    shares = [prefix.share for prefix in find_prefixes(OnnxFile(graph, "model.onnx")) if 0 < prefix.share <= 0.5]
     assert record.float32_front is not None
     assert record.float32_front.share == min(share for share in shares if share >= needed)
     assert record.agreement[HOW].min >= 0.9999

@@ -72,15 +72,15 @@ def int8(world: Path, tmp_path_factory) -> Path:
     return folder
 
 
-def test_indexing_exports_the_model_and_keeps_it_with_the_gallery(in_world) -> None:
+def test_training_exports_the_model_and_indexing_keeps_it_with_the_gallery(in_world) -> None:
     for folder in (RUN, Path("gallery/model")):
         record = read_export(folder / "export.json")
         assert record.model.fingerprint == json.loads((RUN / "model.json").read_text())["fingerprint"]
         assert record.sha256 == sha256_of_file(folder / "model.onnx")
         assert record.agreement["onnxruntime float32"].min >= 0.9999
         assert record.agreement["openvino float32"].min >= 0.9999
-        assert record.measured_on == "images of the gallery, a sample"
-        assert {"python", "sil", "torch", "onnx", "onnxruntime"} <= record.versions.keys()
+        assert record.measured_on == "images of the sources, a sample"
+        assert {"python", "sil", "torch", "onnxruntime"} <= record.versions.keys()
 
 
 def test_export_compares_with_torch_on_generated_people(in_world, tmp_path) -> None:
@@ -148,7 +148,7 @@ def test_without_the_packages_all_goes_on_with_torch(in_world, tmp_path, monkeyp
     assert not list(tmp_path.rglob("*.onnx"))
     told = sil("export")
     assert told.code == 2
-    assert "onnx and onnxscript and onnxruntime" in told.error
+    assert "needs onnxruntime, not installed here" in told.error
     assert "pip install" in told.error
     query = ["query", first_query(in_world), "--gallery", tmp_path / "gallery", "--sheet", tmp_path / "s.jpg"]
     assert sil(*query).code == 0
@@ -257,6 +257,13 @@ def test_int8_results_do_not_replace_those_of_float32(in_world, tmp_path, int8) 
     assert usual["results"] != quantised["results"]
     assert usual["fingerprint"] != quantised["fingerprint"]
     assert "int8" in quantised["conditions"]["engine"]
+
+
+def test_int8_without_the_quantiser_is_told_what_to_install(in_world, monkeypatch) -> None:
+    monkeypatch.setattr(workflow, "is_installed", lambda name: name != "onnx")
+    outcome = sil("export", "--int8", "--calibrate-on", "data/harbour")
+    assert outcome.code == 2
+    assert 'pip install "sil-cli[int8]"' in outcome.error
 
 
 def test_int8_wants_crops_to_calibrate_on(in_world, tmp_path) -> None:

@@ -13,6 +13,7 @@ from sil_cli.errors import ModelError
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.engines.exported_engine import OnnxRuntimeEngine, OpenVinoEngine
 from sil_cli.models.engines.onnx_export import export_onnx
+from sil_cli.models.engines.onnx_file import OnnxFile
 from sil_cli.models.engines.onnx_graph import find_prefixes
 from sil_cli.models.record import Architecture, ExportRecord, Float32Prefix, described
 
@@ -50,7 +51,7 @@ def separates(graph: onnx.GraphProto, tensor: str) -> bool:
 def test_a_prefix_ends_where_all_data_pass_through_one_tensor(exported) -> None:
     _, content = exported
     model = onnx.load_from_string(content)
-    found = find_prefixes(model)
+    found = find_prefixes(OnnxFile(content, "model.onnx"))
     names = [prefix.until for prefix in found]
     users = {
         name: [node.op_type for node in model.graph.node if name in node.input]
@@ -75,7 +76,7 @@ def test_the_parts_compute_what_the_whole_does_for_any_number_of_images(exported
     size = whole.model.architecture
     pixels = np.random.default_rng(0).integers(0, 256, (5, size.height, size.width, 3), dtype=np.uint8)
     expected = OnnxRuntimeEngine(whole, graph).embed(pixels)
-    found = [prefix for prefix in find_prefixes(onnx.load_from_string(graph)) if 0 < prefix.share < 1]
+    found = [prefix for prefix in find_prefixes(OnnxFile(graph, "model.onnx")) if 0 < prefix.share < 1]
     for prefix in (found[0], found[len(found) // 2], found[-1]):
         engine = OpenVinoEngine(whole.model_copy(update={"float32_front": prefix}), graph, bfloat16=True)
         first = engine.embed(pixels[:3])
@@ -115,7 +116,7 @@ def test_multiply_adds_are_those_of_the_network_written_out() -> None:
     stem, grouped, matrix = 8 * 4 * 3 * 27, 8 * 4 * 3 * 2, 8 * 7
     total = stem + grouped + matrix
     # a has but an activation after it, c another way around it, d and e only pooling
-    assert find_prefixes(helper.make_model(made)) == [
+    assert find_prefixes(OnnxFile(helper.make_model(made).SerializeToString(), "model.onnx")) == [
         Float32Prefix(until="b", share=stem / total),
         Float32Prefix(until="f", share=(stem + grouped) / total),
     ]

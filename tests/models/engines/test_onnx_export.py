@@ -1,20 +1,34 @@
 """The exported graph against torch, and what is kept out of it."""
 
+import copy
 from functools import partial
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from export_records import export_record
 
 from sil_cli.errors import ModelError
+from sil_cli.models.convolution_products import ProductConv2d, multiply_where_quicker
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.engines.exported_engine import OnnxRuntimeEngine, OpenVinoEngine
 from sil_cli.models.engines.onnx_export import export_onnx, quantize
+from sil_cli.models.engines.onnx_operators import write_graph
 from sil_cli.models.engines.torch_engine import TorchEngine
+from sil_cli.models.engines.tracing import TraceError, trace
 from sil_cli.models.record import Architecture, ExportRecord
 
+KINDS = ("resnet18-ibn-a", "osnet_ain_x0_25", "mobilenet_v3_large")
+MORE_KINDS = (
+    "osnet_ibn_x1_0",
+    "mobilenet_v2",
+    "efficientnet_b0",
+    "transreid_jpm_vit_b_16",
+    "timm:convnext_atto",
+    "timm:mobilenetv4_conv_small",
+)
 SMALL = Architecture(backbone="resnet18", height=32, width=16, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 
 
@@ -146,18 +160,91 @@ def test_nan_embeddings_are_told(graph, pixels, make) -> None:
         make(record(), model.SerializeToString()).embed(pixels)
 
 
-def test_what_the_exporter_stumbles_over_is_one_line(embedder, monkeypatch) -> None:
-    def stumble(*_: object, **__: object) -> None:
-        raise KeyError("a long\nstory")
+class Odd(torch.nn.Module):
+    """A network from a function of pixels."""
 
-    monkeypatch.setattr(torch.onnx, "export", stumble)
-    with pytest.raises(ModelError, match="can't be exported: KeyError") as caught:
-        export_onnx(embedder)
+    def __init__(self, compute) -> None:
+        super().__init__()
+        self.compute = compute
+        self.weights = torch.ones(4)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.compute(self, pixels)
+
+
+ODD = {
+    "computes otherwise": lambda net, pixels: pixels.relu() if len(pixels) == 2 else pixels.abs(),
+    "number in it depends": lambda net, pixels: pixels + len(pixels) ** 2,
+    "changes its own values": lambda net, pixels: pixels + net.weights.add_(1),
+    "changes a tensor of which it has views": lambda net, pixels: (each := pixels * 2, each[:, 1:].add_(1))[0],
+    "computes cumsum, for which there is no rule": lambda net, pixels: pixels.cumsum(dim=1),
+    "statistics of a batch": lambda net, pixels: torch.nn.functional.batch_norm(pixels, None, None, training=True),
+    "images: 1, and 2 for one more": lambda net, pixels: pixels[: len(pixels) - 1],
+    "computes in torch.float64": lambda net, pixels: pixels.double(),
+}
+
+
+@pytest.mark.parametrize("why", ODD)
+def test_what_can_not_be_written_down_is_refused(why) -> None:
+    with pytest.raises(TraceError, match=why):
+        write_graph(trace(Odd(ODD[why]), torch.rand(1, 4)), "pixels", "result", {})
+
+
+def test_an_embedder_that_can_not_be_exported_is_told_in_one_line(monkeypatch) -> None:
+    odd = Embedder(SMALL).eval()
+    monkeypatch.setattr(odd.pool, "forward", lambda maps: maps.cumsum(dim=2).mean(dim=(2, 3)))
+    with pytest.raises(ModelError, match="can't be exported: it computes cumsum") as caught:
+        export_onnx(odd)
     assert "\n" not in caught.value.what
 
 
-def test_an_export_for_one_number_of_images_is_refused(embedder, monkeypatch) -> None:
-    export = torch.onnx.export
-    monkeypatch.setattr(torch.onnx, "export", lambda *given, **how: export(*given, **how | {"dynamic_shapes": None}))
-    with pytest.raises(ModelError, match="fixed the number of images"):
-        export_onnx(embedder)
+FORMS = {
+    "a class token": lambda net, x: torch.cat([net.weights.view(1, 1, 4).expand(len(x), -1, -1), x[:, None]], dim=1),
+    "windows": lambda net, x: x.view(len(x) * 2, 2).softmax(dim=1).view(len(x), 4),
+    "a shift": lambda net, x: x.roll((1, -3), dims=(1, 1)) - net.weights,
+    "parts": lambda net, x: torch.cat(x.split([1, 3], dim=1)[::-1], dim=1) * x.unbind(1)[2][:, None],
+    "limits": lambda net, x: x.clamp(0.2, 0.8) + x.clamp(min=0.5) + x.clamp(max=0.5) + torch.nn.functional.hardtanh(x),
+    "margins": lambda net, x: torch.nn.functional.pad(x, (1, 2)),
+    "repetition": lambda net, x: x.repeat(1, 3) + torch.zeros(len(x), 12),
+    "factors": lambda net, x: torch.addcmul(x, x, x, value=0.5).sub(x, alpha=2).add(x, alpha=3),
+    "statistics": lambda net, x: x.mean(1, keepdim=True) + x.amax(1, keepdim=True) + x.sum(1, keepdim=True),
+    "pooling": lambda net, x: torch.nn.functional.adaptive_avg_pool2d(x.view(len(x), 1, 2, 2), (1, 2)).flatten(1),
+    "activations": lambda net, x: sum(
+        each(x) for each in (torch.sigmoid, torch.rsqrt, torch.nn.functional.silu, torch.nn.functional.gelu)
+    ),
+    "in place": lambda net, x: (x * 2).relu_().add_(x).mul_(3),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_operations_give_what_torch_gives_for_any_number_of_images(form) -> None:
+    network = Odd(FORMS[form]).eval()
+    graph = write_graph(trace(network, torch.rand(1, 4)), "pixels", "result", {})
+    del graph.types["pixels"]
+    content = graph.content("pixels", "result")
+    onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
+    session = onnxruntime.InferenceSession(content)
+    for count in (1, 2, 7):
+        values = torch.rand(count, 4)
+        (found,) = session.run(None, {"pixels": values.numpy()})
+        np.testing.assert_allclose(found, network(values).numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [*KINDS, *(pytest.param(name, marks=pytest.mark.thorough) for name in MORE_KINDS)])
+def test_every_kind_of_backbone_is_exported(name) -> None:
+    torch.manual_seed(0)
+    model = Embedder(Architecture(backbone=name, height=64, width=32))
+    with torch.no_grad():
+        model.train()(torch.rand(4, 3, 64, 32))
+    pixels = np.random.default_rng(0).integers(0, 256, size=(5, 64, 32, 3), dtype=np.uint8)
+    with torch.no_grad():
+        expected = model.eval()(torch.from_numpy(pixels).permute(0, 3, 1, 2)).numpy()
+    session = onnxruntime.InferenceSession(export_onnx(model))
+    np.testing.assert_allclose(session.run(None, {"pixels": pixels})[0], expected, rtol=0, atol=2e-6)
+
+
+def test_convolutions_that_are_computed_as_products_stay_convolutions(embedder, graph) -> None:
+    multiplied = copy.deepcopy(embedder)
+    multiply_where_quicker(multiplied)
+    assert export_onnx(multiplied) == graph
+    assert any(type(layer) is ProductConv2d for layer in multiplied.modules())
