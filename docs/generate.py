@@ -21,7 +21,7 @@ from sil_cli.cli.app import make_app
 from sil_cli.cli.command import SHARED
 from sil_cli.evaluation import calibrate, compare
 from sil_cli.evaluation import results as evaluation_results
-from sil_cli.footage import crop
+from sil_cli.footage import crop, evaluate_tracks
 from sil_cli.gallery import chance
 from sil_cli.gallery import results as gallery_results
 from sil_cli.models import import_model
@@ -52,7 +52,7 @@ DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
     "show": (ShowResult,),
     "train": (train.TrainResult,),
     "import-model": (import_model.ImportResult, import_graph.GraphImportResult),
-    "evaluate": (evaluation_results.EvaluateResult, evaluation_results.TargetsResult),
+    "evaluate": (evaluation_results.EvaluateResult, evaluation_results.TargetsResult, evaluate_tracks.TrackResult),
     "report": (ReportResult,),
     "compare": (compare.CompareResult,),
     "benchmark": (benchmark_results.BenchmarkResult,),

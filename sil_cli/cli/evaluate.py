@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from sil_cli.cli.session import Session
     from sil_cli.evaluation.results import EvaluateResult, MeanRate, TargetsResult
+    from sil_cli.footage.evaluate_tracks import TrackResult
+    from sil_cli.settings import Settings
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -31,12 +33,15 @@ sil evaluate --model runs/001-dbs --model runs/002-ubs
 
 sil evaluate --json | jq .mAP
 
+sil evaluate --tracks crops --truth data/footage
+
 A file of embeddings holds the arrays query_embeddings, query_identities, gallery_embeddings, gallery_identities; also
 query_cameras and gallery_cameras, and optionally *_junk and *_paths. Write it with numpy.savez.
 """
 SHOWN_RANK = 5
 """The last rank in the table of several targets, whose deviations take room."""
 AT_TEST_TIME = "Inference options, always named in the result"
+TRACKLETS = "Tracklets of footage instead of a model"
 
 
 OPTIONS = (
@@ -83,13 +88,18 @@ OPTIONS = (
         panel=AT_TEST_TIME,
     ),
     Option("--rerank", "evaluate.rerank", panel=AT_TEST_TIME),
+    Option("--tracks", "tracks.found", "DIR", panel=TRACKLETS),
+    Option("--truth", "tracks.truth", "DIR", panel=TRACKLETS),
+    Option("--groups", "tracks.groups", "FILE.csv", panel=TRACKLETS),
 )
 
 
-def run(current: Session) -> EvaluateResult | TargetsResult:
-    """Score a model on a camera network: mAP, CMC and mINP."""
+def run(current: Session) -> EvaluateResult | TargetsResult | TrackResult:
+    """Score a model on a camera network: mAP, CMC and mINP; or the tracklets of footage: IDF1 and HOTA."""
     models = current.given["model"] or []
     settings = current.settings({"evaluate": {"model": models[0], "fused": tuple(models[1:])}} if models else None)
+    if settings.tracks != type(settings.tracks)():
+        return _run_tracks(current, settings)
     from sil_cli.evaluation.evaluate import run_evaluation
     from sil_cli.evaluation.results import TargetsResult
 
@@ -101,6 +111,40 @@ def run(current: Session) -> EvaluateResult | TargetsResult:
     scores = result.targets if isinstance(result, TargetsResult) else [result]
     current.is_complete = all(each.results is not None for each in scores)
     return result
+
+
+def _run_tracks(current: Session, settings: Settings) -> TrackResult:
+    from sil_cli.footage.evaluate_tracks import evaluate_tracks
+
+    result = evaluate_tracks(settings, current.reporter)
+    rows = [*result.cameras, *([result.all] if len(result.cameras) > 1 else [])]
+    columns = {
+        "camera": [escape(each.name) for each in rows],
+        "people": [f"{each.people:,}" for each in rows],
+        "tracklets": [f"{each.tracklets:,}" for each in rows],
+        "recall": [_rate(each.recall) for each in rows],
+        "precision": [_rate(each.precision) for each in rows],
+        "IDF1": [_rate(each.idf1) for each in rows],
+        "HOTA": [_rate(each.hota) for each in rows],
+        "DetA": [_rate(each.detection_accuracy) for each in rows],
+        "AssA": [_rate(each.association_accuracy) for each in rows],
+    }
+    print_table(current.out, escape(f"{result.tracks} against {result.truth}"), columns, left=("camera",))
+    if result.across_cameras is not None:
+        over = result.across_cameras
+        current.say(
+            f"Over all cameras {over.found:,} groups for {over.people:,} people: IDF1 {_rate(over.idf1)}; "
+            f"each tracklet alone: {_rate(over.cameras_alone)}."
+        )
+    current.say("In percent; recall and precision at an intersection over union of 0.5.")
+    if result.results is not None:
+        current.say(f"Results in {escape(str(result.results))}.")
+    current.is_complete = result.results is not None
+    return result
+
+
+def _rate(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
 
 
 def _show(current: Session, result: EvaluateResult, runs: Path) -> None:

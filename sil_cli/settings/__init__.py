@@ -7,7 +7,7 @@ The defaults are the paper's (arXiv 2207.03132) wherever it gives a value.
 
 from sil_cli.settings.fields import Name, Section, check_name, find_zone
 from sil_cli.settings.finding import EvaluateSettings, GallerySettings, QuerySettings, RerankSettings, ShowSettings
-from sil_cli.settings.footage import CropSettings
+from sil_cli.settings.footage import CropSettings, TrackSettings
 from sil_cli.settings.learning import (
     DataSettings,
     FootageSettings,
@@ -47,6 +47,7 @@ __all__ = [
     "StyleSettings",
     "SupervisedSettings",
     "SyntheticSettings",
+    "TrackSettings",
     "TrainSettings",
     "check_name",
     "find_zone",

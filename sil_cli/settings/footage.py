@@ -9,6 +9,32 @@ from pydantic import Field
 from sil_cli.settings.fields import Count, Moment, Positive, Section, Share
 
 
+class TracksSettings(Section):
+    """Scoring the tracklets of footage."""
+
+    found: Path | None = Field(
+        None, description="tracklets to score instead of a model: a folder of `sil crop`, or of MOTChallenge results"
+    )
+    truth: Path | None = Field(None, description="for tracks: the sequences that they are of, each with gt/gt.txt")
+    groups: Path | None = Field(
+        None, description="for tracks: a .csv with columns person and tracklet, or path, scored over all cameras"
+    )
+
+
+class TrackSettings(Section):
+    """Following people within a camera."""
+
+    high: Share = Field(0.5, description="detections of this score and above are joined first")
+    low: Share = Field(0.1, description="those down to this one then continue what was just seen")
+    new: Share = Field(0.6, description="a detection that nobody expected begins a tracklet from this score on")
+    patience: float = Field(2.5, ge=0.0, le=600.0, description="seconds unseen after which a tracklet ends")
+    appearance: float = Field(
+        1.0, ge=0.0, le=10.0, description="weight of what people look like beside how they move; 0: motion alone"
+    )
+    shortest: Positive = Field(3, description="tracklets of fewer detections are left out")
+    most: int = Field(300, ge=1, le=2000, description="people followed at a time; a frame's most certain ones")
+
+
 class CropSettings(Section):
     """From footage to crops."""
 
@@ -41,6 +67,7 @@ class CropSettings(Section):
     detector_size: int = Field(640, ge=32, le=4096, description="side of what a detector file of any size is given")
     batch: Positive = Field(8, description="frames looked at together")
     keep: Positive = Field(5, description="crops to keep of each tracklet")
+    track: TrackSettings = TrackSettings()
     model: Path | None = Field(
         None,
         description="a run folder whose embeddings join boxes; default: the latest finished run; `none`: motion alone",

@@ -29,7 +29,7 @@ from sil_cli.settings.finding import (
     RerankSettings,
     ShowSettings,
 )
-from sil_cli.settings.footage import CropSettings
+from sil_cli.settings.footage import CropSettings, TracksSettings
 from sil_cli.settings.learning import (
     DataSettings,
     DistributedSettings,
@@ -61,6 +61,7 @@ class Settings(BaseModel):
     inference: InferenceSettings = InferenceSettings()
     export: ExportSettings = ExportSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    tracks: TracksSettings = TracksSettings()
     benchmark: BenchmarkSettings = BenchmarkSettings()
     compare: CompareSettings = CompareSettings()
     calibrate: CalibrateSettings = CalibrateSettings()
