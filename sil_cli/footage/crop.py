@@ -23,7 +23,9 @@ from sil_cli.errors import ModelError
 from sil_cli.files import sha256_of_file
 from sil_cli.footage.crop_folder import Candidate, CropFolder, FootageFiles
 from sil_cli.footage.detectors import make_detector
+from sil_cli.footage.quality import BestCrops, crop_quality
 from sil_cli.footage.sources import FootageReader, overlaps
+from sil_cli.footage.tracker import Tracker
 from sil_cli.footage.videos import VideoError
 from sil_cli.locks import writer_lock
 from sil_cli.models.embed import embed
@@ -51,7 +53,7 @@ _ESTIMATED_AFTER = 100
 
 _DECIDING = (
     *("every", "lasting", "until", "start", "camera", "fps", "detector", "min_score", "min_height", "person_class"),
-    *("detector_bgr", "detector_scale", "detector_size", "batch", "keep"),
+    *("detector_bgr", "detector_scale", "detector_size", "batch", "keep", "track"),
 )
 """Settings that decide what comes out."""
 
@@ -293,11 +295,13 @@ class _Run:
     def _embedded(
         self, frames: Sequence[Frame], found: Sequence[Sequence[Detection]]
     ) -> list[NDArray[np.float32] | None]:
-        """Embeddings of the people in each frame, (n, D) each; None without a model."""
+        """Embeddings of the people in each frame, (n, D) each, zeros for uncertain ones; None without a model."""
         if self._engine is None:
             return [None] * len(frames)
+        sure = np.array([each.score >= self._wanted.track.high for some in found for each in some], dtype=bool)
         crops = [cut(frame.image, each) for frame, some in zip(frames, found, strict=True) for each in some]
-        rows = embed(self._engine, crops)
+        rows = np.zeros((len(crops), self._engine.dimension), dtype=np.float32)
+        rows[sure] = embed(self._engine, [crops[number] for number in np.flatnonzero(sure)])
         ends = np.cumsum([len(some) for some in found])
         return [rows[end - len(some) : end] for end, some in zip(ends, found, strict=True)]
 
@@ -317,6 +321,26 @@ class _Run:
             self._reporter.note(f"The crops will take some {needed / 1e6:,.0f} MB more; {free / 1e6:,.0f} MB are free.")
 
 
+@dataclass
+class _Person:
+    """Somebody who is followed: how many boxes there are of them, and the crops that may be kept."""
+
+    boxes: int
+    best: BestCrops[Candidate]
+
+    def stored(self) -> dict[str, Any]:
+        """All of it, as JSON has it."""
+        return {"boxes": self.boxes, "crops": [item.stored() for _, _, item in self.best.held()]}
+
+    @classmethod
+    def of(cls, stored: dict[str, Any], keep: int) -> _Person:
+        """That of which `stored` was made."""
+        best: BestCrops[Candidate] = BestCrops(keep)
+        for each in map(Candidate.of, stored["crops"]):
+            best.offer(each.seconds, each.quality, each)
+        return cls(int(stored["boxes"]), best)
+
+
 class _Follower:
     """Follows the people of one piece of footage, and keeps the best crops of each.
 
@@ -331,7 +355,9 @@ class _Follower:
         self._stages = stages
         self._video = _reference(footage, files.folder)
         self.is_whole = True
-        self._next_number = int((self._progress.tracker or {}).get("next", 1))
+        self._shortest, self._keep = settings.crop.track.shortest, settings.crop.keep
+        self._tracker = Tracker(settings.crop.track, self._progress.tracker)
+        self._people = {number: _Person.of(stored, self._keep) for number, stored in self._progress.held.items()}
 
     def follow(
         self,
@@ -340,15 +366,20 @@ class _Follower:
         embeddings: Sequence[NDArray[np.float32] | None],
     ) -> int:
         """Join what was found in a batch of frames to tracklets; returns the bytes of crops that were written."""
-        written = 0
         self.is_whole = False
-        for frame, detections, _ in zip(frames, found, embeddings, strict=True):
-            for detection in detections:
-                candidate = self._candidate(frame, detection)
-                number, self._next_number = self._next_number, self._next_number + 1
-                with self._stages.timed("write"):
-                    written += self._files.add_crop(number, candidate)
-                self._progress.tracklets += 1
+        written = 0
+        for frame, detections, looks in zip(frames, found, embeddings, strict=True):
+            with self._stages.timed("track"):
+                followed = self._tracker.update(frame, detections, looks)
+                qualities = crop_quality(frame.image, [each.box for each, _ in followed])
+                for (detection, number), quality in zip(followed, qualities, strict=True):
+                    person = self._people.setdefault(number, _Person(0, BestCrops(self._keep)))
+                    person.boxes += 1
+                    candidate = self._candidate(frame, detection, float(quality))
+                    person.best.offer(frame.seconds, candidate.quality, candidate)
+            with self._stages.timed("write"):
+                self._files.add_boxes(_track_rows(frame, followed))
+                written += self._flush(self._tracker.ended())
             self._progress.frames += 1
             self._progress.detections += len(detections)
             self._progress.next_frame = frame.index + 1
@@ -356,7 +387,18 @@ class _Follower:
         self.is_whole = True
         return written
 
-    def _candidate(self, frame: Frame, detection: Detection) -> Candidate:
+    def _flush(self, numbers: Sequence[int]) -> int:
+        """Write the best crops of tracklets that are over."""
+        written = 0
+        for number in numbers:
+            person = self._people.pop(number, None)
+            if person is None or person.boxes < self._shortest:
+                continue
+            self._progress.tracklets += 1
+            written += sum(self._files.add_crop(number, each) for each in person.best.chosen())
+        return written
+
+    def _candidate(self, frame: Frame, detection: Detection, quality: float) -> Candidate:
         row = {
             "camera": self._footage.camera,
             "time": "" if frame.time is None else frame.time.isoformat(timespec="milliseconds"),
@@ -366,15 +408,17 @@ class _Follower:
             "frame_box": ",".join(map(str, detection.box)),
             "score": f"{detection.score:.4f}",
         }
-        return Candidate(frame.index, frame.seconds, detection.score, row, cut(frame.image, detection).copy())
+        return Candidate(frame.index, frame.seconds, quality, row, cut(frame.image, detection).copy())
 
     def save(self) -> None:
         """Say durably how far the footage is."""
-        self._progress.tracker = {"next": self._next_number}
+        self._progress.tracker = self._tracker.state()
+        self._progress.held = {number: person.stored() for number, person in self._people.items()}
         self._files.save()
 
     def finish(self, dropped: int) -> int:
         """End all tracklets; returns the bytes of crops that were written."""
+        written = self._flush(self._tracker.finish())
         self._progress.oddities = self._footage.oddities.described()
         if dropped:
             self._progress.oddities.append(
@@ -383,7 +427,7 @@ class _Follower:
         if len(self._footage.sizes) > 1:
             self._progress.oddities.append(f"its frames have {len(self._footage.sizes):,} sizes")
         self._files.finish()
-        return 0
+        return written
 
 
 class _FramesAhead:
@@ -482,10 +526,19 @@ def cut(image: NDArray[np.uint8], detection: Detection) -> NDArray[np.uint8]:
     return image[top : top + height, left : left + width]
 
 
+def _track_rows(frame: Frame, followed: Sequence[tuple[Detection, int]]) -> Iterator[list[str]]:
+    """The lines of a frame in the table of boxes; one without a box where nobody was followed."""
+    head = [str(frame.index), f"{frame.seconds:.3f}"]
+    if not followed:
+        yield [*head, "", "", "", "", "", ""]
+    for detection, number in followed:
+        yield [*head, str(number), *map(str, detection.box), f"{detection.score:.4f}"]
+
+
 def _engine(settings: Settings, reporter: Reporter) -> Engine | None:
     """The model that tells people apart while they are followed; None where there is none, or none is wanted."""
     wanted = settings.crop.model
-    if wanted is not None and str(wanted) == "none":
+    if (wanted is not None and str(wanted) == "none") or not settings.crop.track.appearance:
         return None
     try:
         folder = model_folder(wanted, settings.train.runs)

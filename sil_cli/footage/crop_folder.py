@@ -121,7 +121,7 @@ class Progress(BaseModel):
         tracklets: Tracklets that have a crop.
         ends: Seconds of the last frame looked at.
         tracker: State of the tracker.
-        held: Crops that may be kept, by tracklet.
+        held: Boxes so far and crops that may be kept, by tracklet.
         oddities: What was odd in it, said when it was done.
     """
 
@@ -140,7 +140,7 @@ class Progress(BaseModel):
     tracklets: int = 0
     ends: float = 0.0
     tracker: dict[str, Any] | None = None
-    held: dict[int, list[dict[str, Any]]] = {}
+    held: dict[int, dict[str, Any]] = {}
     oddities: list[str] = []
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from sil_cli.settings.fields import Count, Moment, Positive, Section, Share
+from sil_cli.settings.finding import TrackSettings
 
 
 class TracksSettings(Section):
@@ -57,7 +58,7 @@ class CropSettings(Section):
         min_length=1,
         description="`torchvision`, an .onnx or .xml file, a .txt of boxes or a folder of them, or `hog`",
     )
-    min_score: Share = Field(0.3, description="detections of lower scores are not looked at")
+    min_score: Share = Field(0.1, description="detections of lower scores are not looked at")
     min_height: Positive = Field(32, description="people less high in a frame, in pixels, are left out")
     person_class: Count | None = Field(None, description="which class of a detector file is a person; default: its own")
     detector_bgr: bool | None = Field(None, description="a detector file takes blue, green, red; default: by its form")
