@@ -426,7 +426,7 @@ class _Follower:
             )
         if len(self._footage.sizes) > 1:
             self._progress.oddities.append(f"its frames have {len(self._footage.sizes):,} sizes")
-        self._files.finish()
+        self._files.finish(self._shortest)
         return written
 
 

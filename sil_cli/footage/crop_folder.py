@@ -19,7 +19,9 @@ import csv
 import io
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -37,7 +39,6 @@ from sil_cli.files import (
     remove_leftovers,
     replacing,
     sync_folder,
-    write_bytes,
     write_text,
 )
 
@@ -212,11 +213,17 @@ class FootageFiles:
         self.progress.crops_bytes, self.progress.tracks_bytes = self._crops.tell(), self._tracks.tell()
         write_text(self._state("json"), self.progress.model_dump_json())
 
-    def finish(self) -> None:
-        """Say durably that the footage is done, and put its table of boxes in its place."""
+    def finish(self, shortest: int) -> None:
+        """Say durably that the footage is done, and put its table of boxes in its place.
+
+        Args:
+            shortest: Tracklets of fewer boxes are left out of the table; their frames stay.
+        """
         self.save()
-        content = csv_line(TRACK_COLUMNS) + self._state("tracks.csv").read_bytes()
-        write_bytes(make_own_folder(self.folder, TRACKS) / f"{self.label}.csv", content)
+        with replacing(make_own_folder(self.folder, TRACKS) / f"{self.label}.csv") as stream:
+            stream.write(csv_line(TRACK_COLUMNS))
+            for line in _long_enough(self._state("tracks.csv"), shortest):
+                stream.write(line)
         self.progress.done, self.progress.tracker, self.progress.held = True, None, {}
         self.save()
 
@@ -323,6 +330,16 @@ def csv_line(cells: Iterable[str]) -> bytes:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow(cells)
     return buffer.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _long_enough(table: Path, shortest: int) -> Iterator[bytes]:
+    """The lines of a table of boxes without those of short tracklets; of each frame at least one, without a box."""
+    with table.open("rb") as stream:
+        boxes = Counter(line.split(b",")[2] for line in stream)
+        stream.seek(0)
+        for (frame, seconds), lines in groupby(stream, lambda line: tuple(line.split(b",")[:2])):
+            kept = [line for line in lines if (number := line.split(b",")[2]) and boxes[number] >= shortest]
+            yield from kept or [b",".join([frame, seconds, *[b""] * (len(TRACK_COLUMNS) - 2)]) + b"\n"]
 
 
 def _grown(path: Path, length: int) -> BinaryIO:

@@ -7,7 +7,6 @@ from pathlib import Path
 from pydantic import Field
 
 from sil_cli.settings.fields import Count, Moment, Positive, Section, Share
-from sil_cli.settings.finding import TrackSettings
 
 
 class TracksSettings(Section):

@@ -64,6 +64,19 @@ def test_crops_and_their_table_say_who_was_seen_when_and_where(lobby) -> None:
         assert (lobby / "crops" / row["video"]).resolve() == lobby / "lobby.mp4"
 
 
+def test_boxes_of_all_frames_are_listed_and_people_seen_too_shortly_are_not(lobby) -> None:
+    with Path("det.txt").open("a") as stream:
+        stream.write("30,-1,100,60,12,34,0.9\n")  # one frame long, and far from everybody
+    assert sil(*known("--set", "crop.track.shortest=5")).code == 0
+    boxes = rows_of(Path("crops/tracks/lobby.csv"))
+    assert [int(row["frame"]) for row in boxes if row["frame"] != "29"] == sorted([*range(29), *range(30, FRAMES)] * 2)
+    lasting = {row["tracklet"] for row in boxes}
+    assert all(sum(row["tracklet"] == each for row in boxes) >= 5 for each in lasting)
+    crops = rows_of(Path("crops/crops.csv"))
+    assert {row["tracklet"] for row in crops} == {f"lobby-{int(each):04d}" for each in lasting}
+    assert all(sum(row["tracklet"] == each["tracklet"] for row in crops) <= 5 for each in crops)
+
+
 def test_a_gallery_and_a_data_set_take_the_table_as_it_is(in_world, tmp_path) -> None:
     video = make_video(tmp_path / "hall.mp4", 20, created="2024-05-31T08:30:00Z")
     (tmp_path / "det.txt").write_text(detections(20))
@@ -120,6 +133,7 @@ def test_broken_footage_is_named_and_passed_over(lobby) -> None:
 def test_a_detector_that_finds_nobody_leaves_an_empty_table(lobby) -> None:
     Path("det.txt").write_text("frame,id,left,top,width,height,score\n")
     outcome = sil(*known())
+    assert len(rows_of(Path("crops/tracks/lobby.csv"))) == FRAMES
     assert outcome.code == 0, outcome.err
     assert "Nobody was found" in outcome.out
     assert rows_of(Path("crops/crops.csv")) == []
