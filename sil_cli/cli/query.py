@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.cli.command import ENGINE, FILTER, GALLERY, STORE, Option
@@ -12,6 +13,7 @@ from sil_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from sil_cli.cli.session import Session
     from sil_cli.gallery.entry import Match
@@ -25,6 +27,8 @@ EXAMPLES = """
 sil query person.jpg
 
 sil query frame.jpg --box 412,130,64,150 --top 20 --rerank --sheet found.jpg
+
+sil query frame.jpg --detector person-detection.xml --person 2
 
 sil query a.jpg b.jpg c.jpg --fuse --group camera --html person.html
 
@@ -46,6 +50,13 @@ LEAST_OF_TRAIL = ("note", "after", "for", "images", "decision")
 OPTIONS = (
     Option("images", "query.images", "[IMAGE...]", "An image of the person to find."),
     Option("--box", "query.boxes", "X,Y,W,H", "The person in a larger image, in pixels; may be repeated."),
+    Option(
+        "--detector",
+        "query.detector",
+        "NAME|FILE",
+        "Find the people in a larger image, and ask whom you mean: torchvision, hog, an .onnx or .xml file.",
+    ),
+    Option("--person", "query.person", "N", "Whom of them, counted from the left; doesn't ask then."),
     Option("--id", "query.ids", "N", "The id of a gallery entry to find more like; may be repeated."),
     Option("--fuse", "query.fuse", help="All images show one person: search by the mean."),
     GALLERY,
@@ -119,7 +130,8 @@ def _few(current: Session, settings: Settings) -> QueryResult | QueryResults:
 
     if settings.query.out is not None:
         raise UsageError("--out only works with --batch.", "Use --html FILE or --sheet FILE, or --json for a document.")
-    results = search(settings, current.reporter)
+    can_ask = sys.stdin.isatty() and current.messages.is_terminal and not current.common.as_json
+    results = search(settings, current.reporter, partial(_ask, current) if can_ask else None)
     zone = find_zone(settings.gallery.timezone)
 
     def shown(time: datetime | None, length: int = 16) -> str:
@@ -136,6 +148,16 @@ def _few(current: Session, settings: Settings) -> QueryResult | QueryResults:
     lacking = {key for key, path in (("query.sheet", first.sheet), ("query.html", first.html)) if path is None}
     current.is_complete = not any(settings.is_users_own(key) for key in lacking & {*wanted, "query.html"})
     return first if len(results.queries) == 1 else results
+
+
+def _ask(current: Session, picture: Path, people: int) -> int | None:
+    """Ask for the number of a person; None where the answer is none."""
+    current.messages.print(
+        f"{people} people were found; {escape(picture)} numbers them from the left.", highlight=False
+    )
+    current.messages.print(f"Whom do you mean, 1 to {people}? ", end="", highlight=False)
+    answer = sys.stdin.readline().strip()
+    return int(answer) if answer.isascii() and answer.isdecimal() and 1 <= int(answer) <= people else None
 
 
 def _batch(current: Session, settings: Settings) -> BatchResult:

@@ -108,6 +108,7 @@ def _refuse_others(settings: Settings) -> None:
         ("an image", bool(wanted.images)),
         ("--id", bool(wanted.ids)),
         ("--box", bool(wanted.boxes)),
+        ("--person", wanted.person is not None),
         ("--fuse", wanted.fuse),
         ("--group", wanted.group != "none"),
         ("--html", wanted.html is not None),

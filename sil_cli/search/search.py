@@ -28,16 +28,29 @@ if TYPE_CHECKING:
     from sil_cli.models.engines.engine import Engine
     from sil_cli.runtime import Reporter
     from sil_cli.search.matching import Group
+    from sil_cli.search.people_in_frame import Ask
     from sil_cli.settings import Settings
 
 
-def search(settings: Settings, reporter: Reporter) -> QueryResults:
+def search(settings: Settings, reporter: Reporter, ask: Ask | None = None) -> QueryResults:
     """Find the people of some images in a gallery, and draw what was found.
 
+    Args:
+        settings: All of them.
+        reporter: Shows the progress.
+        ask: Asks whom of several people is meant, where a detector is named; None where nobody can be asked.
+
     Raises:
-        UsageError: No image is named, the contact sheet's file type is unknown, or an image would be overwritten.
+        UsageError: No image is named, the contact sheet's file type is unknown, or an image would be overwritten; or
+            several people are in an image, and none of them is named.
         SilError: The gallery or an image can't be used, or they belong to different models.
     """
+    if settings.query.detector is not None:
+        from sil_cli.search.people_in_frame import with_boxes
+
+        settings = with_boxes(settings, reporter, ask)
+    elif settings.query.person is not None:
+        raise UsageError("--person needs a detector.", "Name it with --detector, or the person's place with --box.")
     wanted = settings.query
     queries = make_queries(wanted)
     governed = has_policy(settings, settings.gallery.folder)

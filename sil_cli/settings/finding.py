@@ -169,6 +169,11 @@ class QuerySettings(Section):
     images: tuple[Path, ...] = Field((), description="images of people to find")
     ids: tuple[int, ...] = Field((), description="ids of gallery entries to find more like")
     boxes: tuple[str, ...] = Field((), description="left,top,width,height in pixels: the person in a larger image")
+    detector: str | None = Field(
+        None, description="who finds people in larger images: as `crop.detector`; default: images are of one person"
+    )
+    person: Positive | None = Field(None, description="whom of the people found is meant, counted from the left")
+    people: Path = Field(Path("people.jpg"), description="where the people found are shown with their numbers")
     fuse: bool = Field(False, description="all images show one person: search by their mean")
     batch: Path | None = Field(None, description="a source of many queries, answered as JSON lines")
     out: Path | None = Field(None, description="where the JSON lines go; default: standard output")

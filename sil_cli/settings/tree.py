@@ -112,6 +112,7 @@ OUTPUTS = (
     "query.out",
     "query.sheet",
     "query.html",
+    "query.people",
     "show.sheet",
     "report.out",
 )
