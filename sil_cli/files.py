@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -39,8 +40,10 @@ BYTE_ORDER_MARKS = {
 LARGEST_FILE = 4 * 2**30
 """Bytes of weights that are read or fetched; the largest published one, CLIP-ReID's with its optimiser, has 1.5 GB."""
 
-TEMPORARY_MARK = ".partial-"
-STAGING_MARK = ".staging-"
+TEMPORARY_MARK = ".sil-partial-"
+STAGING_MARK = ".sil-staging-"
+_HALF_MADE = re.compile(r"\.(?:sil-partial|sil-staging|partial)-[0-9a-f]{16}(?:\.\w+)?")
+"""What is being made, `.partial-` by earlier versions; no other program gives such names."""
 
 MOST_TEXT = 8_000_000
 """Bytes of a document that we wrote; a parser makes fifty times as much of a hostile one."""
@@ -107,11 +110,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         OSError: The folder can't be written, or the disk is full; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY_MARK}{os.urandom(8).hex()}{path.suffix}")
-    try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    temporary, handle = _held_file(path)
     try:
         with os.fdopen(handle, "wb") as stream:
             yield stream
@@ -199,10 +198,64 @@ def _own_descriptor(path: Path) -> int | None:
     return None
 
 
+def _held_file(path: Path) -> tuple[Path, int]:
+    """Make a file of a new name beside `path`, locked for as long as it is open; returns its path and descriptor."""
+    while True:
+        temporary = path.with_name(f"{TEMPORARY_MARK}{os.urandom(8).hex()}{path.suffix}")
+        try:
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        if _still_there(handle, temporary):
+            return temporary, handle
+
+
+def _still_there(handle: int, path: Path) -> bool:
+    """Lock what was just made at `path`; False, and closed, where somebody took it for abandoned before that."""
+    with contextlib.suppress(OSError):  # some file systems keep no locks: nothing of ours is taken for abandoned there
+        if _lock(handle) and path.exists():
+            return True
+        os.close(handle)
+        return False
+    return True
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file or folder for as long as it is open; False where somebody else has.
+
+    Raises:
+        OSError: The file system keeps no locks.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_half_made(name: str) -> bool:
+    """Whether a file or folder of this name is one that we were making: it is yet to get its own name."""
+    return _HALF_MADE.fullmatch(name) is not None
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Delete what killed processes left half written in `folder`; call it as the folder's only writer."""
-    for leftover in folder.glob(f"{TEMPORARY_MARK}*"):
-        leftover.unlink(missing_ok=True)
+    """Delete what killed processes left half made in `folder`, files and folders.
+
+    That may be anybody's folder: only what bears a name of ours goes, and of that only what no process holds locked.
+    """
+    with contextlib.suppress(OSError), os.scandir(folder) as listing:
+        for leftover in [Path(entry) for entry in listing if is_half_made(entry.name)]:
+            with contextlib.suppress(OSError):
+                handle = os.open(leftover, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    if not _lock(handle):
+                        continue
+                    if stat.S_ISDIR(os.fstat(handle).st_mode):
+                        shutil.rmtree(leftover)
+                    elif stat.S_ISREG(os.fstat(handle).st_mode):
+                        leftover.unlink()
+                finally:
+                    os.close(handle)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -338,17 +391,21 @@ def read_json(path: Path, *, what: str, fix: str, most: int = MOST_TEXT) -> Any:
 def staging_folder(parent: Path) -> Iterator[Path]:
     """Yield an empty folder in `parent` to build things in; move them out before the block ends, when it is deleted.
 
-    What earlier runs left behind when they were killed is deleted first.
+    What earlier runs left behind when they were killed is deleted first; what others are building stays.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    for leftover in parent.glob(f"{STAGING_MARK}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    folder = parent / f"{STAGING_MARK}{os.urandom(8).hex()}"
-    folder.mkdir()
+    remove_leftovers(parent)
+    while True:
+        folder = parent / f"{STAGING_MARK}{os.urandom(8).hex()}"
+        folder.mkdir()
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if _still_there(handle, folder):
+            break
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import codecs
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -178,10 +179,52 @@ def test_a_staging_folder_goes_when_the_work_fails(tmp_path, error):
     assert names(tmp_path) == []
 
 
+HALF_MADE = "0123456789abcdef"
+
+
 def test_what_a_killed_run_staged_is_deleted(tmp_path):
-    (tmp_path / ".staging-old" / "inner").mkdir(parents=True)
+    (tmp_path / f"{STAGING_MARK}{HALF_MADE}" / "inner").mkdir(parents=True)
     with staging_folder(tmp_path) as folder:
         assert names(tmp_path) == [folder.name]
+
+
+def test_what_others_stage_or_call_alike_stays(tmp_path):
+    others = [".staging-old", f".staging-{HALF_MADE}", f"{STAGING_MARK}x", f"{TEMPORARY_MARK}x.jpg", f".x{HALF_MADE}"]
+    for name in others:
+        (tmp_path / name / "inner").mkdir(parents=True)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "mine").touch()
+    (tmp_path / f"{STAGING_MARK}{HALF_MADE}").symlink_to("home")
+    os.mkfifo(tmp_path / f"{TEMPORARY_MARK}{HALF_MADE}")
+    before = names(tmp_path)
+    with staging_folder(tmp_path) as first, staging_folder(tmp_path) as second:
+        assert names(tmp_path) == sorted([*before, first.name, second.name])
+        with writing(tmp_path / "x.jpg"):
+            there = names(tmp_path)
+            remove_leftovers(tmp_path)
+            assert names(tmp_path) == there
+    assert names(tmp_path) == sorted([*before, "x.jpg"])
+    assert names(tmp_path / "home") == ["mine"]
+
+
+def test_who_is_deleted_while_beginning_begins_again(tmp_path, monkeypatch):
+    """In the moment between a name and its lock."""
+    flock, made = fcntl.flock, []
+
+    def delete_first(handle, how) -> None:
+        if len(made) < 2:
+            (one,) = tmp_path.iterdir()
+            made.append(one.name)
+            one.rmdir() if one.is_dir() else one.unlink()
+        flock(handle, how)
+
+    monkeypatch.setattr("sil_cli.files.fcntl.flock", delete_first)
+    with staging_folder(tmp_path) as folder:
+        assert names(tmp_path) == [folder.name]
+    made.pop()
+    write_text(tmp_path / "x", "whole")
+    assert len(made) == 2
+    assert names(tmp_path) == ["x"]
 
 
 def test_checksums(tmp_path):
@@ -209,7 +252,7 @@ def test_two_writers_at_once_leave_one_whole_file(tmp_path):
 
 
 def test_what_a_kill_left_half_written_can_be_removed(tmp_path):
-    (tmp_path / f"{TEMPORARY_MARK}abc.pt").write_bytes(b"half")
+    (tmp_path / f"{TEMPORARY_MARK}{HALF_MADE}.pt").write_bytes(b"half")
     (tmp_path / "whole.pt").write_bytes(b"whole")
     remove_leftovers(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["whole.pt"]

@@ -27,7 +27,7 @@ from sil_cli.data.pixel_build import (
 )
 from sil_cli.data.readers.own_images import slug
 from sil_cli.errors import DataError
-from sil_cli.files import TEMPORARY_MARK, one_line, open_file, open_no_link, parse_json, read_text
+from sil_cli.files import one_line, open_file, open_no_link, parse_json, read_text, remove_leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 
 UNUSED_AFTER = 30 * 24 * 3600.0
 """Seconds after which a cache of another size, or of a manifest that may live on elsewhere, is taken for forgotten."""
-
-_ABANDONED_AFTER = 3600.0
-"""Seconds after which a temporary file that nobody has written to was left by a killed run."""
 
 
 def open_pixels(
@@ -226,10 +223,7 @@ def _prune(dataset: Dataset, folder: Path, *, keep: Path) -> tuple[int, int]:
                 continue
             size = remove(file) if file.suffix == ".npy" else _remove_if_dead(file)
             removed, freed = removed + bool(size), freed + size
-    for partial in folder.glob(f"{TEMPORARY_MARK}*"):  # a run under way touches its file all the time
-        with contextlib.suppress(OSError):
-            if time.time() - partial.stat().st_mtime > _ABANDONED_AFTER:
-                partial.unlink()
+    remove_leftovers(folder)
     return removed, freed
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.defaults import RECORD_FILE
-from sil_cli.errors import SilError
+from sil_cli.errors import GalleryError, SilError
 from sil_cli.files import copy_file, one_line, staging_folder, write_bytes
 from sil_cli.gallery.interface import MODEL_FOLDER
 from sil_cli.models.load import engine_request, load_engine
@@ -80,12 +79,16 @@ def keep_model(loaded: Model, gallery: Path) -> None:
     """
     kept = gallery / MODEL_FOLDER
     if not kept.is_dir() or not any((kept / name).is_file() for name in (RECORD_FILE, *RECORD_FILES.values())):
+        if kept.is_dir() and any(kept.iterdir()):
+            raise GalleryError(
+                f"{kept} is in the way: a gallery keeps its model there, and it holds none.",
+                "Look what lies there, and move it elsewhere.",
+            )
         with staging_folder(gallery) as staging:
             if loaded.files.folder is not None:
                 for name in (WEIGHTS_FILE, RECORD_FILE):
                     copy_file(loaded.files.folder / name, staging / name)
             _copy_export(loaded, staging)
-            shutil.rmtree(kept, ignore_errors=True)
             staging.rename(kept)
     else:
         _copy_export(loaded, kept)

@@ -401,7 +401,7 @@ class TestTrain:
             outcome = sil("train", *TINY_TRAIN_FLAGS, "--run", tmp_path / "run")
         run = tmp_path / "run"
         assert_told(outcome, 1, f"{run} can't be written: No space left", f"sil train --resume --run {run}")
-        assert not list((tmp_path / "run").glob(".partial-*"))
+        assert not list((tmp_path / "run").glob(".sil-partial-*"))
         outcome = sil("train", "--resume", "--run", tmp_path / "run")
         assert outcome.code == 0, outcome.err
         again = (tmp_path / "run/model.safetensors").read_bytes()

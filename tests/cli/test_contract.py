@@ -58,7 +58,7 @@ def test_prepare_data_never_replaces_other_data_unless_told(in_world, tmp_path) 
     assert {path: path.read_bytes() for path in folder.rglob("manifest.jsonl")} == before
     assert sil(*again, "--force").code == 0
     assert {path: path.read_bytes() for path in folder.rglob("manifest.jsonl")} != before
-    assert not list(folder.glob(".staging-*"))
+    assert not list(folder.glob(".sil-staging-*"))
 
 
 def test_train_leaves_a_complete_run(in_world) -> None:

@@ -95,7 +95,7 @@ def test_two_trainings_in_one_run_folder(copy, monkeypatch) -> None:
 @pytest.mark.thorough
 def test_ctrl_c_while_drawing_leaves_nothing_half_made(tmp_path) -> None:
     process = start_sil("prepare-data", *TINY_DATA_FLAGS, "--set", "data.synthetic.train_identities=4000", cwd=tmp_path)
-    wait_for(lambda: list(tmp_path.glob("data/.staging-*/*/images/*/*.jpg")), process)
+    wait_for(lambda: list(tmp_path.glob("data/.sil-staging-*/*/images/*/*.jpg")), process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 130, err

@@ -139,10 +139,10 @@ def test_termination_is_told_as_ctrl_c_is_and_leaves_nothing_behind(tmp_path) ->
     process = start_sil("prepare-data", "--json", *TINY_DATA_FLAGS, "--set", "data.synthetic.test_identities=3000",
                         cwd=tmp_path)  # fmt: skip
     deadline = time.monotonic() + 120
-    while not any((tmp_path / "data").glob(".staging-*")) and time.monotonic() < deadline:
+    while not any((tmp_path / "data").glob(".sil-staging-*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert json.loads(out)["error"]["exit_code"] == 130
-    assert not any((tmp_path / "data").glob(".staging-*"))
+    assert not any((tmp_path / "data").glob(".sil-staging-*"))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from sil_cli.data.pixels import open_pixels
 from sil_cli.data.readers.own_images import read_folders
 from sil_cli.data.walking import find_image_files
 from sil_cli.errors import DataError
+from sil_cli.files import TEMPORARY_MARK, writing
 from sil_cli.preparation.check_images import prepare
 from sil_cli.runtime import SilentReporter
 
@@ -204,11 +204,12 @@ def test_no_image_is_an_error(opened):
 def test_what_a_killed_run_left_is_cleared_and_a_running_one_is_left_alone(opened, tmp_path):
     folder = tmp_path / "cache"
     folder.mkdir()
-    for name, age in ((".partial-old.npy", 4000), (".partial-new.npy", 10)):
-        (folder / name).touch()
-        os.utime(folder / name, (time.time() - age,) * 2)
-    opened()
-    assert [path.name for path in folder.glob(".partial-*")] == [".partial-new.npy"]
+    left = folder / f"{TEMPORARY_MARK}0123456789abcdef.npy"
+    left.touch()
+    with writing(folder / "other.npy"):
+        opened()
+        assert not left.exists()
+        assert len(list(folder.glob(f"{TEMPORARY_MARK}*"))) == 1
 
 
 def test_a_cache_beside_the_images_is_not_data(opened, dataset, tmp_path):

@@ -1,23 +1,36 @@
-"""Files of vectors that the database can't know: they are set aside, for they may be all that is left of a gallery.
+"""What of a gallery may be deleted, and what is set aside instead, for it may be all that is left of one.
 
-A database may be another gallery's, or an older copy of its own. Then files that it doesn't know are no leftovers.
+A database may be another gallery's, or an older copy of its own. Then files of vectors that it doesn't know are no
+leftovers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
 from sil_cli.errors import GalleryError
-from sil_cli.files import sha256_of_file, sync_folder
+from sil_cli.files import is_half_made, sha256_of_file, sync_folder
+from sil_cli.gallery.accountability.log import OF_A_LOG
+from sil_cli.gallery.interface import MODEL_FOLDER, PEOPLE_FILE, POLICY_FILE
 from sil_cli.gallery.local.schema import DATABASE_FILE, FILE_NAME, SET_ASIDE_FOLDER, VECTOR_FOLDER
 from sil_cli.gallery.local.segments import count_of_whole, map_file
+from sil_cli.locks import LOCK_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from sil_cli.gallery.local.schema import SegmentRecord
+
+
+_DATABASES = (DATABASE_FILE, PEOPLE_FILE)
+_LOGS = tuple(f"{database}-{kind}" for database in _DATABASES for kind in ("wal", "shm", "journal"))
+MADE_AGAIN = (*_DATABASES, *_LOGS, VECTOR_FOLDER, LOCK_FILE)
+"""What a gallery has of its own, and another for whatever takes its place."""
+
+_OWN = (*MADE_AGAIN, MODEL_FOLDER, SET_ASIDE_FOLDER, *OF_A_LOG, POLICY_FILE)
 
 
 class NumberedFile(NamedTuple):
@@ -103,6 +116,24 @@ def delete_aside(folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     if aside.exists():
         raise GalleryError(f"{aside} can't be deleted.", "It holds vectors: check its permissions, and delete it.")
+
+
+def delete_gallery(folder: Path) -> None:
+    """Delete a gallery's own files, as far as that can be done, and its folder where nothing else lies in it.
+
+    The database goes last: by it what a kill leaves is known for a gallery.
+    """
+    paths = list(folder.iterdir()) if folder.is_dir() else []
+    for path in sorted(paths, key=lambda path: path.name == DATABASE_FILE):
+        if path.name not in _OWN and not is_half_made(path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _is_right(path: Path, record: SegmentRecord) -> bool:

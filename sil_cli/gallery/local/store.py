@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,7 @@ from typing_extensions import override
 
 from sil_cli.errors import GalleryError, SilError
 from sil_cli.files import (
-    STAGING_MARK,
-    TEMPORARY_MARK,
+    is_half_made,
     make_alike,
     one_line,
     parsing,
@@ -31,7 +29,6 @@ from sil_cli.gallery.accountability.log import OF_A_LOG, holding_still
 from sil_cli.gallery.interface import (
     AUTOMATIC,
     MODEL_FOLDER,
-    PEOPLE_FILE,
     POLICY_FILE,
     GalleryRebuild,
     GalleryStore,
@@ -41,7 +38,7 @@ from sil_cli.gallery.local import health
 from sil_cli.gallery.local.database import damaged
 from sil_cli.gallery.local.gallery import LocalGallery
 from sil_cli.gallery.local.schema import DATABASE_FILE, FORMAT, SET_ASIDE_FOLDER, VECTOR_FOLDER
-from sil_cli.gallery.local.set_aside import knows_none, require_own
+from sil_cli.gallery.local.set_aside import MADE_AGAIN, delete_gallery, knows_none, require_own
 from sil_cli.gallery.local.tables import Tables
 from sil_cli.gallery.local.tuning import require_factory
 from sil_cli.gallery.local.writer import LocalWriter
@@ -52,9 +49,6 @@ if TYPE_CHECKING:
 
     from sil_cli.gallery.local.writer import LocalWriter
     from sil_cli.gallery.results import Check
-
-_OF_A_GALLERY = (DATABASE_FILE, PEOPLE_FILE, VECTOR_FOLDER, LOCK_FILE, STAGING_MARK, TEMPORARY_MARK)
-
 
 _WRITTEN = (
     DATABASE_FILE,
@@ -126,8 +120,14 @@ class LocalStore(GalleryStore):
             with self._tables_to_write() as tables:  # closed early: SQLite deletes its log by name, even a successor's
                 tables.migrate()
                 LocalWriter(self.folder, tables)
+            old_one = superseded_folder(self.folder)
+            if old_one.is_dir() and any(old_one.iterdir()):
+                raise GalleryError(
+                    f"{old_one} is in the way: a rebuilt gallery needs its place for a moment.",
+                    "Look what lies there, and move it elsewhere.",
+                )
             if beside.folder.exists() and not beside._is_of(model["fingerprint"]):
-                shutil.rmtree(beside.folder, ignore_errors=True)
+                delete_gallery(beside.folder)
             make_alike(beside.folder, self.folder)  # with its group, which other users of a shared gallery are in
             with self.open() as old, beside.writer(model) as new:
                 yield LocalRebuild(old, new)
@@ -267,7 +267,6 @@ class LocalRebuild(GalleryRebuild):
         self._new.close()
         target = self.old.folder.resolve()
         old = superseded_folder(target)
-        shutil.rmtree(old, ignore_errors=True)
         for name in (*OF_A_LOG, POLICY_FILE):  # as the same files: whoever waits to write to the log goes on with it
             carry(target / name, self._new.folder / name)
         try:
@@ -305,9 +304,9 @@ def rename_back(folder: Path) -> None:
 def finish_swap(folder: Path) -> None:
     """Delete the gallery whose place a rebuilt one took; for the only writer. What else lay in its folder is moved."""
     old = superseded_folder(folder)
-    if not old.is_dir():
+    if not (old / DATABASE_FILE).is_file():
         return
     for path in old.iterdir():
-        if not path.name.startswith(_OF_A_GALLERY) and not (folder / path.name).exists():
+        if path.name not in MADE_AGAIN and not is_half_made(path.name) and not (folder / path.name).exists():
             path.rename(folder / path.name)
-    shutil.rmtree(old, ignore_errors=True)
+    delete_gallery(old)

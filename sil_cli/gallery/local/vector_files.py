@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sil_cli.errors import GalleryError
-from sil_cli.files import TEMPORARY_MARK, one_line
+from sil_cli.files import is_half_made, one_line
 from sil_cli.gallery.local.approximate import ApproximateIndex
 from sil_cli.gallery.local.schema import VECTOR_FOLDER, IndexRecord, SegmentRecord, index_name, segment_name
 from sil_cli.gallery.local.segments import MAKE_AGAIN, Segment, read_segment, write_segment
@@ -172,7 +172,8 @@ class VectorFiles:
             require_own(self._folder, segments, last["segment"])
             unnamed = [one for one in numbered_files(self._vectors) if one.path.name not in named]
             aside = put_aside(self._folder, [one.path for one in unnamed if one.number > last[one.kind]])
-            for path in [*self._vectors.glob(f"{TEMPORARY_MARK}*.faiss"), *(one.path for one in unnamed)]:
+            half_made = [path for path in self._vectors.iterdir() if is_half_made(path.name)]
+            for path in [*half_made, *(one.path for one in unnamed)]:  # held or not: there is no other writer
                 path.unlink(missing_ok=True)
         return aside
 

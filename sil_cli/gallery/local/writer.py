@@ -7,7 +7,6 @@ A kill after it leaves a finished batch. `vector_files.py` has the files, `table
 
 from __future__ import annotations
 
-import shutil
 from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +19,7 @@ from sil_cli.files import quoted
 from sil_cli.gallery.filters import Filter
 from sil_cli.gallery.interface import GalleryWriter, rebuilding_folder
 from sil_cli.gallery.local.health import Repair
-from sil_cli.gallery.local.set_aside import delete_aside
+from sil_cli.gallery.local.set_aside import delete_aside, delete_gallery
 from sil_cli.gallery.local.tuning import GalleryIndex
 from sil_cli.gallery.local.vector_files import VectorFiles
 from sil_cli.gallery.results import Removal, RepairResult
@@ -166,7 +165,7 @@ class LocalWriter(GalleryWriter):
             Whether that is complete: a reader that still looks at an older state keeps the database's log alive.
         """
         self.finish()
-        shutil.rmtree(rebuilding_folder(self.folder), ignore_errors=True)  # may hold what was removed since it began
+        delete_gallery(rebuilding_folder(self.folder))  # may hold what was removed since it began
         self.index.drop_if_it_holds_removed()
         self.delete_leftovers()
         delete_aside(self.folder)

@@ -10,7 +10,7 @@ import numpy as np
 from typing_extensions import override
 
 from sil_cli.errors import GalleryError
-from sil_cli.files import one_line, quoted, require_reachable, write_text
+from sil_cli.files import one_line, quoted, refuse_links, require_reachable, write_text
 from sil_cli.gallery.interface import MODEL_FOLDER, GalleryRebuild, GalleryStore, rebuilding_folder
 from sil_cli.gallery.milvus.connection import Connection
 from sil_cli.gallery.milvus.expressions import EVERYTHING
@@ -95,6 +95,7 @@ class MilvusStore(GalleryStore):
             old.load()
             new.load()
             staged = rebuilding_folder(self.folder)
+            refuse_links(staged, within=staged.parent)
             staged.mkdir(parents=True, exist_ok=True)
             yield MilvusRebuild(MilvusGallery(self.folder, old, owns=False), MilvusWriter(staged, new))
 
@@ -195,6 +196,8 @@ class MilvusRebuild(GalleryRebuild):
 def _finish_swap(folder: Path, present: Generation) -> None:
     """Put the model that waits for the present collection, if one does, into the gallery's folder."""
     waiting = rebuilding_folder(folder)
+    refuse_links(waiting, within=waiting.parent)
+    refuse_links(folder / MODEL_FOLDER, within=folder)
     note = waiting / _WAITS_FOR
     if not note.is_file() or note.read_text(encoding="utf-8") != present.collection.name:
         return

@@ -290,5 +290,5 @@ def test_an_archive_is_read_as_its_folder_and_refused_when_it_leads_out(made, tm
     with pytest.raises(DataError, match=r"evil.* was not unpacked: .*leads out"):
         read_raw(settings_for(tmp_path, reader, tmp_path / f"evil{suffix}").data, SilentReporter())
     assert not list(tmp_path.rglob("evil.jpg"))
-    assert not list(tmp_path.rglob(".staging-*"))
+    assert not list(tmp_path.rglob(".sil-staging-*"))
     assert not (tmp_path / "data" / "raw" / "evil").exists()

@@ -275,11 +275,12 @@ def test_a_reader_looks_again_when_files_are_merged_away_under_it(folder, monkey
 
 
 def test_files_that_no_batch_needs_are_deleted_by_the_next_writer(folder):
-    for name in ("segment-000009.faiss", ".partial-abc.faiss", "notes.txt"):
+    for name in ("segment-000009.faiss", ".sil-partial-0123456789abcdef.faiss", "notes.txt"):
         (folder / "vectors" / name).write_bytes(b"leftover")
     with LocalStore(folder).writer(MODEL):
         assert len(segment_files(folder)) == 4
         assert (folder / "vectors" / "notes.txt").exists()  # not ours to delete
+        assert not list((folder / "vectors").glob(".*"))
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-40], lambda content: b"X" + content[1:], lambda _: b""])

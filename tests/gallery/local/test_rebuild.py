@@ -97,6 +97,33 @@ def test_nobody_else_writes_meanwhile(folder):
         LocalStore(folder).writer(MODEL).__enter__()
 
 
+def test_folders_of_others_beside_a_gallery_stay(folder):
+    """What bears the name of the gallery that is built beside is deleted only where it is one."""
+    others = rebuilding_folder(folder)
+    others.mkdir()
+    (others / "thesis.txt").write_text("mine")
+    with pytest.raises(GalleryError, match="is not a gallery, and not empty"), LocalStore(folder).rebuilding(NEW):
+        pass
+    with LocalStore(folder).existing_writer() as writer:
+        writer.compact()
+    assert (others / "thesis.txt").read_text() == "mine"
+    others.rename(store.superseded_folder(folder))
+    with pytest.raises(GalleryError, match="superseded is in the way"), LocalStore(folder).rebuilding(NEW):
+        pass
+    assert (store.superseded_folder(folder) / "thesis.txt").read_text() == "mine"
+
+
+def test_files_of_others_within_what_is_superseded_are_kept(folder):
+    for name in ("gallery.sqlite.bak", "vectors-2", ".partial-mine"):
+        (folder / name).write_text(name)
+    with LocalStore(folder).rebuilding(NEW) as rebuild:
+        embed_some(rebuild)
+        rebuild.swap()
+    for name in ("gallery.sqlite.bak", "vectors-2", ".partial-mine"):
+        assert (folder / name).read_text() == name
+    assert not store.superseded_folder(folder).exists()
+
+
 class Killed(BaseException):
     pass
 
