@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import re
-import signal
-import threading
 import warnings
-from typing import TYPE_CHECKING, NoReturn
 
 from sil_cli.errors import UsageError
 from sil_cli.files import composed
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 _SECONDS = 1.0
 _LONGEST_SHOWN = 200
 
 
-class _TooLongError(Exception):
-    """The second is over."""
-
-
 class PathPattern:
     """An expression that is searched in paths, for a second in each: some would go on for ever.
 
-    Letters are compared composed (NFC), however the expression and the paths are spelt.
-
-    Time is kept by SIGALRM, which Python's `re` looks at as it searches; that costs 5 µs a path. Threads other than the
-    main one hear of no signals, and search for as long as it takes.
+    Letters are compared composed (NFC), however the expression and the paths are spelt. The syntax is that of
+    Python's `re`; the search is that of the package `regex`, which takes the same, ends when its time is over in
+    whichever thread it runs, and finds at once what keeps `re` busy for ever in many ways.
 
     Attributes:
         groups: The names of its groups.
@@ -44,11 +33,14 @@ class PathPattern:
         Raises:
             UsageError: It is none.
         """
+        import regex
+
         self._shown = repr(pattern) if len(pattern) <= _LONGEST_SHOWN else f"{pattern[:_LONGEST_SHOWN]!r}…"
         try:
             with warnings.catch_warnings(action="ignore"):  # of what a later Python may read otherwise
-                self._expression = re.compile(composed(pattern))
-        except (re.error, RecursionError, OverflowError) as error:
+                re.compile(composed(pattern))  # recursion and other things of regex's own take memory without end
+                self._expression = regex.compile(composed(pattern))
+        except (re.error, regex.error, RecursionError, OverflowError) as error:
             why = "it is nested too deeply" if isinstance(error, RecursionError) else error
             raise UsageError(
                 f"The pattern {self._shown} is not a regular expression: {why}.", f"For example: '{example}'."
@@ -62,25 +54,10 @@ class PathPattern:
             UsageError: It has searched for a second.
         """
         try:
-            match = self._within_a_second(composed(path))
-        except _TooLongError:
+            match = self._expression.search(composed(path), timeout=_SECONDS)
+        except TimeoutError:
             raise UsageError(
                 f"The pattern {self._shown} was still searching in {path} after a second: it matches in too many ways.",
                 "Let nothing repeated stand within a repetition, as in (a+)+, and write [^/]* rather than .*",
             ) from None
         return match.groupdict() if match else None
-
-    def _within_a_second(self, path: str) -> re.Match[str] | None:
-        if threading.current_thread() is not threading.main_thread():
-            return self._expression.search(path)
-        handler = signal.signal(signal.SIGALRM, _give_up)
-        remaining = signal.setitimer(signal.ITIMER_REAL, _SECONDS)
-        try:
-            return self._expression.search(path)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, *remaining)
-            signal.signal(signal.SIGALRM, handler)
-
-
-def _give_up(number: int, frame: FrameType | None) -> NoReturn:
-    raise _TooLongError

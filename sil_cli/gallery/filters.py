@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from sil_cli.settings import Settings
 
 
+LONGEST_PATH = 4096
+"""Letters of a path, and of a pattern of GLOB, that are compared: no disk has a longer path, and GLOB takes as many
+steps as the two have pairs of letters, hearing of no signal meanwhile."""
+
 COLUMNS = ("identity", "camera", "domain", "source", "path")
 """What `metadata` may name besides an entry's own metadata."""
 
@@ -41,7 +45,8 @@ class Filter:
         identities: It shows one of these people.
         domains: It is from one of these networks.
         paths: Its path, or that of an image of its tracklet, is one of these, to the letter.
-        glob: `paths` are patterns of SQLite's GLOB instead (`*`, `?`, `[a-z]`; `*` also crosses `/`).
+        glob: `paths` are patterns of SQLite's GLOB instead (`*`, `?`, `[a-z]`; `*` also crosses `/`), of
+            4,096 letters at most.
         ids: It is one of these.
         metadata: Pairs (key, value), or a dictionary, of metadata or of the COLUMNS; of several values of one key any
             will do.
@@ -67,6 +72,10 @@ class Filter:
                 value = value.items()
             if isinstance(value, Iterable):
                 object.__setattr__(self, one.name, tuple(value))  # lists and dictionaries do as well
+        if self.glob and max(map(len, self.paths), default=0) > LONGEST_PATH:
+            raise UsageError(
+                f"A pattern for paths has more than {LONGEST_PATH:,} letters.", "Give a shorter one, with more *."
+            )
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -123,8 +132,8 @@ class Filter:
         if self.excluded_cameras:
             add(f"(camera IS NULL OR camera NOT IN ({_marks(self.excluded_cameras)}))", self.excluded_cameras)
         if self.paths:
-            marks = " OR ".join(["path GLOB ?"] * len(self.paths))
-            either = marks if self.glob else f"path IN ({_marks(self.paths)})"
+            marks = " OR ".join([f"(length(path) <= {LONGEST_PATH} AND path GLOB ?)"] * len(self.paths))
+            either = f"({marks})" if self.glob else f"path IN ({_marks(self.paths)})"
             add(f"({either} OR id IN (SELECT entry FROM members WHERE {either}))", [*self.paths, *self.paths])  # noqa: S608
         if self.after is not None:
             add("instant >= ?", [instant_of(self.after)])

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import fnmatch
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from commands import sil
 from galleries import START, described, entry, make_gallery, vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sil_cli.errors import GalleryError
+from sil_cli.errors import GalleryError, UsageError
 from sil_cli.gallery.entry import instant_of
 from sil_cli.gallery.filters import Filter
 from sil_cli.gallery.local.store import LocalStore
@@ -137,3 +139,26 @@ def test_sqlite_answers_by_an_index(gallery, wanted):
     condition, values = wanted.condition()
     plan = gallery._tables._rows(f"EXPLAIN QUERY PLAN SELECT id FROM entries WHERE {condition} ORDER BY id", *values)
     assert any("SEARCH entries USING" in row[3] for row in plan), plan
+
+
+def test_patterns_and_paths_that_no_disk_has_take_no_time(tmp_path):
+    """GLOB compares every letter of one with every letter of the other, and hears of no signal meanwhile."""
+    paths = {0: "a" * 4095, 1: "a" * 400_000, 2: "x/" * 2000 + "y.jpg"}
+    folder = make_gallery(tmp_path / "g", len(paths), make=lambda number: replace(entry(number), path=paths[number]))
+
+    def found(*patterns):
+        with open_gallery(folder) as gallery:
+            return gallery.ids_passing(Filter(paths=patterns, glob=True)).tolist()
+
+    assert found("*" + "a" * 4000 + "b", "*a" * 2000 + "b", "*[a]" * 1000 + "b", "*?a" * 1300) == [1]
+    assert found("x*" * 1000 + "y.jpg", "a*") == [1, 3]
+    with pytest.raises(UsageError, match="more than 4,096 letters"):
+        found("a" * 4097)
+
+
+def test_a_pattern_that_is_too_long_is_refused_in_two_lines(world, monkeypatch):
+    monkeypatch.chdir(world)
+    outcome = sil("gallery", "remove", "--path", "*" + "a" * 5000, "--glob", "--yes")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.count("\n") == 2
+    assert "more than 4,096 letters" in outcome.error

@@ -147,7 +147,7 @@ print(hashlib.sha256(b"".join(drawn)).hexdigest(), "matplotlib.pyplot" in sys.mo
 
 def draw_in(folder: Path, **environment: str) -> str:
     """The checksum of some charts, drawn by a process of its own, and whether it imported pyplot."""
-    command = [sys.executable, "-W", "error", "-c", DRAW]
+    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", DRAW]  # of packages among them
     done = subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout

@@ -7,7 +7,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from sil_cli.gallery.entry import instant_of
-from sil_cli.gallery.filters import COLUMNS, possible_ids
+from sil_cli.gallery.filters import COLUMNS, LONGEST_PATH, possible_ids
 from sil_cli.gallery.milvus.rows import INSTANT, METADATA, NO_TIME
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class PathPatterns:
         return any(
             self._glob.execute("SELECT ? GLOB ?", (path, pattern)).fetchone()[0]
             for path in paths
+            if len(path) <= LONGEST_PATH
             for pattern in self._wanted.paths
         )
 
