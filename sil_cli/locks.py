@@ -62,6 +62,8 @@ def writer_lock(folder: Path, *, while_held: str, elsewhere: str) -> Iterator[No
 
 
 def _sign(handle: int) -> None:
+    if os.fstat(handle).st_nlink > 1:  # of whichever file it is another name
+        return
     since = datetime.now(UTC).isoformat(timespec="seconds")
     holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
     with contextlib.suppress(OSError):  # on a full disk the lock holds all the same, only unsigned

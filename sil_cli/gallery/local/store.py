@@ -196,6 +196,13 @@ class LocalStore(GalleryStore):
         ):
             for name in _WRITTEN:
                 refuse_links(self.folder / name, within=self.folder)
+            database = self.folder / DATABASE_FILE
+            if database.is_file() and database.stat().st_nlink > 1:
+                raise GalleryError(
+                    f"{database} has another name elsewhere (a hard link): what is written here would change there too.",
+                    f"Make it a file of its own: cp {quoted(database)} {quoted(database)}.own && "
+                    f"mv {quoted(database)}.own {quoted(database)}",
+                )
             for beside in (rebuilding_folder(self.folder), superseded_folder(self.folder)):
                 refuse_links(beside, within=beside.parent)
             finish_swap(self.folder)
