@@ -45,3 +45,12 @@ def test_nothing_but_a_plain_file_is_a_lock(tmp_path, kind) -> None:
 def test_a_folder_that_is_not_there_is_still_told_as_such(tmp_path) -> None:
     with pytest.raises(SilError, match="can't be written: No such file"), lock(tmp_path / "none"):
         pass
+
+
+def test_a_lock_that_is_another_name_of_a_file_leaves_that_as_it_is(tmp_path) -> None:
+    (tmp_path / "gallery").mkdir()
+    (tmp_path / "diary").write_text("dear diary")
+    (tmp_path / "gallery" / LOCK_FILE).hardlink_to(tmp_path / "diary")
+    with lock(tmp_path / "gallery"), pytest.raises(SilError, match="is being written by"), lock(tmp_path / "gallery"):
+        pass
+    assert (tmp_path / "diary").read_text() == "dear diary"

@@ -199,7 +199,7 @@ class LocalStore(GalleryStore):
             database = self.folder / DATABASE_FILE
             if database.is_file() and database.stat().st_nlink > 1:
                 raise GalleryError(
-                    f"{database} has another name elsewhere (a hard link): what is written here would change there too.",
+                    f"{database} has another name elsewhere (a hard link): what is written here would change there.",
                     f"Make it a file of its own: cp {quoted(database)} {quoted(database)}.own && "
                     f"mv {quoted(database)}.own {quoted(database)}",
                 )

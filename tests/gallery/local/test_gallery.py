@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import sqlite3
+import subprocess
 from datetime import UTC, datetime
 
 import faiss
@@ -272,6 +273,19 @@ def test_a_reader_looks_again_when_files_are_merged_away_under_it(folder, monkey
     with open_gallery(folder) as gallery:
         assert len(gallery) == 30
         assert gallery.info().files == 1
+
+
+def test_a_database_that_another_gallery_shares_is_not_written(folder, tmp_path):
+    other = tmp_path / "other.sqlite"
+    other.hardlink_to(folder / "gallery.sqlite")
+    before = other.read_bytes()
+    with pytest.raises(GalleryError, match=r"has another name elsewhere \(a hard link\)") as caught:
+        LocalStore(folder).existing_writer().__enter__()
+    assert other.read_bytes() == before
+    subprocess.run(caught.value.fix.removeprefix("Make it a file of its own: "), shell=True, check=True)
+    with LocalStore(folder).existing_writer() as writer:
+        writer.remove([1], "id")
+    assert other.read_bytes() == before
 
 
 def test_files_that_no_batch_needs_are_deleted_by_the_next_writer(folder):
