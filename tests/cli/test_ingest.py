@@ -297,11 +297,10 @@ class TestKnowing:
     def test_time_and_camera_from_exif(self, work) -> None:
         exif = Image.Exif()
         exif[272] = "Model X\0"
-        shot = exif.get_ifd(0x8769)
-        shot[0x9003], shot[0x9011], shot[0xA431] = "2024:05:31 12:00:00", "+02:00", "77"
+        exif[0x8769] = {0x9003: "2024:05:31 12:00:00", 0x9011: "+02:00", 0xA431: "77"}
         picture(work / "shots/a.jpg", exif=exif)
         blank = Image.Exif()
-        blank.get_ifd(0x8769)[0x9003] = "    :  :     :  :  "
+        blank[0x8769] = {0x9003: "    :  :     :  :  "}
         picture(work / "shots/b.jpg", 1, exif=blank)
         index("shots", "--exif", "--time-format", "epoch")  # which is about names and tables
         known = entries()

@@ -21,7 +21,7 @@ WORKER = Path(__file__).with_name("ingest_worker.py")
 
 def steps_done_when_killed(folder: Path, first: int, rng: random.Random) -> int:
     """Start the worker, kill it some steps and a moment later; returns the last step that it reported."""
-    command = [sys.executable, "-W", "error", str(WORKER), str(folder), str(first)]
+    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", str(WORKER), str(folder), str(first)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         lines = [process.stdout.readline() for _ in range(rng.randrange(1, 15))]
         time.sleep(rng.random() * 0.02)

@@ -40,7 +40,7 @@ def kill_again_and_again(folder: Path, times: int, seed: int) -> int:
     make_gallery(folder, ENTRIES, make=entry, rows=rows, model={"fingerprint": old, "dimension": DIMENSION})
     swaps = 0
     for _ in range(times):
-        command = [sys.executable, "-W", "error", str(WORKER), str(folder), new]
+        command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", str(WORKER), str(folder), new]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             heard = [process.stdout.readline() for _ in range(rng.randrange(1, 9))]
             time.sleep(rng.random() * 0.02)
