@@ -48,6 +48,9 @@ _HALF_MADE = re.compile(r"\.(?:sil-partial|sil-staging|partial)-[0-9a-f]{16}(?:\
 MOST_TEXT = 8_000_000
 """Bytes of a document that we wrote; a parser makes fifty times as much of a hostile one."""
 
+MOST_LINES = 2**30
+"""Bytes of what has a line for each image, such as a manifest: some 200 each."""
+
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 """Half of a character in JSON, alone or beside its other half; no text that is written can hold one alone."""
 
@@ -270,13 +273,20 @@ def copy_file(source: Path, target: Path) -> None:
         shutil.copyfileobj(content, stream)
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, *, most: int = MOST_TEXT) -> bytes:
     """The content of a file, as `open_file` opens it: what a user or a stranger's folder names may be a pipe.
 
+    Args:
+        path: The file.
+        most: Bytes that it may have: one full of holes has a terabyte, and takes no room on the disk.
+
     Raises:
-        OSError: It can't be read, or is not a file.
+        OSError: It can't be read, is not a file, or is larger.
     """
     with open_file(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > most:
+            raise OSError(errno.EFBIG, f"it has {size:,} bytes, more than {most:,}", str(path))
         return stream.read()
 
 

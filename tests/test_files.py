@@ -34,6 +34,7 @@ from sil_cli.files import (
     open_file,
     parse_json,
     path_below,
+    read_bytes,
     read_json,
     remove_leftovers,
     say_in_ascii,
@@ -521,3 +522,12 @@ def test_half_a_character_is_no_text_and_a_whole_one_is() -> None:
     for text in ('{"a": "res\\ud800net"}', '["\\uDC00"]', '{"\\udfff": 1}'):
         with pytest.raises(ValueError, match="half a character"):
             parse_json(text)
+
+
+def test_a_file_full_of_holes_is_not_read(tmp_path):
+    with (tmp_path / "x").open("wb") as stream:
+        stream.truncate(300 * 2**30)
+    with pytest.raises(OSError, match="322,122,547,200 bytes, more than 8,000,000") as caught:
+        read_bytes(tmp_path / "x")
+    assert caught.value.filename == str(tmp_path / "x")
+    assert one_line(caught.value) == "it has 322,122,547,200 bytes, more than 8,000,000"

@@ -18,7 +18,7 @@ from sil_cli.errors import InterruptedWorkError, UsageError, did_you_mean
 from sil_cli.evaluation.evaluate import evaluate_target
 from sil_cli.evaluation.intervals import mean_interval
 from sil_cli.evaluation.results import MeanRate, TargetScores
-from sil_cli.files import write_json, write_text
+from sil_cli.files import read_bytes, write_json, write_text
 from sil_cli.models.record import read_record
 from sil_cli.preparation.prepare_protocol import plan_of, prepare_protocol
 from sil_cli.runs.checkpoint import checkpoints
@@ -176,8 +176,8 @@ def _manifests(target: Path) -> list[str]:
 def _known(path: Path, key: dict[str, Any]) -> RunScores | None:
     """The scores of an earlier call, if they are of the same model, data and conditions."""
     try:
-        scores = RunScores.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
+        scores = RunScores.model_validate_json(read_bytes(path))
+    except (OSError, ValidationError):
         return None
     return scores if scores.key == key else None
 

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from sil_cli.data.images import MAX_PIXELS, load_image
 from sil_cli.errors import DataError, SilError, in_plain_words
 from sil_cli.files import (
+    MOST_LINES,
     composed,
     one_line,
     open_file,
@@ -292,7 +293,7 @@ def load_dataset(folder: Path, *, max_pixels: int = MAX_PIXELS) -> Dataset:
     except ValidationError as error:
         raise DataError(f"{folder / INFO_FILE} is not valid: {first_problem(error)}.", again) from error
     try:
-        content = read_bytes(folder / MANIFEST_FILE)
+        content = read_bytes(folder / MANIFEST_FILE, most=MOST_LINES)
     except OSError as error:
         raise DataError(f"{folder / MANIFEST_FILE} can't be read: {one_line(error)}.", again) from error
     if sha256_of_bytes(content) != info.manifest_sha256:
@@ -329,7 +330,9 @@ def find_records(folder: Path, images: Iterable[Path]) -> dict[Path, list[ImageR
         wanted = {composed(name) for some in names.values() for name in some}
         with (
             open_file(folder / MANIFEST_FILE) as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as manifest,
+            mmap.mmap(
+                file.fileno(), min(os.fstat(file.fileno()).st_size, MOST_LINES), access=mmap.ACCESS_READ
+            ) as manifest,
         ):
             for line in _lines_of(wanted, manifest):
                 record = ImageRecord.model_validate_json(line)

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from sil_cli.errors import DataError, nearest
-from sil_cli.files import from_cell, one_line, open_file, read_text
+from sil_cli.files import MOST_LINES, from_cell, one_line, open_file, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +21,6 @@ _SEPARATOR = re.compile(r'"?sep=([,;|\t])"?[,;|\t]*\n', re.IGNORECASE)
 _PASSED = re.compile(r"#.*\n|[ \t,;|]*\n")
 _SEPARATORS = ",;\t|"
 _MOST_HEAD = 100_000
-_MOST_BYTES = 4 * 10**9
 _NO_TABLES = {
     b"PK\x03\x04": "a workbook (.xlsx, .ods) or an archive",
     b"\xd0\xcf\x11\xe0": "a workbook of old Excel (.xls)",
@@ -82,7 +81,7 @@ def read_rows(table: Path, check: Callable[[list[str]], None]) -> Iterator[tuple
 def _text_of(table: Path) -> str:
     try:
         kind = binary_kind(table)
-        text = "" if kind else read_text(table, most=_MOST_BYTES)
+        text = "" if kind else read_text(table, most=MOST_LINES)
     except OSError as error:
         raise DataError(f"{table} can't be read: {one_line(error)}.", "Check the path.") from error
     except ValueError as error:

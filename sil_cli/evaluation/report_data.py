@@ -165,7 +165,7 @@ def read_report_data(folder: Path) -> ReportData:
     path = folder / DETAILS_FILE
     try:
         record = ReportRecord.model_validate_json(read_bytes(path))
-        content = read_bytes(folder / ARRAYS_FILE)
+        content = read_bytes(folder / ARRAYS_FILE, most=_MOST_INFLATED)
     except FileNotFoundError as error:
         raise ModelError(f"{folder} has no report data of its evaluation ({error.filename} is missing).", fix) from None
     except OSError as error:

@@ -15,7 +15,7 @@ from sil_cli.evaluation.calibration import CalibrationCheck
 from sil_cli.evaluation.chance import ChanceCheck
 from sil_cli.evaluation.metrics import Share
 from sil_cli.evaluation.score import Scores
-from sil_cli.files import one_line, read_bytes, read_json, write_json, write_text
+from sil_cli.files import MOST_LINES, one_line, read_bytes, read_json, write_json, write_text
 from sil_cli.results import Result
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def read_queries(path: Path) -> list[QueryLine]:
         DataError: It is missing or damaged.
     """
     try:
-        content = read_bytes(path)
+        content = read_bytes(path, most=MOST_LINES)
     except OSError as error:
         raise DataError(f"{path} can't be read: {one_line(error)}.", AGAIN) from error
     lines = []

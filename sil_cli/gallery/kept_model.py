@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sil_cli.defaults import RECORD_FILE
 from sil_cli.errors import GalleryError, SilError
-from sil_cli.files import copy_file, one_line, staging_folder, write_bytes
+from sil_cli.files import LARGEST_FILE, copy_file, one_line, read_bytes, staging_folder, write_bytes
 from sil_cli.gallery.interface import MODEL_FOLDER
 from sil_cli.models.load import engine_request, load_engine
 from sil_cli.models.model import Model
@@ -141,7 +141,7 @@ def _checked_weights(folder: Path) -> ModelRecord:
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         raise _WrongError(f"{weights} is missing")
-    if fingerprint_of(record.architecture, weights.read_bytes()) != record.fingerprint:
+    if fingerprint_of(record.architecture, read_bytes(weights, most=LARGEST_FILE)) != record.fingerprint:
         raise _WrongError(f"{weights} is not the file whose fingerprint {RECORD_FILE} names")
     return record
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from sil_cli.defaults import RECORD_FILE
 from sil_cli.errors import ModelError
-from sil_cli.files import read_bytes, write_bytes, write_json
+from sil_cli.files import LARGEST_FILE, one_line, read_bytes, write_bytes, write_json
 from sil_cli.models.backbones import make_backbone, published_normalisation
 from sil_cli.models.record import OTHER_MODEL, WEIGHTS_FILE, Architecture, ModelRecord, fingerprint_of, read_record
 
@@ -146,10 +146,11 @@ def load_embedder(folder: Path) -> tuple[Embedder, ModelRecord]:
     again = OTHER_MODEL
     record = read_record(folder)
     try:
-        content = read_bytes(folder / WEIGHTS_FILE)
+        content = read_bytes(folder / WEIGHTS_FILE, most=LARGEST_FILE)
         state = safetensors.torch.load(content)
     except (OSError, safetensors.SafetensorError) as error:
-        raise ModelError(f"{folder / WEIGHTS_FILE} can't be read: it is missing or damaged.", again) from error
+        why = one_line(error) if isinstance(error, OSError) else "it is damaged"
+        raise ModelError(f"{folder / WEIGHTS_FILE} can't be read: {why}.", again) from error
     if fingerprint_of(record.architecture, content) != record.fingerprint:
         raise ModelError(f"{folder / WEIGHTS_FILE} does not belong to {RECORD_FILE} beside it.", again)
     embedder = Embedder(record.architecture)

@@ -16,7 +16,7 @@ from sil_cli.evaluation.calibration import Calibration, read_calibration
 from sil_cli.evaluation.chance import ChanceCheck
 from sil_cli.evaluation.report_data import ReportData, read_report_data
 from sil_cli.evaluation.results import RESULTS_FILE
-from sil_cli.files import quoted, read_json, require_reachable
+from sil_cli.files import quoted, read_bytes, read_json, require_reachable
 from sil_cli.report.contact_sheet import IMAGE_SIZE
 from sil_cli.runs.run_folder import FACTS_FILE, SETTINGS_FILE, RunFacts, read_facts, read_metrics
 
@@ -203,7 +203,7 @@ def _read_run(folder: Path, target: str, label: str, data: DataSettings) -> RunI
 
 
 def _text(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+    return read_bytes(path).decode("utf-8", "replace") if path.is_file() else None
 
 
 def _find_images(evaluation: Path, details: ReportData, data: DataSettings) -> Images:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.errors import ModelError
-from sil_cli.files import one_line, open_file, write_bytes
+from sil_cli.files import LARGEST_FILE, one_line, read_bytes, write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -141,8 +141,7 @@ def read_checkpoint(path: Path) -> TrainingState:
 
 def _content(path: Path) -> dict[str, Any] | None:
     """What a checkpoint holds; None where its bytes are damaged."""
-    with open_file(path) as stream:
-        content = stream.read()  # apart from unpickling: bytes that can't be read are no damaged bytes
+    content = read_bytes(path, most=LARGEST_FILE)  # apart from unpickling: what can't be read is not damaged
     try:
         loaded = _loaded(content, path)
     except MemoryError:

@@ -21,6 +21,11 @@ from sil_cli.evaluation.calibration import Calibration, write_calibration
 SUPERVISED = ["--set", "train.method=supervised"]
 
 
+QUERY = "data/orchard/images/query/0005_c1_01.jpg"
+OF_RUN = ("--model", "runs/finished", "--target", "data/orchard")
+EVALUATED = "runs/finished/evaluation/orchard"
+
+
 def assert_told(outcome: Outcome, code: int, *words: str) -> None:
     """Two lines on stderr, no traceback, nothing on stdout."""
     assert outcome.code == code, outcome.err
@@ -548,3 +553,28 @@ class TestQuery:
         outcome = sil("query", tmp_path / "a.png", "--sheet", tmp_path / "a.png" / "s.jpg")
         assert outcome.code == 1
         assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("gallery/model/calibration.json", ("query", QUERY)),
+        pytest.param("data/orchard/manifest.jsonl", ("evaluate", *OF_RUN), marks=pytest.mark.thorough),
+        pytest.param("runs/finished/model.safetensors", ("evaluate", *OF_RUN), marks=pytest.mark.thorough),
+        pytest.param("runs/finished/metrics.jsonl", ("report", "runs/finished"), marks=pytest.mark.thorough),
+        pytest.param(f"{EVALUATED}/results.json", ("report", "runs/finished"), marks=pytest.mark.thorough),
+        pytest.param(f"{EVALUATED}/details.npz", ("report", "runs/finished"), marks=pytest.mark.thorough),
+        pytest.param("list.txt", ("index-gallery", "list.txt"), marks=pytest.mark.thorough),
+        pytest.param("table.csv", ("index-gallery", "table.csv"), marks=pytest.mark.thorough),
+    ],
+)
+def test_files_full_of_holes_are_refused_before_they_are_read(world, tmp_path, monkeypatch, name, command):
+    """300 GB that take no room on the disk: in memory they would."""
+    shutil.copytree(world, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    with Path(name).open("ab") as stream:
+        stream.truncate(300 * 2**30)
+    outcome = sil(*command)
+    assert outcome.code == 1
+    assert name in outcome.error
+    assert "322,122,547,200" in outcome.error or "more than" in outcome.error

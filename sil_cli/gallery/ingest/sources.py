@@ -17,7 +17,16 @@ from sil_cli.data.manifest import Dataset, Skipped, is_dataset, load_dataset
 from sil_cli.data.tables import TABLE_SUFFIXES, binary_kind, mistyped, read_rows, require_columns
 from sil_cli.data.walking import UNSTORABLE, find_image_files
 from sil_cli.errors import DataError, UsageError
-from sil_cli.files import as_on_disk, composed, one_line, open_file, parse_json, path_below, require_reachable
+from sil_cli.files import (
+    MOST_LINES,
+    as_on_disk,
+    composed,
+    one_line,
+    parse_json,
+    path_below,
+    read_bytes,
+    require_reachable,
+)
 from sil_cli.gallery.entry import TRACKLET, TRACKLET_END, TRACKLET_IMAGES, EntryKey, GalleryEntry
 from sil_cli.gallery.ingest.streams import portions_of_lines, split_lines
 from sil_cli.patterns import PathPattern
@@ -260,8 +269,7 @@ class SourceReader:
 
     def _list(self, listing: Path) -> SourceImages:
         try:
-            with open_file(listing) as stream:
-                content = stream.read()
+            content = read_bytes(listing, most=MOST_LINES)
         except OSError as error:
             raise DataError(f"{listing} can't be read: {one_line(error)}.", "Check the path.") from error
         found = self._paths([line for lines in split_lines([content]) for line in lines])

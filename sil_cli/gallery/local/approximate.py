@@ -104,6 +104,10 @@ def cells_factory(count: int) -> str:
     return f"IVF{max(4, 2 ** round(math.log2(4 * math.sqrt(max(1, count)))))},SQ8"
 
 
+_LEAST_ROOM = 1 << 28
+"""Bytes that an index may have whatever it holds, as its cells' centres; a graph of the finest has 16 KB of links a vector."""
+
+
 class ApproximateIndex:
     """A FAISS index with its ids; make one with `build` or `read`.
 
@@ -163,6 +167,8 @@ class ApproximateIndex:
             GalleryError: Its checksum is another, so FAISS isn't shown it; or it isn't what the gallery says.
         """
         again = "Build it again with `sil gallery repair`."
+        if path.stat().st_size > _LEAST_ROOM + count * 4 * (4 * dimension + 16384):  # before all of it is read
+            raise GalleryError(f"{path} is damaged or was replaced: it is far larger than such an index.", again)
         if file_state(path) != seen and sha256_of_file(path) != sha256:
             raise GalleryError(
                 f"{path} is damaged or was replaced: its checksum is not the one recorded in the gallery.", again

@@ -173,7 +173,7 @@ class Database:
         for row in rows:
             for value, kind in zip(row, of, strict=False):
                 if not isinstance(value, kind):
-                    raise self._damaged(ValueError(f"it holds {type(value).__name__} where {kind} belongs"))
+                    raise self._damaged(ValueError(f"it holds a {type(value).__name__} where none belongs"))
         return rows
 
     def _damaged(self, error: Exception) -> GalleryError:

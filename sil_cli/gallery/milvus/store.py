@@ -10,7 +10,7 @@ import numpy as np
 from typing_extensions import override
 
 from sil_cli.errors import GalleryError
-from sil_cli.files import one_line, quoted, refuse_links, require_reachable, write_text
+from sil_cli.files import one_line, quoted, read_text, refuse_links, require_reachable, write_text
 from sil_cli.gallery.interface import MODEL_FOLDER, GalleryRebuild, GalleryStore, rebuilding_folder
 from sil_cli.gallery.milvus.connection import Connection
 from sil_cli.gallery.milvus.expressions import EVERYTHING
@@ -199,7 +199,7 @@ def _finish_swap(folder: Path, present: Generation) -> None:
     refuse_links(waiting, within=waiting.parent)
     refuse_links(folder / MODEL_FOLDER, within=folder)
     note = waiting / _WAITS_FOR
-    if not note.is_file() or note.read_text(encoding="utf-8") != present.collection.name:
+    if not note.is_file() or read_text(note) != present.collection.name:
         return
     if (waiting / MODEL_FOLDER).is_dir():
         shutil.rmtree(folder / MODEL_FOLDER, ignore_errors=True)
