@@ -8,6 +8,7 @@ takes is known from its headers before anything of it is inflated or given room.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 import tokenize
@@ -187,7 +188,12 @@ def _read_array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, map
 def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(stream)
     reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = reader(stream)
+    header: tuple[tuple[int, ...], bool, np.dtype[Any]] | None = None
+    with contextlib.suppress(MemoryError):  # Python's own parser says so of what is nested too deeply
+        header = reader(stream)
+    if header is None:
+        raise ValueError("its header is nested too deeply")
+    shape, fortran, dtype = header
     return shape, fortran, dtype
 
 

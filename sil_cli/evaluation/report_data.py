@@ -169,7 +169,7 @@ def read_report_data(folder: Path) -> ReportData:
     except FileNotFoundError as error:
         raise ModelError(f"{folder} has no report data of its evaluation ({error.filename} is missing).", fix) from None
     except OSError as error:
-        raise ModelError(f"{path} can't be read: {one_line(error)}.", fix) from error
+        raise ModelError(f"{error.filename or path} can't be read: {one_line(error)}.", fix) from error
     except ValidationError as error:
         raise ModelError(f"{path} is not one that this version reads ({first_problem(error)}).", fix) from error
     if sha256_of_bytes(content) != record.arrays_sha256:

@@ -105,7 +105,7 @@ def cells_factory(count: int) -> str:
 
 
 _LEAST_ROOM = 1 << 28
-"""Bytes that an index may have whatever it holds, as its cells' centres; a graph of the finest has 16 KB of links a vector."""
+"""Bytes that an index may have whatever it holds, as the centres of its cells; the finest graph has 16 KB a vector."""
 
 
 class ApproximateIndex:
