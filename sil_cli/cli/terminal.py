@@ -280,7 +280,14 @@ class _Rate:
     def after(self, count: int) -> dict[str, float | str]:
         self._done += count
         seconds = time.monotonic() - self._started
-        return {"rate": f"{self._done / seconds:,.0f}/s"} if seconds > 1 else {}
+        return {"rate": _per_second(self._done / seconds, "/s")} if seconds > 1 and self._done else {}
+
+
+def _per_second(rate: float, unit: str) -> str:
+    """`120 images/s`; below one a second, `2.5 s each`."""
+    if rate >= 1:
+        return f"{rate:,.0f}{unit}"
+    return f"{1 / rate:,.1f} s each" if rate > 0 else ""
 
 
 def describe(facts: dict[str, float | str]) -> str:
@@ -288,7 +295,7 @@ def describe(facts: dict[str, float | str]) -> str:
     parts = []
     for name, value in facts.items():
         if name == "images_per_second":
-            parts.append(f"{value:,.0f} images/s")
+            parts.append(_per_second(float(value), " images/s"))
         elif name == "rate":
             parts.append(str(value))
         else:

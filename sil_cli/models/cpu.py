@@ -103,7 +103,8 @@ def _results(layer: nn.Module, values: Tensor, *, bfloat16: bool, gradients: boo
     if not gradients:
         return [found]
     learnt = [each for each in layer.parameters() if each.requires_grad]
-    return [found.detach(), *torch.autograd.grad(found, [values, *learnt], grad_outputs=found.detach())]
+    score = (found * found.detach()).sum()  # handed over as `grad_outputs`, they would have torch import sympy
+    return [found.detach(), *torch.autograd.grad(score, [values, *learnt])]
 
 
 def _near(wanted: Tensor, found: Tensor) -> bool:

@@ -20,7 +20,7 @@ from sil_cli.models.synchronised_norm import synchronise_norms
 from sil_cli.runs.checkpoint import Selected, TrainingState, from_bytes, save_checkpoint, to_bytes
 from sil_cli.training.augment import erase, flip_and_crop
 from sil_cli.training.held_out import held_out_map
-from sil_cli.training.optimizer_step import OptimizerStep, learning_rate
+from sil_cli.training.optimizer_step import Adam, OptimizerStep, learning_rate
 from sil_cli.training.prefetch import Prefetcher
 from sil_cli.training.step import Batch
 
@@ -76,7 +76,7 @@ class Training:
         self.method = method
         self.settings = settings
         self.device = device
-        optimizer = torch.optim.Adam(
+        optimizer = Adam(
             [each for each in (*self.embedder.parameters(), *method.parameters()) if each.requires_grad],
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from commands import ROOT, TINY_DATA_FLAGS, TINY_TRAIN_FLAGS
 
+KEPT_AT_HOME = {(".cache", "matplotlib"), (".config", "matplotlib")}
+"""What docs/inference.md says that is left there."""
+
 RECORDER = """
 import sys
 
@@ -69,6 +72,47 @@ def test_the_five_commands_send_nothing(recorded, tmp_path, monkeypatch) -> None
     image = sorted(Path().glob("data/*/images/query/*.jpg"))[0]
     assert recorded("query", image) == ""
     assert left_at_home(tmp_path / "home") == []
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(shutil.which("strace") is None, reason="no strace")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["prepare-data", "--out", "more", *TINY_DATA_FLAGS],
+        ["train", *TINY_TRAIN_FLAGS, "--set", "train.export=true"],
+        ["evaluate"],
+        ["index-gallery"],
+        ["query", "IMAGE"],
+        ["query", "IMAGE", "--engine", "openvino"],
+        ["export"],
+        ["export", "--int8", "--calibrate-on", "data/harbour"],
+        ["report"],
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_the_kernel_sees_no_connection_and_home_stays_empty(world, tmp_path, monkeypatch, words) -> None:
+    """What libraries in C++ do as well, which Python's audit hooks don't hear of."""
+    shutil.copytree(world, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "home").mkdir()
+    image = str(sorted(Path().glob("data/*/images/query/*.jpg"))[0])
+    log = tmp_path / "calls.txt"
+    ours = {key: value for key, value in os.environ.items() if key not in ("CI", "TF_BUILD", "ORT_DISABLE_TELEMETRY")}
+    strace = ["strace", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-e", "signal=none", "-o", str(log)]
+    command = [sys.executable, "-m", "sil_cli", *(image if word == "IMAGE" else word for word in words)]
+    done = subprocess.run(
+        [*strace, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=ours | {"HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)},
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line for line in log.read_text().splitlines() if "AF_INET" in line] == []
+    kept = [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
+    assert {path.relative_to(tmp_path / "home").parts[:2] for path in kept} <= KEPT_AT_HOME
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino", pytest.param("torch", marks=pytest.mark.thorough)])

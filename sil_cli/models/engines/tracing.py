@@ -166,6 +166,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._notes = _Notes()
         self._count = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Whether torch.compile is told not to look into this, for which torch would import it, for two seconds."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if self.is_within:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import sil
+from commands import TINY_TRAIN_FLAGS, sil
 
 import sil_cli.models.engines.engine as engines
 import sil_cli.models.engines.export as workflow
@@ -104,25 +104,43 @@ def test_export_compares_with_torch_on_generated_people(in_world, tmp_path) -> N
     assert evaluated["conditions"]["engine"] == "onnxruntime float32"
 
 
-def test_a_query_needs_no_torch(in_world, tmp_path) -> None:
+def imported_by(*words: object) -> tuple[set[str], str]:
+    """The names of all modules that a command imports, and what it says on stderr."""
     code = (
         "import sys\n"
         "from sil_cli.__main__ import main\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code, end.code\n"
-        "heavy = {'torch', 'torchvision', 'onnx', 'openvino', 'matplotlib', 'scipy', 'pydantic_settings', 'asyncio', "
-        "'sil_cli.cli.train'} & set(sys.modules)\n"
-        "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
+        "print(*sys.modules, file=sys.stderr)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, "query", str(first_query(in_world)), "--sheet", str(tmp_path / "s.jpg")],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ},
-    )
+    command = [sys.executable, "-c", code, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ})
     assert done.returncode == 0, done.stderr
-    assert "Embedding with onnxruntime float32." in done.stderr
+    said, _, modules = done.stderr.rstrip().rpartition("\n")
+    return set(modules.split()), said
+
+
+NEVER = {"torchvision", "torch._dynamo", "onnx", "onnxscript", "openvino_telemetry"}
+
+
+def test_a_query_needs_no_torch(in_world, tmp_path) -> None:
+    modules, said = imported_by("query", first_query(in_world), "--sheet", tmp_path / "s.jpg")
+    others = {"openvino", "matplotlib", "scipy", "pydantic_settings", "asyncio", "sil_cli.cli.train"}
+    assert not modules & (NEVER | others | {"torch"})
+    assert "Embedding with onnxruntime float32." in said
+
+
+@pytest.mark.parametrize("command", ["index-gallery", "evaluate"])
+def test_neither_does_what_else_embeds(in_world, command) -> None:
+    modules, said = imported_by(command)
+    assert not modules & (NEVER | {"torch"})
+    assert "Embedding with onnxruntime float32." in said
+
+
+def test_training_imports_no_compiler_and_no_torchvision(in_world, tmp_path) -> None:
+    modules, said = imported_by("train", *TINY_TRAIN_FLAGS, "--set", "train.export=true", "--run", tmp_path / "run")
+    assert not modules & (NEVER - {"onnx"} | {"sympy"})
+    assert f"Exported the model to {tmp_path / 'run/model.onnx'}" in said
 
 
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime", "openvino"])
