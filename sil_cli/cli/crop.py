@@ -23,6 +23,8 @@ sil crop frames/lobby --fps 10 --start 2024-05-31T08:30 --camera lobby
 
 sil crop yard.mp4 --detector person-detection.xml --keep 3 --out yard-crops
 
+sil crop lobby.mp4 --overlay lobby-seen.mp4 --html lobby.html
+
 sil crop rtsp://camera.example/stream --for 3600 --camera gate
 
 sil crop MOT17-02 --detector MOT17-02/det/det.txt --every 0
@@ -41,6 +43,8 @@ OPTIONS = (
     Option("--for", "crop.lasting", "SECONDS", "Stop after so much of each piece of footage."),
     Option("--until", "crop.until", "TIME", "Stop at this time."),
     Option("--keep", "crop.keep", "N", "Crops to keep of each tracklet; default: 5."),
+    Option("--overlay", "crop.overlay", "FILE.mp4|DIR", "A video with boxes and tracklets; a folder for several."),
+    Option("--html", "crop.html", "FILE", "A page with the ways that people took, and when."),
     Option("--model", "crop.model", "RUN|none", "Its embeddings help to follow people; default: the latest run's."),
     ENGINE,
     Option("--force", "crop.force", help="Replace crops that were made with other options."),
@@ -90,6 +94,9 @@ def run(current: Session) -> CropResult:
         spent = {name: seconds for name, seconds in result.stages.items() if seconds >= 0.05}
         shares = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in spent.items())
         current.say(f"  {result.frames_per_second:,.1f} frames/s: {shares}.")
+    drawn = [*result.overlays, *([] if result.page is None else [result.page])]
+    if drawn:
+        current.say(f"  Drawn: {escape(', '.join(map(str, drawn)))}.")
     if not result.crops:
         current.next_command(f"Nobody was found; {result.table} is empty. Try --detector, or a lower --min-score.")
         return result

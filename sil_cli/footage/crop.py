@@ -98,6 +98,8 @@ class CropResult(Result):
         failed: Footage that was passed over, and why.
         frames_per_second: Of those looked at in this run; None where there was none.
         stages: Seconds of this run in each stage; `decode` runs beside the others, `waiting` is what is waited for it.
+        overlays: Videos with boxes and tracklets that were written.
+        page: The page with the ways that people took; None where none was wanted, or it could not be written.
     """
 
     table: Path
@@ -106,6 +108,8 @@ class CropResult(Result):
     failed: list[Skipped]
     frames_per_second: float | None
     stages: dict[str, float]
+    overlays: list[Path]
+    page: Path | None
 
 
 @dataclass
@@ -137,6 +141,10 @@ def crop(settings: Settings, reporter: Reporter) -> CropResult:
     reader = FootageReader(wanted, settings.gallery, max_pixels=pixels_in(settings.data.max_megapixels))
     found = reader.find()
     require_writable(wanted.out, option="--out")
+    if wanted.overlay is not None:
+        from sil_cli.footage.overlay import check_overlay
+
+        check_overlay(wanted.overlay, len(found))
     usable, failed = _looked_at(reader, found)
     for line in overlaps(usable):
         reporter.warn(line)
@@ -158,7 +166,8 @@ def crop(settings: Settings, reporter: Reporter) -> CropResult:
                 looked = run.looked
         finally:
             count = folder.write_table()
-    seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        overlays, page = _draw(settings, reader, pieces, reporter)
     gone = {each.path for each in failed}
     return CropResult(
         table=wanted.out / "crops.csv",
@@ -171,7 +180,21 @@ def crop(settings: Settings, reporter: Reporter) -> CropResult:
         failed=failed,
         frames_per_second=round(looked / seconds, 2) if looked else None,
         stages={name: round(value, 3) for name, value in stages.seconds.items()},
+        overlays=overlays,
+        page=page,
     )
+
+
+def _draw(
+    settings: Settings, reader: FootageReader, pieces: Sequence[tuple[Footage, FootageFiles]], reporter: Reporter
+) -> tuple[list[Path], Path | None]:
+    """Draw what is wanted of the footage that is done."""
+    if settings.crop.overlay is None and settings.crop.html is None:
+        return [], None
+    from sil_cli.footage.overlay import draw_footage
+
+    done = [(footage, files.label) for footage, files in pieces if files.progress.done]
+    return draw_footage(settings, reader, done, reporter)
 
 
 def _looked_at(reader: FootageReader, found: Sequence[Footage]) -> tuple[list[Footage], list[Skipped]]:

@@ -72,4 +72,9 @@ class CropSettings(Section):
         None,
         description="a run folder whose embeddings join boxes; default: the latest finished run; `none`: motion alone",
     )
+    overlay: Path | None = Field(
+        None,
+        description="a video with boxes and tracklets over the frames; a folder, where there are several",
+    )
+    html: Path | None = Field(None, description="where a page with the ways that people took is written")
     force: bool = Field(False, description="replace crops that were made with other options")

@@ -109,6 +109,8 @@ OUTPUTS = (
     "evaluate.save_embeddings",
     "benchmark.out",
     "crop.out",
+    "crop.overlay",
+    "crop.html",
     "query.out",
     "query.sheet",
     "query.html",
