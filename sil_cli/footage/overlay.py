@@ -281,7 +281,8 @@ def draw_trajectories(image: NDArray[np.uint8], trajectories: Sequence[Trajector
         (first_x, first_y), (x, y) = points[0], points[-1]
         pen.ellipse([first_x - 5, first_y - 5, first_x + 5, first_y + 5], outline=each.colour, width=2)
         pen.ellipse([x - 5, y - 5, x + 5, y + 5], fill=each.colour)
-        pen.text((x + 7, y - 18), each.number, font=letters, fill=each.colour, stroke_width=2, stroke_fill="#ffffff")
+        place = (min(x + 7, picture.width - letters.getlength(each.number) - 3), max(y - 18, 0))
+        pen.text(place, each.number, font=letters, fill=each.colour, stroke_width=2, stroke_fill="#ffffff")
     return picture
 
 

@@ -75,6 +75,7 @@ class _Track:
         time: The second of `place`.
         seen: The second in which it was last seen.
         boxes: How many detections it joins.
+        missed: In how many frames, one after another, it was not seen.
         look: The direction of its embeddings' mean; empty where none is known.
     """
 
@@ -85,6 +86,7 @@ class _Track:
     time: float
     seen: float
     boxes: int = 1
+    missed: int = 0
     look: Floats = field(default_factory=lambda: np.empty(0))
 
     def predict(self, seconds: float) -> None:
@@ -115,6 +117,7 @@ class _Track:
         self.spread = (place * _PLACE**2 / total, both * _PLACE**2 / total, speed - both**2 / total)
         self.seen = self.time
         self.boxes += 1
+        self.missed = 0
 
     def take_look(self, embedding: Floats) -> None:
         """Take in what it looks like."""
@@ -177,9 +180,10 @@ class Tracker:
         """
         options = self._options
         self._before, self._now = self._now, max(self._now, frame.seconds)
-        self._end(lambda each: self._now - each.seen > options.patience or self._has_left(each, frame))
+        self._end(lambda each: self._is_over(each, frame))
         for each in self._tracks:
             each.predict(self._now)
+            each.missed += 1
         order = sorted(range(len(detections)), key=lambda one: -detections[one].score)
         order = [one for one in order if detections[one].score >= options.low][: options.most]
         sure = [one for one in order if detections[one].score >= options.high]
@@ -214,9 +218,14 @@ class Tracker:
         self._ended += [each.number for each in self._tracks if is_over(each)]
         self._tracks = [each for each in self._tracks if not is_over(each)]
 
-    def _has_left(self, track: _Track, frame: Frame) -> bool:
-        """Whether somebody unseen walked out of the frame."""
-        if track.seen >= track.time:
+    def _is_over(self, track: _Track, frame: Frame) -> bool:
+        """Whether somebody was unseen for too long, for more frames than they were seen in, or walked out of the frame.
+
+        The second is what ends most that was no person: detectors see such things now and then.
+        """
+        if self._now - track.seen > self._options.patience or track.missed > track.boxes:
+            return True
+        if not track.missed:
             return False
         height, width = frame.image.shape[:2]
         across, down = track.place[:2]

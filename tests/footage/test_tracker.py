@@ -130,12 +130,24 @@ def test_uncertain_boxes_continue_tracklets_and_begin_none() -> None:
     assert step(tracker, 3, 0.3, [(person(101), UNKNOWN)], score=0.05) == [0]
 
 
+def test_what_is_seen_now_and_then_is_over_soon_and_who_was_seen_for_long_is_not() -> None:
+    """A poster that is taken for a person in every fifth frame, beside somebody who stands still."""
+    poster = [(person(100), RED)]
+    moments: list[tuple[float, Seen]] = [(frame / 10, poster if frame % 5 == 0 else []) for frame in range(40)]
+    numbers = [number for each in follow(moments) for number in each]
+    assert len(set(numbers)) == len(numbers)
+    steady: list[tuple[float, Seen]] = [(frame / 10, [(person(100), RED)]) for frame in range(10)]
+    later: list[tuple[float, Seen]] = [(1 + frame / 10, [] if frame < 9 else poster) for frame in range(10)]
+    assert {number for each in follow(steady + later) for number in each} == {1}
+
+
 def test_tracklets_end_once_each() -> None:
     tracker = Tracker(TrackSettings(patience=1.0))
-    step(tracker, 0, 0.0, [(person(100), RED), (person(400), BLUE)])
+    for at in range(3):
+        step(tracker, at, at / 10, [(person(100), RED), (person(400), BLUE)])
     assert tracker.ended() == []
-    step(tracker, 1, 0.9, [(person(400), BLUE)])
-    step(tracker, 2, 1.8, [(person(400), BLUE)])
+    step(tracker, 3, 0.9, [(person(400), BLUE)])
+    step(tracker, 4, 1.8, [(person(400), BLUE)])
     assert tracker.ended() == [1]
     assert tracker.ended() == []
     assert tracker.finish() == [2]
