@@ -43,8 +43,8 @@ SIGNS = {"match": "● match", "possible": "◐ possible", "no match": "○ no m
 RESULTS = "Which matches"
 MANY = "Many queries"
 RARE = "Less common"
-WORDS = ("decision", "identity", "camera", "cameras", "time", "path", "best image", "from", "note", " ")
-LEAST_OF_MATCHES = ("images", "time", "camera", " ", "identity", "by chance", "decision")
+WORDS = ("decision", "identity", "camera", "cameras", "time", "path", "best image", "from", "note", "footage", " ")
+LEAST_OF_MATCHES = ("box", "images", "time", "camera", " ", "identity", "by chance", "decision")
 LEAST_OF_GROUPS = ("cameras", "entries", " ", "best image", "by chance", "decision")
 LEAST_OF_TRAIL = ("note", "after", "for", "images", "decision")
 OPTIONS = (
@@ -72,6 +72,12 @@ OPTIONS = (
     ),
     Option("--sheet", "query.sheet", "FILE", "The contact sheet, or none; default: matches.jpg.", panel=RESULTS),
     Option("--html", "query.html", "FILE", "Also write a self-contained page.", panel=RESULTS),
+    Option(
+        "--context",
+        "query.context",
+        help="On sheet and page, also show the frame around matches that sil crop cut out.",
+        panel=RESULTS,
+    ),
     *FILTER,
     Option(
         "--batch",
@@ -241,6 +247,17 @@ def _by_chance(rows: Sequence[Match | IdentityGroup]) -> dict[str, list[str]]:
     return {"by chance": ["" if each is None else in_words(each) for each in expected]}
 
 
+def _footage(matches: list[Match]) -> dict[str, list[str]]:
+    """The columns that say where matches were cut out of footage, where any was."""
+    from sil_cli.gallery.entry import footage_moment
+
+    moments = [footage_moment(match) for match in matches]
+    if not any(moments):
+        return {}
+    boxes = [match.metadata.get("frame_box", "") for match in matches]
+    return {"footage": [escape(each) for each in moments], "box": [escape(each) for each in boxes]}
+
+
 def _columns(matches: list[Match], shown: Any) -> dict[str, list[str]]:
     times = [shown(match.time) for match in matches]
     if len({time[:4] for time in times}) == 1:
@@ -254,6 +271,7 @@ def _columns(matches: list[Match], shown: Any) -> dict[str, list[str]]:
         "identity": [escape(match.identity or "") for match in matches],
         "camera": [escape(match.camera or "") for match in matches],
         "time": times,
+        **_footage(matches),
         "images": [str(match.images) if match.images > 1 else "" for match in matches],
         "id": [str(match.id) for match in matches],
         "path": [escape(match.path) for match in matches],

@@ -169,7 +169,7 @@ class FootageReader:
     def _folder(self, folder: Path) -> Iterator[Footage]:
         """Its frames as one piece of footage, or each of its videos, or those of the folders of a data set in it."""
         inner = folder / "img1"  # as MOTChallenge has them
-        images = _images_in(inner if inner.is_dir() else folder)
+        images = images_in(inner if inner.is_dir() else folder)
         if images:
             yield self._described(Footage(str(folder), "frames", "", folder, frames=images))
             return
@@ -373,7 +373,8 @@ def overlaps(footage: Sequence[Footage]) -> list[str]:
     return said
 
 
-def _images_in(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
+    """The images of a folder, as frames in order."""
     images = [
         each for each in folder.iterdir() if each.suffix.lower() in IMAGE_SUFFIXES and not each.name.startswith(".")
     ]

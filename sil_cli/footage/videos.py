@@ -42,6 +42,9 @@ _FIRST_YEAR = 1990
 _MOST_DAMAGED = 500
 """Packets in a row that can't be decoded, after which a video counts as at its end."""
 
+_HALF_FRAME = 0.004
+"""Seconds that a frame may lie before the moment that is asked for: tables have three digits."""
+
 _JUMP = 86_400.0
 """Seconds that a frame may lie after the one before it: recorders that wait for motion leave gaps, but none as long."""
 
@@ -304,6 +307,28 @@ def read_video(
             raise VideoError(name, "no frame in it can be decoded" if oddities.damaged else "no frames in it")
         missing = (facts.seconds or 0.0) - seconds - clock_margin(facts)
         oddities.cut = missing if missing > 0 and not live and not clock.jumps else 0.0
+
+
+def read_frame(source: Path, name: str, seconds: float, *, max_pixels: int) -> NDArray[np.uint8]:
+    """The frame of a video file at so many seconds after its first one, without decoding all before it.
+
+    Raises:
+        VideoError: It can't be read, or is not as long.
+    """
+    with _opened(source, name, 0.0) as (container, video):
+        oddities = Oddities()
+        first = next(_decoded(container, video, oddities, name, None), None)
+        wanted = (first.time or 0.0) + seconds - _HALF_FRAME if first is not None else 0.0
+        if first is not None and seconds > 0 and video.time_base:
+            container.seek(max(0, int(wanted / video.time_base)), stream=video)  # to the key frame before it
+        frames = _decoded(container, video, oddities, name, None) if seconds > 0 else iter([first] if first else [])
+        for frame in frames:
+            if seconds > 0 and (frame.time is None or frame.time < wanted):
+                continue
+            if frame.width * frame.height > max_pixels:
+                raise VideoError(name, f"frames of more than {max_pixels:,} pixels", "Raise data.max_megapixels.")
+            return _upright(frame)
+    raise VideoError(name, f"it has no frame at {seconds:.1f} s")
 
 
 def next_due(due: float, seconds: float, every: float) -> float:

@@ -34,6 +34,10 @@ Time = Annotated[datetime, PlainSerializer(datetime.isoformat, return_type=str)]
 LAST_ID = 2**53
 """The highest id and number that a gallery may hold: as far as a float64 and any reader of JSON tell them apart."""
 
+FRAME_BOX = "frame_box"
+FOOTAGE_PLACE = ("video", "frame", "seconds", FRAME_BOX, "score")
+"""What the metadata of a crop out of footage says of where it was cut: as `sil crop` writes it."""
+
 _FARTHEST_EDGE = 2**31  # of a box, in pixels
 _LONGEST_TIME = 64  # letters
 _FIRST_YEAR, _LAST_YEAR = 2, 9998  # a day nearer to the ends a time in another zone is none that Python knows
@@ -123,6 +127,19 @@ class Match(GalleryEntry, _Score):
     images: int = 1
     correct: bool | None = None
     content_hash: Annotated[str, Field(exclude=True)] = ""
+
+
+def footage_moment(entry: GalleryEntry) -> str:
+    """From which footage an image was cut and at which second, in words: `lobby.mp4 1:12.4`; empty where from none."""
+    video, seconds = entry.metadata.get("video", ""), entry.metadata.get("seconds", "")
+    if FRAME_BOX not in entry.metadata or not video:
+        return ""
+    name = video.replace("\\", "/").rpartition("/")[2]
+    try:
+        minutes, rest = divmod(float(seconds), 60)
+        return f"{name} {minutes:.0f}:{rest:04.1f}"
+    except ValueError:  # a stranger's table
+        return name
 
 
 def in_words(expected: float) -> str:

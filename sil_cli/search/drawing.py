@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sil_cli.data.images import ImageError, load_image, pixels_in
 from sil_cli.errors import SilError
 from sil_cli.files import one_line, writing
-from sil_cli.gallery.entry import GalleryEntry, Match, in_utc, in_words
+from sil_cli.gallery.entry import FRAME_BOX, GalleryEntry, Match, footage_moment, in_utc, in_words
 from sil_cli.report.canvas import as_png, data_uri, is_wanted, pixelated, shrunk, stacked, tallest, write_sheet
 from sil_cli.report.contact_sheet import IMAGE_SIZE, LEGEND, Card, SheetRow, contact_sheet, sheet_size
 from sil_cli.report.pages import render
@@ -69,6 +69,11 @@ class Crop:
         return "" if expected is None else f"{in_words(expected)} by chance"
 
     @property
+    def moment(self) -> str:
+        """From which footage it was cut, and when; empty where from none."""
+        return footage_moment(self.entry)
+
+    @property
     def file(self) -> str:
         """The name of the image file."""
         return Path(self.entry.path).name
@@ -79,6 +84,7 @@ class Crop:
         facts = [] if entry.identity is not None else [self.file]
         facts += [] if entry.camera is None else [f"camera {entry.camera}"]
         facts += [] if self.time is None else [f"{self.time:%Y-%m-%d %H:%M}"]
+        facts += [moment] if (moment := self.moment) else []
         if match is None:
             return Card(self.image, entry.identity, facts)
         facts += [f"tracklet of {match.images} images"] if match.images > 1 else []
@@ -139,6 +145,7 @@ def draw(
         find_zone(settings.gallery.timezone),
         pixels_in(settings.data.max_megapixels),
         settings.query.blur,
+        settings.query.context,
         reporter,
     )
     drawn = [opener.open_query(*each) for each in _first(list(zip(queries, results, strict=True)))]
@@ -254,6 +261,7 @@ class _Opener:
         zone: The time zone of the times shown.
         max_pixels: The most pixels of an image that is read.
         blur: Matches that are neither a match nor a possible one are people nobody asked for: they are pixelated.
+        context: Below an image that was cut out of footage, its surroundings are drawn.
         reporter: Gets what can't be opened.
     """
 
@@ -261,6 +269,7 @@ class _Opener:
     zone: tzinfo | None
     max_pixels: int
     blur: bool
+    context: bool
     reporter: Reporter
 
     def open_query(self, query: Query, result: QueryResult) -> DrawnQuery:
@@ -312,7 +321,20 @@ class _Opener:
             image = shrunk(load_image(path, max_pixels=self.max_pixels, box=entry.box), IMAGE_SIZE)
             if self.blur and isinstance(entry, Match) and not was_asked_for(entry):
                 image = pixelated(image)
+            elif self.context and FRAME_BOX in entry.metadata:
+                image = self._in_context(image, entry)
         except ImageError as error:
             self.reporter.warn(f"{path}: {error.reason}; it is missing from the sheet.")
             image = None
         return Crop(image, entry, time, identifier)
+
+    def _in_context(self, image: Image.Image, entry: GalleryEntry) -> Image.Image:
+        """An image and below it what was around it in its footage; without, where that can't be read any more."""
+        from sil_cli.footage.context import in_context, read_moment
+
+        try:
+            frame, box = read_moment(entry.metadata, self.gallery / entry.source, max_pixels=self.max_pixels)
+        except SilError as error:
+            self.reporter.warn(f"{entry.path}: without its surroundings: {error.what}")
+            return image
+        return in_context(image, frame, box, IMAGE_SIZE, hide_others=self.blur)

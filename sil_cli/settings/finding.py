@@ -190,6 +190,7 @@ class QuerySettings(Section):
         "none", description="`identity`: the best of each; `camera`: the person's path through cameras and time"
     )
     gap: float = Field(60.0, ge=0.0, le=1e9, description="seconds without an image after which a new visit begins")
+    context: bool = Field(False, description="show the frame around matches that were cut out of footage")
     sheet: Path = Field(Path("matches.jpg"), description="where the contact sheet is written; `none`: nowhere")
     rerank: bool = Field(False, description="re-rank the short list by k-reciprocal encoding")
     shortlist: Positive = Field(200, description="matches that are re-ranked among each other")

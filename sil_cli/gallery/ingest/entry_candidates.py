@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sil_cli.files import sha256_of_bytes
-from sil_cli.gallery.entry import TRACKLET, TRACKLET_END, TRACKLET_IMAGES, GalleryEntry
+from sil_cli.gallery.entry import FOOTAGE_PLACE, FRAME_BOX, TRACKLET, TRACKLET_END, TRACKLET_IMAGES, GalleryEntry
 from sil_cli.similarity.distance import mean_direction
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ def _tracklet(group: Sequence[GalleryEntry]) -> EntryCandidate:
     times = [image.time for image in ordered if image.time is not None]
     alike = set.intersection(*(set(image.metadata.items()) for image in ordered))
     known = {**dict(sorted(alike)), TRACKLET_IMAGES: str(len(ordered))}
+    if FRAME_BOX in middle.metadata:  # the image that stands for the tracklet is found again in its footage
+        known |= {name: middle.metadata[name] for name in FOOTAGE_PLACE if name in middle.metadata}
     if times:
         known[TRACKLET_END] = times[-1].isoformat()
     domains = {image.domain for image in ordered}
