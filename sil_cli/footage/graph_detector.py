@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ from sil_cli.models.engines.engine import reason, require_library
 from sil_cli.models.engines.network import Network, read_network
 from sil_cli.models.engines.onnx_file import OnnxFile
 from sil_cli.models.record import IR_SUFFIX
-from sil_cli.runtime import import_quietly, interruptible, is_installed, thread_count
+from sil_cli.runtime import import_quietly, interruptible, is_installed, map_threads, thread_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -134,11 +135,18 @@ class GraphDetector:
         Raises:
             ModelError: The runtime fails, or gives other outputs than the graph says.
         """
+        if not frames:
+            return []
         one_by_one = self._batch == 1 or (self.form == "boxes" and self._unbatched)
-        size = 1 if one_by_one else (self._batch or len(frames) or 1)
+        # A frame to each core takes less than all cores for each frame, and frames are fitted meanwhile.
+        size = 1 if one_by_one else self._batch or -(-len(frames) // thread_count())
+        parts = [frames[start : start + size] for start in range(0, len(frames), size)]
+        rest = parts
         found: list[list[Detection]] = []
-        for start in range(0, len(frames), size):
-            found += self._some(frames[start : start + size], size)
+        if self.form == "yolox" and self._undecoded is None:  # the first image tells how the others are to be read
+            found, rest = self._some(parts[0], size), parts[1:]
+        for some in interruptible(lambda: map_threads(lambda part: self._some(part, size), rest)):
+            found += some
         return found
 
     @property
@@ -161,7 +169,7 @@ class GraphDetector:
         if self._second is not None:
             given[self._second.name] = self._sizes([each for _, each in fitted], size)
         try:
-            outputs = interruptible(lambda: self._run(given))
+            outputs = self._run(given)
         except MemoryError:
             raise
         except Exception as error:  # neither runtime has a common base class for what it raises
@@ -493,7 +501,7 @@ def _runtime(network: Network) -> _Runtime:
 def _onnxruntime(network: Network) -> _Runtime:
     onnxruntime = import_quietly("onnxruntime")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = thread_count()
+    options.intra_op_num_threads = 1
     options.log_severity_level = 4  # what goes wrong arrives as an exception
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # cores decode frames meanwhile
     content = OnnxFile(network.files[network.file], network.name).self_contained(network.data)
@@ -511,11 +519,19 @@ def _openvino(network: Network) -> _Runtime:
     from sil_cli.models.engines.openvino_file import read_openvino
 
     model = read_openvino(network.file, network.files[network.file], network.data)
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": thread_count()})
+    count = thread_count()
+    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": count, "NUM_STREAMS": count})
     names = [port.name for port in network.outputs]
+    idle: SimpleQueue[Any] = SimpleQueue()
+    for _ in range(count):
+        idle.put(compiled.create_infer_request())
 
     def run(given: Mapping[str, NDArray[Any]]) -> Outputs:
-        result = compiled(dict(given))
-        return {name: np.array(result[number]) for number, name in enumerate(names)}
+        request = idle.get()  # which one thread uses at a time
+        try:
+            result = request.infer(dict(given))
+            return {name: np.array(result[number]) for number, name in enumerate(names)}
+        finally:
+            idle.put(request)
 
     return run
