@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
@@ -173,16 +173,23 @@ def _torchvision_network(reporter: Reporter) -> Any:
     if not file.exists():
         reporter.note(f"Fetching torchvision's {TORCHVISION}, 74 MB, once.")
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # torch.hub announces a download where results belong
+        # torch.hub announces a download where results belong, and we have told of it.
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             state = weights.get_state_dict(progress=False, check_hash=True)
     except (URLError, OSError, RuntimeError) as error:
         raise ModelError(
-            f"torchvision's detector can't be downloaded: {one_line(error)}.",
+            f"torchvision's detector can't be downloaded: {one_line(_reason(error))}.",
             f"Put {weights.url} at {file}, or use --detector FILE.onnx, or --detector hog, which finds far fewer.",
         ) from error
     network = fasterrcnn_mobilenet_v3_large_fpn(weights=None, weights_backbone=None)
     network.load_state_dict(state)
     return network.eval()
+
+
+def _reason(error: Exception) -> BaseException:
+    """What a network's error wraps."""
+    inner = getattr(error, "reason", None)
+    return inner if isinstance(inner, BaseException) else error
 
 
 class KnownDetections:

@@ -288,6 +288,8 @@ class FootageReader:
         until = self._moment(wanted.until)
         footage.oddities = Oddities()
         for index, seconds, image in self._pictures(footage, first):
+            if footage.kind == "stream" and not footage.sizes and wanted.start is None:
+                footage.start = datetime.now(UTC)  # until now it was connected to
             time = None if footage.start is None else footage.start + timedelta(seconds=round(seconds, 3))
             if wanted.lasting is not None and seconds > wanted.lasting:
                 return

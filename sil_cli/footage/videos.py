@@ -285,11 +285,12 @@ def read_video(
         video.thread_type = "AUTO"
         facts = _facts(container, video)
         clock, due, index, seconds = Clock(1 / facts.rate if facts.rate else 0.04), 0.0, -1, 0.0
-        began = time.monotonic()
+        began = 0.0
         for frame in _decoded(container, video, oddities, name, patience if live else None):
             index += 1
             seconds = clock.seconds(frame.time)
             if live:  # cameras' own clocks drift and jump; the time of arrival doesn't
+                began = began or time.monotonic()
                 seconds = time.monotonic() - began
             if seconds < due - 1e-6:
                 continue

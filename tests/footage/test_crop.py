@@ -1,9 +1,12 @@
 """`sil crop` through its door: what it writes, what others take of it, and what a kill at any moment leaves."""
 
+import contextlib
 import csv
 import os
 import shutil
 import signal
+import socket
+import threading
 import time
 from pathlib import Path
 
@@ -278,3 +281,34 @@ def test_only_the_owner_may_read_crops(lobby) -> None:
     assert sil(*known()).code == 0
     shutil.rmtree(lobby / "crops/state")
     assert all(path.stat().st_mode & 0o077 == 0 for path in (lobby / "crops").rglob("*"))
+
+
+def test_a_stream_is_cropped_for_as_long_as_it_is_asked_for(empty) -> None:
+    content = make_video(empty / "live.ts", 80, codec="mpeg4").read_bytes()
+    ended = threading.Event()
+
+    def serve(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            for start in range(0, len(content), 2000):
+                connection.sendall(content[start : start + 2000])
+                time.sleep(0.02)
+            ended.wait(30)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        (empty / "det.txt").write_text(detections(80))
+        address = f"tcp://user:secret@127.0.0.1:{server.getsockname()[1]}"
+        outcome = sil(
+            *("crop", address, "--detector", "det.txt", "--model", "none", "--camera", "gate", "--every", 0),
+            *("--for", 1, "--set", "crop.patience=5", "--json"),
+        )
+        ended.set()
+        thread.join()
+    assert outcome.code == 0, outcome.err
+    (footage,) = outcome.document["footage"]
+    assert footage["camera"] == "gate"
+    assert footage["frames"] > 0
+    assert footage["seconds"] <= 1.0
+    assert not any(b"secret" in path.read_bytes() for path in empty.glob("crops/**/*.*") if path.is_file())
