@@ -102,12 +102,17 @@ def make_alike(folder: Path, model: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Open a binary file that replaces `path` only when the block ends without an error.
 
     The content is written to a file beside `path`, flushed to disk (fsync) and renamed, so that a kill or a
     full disk at any moment leaves either the old file or the new one. A link is replaced and never followed: the
     folders of galleries and models may be a stranger's.
+
+    Args:
+        path: The file.
+        durable: It is on the disk when this returns. If not, only a kill leaves either file, and a power cut may leave
+            an empty one: for many small files that the caller flushes together.
 
     Raises:
         OSError: The folder can't be written, or the disk is full; nothing is left behind.
@@ -118,14 +123,16 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with os.fdopen(handle, "wb") as stream:
             yield stream
             stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if _is_unnamed_lack_of_room(error):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 @contextlib.contextmanager

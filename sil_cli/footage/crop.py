@@ -19,7 +19,7 @@ import numpy as np
 from sil_cli.data.images import MIN_SIDE, pixels_in
 from sil_cli.data.manifest import Skipped
 from sil_cli.defaults import model_folder
-from sil_cli.errors import ModelError
+from sil_cli.errors import ModelError, UsageError
 from sil_cli.files import sha256_of_file
 from sil_cli.footage.crop_folder import Candidate, CropFolder, FootageFiles
 from sil_cli.footage.detectors import make_detector
@@ -260,6 +260,13 @@ class _Run:
         return self._shared
 
     def _one(self, footage: Footage, files: FootageFiles, task: Task) -> None:
+        model = None if self._engine is None else self._engine.fingerprint
+        if files.progress.next_frame and files.progress.model != model:
+            raise UsageError(
+                f"{footage.name} was begun with another model, or with none, and its people would be told apart anew.",
+                "Name that one with --model, or use --out DIR for another folder.",
+            )
+        files.progress.model = model
         detector = self._detector(footage)
         try:
             with files.opened():

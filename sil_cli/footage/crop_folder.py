@@ -30,7 +30,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sil_cli.errors import DataError, UsageError
 from sil_cli.files import (
-    TEMPORARY_MARK,
     as_cell,
     make_own_folder,
     parse_json,
@@ -112,6 +111,7 @@ class Progress(BaseModel):
         source: What it is: the whole path of a file or folder, or a stream's address.
         stamp: Changes when the file does.
         options: What decided the result, by the names of the settings.
+        model: The fingerprint of the model that helps to follow people; None for none.
         done: Nothing is left to do.
         next_frame: The first frame that hasn't been looked at.
         crops_bytes: Length of the table of its crops.
@@ -131,6 +131,7 @@ class Progress(BaseModel):
     source: str
     stamp: str
     options: dict[str, Any]
+    model: str | None = None
     done: bool = False
     next_frame: int = 0
     crops_bytes: int = 0
@@ -187,13 +188,8 @@ class FootageFiles:
 
         To wait for the disk after each took three quarters of a run's time.
         """
-        temporary = path.with_name(f"{TEMPORARY_MARK}{path.name}")
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise OSError(error.errno, error.strerror, str(path)) from error
+        with replacing(path, durable=False) as stream:
+            stream.write(content)
         self._unsynced.append(path)
 
     def add_boxes(self, rows: Iterable[Iterable[str]]) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import json
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from detector_graphs import yolo
 from footage_videos import detections, make_frames, make_sound, make_video, person_box
 from PIL import Image
 
+from sil_cli.files import TEMPORARY_MARK
 from sil_cli.footage import crop as cropping
 from sil_cli.footage.crop import crop
 from sil_cli.footage.crop_folder import COLUMNS
@@ -213,7 +215,7 @@ def test_after_a_kill_in_any_batch_the_same_comes_out(lobby, monkeypatch, batch)
         written = follow(self, *given)
         seen.append(written)
         if len(seen) == batch + 1:
-            os.close(os.open("stopped/images/lobby/.partial-9", os.O_CREAT | os.O_WRONLY))
+            os.close(os.open(f"stopped/images/lobby/{TEMPORARY_MARK}{'0' * 16}.jpg", os.O_CREAT | os.O_WRONLY))
             raise _KilledError
         return written
 
@@ -254,6 +256,16 @@ def test_a_process_that_is_stopped_leaves_whole_files_and_goes_on(empty, how) ->
             opened.load()
     assert sil(*known("--out", "stopped")).code == 0
     assert content_of(empty / "stopped") == content_of(empty / "whole")
+
+
+def test_footage_is_not_gone_on_with_by_another_model(lobby) -> None:
+    assert sil(*known()).code == 0
+    state = Path("crops/state/lobby.json")
+    begun = json.loads(state.read_text()) | {"done": False, "next_frame": 30, "model": "another"}
+    state.write_text(json.dumps(begun))
+    outcome = sil(*known())
+    assert outcome.code == 2
+    assert "was begun with another model" in outcome.error
 
 
 def test_a_full_disk_is_said_and_nothing_is_half_written(lobby, monkeypatch) -> None:
