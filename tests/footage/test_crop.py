@@ -114,6 +114,7 @@ def test_what_is_done_is_not_done_again_and_other_options_need_force(lobby) -> N
     assert not list((lobby / "crops").rglob("*.jpg"))
 
 
+@pytest.mark.thorough
 def test_footage_is_added_to_a_folder_and_names_are_told_apart(lobby) -> None:
     make_video(lobby / "other/lobby.mp4", 10)
     assert sil(*known()).code == 0
@@ -144,6 +145,7 @@ def test_a_detector_that_finds_nobody_leaves_an_empty_table(lobby) -> None:
     assert rows_of(Path("crops/crops.csv")) == []
 
 
+@pytest.mark.thorough
 def test_a_detector_that_finds_ten_thousand_is_held_to_the_most_certain(lobby) -> None:
     rng = np.random.default_rng(0)
     corners = rng.integers(1, 80, (10_000, 2))
@@ -165,6 +167,7 @@ def test_a_detector_in_a_file_is_used_for_all_frames(lobby) -> None:
     assert outcome.document["footage"][0]["detections"] == 4
 
 
+@pytest.mark.thorough
 def test_a_sequence_of_motchallenge_is_cropped_by_its_own_boxes(empty) -> None:
     make_frames(empty / "MOT-1/img1", 10)
     (empty / "MOT-1/det").mkdir()
@@ -174,6 +177,7 @@ def test_a_sequence_of_motchallenge_is_cropped_by_its_own_boxes(empty) -> None:
     assert (empty / "crops/tracks/mot-1.csv").is_file()
 
 
+@pytest.mark.thorough
 def test_hog_looks_at_frames(lobby) -> None:
     pytest.importorskip("cv2")
     make_video(lobby / "large.mp4", 3, size=(320, 240))
@@ -281,6 +285,7 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(lobby, monkeypatch) -> 
     assert all((lobby / "crops" / row["path"]).is_file() for row in rows_of(lobby / "crops/crops.csv"))
 
 
+@pytest.mark.thorough
 def test_a_damaged_state_is_named(lobby) -> None:
     assert sil(*known()).code == 0
     Path("crops/state/lobby.json").write_text("{")
@@ -289,6 +294,7 @@ def test_a_damaged_state_is_named(lobby) -> None:
     assert "crops/state/lobby.json is damaged" in outcome.error
 
 
+@pytest.mark.thorough
 def test_only_the_owner_may_read_crops(lobby) -> None:
     assert sil(*known()).code == 0
     shutil.rmtree(lobby / "crops/state")

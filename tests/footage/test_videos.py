@@ -104,6 +104,7 @@ def test_a_video_that_was_cut_short_is_read_to_the_cut_and_it_is_said(tmp_path) 
     assert any("cut short" in said for said in oddities.described())
 
 
+@pytest.mark.thorough
 def test_damaged_pieces_are_passed_over(tmp_path) -> None:
     video = make_video(tmp_path / "hurt.mkv", 60, codec="mpeg4")
     content = bytearray(video.read_bytes())
@@ -210,6 +211,7 @@ def test_images_have_the_times_of_their_names_and_unreadable_ones_are_counted(tm
     assert len(footage.sizes) == 3
 
 
+@pytest.mark.thorough
 def test_a_list_names_images_and_videos(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     make_frames(Path("some"), 3)
