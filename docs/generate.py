@@ -26,6 +26,7 @@ from sil_cli.gallery import chance
 from sil_cli.gallery import results as gallery_results
 from sil_cli.models import import_model
 from sil_cli.models.engines import export, import_graph
+from sil_cli.people import dataset, telling
 from sil_cli.preparation import prepare, prepare_footage
 from sil_cli.report.report import ReportResult
 from sil_cli.report.show import ShowResult
@@ -67,13 +68,15 @@ DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
     "gallery repair": (gallery_results.RepairResult,),
     "gallery compact": (gallery_results.CompactResult,),
     "gallery remove": (gallery_results.RemoveResult,),
-    "gallery export": (gallery_results.ExportResult,),
+    "gallery export": (gallery_results.ExportResult, dataset.DatasetResult),
     "gallery copy": (gallery_results.CopyResult,),
     "gallery rebuild": (gallery_results.RebuildResult,),
     "gallery tune": (gallery_results.TuneResult,),
     "gallery policy": (gallery_results.PolicyResult,),
     "gallery log": (gallery_results.LogResult,),
     "gallery expire": (gallery_results.ExpireResult,),
+    "people verdict": (telling.VerdictResult,),
+    "people verdicts": (telling.VerdictsResult,),
 }
 """What each command prints with `--json`; of several documents which one it is depends on what was asked for."""
 

@@ -15,7 +15,7 @@ from hints import wrong_hints
 from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
-from sil_cli.cli.app import make_app
+from sil_cli.cli.app import GROUPS, make_app
 
 ROOT = Path(__file__).parents[1]
 TINY_DATA = {
@@ -95,7 +95,7 @@ def generator():
 
 
 def _check_document(words: list[str], printed: str) -> None:
-    name = " ".join(words[:2]) if words[0] == "gallery" else words[0]
+    name = " ".join(words[:2]) if words[0] in GROUPS else words[0]
     documents = generator().DOCUMENTS[name]
     TypeAdapter(functools.reduce(operator.or_, documents)).validate_json(printed)
 

@@ -7,12 +7,14 @@ import re
 from collections.abc import Sequence
 from importlib import import_module
 
-from sil_cli.cli.app import COMMANDS
+from sil_cli.cli.app import COMMANDS, GROUPS
 from sil_cli.cli.command import COMMON
-from sil_cli.cli.gallery import COMMANDS as GALLERY_COMMANDS
 
-NAMES = (*COMMANDS, *(f"gallery {name}" for name in GALLERY_COMMANDS))
-_COMMAND = re.compile(r"\bsil ((?:gallery )?[a-z][a-z-]*)((?:(?!\bsil )[^`\n])*)")
+NAMES = (
+    *COMMANDS,
+    *(f"{group} {name}" for group in GROUPS for name in import_module(f"sil_cli.cli.{group}").COMMANDS),
+)
+_COMMAND = re.compile(rf"\bsil ((?:(?:{'|'.join(GROUPS)}) )?[a-z][a-z-]*)((?:(?!\bsil )[^`\n])*)")
 _FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 _QUOTED = re.compile(r"`[^`]*`")
 
@@ -31,7 +33,7 @@ def wrong_commands(text: str) -> list[str]:
     for quoted in (*(found[0] for found in _QUOTED.finditer(text)), *re.findall(r"Next: (sil .*)", text)):
         for name, rest in _COMMAND.findall(quoted):
             if name not in NAMES:
-                wrong += [] if name == "gallery" else [f"sil {name}"]
+                wrong += [] if name in GROUPS else [f"sil {name}"]
                 continue
             wrong += [f"sil {name} {flag}" for flag in _FLAG.findall(rest) if flag not in options_of(name)]
     return wrong

@@ -51,8 +51,8 @@ COMMANDS = (
 TOGETHER = ("train", "index-gallery")
 """Several processes can run these together, which torchrun starts."""
 
-GALLERY = "gallery"
-"""The group of commands that look after a gallery."""
+GROUPS = ("gallery", "people")
+"""Groups of commands: looking after a gallery, and saying who is who in it."""
 
 
 class Program(TyperGroup):
@@ -140,11 +140,11 @@ def make_app(asked: str | None = None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_program)
-    for name in (*COMMANDS, GALLERY):
-        if asked in (*COMMANDS, GALLERY) and name != asked:
+    for name in (*COMMANDS, *GROUPS):
+        if asked in (*COMMANDS, *GROUPS) and name != asked:
             continue
         module = import_module(f"sil_cli.cli.{name.replace('-', '_')}")
-        if name == GALLERY:
+        if name in GROUPS:
             app.add_typer(module.make_group(), name=name)
         else:
             command = make_command(module, several=name in TOGETHER)

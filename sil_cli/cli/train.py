@@ -27,6 +27,8 @@ sil train --style none --set train.second_pass=false
 
 sil train --select held-out
 
+sil train --source data/site --weights runs/001-dbs
+
 sil train --resume
 
 torchrun --nproc-per-node 4 -m sil_cli train --set train.batch_norm=synchronised
@@ -35,7 +37,7 @@ OPTIONS = (
     Option("--source", "train.sources", "DIR"),
     Option("--style", "style.name", "NAME", "{choices}; default: by the recipe."),
     Option("--recipe", "train.recipe", "NAME"),
-    Option("--weights", "model.weights", "imagenet|none|FILE", "The backbone's initial weights."),
+    Option("--weights", "model.weights", "FILE|RUN", "imagenet, none, a file, or a model's folder, which is adapted."),
     Option("--run", "train.run", "DIR"),
     Option("--seed", "train.seed", "N", "Same seed, same run."),
     Option(

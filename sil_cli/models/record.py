@@ -22,6 +22,8 @@ from sil_cli.runtime import cpu_kind
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 WEIGHTS_FILE = "model.safetensors"
+IMAGENET, NONE = "imagenet", "none"
+"""Weights to begin with that are no file."""
 OTHER_MODEL = "Point --model at a finished run, or train one with `sil train`."
 
 

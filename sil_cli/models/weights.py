@@ -14,7 +14,7 @@ from sil_cli.errors import ModelError, UsageError
 from sil_cli.files import one_line
 from sil_cli.models.backbones.names import IBN, NAMES, OSNETS, RESNETS, TIMM, TOKEN_VITS
 from sil_cli.models.families import BACKBONE, NECK, WRAPPERS, name_some, recognise, twice
-from sil_cli.models.record import is_graph
+from sil_cli.models.record import IMAGENET, NONE, WEIGHTS_FILE, is_graph, read_record
 from sil_cli.runs.weight_file import read_state
 from sil_cli.runtime import import_quietly
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from sil_cli.models.embedder import Embedder
 
-IMAGENET = "imagenet"
-NONE = "none"
 TOLD = (*RESNETS, *(f"{name}{IBN}" for name in RESNETS), *OSNETS, *TOKEN_VITS)
 """Backbones whose published files are told apart by their names."""
 
@@ -38,7 +36,7 @@ def load_pretrained(embedder: Embedder, weights: str) -> tuple[str, ...]:
     Args:
         embedder: The model.
         weights: `imagenet` (torchvision's or timm's, downloaded once), `none` (leave the random weights), or the path
-            of a .safetensors or .pth file with the published parameter names.
+            of a .safetensors or .pth file with the published parameter names, or of a folder with a model of ours.
 
     Returns:
         The names of the file's parameters that were left out.
@@ -54,6 +52,9 @@ def load_pretrained(embedder: Embedder, weights: str) -> tuple[str, ...]:
             f"{weights} is a graph: it has no weights by name, and can't be trained further.",
             f"Use it as it is, by `sil import-model {shlex.quote(weights)} --out DIR`; or name what it was made of.",
         )
+    if Path(weights).is_dir():
+        read_record(Path(weights))  # says what it is, where it isn't one
+        weights = str(Path(weights) / WEIGHTS_FILE)
     name = embedder.architecture.backbone
     state = _of_imagenet(name) if weights == IMAGENET else read_state(Path(weights))
     source = f"{IMAGENET} for {name}" if weights == IMAGENET else weights

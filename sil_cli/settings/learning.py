@@ -132,7 +132,10 @@ class ModelSettings(Section):
         description="resnet18, 34, 50 or 101, each also with -ibn-a; osnet_x1_0, …; mobilenet_v3_large, …; vit_b_16; "
         "timm:NAME",
     )
-    weights: str = Field("imagenet", description="`imagenet`, `none`, or a .safetensors/.pth file")
+    weights: str = Field(
+        "imagenet",
+        description="`imagenet`, `none`, a .safetensors/.pth file, or the folder of a model, which brings its settings",
+    )
     height: int = Field(256, ge=16, le=1024, description="input height in pixels")
     width: int = Field(128, ge=16, le=1024, description="input width in pixels")
     interpolation: Literal["bilinear", "bicubic"] = Field(
@@ -146,8 +149,15 @@ class ModelSettings(Section):
         description="ReLU after the first batch norm of resnet… (the authors' class has none); does nothing for other "
         "backbones, timm:resnet… too",
     )
+    stem_pooling: Literal["padded", "ceil", "even"] = Field(
+        "padded",
+        description="max pooling in the stem of resnet…: 3×3 with a border, 3×3 without one, or 2×2 (published models)",
+    )
+    non_local: bool = Field(False, description="non-local blocks in the second and third stages of resnet…")
+    patch_stride: int = Field(16, ge=1, le=16, description="of vit_…'s patches, in pixels; below 16 they overlap")
     pooling: Literal["average", "gem"] = Field("average", description="how feature maps become vectors")
     neck: bool = Field(True, description="a batch norm without a shift before the embedding")
+    neck_relu: bool = Field(False, description="ReLU after it (published models)")
     dimension: int | None = Field(
         None, ge=8, le=65_536, description="length of an embedding, by a linear layer; default: the backbone's"
     )

@@ -15,7 +15,8 @@ from sil_cli.models.cpu import keep_wrong_layers_in_float32
 from sil_cli.models.embedder import Embedder, architecture
 from sil_cli.models.families import name_some
 from sil_cli.models.precision import half_precision, wants_bfloat16
-from sil_cli.models.weights import IMAGENET, load_pretrained
+from sil_cli.models.record import IMAGENET
+from sil_cli.models.weights import load_pretrained
 from sil_cli.runtime import resolve_device
 from sil_cli.training.held_out import can_be_scored
 from sil_cli.training.interleaved import Interleaved

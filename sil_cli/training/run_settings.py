@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.data.manifest import is_dataset, load_dataset
+from sil_cli.defaults import RECORD_FILE
 from sil_cli.errors import DataError, ModelError, UsageError
 from sil_cli.files import quoted
+from sil_cli.models.record import IMAGENET, NONE, WEIGHTS_FILE, read_record
 from sil_cli.runs.run_folder import SETTINGS_FILE, source_folder
 from sil_cli.settings import Settings, merge, read_recipe, read_toml, resolve
 
@@ -24,7 +26,7 @@ SECTIONS = ("model", "style", "train", "supervised")
 FREE_WHEN_RESUMING = ("resume", "run", "runs", "tensorboard", "keep_checkpoints", "divergence", "calibrate", "export")
 """Settings of `train` that do not."""
 
-GENERATED_RECIPE, PHOTOGRAPHS_RECIPE = "generated", "paper"
+GENERATED_RECIPE, PHOTOGRAPHS_RECIPE, ADAPTING_RECIPE = "generated", "paper", "adapt"
 
 
 def choose_recipe(datasets: Sequence[Dataset]) -> str:
@@ -35,7 +37,10 @@ def choose_recipe(datasets: Sequence[Dataset]) -> str:
 def settings_to_begin(
     settings: Settings, datasets: Sequence[Dataset], protocol: Protocol | None
 ) -> tuple[Settings, str]:
-    """The settings of a new run, and the name of the recipe below them; which one that is may depend on the data.
+    """The settings of a new run, and the name of the recipe below them.
+
+    Which recipe that is depends on the data, and on whether the training goes on from a model: that one's record then
+    says how the network is built and fed, above the recipe and below what was given.
 
     Args:
         settings: What was given, above the recipe.
@@ -46,9 +51,32 @@ def settings_to_begin(
         UsageError: A value of the recipe is wrong, or there is no such recipe.
     """
     pinned = protocol.layer if protocol else {}
-    recipe = settings.train.recipe or pinned.get("train", {}).get("recipe") or choose_recipe(datasets)
-    layers = {"the recipe": merge(read_recipe(recipe), pinned), "what was given": settings.given}
-    return resolve(layers, users_own=settings.users_own), recipe
+    given = settings.given
+    weights = given.get("model", {}).get("weights")
+    model = None if weights is None else _model_of(str(weights))
+    by_default = ADAPTING_RECIPE if model is not None and model == Path(str(weights)) else choose_recipe(datasets)
+    recipe = settings.train.recipe or pinned.get("train", {}).get("recipe") or by_default
+    layers = {"the recipe": merge(read_recipe(recipe), pinned)}
+    if model is not None:
+        layers[str(model / RECORD_FILE)] = {"model": _settings_of(model)}
+    return resolve({**layers, "what was given": given}, users_own=settings.users_own), recipe
+
+
+def _model_of(weights: str) -> Path | None:
+    """The folder of the model of ours whose weights a training begins with; None where it begins with others."""
+    named = Path(weights)
+    if weights not in (IMAGENET, NONE) and named.is_dir():
+        return named
+    return named.parent if named.name == WEIGHTS_FILE and (named.parent / RECORD_FILE).is_file() else None
+
+
+def _settings_of(model: Path) -> dict[str, Any]:
+    """The settings by which a model is built and fed, for a training that goes on from it.
+
+    Raises:
+        SilError: There is no model, or it is damaged, or a graph without weights by name.
+    """
+    return read_record(model).architecture.model_dump(mode="json", exclude_none=True)
 
 
 def settings_to_keep(settings: Settings, datasets: Sequence[Dataset], recipe: str) -> dict[str, Any]:

@@ -10,10 +10,14 @@ import torch
 from PIL import Image
 
 from sil_cli.data.manifest import Dataset, ImageRecord, write_dataset
-from sil_cli.errors import DataError, SilError, UsageError
+from sil_cli.errors import DataError, ModelError, SilError, UsageError
+from sil_cli.models.embedder import Embedder, architecture, save_model
+from sil_cli.models.record import Architecture
+from sil_cli.models.weights import load_pretrained
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import Settings, load_settings, merge
 from sil_cli.training.compose import compose
+from sil_cli.training.run_settings import settings_to_begin
 from sil_cli.training.sources import load_sources
 
 if TYPE_CHECKING:
@@ -262,3 +266,44 @@ def test_a_cache_that_is_a_link_in_a_strangers_data_set_is_refused(tmp_path) -> 
     with pytest.raises(SilError, match="cache is a link"):
         composed([folder], {})
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+PUBLISHED = {
+    "stem_pooling": "even",
+    "stem_relu": False,
+    "neck_relu": True,
+    "last_stride": 2,
+    "pooling": "gem",
+    "dimension": 24,
+}
+
+
+@pytest.mark.parametrize("named", ["the folder", "its weights"])
+def test_a_training_goes_on_from_a_model_as_that_one_is_built(tmp_path, named):
+    made = Embedder(Architecture(backbone="resnet18", height=40, width=16, interpolation="bicubic", **PUBLISHED))
+    save_model(tmp_path / "published", made)
+    weights = tmp_path / "published" if named == "the folder" else tmp_path / "published" / "model.safetensors"
+    settings, recipe = settings_to_begin(load_settings(flags={"model": {"weights": str(weights)}}), [], None)
+    assert recipe == ("adapt" if named == "the folder" else "generated")
+    assert architecture(settings.model) == made.architecture
+    begun = Embedder(architecture(settings.model))
+    load_pretrained(begun, settings.model.weights)
+    images = torch.rand(2, 3, 40, 16)
+    torch.testing.assert_close(begun.eval()(images), made.eval()(images), rtol=0, atol=0)
+
+
+def test_what_is_given_stands_above_the_model_that_a_training_goes_on_from(tmp_path):
+    save_model(tmp_path / "published", Embedder(Architecture(backbone="resnet18", height=40, width=16)))
+    flags = {"model": {"weights": str(tmp_path / "published"), "height": 48}, "train": {"recipe": "paper"}}
+    settings, recipe = settings_to_begin(load_settings(flags=flags), [], None)
+    assert (settings.model.height, settings.model.width, settings.model.backbone, recipe) == (
+        48,
+        16,
+        "resnet18",
+        "paper",
+    )
+
+
+def test_a_folder_without_a_model_is_refused_as_the_first_weights(tmp_path):
+    with pytest.raises(ModelError, match="holds no finished model"):
+        settings_to_begin(load_settings(flags={"model": {"weights": str(tmp_path)}}), [], None)
