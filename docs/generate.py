@@ -26,11 +26,11 @@ from sil_cli.gallery import chance
 from sil_cli.gallery import results as gallery_results
 from sil_cli.models import import_model
 from sil_cli.models.engines import export, import_graph
-from sil_cli.people import dataset, telling
+from sil_cli.people import dataset, decisions, find, overview, telling
 from sil_cli.preparation import prepare, prepare_footage
 from sil_cli.report.report import ReportResult
 from sil_cli.report.show import ShowResult
-from sil_cli.search import query_results
+from sil_cli.search import person, query_results
 from sil_cli.settings import Section, Settings, read_recipe, recipe_names
 from sil_cli.training import train
 
@@ -77,6 +77,15 @@ DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
     "gallery expire": (gallery_results.ExpireResult,),
     "people verdict": (telling.VerdictResult,),
     "people verdicts": (telling.VerdictsResult,),
+    "people find": (find.FindResult,),
+    "people list": (overview.PeopleList,),
+    "people show": (person.PersonResult,),
+    "people name": (decisions.PersonChange,),
+    "people merge": (decisions.PersonChange,),
+    "people split": (decisions.PersonChange,),
+    "people confirm": (decisions.PersonChange,),
+    "people reject": (decisions.PersonChange,),
+    "people export": (overview.PeopleExport,),
 }
 """What each command prints with `--json`; of several documents which one it is depends on what was asked for."""
 

@@ -43,7 +43,20 @@ SIGNS = {"match": "● match", "possible": "◐ possible", "no match": "○ no m
 RESULTS = "Which matches"
 MANY = "Many queries"
 RARE = "Less common"
-WORDS = ("decision", "identity", "camera", "cameras", "time", "path", "best image", "from", "note", "footage", " ")
+WORDS = (
+    "decision",
+    "person",
+    "identity",
+    "camera",
+    "cameras",
+    "time",
+    "path",
+    "best image",
+    "from",
+    "note",
+    "footage",
+    " ",
+)
 LEAST_OF_MATCHES = ("box", "images", "time", "camera", " ", "identity", "by chance", "decision")
 LEAST_OF_GROUPS = ("cameras", "entries", " ", "best image", "by chance", "decision")
 LEAST_OF_TRAIL = ("note", "after", "for", "images", "decision")
@@ -66,8 +79,8 @@ OPTIONS = (
     Option(
         "--group",
         "query.group",
-        "identity|camera",
-        "identity: the best of each; camera: the person's path through cameras and time.",
+        "identity|person|camera",
+        "The best of each identity, or person whom sil people found; camera: the path through cameras and time.",
         panel=RESULTS,
     ),
     Option("--sheet", "query.sheet", "FILE", "The contact sheet, or none; default: matches.jpg.", panel=RESULTS),
@@ -198,6 +211,7 @@ def _show(current: Session, result: QueryResult, shown: Any) -> None:
             "decision": [SIGNS[one.decision] for one in result.groups],
             **_by_chance(result.groups),
             " ": [CORRECT[matches[one.best].correct] for one in result.groups],
+            "person": [escape(one.name or ("" if one.person is None else one.person)) for one in result.groups],
             "identity": [escape(one.identity or "") for one in result.groups],
             "entries": [str(one.entries) for one in result.groups],
             "cameras": [escape(", ".join(one.cameras)) for one in result.groups],
@@ -205,16 +219,22 @@ def _show(current: Session, result: QueryResult, shown: Any) -> None:
         }
         print_table(current.out, title, columns, left=WORDS, optional=LEAST_OF_GROUPS)
     if result.trail is not None:
-        _show_trail(current, result, shown)
+        show_trail(current, result.trail, shown)
     current.say(f"  {escape(result.verdict)}")
     if result.reranking:
         current.say(f"  Re-ranked: {result.reranking}. Scores are cosines.")
 
 
-def _show_trail(current: Session, result: QueryResult, shown: Any) -> None:
+def show_trail(current: Session, trail: Sequence[CameraVisit], shown: Any) -> None:
+    """Print a person's path.
+
+    Args:
+        current: The command.
+        trail: The stations.
+        shown: Writes a time in so many letters.
+    """
     from sil_cli.search.trajectory_drawing import duration
 
-    trail = result.trail or []
     columns = {
         "camera": [escape(one.camera) for one in trail],
         "from": [shown(one.start, 19) or "unknown" for one in trail],

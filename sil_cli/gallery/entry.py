@@ -121,11 +121,15 @@ class Match(GalleryEntry, _Score):
         metadata: Whatever else the gallery knows.
         id: The entry's number in this gallery; never used for another one.
         correct: Whether it shows the query's identity; None where either is unknown.
+        person: The number of the person whom `sil people` found in it; None unless that was asked for.
+        person_name: Their name, where they have one.
     """
 
     id: int
     images: int = 1
     correct: bool | None = None
+    person: int | None = None
+    person_name: str | None = None
     content_hash: Annotated[str, Field(exclude=True)] = ""
 
 

@@ -14,12 +14,13 @@ import sqlite3
 from dataclasses import dataclass, replace
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from uuid import uuid4
 
 from typing_extensions import override
 
 from sil_cli.errors import GalleryError, SilError, UsageError
 from sil_cli.files import access_as, open_no_link, parse_json, refuse_links, staging_folder, sync_folder
-from sil_cli.gallery.entry import EntryKey, Time, box_text, in_utc, require_names, stored_box, stored_time
+from sil_cli.gallery.entry import LAST_ID, EntryKey, Time, box_text, in_utc, require_names, stored_box, stored_time
 from sil_cli.gallery.interface import PEOPLE_FILE
 from sil_cli.gallery.local.database import Database
 from sil_cli.gallery.local.set_aside import put_aside
@@ -172,6 +173,36 @@ def require_text(what: str, text: str, longest: int) -> None:
         raise UsageError(f"{what} is not UTF-8 text.", "Write it with other letters.")
 
 
+State = Literal["found", "confirmed", "rejected"]
+"""Why an entry is a person's: found by itself, confirmed by somebody; or that somebody said that it isn't."""
+
+
+@dataclass(frozen=True)
+class Membership:
+    """That an entry shows a person, or doesn't.
+
+    Attributes:
+        key: The entry.
+        person: Their number.
+        state: See `State`.
+        confidence: Of what was found, 0..1 (`people.grouping`).
+    """
+
+    key: EntryKey
+    person: int
+    state: State
+    confidence: float
+
+    def __post_init__(self) -> None:
+        """Check what a file says.
+
+        Raises:
+            ValueError: It is none.
+        """
+        if self.state not in get_args(State) or not 0.0 <= self.confidence <= 1.0:
+            raise ValueError("a member that is none")
+
+
 class People(Database):
     """The open file of verdicts and people; use it in a `with` statement."""
 
@@ -320,6 +351,62 @@ class People(Database):
         """The verdicts that count, oldest first: the latest of each judge on each pair, unless it was withdrawn."""
         latest = {(one.by, one.pair): one for one in self.verdicts()}
         return sorted((one for one in latest.values() if one.answer != "withdrawn"), key=lambda one: one.at)
+
+    def names(self) -> dict[int, str]:
+        """The name of each person, by number, ascending; '' for none."""
+        rows = self._rows("SELECT id, name FROM people ORDER BY id", of=(int, str))
+        if rows and not 1 <= rows[0][0] <= rows[-1][0] <= LAST_ID:
+            raise self._damaged(ValueError("the number of a person is out of range"))
+        return dict(rows)
+
+    def members(self) -> list[Membership]:
+        """Whom entries show, and whom not, person after person."""
+        keys = self.keys()
+        query = "SELECT entry, person, state, confidence FROM members ORDER BY person, entry"
+        rows = self._rows(query, of=(int, int, str, float))
+        try:
+            return [Membership(keys[entry], person, state, confidence) for entry, person, state, confidence in rows]
+        except (ValueError, KeyError) as error:
+            raise self._damaged(error) from error
+
+    def add_person(self, name: str = "") -> int:
+        """A new person (within a transaction); returns their number."""
+        cursor = self._connection.execute("INSERT INTO people (uid, name) VALUES (?, ?)", (uuid4().hex, name))
+        return int(cursor.lastrowid or 0)
+
+    def rename_person(self, person: int, name: str) -> None:
+        """Give a person a name, '' for none (within a transaction)."""
+        self._connection.execute("UPDATE people SET name = ? WHERE id = ?", (name, person))
+
+    def delete_people(self, people: Iterable[int]) -> None:
+        """Delete people and who is a member of them (within a transaction)."""
+        self._connection.executemany("DELETE FROM people WHERE id = ?", [(one,) for one in people])
+
+    def put_members(self, members: Sequence[Membership]) -> None:
+        """Say whom entries show, or not, in the place of what was said of them and these people (in a transaction)."""
+        ids = self.key_ids(one.key for one in members)
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?)",
+            [(ids[one.key], one.person, one.state, one.confidence) for one in members],
+        )
+
+    def drop_members(self, members: Iterable[Membership]) -> None:
+        """Say nothing any more of these entries and people (within a transaction)."""
+        rows = [(one.person, one.key[0], one.key[1], box_text(one.key[2])) for one in members]
+        self._connection.executemany(
+            "DELETE FROM members WHERE person = ?"
+            " AND entry = (SELECT id FROM keys WHERE (source, path, box) = (?, ?, ?))",
+            rows,
+        )
+
+    def grouped_by(self) -> str | None:
+        """The fingerprint of the model by whose embeddings entries were grouped last; None where they never were."""
+        rows = self._rows("SELECT value FROM meta WHERE key = 'grouped by'", of=(str,))
+        return str(rows[0][0]) if rows else None
+
+    def note_grouping(self, fingerprint: str) -> None:
+        """Remember that entries were grouped by this model's embeddings (within a transaction)."""
+        self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('grouped by', ?)", (fingerprint,))
 
     def forget(self, keys: Iterable[EntryKey]) -> int:
         """Delete all that is said of entries, in a transaction; returns how many verdicts that was."""

@@ -60,7 +60,7 @@ class DatasetResult(Result):
 
 
 @dataclass(frozen=True)
-class _Person:
+class _ConfirmedPerson:
     """One person of the data set: a name, and their entries by id."""
 
     name: str
@@ -122,17 +122,25 @@ def _refuse_other(out: Path) -> None:
         raise UsageError(f"{out} is in the way: it holds something else.", "Choose another folder.")
 
 
-def _people_of(gallery: Gallery, groups: Sequence[Sequence[EntryKey]]) -> list[_Person]:
+def _people_of(gallery: Gallery, groups: Sequence[Sequence[EntryKey]]) -> list[_ConfirmedPerson]:
     """The people of groups of entries, without entries that are gone; of those who have two left, oldest first."""
     found = find_keys(gallery, {key for group in groups for key in group})
     known = [sorted(found[key] for key in group if key in found) for group in groups]
     several = sorted(ids for ids in known if len(ids) > 1)
     width = len(str(len(several)))
-    return [_Person(f"person-{number:0{width}}", gallery.entries(ids)) for number, ids in enumerate(several, start=1)]
+    return [
+        _ConfirmedPerson(f"person-{number:0{width}}", gallery.entries(ids))
+        for number, ids in enumerate(several, start=1)
+    ]
 
 
 def _write_images(
-    gallery: Gallery, people: Sequence[_Person], folder: Path, name: str, settings: Settings, reporter: Reporter
+    gallery: Gallery,
+    people: Sequence[_ConfirmedPerson],
+    folder: Path,
+    name: str,
+    settings: Settings,
+    reporter: Reporter,
 ) -> Reading:
     """Write all images below a folder; returns the records of those that could be read."""
     root = folder / "images"
@@ -174,7 +182,7 @@ def _write_images(
     return Reading(name, READER, root, records, skipped, options, generated=_are_generated(gallery, people))
 
 
-def _images_of(gallery: Gallery, person: _Person) -> Iterator[tuple[GalleryEntry, str, str, Box | None]]:
+def _images_of(gallery: Gallery, person: _ConfirmedPerson) -> Iterator[tuple[GalleryEntry, str, str, Box | None]]:
     """Every image of a person, with its entry: the entry's own, or those of its tracklet."""
     members = gallery.members(list(person.entries))
     for number, entry in person.entries.items():
@@ -182,7 +190,7 @@ def _images_of(gallery: Gallery, person: _Person) -> Iterator[tuple[GalleryEntry
             yield entry, source, path, box
 
 
-def _are_generated(gallery: Gallery, people: Sequence[_Person]) -> bool:
+def _are_generated(gallery: Gallery, people: Sequence[_ConfirmedPerson]) -> bool:
     """Whether all images are of generated data sets."""
     sources = {entry.source for person in people for entry in person.entries.values()}
     try:

@@ -82,6 +82,8 @@ class Crop:
         """The image on a contact sheet."""
         entry, match = self.entry, self.match
         facts = [] if entry.identity is not None else [self.file]
+        if match is not None and match.person is not None:
+            facts.insert(0, match.person_name or f"person {match.person}")
         facts += [] if entry.camera is None else [f"camera {entry.camera}"]
         facts += [] if self.time is None else [f"{self.time:%Y-%m-%d %H:%M}"]
         facts += [moment] if (moment := self.moment) else []

@@ -23,11 +23,11 @@ from sil_cli.gallery.kept_model import require_named_model
 from sil_cli.similarity.distance import unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence, Set
+    from collections.abc import Mapping, Sequence, Set
     from pathlib import Path
 
     from sil_cli.evaluation.chance import Reference
-    from sil_cli.gallery.entry import Match
+    from sil_cli.gallery.entry import EntryKey, Match
     from sil_cli.gallery.filters import Filter
     from sil_cli.gallery.interface import Gallery
     from sil_cli.runtime import Reporter
@@ -55,6 +55,24 @@ class Search(Protocol):
 
 
 @dataclass(frozen=True)
+class FoundPeople:
+    """Whom a gallery's entries show.
+
+    Attributes:
+        person_of: The number of each entry's person, as far as one was found.
+        names: Of people, by number; '' for none.
+    """
+
+    person_of: Mapping[EntryKey, int]
+    names: Mapping[int, str]
+
+    def named(self, match: Match) -> Match:
+        """A match with the person whom it shows."""
+        person = self.person_of.get(match.key)
+        return match if person is None else replace(match, person=person, person_name=self.names[person] or None)
+
+
+@dataclass(frozen=True)
 class ResultLimits:
     """Which matches of a query are listed.
 
@@ -62,11 +80,27 @@ class ResultLimits:
         top: At most so many, or None for all.
         at_least: None of a lower score.
         by_identity: The best of each identity alone; who is unknown counts as someone else each time.
+        people: Of each person alone, where this says whom entries show; likewise.
     """
 
     top: int | None
     at_least: float | None = None
     by_identity: bool = False
+    people: FoundPeople | None = None
+
+    @property
+    def in_groups(self) -> bool:
+        """Whether a listed match may stand for others."""
+        return self.by_identity or self.people is not None
+
+    def shown_by(self, match: Match) -> object:
+        """What a match shows, of which the best alone is listed: itself, an identity or a person.
+
+        Identities are names within their network.
+        """
+        if self.people is not None:
+            return self.people.person_of.get(match.key, ("entry", match.id))
+        return match.id if not self.by_identity or match.identity is None else (match.domain, match.identity)
 
 
 @dataclass(frozen=True)
@@ -164,8 +198,9 @@ class Matcher:
         ]
         if everything:
             judged = [[group for group in groups if group[0].decision != "no match"] for groups in judged]
+        named = self.limits.people.named if self.limits.people is not None else lambda match: match
         return [
-            [[replace(best, rank=rank), *rest] for rank, (best, *rest) in enumerate(groups, start=1)]
+            [[replace(named(best), rank=rank), *rest] for rank, (best, *rest) in enumerate(groups, start=1)]
             for groups in judged
         ]
 
@@ -262,11 +297,26 @@ def make_matcher(settings: Settings, gallery: Gallery, reporter: Reporter) -> Ma
                 "Give one with --min-score, or run `sil calibrate` and `sil index-gallery` again.",
             )
         at_least = calibration.possible
-    limits = ResultLimits(None if wanted.all else wanted.top, at_least, by_identity=wanted.group == "identity")
+    people = _people(gallery, reporter) if wanted.group == "person" else None
+    limits = ResultLimits(
+        None if wanted.all else wanted.top, at_least, by_identity=wanted.group == "identity", people=people
+    )
     search: Search = partial(gallery.search, where=only)
     if wanted.rerank:
         search = RerankedSearch(gallery, wanted.shortlist, settings.rerank, only)
     return Matcher(search, calibration, expectation, limits)
+
+
+def _people(gallery: Gallery, reporter: Reporter) -> FoundPeople:
+    """Whom a gallery's entries show, as far as `sil people` found it."""
+    from sil_cli.gallery.people import open_people
+    from sil_cli.people.register import read_register
+
+    with open_people(gallery.folder) as people:
+        register = read_register(people)
+    if not register.names:
+        reporter.warn(f"Nobody was found in {gallery.name} yet: `sil people find` groups its entries.")
+    return FoundPeople(register.person_of(), register.names)
 
 
 def _expectation(wanted: QuerySettings, gallery: Gallery, only: Filter, reporter: Reporter) -> Expectation | None:
@@ -318,7 +368,7 @@ def find_groups(
     """
     found: list[list[Match]] = [[] for _ in embeddings]
     unfinished = list(range(len(embeddings)))
-    simple = limits.top is not None and not limits.by_identity
+    simple = limits.top is not None and not limits.in_groups
     k = limits.top if simple and limits.top is not None else max(FIRST_FETCH, _GROWTH * (limits.top or 0))
     while unfinished:
         fetched = search(embeddings[unfinished], k, exclude=[exclude[query] for query in unfinished])
@@ -332,20 +382,15 @@ def find_groups(
 def _is_complete(matches: Sequence[Match], fetched: int, limits: ResultLimits) -> bool:
     if len(matches) < fetched or (limits.at_least is not None and matches[-1].score < limits.at_least):
         return True
-    return limits.top is not None and len({_person(match) for match in matches}) >= limits.top
+    return limits.top is not None and len({limits.shown_by(match) for match in matches}) >= limits.top
 
 
 def _groups(matches: Sequence[Match], limits: ResultLimits) -> list[Group]:
-    people: dict[object, Group] = {}
+    groups: dict[object, Group] = {}
     for match in matches:
         if limits.at_least is None or match.score >= limits.at_least:
-            people.setdefault(_person(match) if limits.by_identity else match.id, []).append(match)
-    return list(people.values())[: limits.top]
-
-
-def _person(match: Match) -> object:
-    """Whom a match shows: identities are names within their network; one that is unknown is its own."""
-    return match.id if match.identity is None else (match.domain, match.identity)
+            groups.setdefault(limits.shown_by(match), []).append(match)
+    return list(groups.values())[: limits.top]
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from sil_cli.search.trajectory import CameraVisit
 
 
 class IdentityGroup(Result):
-    """The entries of one identity, by their best.
+    """The entries of one identity, or of one person whom `sil people` found, by their best.
 
     Attributes:
+        person: The person's number, where matches were grouped by people; `name` is theirs.
         best: The id of the best match.
         expected_false_matches: That of the best match.
         entries: How many were seen; all there are where the whole gallery was listed.
@@ -22,6 +23,8 @@ class IdentityGroup(Result):
 
     rank: int
     identity: str | None
+    person: int | None = None
+    name: str | None = None
     domain: str | None
     score: float
     decision: Decision | None
@@ -74,7 +77,7 @@ class QueryResult(Result):
         decision: The best of all matches; None where nothing says.
         verdict: The decision as a sentence.
         reranking: How the matches were put in another order than that of their scores; None where they were not.
-        groups: By identity, where that was asked for.
+        groups: By identity or person, where that was asked for.
         trail: By camera and time, where that was asked for.
         timezone: The time zone of the times shown.
         thresholds: What decisions follow; None where nothing says, or they follow chance.

@@ -173,7 +173,7 @@ def make_result(settings: Settings, matcher: Matcher, query: Query, groups: Sequ
         ),
         reranking=_reranking(settings) if wanted.rerank else None,
         matches=matches,
-        groups=[_identity_group(group) for group in groups] if wanted.group == "identity" else None,
+        groups=[_identity_group(group) for group in groups] if matcher.limits.in_groups else None,
         trail=find_visits(believed, gap=wanted.gap) if wanted.group == "camera" else None,
         timezone=settings.gallery.timezone,
     )
@@ -190,6 +190,8 @@ def _identity_group(group: Group) -> IdentityGroup:
     return IdentityGroup(
         rank=best.rank,
         identity=best.identity,
+        person=best.person,
+        name=best.person_name,
         domain=best.domain,
         score=best.score,
         decision=best.decision,

@@ -186,8 +186,10 @@ class QuerySettings(Section):
     )
     possible: float = Field(5.0, gt=0.0, le=1e6, description="a possible match: likewise")
     exclude_self: bool = Field(False, description="leave out gallery entries made from the query's own file")
-    group: Literal["none", "identity", "camera"] = Field(
-        "none", description="`identity`: the best of each; `camera`: the person's path through cameras and time"
+    group: Literal["none", "identity", "person", "camera"] = Field(
+        "none",
+        description="`identity`: the best of each; `person`: of each whom `sil people` found; `camera`: the person's "
+        "path through cameras and time",
     )
     gap: float = Field(60.0, ge=0.0, le=1e9, description="seconds without an image after which a new visit begins")
     context: bool = Field(False, description="show the frame around matches that were cut out of footage")
@@ -198,6 +200,24 @@ class QuerySettings(Section):
     purpose: str | None = Field(None, max_length=2000, description="what the search is for; written into the log")
     blur: bool = Field(False, description="on sheets and pages, blur people who are no match or possible match")
     filter: FilterSettings = FilterSettings()
+
+
+class PeopleSettings(Section):
+    """Grouping a gallery's entries into people."""
+
+    again: bool = Field(
+        False, description="group everything anew, but what somebody named, merged, split, confirmed or rejected"
+    )
+    threshold: float = Field(
+        0.5, ge=0.0, le=20.0, description="mean weight of links above which groups are one person; more: purer, smaller"
+    )
+    overlap: tuple[str, ...] = Field(
+        ("auto",),
+        description="cameras that see the same place, as c1+c2; `all`; `none`; `auto`: as the entries show",
+    )
+    at_once: float = Field(
+        1.0, ge=0.0, le=86_400.0, description="seconds between images of two cameras that nobody can be in both of"
+    )
 
 
 class ShowSettings(Section):

@@ -24,6 +24,7 @@ from sil_cli.settings.finding import (
     ExportSettings,
     GallerySettings,
     InferenceSettings,
+    PeopleSettings,
     QuerySettings,
     ReportSettings,
     RerankSettings,
@@ -69,6 +70,7 @@ class Settings(BaseModel):
     crop: CropSettings = CropSettings()
     gallery: GallerySettings = GallerySettings()
     query: QuerySettings = QuerySettings()
+    people: PeopleSettings = PeopleSettings()
     show: ShowSettings = ShowSettings()
     report: ReportSettings = ReportSettings()
 

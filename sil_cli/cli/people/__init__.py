@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from sil_cli.cli.command import PlainCommand, make_command
 
-COMMANDS = ("verdict", "verdicts")
-"""Each is a module of this package."""
+COMMANDS = (
+    *("find", "list", "show", "name", "merge", "split", "confirm", "reject", "export"),
+    *("verdict", "verdicts"),
+)
+"""Each is a module of this package; without one, `find` is meant."""
+
+
+class PeopleGroup(TyperGroup):
+    """The commands of `sil people`, which by itself finds people."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read a command line; one that begins with an option, or is empty, is that of `find`."""
+        if not args or (args[0].startswith("-") and args[0] not in ("--help", "-h")):
+            args = ["find", *args]
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
 
 
 def make_group() -> typer.Typer:
     """The commands of `sil people`."""
     group = typer.Typer(
-        help="Say who is who in a gallery.",
-        no_args_is_help=True,
+        cls=PeopleGroup,
+        help="Who is who: find people in a gallery; name, merge, split, confirm and reject them. Alone: `find`.",
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )

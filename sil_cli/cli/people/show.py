@@ -1,0 +1,67 @@
+"""`sil people show`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sil_cli.cli.command import GALLERY, STORE, Option
+from sil_cli.cli.query import show_trail
+from sil_cli.cli.terminal import escape, print_table
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sil_cli.cli.session import Session
+    from sil_cli.search.person import PersonResult
+
+EXAMPLES = """
+[bold]Examples[/]
+
+sil people show 7
+
+sil people show "Anna B." --sheet anna.jpg --html anna.html --gallery station
+"""
+OPTIONS = (
+    Option("person", metavar="PERSON", help="A person's number or name.", kind=str, required=True),
+    Option("--sheet", "query.sheet", "FILE", "The contact sheet, or none; default: matches.jpg."),
+    Option("--html", "query.html", "FILE", "Also write a self-contained page."),
+    Option("--gap", "query.gap", "SECONDS", "Pause after which a new visit begins; default: 60."),
+    Option("--timezone", "gallery.timezone", "ZONE", "The time zone of the times shown; default: UTC."),
+    GALLERY,
+    STORE,
+)
+LEAST = ("identity", "time", "camera")
+
+
+def run(current: Session) -> PersonResult:
+    """A person's entries and their path over cameras and time, as tables and as a contact sheet."""
+    settings = current.settings()
+    from sil_cli.gallery.entry import in_utc
+    from sil_cli.search.person import show_person
+    from sil_cli.settings import find_zone
+
+    result = show_person(settings, current.reporter, current.given["person"])
+    zone = find_zone(settings.gallery.timezone)
+
+    def shown(time: datetime | None, length: int = 16) -> str:
+        return "" if time is None else in_utc(time).astimezone(zone).isoformat(sep=" ")[:length]
+
+    columns = {
+        "id": [str(one.id) for one in result.shown],
+        "state": [str(one.state) for one in result.shown],
+        "sure": [f"{one.confidence:.2f}" for one in result.shown],
+        "identity": [escape(one.identity or "") for one in result.shown],
+        "camera": [escape(one.camera or "") for one in result.shown],
+        "time": [shown(one.time) for one in result.shown],
+        "path": [escape(one.path) for one in result.shown],
+    }
+    title = escape(result.person.name or f"person {result.person.id}")
+    print_table(current.out, title, columns, left=("state", "identity", "camera", "time", "path"), optional=LEAST)
+    show_trail(current, result.trail, shown)
+    if not result.shown:
+        current.say("  No entry shows this person any more.")
+    drawn = {"Contact sheet": result.sheet, "page": result.html}
+    written = ", ".join(f"{what} in {path}" for what, path in drawn.items() if path is not None)
+    if written:
+        current.next_command(f"{written[0].upper()}{written[1:]}.")
+    return result
