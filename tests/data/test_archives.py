@@ -356,6 +356,13 @@ def test_damaged_bytes_never_do_worse_than_two_lines(tmp_path_factory, name, dat
     assert {child.name for child in folder.iterdir()} <= {name, "out"}
 
 
+def test_what_lies_behind_the_end_of_a_tar_is_not_read(tmp_path):
+    archive = write_archive(tmp_path / "a.tar")
+    with archive.open("ab") as stream:
+        stream.truncate(300 * 2**30)  # full of holes
+    assert contents(unpack(archive, tmp_path / "out")) == FILES
+
+
 def test_an_encrypted_zip_is_told(tmp_path):
     archive = write_archive(tmp_path / "a.zip", {"x.txt": b"secret"})
     content = bytearray(archive.read_bytes())
