@@ -29,6 +29,14 @@ _PYDANTIC = (
 """What pydantic says of a value, and how a colleague would say it."""
 
 
+_LONGEST, _KEPT_END = 4000, 200
+"""Letters of a line that is told; what a stranger wrote could fill the screen a thousand times."""
+
+
+def _clipped(line: str) -> str:
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - _KEPT_END]}…{line[-_KEPT_END:]}"
+
+
 class SilError(Exception):
     """A failure that a user can understand and act on.
 
@@ -40,9 +48,8 @@ class SilError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, fix: str) -> None:
-        super().__init__(what, fix)
-        self.what = what
-        self.fix = fix
+        self.what, self.fix = _clipped(what), _clipped(fix)
+        super().__init__(self.what, self.fix)
 
     def __str__(self) -> str:
         return f"{self.what} {self.fix}"

@@ -196,6 +196,6 @@ def test_wrong_formats_and_zones_are_named():
         TimeReader("%Y%Y")
     with pytest.raises(UsageError, match="'%Q' is not a time format"):
         TimeReader("%Q")
-    for zone in ("Europe/Bonn", "../etc/passwd", ""):
+    for zone in ("Europe/Bonn", "../etc/passwd", "", "a." * 3000, "a/" * 3000 + "a", "os.path/x", "Europe/\u0411"):
         with pytest.raises(UsageError, match="not a time zone"):
             find_zone(zone)

@@ -93,6 +93,9 @@ def _rate_as_text(value: object) -> object:
 FalseAcceptRate = Annotated[Literal["1e-2", "1e-3", "1e-4"], BeforeValidator(_rate_as_text)]
 
 
+_ZONE = re.compile(r"[\w+-]{1,100}(/[\w+-]{1,100}){0,3}", re.ASCII)
+
+
 def find_zone(name: str) -> tzinfo | None:
     """The time zone of a name such as Europe/Berlin; None for `local`, the machine's own.
 
@@ -103,10 +106,13 @@ def find_zone(name: str) -> tzinfo | None:
         return None
     if name.upper() == "UTC":
         return UTC
+    fix = "Use a name such as Europe/Berlin, UTC, or local."
+    if not _ZONE.fullmatch(name):  # zoneinfo takes any other for the name of a package to import from, dots and all
+        raise UsageError(f"'{name}' is not a time zone.", fix)
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise UsageError(f"'{name}' is not a time zone.", "Use a name such as Europe/Berlin, UTC, or local.") from error
+        raise UsageError(f"'{name}' is not a time zone.", fix) from error
 
 
 class Section(BaseModel):

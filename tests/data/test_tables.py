@@ -89,3 +89,10 @@ def test_words_of_their_own_are_not_mistyped():
     assert {word: mistyped(word, known) for word in wrong} == wrong
     own = ["note", "name", "date", "type", "fox", "cam", "index", "frame", "size", "time", "title"]
     assert {word: mistyped(word, known) for word in own} == dict.fromkeys(own)
+
+
+def test_a_table_of_a_hundred_thousand_columns_is_told_on_a_line_that_can_be_read(rows):
+    with pytest.raises(DataError, match="no column 'identity'") as caught:
+        rows("path," + ",".join(f"column{number}" for number in range(100_000)) + "\n")
+    assert len(caught.value.what) <= 4001
+    assert str(caught.value) == f"{caught.value.what} {caught.value.fix}"
