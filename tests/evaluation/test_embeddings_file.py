@@ -303,7 +303,6 @@ class TestHostileFiles:
         with pytest.raises(DataError) as caught:
             score(*read_embeddings(path))
         assert len(str(caught.value)) < 1000
-        assert not any(isinstance(cause, MemoryError) for cause in causes(caught.value))
         return str(caught.value)
 
     @pytest.mark.parametrize(
@@ -336,6 +335,13 @@ class TestHostileFiles:
     def test_headers_that_are_none(self, tmp_path, header, version):
         path = self.write(tmp_path / "bad.npz", header=header, version=version, content=bytes(128))
         assert "query" in self.refused(path).lower()
+
+    def test_a_header_that_is_nested_too_deeply_is_no_lack_of_memory(self, tmp_path):
+        header = "{'descr': '<f4', 'fortran_order': False, 'shape': (4, " + "-" * 6000 + "[)}"
+        path = self.write(tmp_path / "bad.npz", header=header, version=(1, 0), content=bytes(128))
+        with pytest.raises(DataError) as caught:
+            read_embeddings(path)
+        assert not any(isinstance(cause, MemoryError) for cause in causes(caught.value))
 
     @pytest.mark.thorough
     def test_what_would_fill_the_memory_is_not_inflated(self, tmp_path):
