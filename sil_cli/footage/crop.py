@@ -352,7 +352,7 @@ class _Run:
 
 
 @dataclass
-class _Person:
+class _FollowedPerson:
     """Somebody who is followed: how many boxes there are of them, and the crops that may be kept."""
 
     boxes: int
@@ -363,7 +363,7 @@ class _Person:
         return {"boxes": self.boxes, "crops": [item.stored() for _, _, item in self.best.held()]}
 
     @classmethod
-    def of(cls, stored: dict[str, Any], keep: int) -> _Person:
+    def of(cls, stored: dict[str, Any], keep: int) -> _FollowedPerson:
         """That of which `stored` was made."""
         best: BestCrops[Candidate] = BestCrops(keep)
         for each in map(Candidate.of, stored["crops"]):
@@ -387,7 +387,9 @@ class _Follower:
         self.is_whole = True
         self._shortest, self._keep = settings.crop.track.shortest, settings.crop.keep
         self._tracker = Tracker(settings.crop.track, self._progress.tracker)
-        self._people = {number: _Person.of(stored, self._keep) for number, stored in self._progress.held.items()}
+        self._people = {
+            number: _FollowedPerson.of(stored, self._keep) for number, stored in self._progress.held.items()
+        }
 
     def follow(
         self,
@@ -403,7 +405,7 @@ class _Follower:
                 followed = self._tracker.update(frame, detections, looks)
                 qualities = crop_quality(frame.image, [each.box for each, _ in followed])
                 for (detection, number), quality in zip(followed, qualities, strict=True):
-                    person = self._people.setdefault(number, _Person(0, BestCrops(self._keep)))
+                    person = self._people.setdefault(number, _FollowedPerson(0, BestCrops(self._keep)))
                     person.boxes += 1
                     candidate = self._candidate(frame, detection, float(quality))
                     person.best.offer(frame.seconds, candidate.quality, candidate)

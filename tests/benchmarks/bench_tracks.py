@@ -5,9 +5,9 @@
 
 Follows people by the true boxes (gt/gt.txt) and by those of the simulated detector (det/det.txt: people missed, boxes
 beside, ghosts), at every frame, every second and every fifth; by motion alone and by looks too. Prints recall,
-precision, IDF1, HOTA, DetA and AssA over all cameras, as `sil evaluate --tracks` does. Then the tracklets of all cameras
-are grouped by average linkage of their mean embeddings, cut at several cosines, and the groups' IDF1 over all cameras is
-printed.
+precision, IDF1, HOTA, DetA and AssA over all cameras, as `sil evaluate --tracks` does. Then the tracklets of all
+cameras are grouped by average linkage of their mean embeddings, cut at several cosines, and the groups' IDF1 over all
+cameras is printed.
 """
 
 from __future__ import annotations
