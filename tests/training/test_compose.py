@@ -217,7 +217,18 @@ ARRIVALS = {
 The value arrives as it is, or as what stands behind the place.
 """
 
-NOT_COMPOSED = {"sources", "source_splits", "protocol", "recipe", "run", "runs", "tensorboard", "calibrate", "resume"}
+NOT_COMPOSED = {
+    "sources",
+    "source_splits",
+    "protocol",
+    "recipe",
+    "run",
+    "runs",
+    "tensorboard",
+    "calibrate",
+    "resume",
+    "export",
+}
 NOT_COMPOSED |= {"compile"}  # tests/training/test_compiled.py
 
 
