@@ -31,6 +31,8 @@ from sil_cli.preparation import prepare, prepare_footage
 from sil_cli.report.report import ReportResult
 from sil_cli.report.show import ShowResult
 from sil_cli.search import person, query_results
+from sil_cli.serve import access as serve_access
+from sil_cli.serve import run as serve_run
 from sil_cli.settings import Section, Settings, read_recipe, recipe_names
 from sil_cli.training import train
 
@@ -61,6 +63,7 @@ DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
     "export": (export.ModelExportResult,),
     "crop": (crop.CropResult,),
     "index-gallery": (gallery_results.IndexResult,),
+    "serve": (serve_run.ServeResult, serve_access.TokenResult),
     "query": (query_results.QueryResult, query_results.QueryResults, query_results.BatchResult),
     "doctor": (doctor.Report,),
     "gallery info": (gallery_results.GalleryInfo,),

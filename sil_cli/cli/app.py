@@ -38,6 +38,7 @@ COMMANDS = (
     "crop",
     "index-gallery",
     "query",
+    "serve",
     "report",
     "benchmark",
     "import-model",

@@ -273,8 +273,45 @@ def _verdict_by_chance(matches: Sequence[Match], chance: Expectation) -> str:
     return f"{'Possible' if least <= chance.possible else 'No match'}: {alike}"
 
 
-def make_matcher(settings: Settings, gallery: Gallery, reporter: Reporter) -> Matcher:
+@dataclass(frozen=True)
+class Learnt:
+    """What is known of a gallery's scores, whatever is searched.
+
+    Attributes:
+        calibration: What scores mean on labelled people; None where nothing says.
+        chance: What comes up by chance in the gallery; None where that is not known.
+        reference: The entries against which scores are measured then.
+    """
+
+    calibration: Calibration | None
+    chance: Chance | None
+    reference: Reference | None
+
+
+def learnt_of(settings: Settings, gallery: Gallery) -> Learnt:
+    """What is known of an open gallery's scores; whoever makes many matchers reads it once.
+
+    Raises:
+        SilError: The calibration can't be used.
+    """
+    folders = [folder for folder in (settings.query.model, gallery.folder / MODEL_FOLDER) if folder is not None]
+    calibration = _find_calibration(folders, str(gallery.model["fingerprint"]))
+    chance = read_chance(gallery.folder)
+    if chance is None or chance.fingerprint != gallery.model["fingerprint"]:
+        return Learnt(calibration, None, None)
+    from sil_cli.gallery.chance import sample_of
+
+    return Learnt(calibration, chance, sample_of(gallery)[0])
+
+
+def make_matcher(settings: Settings, gallery: Gallery, reporter: Reporter, learnt: Learnt | None = None) -> Matcher:
     """How an open gallery is searched, and which of its matches are listed; says so when no entry passes the filter.
+
+    Args:
+        settings: With the filter and what is listed.
+        gallery: Open.
+        reporter: Is warned when no entry passes.
+        learnt: What is known of its scores, where that was read already.
 
     Raises:
         UsageError: All matches are asked for, and nothing says from which score on; or the filter makes no sense.
@@ -283,11 +320,11 @@ def make_matcher(settings: Settings, gallery: Gallery, reporter: Reporter) -> Ma
     wanted = settings.query
     if wanted.model is not None:
         require_named_model(wanted.model, gallery)  # or else another model's thresholds are blamed, which are all right
-    folders = [folder for folder in (wanted.model, gallery.folder / MODEL_FOLDER) if folder is not None]
-    calibration = _find_calibration(folders, str(gallery.model["fingerprint"]))
+    learnt = learnt_of(settings, gallery) if learnt is None else learnt
+    calibration = learnt.calibration
     only = as_stored(gallery.count_passing, make_filter(settings))
     warn_if_nothing_passes(gallery, only, reporter)
-    expectation = _expectation(settings.query, gallery, only, reporter)
+    expectation = _expectation(settings.query, gallery, only, learnt, reporter)
     decided_by_chance = expectation is not None and not (calibration is not None and calibration.named)
     at_least = wanted.min_score
     if wanted.all and at_least is None and not decided_by_chance:
@@ -319,20 +356,21 @@ def _people(gallery: Gallery, reporter: Reporter) -> FoundPeople:
     return FoundPeople(register.person_of(), register.names)
 
 
-def _expectation(wanted: QuerySettings, gallery: Gallery, only: Filter, reporter: Reporter) -> Expectation | None:
+def _expectation(
+    wanted: QuerySettings, gallery: Gallery, only: Filter, learnt: Learnt, reporter: Reporter
+) -> Expectation | None:
     """What comes up by chance among the entries that pass a filter; None where nobody learnt it of this gallery."""
-    chance = read_chance(gallery.folder)
-    if chance is None or chance.fingerprint != gallery.model["fingerprint"]:
+    if learnt.chance is None or learnt.reference is None:
         return None
-    from sil_cli.gallery.chance import is_current, sample_of
+    from sil_cli.gallery.chance import is_current
 
-    if not is_current(chance, len(gallery)):
+    if not is_current(learnt.chance, len(gallery)):
         reporter.warn(
-            f"What comes up by chance was learnt when the gallery had {chance.entries:,} entries; it has "
+            f"What comes up by chance was learnt when the gallery had {learnt.chance.entries:,} entries; it has "
             f"{len(gallery):,} now. `sil calibrate --gallery {gallery.folder}` learns it again."
         )
     searched = gallery.count_passing(only) if only else len(gallery)
-    return Expectation(chance, sample_of(gallery)[0], searched, wanted.match, wanted.possible)
+    return Expectation(learnt.chance, learnt.reference, searched, wanted.match, wanted.possible)
 
 
 def _find_calibration(folders: Sequence[Path], fingerprint: str) -> Calibration | None:

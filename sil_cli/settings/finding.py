@@ -220,6 +220,30 @@ class PeopleSettings(Section):
     )
 
 
+Role = Literal["look", "judge", "administer"]
+
+
+class ServeSettings(Section):
+    """The page and the API over a gallery."""
+
+    address: str = Field("127.0.0.1", description="address to listen on; any but loopback needs tokens or a proxy")
+    port: int = Field(8765, ge=0, le=65535, description="port to listen on; 0: a free one")
+    hosts: tuple[str, ...] = Field((), description="further names by which the server is reached")
+    tokens: Path | None = Field(
+        None, description="file of the tokens' hashes; default: sil/serve-tokens.json among the user's own settings"
+    )
+    proxy: tuple[str, ...] = Field((), description="addresses of proxies that say who asks")
+    proxy_header: str = Field("X-Forwarded-User", description="the header in which they say it")
+    proxy_roles: tuple[str, ...] = Field(
+        (), description="USER=look, judge or administer: whom they may let in; *=ROLE for everyone else"
+    )
+    certificate: Path | None = Field(None, description="certificate of TLS, a .pem file")
+    key: Path | None = Field(None, description="its key, a .pem file")
+    rate: Positive = Field(120, description="searches a minute, for each user")
+    waiting: Positive = Field(128, description="requests that may wait for the gallery at once")
+    max_upload: float = Field(32.0, gt=0.0, le=4096.0, description="MiB that a request may have")
+
+
 class ShowSettings(Section):
     """Looking at prepared data."""
 

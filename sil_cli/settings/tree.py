@@ -28,6 +28,7 @@ from sil_cli.settings.finding import (
     QuerySettings,
     ReportSettings,
     RerankSettings,
+    ServeSettings,
     ShowSettings,
 )
 from sil_cli.settings.footage import CropSettings, TracksSettings
@@ -71,6 +72,7 @@ class Settings(BaseModel):
     gallery: GallerySettings = GallerySettings()
     query: QuerySettings = QuerySettings()
     people: PeopleSettings = PeopleSettings()
+    serve: ServeSettings = ServeSettings()
     show: ShowSettings = ShowSettings()
     report: ReportSettings = ReportSettings()
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sil_cli.gallery.local.tables import Tables
     from sil_cli.gallery.results import Removal
 
+_FILTERS_KEPT = 64
 _QUERIES_AT_ONCE = 256  # a matrix product of fewer takes hardly less time
 _MATCHES_AT_ONCE = 2**22
 
@@ -94,6 +95,8 @@ class LocalGallery(Gallery):
     @override
     def ids_passing(self, where: Filter) -> NDArray[np.int64]:
         if where not in self._passing:
+            while len(self._passing) >= _FILTERS_KEPT:  # a server meets many
+                del self._passing[next(iter(self._passing))]
             self._passing[where] = super().ids_passing(where)
         return self._passing[where]
 
