@@ -43,7 +43,7 @@ function drawing(trail, zone) {
 }
 
 function table(trail, zone) {
-  const head = ["camera", "from", "to", "images", "best score", "decision", ""];
+  const head = ["camera", "from", "to", "images", "best score", "decision", "note"];
   const row = (visit) => [
     visit.camera, clock(visit.start, zone) || "unknown", clock(visit.end, zone), `${visit.images}`, visit.score.toFixed(3),
     visit.decision ?? "", visit.at_once ? "elsewhere at once" : "",
