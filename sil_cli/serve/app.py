@@ -23,6 +23,7 @@ from sil_cli.data.images import parse_box
 from sil_cli.errors import DataError, SilError, UsageError, in_plain_words
 from sil_cli.files import visible
 from sil_cli.gallery.results import GalleryInfo, LogResult, RemoveResult
+from sil_cli.people.overview import PeopleList
 from sil_cli.search.query_results import QueryResult
 from sil_cli.serve.access import Access, RefusedError, User, allowed_hosts
 from sil_cli.serve.service import (
@@ -30,6 +31,7 @@ from sil_cli.serve.service import (
     NotThereError,
     ServedEntry,
     ServedGallery,
+    ServedPerson,
     Service,
     VerdictGiven,
     VerdictKept,
@@ -74,7 +76,7 @@ _MOST_FIELD = 100_000
 _PLAIN_BODY = 100_000
 """Bytes of a request that brings no image."""
 _BODY_SECONDS = 120.0
-_FRESH_EVERY, _EXPIRE_EVERY = 0.2, 3600.0
+_FRESH_EVERY, _EXPIRE_EVERY, _AGAIN_AFTER = 0.2, 3600.0, 60.0
 _MOST_LINES = 1000
 _MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -103,6 +105,28 @@ class EntriesGiven(BaseModel):
     """Entries by their ids."""
 
     ids: list[int] = Field(min_length=1, max_length=10_000)
+
+
+class NameGiven(BaseModel):
+    """A person's name; '' takes it back."""
+
+    name: str = Field(max_length=1000)
+
+
+class EntriesOfPerson(BaseModel):
+    """Entries that show a person, by their ids."""
+
+    entries: list[int] = Field(min_length=1, max_length=10_000)
+
+
+class NamedEntries(EntriesOfPerson, NameGiven):
+    """Entries that show one person, and what they are called."""
+
+
+class PeopleGiven(BaseModel):
+    """People who are one with another, by their numbers."""
+
+    others: list[int] = Field(min_length=1, max_length=1000)
 
 
 def make_app(service: Service, access: Access, reporter: Reporter, *, port: int) -> FastAPI:
@@ -155,14 +179,16 @@ async def _tend(service: Service, reporter: Reporter) -> None:
     loop = asyncio.get_running_loop()
     next_expiry = loop.time()
     while True:
+        is_due = loop.time() >= next_expiry
         try:
-            if loop.time() >= next_expiry:
+            if is_due:
                 next_expiry += _EXPIRE_EVERY
                 await run_in_threadpool(service.expire)
             await run_in_threadpool(service.refresh)
-        except SilError as error:
-            if loop.time() + _EXPIRE_EVERY - next_expiry < 2 * _FRESH_EVERY:
-                reporter.warn(f"{error.what} {error.fix}")
+        except (SilError, OSError) as error:
+            if is_due:  # somebody else is writing: not an hour later
+                next_expiry = loop.time() + _AGAIN_AFTER
+                reporter.warn(str(error))
         await asyncio.sleep(_FRESH_EVERY)
 
 
@@ -435,6 +461,38 @@ def _add_routes(app: FastAPI, service: Service, settings: Settings) -> None:
     def give_verdict(given: VerdictGiven, user: Judging) -> VerdictKept:
         """Keep what somebody says of two entries; the answer comes when it is on the disk."""
         return service.give_verdict(given, user)
+
+    @app.get("/api/people", tags=["people"])
+    def people(user: Looking) -> PeopleList:
+        """The people of the gallery, as they were found and named."""
+        del user
+        return service.people()
+
+    @app.post("/api/people", tags=["people"])
+    def name_entries(given: NamedEntries, user: Judging) -> ServedPerson:
+        """Say that some entries show one person, and what they are called."""
+        return service.name_entries(given.entries, given.name, user)
+
+    @app.get("/api/people/{number}", tags=["people"])
+    def person(number: int, user: Looking) -> ServedPerson:
+        """One person and their entries."""
+        del user
+        return service.person(number)
+
+    @app.post("/api/people/{number}/name", tags=["people"])
+    def rename_person(number: int, given: NameGiven, user: Judging) -> ServedPerson:
+        """Give a person a name."""
+        return service.rename_person(number, given.name, user)
+
+    @app.post("/api/people/{number}/merge", tags=["people"])
+    def merge(number: int, given: PeopleGiven, user: Judging) -> ServedPerson:
+        """Make some people one."""
+        return service.merge_people(number, given.others, user)
+
+    @app.post("/api/people/{number}/split", tags=["people"])
+    def split(number: int, given: EntriesOfPerson, user: Judging) -> ServedPerson:
+        """Make a new person of some of a person's entries."""
+        return service.split_person(number, given.entries, user)
 
     @app.get("/api/administration/info", tags=["administration"])
     def info(user: Administering) -> GalleryInfo:

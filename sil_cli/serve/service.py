@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from sil_cli.data.images import ImageError, load_image, pixels_in
-from sil_cli.errors import DataError, GalleryError, SilError
+from sil_cli.errors import DataError, GalleryError, SilError, UsageError
 from sil_cli.gallery.accountability.commands import expire_gallery
 from sil_cli.gallery.accountability.log import append, read_log
 from sil_cli.gallery.accountability.policy import policy_of, require_reason
@@ -27,6 +27,8 @@ from sil_cli.gallery.entry import GalleryEntry, Time
 from sil_cli.gallery.people import Answer, Verdict, open_people
 from sil_cli.gallery.results import GalleryInfo, LogResult, RemoveResult
 from sil_cli.gallery.stores import gallery_store, gallery_store_to_write
+from sil_cli.people.overview import PeopleList, PersonEntry, PersonSummary, people_in, person_in
+from sil_cli.people.register import confirm_members, merge_people, name_person, split_person
 from sil_cli.report.canvas import pixelated, shrunk
 from sil_cli.results import Result
 from sil_cli.runtime import SilentReporter
@@ -44,7 +46,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from sil_cli.data.images import Box
+    from sil_cli.gallery.entry import EntryKey
     from sil_cli.gallery.interface import Gallery
+    from sil_cli.gallery.people import People
     from sil_cli.models.engines.engine import Engine
     from sil_cli.runtime import Reporter
     from sil_cli.search.matching import Learnt
@@ -146,6 +150,13 @@ class VerdictKept(VerdictGiven):
 
     by: str
     at: Time
+
+
+class ServedPerson(Result):
+    """One person, and the entries that show them or were said not to: the surest first, the rejected last."""
+
+    person: PersonSummary
+    entries: list[PersonEntry]
 
 
 class Verdicts(Result):
@@ -347,6 +358,101 @@ class Service:
 
         return self._do(ask)
 
+    def people(self) -> PeopleList:
+        """The people of the gallery.
+
+        Raises:
+            SilError: They can't be read.
+        """
+
+        def ask(opened: _Opened) -> PeopleList:
+            with open_people(self.folder, write=False) as people:
+                return people_in(opened.gallery, people)
+
+        return self._do(ask).model_copy(update={"gallery": Path(self.name)})
+
+    def person(self, number: int) -> ServedPerson:
+        """One person.
+
+        Raises:
+            NotThereError: There is no such person.
+        """
+
+        def ask(opened: _Opened) -> ServedPerson:
+            with open_people(self.folder, write=False) as people:
+                return _served(opened.gallery, people, number)
+
+        return self._do(ask)
+
+    def name_entries(self, identifiers: Sequence[int], name: str, user: User) -> ServedPerson:
+        """Say that some entries show one person, who is known by a name or is somebody new.
+
+        Raises:
+            NotThereError: One of the entries is not there.
+            UsageError: Nothing is named, or the name can't be one.
+        """
+
+        def change(people: People, keys: list[EntryKey]) -> int:
+            if not keys or not name.strip():
+                raise UsageError("Entries and a name are needed.", "Send both.")
+            known = [person for person, called in people.names().items() if called == name.strip()]
+            person = known[0] if known else people.add_person()
+            if not known:
+                name_person(people, str(person), name)
+            confirm_members(people, str(person), keys, by=user.name)
+            return person
+
+        return self._change_people(change, identifiers, user, {"did": "name", "entries": list(identifiers)})
+
+    def rename_person(self, number: int, name: str, user: User) -> ServedPerson:
+        """Give a person a name, or take it back by ''. Raises as `name_person`."""
+        return self._change_people(
+            lambda people, _: name_person(people, _known(people, number), name),
+            (),
+            user,
+            {"did": "name", "person": number},
+        )
+
+    def merge_people(self, number: int, others: Sequence[int], user: User) -> ServedPerson:
+        """Make some people one.
+
+        Raises:
+            NotThereError: One of them is gone, as when somebody else merged them meanwhile.
+            UsageError: Only one is named.
+        """
+
+        def change(people: People, _: list[EntryKey]) -> int:
+            return merge_people(people, _known(people, number), [_known(people, one) for one in others], by=user.name)
+
+        return self._change_people(change, (), user, {"did": "merge", "person": number, "others": list(others)})
+
+    def split_person(self, number: int, identifiers: Sequence[int], user: User) -> ServedPerson:
+        """Make a new person of some of a person's entries; returns the new one. Raises as `split_person`."""
+        return self._change_people(
+            lambda people, keys: split_person(people, _known(people, number), keys, by=user.name),
+            identifiers,
+            user,
+            {"did": "split", "person": number, "entries": list(identifiers)},
+        )
+
+    def _change_people(
+        self,
+        change: Callable[[People, list[EntryKey]], int],
+        identifiers: Sequence[int],
+        user: User,
+        details: dict[str, object],
+    ) -> ServedPerson:
+        """Decide something of people, all or nothing, and write down who did."""
+
+        def decide(opened: _Opened) -> ServedPerson:
+            found = _require_entries(opened.gallery, identifiers)
+            with open_people(self.folder, write=True) as people, people.transaction():
+                person = change(people, [found[one].key for one in dict.fromkeys(identifiers)])
+                append(self.folder, "people", user.name, details)
+                return _served(opened.gallery, people, person)
+
+        return self._do(decide)
+
     def info(self) -> GalleryInfo:
         """All that `sil gallery info` says, without where on the machine it lies."""
         return self._do(lambda _: gallery_info(self.settings)).model_copy(
@@ -471,6 +577,23 @@ class Service:
         return result.model_copy(
             update={"image": Path(name), "query": name, "gallery": Path(self.name), "matches": matches}
         )
+
+
+def _known(people: People, number: int) -> str:
+    """A person as others name them.
+
+    Raises:
+        NotThereError: There is none of this number any more.
+    """
+    if number not in people.names():
+        raise NotThereError(f"There is no person {number} any more.", "Somebody may have merged them: look again.")
+    return str(number)
+
+
+def _served(gallery: Gallery, people: People, number: int) -> ServedPerson:
+    person, entries = person_in(gallery, people, _known(people, number))
+    shown = [one.model_copy(update={"source": Path(one.source).name, "path": _name_below(one.path)}) for one in entries]
+    return ServedPerson(person=person, entries=shown)
 
 
 def _require_entries(gallery: Gallery, identifiers: Sequence[int]) -> dict[int, GalleryEntry]:

@@ -52,6 +52,7 @@ def test_nothing_says_where_on_the_machine_anything_lies(served, world) -> None:
         served.get("/api/entries/1"),
         served.get("/api/administration/info"),
         served.get("/api/administration/log"),
+        served.get("/api/people"),
     ]
     for answer in answers:
         assert str(world) not in answer.text
@@ -315,8 +316,31 @@ def test_a_gallery_that_is_rebuilt_and_indexed_meanwhile_is_searched_on(served) 
     assert log()["total"] == 2
 
 
+def test_a_person_is_named_merged_and_split_and_what_is_gone_is_told(served) -> None:
+    name = "<script>alert('x')</script>"
+    first = served.post("/api/people", {"entries": [1, 2], "name": name}, role="judge").json()
+    second = served.post("/api/people", {"entries": [3, 4], "name": "Ben"}, role="judge").json()
+    assert first["person"]["name"] == name
+    assert first["person"]["entries"] == 2
+    ids = [each["person"]["id"] for each in (first, second)]
+    merged = served.post(f"/api/people/{ids[0]}/merge", {"others": [ids[1]]}, role="judge")
+    assert (merged.json()["person"]["id"], merged.json()["person"]["entries"]) == (ids[0], 4)
+    again = served.post(f"/api/people/{ids[0]}/merge", {"others": [ids[1]]}, role="judge")  # another browser
+    assert (again.status_code, "There is no person" in again.json()["error"]["what"]) == (404, True)
+    split = served.post(f"/api/people/{ids[0]}/split", {"entries": [3]}, role="judge").json()
+    assert [each["id"] for each in split["entries"] if each["state"] == "confirmed"] == [3]
+    assert served.post(f"/api/people/{ids[0]}/name", {"name": "x" * 300}, role="judge").status_code == 400
+    assert served.post(f"/api/people/{ids[0]}/name", {"name": "Ann"}, role="judge").json()["person"]["name"] == "Ann"
+    assert {each["name"] for each in served.get("/api/people").json()["people"]} == {"Ann", None}
+    assert served.post("/api/people", {"entries": [1], "name": " "}, role="judge").status_code == 400
+    assert served.post("/api/people", {"entries": [99], "name": "Eve"}, role="judge").status_code == 404
+    assert served.get("/api/people/999").status_code == 404
+
+
 def test_openapi_names_the_very_documents_that_json_prints(served) -> None:
     document = served.get("/api/openapi.json").json()
-    assert {"QueryResult", "Match", "GalleryInfo", "LogResult"} <= set(document["components"]["schemas"])
+    assert {"QueryResult", "Match", "GalleryInfo", "LogResult", "PersonSummary"} <= set(
+        document["components"]["schemas"]
+    )
     assert "/api/query" in document["paths"]
     json.dumps(document)

@@ -2,6 +2,7 @@
 
 import { getJson, keepToken, postForm, showImage } from "./api.js";
 import { byId, clock, make, say } from "./dom.js";
+import { showPeople } from "./people.js";
 import { Picture } from "./picture.js";
 import { showTimeline } from "./timeline.js";
 import { Answers, ANSWERS } from "./verdicts.js";
@@ -91,6 +92,14 @@ function goTo(address, isNew) {
 // Shows what the address says.
 function show() {
   const address = new URLSearchParams(location.search);
+  const isPeople = address.get("view") === "people";
+  byId("people-view").hidden = !isPeople;
+  byId("search-view").hidden = isPeople;
+  for (const [id, here] of [["nav-search", !isPeople], ["nav-people", isPeople]]) {
+    if (here) byId(id).setAttribute("aria-current", "page");
+    else byId(id).removeAttribute("aria-current");
+  }
+  if (isPeople) return showPeople(gallery);
   showForm();
   if (address.getAll("id").length && (!gallery.require_purpose || byId("purpose").value)) return search();
   if (!picture.file) clear();
@@ -98,7 +107,7 @@ function show() {
 
 function clear() {
   byId("matches").replaceChildren();
-  for (const id of ["matches-title", "keys", "timeline"]) byId(id).hidden = true;
+  for (const id of ["matches-title", "keys", "timeline", "name-person"]) byId(id).hidden = true;
   say(byId("status"), address().getAll("id").length ? "Say what the search is for, and search." : "Drop a picture of the person to find.");
 }
 

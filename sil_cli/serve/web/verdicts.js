@@ -5,6 +5,7 @@
 
 import { getJson, postJson } from "./api.js";
 import { byId, say } from "./dom.js";
+import { offerName } from "./people.js";
 
 export const ANSWERS = { same: "Same", different: "Different", unsure: "Can’t tell" };
 
@@ -18,6 +19,7 @@ export class Answers {
   async begin(ids, matches) {
     this.reference = ids.length === 1 ? ids[0] : null;
     this.given = new Map();
+    byId("name-person").hidden = true;
     if (this.reference !== null && matches.length) {
       const asked = [this.reference, ...matches.map((match) => match.id)].map((id) => `id=${id}`).join("&");
       const { verdicts } = await getJson(`/api/verdicts?${asked}`);
@@ -72,5 +74,8 @@ export class Answers {
         button.setAttribute("aria-pressed", `${button.dataset.answer === answer}`);
       }
     }
+    const same = [...this.given].filter(([, answer]) => answer === "same").map(([id]) => id);
+    const all = this.reference === null ? [] : [...new Set([this.reference, ...same])];
+    offerName(this.gallery(), all);
   }
 }
