@@ -22,11 +22,10 @@ from sil_cli.cli.command import SHARED
 from sil_cli.evaluation import calibrate, compare
 from sil_cli.evaluation import results as evaluation_results
 from sil_cli.footage import crop, evaluate_tracks
-from sil_cli.gallery import chance
 from sil_cli.gallery import results as gallery_results
 from sil_cli.models import import_model
 from sil_cli.models.engines import export, import_graph
-from sil_cli.people import dataset, decisions, find, overview, telling
+from sil_cli.people import asking, dataset, decisions, find, overview, telling
 from sil_cli.preparation import prepare, prepare_footage
 from sil_cli.report.report import ReportResult
 from sil_cli.report.show import ShowResult
@@ -59,7 +58,7 @@ DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
     "report": (ReportResult,),
     "compare": (compare.CompareResult,),
     "benchmark": (benchmark_results.BenchmarkResult,),
-    "calibrate": (calibrate.CalibrateResult, chance.CalibrateGalleryResult),
+    "calibrate": (calibrate.CalibrateResult, asking.CalibrateGalleryResult),
     "export": (export.ModelExportResult,),
     "crop": (crop.CropResult,),
     "index-gallery": (gallery_results.IndexResult,),

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 SAMPLE = 4096
 """Entries against which scores are measured; all of a smaller gallery's."""
+VISIT = 600.0
+"""Seconds after which two images are no longer of one visit, where cameras don't tell."""
 LEAST = 300
 """Entries of which anything can be learnt; below, the mates of each are too many among what is believed."""
 
@@ -61,7 +63,6 @@ _ROUNDS = 8
 _COUNTED = 400.0  # pairs that a count must come to
 _LEVELS = 30
 _COMMON, _SPAN = 0.2, 100.0  # the most frequent level that is fitted, and how far levels reach from the rarest one
-_APART = 600.0  # seconds after which two images of one camera are no longer of one visit
 _TRIALS = 200
 _FLAT = 1e-6
 
@@ -185,17 +186,21 @@ def _scales(
         count: Of groups.
         seen: (Q, R) which scores are taken; None: all.
     """
-    medians = np.empty((len(scores), count))
-    spreads = np.empty((len(scores), count))
-    for row, line in enumerate(scores):
-        taken = np.ones(len(groups), dtype=bool) if seen is None else seen[row]
-        for group in range(count):
-            of_group = line[taken & (groups == group)]
-            if len(of_group) < _FEW:
-                of_group = line[taken]
-            middle, upper = np.quantile(of_group, (0.5, 0.75)) if len(of_group) else (np.nan, np.nan)
-            medians[row, group] = middle
-            spreads[row, group] = upper - middle if upper - middle > _FLAT else np.nan
+    medians, uppers = np.full((len(scores), count), np.nan), np.full((len(scores), count), np.nan)
+    taken = np.ones(scores.shape, dtype=bool) if seen is None else seen
+    for group in range(count):
+        of_group = groups == group
+        columns = np.flatnonzero(of_group) if of_group.sum() >= _FEW else np.arange(len(groups))
+        whole = taken[:, columns].all(axis=1)
+        if whole.any() and len(columns):
+            both = np.quantile(scores[np.ix_(whole, columns)], (0.5, 0.75), axis=1)
+            medians[whole, group], uppers[whole, group] = both
+        for row in np.flatnonzero(~whole):
+            some = scores[row, taken[row] & of_group]
+            some = some if len(some) >= _FEW else scores[row, taken[row]]
+            if len(some):
+                medians[row, group], uppers[row, group] = np.quantile(some, (0.5, 0.75))
+    spreads = np.where(uppers - medians > _FLAT, uppers - medians, np.nan)
     return medians, spreads
 
 
@@ -349,7 +354,7 @@ def _apart(
     others = (cameras[asking, None] != cameras[None]) & known[asking, None] & known[None]
     if others.mean() > 0.1:
         return others, "cameras"
-    later = np.abs(instants[asking, None] - instants[None]) >= _APART  # NaN compares false
+    later = np.abs(instants[asking, None] - instants[None]) >= VISIT  # NaN compares false
     if later.mean() > 0.1:
         return later, "times"
     return asking[:, None] != np.arange(len(cameras))[None], "all"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,15 +11,12 @@ from sil_cli.errors import GalleryError
 from sil_cli.evaluation.calibration import Chance, read_chance, write_chance
 from sil_cli.evaluation.chance import LEAST, SAMPLE, Reference, learn_chance
 from sil_cli.gallery.entry import instant_of
-from sil_cli.gallery.stores import gallery_store_to_write
-from sil_cli.results import Result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sil_cli.gallery.interface import Gallery
     from sil_cli.runtime import Reporter
-    from sil_cli.settings import Settings
 
 RENEWED = 0.1
 """The part of a gallery that must have come or gone for chance to be learnt again."""
@@ -66,37 +62,6 @@ def renew_chance(gallery: Gallery, reporter: Reporter, *, force: bool = False) -
             task.advance(len(instants))
     write_chance(gallery.folder, chance)
     return chance
-
-
-class CalibrateGalleryResult(Result):
-    """The outcome of `sil calibrate --gallery`.
-
-    Attributes:
-        gallery: Whose entries were looked at.
-        chance: What comes up by chance among them.
-    """
-
-    gallery: Path
-    chance: Chance
-
-
-def calibrate_gallery(settings: Settings, reporter: Reporter) -> CalibrateGalleryResult:
-    """Learn from a gallery's own entries how many of other people look as alike by chance, and keep it in the gallery.
-
-    Raises:
-        GalleryError: There is no gallery, or nothing can be learnt from it.
-    """
-    store = gallery_store_to_write(settings)
-    with store.open() as gallery:
-        count = len(gallery)
-        chance = renew_chance(gallery, reporter, force=True)
-    if chance is None:
-        why = f"{count:,} entries are too few" if count < LEAST else "its entries look alike"
-        raise GalleryError(
-            f"What comes up by chance in {store.name} can't be told: {why}.",
-            f"From {LEAST} entries of different people on it can; until then the model's thresholds decide.",
-        )
-    return CalibrateGalleryResult(gallery=store.folder, chance=chance)
 
 
 def is_current(chance: Chance, count: int) -> bool:

@@ -40,7 +40,10 @@ COLUMNS = (
 WORDS: dict[str, Answer] = {
     **dict.fromkeys(("same", "yes", "y", "s", "true", "1"), "same"),
     **dict.fromkeys(("different", "no", "n", "d", "false", "0"), "different"),
-    **dict.fromkeys(("unsure", "can't tell", "cant tell", "can’t tell", "?", "u", "maybe", "unknown"), "unsure"),
+    **dict.fromkeys(
+        ("unsure", "can't tell", "cant tell", "can’t tell", "?", "u", "maybe", "unknown", "not sure"), "unsure"
+    ),
+    **dict.fromkeys(("don't know", "don’t know", "dont know", "cannot tell", "can not tell"), "unsure"),
     "withdrawn": "withdrawn",
 }
 """What people write for an answer."""
@@ -185,7 +188,7 @@ def list_verdicts(settings: Settings, *, add: Path | None = None, out: Path | No
     left_out: list[str] = []
     with store.open() as gallery:
         if add is not None:
-            read, left_out = _read_table(add, gallery)
+            read, left_out = read_table(add, gallery)
             with open_people(store.folder, write=True) as people, people.transaction():
                 there = {(one.pair, one.by, one.answer) for one in people.standing()}
                 new = [one for one, dated in read if dated or (one.pair, one.by, one.answer) not in there]
@@ -304,7 +307,7 @@ def _write_table(out: Path, verdicts: Sequence[Verdict]) -> None:
         text.detach()
 
 
-def _read_table(table: Path, gallery: Gallery) -> tuple[list[tuple[Verdict, bool]], list[str]]:
+def read_table(table: Path, gallery: Gallery) -> tuple[list[tuple[Verdict, bool]], list[str]]:
     """The verdicts of a table, each with whether it says when it was given; and the lines about what is gone.
 
     Raises:

@@ -146,6 +146,29 @@ def sheet_size(rows: Sequence[SheetRow], *, matches_in_a_line: int = MATCHES_IN_
     return max(grids[0].width, _NARROWEST), height
 
 
+def pair_sheet(pairs: Sequence[tuple[Card, Card]], *, pairs_in_a_line: int = 4) -> Image.Image:
+    """Draw pairs of images side by side, numbered from 1.
+
+    Args:
+        pairs: At least one. Images keep their aspect.
+        pairs_in_a_line: More pairs than this go on below the first ones.
+
+    Returns:
+        An RGB image.
+    """
+    columns = min(pairs_in_a_line, len(pairs))
+    grid = _Grid(2 * columns, max(card.lines for pair in pairs for card in pair))
+    across, down = 2 * grid.card[0] + _GAP // 2 + 2 * _GAP, grid.card[1] + 2 * _GAP
+    lines = -(-len(pairs) // columns)
+    sheet = Image.new("RGB", (columns * across + 2 * _MARGIN - 2 * _GAP, lines * down + 2 * _MARGIN - 2 * _GAP), PAGE)
+    for place, (one, other) in enumerate(pairs):
+        line, column = divmod(place, columns)
+        left, top = _MARGIN + column * across, _MARGIN + line * down
+        _draw_card(sheet, grid, one, (left, top), QUERY_FRAME, heading=str(place + 1))
+        _draw_card(sheet, grid, other, (left + grid.card[0] + _GAP // 2, top), QUERY_FRAME, heading="")
+    return sheet
+
+
 def _grids(rows: Sequence[SheetRow], matches_in_a_line: int) -> list[_Grid]:
     columns = min(matches_in_a_line, max(1, *[len(row.matches) for row in rows]))
     return [_Grid(columns, max(card.lines for card in (*row.query, *row.matches))) for row in rows]
@@ -169,7 +192,9 @@ def _draw_row(sheet: Image.Image, grid: _Grid, row: SheetRow, top: int) -> None:
             sheet.paste(badge, (corner[0] + grid.card[0] - _BADGE + 5, corner[1] - 7), badge)
 
 
-def _draw_card(sheet: Image.Image, grid: _Grid, card: Card, corner: tuple[int, int], frame: str) -> None:
+def _draw_card(
+    sheet: Image.Image, grid: _Grid, card: Card, corner: tuple[int, int], frame: str, *, heading: str | None = None
+) -> None:
     left, top = corner
     width, height = grid.card
     _paste_rounded(sheet, corner, grid.card, _RADIUS, frame)
@@ -177,7 +202,7 @@ def _draw_card(sheet: Image.Image, grid: _Grid, card: Card, corner: tuple[int, i
     _paste_rounded(sheet, inner, (width - 2 * _FRAME, height - 2 * _FRAME), _RADIUS - _FRAME, CARD)
     draw = ImageDraw.Draw(sheet)
     left, top = left + _FRAME + _PADDING, top + _FRAME + _PADDING
-    heading = "query" if card.rank is None else str(card.rank)
+    heading = heading if heading is not None else "query" if card.rank is None else str(card.rank)
     draw.text((left, top + 10), heading, fill=INK, font=font(20), anchor="lm")
     if card.score is not None:
         after = left + draw.textlength(heading, font=font(20)) + 10

@@ -84,6 +84,13 @@ class CalibrateSettings(Section):
     seed: Seed = Field(0, description="draws the people when there are more")
     match: FalseAcceptRate = Field("1e-3", description="false accept rate allowed for a match")
     possible: FalseAcceptRate = Field("1e-2", description="false accept rate allowed for a possible match")
+    ask: int | None = Field(
+        None, ge=1, le=500, description="pairs of a gallery to draw, so that somebody says whether each is one person"
+    )
+    sheet: Path = Field(
+        Path("questions.jpg"), description="where these are drawn; the table for the answers goes beside it, as .csv"
+    )
+    answers: Path | None = Field(None, description="that table with answers, to be kept in the gallery")
 
 
 class BenchmarkSettings(Section):

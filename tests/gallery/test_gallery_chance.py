@@ -12,10 +12,11 @@ from galleries import MODEL, Notes, entry, make_gallery
 
 from sil_cli.errors import GalleryError
 from sil_cli.evaluation.calibration import Calibration, read_chance, write_calibration
-from sil_cli.gallery.chance import calibrate_gallery, renew_chance
+from sil_cli.gallery.chance import renew_chance
 from sil_cli.gallery.interface import MODEL_FOLDER
 from sil_cli.gallery.local.store import LocalStore
 from sil_cli.gallery.stores import open_gallery
+from sil_cli.people.asking import calibrate_gallery
 from sil_cli.search.matching import NOT_CALIBRATED, Matcher, make_matcher
 from sil_cli.search.queries import Query
 from sil_cli.settings import Settings
