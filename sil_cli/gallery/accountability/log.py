@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from sil_cli.errors import GalleryError
-from sil_cli.files import one_line, open_no_link, parse_json, sync_folder, visible
+from sil_cli.files import MOST_LINES, one_line, open_no_link, parse_json, sync_folder, visible
 from sil_cli.gallery.accountability.policy import policy_of, read_policy
 from sil_cli.gallery.results import LogLine, LogResult
 from sil_cli.results import Result
@@ -159,6 +159,8 @@ def read_log(folder: Path, *, last: int | None, verify: bool, known: str | None 
     if not has_log(folder) or _is_empty(folder):
         return LogResult(gallery=folder, lines=[], total=0, head=None, verified=verify, ok=True)
     with _locked(folder, write=False) as handle:
+        if os.fstat(handle).st_size > MOST_LINES:  # a file full of holes has a terabyte
+            raise GalleryError(f"{folder / LOG_FILE} has more than {MOST_LINES:,} bytes.", _LOST)
         content = _read_all(handle)
         head, problem = None, None
         try:
