@@ -14,7 +14,8 @@ from sil_cli.errors import DataError, GalleryError, SilError, UsageError
 from sil_cli.files import one_line, staging_folder, visible
 from sil_cli.gallery.people import open_people
 from sil_cli.gallery.stores import gallery_store
-from sil_cli.people.deciding import decide
+from sil_cli.people.deciding import decide, join
+from sil_cli.people.register import read_register
 from sil_cli.people.telling import find_keys, in_words
 from sil_cli.preparation.check_images import prepare
 from sil_cli.results import Result
@@ -22,11 +23,13 @@ from sil_cli.runtime import cpu_count
 from sil_cli.settings import check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
     from sil_cli.data.images import Box
     from sil_cli.gallery.entry import EntryKey, GalleryEntry
     from sil_cli.gallery.interface import Gallery
+    from sil_cli.gallery.people import Pair, People
+    from sil_cli.people.deciding import Decided
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
@@ -67,15 +70,17 @@ class _ConfirmedPerson:
     entries: Mapping[int, GalleryEntry]
 
 
-def export_dataset(settings: Settings, out: Path, reporter: Reporter) -> DatasetResult:
-    """Write the people whom verdicts confirm as a prepared data set, all of it to train on.
+def export_dataset(settings: Settings, out: Path, reporter: Reporter, *, found: bool = False) -> DatasetResult:
+    """Write the people of a gallery who are confirmed as a prepared data set, all of it to train on.
 
-    A person is what `same` verdicts join, two entries at least. People in whom verdicts contradict each other are left
-    out. Each image is cut by its entry's box and written anew; of a tracklet, all of its images.
+    A person is what `same` verdicts and confirmed members join, two entries at least. People in whom verdicts
+    contradict each other are left out. Each image is cut by its entry's box and written anew; of a tracklet, all of its
+    images.
 
     Args:
         settings: Name the gallery.
         out: The data set's folder: new, empty, or one that this wrote before.
+        found: Also all that `find_people` put together, and nobody has confirmed.
         reporter: Receives progress and notes.
 
     Raises:
@@ -86,7 +91,7 @@ def export_dataset(settings: Settings, out: Path, reporter: Reporter) -> Dataset
     store = gallery_store(settings)
     with store.open() as gallery, open_people(store.folder) as people:
         decided = decide(people.standing())
-        chosen = _people_of(gallery, decided.people)
+        chosen = _people_of(gallery, people, decided, found=found)
         if len(chosen) < FEWEST_PEOPLE:
             raise GalleryError(
                 f"Verdicts confirm {len(chosen)} people of {store.name}: a network can't learn to tell people apart.",
@@ -122,16 +127,30 @@ def _refuse_other(out: Path) -> None:
         raise UsageError(f"{out} is in the way: it holds something else.", "Choose another folder.")
 
 
-def _people_of(gallery: Gallery, groups: Sequence[Sequence[EntryKey]]) -> list[_ConfirmedPerson]:
-    """The people of groups of entries, without entries that are gone; of those who have two left, oldest first."""
-    found = find_keys(gallery, {key for group in groups for key in group})
-    known = [sorted(found[key] for key in group if key in found) for group in groups]
-    several = sorted(ids for ids in known if len(ids) > 1)
-    width = len(str(len(several)))
-    return [
-        _ConfirmedPerson(f"person-{number:0{width}}", gallery.entries(ids))
-        for number, ids in enumerate(several, start=1)
+def _people_of(gallery: Gallery, people: People, decided: Decided, *, found: bool) -> list[_ConfirmedPerson]:
+    """People with at least two entries in the gallery, by their first entry; a number and, if they have one, a name."""
+    register = read_register(people)
+    members = [
+        [key for key, one in members.items() if found or one.state == "confirmed"]
+        for members in register.members.values()
     ]
+    torn = {key for group in decided.torn for key in group}
+    joined = join([*decided.people, *([key for key in group if key not in torn] for group in members)])
+    whole = [group for group in joined if not _holds_pair(set(group), decided.apart)]
+    there = find_keys(gallery, {key for group in whole for key in group})
+    several = sorted(ids for ids in (sorted(there[key] for key in group if key in there) for group in whole) if ids[1:])
+    person_of = register.person_of()
+    width = len(str(len(several)))
+    chosen = []
+    for number, ids in enumerate(several, start=1):
+        entries = gallery.entries(ids)
+        named = (register.names[person_of[one.key]] for one in entries.values() if one.key in person_of)
+        chosen.append(_ConfirmedPerson(f"{number:0{width}} {next(filter(None, named), '')}".strip(), entries))
+    return chosen
+
+
+def _holds_pair(group: Set[EntryKey], pairs: Iterable[Pair]) -> bool:
+    return any(first in group and second in group for first, second in pairs)
 
 
 def _write_images(

@@ -83,6 +83,16 @@ def decide(standing: Iterable[Verdict]) -> Decided:
     )
 
 
+def join(groups: Iterable[Sequence[EntryKey]]) -> list[list[EntryKey]]:
+    """Groups without those that share an entry: they become one."""
+    neighbours: defaultdict[EntryKey, list[EntryKey]] = defaultdict(list)
+    for group in groups:
+        for first, second in zip(group, [*group[1:], *group[:1]], strict=True):
+            neighbours[first].append(second)
+            neighbours[second].append(first)
+    return _components(neighbours)
+
+
 def _components(neighbours: Mapping[EntryKey, Sequence[EntryKey]]) -> list[list[EntryKey]]:
     seen: set[EntryKey] = set()
     groups = []

@@ -12,7 +12,7 @@ from commands import sil
 from pins.making import copy_of_fixtures
 
 from sil_cli.data.manifest import load_dataset
-from sil_cli.gallery.people import Verdict, open_people
+from sil_cli.gallery.people import Membership, Verdict, open_people
 from sil_cli.gallery.stores import open_gallery
 from sil_cli.models.record import read_record
 
@@ -156,6 +156,25 @@ def test_confirmed_people_become_a_data_set_that_a_model_is_adapted_on(here):
     assert adapted.code == 0, adapted.err
     assert adapted.document["recipe"] == "adapt"
     assert read_record(Path("adapted")).architecture == read_record(run).architecture
+
+
+def test_named_and_confirmed_people_become_a_data_set_and_with_found_all_who_were_found(here):
+    first, second, third = people()[:3]
+    known = entries()
+    with open_people(Path("gallery"), write=True) as kept:
+        for group, state in ((first, "confirmed"), (second, "confirmed"), (third, "found")):
+            person = kept.add_person("</ Ann" if group is first else "")
+            kept.put_members([Membership(known[one].key, person, state, 0.5) for one in group])
+        pair = known[second[0]].key, known[second[-1]].key
+        kept.add_verdicts([Verdict(*pair, "different", "bob", NOW)])
+    alone = sil("gallery", "export", "--dataset", "site")
+    assert "Verdicts confirm 1 people" in alone.error  # the second is in pieces, the third was only found
+    outcome = sil("gallery", "export", "--dataset", "site", "--found", "--json")
+    assert outcome.code == 0, outcome.err
+    identities = [record.identity for record in load_dataset(Path("site")).records]
+    assert sorted(map(identities.count, set(identities))) == sorted([len(first), len(third)])
+    assert "1 </ Ann" in identities or "2 </ Ann" in identities
+    assert sil("gallery", "export", "a.csv", "--found").code == 2
 
 
 def test_export_needs_one_output_and_people_and_replaces_nothing_of_others(here):

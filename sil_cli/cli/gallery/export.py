@@ -31,9 +31,10 @@ OPTIONS = (
     Option(
         "--dataset",
         metavar="DIR",
-        help="Instead, write the people whom verdicts confirm as a prepared data set, to train on.",
+        help="Instead, write the people who are confirmed as a prepared data set, to train on.",
         kind=Path,
     ),
+    Option("--found", help="With --dataset: also those whom `sil people find` put together and nobody confirmed."),
     *FILTER,
     GALLERY,
     STORE,
@@ -46,6 +47,8 @@ def run(current: Session) -> ExportResult | DatasetResult:
     out, dataset = current.given["out"], current.given["dataset"]
     if (out is None) == (dataset is None):
         raise UsageError("One output is needed.", "Name a FILE, or a folder with --dataset DIR.")
+    if dataset is None and current.given["found"]:
+        raise UsageError("--found says who is in a data set, and there is none.", "Add --dataset DIR.")
     if dataset is not None:
         return _export_dataset(current, settings, dataset)
     from sil_cli.gallery.export import export_gallery
@@ -61,7 +64,7 @@ def _export_dataset(current: Session, settings: Settings, out: Path) -> DatasetR
 
     if settings.query.filter != type(settings.query.filter)():
         raise UsageError("--dataset takes no filter.", "Leave it out: people are whole, whatever the camera.")
-    result = export_dataset(settings, out, current.reporter)
+    result = export_dataset(settings, out, current.reporter, found=bool(current.given["found"]))
     for line in result.contradictions:
         current.reporter.warn(f"Left out, as these can't all be right: {line}.")
     current.name_first([f"Left out: {each.path} ({each.reason})" for each in result.skipped])
