@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sil_cli.version import VERSION
 
 if TYPE_CHECKING:
-    from sil_cli.api import evaluate, index, make_style, prepare, query, train
+    from sil_cli.api import crop, evaluate, find_people, index, make_style, prepare, query, train
     from sil_cli.data.manifest import Dataset, load_dataset
     from sil_cli.errors import SilError
     from sil_cli.evaluation.pairs import EmbeddingSet
@@ -39,7 +39,9 @@ __all__ = [
     "Match",
     "Model",
     "SilError",
+    "crop",
     "evaluate",
+    "find_people",
     "index",
     "load_dataset",
     "load_model",
@@ -60,7 +62,9 @@ _HOMES = {
     "Match": "gallery.entry",
     "Model": "models.model",
     "SilError": "errors",
+    "crop": "api",
     "evaluate": "api",
+    "find_people": "api",
     "index": "api",
     "load_dataset": "data.manifest",
     "load_model": "models.load",

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sil_cli.evaluation.results import EvaluateResult, TargetsResult
+    from sil_cli.footage.crop import CropResult
     from sil_cli.gallery.results import IndexResult
     from sil_cli.models.styles import Style
+    from sil_cli.people.find import FindResult
     from sil_cli.preparation.prepare import PrepareResult
     from sil_cli.runtime import Reporter, Task
     from sil_cli.search.query_results import QueryResult
@@ -216,6 +218,59 @@ def query(
     }
     with _resolved(given, settings) as resolved:
         return search(resolved, _reporter(progress)).queries
+
+
+def crop(
+    videos: AnyPath | Sequence[AnyPath],
+    *,
+    out: AnyPath = "crops",
+    detector: str | None = None,
+    every: float | None = None,
+    settings: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> CropResult:
+    """Cut people out of footage and follow them within each camera, as `sil crop` does.
+
+    Args:
+        videos: Videos, folders or lists of frames, addresses of streams.
+        out: The folder of the crops and of `crops.csv`, which `index` takes.
+        detector: `torchvision`, `hog`, an .onnx or .xml file, or a file of boxes.
+        every: Seconds from one frame that is looked at to the next; 0: all frames.
+        settings: Any other setting by its key, `{"crop.keep": 3}` (docs/settings.md).
+        progress: Hears of the progress.
+
+    Raises:
+        SilError: There is no such footage, the detector or the model can't be used, or the folder can't be written.
+    """
+    from sil_cli.footage.crop import crop as crop_footage
+
+    given = {"crop.videos": _paths(videos), "crop.out": out, "crop.detector": detector, "crop.every": every}
+    with _resolved(given, settings) as resolved:
+        return crop_footage(resolved, _reporter(progress))
+
+
+def find_people(
+    *,
+    gallery: AnyPath = "gallery",
+    store: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> FindResult:
+    """Group the entries of a gallery into people without labels, as `sil people find` does.
+
+    Args:
+        gallery: The gallery's folder, beside whose entries people are kept.
+        store: A collection of Milvus, instead of the folder itself.
+        settings: Any other setting by its key, `{"people.threshold": 0.7}` (docs/settings.md).
+        progress: Hears of the progress.
+
+    Raises:
+        SilError: The gallery or what is kept beside it can't be used.
+    """
+    from sil_cli.people.find import find_people as find
+
+    with _resolved({"gallery.folder": gallery, "gallery.store": store}, settings) as resolved:
+        return find(resolved, _reporter(progress))
 
 
 def make_style(name: StyleName, **options: Any) -> Style:

@@ -9,9 +9,12 @@ import sys
 
 import pytest
 from commands import ROOT, TINY_DATA, TINY_TRAIN
+from footage_videos import detections, make_frames
 from PIL import Image
 
 import sil_cli
+
+SMALL = {"data.synthetic.train_identities": 2, "data.synthetic.test_identities": 2}
 
 NAMES = {
     "prepare",
@@ -19,6 +22,8 @@ NAMES = {
     "evaluate",
     "index",
     "query",
+    "crop",
+    "find_people",
     "load_model",
     "Model",
     "open_gallery",
@@ -49,6 +54,22 @@ def test_importing_brings_nothing_else() -> None:
     assert not {"torch", "numpy", "pydantic", "typer", "rich", "faiss"} & set(done.stdout.split())
 
 
+def test_a_script_needs_no_guard(empty) -> None:
+    (empty / "script.py").write_text(
+        f"import sil_cli\nprint(sil_cli.prepare(settings={SMALL}).target)\n", encoding="utf-8"
+    )
+    done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "data/viaduct"), done.stderr
+
+
+def test_footage_becomes_crops(empty) -> None:
+    make_frames(empty / "lobby", 10)
+    (empty / "det.txt").write_text(detections(10), encoding="utf-8")
+    result = sil_cli.crop("lobby", detector="det.txt", every=0, settings={"crop.model": "none"})
+    assert result.crops > 0
+    assert result.table.is_file()
+
+
 def test_the_snippets_of_the_page_run(empty, capsys) -> None:
     page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     scope: dict[str, object] = {}
@@ -57,7 +78,8 @@ def test_the_snippets_of_the_page_run(empty, capsys) -> None:
     told = capsys.readouterr().out
     assert "Training 4 4" in told
     assert "No gallery was found" in told
-    assert scope["scores"].mAP == pytest.approx(scope["measured"].mAP, abs=1e-3)
+    # `load_model` takes bfloat16 where it agrees, which may change places of a few near-equal scores
+    assert scope["scores"].mAP == pytest.approx(scope["measured"].mAP, abs=5e-3)
     assert [match.rank for match in scope["results"][0].matches] == [1, 2, 3, 4, 5]
 
 

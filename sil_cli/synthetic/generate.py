@@ -5,12 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sil_cli.data.manifest import ImageRecord, Split
@@ -152,19 +155,32 @@ def in_processes(draw: Callable[[Work], Drawn], work: list[Work], workers: int) 
     with stop_at_safe_point() as stop:
         try:
             waiting = iter(work)
-            drawing = {pool.submit(draw, each) for each in islice(waiting, workers * _AHEAD)}
+            with _main_left_out():
+                drawing = {pool.submit(draw, each) for each in islice(waiting, workers * _AHEAD)}
             while drawing:
                 done, drawing = wait(drawing, return_when=FIRST_COMPLETED)
                 for each in done:
                     yield each.result()
                 stop.check()
-                drawing |= {pool.submit(draw, each) for each in islice(waiting, len(done))}
+                with _main_left_out():
+                    drawing |= {pool.submit(draw, each) for each in islice(waiting, len(done))}
         except BrokenProcessPool as error:
             raise DataError(
                 "A process drawing images was killed (perhaps it ran out of memory).", "Try again with one worker."
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _main_left_out() -> Iterator[None]:
+    """Have processes that start in this block know nothing of the program: a script would run again in each of them."""
+    program = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = program
 
 
 def _start_worker() -> None:
