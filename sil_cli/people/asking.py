@@ -43,7 +43,7 @@ from sil_cli.people.telling import find_keys, in_words, login_name, read_table
 from sil_cli.report.canvas import require_sheet_format, shrunk, write_sheet
 from sil_cli.report.contact_sheet import IMAGE_SIZE, Card, pair_sheet
 from sil_cli.results import Result
-from sil_cli.settings import find_zone, refuse_outside
+from sil_cli.settings import find_zone
 from sil_cli.similarity.distance import unit_rows
 
 if TYPE_CHECKING:
@@ -442,7 +442,6 @@ def _draw(gallery: Gallery, frame: PairFrame, judged: _Judged, count: int, setti
 def _require_outputs(settings: Settings, table: Path) -> None:
     """Refuse, before any work, a sheet or a table that can't be written."""
     sheet = settings.calibrate.sheet
-    refuse_outside(settings, "calibrate.sheet")
     if sheet.name == "none":
         raise UsageError("The questions need a sheet.", "Name a file with --sheet.")
     require_sheet_format(sheet)

@@ -112,6 +112,7 @@ OUTPUTS = (
     "evaluate.out",
     "evaluate.save_embeddings",
     "benchmark.out",
+    "calibrate.sheet",
     "crop.out",
     "crop.overlay",
     "crop.html",

@@ -118,10 +118,10 @@ def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_damaged(stopped, monk
     newest = checkpoint.checkpoints(stopped)[-1]
     before = newest.read_bytes()
 
-    def failing(path):
+    def failing(path, **_):
         raise OSError(errno.EIO, "Input/output error", str(path))
 
-    monkeypatch.setattr(checkpoint, "open_file", failing)
+    monkeypatch.setattr(checkpoint, "read_bytes", failing)
     outcome = go_on(stopped)
     assert outcome.code == 1
     assert "Input/output error" in outcome.error

@@ -7,6 +7,7 @@ import io
 import os
 import random
 import shutil
+import sys
 import tarfile
 import tempfile
 import zipfile
@@ -217,6 +218,8 @@ def open_place():
 def test_without_permission(tree, what, open_place):
     reader, make = ALL[tree]
     with unprivileged():
+        if reader == "cuhk03" and not os.access(sys.executable, os.X_OK, effective_ids=True):
+            pytest.skip("Python itself, which reads HDF5 in a process apart, is closed to everybody but root here")
         root = open_place / "x"
         root.mkdir()
         make(root)
