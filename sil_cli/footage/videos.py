@@ -162,6 +162,8 @@ def _opened(source: Path | str, name: str, patience: float) -> Iterator[tuple[An
     """
     av = require_video_library()
     live = isinstance(source, str)
+    if not isinstance(source, str) and source.exists() and not source.is_file():  # a pipe would be waited for, for ever
+        raise VideoError(name, "neither a file nor a folder")
     options: dict[str, str] = {}
     form = None
     if isinstance(source, str) and source.startswith("/dev/"):

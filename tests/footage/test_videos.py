@@ -1,5 +1,6 @@
 """Videos as they come: of varying rate, turned, cut short, without pictures; what is odd is said, times are right."""
 
+import os
 import socket
 import threading
 import time
@@ -130,16 +131,22 @@ def playlist(path: Path) -> Path:
     return path
 
 
+def pipe(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
 @pytest.mark.parametrize(
     ("make", "why"),
     [
+        (pipe, "neither a file nor a folder"),
         (nothing, "an empty file"),
         (still, "a still image"),
         (make_sound, "sound without pictures"),
         (playlist, "a list of other files"),
         (lambda path: make_video(path, 0), "no frames|not a video"),
     ],
-    ids=["empty", "still", "sound", "playlist", "no-frames"],
+    ids=["pipe", "empty", "still", "sound", "playlist", "no-frames"],
 )
 @pytest.mark.parametrize("suffix", ["mp4", "m3u8"])
 def test_what_is_no_video_is_named(tmp_path, make, why, suffix) -> None:
