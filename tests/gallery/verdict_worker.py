@@ -1,11 +1,13 @@
 """A process that gives verdicts, one a transaction, and says so after each; it may be killed.
 
-python verdict_worker.py FOLDER NAME COUNT
+python verdict_worker.py FOLDER NAME: goes on until its input ends.
 """
 
 # ruff: noqa: T201
 from __future__ import annotations
 
+import itertools
+import select
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +21,12 @@ def verdict(by: str, number: int) -> Verdict:
 
 
 def main() -> None:
-    folder, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    folder, name = Path(sys.argv[1]), sys.argv[2]
     print("started", flush=True)
     with open_people(folder, write=True) as people:  # held open, over rebuilds too
-        for number in range(count):
+        for number in itertools.count():
+            if select.select([sys.stdin], [], [], 0)[0]:
+                return
             people.add_verdicts([verdict(name, number)])
             print(number, flush=True)
 
