@@ -101,6 +101,8 @@ ENGINE = Option(
 GALLERY = Option("--gallery", "gallery.folder", "DIR", "The gallery; default: gallery.")
 GALLERY_ARGUMENT = Option("folder", "gallery.folder", "[GALLERY]", "The gallery, unless --gallery names it.")
 STORE = Option("--store", "gallery.store", "ADDRESS")
+PERSON = Option("person", metavar="PERSON", help="A person's number or name.", kind=str, required=True)
+BY = Option("--by", metavar="NAME", help="Who says so; default: whoever is logged in.", kind=str)
 WHICH = "Which entries"
 FILTER = (
     Option("--camera", "query.filter.camera", "NAME", panel=WHICH),

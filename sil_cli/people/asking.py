@@ -39,7 +39,7 @@ from sil_cli.people.accept_rates import (
     searches,
 )
 from sil_cli.people.deciding import decide
-from sil_cli.people.telling import find_keys, in_words, login_name, read_table
+from sil_cli.people.telling import find_keys, in_words, judge, read_table
 from sil_cli.report.canvas import require_sheet_format, shrunk, write_sheet
 from sil_cli.report.contact_sheet import IMAGE_SIZE, Card, pair_sheet
 from sil_cli.results import Result
@@ -170,7 +170,7 @@ def calibrate_gallery(settings: Settings, reporter: Reporter, *, by: str | None 
             )
         read = None
         if wanted.answers is not None:
-            read = read_answers(gallery, wanted.answers, login_name() if by is None else by, reporter)
+            read = read_answers(gallery, wanted.answers, judge(by), reporter)
         if wanted.ask is not None:
             _require_unanswered(gallery, table)
         judged = _Judged.of(gallery)
@@ -209,7 +209,7 @@ def answer_question(asked: CalibrateGalleryResult, question: Question, answer: A
         question.first.key,
         question.second.key,
         answer,
-        login_name() if by is None else by,
+        judge(by),
         datetime.now(UTC),
         _reason(asked.drawn),
         ORIGIN,

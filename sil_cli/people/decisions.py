@@ -1,4 +1,7 @@
-"""What somebody says of the people of a gallery: `sil people name`, `merge`, `split`, `confirm` and `reject`."""
+"""What somebody says of the people of a gallery: `sil people name`, `merge`, `split`, `confirm` and `reject`.
+
+`by` is who says so; None: whoever is logged in.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from sil_cli.gallery.people import open_people
 from sil_cli.gallery.stores import gallery_store_to_write
 from sil_cli.people import register
 from sil_cli.people.overview import PersonSummary, person_in
-from sil_cli.people.telling import find_entry
+from sil_cli.people.telling import find_entry, judge
 from sil_cli.results import Result
 
 if TYPE_CHECKING:
@@ -41,24 +44,24 @@ def name(settings: Settings, who: str, name: str) -> PersonChange:
     return _changed(settings, (), lambda people, _: register.name_person(people, who, name))
 
 
-def merge(settings: Settings, who: str, others: Sequence[str], *, by: str) -> PersonChange:
+def merge(settings: Settings, who: str, others: Sequence[str], *, by: str | None) -> PersonChange:
     """Make some people one. Raises as `register.merge_people`."""
-    return _changed(settings, (), lambda people, _: register.merge_people(people, who, others, by=by))
+    return _changed(settings, (), lambda people, _: register.merge_people(people, who, others, by=judge(by)))
 
 
-def split(settings: Settings, who: str, entries: Sequence[str], *, by: str) -> PersonChange:
+def split(settings: Settings, who: str, entries: Sequence[str], *, by: str | None) -> PersonChange:
     """Make a new person of some of a person's entries. Raises as `register.split_person` and `find_entry`."""
-    return _changed(settings, entries, lambda people, keys: register.split_person(people, who, keys, by=by))
+    return _changed(settings, entries, lambda people, keys: register.split_person(people, who, keys, by=judge(by)))
 
 
-def confirm(settings: Settings, who: str, entries: Sequence[str], *, by: str) -> PersonChange:
+def confirm(settings: Settings, who: str, entries: Sequence[str], *, by: str | None) -> PersonChange:
     """Say that entries show a person. Raises as `register.confirm_members` and `find_entry`."""
-    return _changed(settings, entries, lambda people, keys: register.confirm_members(people, who, keys, by=by))
+    return _changed(settings, entries, lambda people, keys: register.confirm_members(people, who, keys, by=judge(by)))
 
 
-def reject(settings: Settings, who: str, entries: Sequence[str], *, by: str) -> PersonChange:
+def reject(settings: Settings, who: str, entries: Sequence[str], *, by: str | None) -> PersonChange:
     """Say that entries don't show a person. Raises as `register.reject_members` and `find_entry`."""
-    return _changed(settings, entries, lambda people, keys: register.reject_members(people, who, keys, by=by))
+    return _changed(settings, entries, lambda people, keys: register.reject_members(people, who, keys, by=judge(by)))
 
 
 def _changed(

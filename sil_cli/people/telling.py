@@ -153,11 +153,11 @@ def give_verdict(
         ids = [find_entry(gallery, text) for text in (first, second)]
         known = gallery.entries(ids)
     pair = in_order(*(known[one].key for one in ids))
-    judge = login_name() if by is None else by
-    verdict = Verdict(*pair, said, judge, datetime.now(UTC), why)
+    by = judge(by)
+    verdict = Verdict(*pair, said, by, datetime.now(UTC), why)
     with open_people(store.folder, write=True) as people:
         with people.transaction():
-            before = [one.at for one in people.verdicts() if one.pair == pair and one.by == judge]
+            before = [one.at for one in people.verdicts() if one.pair == pair and one.by == by]
             later = [one + timedelta(microseconds=1) for one in before]  # than what they said, though clocks go back
             verdict = replace(verdict, at=max([verdict.at, *later]))
             people.add_verdicts([verdict])
@@ -227,8 +227,10 @@ def read_answer(text: str) -> Answer:
     return answer
 
 
-def login_name() -> str:
-    """What the system calls whoever is logged in; '' where it doesn't say."""
+def judge(by: str | None) -> str:
+    """Who gives a verdict: whoever is named, or whom the system says is logged in; '' where it doesn't say."""
+    if by is not None:
+        return by
     try:
         return getpass.getuser()[:LONGEST_NAME]
     except (OSError, KeyError, ImportError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sil_cli.cli.command import GALLERY, STORE, Option
+from sil_cli.cli.command import BY, GALLERY, PERSON, STORE, Option
 from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ sil people confirm 7
 sil people confirm Anna 1207 1210
 """
 OPTIONS = (
-    Option("person", metavar="PERSON", help="A person's number or name.", kind=str, required=True),
+    PERSON,
     Option(
         "entries",
         metavar="[ENTRY]...",
@@ -27,7 +27,7 @@ OPTIONS = (
         kind=list[str],
         required=False,
     ),
-    Option("--by", metavar="NAME", help="Who says so; default: whoever is logged in.", kind=str),
+    BY,
     GALLERY,
     STORE,
 )
@@ -37,10 +37,9 @@ def run(current: Session) -> PersonChange:
     """Say that entries show a person; they stay theirs."""
     settings = current.settings()
     from sil_cli.people.decisions import confirm
-    from sil_cli.people.telling import login_name
 
-    by = current.given["by"] if current.given["by"] is not None else login_name()
-    result = confirm(settings, current.given["person"], current.given["entries"] or [], by=by)
+    given = current.given
+    result = confirm(settings, given["person"], given["entries"] or [], by=given["by"])
     current.next_command(
         f"{escape(result.label)}: {result.person.confirmed:,} of {result.person.entries:,} entries are confirmed."
     )

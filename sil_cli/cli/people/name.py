@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sil_cli.cli.command import GALLERY, STORE, Option
+from sil_cli.cli.command import GALLERY, PERSON, STORE, Option
 from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ sil people name "Anna B." Anna
 sil people name 7 ""
 """
 OPTIONS = (
-    Option("person", metavar="PERSON", help="A person's number or name.", kind=str, required=True),
+    PERSON,
     Option("name", metavar="NAME", help="Their name; '' takes it back.", kind=str, required=True),
     GALLERY,
     STORE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sil_cli.cli.command import GALLERY, STORE, Option
+from sil_cli.cli.command import GALLERY, PERSON, STORE, Option
 from sil_cli.cli.query import show_trail
 from sil_cli.cli.terminal import escape, print_table
 
@@ -22,7 +22,7 @@ sil people show 7
 sil people show "Anna B." --sheet anna.jpg --html anna.html --gallery station
 """
 OPTIONS = (
-    Option("person", metavar="PERSON", help="A person's number or name.", kind=str, required=True),
+    PERSON,
     Option("--sheet", "query.sheet", "FILE", "The contact sheet, or none; default: matches.jpg."),
     Option("--html", "query.html", "FILE", "Also write a self-contained page."),
     Option("--gap", "query.gap", "SECONDS", "Pause after which a new visit begins; default: 60."),

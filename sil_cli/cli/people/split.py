@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sil_cli.cli.command import GALLERY, STORE, Option
+from sil_cli.cli.command import BY, GALLERY, PERSON, STORE, Option
 from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ sil people split 7 1207 1210
 sil people split Anna crops/c3/0815.jpg --by ben
 """
 OPTIONS = (
-    Option("person", metavar="PERSON", help="A person's number or name.", kind=str, required=True),
+    PERSON,
     Option(
         "entries",
         metavar="ENTRY...",
@@ -27,7 +27,7 @@ OPTIONS = (
         kind=list[str],
         required=True,
     ),
-    Option("--by", metavar="NAME", help="Who says so; default: whoever is logged in.", kind=str),
+    BY,
     GALLERY,
     STORE,
 )
@@ -37,9 +37,8 @@ def run(current: Session) -> PersonChange:
     """Say that some entries of a person show somebody else."""
     settings = current.settings()
     from sil_cli.people.decisions import split
-    from sil_cli.people.telling import login_name
 
-    by = current.given["by"] if current.given["by"] is not None else login_name()
-    result = split(settings, current.given["person"], current.given["entries"], by=by)
+    given = current.given
+    result = split(settings, given["person"], given["entries"], by=given["by"])
     current.next_command(f"{escape(result.label)} is a new person with {result.person.entries:,} entries.")
     return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sil_cli.cli.command import GALLERY, STORE, Option
+from sil_cli.cli.command import BY, GALLERY, STORE, Option
 from sil_cli.cli.terminal import escape
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ OPTIONS = (
         required=True,
     ),
     Option("--why", metavar="TEXT", help="Your reason.", kind=str),
-    Option("--by", metavar="NAME", help="Who says so; default: whoever is logged in.", kind=str),
+    BY,
     GALLERY,
     STORE,
 )
