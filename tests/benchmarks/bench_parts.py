@@ -4,16 +4,17 @@ Generated networks that differ in one part alone, in all of them, or in none; ea
 method learns from the other three:
 
     python tests/benchmarks/bench_parts.py FOLDER [--conditions cameras,colour,…] [--methods fb,fbf,dbs,ubs] [--seeds 1]
+    python tests/benchmarks/bench_parts.py --table
 
-A condition with four methods and one seed is sixteen trainings of about a minute on two cores. FOLDER keeps data and
-runs: what stands there is not made again, so it can be stopped and gone on with, and `--seeds 3` adds to `--seeds 1`.
-Prints two Markdown tables and writes FOLDER/parts.json and FOLDER/parts.png:
+A condition with four methods and one seed is sixteen trainings of two minutes of one core each. FOLDER keeps data and
+runs; the scores of each training are added to `parts.jsonl` beside this script, and what stands there is not trained
+again, so that the study grows from one session to the next. Prints two Markdown tables and draws `--picture`:
 
 - mAP by condition and method, and what each gains over the one before it: the second pass alone (fbf − fb), and a style
   in it (dbs − fbf, ubs − fbf), each with a 95 % interval (bootstrap over pairs of left-out network and seed);
-- beside them the gap of the networks that were learnt from: how much of the variance of their styles (means and
-  standard deviations of channels) lies between networks, of pixels (`sil show` calls it explained) and of the features
-  after stage 1 of the model trained by the first method.
+- the gap of the networks that were learnt from: how much of the variance of their styles (means and standard
+  deviations of channels) lies between networks, of pixels (`sil show` calls it explained) and of the features after
+  stage 1 of the model that the first method trained.
 """
 
 from __future__ import annotations
@@ -50,28 +51,48 @@ def settings_of(condition: str) -> dict[str, Any]:
     return {"data.synthetic.networks": "cameras", **strengths}
 
 
-def scores_of(folder: Path, condition: str, methods: list[str], seeds: int) -> dict[str, Any]:
-    """Train and test what isn't yet, and return what `sil benchmark` says of it."""
-    arguments = ["benchmark", "generated", "--json", "--seeds", str(seeds)]
-    arguments += [f"--method={method}" for method in methods]
-    for key, value in settings_of(condition).items():
-        arguments += ["--set", f"{key}={value}"]
-    place = folder / condition
+def train_missing(options: argparse.Namespace, condition: str, known: list[dict[str, Any]]) -> None:
+    """Train and test what no line of the results is about yet, and add its lines."""
+    place = options.folder / condition
     place.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "sil_cli", *arguments], cwd=place, stdout=subprocess.PIPE, text=True, check=True
-    )
+    done = {(row["condition"], row["method"], row["seed"]) for row in known if "mAP" in row}
+    for seed in range(1, options.seeds + 1):
+        for method in options.methods:
+            if (condition, method, seed) in done:
+                continue
+            result = benchmark(place, {"benchmark.seeds": f"[{seed}]", **settings_of(condition)}, method)
+            for run in result["runs"]:
+                for target in run["targets"]:
+                    scores = {"mAP": target["mAP"]["mean"], "rank1": target["cmc"]["1"]["mean"]}
+                    row = {"condition": condition, "method": method, "left_out": target["target"], "seed": seed}
+                    add(options.results, known, row | {name: round(value, 5) for name, value in scores.items()})
+            if seed == 1 and method == options.methods[0]:
+                add(options.results, known, {"condition": condition, **gap_of(place, result)})
+
+
+def benchmark(place: Path, settings: dict[str, Any], method: str) -> dict[str, Any]:
+    """What `sil benchmark` says of one method and seed on all four networks."""
+    arguments = ["benchmark", "generated", "--json", "--method", method]
+    for key, value in settings.items():
+        arguments += ["--set", f"{key}={value}"]
+    command = [sys.executable, "-m", "sil_cli", *arguments]
+    done = subprocess.run(command, cwd=place, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def gap_of(place: Path, result: dict[str, Any], method: str, images: int = 150) -> tuple[float, float]:
+def add(path: Path, known: list[dict[str, Any]], row: dict[str, Any]) -> None:
+    """Add a line to the results."""
+    known.append(row)
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def gap_of(place: Path, result: dict[str, Any], images: int = 150) -> dict[str, float]:
     """The shares of style's variance between the networks learnt from, of pixels and after stage 1; mean over cases."""
     datasets = {folder.parent.name: load_dataset(folder.parent) for folder in place.glob("data/*/dataset.json")}
     pixels, features = [], []
     for run in result["runs"]:
-        if run["method"] != method or run["seed"] != 1:
-            continue
         model = load_embedder(place / run["run"])[0].eval()
         groups: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         for name in sorted(set(datasets) - {target["target"] for target in run["targets"]}):
@@ -81,7 +102,7 @@ def gap_of(place: Path, result: dict[str, Any], method: str, images: int = 150) 
             groups.append((np.stack([look_at(image).style for image in shown]), stage_one(model, shown)))
         pixels.append(explained_share([group[0] for group in groups]) or 0.0)
         features.append(explained_share([group[1] for group in groups]) or 0.0)
-    return float(np.mean(pixels)), float(np.mean(features))
+    return {"pixels": round(float(np.mean(pixels)), 4), "features": round(float(np.mean(features)), 4)}
 
 
 def stage_one(model: Embedder, images: list[Image.Image]) -> NDArray[np.float32]:
@@ -101,20 +122,22 @@ def stage_one(model: Embedder, images: list[Image.Image]) -> NDArray[np.float32]
     return torch.cat([means, deviations], dim=1).numpy()
 
 
-def gains_of(result: dict[str, Any], better: str, than: str) -> NDArray[np.float64]:
+def points_of(known: list[dict[str, Any]], condition: str, method: str) -> dict[tuple[str, int], float]:
+    """mAP in percent by left-out network and seed."""
+    rows = [row for row in known if row.get("method") == method and row["condition"] == condition]
+    return {(row["left_out"], row["seed"]): 100 * row["mAP"] for row in rows}
+
+
+def gains_of(known: list[dict[str, Any]], condition: str, better: str, than: str) -> NDArray[np.float64]:
     """Differences of mAP in points, of each pair of left-out network and seed that both methods have."""
-    found: dict[str, dict[tuple[str, int], float]] = {better: {}, than: {}}
-    for run in result["runs"]:
-        if run["method"] in found:
-            for target in run["targets"]:
-                found[run["method"]][target["target"], run["seed"]] = 100 * target["mAP"]
-    return np.array(
-        [found[better][pair] - found[than][pair] for pair in sorted(found[better].keys() & found[than].keys())]
-    )
+    high, low = points_of(known, condition, better), points_of(known, condition, than)
+    return np.array([high[pair] - low[pair] for pair in sorted(high.keys() & low.keys())])
 
 
 def cell(values: NDArray[np.float64]) -> str:
     """A mean with its interval."""
+    if not len(values):
+        return ""
     interval = mean_interval(values, corrected=False, resamples=10_000)
     return f"{values.mean():+.1f} ({interval.low:+.1f} to {interval.high:+.1f})"
 
@@ -122,57 +145,66 @@ def cell(values: NDArray[np.float64]) -> str:
 def main() -> None:
     """Train what is missing and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--conditions", default=",".join(CONDITIONS))
-    parser.add_argument("--methods", default="fb,fbf,dbs,ubs")
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--conditions", type=lambda text: text.split(","), default=CONDITIONS)
+    parser.add_argument("--methods", type=lambda text: text.split(","), default=("fb", "fbf", "dbs", "ubs"))
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--results", type=Path, default=Path(__file__).with_name("parts.jsonl"))
+    parser.add_argument("--table", action="store_true", help="print what is known, and train nothing")
+    parser.add_argument("--picture", type=Path, help="draw gains against the gap into this file")
     options = parser.parse_args()
-    methods, conditions = options.methods.split(","), options.conditions.split(",")
-    steps = [(than, better) for than, better in STEPS if {than, better} <= set(methods)]
-    rows: dict[str, Any] = {}
-    for condition in conditions:
-        result = scores_of(options.folder, condition, methods, options.seeds)
-        pixels, features = gap_of(options.folder / condition, result, methods[0])
-        rows[condition] = {
-            "mAP": {one["method"]: 100 * one["mean_mAP"]["mean"] for one in result["methods"]},
-            "gap": {"pixels": pixels, "features": features},
-            "gains": {f"{better}-{than}": gains_of(result, better, than).tolist() for than, better in steps},
-        }
-        print(f"{condition}: {rows[condition]['mAP']}", file=sys.stderr, flush=True)
-    (options.folder / "parts.json").write_text(json.dumps(rows, indent=1) + "\n")
-    print(
-        f"| networks differ in | {' | '.join(methods)} | {' | '.join(f'{better} − {than}' for than, better in steps)} |"
-    )
-    print("|---" * (1 + len(methods) + len(steps)) + "|")
-    for condition, row in rows.items():
-        means = " | ".join(f"{row['mAP'][method]:.1f}" for method in methods)
-        print(f"| {condition} | {means} | {' | '.join(cell(np.array(values)) for values in row['gains'].values())} |")
+    text = options.results.read_text() if options.results.exists() else ""
+    known = [json.loads(line) for line in text.splitlines()]
+    if not options.table:
+        if options.folder is None:
+            parser.error("FOLDER is missing, where data and runs are kept; or --table")
+        for condition in options.conditions:
+            train_missing(options, condition, known)
+    print_tables(known, options)
+    if options.picture is not None:
+        draw(known, options)
+
+
+def print_tables(known: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    """Print mAP and gains, and the gaps, of each condition that has any."""
+    steps = [f"{better} − {than}" for than, better in STEPS]
+    print(f"| networks differ in | seeds | {' | '.join(options.methods)} | {' | '.join(steps)} |")
+    print("|---" * (2 + len(options.methods) + len(steps)) + "|")
+    for condition in options.conditions:
+        points = [points_of(known, condition, method) for method in options.methods]
+        if any(points):
+            seeds = len({seed for _, seed in points[0]})
+            means = " | ".join(f"{np.mean(list(each.values())):.1f}" if each else "" for each in points)
+            gains = " | ".join(cell(gains_of(known, condition, better, than)) for than, better in STEPS)
+            print(f"| {condition} | {seeds} | {means} | {gains} |")
     print()
     print("| networks differ in | gap of pixels | after stage 1 |")
     print("|---|---|---|")
-    for condition, row in rows.items():
-        print(f"| {condition} | {100 * row['gap']['pixels']:.0f} % | {100 * row['gap']['features']:.0f} % |")
-    draw(rows, options.folder / "parts.png")
+    for row in known:
+        if "features" in row and row["condition"] in options.conditions:
+            print(f"| {row['condition']} | {100 * row['pixels']:.0f} % | {100 * row['features']:.0f} % |")
 
 
-def draw(rows: dict[str, Any], path: Path) -> None:
+def draw(known: list[dict[str, Any]], options: argparse.Namespace) -> None:
     """The gains against the gap after stage 1."""
     from matplotlib.figure import Figure
 
-    names = list(next(iter(rows.values()))["gains"])
-    figure = Figure(figsize=(4 * len(names), 3.6), layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
-        for condition, row in rows.items():
-            values = np.array(row["gains"][name])
+    gaps = {row["condition"]: 100 * row["features"] for row in known if "features" in row}
+    figure = Figure(figsize=(4 * len(STEPS), 3.6), layout="constrained")
+    for axes, (than, better) in zip(figure.subplots(1, len(STEPS), sharey=True, squeeze=False)[0], STEPS, strict=True):
+        for condition in options.conditions:
+            values = gains_of(known, condition, better, than)
+            if not len(values) or condition not in gaps:
+                continue
             interval = mean_interval(values, corrected=False, resamples=10_000)
-            across, mean = 100 * row["gap"]["features"], values.mean()
+            across, mean = gaps[condition], values.mean()
             axes.errorbar(across, mean, [[mean - interval.low], [interval.high - mean]], fmt="o", color="C0", capsize=2)
             axes.annotate(condition, (across, mean), xytext=(4, 4), textcoords="offset points", fontsize=8)
         axes.axhline(0, color="grey", linewidth=0.8)
-        axes.set_title(name.replace("-", " − "))
+        axes.set_title(f"{better} − {than}")
         axes.set_xlabel("style's variance between networks, %")
     figure.axes[0].set_ylabel("gain in mAP, points")
-    figure.savefig(path, dpi=120)
+    figure.savefig(options.picture, dpi=120)
 
 
 if __name__ == "__main__":
