@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -213,7 +212,7 @@ def _held_file(path: Path) -> tuple[Path, int]:
     while True:
         temporary = path.with_name(f"{TEMPORARY_MARK}{os.urandom(8).hex()}{path.suffix}")
         try:
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from error
         if _still_there(handle, temporary):
@@ -223,21 +222,30 @@ def _held_file(path: Path) -> tuple[Path, int]:
 def _still_there(handle: int, path: Path) -> bool:
     """Lock what was just made at `path`; False, and closed, where somebody took it for abandoned before that."""
     with contextlib.suppress(OSError):  # some file systems keep no locks: nothing of ours is taken for abandoned there
-        if _lock(handle) and path.exists():
+        if lock(handle) and path.exists():
             return True
         os.close(handle)
         return False
     return True
 
 
-def _lock(handle: int) -> bool:
+def lock(handle: int, *, shared: bool = False, wait: bool = False) -> bool:
     """Lock an open file or folder for as long as it is open; False where somebody else has.
 
+    Args:
+        handle: Its descriptor.
+        shared: Others may hold it shared as well.
+        wait: Until the others have let go of it.
+
     Raises:
-        OSError: The file system keeps no locks.
+        OSError: The file system, or the whole system, keeps no such locks.
     """
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        import fcntl
+    except ImportError as error:  # Windows
+        raise OSError(errno.ENOTSUP, "this system has no locks on open files") from error
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     return True
@@ -256,9 +264,9 @@ def remove_leftovers(folder: Path) -> None:
     with contextlib.suppress(OSError), os.scandir(folder) as listing:
         for leftover in [Path(entry) for entry in listing if is_half_made(entry.name)]:
             with contextlib.suppress(OSError):
-                handle = os.open(leftover, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                handle = os.open(leftover, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
                 try:
-                    if not _lock(handle):
+                    if not lock(handle):
                         continue
                     if stat.S_ISDIR(os.fstat(handle).st_mode):
                         shutil.rmtree(leftover)
@@ -415,7 +423,7 @@ def staging_folder(parent: Path) -> Iterator[Path]:
     while True:
         folder = parent / f"{STAGING_MARK}{os.urandom(8).hex()}"
         folder.mkdir()
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         if _still_there(handle, folder):
             break
     try:
@@ -464,7 +472,7 @@ def open_no_link(path: Path, flags: int) -> int:
         OSError: It can't be opened, or is a link, a pipe, a folder or a device.
     """
     try:
-        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     except OSError as error:
         if path.is_symlink():
             raise OSError(errno.ELOOP, "a link, where a plain file belongs", str(path)) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shlex
@@ -12,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sil_cli.errors import SilError
-from sil_cli.files import access_as, one_line, open_no_link
+from sil_cli.files import access_as, lock, one_line, open_no_link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,8 +35,8 @@ def writer_lock(folder: Path, *, while_held: str, elsewhere: str) -> Iterator[No
         elsewhere: What to do when the folder can't be written.
 
     Raises:
-        SilError: Someone else holds it (the message says who), the folder can't be written, or a link or something
-            else that is no file stands in the lock's place.
+        SilError: Someone else holds it (the message says who), the folder can't be written or locked, or a link or
+            something else that is no file stands in the lock's place.
     """
     path = folder / LOCK_FILE
     try:
@@ -51,9 +50,11 @@ def writer_lock(folder: Path, *, while_held: str, elsewhere: str) -> Iterator[No
         raise SilError(f"{folder} can't be written: {one_line(error)}.", elsewhere) from error
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SilError(f"{folder} is being written by {_holder(handle)}.", while_held) from None
+            held = lock(handle)
+        except OSError as error:
+            raise SilError(f"{folder} can't be locked for writing: {one_line(error)}.", elsewhere) from error
+        if not held:
+            raise SilError(f"{folder} is being written by {_holder(handle)}.", while_held)
         _sign(handle)
         with access_as(handle):
             yield

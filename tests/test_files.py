@@ -219,7 +219,7 @@ def test_who_is_deleted_while_beginning_begins_again(tmp_path, monkeypatch):
             one.rmdir() if one.is_dir() else one.unlink()
         flock(handle, how)
 
-    monkeypatch.setattr("sil_cli.files.fcntl.flock", delete_first)
+    monkeypatch.setattr("fcntl.flock", delete_first)
     with staging_folder(tmp_path) as folder:
         assert names(tmp_path) == [folder.name]
     made.pop()

@@ -1,6 +1,9 @@
 """Locks in folders that may be a stranger's."""
 
+import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -54,3 +57,25 @@ def test_a_lock_that_is_another_name_of_a_file_leaves_that_as_it_is(tmp_path) ->
     with lock(tmp_path / "gallery"), pytest.raises(SilError, match="is being written by"), lock(tmp_path / "gallery"):
         pass
     assert (tmp_path / "diary").read_text() == "dear diary"
+
+
+def test_a_file_system_without_locks_is_told_as_such(tmp_path, monkeypatch) -> None:
+    def refuse(*_) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(SilError, match="can't be locked for writing: No locks available") as caught, lock(tmp_path):
+        pass
+    assert caught.value.fix == "Choose another folder."
+
+
+@pytest.mark.thorough
+def test_every_module_can_be_imported_where_python_lacks_the_modules_of_posix() -> None:
+    code = (
+        "import importlib, pkgutil, sys\n"
+        "sys.modules |= dict.fromkeys(('fcntl', 'grp', 'pty', 'pwd', 'resource', 'syslog', 'termios', 'tty'))\n"
+        "import sil_cli\n"
+        "for each in pkgutil.walk_packages(sil_cli.__path__, 'sil_cli.'):\n"
+        "    importlib.import_module(each.name)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"MPLBACKEND": "agg"})

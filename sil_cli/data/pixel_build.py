@@ -8,7 +8,6 @@ on from there. One process at a time builds a cache: it holds a lock on the file
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import json
@@ -22,7 +21,7 @@ import numpy as np
 
 from sil_cli.data.images import quiet_decoders
 from sil_cli.errors import DataError
-from sil_cli.files import open_no_link, parse_json, read_text, sync_folder, write_text
+from sil_cli.files import lock, open_no_link, parse_json, read_text, sync_folder, write_text
 from sil_cli.runtime import CHUNK, map_in_order
 
 if TYPE_CHECKING:
@@ -158,11 +157,9 @@ def block_sha256(pixels: NDArray[np.uint8]) -> str:
 def _only_builder(work: PixelBuild, reporter: Reporter) -> Iterator[BinaryIO | None]:
     """The file of rows, locked; None when another process has finished it while this one waited."""
     with os.fdopen(open_no_link(work.file, os.O_RDWR | os.O_APPEND | os.O_CREAT), "a+b", buffering=0) as raw:
-        try:
-            fcntl.flock(raw, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock(raw.fileno()):
             reporter.note(f"Another process is decoding {work.name}: waiting for it.")
-            fcntl.flock(raw, fcntl.LOCK_EX)
+            lock(raw.fileno(), wait=True)
         if not work.file.exists() or not os.path.samestat(os.fstat(raw.fileno()), work.file.stat()):
             yield None
             return

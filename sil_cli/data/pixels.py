@@ -7,7 +7,6 @@ nothing, shares its memory between processes, and gives the very pixels that `lo
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import time
@@ -27,7 +26,7 @@ from sil_cli.data.pixel_build import (
 )
 from sil_cli.data.readers.own_images import slug
 from sil_cli.errors import DataError
-from sil_cli.files import one_line, open_file, open_no_link, parse_json, read_text, remove_leftovers
+from sil_cli.files import lock, one_line, open_file, open_no_link, parse_json, read_text, remove_leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -242,8 +241,4 @@ def _is_useless(note: Path, dataset: Dataset, *, own: bool) -> bool:
 def _remove_if_dead(file: Path) -> int:
     """Remove an unfinished cache that nobody builds; returns the bytes freed."""
     with os.fdopen(open_no_link(file, os.O_RDONLY), "rb") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return 0
-        return remove(file)
+        return remove(file) if lock(stream.fileno()) else 0

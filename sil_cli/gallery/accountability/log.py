@@ -9,18 +9,17 @@ before what it tells of is answered. Whoever can write to the folder can also wr
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import getpass
 import hashlib
 import json
 import os
-import pwd
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from sil_cli.errors import GalleryError
-from sil_cli.files import MOST_LINES, one_line, open_no_link, parse_json, sync_folder, visible
+from sil_cli.files import MOST_LINES, lock, one_line, open_no_link, parse_json, sync_folder, visible
 from sil_cli.gallery.accountability.policy import policy_of, read_policy
 from sil_cli.gallery.results import LogLine, LogResult
 from sil_cli.results import Result
@@ -59,6 +58,10 @@ class _Head(Result):
 
 def os_user() -> str:
     """Who runs this process, as the machine knows them."""
+    try:
+        import pwd
+    except ImportError:  # Windows
+        return getpass.getuser()
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -277,7 +280,7 @@ def _locked(folder: Path, *, write: bool = True) -> Iterator[int]:
         except OSError as error:
             raise _unwritable(folder, error) from error
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX if write else fcntl.LOCK_SH)
+            lock(handle, shared=not write, wait=True)
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(handle), path.stat()):  # not put elsewhere while we waited
                     yield handle
