@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
-from sil_cli.benchmark.results import BenchmarkResult, Difference, MethodScores, RunScores
-from sil_cli.benchmark.score_table import score_table
+from sil_cli.benchmark.results import BenchmarkResult, Difference, MethodScores, RunScores, score_table
 from sil_cli.data.manifest import load_dataset
 from sil_cli.defaults import is_finished, split_folders
 from sil_cli.errors import InterruptedWorkError, UsageError, did_you_mean

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sil_cli.cli.command import ENGINE, FILTER, GALLERY, STORE, Option
-from sil_cli.cli.terminal import escape, print_table
+from sil_cli.cli.terminal import SIGNS, escape, print_table, print_trail, time_writer
 from sil_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from sil_cli.cli.session import Session
     from sil_cli.gallery.entry import Match
     from sil_cli.search.query_results import BatchResult, IdentityGroup, QueryResult, QueryResults
-    from sil_cli.search.trajectory import CameraVisit
     from sil_cli.settings import Settings
 
 EXAMPLES = """
@@ -39,27 +37,12 @@ sil query --batch crops/today --out today.jsonl
 sil query person.jpg --exclude-camera c3 --after 2024-05-01 --where weather=rain
 """
 CORRECT = {True: "[green]✓[/]", False: "[red]✗[/]", None: ""}
-SIGNS = {"match": "● match", "possible": "◐ possible", "no match": "○ no match", None: ""}
 RESULTS = "Which matches"
 MANY = "Many queries"
 RARE = "Less common"
-WORDS = (
-    "decision",
-    "person",
-    "identity",
-    "camera",
-    "cameras",
-    "time",
-    "path",
-    "best image",
-    "from",
-    "note",
-    "footage",
-    " ",
-)
+WORDS = ("decision", "person", "identity", "camera", "cameras", "time", "path", "best image", "footage", " ")
 LEAST_OF_MATCHES = ("box", "images", "time", "camera", " ", "identity", "by chance", "decision")
 LEAST_OF_GROUPS = ("cameras", "entries", " ", "best image", "by chance", "decision")
-LEAST_OF_TRAIL = ("note", "after", "for", "images", "decision")
 OPTIONS = (
     Option("images", "query.images", "[IMAGE...]", "An image of the person to find."),
     Option("--box", "query.boxes", "X,Y,W,H", "The person in a larger image, in pixels; may be repeated."),
@@ -142,20 +125,14 @@ def run(current: Session) -> QueryResult | QueryResults | BatchResult:
 
 
 def _few(current: Session, settings: Settings) -> QueryResult | QueryResults:
-    from sil_cli.gallery.entry import in_utc
     from sil_cli.report.canvas import is_wanted
     from sil_cli.search.search import search
-    from sil_cli.settings import find_zone
 
     if settings.query.out is not None:
         raise UsageError("--out only works with --batch.", "Use --html FILE or --sheet FILE, or --json for a document.")
     can_ask = sys.stdin.isatty() and current.messages.is_terminal and not current.common.as_json
     results = search(settings, current.reporter, partial(_ask, current) if can_ask else None)
-    zone = find_zone(settings.gallery.timezone)
-
-    def shown(time: datetime | None, length: int = 16) -> str:
-        return "" if time is None else in_utc(time).astimezone(zone).isoformat(sep=" ")[:length]
-
+    shown = time_writer(settings)
     for result in results.queries:
         _show(current, result, shown)
     first = results.queries[0]
@@ -197,7 +174,7 @@ def _batch(current: Session, settings: Settings) -> BatchResult:
     return result
 
 
-def _show(current: Session, result: QueryResult, shown: Any) -> None:
+def _show(current: Session, result: QueryResult, shown: Callable[..., str]) -> None:
     known = f", identity {result.identity}" if result.identity else ""
     fused = f" (mean of {result.fused})" if result.fused > 1 else ""
     title = escape(f"{result.query}{fused}{known}")
@@ -219,42 +196,10 @@ def _show(current: Session, result: QueryResult, shown: Any) -> None:
         }
         print_table(current.out, title, columns, left=WORDS, optional=LEAST_OF_GROUPS)
     if result.trail is not None:
-        show_trail(current, result.trail, shown)
+        print_trail(current.out, result.trail, shown)
     current.say(f"  {escape(result.verdict)}")
     if result.reranking:
         current.say(f"  Re-ranked: {result.reranking}. Scores are cosines.")
-
-
-def show_trail(current: Session, trail: Sequence[CameraVisit], shown: Any) -> None:
-    """Print a person's path.
-
-    Args:
-        current: The command.
-        trail: The stations.
-        shown: Writes a time in so many letters.
-    """
-    from sil_cli.search.trajectory_drawing import duration
-
-    columns = {
-        "camera": [escape(one.camera) for one in trail],
-        "from": [shown(one.start, 19) or "unknown" for one in trail],
-        "for": [_length(one) for one in trail],
-        "after": [duration(one.seconds_after) if one.seconds_after is not None else "" for one in trail],
-        "images": [str(one.images) for one in trail],
-        "best": [f"{one.score:.4f}" for one in trail],
-        "decision": [SIGNS[one.decision] for one in trail],
-        "note": ["elsewhere at once" if one.at_once else "" for one in trail],
-    }
-    print_table(current.out, "Path through the network", columns, left=WORDS, optional=LEAST_OF_TRAIL)
-
-
-def _length(visit: CameraVisit) -> str:
-    """How long a visit lasts; nothing for a single moment."""
-    from sil_cli.search.trajectory_drawing import duration
-
-    if visit.start is None or visit.end is None or visit.start == visit.end:
-        return ""
-    return duration((visit.end - visit.start).total_seconds())
 
 
 def _by_chance(rows: Sequence[Match | IdentityGroup]) -> dict[str, list[str]]:
@@ -278,7 +223,7 @@ def _footage(matches: list[Match]) -> dict[str, list[str]]:
     return {"footage": [escape(each) for each in moments], "box": [escape(each) for each in boxes]}
 
 
-def _columns(matches: list[Match], shown: Any) -> dict[str, list[str]]:
+def _columns(matches: list[Match], shown: Callable[..., str]) -> dict[str, list[str]]:
     times = [shown(match.time) for match in matches]
     if len({time[:4] for time in times}) == 1:
         times = [time[5:] for time in times]  # the year is the same, and the table is wide

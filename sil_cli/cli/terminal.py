@@ -16,11 +16,15 @@ from rich.text import Text
 from sil_cli.files import sayable, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from rich.progress import TaskID
 
+    from sil_cli.gallery.results import Policy
     from sil_cli.runtime import Reporter, StopRequest, Task
+    from sil_cli.search.trajectory import CameraVisit
+    from sil_cli.settings import Settings
 
 
 def escape(text: object) -> str:
@@ -156,6 +160,52 @@ def _width(out: Terminal, columns: Mapping[str, Sequence[str]]) -> int:
     """The characters of a table's line: a cell's own, one behind it, and one between two columns."""
     widths = [max(out.length(each) for each in (name, *cells)) for name, cells in columns.items()]
     return sum(widths) + 2 * len(widths) - 1
+
+
+SIGNS = {"match": "● match", "possible": "◐ possible", "no match": "○ no match", None: ""}
+"""What stands in a table for a decision."""
+
+
+def time_writer(settings: Settings) -> Callable[..., str]:
+    """What writes a time, or none, in the gallery's time zone: `write(time, length=16)`, down to minutes."""
+    from sil_cli.gallery.entry import in_utc
+    from sil_cli.settings import find_zone
+
+    zone = find_zone(settings.gallery.timezone)
+
+    def write(time: datetime | None, length: int = 16) -> str:
+        return "" if time is None else in_utc(time).astimezone(zone).isoformat(sep=" ")[:length]
+
+    return write
+
+
+def print_trail(out: Terminal, trail: Sequence[CameraVisit], write_time: Callable[..., str]) -> None:
+    """Print a person's path through the cameras, with times as a `time_writer` writes them."""
+    from sil_cli.search.trajectory_drawing import duration
+
+    lengths = [(one.end - one.start).total_seconds() if one.start and one.end else 0.0 for one in trail]
+    columns = {
+        "camera": [escape(one.camera) for one in trail],
+        "from": [write_time(one.start, 19) or "unknown" for one in trail],
+        "for": [duration(length) if length else "" for length in lengths],
+        "after": [duration(one.seconds_after) if one.seconds_after is not None else "" for one in trail],
+        "images": [str(one.images) for one in trail],
+        "best": [f"{one.score:.4f}" for one in trail],
+        "decision": [SIGNS[one.decision] for one in trail],
+        "note": ["elsewhere at once" if one.at_once else "" for one in trail],
+    }
+    least = ("note", "after", "for", "images", "decision")
+    print_table(out, "Path through the network", columns, left=("camera", "from", "decision", "note"), optional=least)
+
+
+def policy_facts(policy: Policy) -> dict[str, str]:
+    """What is said of a policy, by name; nothing of what it leaves open."""
+    facts = {"purpose": escape(policy.purpose or ""), "legal basis": escape(policy.legal_basis or "")}
+    facts["kept for"] = f"{policy.keep_days:g} days" if policy.keep_days is not None else ""
+    facts["by camera"] = "\n".join(f"{escape(one)}: {days:g} days" for one, days in policy.camera_keep_days.items())
+    facts["log"] = "searches, removals and exports are logged" if policy.log else ""
+    facts["searches"] = "must say what they are for" if policy.require_purpose else ""
+    return {name: text for name, text in facts.items() if text}
 
 
 SECONDS_BETWEEN_LINES = 10.0

@@ -14,8 +14,7 @@ from sil_cli.evaluation.calibration import Calibration, read_calibration
 from sil_cli.evaluation.chance import check_chance
 from sil_cli.evaluation.embeddings_file import read_embeddings, write_embeddings
 from sil_cli.evaluation.inference_options import embed_images, prepare_sides, refuse_contradictions
-from sil_cli.evaluation.make_report_data import make_report_data
-from sil_cli.evaluation.report_data import write_report_data
+from sil_cli.evaluation.report_data import make_report_data, write_report_data
 from sil_cli.evaluation.results import (
     QUERIES_FILE,
     RESULTS_FILE,

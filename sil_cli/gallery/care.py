@@ -10,7 +10,6 @@ from sil_cli.files import quoted
 from sil_cli.gallery.accountability.commands import delete_drawings
 from sil_cli.gallery.accountability.log import log_event
 from sil_cli.gallery.accountability.policy import policy_of
-from sil_cli.gallery.embed_again import embed_again, find_again
 from sil_cli.gallery.filters import (
     WILD,
     Filter,
@@ -24,6 +23,7 @@ from sil_cli.gallery.interface import MODEL_FOLDER, PEOPLE_FILE, has_policy
 from sil_cli.gallery.kept_model import load_for_gallery, wrong_with_model
 from sil_cli.gallery.local.set_aside import files_aside
 from sil_cli.gallery.people import check_people, count_about, forget_gone, has_people, repair_people
+from sil_cli.gallery.rebuild import embed_again, find_again
 from sil_cli.gallery.results import (
     Check,
     CompactResult,

@@ -9,7 +9,7 @@ import torch
 
 from sil_cli.distributed.process_group import SINGLE_PROCESS
 from sil_cli.errors import UsageError
-from sil_cli.models.compiled import compile_backbone, obstacle_to_compiling
+from sil_cli.models.backbones.staged import compile_backbone, obstacle_to_compiling
 from sil_cli.models.convolution_products import multiply_where_quicker
 from sil_cli.models.cpu import keep_wrong_layers_in_float32
 from sil_cli.models.embedder import Embedder, architecture
@@ -19,8 +19,8 @@ from sil_cli.models.record import IMAGENET
 from sil_cli.models.weights import load_pretrained
 from sil_cli.runtime import resolve_device
 from sil_cli.training.held_out import can_be_scored
-from sil_cli.training.interleaved import Interleaved
 from sil_cli.training.loop import Training
+from sil_cli.training.method import Interleaved
 from sil_cli.training.prototypes import read_prototypes
 from sil_cli.training.sources import check_images, open_source
 from sil_cli.training.supervised import Supervised

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from typing import TYPE_CHECKING, cast
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
 import torch
@@ -21,7 +23,6 @@ from sil_cli.runs.checkpoint import Selected, TrainingState, from_bytes, save_ch
 from sil_cli.training.augment import erase, flip_and_crop
 from sil_cli.training.held_out import held_out_map
 from sil_cli.training.optimizer_step import Adam, OptimizerStep, learning_rate
-from sil_cli.training.prefetch import Prefetcher
 from sil_cli.training.step import Batch
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from sil_cli.settings import TrainSettings
     from sil_cli.training.method import Method
     from sil_cli.training.sources import Source
+
+    Prepared = tuple[list[Batch], np.random.Generator]
 
 FUSED = ("cpu", "cuda")
 """Devices whose Adam updates all weights in one kernel; elsewhere torch chooses."""
@@ -278,7 +281,7 @@ class Training:
                 "Resume from the last checkpoint with `sil train --resume`; if it happens again, suspect that machine.",
             )
 
-    def _prepare(self, iteration: int) -> tuple[list[Batch], np.random.Generator]:
+    def _prepare(self, iteration: int) -> Prepared:
         """The batches of an iteration, and the generator that goes on to draw in its step."""
         rng = np.random.default_rng([self.settings.seed, iteration])
         return [self._batch(source, iteration, rng) for source in self.sources], rng
@@ -359,3 +362,62 @@ def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
         return None
     finite = torch.stack([torch.isfinite(tensor).all() for tensor in floating.values()]).tolist()
     return next((name for name, whole in zip(floating, finite, strict=True) if not whole), None)
+
+
+class Prefetcher:
+    """Makes the batches of the next iteration in a thread while those of this one are used; a context manager.
+
+    Batches are pure functions of the iteration's number, so nothing that is made ahead has to be saved: a run that
+    stops and goes on makes the same ones again. One thread is enough, since reading, copying and augmenting let go of
+    the interpreter; worker processes, and their copies of the data, are not needed.
+
+    On CUDA they are copied and augmented in a stream of their own, beside the running step.
+
+    Args:
+        prepare: Makes the batches of an iteration, with the generator that goes on drawing in its step. Is called in
+            a thread, for one iteration at a time, with each number once as a rule.
+        end: The first iteration that is never asked for.
+        device: Where the batches go.
+    """
+
+    def __init__(self, prepare: Callable[[int], Prepared], *, end: int, device: torch.device) -> None:
+        self._prepare = prepare
+        self._end = end
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="sil-batches")
+        self._next: tuple[int, Future[Prepared]] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def take(self, iteration: int) -> Prepared:
+        """The batches of an iteration; those of the one after it are begun.
+
+        Raises:
+            Exception: What `prepare` raised for this iteration.
+        """
+        expected, future = self._next or (None, None)
+        if future is None or expected != iteration:
+            future = self._pool.submit(self._make, iteration)
+        batches, rng = future.result()
+        after = iteration + 1
+        self._next = (after, self._pool.submit(self._make, after)) if after < self._end else None
+        self._hand_over(batches)
+        return batches, rng
+
+    def _make(self, iteration: int) -> Prepared:
+        with torch.cuda.stream(self._stream) if self._stream else contextlib.nullcontext():
+            prepared = self._prepare(iteration)
+        if self._stream:
+            self._stream.synchronize()  # in this thread: whoever takes the batches finds them finished
+        return prepared
+
+    def _hand_over(self, batches: list[Batch]) -> None:
+        """Keep the memory of batches made in another stream until the taker's stream is done with it."""
+        if self._stream:
+            current = torch.cuda.current_stream(self._stream.device)
+            for batch in batches:
+                batch.images.record_stream(current)

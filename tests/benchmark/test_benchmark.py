@@ -10,8 +10,8 @@ import pytest
 from commands import TINY_DATA_FLAGS, TINY_TRAIN_FLAGS, settings_flags, sil
 
 from sil_cli.benchmark import run as workflow
+from sil_cli.benchmark.results import score_table
 from sil_cli.benchmark.run import chosen_methods
-from sil_cli.benchmark.score_table import score_table
 from sil_cli.data.plan import read_plan
 from sil_cli.errors import InterruptedWorkError, UsageError
 from sil_cli.settings import load_settings

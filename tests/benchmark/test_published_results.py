@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sil_cli.benchmark.score_table import MEAN, published_results, score_table
+from sil_cli.benchmark.results import MEAN, published_results, score_table
 from sil_cli.data.plan import read_plan
 
 

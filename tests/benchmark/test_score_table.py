@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import csv
 
-from sil_cli.benchmark.score_table import ScoreRow, ScoreTable, published_results
+from sil_cli.benchmark.results import ScoreRow, ScoreTable, published_results
 from sil_cli.evaluation.results import MeanRate
 
 

@@ -21,10 +21,9 @@ import numpy as np
 from bench_metrics import SIZES, make_case
 
 from sil_cli.data.manifest import ImageRecord
-from sil_cli.evaluation.make_report_data import PAIRS, make_report_data
 from sil_cli.evaluation.pairs import EmbeddingSet
 from sil_cli.evaluation.ranking import rank_matches
-from sil_cli.evaluation.report_data import write_report_data
+from sil_cli.evaluation.report_data import PAIRS, make_report_data, write_report_data
 from sil_cli.runtime import SilentReporter
 
 

@@ -34,7 +34,7 @@ from sil_cli.models.precision import autocast, to_images
 from sil_cli.models.record import IMAGENET_MEAN, IMAGENET_STD, Architecture
 from sil_cli.runtime import SilentReporter, cpu_count
 from sil_cli.training.augment import flip_and_crop
-from sil_cli.training.prefetch import Prefetcher
+from sil_cli.training.loop import Prefetcher
 from sil_cli.training.sources import make_source
 from sil_cli.training.step import Batch
 

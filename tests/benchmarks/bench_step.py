@@ -31,7 +31,7 @@ from plain_step import PlainNetwork, plain_step
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from sil_cli.models.compiled import compile_backbone
+from sil_cli.models.backbones.staged import compile_backbone
 from sil_cli.models.convolution_products import multiply_where_quicker
 from sil_cli.models.cpu import freed_memory_kept, keep_wrong_layers_in_float32
 from sil_cli.models.embedder import Embedder

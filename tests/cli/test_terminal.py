@@ -6,8 +6,8 @@ import re
 import pytest
 from rich.table import Table
 
-from sil_cli.cli.query import CORRECT, SIGNS
-from sil_cli.cli.terminal import Terminal, escape, make_reporter, print_table
+from sil_cli.cli.query import CORRECT
+from sil_cli.cli.terminal import SIGNS, Terminal, escape, make_reporter, print_table
 from sil_cli.files import visible
 from sil_cli.runtime import StopRequest
 

@@ -13,8 +13,8 @@ from sil_cli.data.manifest import ImageRecord
 from sil_cli.distributed.process_group import ProcessGroup
 from sil_cli.runtime import SilentReporter, StopRequest
 from sil_cli.settings import StyleSettings, SupervisedSettings, TrainSettings
-from sil_cli.training.interleaved import Interleaved
 from sil_cli.training.loop import Training
+from sil_cli.training.method import Interleaved
 from sil_cli.training.sources import make_source
 from sil_cli.training.supervised import Supervised
 

@@ -10,23 +10,21 @@ import pytest
 
 from sil_cli.data.manifest import ImageRecord
 from sil_cli.errors import ModelError
-from sil_cli.evaluation.make_report_data import (
-    CAMERAS,
-    compare_cameras,
-    make_report_data,
-    notable,
-    sample_identities,
-    study_pairs,
-)
 from sil_cli.evaluation.metrics import cmc_curve, precision_recall_curve, score_queries
 from sil_cli.evaluation.pairs import EmbeddingSet
 from sil_cli.evaluation.ranking import rank_matches
 from sil_cli.evaluation.report_data import (
     ARRAYS_FILE,
     BINS,
+    CAMERAS,
     DETAILS_FILE,
     TOP,
+    compare_cameras,
+    make_report_data,
+    notable,
     read_report_data,
+    sample_identities,
+    study_pairs,
     write_report_data,
 )
 from sil_cli.files import sha256_of_file
@@ -205,8 +203,8 @@ def test_positions_point_to_the_right_images():
 
 
 def test_a_large_target_is_seen_through_a_seeded_sample(monkeypatch):
-    monkeypatch.setattr("sil_cli.evaluation.make_report_data.FEWEST_QUERIES", 5)
-    monkeypatch.setattr("sil_cli.evaluation.make_report_data.NOTABLE", 2)
+    monkeypatch.setattr("sil_cli.evaluation.report_data.FEWEST_QUERIES", 5)
+    monkeypatch.setattr("sil_cli.evaluation.report_data.NOTABLE", 2)
     query, gallery = make_sides(4, queries=60)
     one, again, other = (examined(query, gallery, pairs=20 * len(gallery), seed=seed) for seed in (1, 1, 2))
     assert one.record == again.record

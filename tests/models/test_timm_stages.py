@@ -9,8 +9,7 @@ import torch
 
 from sil_cli.errors import UsageError
 from sil_cli.models.backbones import timm_net
-from sil_cli.models.backbones.map_layout import MapLayout, find_layout
-from sil_cli.models.backbones.timm_net import TimmBackbone
+from sil_cli.models.backbones.timm_net import MapLayout, TimmBackbone, find_layout
 from sil_cli.models.embedder import Embedder, load_embedder, save_model
 from sil_cli.models.record import Architecture
 

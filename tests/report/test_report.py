@@ -19,11 +19,10 @@ from sil_cli.data.manifest import ImageRecord, write_dataset
 from sil_cli.evaluation.calibration import Calibration, write_calibration
 from sil_cli.evaluation.chance import ChanceCheck, FalseMatches
 from sil_cli.evaluation.intervals import Interval
-from sil_cli.evaluation.make_report_data import make_report_data
 from sil_cli.evaluation.metrics import mean_scores, score_queries
 from sil_cli.evaluation.pairs import EmbeddingSet
 from sil_cli.evaluation.ranking import rank_matches
-from sil_cli.evaluation.report_data import DETAILS_FILE, write_report_data
+from sil_cli.evaluation.report_data import DETAILS_FILE, make_report_data, write_report_data
 from sil_cli.files import write_json
 from sil_cli.report.image_sections import map_section, rank_lists_section
 from sil_cli.report.number_sections import cameras_section, open_set_section, scores_section

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from sil_cli.models.backbones.staged import StagedChain
-from sil_cli.models.compiled import obstacle_to_compiling
+from sil_cli.models.backbones.staged import StagedChain, obstacle_to_compiling
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.record import Architecture
 from sil_cli.models.styles import UniformBatchStyle

@@ -15,7 +15,7 @@ import torch
 from sil_cli.data.manifest import ImageRecord
 from sil_cli.models.precision import to_images
 from sil_cli.training.augment import flip_and_crop
-from sil_cli.training.prefetch import Prefetcher
+from sil_cli.training.loop import Prefetcher
 from sil_cli.training.sources import make_source
 from sil_cli.training.step import Batch
 

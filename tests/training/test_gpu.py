@@ -12,7 +12,7 @@ from test_loop import SETTINGS, StopAfter, finish, ignore, make_sources
 from torch import nn
 
 from sil_cli.errors import InterruptedWorkError
-from sil_cli.models.compiled import compile_backbone, obstacle_to_compiling
+from sil_cli.models.backbones.staged import compile_backbone, obstacle_to_compiling
 from sil_cli.models.embedder import Embedder
 from sil_cli.models.record import Architecture
 from sil_cli.models.styles import UniformBatchStyle, make_style
@@ -20,8 +20,8 @@ from sil_cli.runs.checkpoint import load_checkpoint
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import StyleSettings, SupervisedSettings, TrainSettings
 from sil_cli.settings.fields import StyleName
-from sil_cli.training.interleaved import Interleaved
 from sil_cli.training.loop import Training
+from sil_cli.training.method import Interleaved
 from sil_cli.training.optimizer_step import OptimizerStep
 from sil_cli.training.prototypes import PrototypeMemory
 from sil_cli.training.step import Batch, interleaved_step

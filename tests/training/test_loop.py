@@ -14,8 +14,8 @@ from sil_cli.runs.checkpoint import checkpoints, load_checkpoint, save_checkpoin
 from sil_cli.runtime import SilentReporter, StopRequest
 from sil_cli.settings import StyleSettings, SupervisedSettings, TrainSettings
 from sil_cli.training.held_out import held_out_map
-from sil_cli.training.interleaved import Interleaved
 from sil_cli.training.loop import Training, first_not_finite, has_diverged
+from sil_cli.training.method import Interleaved
 from sil_cli.training.sources import make_source
 from sil_cli.training.supervised import Supervised
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sil_cli.training.prefetch import Prefetcher
+from sil_cli.training.loop import Prefetcher
 from sil_cli.training.step import Batch
 
 CPU = torch.device("cpu")

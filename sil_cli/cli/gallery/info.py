@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sil_cli.cli.command import GALLERY, GALLERY_ARGUMENT, STORE
-from sil_cli.cli.gallery.policy import policy_facts
-from sil_cli.cli.terminal import escape, print_facts
+from sil_cli.cli.terminal import escape, policy_facts, print_facts
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session

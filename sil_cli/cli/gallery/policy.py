@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sil_cli.cli.command import GALLERY, GALLERY_ARGUMENT, STORE, Option
-from sil_cli.cli.terminal import escape, print_facts
+from sil_cli.cli.terminal import policy_facts, print_facts
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session
-    from sil_cli.gallery.results import Policy, PolicyResult
+    from sil_cli.gallery.results import PolicyResult
 
 EXAMPLES = """
 [bold]Examples[/]
@@ -55,13 +55,3 @@ def run(current: Session) -> PolicyResult:
     if result.changed:
         current.next_command(f"Changed: {', '.join(name.replace('_', ' ') for name in result.changed)}.")
     return result
-
-
-def policy_facts(policy: Policy) -> dict[str, str]:
-    """What is said of a policy, by name; nothing of what it leaves open."""
-    facts = {"purpose": escape(policy.purpose or ""), "legal basis": escape(policy.legal_basis or "")}
-    facts["kept for"] = f"{policy.keep_days:g} days" if policy.keep_days is not None else ""
-    facts["by camera"] = "\n".join(f"{escape(one)}: {days:g} days" for one, days in policy.camera_keep_days.items())
-    facts["log"] = "searches, removals and exports are logged" if policy.log else ""
-    facts["searches"] = "must say what they are for" if policy.require_purpose else ""
-    return {name: text for name, text in facts.items() if text}

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sil_cli.cli.command import GALLERY, STORE, Option
-from sil_cli.cli.terminal import escape, print_table
+from sil_cli.cli.terminal import escape, print_table, time_writer
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from sil_cli.cli.session import Session
     from sil_cli.people.overview import PeopleList
 
@@ -28,16 +26,10 @@ LEAST = ("first", "rejected", "best", "last", "cameras", "confirmed")
 def run(current: Session) -> PeopleList:
     """The people of a gallery: those with a name first, then those with the most entries."""
     settings = current.settings()
-    from sil_cli.gallery.entry import in_utc
     from sil_cli.people.overview import list_people
-    from sil_cli.settings import find_zone
 
     result = list_people(settings)
-    zone = find_zone(settings.gallery.timezone)
-
-    def shown(time: datetime | None) -> str:
-        return "" if time is None else in_utc(time).astimezone(zone).isoformat(sep=" ")[:16]
-
+    shown = time_writer(settings)
     people = result.people if current.given["all"] else result.people[:TOP]
     columns = {
         "id": [str(one.id) for one in people],

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sil_cli.cli.command import GALLERY, PERSON, STORE, Option
-from sil_cli.cli.query import show_trail
-from sil_cli.cli.terminal import escape, print_table
+from sil_cli.cli.terminal import escape, print_table, print_trail, time_writer
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from sil_cli.cli.session import Session
     from sil_cli.search.person import PersonResult
 
@@ -36,16 +33,10 @@ LEAST = ("identity", "time", "camera")
 def run(current: Session) -> PersonResult:
     """A person's entries and their path over cameras and time, as tables and as a contact sheet."""
     settings = current.settings()
-    from sil_cli.gallery.entry import in_utc
     from sil_cli.search.person import show_person
-    from sil_cli.settings import find_zone
 
     result = show_person(settings, current.reporter, current.given["person"])
-    zone = find_zone(settings.gallery.timezone)
-
-    def shown(time: datetime | None, length: int = 16) -> str:
-        return "" if time is None else in_utc(time).astimezone(zone).isoformat(sep=" ")[:length]
-
+    shown = time_writer(settings)
     columns = {
         "id": [str(one.id) for one in result.shown],
         "state": [str(one.state) for one in result.shown],
@@ -57,7 +48,7 @@ def run(current: Session) -> PersonResult:
     }
     title = escape(result.person.name or f"person {result.person.id}")
     print_table(current.out, title, columns, left=("state", "identity", "camera", "time", "path"), optional=LEAST)
-    show_trail(current, result.trail, shown)
+    print_trail(current.out, result.trail, shown)
     if not result.shown:
         current.say("  No entry shows this person any more.")
     drawn = {"Contact sheet": result.sheet, "page": result.html}

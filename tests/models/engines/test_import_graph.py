@@ -17,7 +17,6 @@ from onnx import TensorProto, helper
 
 import sil_cli
 from sil_cli.errors import ModelError, UsageError
-from sil_cli.models.engines import trial
 from sil_cli.models.engines.graph_input import InputWish
 from sil_cli.models.engines.import_graph import import_graph
 from sil_cli.models.load import EngineRequest, load_engine
@@ -200,7 +199,7 @@ REFUSED_AT_ONCE = {
 @pytest.mark.parametrize("name", REFUSED_AT_ONCE)
 def test_what_can_be_told_from_the_graph_is_told_at_once(name, tmp_path, monkeypatch) -> None:
     content, wish, kind, said = REFUSED_AT_ONCE[name]
-    monkeypatch.setattr(trial, "drawn_crops", lambda *_: pytest.fail("it was tried"))
+    monkeypatch.setattr("sil_cli.models.engines.import_graph.drawn_crops", lambda *_: pytest.fail("it was tried"))
     path = tmp_path / "net.onnx"
     path.write_bytes(content if isinstance(content, bytes) else content.SerializeToString())
     with pytest.raises(kind, match=said) as caught:
@@ -260,7 +259,7 @@ def test_what_shows_when_people_are_embedded_is_told(name, tmp_path) -> None:
 
 @pytest.mark.thorough
 def test_a_graph_that_computes_for_ever_is_given_up(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(trial, "_SECONDS", 0.01)  # less than a process takes to start
+    monkeypatch.setattr("sil_cli.models.engines.import_graph._SECONDS", 0.01)  # less than a process takes to start
     with pytest.raises(ModelError, match="did not embed 8 images within"):
         imported(saved(tiny(), tmp_path / "net.onnx"), tmp_path / "run")
 

@@ -10,7 +10,7 @@ from torch import nn
 from sil_cli.errors import ModelError
 from sil_cli.models.embedder import Architecture, Embedder
 from sil_cli.models.engines.torch_engine import embed_pixels
-from sil_cli.models.similarity_maps import local_embeddings, similarity_map
+from sil_cli.report.similarity_maps import local_embeddings, similarity_map
 
 CPU = torch.device("cpu")
 

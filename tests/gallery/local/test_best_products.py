@@ -3,13 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sil_cli.similarity import matrix_products as products
-from sil_cli.similarity.matrix_products import best_products
+from sil_cli.gallery.local.segments import best_products
 
 
 @pytest.mark.parametrize(("queries", "rows", "k"), [(3, 50, 7), (100, 999, 20), (65, 2000, 1), (2, 5, 5), (1, 300, 64)])
 def test_the_best_are_those_of_a_sorted_matrix(monkeypatch, queries, rows, k):
-    monkeypatch.setattr(products, "_BLOCK", 64)  # many blocks
+    monkeypatch.setattr("sil_cli.gallery.local.segments._BLOCK", 64)  # many blocks
     rng = np.random.default_rng(rows)
     asked, held = (rng.integers(-9, 10, size=(one, 8)).astype(np.float32) for one in (queries, rows))
     scores, found = best_products(asked, held, k)
