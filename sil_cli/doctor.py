@@ -135,12 +135,10 @@ def _disk() -> Finding:
 
 
 def _pretrained(settings: Settings) -> Finding:
-    import torch
-    from torchvision.models import get_model_weights
+    from sil_cli.models.weights import imagenet_weights_are_here
 
     name = settings.model.backbone
-    file = Path(get_model_weights(name)["IMAGENET1K_V1"].url).name
-    there = (Path(torch.hub.get_dir()) / "checkpoints" / file).is_file()
+    there = imagenet_weights_are_here(name)
     return Finding(
         what="ImageNet weights",
         value=f"{name}: {'here' if there else 'not here yet'}",

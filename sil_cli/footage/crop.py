@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +19,21 @@ import numpy as np
 from sil_cli.data.images import MIN_SIDE, pixels_in
 from sil_cli.data.manifest import Skipped
 from sil_cli.defaults import model_folder
-from sil_cli.errors import ModelError, UsageError
+from sil_cli.errors import DataError, ModelError, UsageError
 from sil_cli.files import sha256_of_file
 from sil_cli.footage.crop_folder import Candidate, CropFolder, FootageFiles
 from sil_cli.footage.detectors import make_detector
+from sil_cli.footage.frames import Place
 from sil_cli.footage.quality import BestCrops, crop_quality
 from sil_cli.footage.sources import FootageReader, overlaps
 from sil_cli.footage.tracker import Tracker
-from sil_cli.footage.videos import VideoError
+from sil_cli.footage.videos import VideoError, digest_of
 from sil_cli.locks import writer_lock
 from sil_cli.models.embed import embed
 from sil_cli.models.load import load
 from sil_cli.output_checks import require_writable
 from sil_cli.results import Result
+from sil_cli.settings import refuse_fetching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -135,17 +137,22 @@ def crop(settings: Settings, reporter: Reporter) -> CropResult:
 
     Raises:
         UsageError: No footage is named, there is none of that name, or it was cropped with other options before.
+        DataError: Nothing of it can be used.
         SilError: The detector or the model can't be used, or the folder can't be written.
     """
     wanted = settings.crop
     reader = FootageReader(wanted, settings.gallery, max_pixels=pixels_in(settings.data.max_megapixels))
     found = reader.find()
+    if any(each.kind == "stream" for each in found):
+        refuse_fetching(settings, "crop.videos")
     require_writable(wanted.out, option="--out")
     if wanted.overlay is not None:
         from sil_cli.footage.overlay import check_overlay
 
         check_overlay(wanted.overlay, len(found))
     usable, failed = _looked_at(reader, found)
+    if not usable:
+        raise _nothing_usable(failed)
     for line in overlaps(usable):
         reporter.warn(line)
     wanted.out.mkdir(parents=True, exist_ok=True)
@@ -169,20 +176,24 @@ def crop(settings: Settings, reporter: Reporter) -> CropResult:
         seconds = time.perf_counter() - began
         overlays, page = _draw(settings, reader, pieces, reporter)
     gone = {each.path for each in failed}
+    cropped = [each for each in pieces if each[0].name not in gone or each[1].progress.frames]
+    if not cropped:
+        raise _nothing_usable(failed)
     return CropResult(
         table=wanted.out / "crops.csv",
         crops=count,
-        footage=[
-            _result(each, files, files.label in done)
-            for each, files in pieces
-            if each.name not in gone or files.progress.frames
-        ],
+        footage=[_result(each, files, files.label in done) for each, files in cropped],
         failed=failed,
         frames_per_second=round(looked / seconds, 2) if looked else None,
         stages={name: round(value, 3) for name, value in stages.seconds.items()},
         overlays=overlays,
         page=page,
     )
+
+
+def _nothing_usable(failed: Sequence[Skipped]) -> DataError:
+    reasons = "; ".join(f"{each.path} ({each.reason})" for each in failed)
+    return DataError(f"Nothing that was named can be used: {reasons}.", "Replace these files, or name others.")
 
 
 def _draw(
@@ -254,9 +265,9 @@ class _Run:
     def _detector(self, footage: Footage) -> Detector:
         """The detector, one for all footage unless its boxes come from a folder of files."""
         if Path(self._wanted.detector).is_dir():
-            return make_detector(self._settings, footage.label, self._reporter)
+            return make_detector(self._settings, footage.title, self._reporter)
         if self._shared is None:
-            self._shared = make_detector(self._settings, footage.label, self._reporter)
+            self._shared = make_detector(self._settings, footage.title, self._reporter)
         return self._shared
 
     def _one(self, footage: Footage, files: FootageFiles, task: Task) -> None:
@@ -286,7 +297,10 @@ class _Run:
         task.advance(files.progress.frames)
         saved = time.monotonic()
         live = footage.kind == "stream"
-        frames_to_come = self._reader.frames(footage, first=files.progress.next_frame)
+        after, behind = files.progress.after, files.progress.next_frame
+        if after is None and behind:  # an earlier version stopped there
+            after = Place(behind - 1, files.progress.ends, 0.0)
+        frames_to_come = self._reader.frames(footage, after=after)
         ahead = _FramesAhead(frames_to_come, self._wanted.batch, self._stages, live=live)
         broken: VideoError | None = None
         try:
@@ -387,6 +401,7 @@ class _Follower:
         self.is_whole = True
         self._shortest, self._keep = settings.crop.track.shortest, settings.crop.keep
         self._tracker = Tracker(settings.crop.track, self._progress.tracker)
+        self._last: Frame | None = None
         self._people = {
             number: _FollowedPerson.of(stored, self._keep) for number, stored in self._progress.held.items()
         }
@@ -416,6 +431,10 @@ class _Follower:
             self._progress.detections += len(detections)
             self._progress.next_frame = frame.index + 1
             self._progress.ends = frame.seconds
+            size = frame.image.shape[1], frame.image.shape[0]
+            if size not in self._progress.sizes:
+                self._progress.sizes.append(size)
+        self._last = frames[-1]
         self.is_whole = True
         return written
 
@@ -446,6 +465,8 @@ class _Follower:
         """Say durably how far the footage is."""
         self._progress.tracker = self._tracker.state()
         self._progress.held = {number: person.stored() for number, person in self._people.items()}
+        if self._last is not None and self._last.place is not None:
+            self._progress.after = replace(self._last.place, digest=digest_of(self._last.image))
         self._files.save()
 
     def finish(self, dropped: int) -> int:
@@ -456,8 +477,8 @@ class _Follower:
             self._progress.oddities.append(
                 f"{dropped:,} frames came faster than they could be looked at, and are left out"
             )
-        if len(self._footage.sizes) > 1:
-            self._progress.oddities.append(f"its frames have {len(self._footage.sizes):,} sizes")
+        if len(self._progress.sizes) > 1:
+            self._progress.oddities.append(f"its frames have {len(self._progress.sizes):,} sizes")
         self._files.finish(self._shortest)
         return written
 

@@ -40,6 +40,7 @@ from sil_cli.files import (
     sync_folder,
     write_text,
 )
+from sil_cli.footage.frames import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -114,6 +115,7 @@ class Progress(BaseModel):
         model: The fingerprint of the model that helps to follow people; None for none.
         done: Nothing is left to do.
         next_frame: The first frame that hasn't been looked at.
+        after: The last one that has, where it was noted.
         crops_bytes: Length of the table of its crops.
         tracks_bytes: Length of the table of its boxes.
         frames: Frames looked at.
@@ -121,6 +123,7 @@ class Progress(BaseModel):
         crops: Crops kept.
         tracklets: Tracklets that have a crop.
         ends: Seconds of the last frame looked at.
+        sizes: Widths and heights of the frames looked at.
         tracker: State of the tracker.
         held: Boxes so far and crops that may be kept, by tracklet.
         oddities: What was odd in it, said when it was done.
@@ -134,6 +137,7 @@ class Progress(BaseModel):
     model: str | None = None
     done: bool = False
     next_frame: int = 0
+    after: Place | None = None
     crops_bytes: int = 0
     tracks_bytes: int = 0
     frames: int = 0
@@ -141,6 +145,7 @@ class Progress(BaseModel):
     crops: int = 0
     tracklets: int = 0
     ends: float = 0.0
+    sizes: list[tuple[int, int]] = []
     tracker: dict[str, Any] | None = None
     held: dict[int, dict[str, Any]] = {}
     oddities: list[str] = []

@@ -16,6 +16,7 @@ from sil_cli.errors import DataError, ModelError, UsageError, did_you_mean
 from sil_cli.files import one_line, read_text
 from sil_cli.footage.frames import Detection
 from sil_cli.runtime import import_quietly, is_installed
+from sil_cli.settings import refuse_fetching
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,13 +37,14 @@ _HOG_MARGINS = (0.1, 0.07, 0.8, 0.86)
 """Left, top, width and height of the person in a window of HOG's, as shares of it: it was trained with a margin."""
 
 
-def make_detector(settings: Settings, label: str, reporter: Reporter) -> Detector:
+def make_detector(settings: Settings, name: str, reporter: Reporter, *, named_by: str = "crop.detector") -> Detector:
     """The detector that the settings name.
 
     Args:
         settings: All of them; `crop.detector` says which.
-        label: Of the footage, by which its boxes are found in a folder of such files.
+        name: Of the footage, by which its boxes are found in a folder of such files.
         reporter: Is told what to expect of it.
+        named_by: The setting that `crop.detector` was taken from.
 
     Raises:
         UsageError: It is none, or what it needs is not installed.
@@ -53,10 +55,10 @@ def make_detector(settings: Settings, label: str, reporter: Reporter) -> Detecto
     if wanted.detector == "hog":
         return HogDetector(least=wanted.min_score)
     if wanted.detector == "torchvision":
-        return TorchvisionDetector(settings, reporter)
+        return TorchvisionDetector(settings, reporter, named_by=named_by)
     path = Path(wanted.detector)
     if path.is_dir():
-        path = path / f"{label}.txt"
+        path = _boxes_in(path, name)
     if path.suffix.lower() in TABLES:
         return KnownDetections(path, least=wanted.min_score)
     if not path.is_file() and path.suffix.lower() not in GRAPHS:
@@ -67,6 +69,23 @@ def make_detector(settings: Settings, label: str, reporter: Reporter) -> Detecto
     from sil_cli.footage.graph_detector import GraphDetector
 
     return GraphDetector(path, least=wanted.min_score, options=_graph_options(wanted))
+
+
+def _boxes_in(folder: Path, name: str) -> Path:
+    """The boxes of a piece of footage in a folder of such files, or among MOTChallenge's sequences or in one of them.
+
+    Raises:
+        DataError: There are none.
+    """
+    places = [folder / f"{name}.txt", folder / name / "det" / "det.txt"]
+    if folder.resolve().name == name:
+        places.append(folder / "det" / "det.txt")
+    for place in places:
+        if place.is_file():
+            return place
+    raise DataError(
+        f"{folder} has no boxes of {name}.", f"They are looked for in {', '.join(map(str, places))}; or name a file."
+    )
 
 
 def _graph_options(wanted: CropSettings) -> Any:
@@ -131,11 +150,11 @@ class HogDetector:
 class TorchvisionDetector:
     """Faster R-CNN with a MobileNetV3, trained by torchvision on COCO."""
 
-    def __init__(self, settings: Settings, reporter: Reporter) -> None:
+    def __init__(self, settings: Settings, reporter: Reporter, *, named_by: str) -> None:
         from sil_cli.runtime import resolve_device
 
         self._device = resolve_device(settings.device)
-        self._network = _torchvision_network(reporter).to(self._device)
+        self._network = _torchvision_network(settings, reporter, named_by).to(self._device)
         self._least = settings.crop.min_score
 
     def detect(self, frames: Sequence[Frame]) -> list[list[Detection]]:
@@ -158,10 +177,11 @@ class TorchvisionDetector:
         return found
 
 
-def _torchvision_network(reporter: Reporter) -> Any:
+def _torchvision_network(settings: Settings, reporter: Reporter, named_by: str) -> Any:
     """The network with its published weights, which are downloaded once.
 
     Raises:
+        UsageError: They would be downloaded because a file that was merely found names this detector.
         ModelError: They can't be had.
     """
     from torch import hub
@@ -171,6 +191,7 @@ def _torchvision_network(reporter: Reporter) -> Any:
     weights = Weights.COCO_V1
     file = Path(hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
     if not file.exists():
+        refuse_fetching(settings, named_by)
         reporter.note(f"Fetching torchvision's {TORCHVISION}, 74 MB, once.")
     try:
         # torch.hub announces a download where results belong, and we have told of it.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from sil_cli.data.readers.own_images import slug
 from sil_cli.errors import DataError, UsageError
 from sil_cli.files import from_cell, one_line, quoted, read_text, write_json
 from sil_cli.footage.track_metrics import (
@@ -133,7 +134,8 @@ def evaluate_tracks(settings: Settings, reporter: Reporter) -> TrackResult:
     if given.found is None or given.truth is None:
         missing = "--truth DIR, a folder in MOTChallenge's layout" if given.truth is None else "--tracks DIR"
         raise UsageError("Tracklets are compared with the truth: both must be named.", f"Add {missing}.")
-    files, truths = find_tracks(given.found), _find_truths(given.truth)
+    files = find_tracks(given.found)
+    truths = {name if name in files else slug(name): path for name, path in _find_truths(given.truth).items()}
     names = [name for name in files if name in truths]
     if not names:
         raise UsageError(
@@ -300,7 +302,11 @@ def _read_truth(path: Path) -> tuple[Boxes, Boxes]:
         for row in rows:
             if not row:
                 continue
-            cells = [float(cell) for cell in row[:8]]
+            with_classes = len(row) in (
+                8,
+                9,
+            )  # of ten, as in the first benchmark, the last three are places on the ground
+            cells = [float(cell) for cell in row[: 8 if with_classes else 7]]
             flag, kind = (cells[6:8] + [1.0, 1.0][len(cells[6:8]) :])[:2]
             frame, person, left, top, width, height = cells[:6]
             if kind in _DISTRACTORS or (flag and kind in _PEDESTRIANS):

@@ -15,6 +15,29 @@ if TYPE_CHECKING:
     from sil_cli.data.images import Box
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a frame stands in its footage: all that it takes to go on behind it as if nobody had stopped there.
+
+    Attributes:
+        index: The frame's number, from 0.
+        seconds: Since the first frame, by a clock that never falls.
+        due: From which second on the next frame is wanted.
+        damaged: Pieces before it that couldn't be decoded.
+        stamp: The frame's own time in units of its container, by which it can be found again; None where it can't.
+        offset: Seconds between the container's clock and ours.
+        digest: Of its pixels; empty until somebody stops there.
+    """
+
+    index: int
+    seconds: float
+    due: float
+    damaged: int = 0
+    stamp: int | None = None
+    offset: float = 0.0
+    digest: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One picture of a camera.
@@ -25,12 +48,14 @@ class Frame:
             began.
         seconds: Since the source's first frame, by the frames' own times; never falls within a source.
         image: (height, width, 3), uint8, RGB, upright.
+        place: Where it stands; None where nobody goes on behind it.
     """
 
     index: int
     time: datetime | None
     seconds: float
     image: NDArray[np.uint8]
+    place: Place | None = None
 
 
 @dataclass(frozen=True)

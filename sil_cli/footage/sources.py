@@ -16,7 +16,7 @@ from sil_cli.data.images import ImageError, load_image
 from sil_cli.data.readers.own_images import slug
 from sil_cli.errors import DataError, UsageError
 from sil_cli.files import composed, one_line, read_text, require_reachable
-from sil_cli.footage.frames import Frame
+from sil_cli.footage.frames import Frame, Place
 from sil_cli.footage.videos import (
     STREAM,
     Clock,
@@ -70,6 +70,9 @@ _TIME_IN_NAME = re.compile(
 _EXAMPLE = r"(?P<camera>[^/_]+)_(?P<time>\d{8}T\d{6})"
 _GROUPS = ("camera", "time")
 _RATE = re.compile(r"^frameRate\s*=\s*([\d.]+)\s*$", re.MULTILINE | re.IGNORECASE)
+_INNER = "img1"
+"""The folder of the frames in a sequence of MOTChallenge."""
+
 _LONGEST_LIST = 64_000_000  # bytes
 _NUMBER = re.compile(r"\d+")
 
@@ -99,13 +102,21 @@ class Footage:
     start: datetime | None = None
     facts: VideoFacts = field(default_factory=VideoFacts)
     oddities: Oddities = field(default_factory=Oddities)
-    sizes: set[tuple[int, int]] = field(default_factory=set)
+
+    @property
+    def title(self) -> str:
+        """What its file or folder is called, without an ending; of a sequence of MOTChallenge, the sequence's name."""
+        if self.path is None:
+            return self.camera
+        path = self.path.resolve() if self.path.name in ("", "..") else self.path
+        if self.kind == "frames" and path.name == _INNER:
+            path = path.resolve().parent
+        return path.name if path.is_dir() else path.stem
 
     @property
     def label(self) -> str:
         """A name for files and tracklets: of letters, digits, dots and dashes."""
-        stem = self.path.stem if self.path is not None and self.kind == "video" else self.camera
-        return slug(stem) or "footage"
+        return slug(self.title if self.kind == "video" else self.camera) or "footage"
 
 
 class FootageReader:
@@ -168,14 +179,14 @@ class FootageReader:
 
     def _folder(self, folder: Path) -> Iterator[Footage]:
         """Its frames as one piece of footage, or each of its videos, or those of the folders of a data set in it."""
-        inner = folder / "img1"  # as MOTChallenge has them
+        inner = folder / _INNER
         images = images_in(inner if inner.is_dir() else folder)
         if images:
             yield self._described(Footage(str(folder), "frames", "", folder, frames=images))
             return
         children = sorted(folder.iterdir(), key=lambda path: natural(path.name))
         videos = [each for each in children if each.suffix.lower() in VIDEO_SUFFIXES and each.is_file()]
-        sequences = [each for each in children if (each / "img1").is_dir()]
+        sequences = [each for each in children if (each / _INNER).is_dir()]
         if not videos and not sequences:
             raise DataError(
                 f"There are neither videos nor images in {folder}.",
@@ -204,12 +215,11 @@ class FootageReader:
 
     def _described(self, footage: Footage) -> Footage:
         """With its camera, and with the start that the user or the pattern gives."""
-        plain = Path(composed(footage.name)).name if footage.kind != "stream" else footage.name.partition("://")[2]
-        stem = plain.rpartition(".")[0] if footage.kind == "video" or plain.endswith((".txt", ".lst")) else plain
+        stem = composed(footage.title) if footage.kind != "stream" else footage.name.partition("://")[2]
         named = footage.name if not footage.frames else str(footage.frames[0])  # which holds the folder's, too
         matched = self._pattern.search(composed(named)) if self._pattern is not None else None
         groups = {name: text for name, text in (matched or {}).items() if text}
-        footage.camera = self._wanted.camera or groups.get("camera") or stem.strip("/") or plain or "camera"
+        footage.camera = self._wanted.camera or groups.get("camera") or stem.strip("/") or "camera"
         if self._pattern is not None and matched is None and self._wanted.camera is None and footage.kind != "stream":
             raise UsageError(
                 f"The pattern {self._wanted.pattern!r} doesn't match {named}.",
@@ -274,12 +284,12 @@ class FootageReader:
                 continue
         return moments.pop() if len(moments) == 1 else None
 
-    def frames(self, footage: Footage, *, first: int = 0) -> Iterator[Frame]:
+    def frames(self, footage: Footage, *, after: Place | None = None) -> Iterator[Frame]:
         """The frames that are wanted of a piece of footage, each with its time.
 
         Args:
             footage: What is read, as `look_at` left it; gets what is odd in it.
-            first: Frames of lower numbers are passed over.
+            after: Where somebody stopped, with the digest of that frame: only those behind it are wanted.
 
         Raises:
             VideoError: It can't be read, or holds no frame.
@@ -287,20 +297,19 @@ class FootageReader:
         wanted = self._wanted
         until = self._moment(wanted.until)
         footage.oddities = Oddities()
-        for index, seconds, image in self._pictures(footage, first):
-            if footage.kind == "stream" and not footage.sizes and wanted.start is None:
+        for count, (place, image) in enumerate(self._pictures(footage, after)):
+            if footage.kind == "stream" and not count and wanted.start is None:
                 footage.start = datetime.now(UTC)  # until now it was connected to
-            time = None if footage.start is None else footage.start + timedelta(seconds=round(seconds, 3))
-            if wanted.lasting is not None and seconds > wanted.lasting:
+            time = None if footage.start is None else footage.start + timedelta(seconds=round(place.seconds, 3))
+            if wanted.lasting is not None and place.seconds > wanted.lasting:
                 return
             if until is not None and time is not None and time > until:
                 return
-            footage.sizes.add((image.shape[1], image.shape[0]))
-            yield Frame(index, time, seconds, image)
+            yield Frame(place.index, time, place.seconds, image, place)
 
-    def _pictures(self, footage: Footage, first: int) -> Iterator[tuple[int, float, np.ndarray]]:
+    def _pictures(self, footage: Footage, after: Place | None) -> Iterator[tuple[Place, np.ndarray]]:
         if footage.kind == "frames":
-            yield from self._images(footage, first)
+            yield from self._images(footage, after)
             return
         source = footage.address if footage.kind == "stream" else footage.path
         assert source is not None  # noqa: S101 - a video has a path
@@ -311,15 +320,16 @@ class FootageReader:
             oddities=footage.oddities,
             max_pixels=self._max_pixels,
             patience=self._wanted.patience,
-            first=first,
+            after=after,
         )
 
-    def _images(self, footage: Footage, first: int) -> Iterator[tuple[int, float, np.ndarray]]:
+    def _images(self, footage: Footage, after: Place | None) -> Iterator[tuple[Place, np.ndarray]]:
         """The images as frames; the times are the pattern's where it finds one in each, or those of the frame rate."""
         every, due, usable = self._wanted.every, 0.0, 0
         rate = footage.facts.rate or 25.0
         clock = Clock(1 / rate)
         begin: datetime | None = None
+        footage.oddities.damaged = 0 if after is None else after.damaged
         for index, path in enumerate(footage.frames):
             own = index / rate
             if self._pattern is not None and "time" in self._pattern.groups:
@@ -334,7 +344,7 @@ class FootageReader:
             if seconds < due - 1e-6:
                 continue
             due = next_due(due, seconds, every)
-            if index < first:
+            if after is not None and index <= after.index:
                 usable += 1
                 continue
             try:
@@ -343,7 +353,7 @@ class FootageReader:
                 footage.oddities.damaged += 1
                 continue
             usable += 1
-            yield index, seconds, image
+            yield Place(index, seconds, due, footage.oddities.damaged), image
         footage.oddities.jumps = clock.jumps
         if not usable:
             raise VideoError(footage.name, "none of its images can be read" if footage.frames else "no frames in it")

@@ -8,6 +8,7 @@ others (a playlist could name any) and no connections.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import time
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import numpy as np
 from sil_cli.data.image_formats import READ, START, describe
 from sil_cli.errors import DataError, UsageError
 from sil_cli.files import one_line, open_file, visible
+from sil_cli.footage.frames import Place
 from sil_cli.runtime import import_quietly, is_installed
 
 if TYPE_CHECKING:
@@ -44,6 +46,12 @@ _MOST_DAMAGED = 500
 
 _HALF_FRAME = 0.004
 """Seconds that a frame may lie before the moment that is asked for: tables have three digits."""
+
+_WITH_STAMPS = {"mov", "matroska", "mpegts"}
+"""Containers that give each frame a time of its own; elsewhere it is guessed from the frames before it."""
+
+_SECONDS_BACK = (0, 2, 10)
+"""A key frame is looked for before a frame, and so much earlier where that leads behind it, as in transport streams."""
 
 _JUMP = 86_400.0
 """Seconds that a frame may lie after the one before it: recorders that wait for motion leave gaps, but none as long."""
@@ -109,25 +117,30 @@ class Clock:
     as the usual distance after the one before, and later ones as they lie to it.
 
     Attributes:
+        offset: What it adds to the frames' own times; None before the first.
         jumps: How often that happened.
     """
 
     def __init__(self, step: float) -> None:
         self._step = step
-        self._offset: float | None = None
         self._last = 0.0
+        self.offset: float | None = None
         self.jumps = 0
+
+    def set_to(self, offset: float, seconds: float) -> None:
+        """Go on as a clock that has not jumped went on behind a frame."""
+        self.offset, self._last = offset, seconds
 
     def seconds(self, own: float | None) -> float:
         """The seconds since the first frame, of a frame that says `own`; the usual distance where it says nothing."""
-        if self._offset is None:
-            self._offset = -(own or 0.0)
+        if self.offset is None:
+            self.offset = -(own or 0.0)
             return 0.0
-        now = self._last + self._step if own is None else own + self._offset
+        now = self._last + self._step if own is None else own + self.offset
         if not self._last <= now <= self._last + _JUMP:
             self.jumps += 1
             now = self._last + self._step
-            self._offset = now - (own or 0.0)
+            self.offset = now - (own or 0.0)
         self._last = now
         return now
 
@@ -263,8 +276,8 @@ def read_video(
     oddities: Oddities,
     max_pixels: int,
     patience: float = 10.0,
-    first: int = 0,
-) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
+    after: Place | None = None,
+) -> Iterator[tuple[Place, NDArray[np.uint8]]]:
     """The frames of a video or a stream, as many of them as are wanted.
 
     Args:
@@ -274,42 +287,88 @@ def read_video(
         oddities: Gets what is odd.
         max_pixels: Frames of more are refused.
         patience: Seconds that a stream may say nothing.
-        first: Frames before this one are decoded, and not handed on.
+        after: Only frames behind this one are handed on. It is looked for from the key frame before it on; where it
+            isn't found again as it was, everything is decoded from the start.
 
     Yields:
-        The number of a frame from 0, its seconds since the first, and the picture as in `Frame`.
+        Where a frame stands, and the picture as in `Frame`.
 
     Raises:
         VideoError: It can't be read, or holds no frame.
     """
     live = isinstance(source, str)
-    with _opened(source, name, patience) as (container, video):
-        video.thread_type = "AUTO"
+    with contextlib.ExitStack() as files:
+
+        def begin() -> tuple[Any, Any]:
+            container, video = files.enter_context(_opened(source, name, patience))
+            video.thread_type = "AUTO"
+            return container, video
+
+        container, video = begin()
+        frames = None if after is None else _behind(after, container, video, name, oddities)
+        found = frames is not None
+        if after is not None and not found:
+            files.close()
+            container, video = begin()
+            oddities.damaged = 0
+        if frames is None:
+            frames = _decoded(container, video, oddities, name, patience if live else None)
         facts = _facts(container, video)
         clock, due, index, seconds = Clock(1 / facts.rate if facts.rate else 0.04), 0.0, -1, 0.0
+        stamp: int | None = None
+        if after is not None and found:
+            index, seconds, due, stamp = after.index, after.seconds, after.due, after.stamp
+            clock.set_to(after.offset, seconds)
         began = 0.0
-        for frame in _decoded(container, video, oddities, name, patience if live else None):
+        for frame in frames:
             index += 1
             seconds = clock.seconds(frame.time)
+            earlier, stamp = stamp, frame.pts
             if live:  # cameras' own clocks drift and jump; the time of arrival doesn't
                 began = began or time.monotonic()
                 seconds = time.monotonic() - began
             if seconds < due - 1e-6:
                 continue
             due = next_due(due, seconds, every)
-            if index >= first:
+            if after is None or index > after.index:
                 if frame.width * frame.height > max_pixels:
                     raise VideoError(
                         name,
                         f"frames of {frame.width}×{frame.height} pixels, more than {max_pixels:,} in all",
                         "If you trust it, raise data.max_megapixels.",
                     )
-                yield index, seconds, _upright(frame)
+                alone = not clock.jumps and not oddities.damaged and (earlier is None or (stamp or 0) > earlier)
+                place = Place(index, seconds, due, oddities.damaged, stamp if alone else None, clock.offset or 0.0)
+                yield place, _upright(frame)
         oddities.jumps = 0 if live else clock.jumps
         if index < 0:
             raise VideoError(name, "no frame in it can be decoded" if oddities.damaged else "no frames in it")
         missing = (facts.seconds or 0.0) - seconds - clock_margin(facts)
         oddities.cut = missing if missing > 0 and not live and not clock.jumps else 0.0
+
+
+def digest_of(image: NDArray[np.uint8]) -> str:
+    """Tells whether a frame that is found again is the same."""
+    return hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest()
+
+
+def _behind(place: Place, container: Any, video: Any, name: str, oddities: Oddities) -> Iterator[Any] | None:
+    """The frames behind a place, decoded from a key frame before it on; None where it isn't found as it was."""
+    av = require_video_library()
+    if place.stamp is None or not set(container.format.name.split(",")) & _WITH_STAMPS:
+        return None
+    for back in _SECONDS_BACK:
+        try:
+            container.seek(place.stamp - round(back / video.time_base), stream=video)
+        except (av.error.FFmpegError, OverflowError):
+            continue
+        frames = _decoded(container, video, oddities, name, None)
+        at = next((frame for frame in frames if frame.pts is None or frame.pts >= place.stamp), None)
+        if oddities.damaged:
+            return None
+        if at is not None and at.pts == place.stamp and digest_of(_upright(at)) == place.digest:
+            return frames
+    return None
 
 
 def read_frame(source: Path, name: str, seconds: float, *, max_pixels: int) -> NDArray[np.uint8]:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from sil_cli.models.embedder import Embedder
 
+_UNPUBLISHED = (*OSNETS, *TOKEN_VITS, *(name for name in NAMES if name.endswith(IBN)))
+"""Of these torchvision has no ImageNet weights."""
+
 TOLD = (*RESNETS, *(f"{name}{IBN}" for name in RESNETS), *OSNETS, *TOKEN_VITS)
 """Backbones whose published files are told apart by their names."""
 
@@ -76,7 +79,7 @@ def _of_imagenet(name: str) -> dict[str, Tensor]:
         UsageError: None are published where they could be had.
         ModelError: They can't be downloaded.
     """
-    if name in (*OSNETS, *TOKEN_VITS, *(each for each in NAMES if each.endswith(IBN))):
+    if name in _UNPUBLISHED:
         raise UsageError(
             f"torchvision has no ImageNet weights of {name}.",
             "Get its authors' file and name it with --weights FILE, or start from scratch with --weights none.",
@@ -97,6 +100,17 @@ def _of_imagenet(name: str) -> dict[str, Tensor]:
             "from scratch.",
         ) from error
     return state
+
+
+def imagenet_weights_are_here(name: str) -> bool:
+    """Whether torchvision's ImageNet weights of a backbone have been downloaded; of timm's that can't be told."""
+    if name.startswith(TIMM) or name in _UNPUBLISHED:
+        return False
+    from torch import hub
+    from torchvision.models import get_model_weights
+
+    file = Path(get_model_weights(name)["IMAGENET1K_V1"].url).name
+    return (Path(hub.get_dir()) / "checkpoints" / file).is_file()
 
 
 def _of_timm(name: str) -> dict[str, Tensor]:

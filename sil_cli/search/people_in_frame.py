@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,6 @@ from sil_cli.report.canvas import font, require_sheet_format, write_sheet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from sil_cli.data.images import Box
     from sil_cli.footage.frames import Detector
@@ -52,7 +52,10 @@ def with_boxes(settings: Settings, reporter: Reporter, ask: Ask | None) -> Setti
     crop = settings.crop.model_copy(
         update={"detector": wanted.detector, "min_score": max(settings.crop.min_score, settings.crop.track.high)}
     )
-    detector = make_detector(settings.model_copy(update={"crop": crop}), "", reporter)
+    looking = settings.model_copy(update={"crop": crop})
+    if Path(crop.detector).is_dir():
+        raise UsageError(f"{crop.detector} is a folder.", "Name a detector, or the file of boxes of this image.")
+    detector = make_detector(looking, "", reporter, named_by="query.detector")
     boxes = [_box_in(path, settings, detector, reporter, ask) for path in wanted.images]
     texts = tuple(",".join(map(str, box)) for box in boxes)
     return settings.model_copy(update={"query": wanted.model_copy(update={"boxes": texts})}).with_users_own(

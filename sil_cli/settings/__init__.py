@@ -29,7 +29,7 @@ from sil_cli.settings.loading import (
     resolve,
     setting,
 )
-from sil_cli.settings.tree import Settings, refuse_outside
+from sil_cli.settings.tree import Settings, refuse_fetching, refuse_outside
 
 __all__ = [
     "CropSettings",
@@ -59,6 +59,7 @@ __all__ = [
     "read_recipe",
     "read_toml",
     "recipe_names",
+    "refuse_fetching",
     "refuse_outside",
     "resolve",
     "setting",

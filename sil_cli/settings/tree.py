@@ -1,8 +1,9 @@
 """All settings of all commands, in one validated model, and what a file that was merely found may decide of them.
 
 People unpack folders that others made, and work inside them. What a `sil.toml` in the working folder says is taken, and
-so is the recipe that it names, but it writes nowhere outside of the working folder, and no credential goes where it
-says. What the user names (a flag, a variable, a file given by `--config`) is the user's own, and goes anywhere.
+so is the recipe that it names, but it writes nowhere outside of the working folder, no credential goes where it says,
+and nothing is fetched because it says so. What the user names (a flag, a variable, a file given by `--config`) is the
+user's own, and goes anywhere.
 """
 
 from __future__ import annotations
@@ -149,6 +150,24 @@ def refuse_outside(settings: Settings, *keys: str) -> None:
                     f"If you want that, use --set {shlex.quote(f'{key}={path}')}, or --config sil.toml where that file "
                     "is your own.",
                 )
+
+
+def refuse_fetching(settings: Settings, *keys: str) -> None:
+    """Refuse to connect anywhere because a found file says so; call it before anything is fetched by these settings.
+
+    Raises:
+        UsageError: One of them has a value that a layer gave, which the user didn't name.
+    """
+    for key in keys:
+        section, _, name = key.partition(".")
+        if name in settings.given.get(section, {}) and not settings.is_users_own(key):
+            value = _value(settings, key)
+            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            raise UsageError(
+                f"{key} = {shown} was set by a file found in the working folder, which may make nothing be fetched.",
+                f"If you want that, use --set {shlex.quote(f'{key}={shown}')}, or --config sil.toml where that file is "
+                "your own.",
+            )
 
 
 def _value(settings: Settings, key: str) -> Any:

@@ -10,8 +10,9 @@ from sil_cli.defaults import RECORD_FILE
 from sil_cli.errors import DataError, ModelError, UsageError
 from sil_cli.files import quoted
 from sil_cli.models.record import IMAGENET, NONE, WEIGHTS_FILE, read_record
+from sil_cli.models.weights import imagenet_weights_are_here
 from sil_cli.runs.run_folder import SETTINGS_FILE, source_folder
-from sil_cli.settings import Settings, merge, read_recipe, read_toml, resolve
+from sil_cli.settings import Settings, merge, read_recipe, read_toml, refuse_fetching, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -48,7 +49,8 @@ def settings_to_begin(
         protocol: What pins settings above the recipe.
 
     Raises:
-        UsageError: A value of the recipe is wrong, or there is no such recipe.
+        UsageError: A value of the recipe is wrong, or there is no such recipe; or weights would be downloaded because a
+            file that was merely found names them.
     """
     pinned = protocol.layer if protocol else {}
     given = settings.given
@@ -59,7 +61,10 @@ def settings_to_begin(
     layers = {"the recipe": merge(read_recipe(recipe), pinned)}
     if model is not None:
         layers[str(model / RECORD_FILE)] = {"model": _settings_of(model)}
-    return resolve({**layers, "what was given": given}, users_own=settings.users_own), recipe
+    resolved = resolve({**layers, "what was given": given}, users_own=settings.users_own)
+    if resolved.model.weights == IMAGENET and not imagenet_weights_are_here(resolved.model.backbone):
+        refuse_fetching(settings, "model.weights", "model.backbone")
+    return resolved, recipe
 
 
 def _model_of(weights: str) -> Path | None:

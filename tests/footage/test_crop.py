@@ -136,6 +136,22 @@ def test_broken_footage_is_named_and_passed_over(lobby) -> None:
     assert outcome.document["crops"] > 0
 
 
+def test_nothing_but_broken_footage_is_a_failure_that_names_each(lobby) -> None:
+    make_sound(lobby / "sound.mp4")
+    make_video(lobby / "late.mkv", 10)  # its header is whole, its frames are too large
+    (lobby / "cut.mp4").write_bytes((lobby / "lobby.mp4").read_bytes()[:3000])
+    Image.new("RGB", (8, 8)).save(lobby / "still.png")
+    Path("still.png").rename("still.mp4")
+    given = ("--detector", "det.txt", "--model", "none")
+    outcome = sil("crop", "sound.mp4", "cut.mp4", "still.mp4", *given)
+    assert (outcome.code, outcome.out) == (1, "")
+    for name, why in (("sound.mp4", "sound without"), ("cut.mp4", "not a video, or one"), ("still.mp4", "a still image")):
+        assert f"{name} ({why}" in outcome.error
+    outcome = sil("crop", "sound.mp4", "late.mkv", *given, "--set", "data.max_megapixels=0.01", "--json")
+    assert outcome.code == 1
+    assert "late.mkv (frames of 160×96 pixels" in outcome.document["error"]["what"]
+
+
 def test_a_detector_that_finds_nobody_leaves_an_empty_table(lobby) -> None:
     Path("det.txt").write_text("frame,id,left,top,width,height,score\n")
     outcome = sil(*known())
@@ -172,9 +188,51 @@ def test_a_sequence_of_motchallenge_is_cropped_by_its_own_boxes(empty) -> None:
     make_frames(empty / "MOT-1/img1", 10)
     (empty / "MOT-1/det").mkdir()
     (empty / "MOT-1/det/det.txt").write_text(detections(10))
-    outcome = sil(*("crop", "MOT-1", "--detector", "MOT-1/det/det.txt", "--every", 0, "--model", "none", "--json"))
-    assert outcome.document["footage"][0]["detections"] == 20
+    (empty / "MOT-1/seqinfo.ini").write_text("[Sequence]\nframeRate=5\n")
+    for footage, detector in (
+        ("MOT-1", "MOT-1/det/det.txt"),
+        ("MOT-1", "MOT-1"),
+        ("MOT-1/img1", "."),
+        (".", empty),
+    ):
+        outcome = sil(
+            *("crop", footage, "--detector", detector, "--every", 0, "--model", "none", "--json"),
+            *("--out", "crops", "--force"),
+        )
+        assert outcome.code == 0, outcome.err
+        (cropped,) = outcome.document["footage"]
+        assert (cropped["camera"], cropped["detections"], cropped["seconds"]) == ("MOT-1", 20, 1.8)
     assert (empty / "crops/tracks/mot-1.csv").is_file()
+
+
+def test_boxes_lie_in_a_folder_by_the_name_of_the_footage(lobby) -> None:
+    make_video(lobby / "Yard.mp4", 10)
+    for name in ("lobby.txt", "Yard/det/det.txt"):
+        (lobby / "boxes" / name).parent.mkdir(parents=True, exist_ok=True)
+        (lobby / "boxes" / name).write_text(detections(10))
+    given = ("--detector", "boxes", "--every", 0, "--model", "none")
+    outcome = sil("crop", "lobby.mp4", "Yard.mp4", *given, "--json")
+    assert outcome.code == 0, outcome.err
+    assert [each["detections"] for each in outcome.document["footage"]] == [20, 20]
+    make_video(lobby / "hall.mp4", 10)
+    missing = sil("crop", "hall.mp4", *given, "--out", "other")
+    assert missing.code == 1
+    assert "boxes has no boxes of hall" in missing.error
+    assert "boxes/hall/det/det.txt" in missing.error
+
+
+def test_a_found_file_opens_no_stream(lobby) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        Path("sil.toml").write_text(f"[crop]\nvideos = ['{address}']\ndetector = 'det.txt'\npatience = 0.2\n")
+        outcome = sil("crop")
+        assert outcome.code == 2
+        assert f"crop.videos = {address} was set by a file found in the working folder" in outcome.error
+        with pytest.raises(BlockingIOError):
+            server.accept()
+        assert sil("crop", "--config", "sil.toml").code == 1
+        server.accept()[0].close()
 
 
 @pytest.mark.thorough

@@ -6,7 +6,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 
-from sil_cli.errors import DataError, ModelError
+from sil_cli.errors import DataError, ModelError, UsageError
 from sil_cli.footage.detectors import HogDetector, KnownDetections, make_detector
 from sil_cli.footage.frames import Frame
 from sil_cli.runtime import SilentReporter
@@ -70,6 +70,15 @@ def test_without_a_network_it_is_said_where_the_file_belongs(tmp_path, monkeypat
     assert "can't be downloaded: Name or service not known." in raised.value.what
     assert f"at {tmp_path}/hub/checkpoints/fasterrcnn_mobilenet_v3_large_fpn" in raised.value.fix
     assert "--detector hog" in raised.value.fix
+
+
+def test_a_found_file_makes_no_weights_be_fetched(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (tmp_path / "sil.toml").write_text("[query]\ndetector = 'torchvision'\n[crop]\ndetector = 'torchvision'\n")
+    for key in ("query.detector", "crop.detector"):
+        with pytest.raises(UsageError, match=f"{key} = torchvision was set by a file found in the working folder"):
+            make_detector(load_settings(), "lobby", SilentReporter(), named_by=key)
 
 
 @pytest.mark.thorough

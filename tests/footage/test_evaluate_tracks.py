@@ -69,6 +69,17 @@ def test_results_in_motchallenge_form_are_read_too(footage: Path) -> None:
     assert (footage / "here/results.json").exists()
 
 
+def test_names_are_compared_as_sil_crop_writes_them_and_places_on_the_ground_are_no_classes(footage: Path) -> None:
+    """MOT15 has ten columns: of people whose places are known in millimetres, these stand where others have a class."""
+    gt = footage / "truth/c1/gt/gt.txt"
+    lines = [",".join([*line.split(",")[:6], "-1", "-11773", "-14337", "0"]) for line in gt.read_text().splitlines()]
+    gt.write_text("\n".join(lines))
+    (footage / "truth/c1").rename(footage / "truth/Hall C1")
+    (footage / "crops/tracks/c1.csv").rename(footage / "crops/tracks/hall-c1.csv")
+    first = evaluate()["cameras"][1]
+    assert (first["name"], first["boxes"], first["hota"]) == ("hall-c1", 20, 1.0)
+
+
 @pytest.mark.parametrize("by", ["tracklet", "path"])
 def test_groups_of_tracklets_are_scored_over_all_cameras(footage: Path, by: str) -> None:
     """Person 1 is known on both cameras by one group: all right. Without groups, 10 of their 20 boxes are theirs."""

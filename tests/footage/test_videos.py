@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,8 +14,19 @@ from footage_videos import HEIGHT, RATE, WIDTH, make_frames, make_sound, make_vi
 from PIL import Image
 
 from sil_cli.errors import UsageError
+from sil_cli.footage import videos
+from sil_cli.footage.frames import Place
 from sil_cli.footage.sources import FootageReader, natural, overlaps
-from sil_cli.footage.videos import Clock, Oddities, VideoError, next_due, read_facts, read_video, shown_address
+from sil_cli.footage.videos import (
+    Clock,
+    Oddities,
+    VideoError,
+    digest_of,
+    next_due,
+    read_facts,
+    read_video,
+    shown_address,
+)
 from sil_cli.settings import CropSettings, GallerySettings
 
 MOST = 50_000_000
@@ -23,7 +35,8 @@ MOST = 50_000_000
 def frames_of(path: Path, **options):
     oddities = Oddities()
     options = {"every": 0.0, "max_pixels": MOST, **options}
-    return list(read_video(path, path.name, oddities=oddities, **options)), oddities
+    read = read_video(path, path.name, oddities=oddities, **options)
+    return [(place.index, place.seconds, image) for place, image in read], oddities
 
 
 def reader(*videos: object, names: dict | None = None, **wanted) -> FootageReader:
@@ -55,12 +68,49 @@ def test_frames_are_taken_by_their_times_not_by_their_numbers(tmp_path) -> None:
     assert [index for index, _, _ in frames] == [0, 3, 4, 7, 9]
 
 
-def test_reading_goes_on_at_a_frame_as_if_it_had_never_stopped(tmp_path) -> None:
-    video = make_video(tmp_path / "again.mp4", 20)
-    whole, _ = frames_of(video, every=0.25)
-    later, _ = frames_of(video, every=0.25, first=whole[3][0])
-    assert [each[:2] for each in later] == [each[:2] for each in whole[3:]]
-    assert all(np.array_equal(one[2], other[2]) for one, other in zip(later, whole[3:], strict=True))
+KINDS = {
+    "mp4": ("libx264", {"bf": "3"}),
+    "open.mkv": ("libx264", {"x264-params": "open-gop=1:bframes=3"}),
+    "refresh.mkv": ("libx264", {"x264-params": "intra-refresh=1:keyint=10"}),
+    "mpeg4.ts": ("mpeg4", {"bf": "2"}),
+    "ts": ("libx264", {"bf": "3"}),
+    "webm": ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8"}),
+    "avi": ("mpeg4", {"bf": "2"}),
+    "h264": ("libx264", {}),
+}
+SOUGHT = ("mp4", "open.mkv", "mpeg4.ts", "ts", "webm")
+"""Of these a key frame is found; of the others, everything is decoded again."""
+
+
+@pytest.mark.parametrize("every", [0.0, 0.25])
+@pytest.mark.parametrize(
+    "kind", [each if each in ("mp4", "avi") else pytest.param(each, marks=[pytest.mark.thorough]) for each in KINDS]
+)
+def test_reading_goes_on_behind_a_frame_as_if_it_had_never_stopped(tmp_path, monkeypatch, kind, every) -> None:
+    codec, options = KINDS[kind]
+    video = make_video(tmp_path / f"video.{kind}", 45, codec=codec, options=options)
+    given = {"every": every, "max_pixels": MOST}
+    whole = list(read_video(video, "whole", oddities=Oddities(), **given))
+    decoded, seen = videos._decoded, []
+    monkeypatch.setattr(videos, "_decoded", lambda *args: (seen.append(frame) or frame for frame in decoded(*args)))
+    for at, (place, image) in enumerate(whole):
+        seen.clear()
+        after = replace(place, digest=digest_of(image))
+        oddities = Oddities()
+        later = list(read_video(video, "later", oddities=oddities, after=after, **given))
+        assert oddities == Oddities()
+        assert [each for each, _ in later] == [each for each, _ in whole[at + 1 :]]
+        assert all(np.array_equal(one, other) for (_, one), (_, other) in zip(later, whole[at + 1 :], strict=True))
+    if kind in SOUGHT:
+        assert len(seen) < 30
+
+
+def test_a_frame_that_is_not_found_again_as_it_was_is_looked_for_from_the_start(tmp_path) -> None:
+    video = make_video(tmp_path / "video.mp4", 30)
+    whole = list(read_video(video, "whole", oddities=Oddities(), every=0.0, max_pixels=MOST))
+    for after in (replace(whole[20][0], digest="another"), replace(whole[20][0], stamp=7), Place(20, 2.0, 2.0)):
+        later = list(read_video(video, "later", oddities=Oddities(), every=0.0, max_pixels=MOST, after=after))
+        assert [each for each, _ in later] == [each for each, _ in whole[21:]]
 
 
 def test_a_video_that_a_phone_has_turned_is_upright(tmp_path) -> None:
@@ -215,7 +265,7 @@ def test_images_have_the_times_of_their_names_and_unreadable_ones_are_counted(tm
     assert [frame.seconds for frame in frames] == [0.0, 2.0, 9.0]
     assert frames[2].time == datetime(2024, 5, 1, 12, 0, 9, tzinfo=UTC)
     assert footage.oddities.damaged == 1
-    assert len(footage.sizes) == 3
+    assert len({frame.image.shape for frame in frames}) == 3
 
 
 @pytest.mark.thorough

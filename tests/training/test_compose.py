@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +24,6 @@ from sil_cli.training.sources import load_sources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from sil_cli.data.manifest import Split
     from sil_cli.training.loop import Training
@@ -313,6 +314,22 @@ def test_what_is_given_stands_above_the_model_that_a_training_goes_on_from(tmp_p
         "resnet18",
         "paper",
     )
+
+
+@pytest.mark.parametrize(("key", "value"), [("weights", "imagenet"), ("backbone", "resnet18")])
+def test_a_found_file_makes_no_weights_be_downloaded(tmp_path, monkeypatch, key, value) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    Path("sil.toml").write_text(f"[model]\n{key} = '{value}'\n")
+    photographs = [SimpleNamespace(info=SimpleNamespace(generated=False))]
+    with pytest.raises(UsageError, match=f"model.{key} = {value} was set by a file found in the working folder"):
+        settings_to_begin(load_settings(), photographs, None)
+    for settings in (load_settings(config=Path("sil.toml")), load_settings(flags={"model": {key: value}})):
+        assert settings_to_begin(settings, photographs, None)[1] == "paper"
+    weights = tmp_path / "hub/checkpoints" / f"{'resnet50-0676ba61' if key == 'weights' else 'resnet18-f37072fd'}.pth"
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    assert settings_to_begin(load_settings(), photographs, None)[1] == "paper"
 
 
 def test_a_folder_without_a_model_is_refused_as_the_first_weights(tmp_path):

@@ -20,7 +20,7 @@ from sil_cli.data.reading import Reading
 from sil_cli.data.tables import TABLE_SUFFIXES, read_rows, require_columns
 from sil_cli.data.walking import find_image_files
 from sil_cli.errors import DataError, UsageError, did_you_mean
-from sil_cli.files import composed, path_below
+from sil_cli.files import composed, path_below, quoted
 from sil_cli.patterns import PathPattern
 from sil_cli.settings import check_name
 from sil_cli.times import AmbiguousTimeError, TimeReader
@@ -177,7 +177,7 @@ def read_csv(
     found: list[FoundImage] = []
     skipped: list[Skipped] = []
     first_line: dict[tuple[str, Box | None], int] = {}
-    for line, row in read_rows(table, lambda columns: require_columns(table, columns, NEEDED, OPTIONAL)):
+    for line, row in read_rows(table, lambda columns: _check_columns(table, columns)):
         image = _by_row(row, line, table, base)
         if isinstance(image, Skipped):
             skipped.append(image)
@@ -188,6 +188,17 @@ def read_csv(
         found.append(image)
     options = {"table": table.name, "split": split, "seed": seed}
     return replace(_reading("csv", base, name, found, skipped, options), warnings=_nobodies(found))
+
+
+def _check_columns(table: Path, columns: list[str]) -> None:
+    if "identity" not in columns and {"path", "tracklet"} <= set(columns):
+        raise DataError(
+            f"{table} has no column 'identity': a tracklet is somebody whom one camera saw once, and others may be of "
+            "the same person.",
+            f"Find out who is who (sil index-gallery {quoted(table)} --tracklets named; sil people find; sil gallery "
+            "export --dataset DIR), or add the column yourself.",
+        )
+    require_columns(table, columns, NEEDED, OPTIONAL)
 
 
 def _nobodies(images: Sequence[FoundImage]) -> list[str]:

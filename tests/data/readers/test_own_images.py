@@ -411,3 +411,10 @@ def test_a_table_gives_its_name_to_the_domain_and_a_folder_its_own(table, tmp_pa
     assert read_csv(path).name == "my-list"
     assert read_csv(path, name="other").name == "other"
     assert read_csv(tmp_path).name == read_csv(tmp_path).records[0].domain != "my-list"
+
+
+def test_a_table_of_tracklets_says_what_is_missing(tmp_path):
+    (tmp_path / "crops.csv").write_text("path,camera,time,tracklet\na.jpg,c1,,c1-0001\n")
+    with pytest.raises(DataError, match="no column 'identity': a tracklet is somebody whom one camera saw") as raised:
+        read_csv(tmp_path / "crops.csv")
+    assert "sil people find" in raised.value.fix
