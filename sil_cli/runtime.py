@@ -266,8 +266,12 @@ def map_in_order(
 
     Threads suit image decoding: PIL's decoders and its resize let go of the interpreter. Only a few lists per
     worker are under way at any time, so memory stays flat. When the generator is closed early, every worker ends
-    after the item at hand; hold it in `contextlib.closing`, so that Ctrl-C closes it at once.
+    after the item at hand; hold it in `contextlib.closing`, so that Ctrl-C closes it at once. A single item needs no
+    thread.
     """
+    if len(items) == 1:
+        yield [function(items[0])]
+        return
     stop = threading.Event()
 
     def run(start: int) -> list[Other]:

@@ -18,7 +18,7 @@ from sil_cli.models.embed import embed
 from sil_cli.similarity.distance import mean_direction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence, Set
+    from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
     from sil_cli.data.images import Box
     from sil_cli.data.manifest import ImageRecord
@@ -148,19 +148,19 @@ def embed_queries(queries: Sequence[Query], gallery: Gallery, engine: Engine | N
         DataError: An image can't be used.
     """
     files = [image for query in queries for image in query.images]
-    computed = gallery.vectors([])
+    rows: Iterator[np.ndarray] = iter(())
     if files and engine is not None:
         try:
-            computed = embed(engine, files, batch=batch)
+            rows = iter(embed(engine, files, batch=batch))
         except ImageError as error:
             raise DataError(
                 f"{error.path} can't be used as a query: {error.reason}.", "Name an image of one person."
             ) from error
-    rows = iter(computed)
+    stored = [gallery.vectors(query.ids) if query.ids else () for query in queries]
     return np.stack(
         [
-            mean_direction(np.stack([*(next(rows) for _ in query.images), *gallery.vectors(query.ids)]))
-            for query in queries
+            mean_direction(np.stack([*(next(rows) for _ in query.images), *entries]))
+            for query, entries in zip(queries, stored, strict=True)
         ]
     )
 

@@ -48,6 +48,31 @@ _FAILURES, _PER = 10, 60.0
 _REMEMBERED = 10_000
 
 
+KNOWN_OF_CONNECTION = "connection"
+"""Where a request's state has what is known of its connection, if the server keeps that."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """The other end of a connection.
+
+    Attributes:
+        client: Address and port that it comes from.
+        server: Address and port that it came to.
+        known: Kept as long as the connection: whose its other end is takes milliseconds to find out.
+    """
+
+    client: tuple[str, int]
+    server: tuple[str, int]
+    known: dict[str, int | None]
+
+    def owner(self) -> int | None:
+        """The user of this machine who holds the other end; see `connection_owner`."""
+        if "owner" not in self.known:
+            self.known["owner"] = connection_owner(self.client, self.server)
+        return self.known["owner"]
+
+
 @dataclass(frozen=True)
 class User:
     """Who asks.
@@ -245,18 +270,18 @@ class Access:
         """Whether somebody on this machine needs a token."""
         return bool(self._records) or not self._is_loopback
 
-    def user(self, headers: Mapping[str, str], client: tuple[str, int], server: tuple[str, int]) -> User:
+    def user(self, headers: Mapping[str, str], peer: Peer) -> User:
         """Who a request comes from.
 
         Args:
             headers: By lower-case names.
-            client: Address and port that it comes from.
-            server: Address and port that it came to.
+            peer: That sent it.
 
         Raises:
             RefusedError: Nobody who belongs; or they have tried too often.
         """
-        self._failures.require(client[0], "Too many wrong tokens came from there.", spend=False)
+        address = peer.client[0]
+        self._failures.require(address, "Too many wrong tokens came from there.", spend=False)
         token = _bearer(headers.get("authorization", ""))
         if token is not None:
             self._refresh()
@@ -264,13 +289,13 @@ class Access:
             for record in self._records:
                 if hmac.compare_digest(record.sha256, digest):
                     return User(record.name, record.role)
-            self._failures.require(client[0], "Too many wrong tokens came from there.")
+            self._failures.require(address, "Too many wrong tokens came from there.")
             raise RefusedError("This token lets nobody in.", "Ask whoever runs the server for one.", 401)
         if self._proxies:
-            return self._from_proxy(headers, client)
+            return self._from_proxy(headers, address)
         if self.needs_token:
             raise RefusedError("A token is needed.", "Send it as `Authorization: Bearer TOKEN`.", 401)
-        return _owner(client, server)
+        return _owner(peer)
 
     def require_rate(self, user: User, cost: float = 1.0) -> None:
         """Refuse a user who asks too often.
@@ -280,8 +305,8 @@ class Access:
         """
         self._asked.require(user.name, "Too much was asked at once.", cost=cost)
 
-    def _from_proxy(self, headers: Mapping[str, str], client: tuple[str, int]) -> User:
-        address = _address(client[0])
+    def _from_proxy(self, headers: Mapping[str, str], client: str) -> User:
+        address = _address(client)
         if address is None or not any(address in network for network in self._proxies):
             raise RefusedError("Only the proxy may ask without a token.", "Go through the proxy, or send a token.", 401)
         name = headers.get(self._settings.proxy_header.lower(), "").strip()
@@ -381,13 +406,13 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return mapped or found
 
 
-def _owner(client: tuple[str, int], server: tuple[str, int]) -> User:
+def _owner(peer: Peer) -> User:
     """The user who runs the server, where a connection on loopback is theirs (or root's).
 
     Raises:
         RefusedError: It is somebody else's, or nothing says whose.
     """
-    owner = connection_owner(client, server)
+    owner = peer.owner()
     if owner is None or owner not in (os.getuid(), 0):
         raise RefusedError(
             "Only the user who runs the server may ask without a token.",

@@ -5,27 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import shutil
-import tempfile
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from anyio import to_thread
-from fastapi import Depends, FastAPI, File, Form, Query, Request, Response, UploadFile
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from sil_cli.data.images import parse_box
 from sil_cli.errors import DataError, SilError, UsageError, in_plain_words
 from sil_cli.files import visible
 from sil_cli.gallery.results import GalleryInfo, LogResult, RemoveResult
 from sil_cli.people.overview import PeopleList
 from sil_cli.search.query_results import QueryResult
-from sil_cli.serve.access import Access, RefusedError, User, allowed_hosts
+from sil_cli.serve.access import KNOWN_OF_CONNECTION, Access, Peer, RefusedError, User, allowed_hosts
+from sil_cli.serve.query_form import MOST_FIELD, MOST_IMAGES, read_form, request_body
 from sil_cli.serve.service import (
     BusyError,
     NotThereError,
@@ -37,14 +35,12 @@ from sil_cli.serve.service import (
     VerdictKept,
     Verdicts,
 )
-from sil_cli.settings import QuerySettings
 from sil_cli.settings.finding import Role
 from sil_cli.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 
-    from sil_cli.data.images import Box
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
@@ -69,10 +65,8 @@ HEADERS = {
 }
 """What every answer says: it is neither kept nor framed by others, and the page loads nothing from elsewhere."""
 
-MOST_IMAGES = 16
 _THREADS_BESIDE = 16
 """More threads than requests may wait for the gallery: one too many is told so, and doesn't wait for a thread."""
-_MOST_FIELD = 100_000
 _PLAIN_BODY = 100_000
 """Bytes of a request that brings no image."""
 _BODY_SECONDS = 120.0
@@ -85,7 +79,6 @@ _MEDIA_TYPES = {
     ".svg": "image/svg+xml",
 }
 _MACHINE_PATH = re.compile(r"(?<![\w.<])/(?!api/)(?:[^\s/'\"`:,;]+/)+([^\s/'\"`:,;]*)")
-_UPLOAD = "an upload"
 
 
 class ErrorDetail(BaseModel):
@@ -230,9 +223,10 @@ class Guard:
             _require_own_page(headers, self._hosts, scope["scheme"])
             most = self._most if scope["path"] == "/api/query" else _PLAIN_BODY
             if scope["path"].startswith("/api/"):
-                user = self._access.user(headers, tuple(scope["client"]), tuple(scope["server"]))
+                state = scope.setdefault("state", {})
+                peer = Peer(tuple(scope["client"]), tuple(scope["server"]), state.get(KNOWN_OF_CONNECTION, {}))
+                state["user"] = user = self._access.user(headers, peer)
                 self._access.require_rate(user, 1.0 if scope["path"] == "/api/query" else _COST_OF_OTHERS)
-                scope.setdefault("state", {})["user"] = user
             _require_size(headers, most)
             body = _Bounded(receive, most)
             await self._app(scope, body, send_guarded)
@@ -371,7 +365,7 @@ def _user(request: Request) -> User:
 def _require(role: Role) -> Any:
     """A user who may do what this role may."""
 
-    def check(request: Request) -> User:
+    async def check(request: Request) -> User:  # a plain function would be called in a thread of its own
         user = _user(request)
         if not user.may(role):
             raise RefusedError(f"You may {user.role}; this needs the role {role}.", "Ask whoever runs the server.", 403)
@@ -391,51 +385,20 @@ def _add_routes(app: FastAPI, service: Service, settings: Settings) -> None:
         """What is searched, and what the one who asks may do."""
         return service.describe(user)
 
-    @app.post("/api/query", tags=["search"])
-    def query(
-        user: Looking,
-        image: Annotated[list[UploadFile], File(description="Images of the person; several are fused")] = [],  # noqa: B006
-        box: Annotated[list[str], Form(description="LEFT,TOP,WIDTH,HEIGHT in each image")] = [],  # noqa: B006
-        id: Annotated[list[int], Form(description="Entries to find more like")] = [],  # noqa: A002, B006
-        camera: Annotated[list[str], Form()] = [],  # noqa: B006
-        exclude_camera: Annotated[list[str], Form()] = [],  # noqa: B006
-        after: Annotated[str | None, Form()] = None,
-        before: Annotated[str | None, Form()] = None,
-        identity: Annotated[list[str], Form()] = [],  # noqa: B006
-        where: Annotated[list[str], Form(description="KEY=VALUE")] = [],  # noqa: B006
-        top: Annotated[int, Form(ge=1, le=1000)] = 10,
-        min_score: Annotated[float | None, Form()] = None,
-        group: Annotated[str, Form(description="none, identity or camera")] = "none",
-        rerank: Annotated[bool, Form()] = False,
-        exclude_self: Annotated[bool, Form()] = False,
-        purpose: Annotated[str | None, Form(description="What the search is for")] = None,
-    ) -> QueryResult:
+    # Neither FastAPI's form nor a thread of its pool: together they took longer than the search (docs/serve.md).
+    @app.post(
+        "/api/query",
+        tags=["search"],
+        openapi_extra=request_body(),
+        response_model=None,
+        responses={200: {"model": QueryResult}},
+    )
+    async def query(request: Request, user: Looking) -> Response:
         """Find the person of some images or entries; written into the gallery's log before it is answered."""
-        if not image and not id:
-            raise UsageError("No image was sent, and no entry named.", "Send `image` or `id`.")
-        if len(image) + len(id) > MOST_IMAGES:
-            raise UsageError(f"More than {MOST_IMAGES} images were sent.", "Send fewer.")
-        if box and len(box) != len(image):
-            raise UsageError(f"{len(box)} boxes don't pair with {len(image)} images.", "Give one box for each image.")
-        base = settings.query.model_dump()
-        filter_: dict[str, Any] = {
-            "camera": camera,
-            "exclude_camera": exclude_camera,
-            "identity": identity,
-            "where": where,
-        }
-        filter_ |= {name: value for name, value in (("after", after), ("before", before)) if value}
-        given = {
-            "ids": id,
-            "top": top,
-            "min_score": min_score,
-            "group": group,
-            "rerank": rerank,
-            "purpose": purpose or None,
-        }
-        wanted = QuerySettings.model_validate({**base, **given, "exclude_self": exclude_self, "filter": filter_})
-        with _kept(image, [_box(text) for text in box]) as files:
-            return service.search(wanted, files, user, name=_name_of(image[0]) if image else "")
+        async with request.form(max_files=MOST_IMAGES + 1, max_part_size=MOST_FIELD) as sent:
+            asked = read_form(sent, settings.query)
+            found = await asyncio.wrap_future(service.search(asked, user))
+        return Response(found, media_type="application/json")
 
     @app.get("/api/entries/{identifier}", tags=["gallery"])
     def entry(identifier: int, user: Looking) -> ServedEntry:
@@ -510,34 +473,6 @@ def _add_routes(app: FastAPI, service: Service, settings: Settings) -> None:
     def remove(given: EntriesGiven, user: Administering) -> RemoveResult:
         """Remove entries; `sil gallery compact` then deletes every trace of them."""
         return service.remove(given.ids, user)
-
-
-def _box(text: str) -> Box | None:
-    """A box as it was sent; None for an empty text, which means the whole image."""
-    try:
-        return parse_box(text) if text else None
-    except (ValueError, OverflowError):
-        raise UsageError(
-            f"'{visible(text[:100])}' is not LEFT,TOP,WIDTH,HEIGHT in pixels.", "For example: 120,40,64,128."
-        ) from None
-
-
-def _name_of(image: UploadFile) -> str:
-    """What an upload is called where it came from, without its folder there."""
-    return visible((image.filename or "").replace("\\", "/").rpartition("/")[2])[:200] or _UPLOAD
-
-
-@contextlib.contextmanager
-def _kept(images: list[UploadFile], boxes: list[Box | None]) -> Iterator[list[tuple[Path, Box | None]]]:
-    """Uploads as files of ours while the block runs."""
-    with tempfile.TemporaryDirectory(prefix="sil-serve-") as folder:
-        files = []
-        for number, each in enumerate(images):
-            path = Path(folder, str(number))
-            with path.open("wb") as stream:
-                shutil.copyfileobj(each.file, stream)
-            files.append((path, boxes[number] if boxes else None))
-        yield files
 
 
 def _add_page(app: FastAPI) -> None:

@@ -9,16 +9,18 @@ import socket
 from typing import TYPE_CHECKING
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from sil_cli.errors import SilError, UsageError
 from sil_cli.files import one_line
 from sil_cli.gallery.accountability.log import append, os_user
 from sil_cli.results import Result
-from sil_cli.serve.access import Access, is_loopback
+from sil_cli.serve.access import KNOWN_OF_CONNECTION, Access, is_loopback
 from sil_cli.serve.app import make_app
 from sil_cli.serve.service import Service
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterator
 
     from fastapi import FastAPI
@@ -79,6 +81,7 @@ def serve(settings: Settings, reporter: Reporter, *, say: Callable[[str], None])
 def _config(app: FastAPI, wanted: ServeSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=_Connection,
         log_config=None,
         access_log=False,
         proxy_headers=False,
@@ -88,6 +91,17 @@ def _config(app: FastAPI, wanted: ServeSettings) -> uvicorn.Config:
         ssl_certfile=wanted.certificate,
         ssl_keyfile=wanted.key,
     )
+
+
+class _Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    """A connection, whose requests share what was found out about it."""
+
+    app_state: dict[str, object]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin with nothing known."""
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, KNOWN_OF_CONNECTION: {}}
 
 
 class _Server(uvicorn.Server):

@@ -1,12 +1,16 @@
 """A gallery that is held open for many: model and vectors are loaded once, and taken up anew when they change.
 
 The gallery lives in one thread, since a snapshot of SQLite belongs to the thread that opened it; what is asked of it
-waits there in line. Images are decoded in other threads.
+waits there in line. A search is done there from the upload to the answer's text: going from thread to thread costs more
+than what is done between.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
+import shutil
+import tempfile
 import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -38,10 +42,11 @@ from sil_cli.search.matching import learnt_of, make_matcher
 from sil_cli.search.queries import Query, complete_queries, embed_queries, ids_to_exclude
 from sil_cli.search.query_results import QueryResult
 from sil_cli.search.search import load_own_engine, make_result
-from sil_cli.settings import QuerySettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
+    from typing import BinaryIO
 
     from PIL import Image
 
@@ -49,10 +54,12 @@ if TYPE_CHECKING:
     from sil_cli.gallery.entry import EntryKey
     from sil_cli.gallery.interface import Gallery
     from sil_cli.gallery.people import People
+    from sil_cli.models.embed import ImageFile
     from sil_cli.models.engines.engine import Engine
     from sil_cli.runtime import Reporter
     from sil_cli.search.matching import Learnt
     from sil_cli.serve.access import User
+    from sil_cli.serve.query_form import Asked
     from sil_cli.settings import Settings
 
 Answered = TypeVar("Answered")
@@ -191,6 +198,7 @@ class Service:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sil-gallery")
         self._waiting, self._lock = 0, threading.Lock()
         self._opened: _Opened | None = None
+        self._uploads: tempfile.TemporaryDirectory[str] | None = None
         self._thumbnails: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
         self._held = 0
         self._revealed: dict[str, OrderedDict[int, None]] = {}
@@ -207,6 +215,8 @@ class Service:
         """Close the gallery; what waits is answered first."""
         self._thread.submit(self._let_go).result()
         self._thread.shutdown()
+        if self._uploads is not None:
+            self._uploads.cleanup()
 
     def describe(self, user: User) -> ServedGallery:
         """What a page needs to know."""
@@ -232,47 +242,62 @@ class Service:
             max_upload=int(self.settings.serve.max_upload * 2**20),
         )
 
-    def search(
-        self, wanted: QuerySettings, files: Sequence[tuple[Path, Box | None]], user: User, *, name: str = "image"
-    ) -> QueryResult:
+    def search(self, asked: Asked, user: User) -> Future[str]:
         """Search for one person, and write down who did before anything is shown.
 
         Args:
-            wanted: The filter, the purpose and what is listed; its images and boxes are not looked at.
-            files: Uploaded images of the person, each with the box that shows them.
+            asked: For whom, and how.
             user: Who searches.
-            name: What the answer calls the image.
+
+        Returns:
+            A `QueryResult` as JSON, which says nothing of where on the machine anything lies. In its stead may come a
+            UsageError (no purpose is said where the gallery asks for one; or a setting makes no sense), a NotThereError
+            (of an entry that is searched for), a DataError (of an image), or a SilError of the gallery or its log.
 
         Raises:
-            UsageError: No purpose is said where the gallery asks for one; or a setting makes no sense.
-            NotThereError: An entry that is searched for is not in the gallery.
-            DataError: An image can't be used.
-            SilError: The gallery or its log can't be used.
+            BusyError: Too many are asking at once.
         """
+        wanted = asked.wanted
         settings = self.settings.model_copy(update={"query": wanted})
-        require_reason(settings, self.folder)
-        query = Query(tuple(files), wanted.ids)
 
-        def find(opened: _Opened) -> QueryResult:
+        def find(opened: _Opened) -> str:
+            require_reason(settings, self.folder)
             gallery = opened.gallery
-            asked = query
-            if wanted.ids:
-                _require_entries(gallery, wanted.ids)
-                known = complete_queries([Query((), wanted.ids)], gallery, SilentReporter())[0]
-                asked = replace(query, entries=known.entries, person=known.person)
-            matcher = make_matcher(settings, gallery, SilentReporter(), opened.learnt)
-            try:
-                embeddings = embed_queries([asked], gallery, opened.engine, settings.gallery.batch)
-            except DataError as error:
-                raise DataError("The image can't be used: " + error.what.partition(": ")[2], error.fix) from error
-            exclude = ids_to_exclude(asked, gallery, exclude_self=wanted.exclude_self)
-            groups = matcher.find([asked], embeddings, [exclude])[0]
-            return make_result(settings, matcher, asked, groups)
+            with self._kept(asked.images) as files:
+                query = Query(files, wanted.ids)
+                if wanted.ids:
+                    _require_entries(gallery, wanted.ids)
+                    known = complete_queries([Query((), wanted.ids)], gallery, SilentReporter())[0]
+                    query = replace(query, entries=known.entries, person=known.person)
+                matcher = make_matcher(settings, gallery, SilentReporter(), opened.learnt)
+                try:
+                    embeddings = embed_queries([query], gallery, opened.engine, settings.gallery.batch)
+                except DataError as error:
+                    told = "The image can't be used: " + error.what.partition(": ")[2]
+                    raise DataError(told, error.fix) from error
+                exclude = ids_to_exclude(query, gallery, exclude_self=wanted.exclude_self)
+                groups = matcher.find([query], embeddings, [exclude])[0]
+                result = make_result(settings, matcher, query, groups)
+                log_search(settings, [query], [result.matches], by=user.name, always=True)
+            self._reveal(user, result)
+            return self._public(result, asked.name).model_dump_json()
 
-        result = self._do(find)
-        log_search(settings, [query], [result.matches], by=user.name, always=True)
-        self._reveal(user, result)
-        return self._public(result, name if files else f"entry {wanted.ids[0]}")
+        return self._begin(find)
+
+    @contextlib.contextmanager
+    def _kept(self, images: Sequence[tuple[BinaryIO, Box | None]]) -> Iterator[tuple[ImageFile, ...]]:
+        """Uploads as files of ours while the block runs, which the gallery's thread alone does."""
+        if self._uploads is None:
+            self._uploads = tempfile.TemporaryDirectory(prefix="sil-serve-")
+        files = tuple((Path(self._uploads.name, str(number)), box) for number, (_, box) in enumerate(images))
+        try:
+            for (path, _), (stream, _) in zip(files, images, strict=True):
+                with path.open("wb") as copy:
+                    shutil.copyfileobj(stream, copy)
+            yield files
+        finally:
+            for path, _ in files:
+                path.unlink(missing_ok=True)
 
     def entry(self, identifier: int) -> ServedEntry:
         """One entry.
@@ -510,16 +535,22 @@ class Service:
         return self._do(lambda opened: _require_entries(opened.gallery, (identifier,))[identifier])
 
     def _do(self, ask: Callable[[_Opened], Answered]) -> Answered:
-        """Ask the gallery in its thread, after taking up what has changed."""
+        """Ask the gallery in its thread, after taking up what has changed, and wait for the answer."""
+        return self._begin(ask).result()
+
+    def _begin(self, ask: Callable[[_Opened], Answered]) -> Future[Answered]:
+        """Have the gallery asked in its thread, once it is the turn of whoever asks."""
         with self._lock:
             if self._waiting >= self.settings.serve.waiting:
                 raise BusyError("Too many are asking at once.", "Try again in a moment.")
             self._waiting += 1
-        try:
-            return self._thread.submit(lambda: ask(self._present())).result()
-        finally:
-            with self._lock:
-                self._waiting -= 1
+        future = self._thread.submit(lambda: ask(self._present()))
+        future.add_done_callback(self._answered)
+        return future
+
+    def _answered(self, _: Future[Answered]) -> None:
+        with self._lock:
+            self._waiting -= 1
 
     def _present(self) -> _Opened:
         """The gallery as it is now; opened again where somebody wrote to it."""
