@@ -7,8 +7,9 @@ DEMO ?= demo
 
 FUZZ_SECONDS ?= 600
 LOWEST ?= .venv-lowest
+PYTHONS ?= python3.11 python3.12 python3.13 python3.14
 
-.PHONY: demo test full lint types layers unit slow fuzz lowest milvus docs clean
+.PHONY: demo test full lint types layers unit slow fuzz lowest milvus docs wheel wheels clean
 
 demo: $(VENV)/.installed
 	@PATH="$(abspath $(BIN)):$$PATH" sh docs/demo.sh "$(DEMO)"
@@ -52,8 +53,17 @@ milvus: $(VENV)/.installed-dev $(VENV)/.installed-milvus
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/generate.py
 
+# The sdist and the wheel in dist/; the same commit gives the same bytes.
+wheel: $(VENV)/.installed-dev
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 1577836800)} $(BIN)/python -m build --no-isolation
+
+# The wheel, alone in an empty environment, runs the five commands: on every Python of these that is on this machine.
+wheels: wheel
+	for python in $(PYTHONS); do tests/try_wheel.sh "$$python" dist/*.whl || exit 1; done
+
 clean:
-	rm -rf "$(VENV)" "$(LOWEST)" "$(DEMO)" .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf dist "$(VENV)" "$(LOWEST)" "$(DEMO)" .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

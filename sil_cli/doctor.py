@@ -13,7 +13,8 @@ from sil_cli.data.manifest import prepared_datasets
 from sil_cli.data.protocol import read_protocol
 from sil_cli.defaults import EXPORT_FILE, RECORD_FILE, is_finished, numbered_runs
 from sil_cli.errors import SilError
-from sil_cli.models.engines.engine import INSTALL
+from sil_cli.installing import install_command
+from sil_cli.models.engines.engine import LIBRARIES
 from sil_cli.models.precision import wants_bfloat16
 from sil_cli.models.record import read_export, read_record
 from sil_cli.results import Result
@@ -92,7 +93,7 @@ def _package(name: str) -> Finding:
     try:
         return Finding(what=name, value=metadata.version(name))
     except metadata.PackageNotFoundError:
-        return Finding(what=name, value="missing", good=False, fix=f"pip install {name}")
+        return Finding(what=name, value="missing", good=False, fix=install_command(name))
 
 
 def _device(device: torch.device) -> Finding:
@@ -118,8 +119,8 @@ def _threads() -> Finding:
 
 
 def _engines() -> Finding:
-    found = [name for name in INSTALL if is_installed(name)]
-    hint = "" if found else f"; `{INSTALL['onnxruntime']}` makes queries start at once"
+    found = [name for name in LIBRARIES if is_installed(name)]
+    hint = "" if found else f"; `{install_command('onnxruntime')}` makes queries start at once"
     return Finding(what="engines", value=", ".join(["torch", *found]) + hint)
 
 

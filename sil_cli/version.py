@@ -1,3 +1,8 @@
 """The version of this program, for records of what made a file."""
 
-VERSION = "0.1.0"
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    VERSION = version("sil-cli")
+except PackageNotFoundError:  # run from a folder of sources that nobody installed
+    VERSION = "0+unknown"

@@ -17,6 +17,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from sil_cli.files import one_line, open_file
+from sil_cli.installing import extra_command, install_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +70,9 @@ def _avif() -> Decoder | Unread:
         SUPPORTED = False  # noqa: N806 -- Pillow's name
     if SUPPORTED:
         return AvifImageFile
-    return Unread("an AVIF image, which this Pillow can't read", "Install a newer one: pip install 'pillow>=11.3'")
+    return Unread(
+        "an AVIF image, which this Pillow can't read", f"Install a newer one with `{install_command('pillow>=11.3')}`."
+    )
 
 
 def _heif() -> Decoder | Unread:
@@ -77,7 +80,8 @@ def _heif() -> Decoder | Unread:
         from pillow_heif import HeifImageFile
     except ImportError:
         return Unread(
-            "a HEIC image, which only pillow-heif can read", "Install it: pip install 'sil-cli[heif]'; or convert it."
+            "a HEIC image, which only pillow-heif can read",
+            f"Install it with `{extra_command('heif')}`, or convert it.",
         )
     decoder: Decoder = HeifImageFile
     return decoder

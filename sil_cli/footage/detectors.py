@@ -15,6 +15,7 @@ import numpy as np
 from sil_cli.errors import DataError, ModelError, UsageError, did_you_mean
 from sil_cli.files import one_line, read_text
 from sil_cli.footage.frames import Detection
+from sil_cli.installing import extra_command, install_command
 from sil_cli.runtime import import_quietly, is_installed
 from sil_cli.settings import refuse_fetching
 
@@ -110,12 +111,13 @@ class HogDetector:
         if not is_installed("cv2"):
             raise UsageError(
                 "The detector hog needs OpenCV.",
-                'Install it with `pip install "sil-cli[video]"`, or use another --detector.',
+                f"Install it with `{extra_command('video')}`, or use another --detector.",
             )
         self._cv2 = import_quietly("cv2")
         if not hasattr(self._cv2, "HOGDescriptor"):
             raise UsageError(
-                "This OpenCV has no HOG any more.", "Install an older one: pip install 'opencv-python-headless<5'"
+                "This OpenCV has no HOG any more.",
+                f"Install an older one with `{install_command('opencv-python-headless<5')}`.",
             )
         self._cv2.setNumThreads(1)  # frames are looked at while others are decoded
         self._hog = self._cv2.HOGDescriptor()

@@ -21,6 +21,7 @@ from sil_cli.data.image_formats import READ, START, describe
 from sil_cli.errors import DataError, UsageError
 from sil_cli.files import one_line, open_file, visible
 from sil_cli.footage.frames import Place
+from sil_cli.installing import extra_command
 from sil_cli.runtime import import_quietly, is_installed
 
 if TYPE_CHECKING:
@@ -152,9 +153,7 @@ def require_video_library() -> Any:
         UsageError: It is not installed.
     """
     if not is_installed("av"):
-        raise UsageError(
-            "Videos need PyAV.", 'Install it with `pip install "sil-cli[video]"`, or give frames as images.'
-        )
+        raise UsageError("Videos need PyAV.", f"Install it with `{extra_command('video')}`, or give frames as images.")
     av = import_quietly("av")
     av.logging.set_level(None)  # what goes wrong arrives as an exception, or as an odd frame
     return av

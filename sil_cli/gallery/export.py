@@ -17,6 +17,7 @@ from sil_cli.gallery.filters import as_stored, make_filter
 from sil_cli.gallery.interface import has_policy
 from sil_cli.gallery.results import ExportResult
 from sil_cli.gallery.stores import gallery_store
+from sil_cli.installing import extra_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -139,7 +140,7 @@ def _write_parquet(out: Path, export: _Export, task: Task) -> list[Path]:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise UsageError("Writing Parquet needs pyarrow.", "Install it: pip install 'sil-cli[parquet]'.") from error
+        raise UsageError("Writing Parquet needs pyarrow.", f"Install it with `{extra_command('parquet')}`.") from error
     dimension = export.gallery.dimension
     fields = [(name, pa.int64() if name == "id" else pa.string()) for name in COLUMNS]
     schema = pa.schema([*fields, ("embedding", pa.list_(pa.float32(), dimension))])

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from sil_cli.errors import ModelError, UsageError
 from sil_cli.files import LARGEST_FILE, one_line, sha256_of_file, visible
+from sil_cli.installing import extra_command
 from sil_cli.models.record import ModelCard
 from sil_cli.runtime import import_quietly
 
@@ -115,7 +116,7 @@ def _from_hub(found: re.Match[str], address: str, reporter: Reporter) -> Origin:
         huggingface_hub = import_quietly("huggingface_hub")
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError:
-        raise UsageError("hf:// needs huggingface-hub.", 'Install it with `pip install "sil-cli[hub]"`.') from None
+        raise UsageError("hf:// needs huggingface-hub.", f"Install it with `{extra_command('hub')}`.") from None
     repository, revision, file = found["repository"], found["revision"], found["file"]
     endpoint = os.environ.get("HF_ENDPOINT") or None
     try:

@@ -14,6 +14,7 @@ from sil_cli.data.images import load_image
 from sil_cli.data.reading import SYNTHETIC
 from sil_cli.errors import SilError, UsageError
 from sil_cli.files import read_json, staging_folder, write_json, write_text
+from sil_cli.installing import extra_command
 from sil_cli.preparation.prepare import refuse_options_of_readers
 from sil_cli.report.video import can_write_videos, writing_video
 from sil_cli.results import Result
@@ -105,7 +106,7 @@ def prepare_footage(settings: Settings, reporter: Reporter) -> FootageResult:
         reporter.note("This footage is here already; it is kept.")
         return standing
     if not can_write_videos():
-        reporter.note("Frames alone are written; for videos too: pip install 'sil-cli[video]'")
+        reporter.note(f"Frames alone are written; for videos too: `{extra_command('video')}`")
     with staging_folder(folder.parent) as staging:
         made = staging / "footage"
         cameras = _draw(made, data, domain, reporter)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from sil_cli.errors import UsageError
+from sil_cli.installing import extra_command
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +26,7 @@ def resolve_projection(name: Literal["auto", "pca", "tsne"]) -> Projection:
     """
     there = find_spec("sklearn") is not None
     if name == "tsne" and not there:
-        raise UsageError("t-SNE needs scikit-learn.", "Install it with `pip install 'sil-cli[report]'`, or use pca.")
+        raise UsageError("t-SNE needs scikit-learn.", f"Install it with `{extra_command('report')}`, or use pca.")
     if name == "auto":
         return "tsne" if there else "pca"
     return name

@@ -10,6 +10,7 @@ import numpy as np
 
 from sil_cli.errors import SilError
 from sil_cli.files import one_line, writing
+from sil_cli.installing import extra_command
 from sil_cli.runtime import is_installed
 
 if TYPE_CHECKING:
@@ -112,4 +113,4 @@ def require_video_format(path: Path) -> None:
     if path.suffix.lower() not in _FORMATS:
         raise SilError(f"{path} is no name of a video.", f"Choose one that ends with {', '.join(_FORMATS)}.")
     if not can_write_videos():
-        raise SilError(f"Writing {path} needs the package av.", "Install it with: pip install 'sil-cli[video]'")
+        raise SilError(f"Writing {path} needs the package av.", f"Install it with `{extra_command('video')}`.")

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from sil_cli.data.manifest import manifest_checksum
 from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.files import make_own_folder, parse_json, read_bytes, read_json, write_json, write_text
+from sil_cli.installing import extra_command
 from sil_cli.runs.git_state import GitState
 from sil_cli.version import VERSION
 
@@ -181,7 +182,7 @@ def require_tensorboard() -> None:
     if importlib.util.find_spec("tensorboard") is None:
         raise UsageError(
             "train.tensorboard needs the package tensorboard, which is not installed.",
-            "Install it with `pip install 'sil-cli[tensorboard]'`, or leave --tensorboard out.",
+            f"Install it with `{extra_command('tensorboard')}`, or leave --tensorboard out.",
         )
 
 

@@ -12,6 +12,7 @@ from PIL import Image, features
 
 from sil_cli.data.image_formats import why_no_image
 from sil_cli.data.images import ImageError, load_image
+from sil_cli.installing import extra_command
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
 
@@ -138,4 +139,4 @@ def test_heic_without_the_extra_says_how_to_install_it(tmp_path, monkeypatch) ->
     (tmp_path / "x.heic").write_bytes(HEIC)
     with pytest.raises(ImageError, match="a HEIC image, which only pillow-heif can read") as caught:
         load_image(tmp_path / "x.heic")
-    assert "pip install 'sil-cli[heif]'" in caught.value.fix
+    assert extra_command("heif") in caught.value.fix

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sil_cli.gallery.stores import open_store
+from sil_cli.installing import extra_command
 
 
 @dataclass
@@ -38,7 +39,7 @@ def place(request, tmp_path):
     if request.param == "local":
         return Place("local", tmp_path)
     if importlib.util.find_spec("pymilvus") is None:
-        pytest.skip("no pymilvus: pip install 'sil-cli[milvus]'")
+        pytest.skip(f"no pymilvus: {extra_command('milvus')}")
     if request.param == "lite":
         return Place("lite", tmp_path)
     return Place("server", tmp_path, request.getfixturevalue("milvus_url"))

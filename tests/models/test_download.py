@@ -14,6 +14,7 @@ import torchvision
 from commands import sil
 
 from sil_cli.errors import ModelError, UsageError
+from sil_cli.installing import extra_command
 from sil_cli.models import download
 from sil_cli.models.download import find
 from sil_cli.runtime import SilentReporter
@@ -295,7 +296,7 @@ def test_without_its_library_the_hub_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
     with pytest.raises(UsageError, match="hf:// needs huggingface-hub") as caught:
         find("hf://owner/name/net.pth", None, SilentReporter())
-    assert "sil-cli[hub]" in caught.value.fix
+    assert extra_command("hub") in caught.value.fix
 
 
 def test_the_hub_offline_is_one_clear_line(monkeypatch, tmp_path):

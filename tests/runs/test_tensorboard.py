@@ -6,6 +6,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sil_cli.errors import SilError, UsageError
+from sil_cli.installing import extra_command
 from sil_cli.runs.run_folder import TENSORBOARD_FOLDER, TensorBoardLog, require_tensorboard
 
 
@@ -38,7 +39,7 @@ def test_a_missing_package_is_told(monkeypatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="not installed") as caught:
         require_tensorboard()
-    assert "sil-cli[tensorboard]" in caught.value.fix
+    assert extra_command("tensorboard") in caught.value.fix
 
 
 def test_a_link_in_the_folders_place_is_refused(tmp_path) -> None:

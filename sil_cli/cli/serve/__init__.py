@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sil_cli.cli.command import ENGINE, GALLERY, GALLERY_ARGUMENT, STORE, Option
 from sil_cli.cli.terminal import escape, print_facts
 from sil_cli.errors import UsageError
+from sil_cli.installing import extra_command
 from sil_cli.runtime import is_installed
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def run(current: Session) -> BaseModel:
     given = current.given
     missing = [name for name in PACKAGES if not is_installed(name)]
     if missing:
-        raise UsageError(f"`sil serve` needs {', '.join(missing)}.", 'Install it with `pip install "sil-cli[serve]"`.')
+        raise UsageError(f"`sil serve` needs {', '.join(missing)}.", f"Install it with `{extra_command('serve')}`.")
     if given["add_token"] is not None or given["revoke_token"] is not None or given["tokens"]:
         return _tokens(current, settings)
     if given["role"] is not None:

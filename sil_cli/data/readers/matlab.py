@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sil_cli.errors import DataError
 from sil_cli.files import one_line, open_file
+from sil_cli.installing import extra_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -210,7 +211,7 @@ def open_v73(path: Path, *names: str) -> Iterator[Any]:
     except ImportError as error:
         raise DataError(
             f"{path.name} is a MATLAB file, and h5py, which reads such files, is not installed.",
-            "Install it: pip install 'sil-cli[datasets]'",
+            f"Install it with `{extra_command('datasets')}`.",
         ) from error
     try:
         with open_file(path), h5py.File(path, "r") as file:

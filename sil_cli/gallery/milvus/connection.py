@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sil_cli.errors import GalleryError, UsageError, causes
 from sil_cli.files import one_line
 from sil_cli.gallery.milvus.address import TOKEN_VARIABLE
+from sil_cli.installing import extra_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,5 +142,7 @@ def _error_types() -> tuple[type[Exception], ...]:
         import grpc
         from pymilvus.exceptions import MilvusException
     except ImportError as error:
-        raise UsageError("A store on Milvus needs pymilvus.", "Install it: pip install 'sil-cli[milvus]'.") from error
+        raise UsageError(
+            "A store on Milvus needs pymilvus.", f"Install it with `{extra_command('milvus')}`."
+        ) from error
     return (MilvusException, grpc.RpcError, grpc.FutureTimeoutError)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sil_cli.errors import ModelError, UsageError
 from sil_cli.files import one_line
+from sil_cli.installing import extra_command
 from sil_cli.models.backbones.staged import Backbone
 from sil_cli.models.record import Normalisation
 from sil_cli.runtime import import_quietly
@@ -104,7 +105,6 @@ STEM_ENDS = 4
 POOLING = ("head.", "attn_pool.")
 """timm's pooling of a map, which is not used here. That of CLIP's ResNets has positions for one map's size."""
 
-INSTALL = "Install it with `pip install sil-cli[timm]`."
 OTHERS = "Choose another backbone: resnet50, timm:convnext_tiny and timm:vit_small_patch16_224 are some."
 
 
@@ -222,7 +222,9 @@ def _timm_with(name: str) -> Any:
     try:
         timm = import_quietly("timm")
     except ImportError:
-        raise UsageError(f"The backbone timm:{name} needs timm.", INSTALL) from None
+        raise UsageError(
+            f"The backbone timm:{name} needs timm.", f"Install it with `{extra_command('timm')}`."
+        ) from None
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_')[0].split('.')[0]}*")[:3]
         listed = f" Some that it has: {', '.join(near)}." if near else ""

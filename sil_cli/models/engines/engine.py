@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from sil_cli.errors import UsageError
+from sil_cli.installing import install_command
 from sil_cli.runtime import is_installed
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ SAME_MODEL = 0.9999
 """From this smallest cosine similarity to torch's float32 embeddings on, another way to compute counts as the same
 model: its embeddings may stand in one gallery with the original's."""
 
-INSTALL = {"onnxruntime": "pip install onnxruntime", "openvino": 'pip install "sil-cli[openvino]"'}
-"""The library of each engine, and what installs it."""
+LIBRARIES = ("onnxruntime", "openvino")
+"""Those that an engine other than torch's needs."""
 
 
 _LONGEST = 200
@@ -76,7 +77,7 @@ def require_library(name: Literal["onnxruntime", "openvino"]) -> None:
     if not is_installed(name):
         raise UsageError(
             f"The engine {name} is not installed.",
-            f"Install it with `{INSTALL[name]}`, or use --engine torch.",
+            f"Install it with `{install_command(name)}`, or use --engine torch.",
         )
 
 

@@ -11,8 +11,9 @@ from sil_cli.data.images import pixels_in
 from sil_cli.defaults import RECORD_FILE, model_folder
 from sil_cli.errors import ModelError, SilError, UsageError
 from sil_cli.files import one_line, sha256_of_bytes, write_bytes, write_json
+from sil_cli.installing import extra_command, install_command
 from sil_cli.models.engines.agreement import Crops, crops_of, drawn_crops, given_crops, with_agreement
-from sil_cli.models.engines.engine import INSTALL, SAME_MODEL
+from sil_cli.models.engines.engine import SAME_MODEL
 from sil_cli.models.record import (
     GRAPH_FILES,
     GRAPH_SUFFIX,
@@ -224,10 +225,10 @@ def _require_tools(*, int8: bool) -> None:
     """
     if not is_installed("onnxruntime"):
         raise UsageError(
-            "Exporting needs onnxruntime, not installed here.", f"Install it with `{INSTALL['onnxruntime']}`."
+            "Exporting needs onnxruntime, not installed here.", f"Install it with `{install_command('onnxruntime')}`."
         )
     if int8 and not is_installed(QUANTISER):
-        raise UsageError("int8 needs onnx, not installed here.", 'Install it with `pip install "sil-cli[int8]"`.')
+        raise UsageError("int8 needs onnx, not installed here.", f"Install it with `{extra_command('int8')}`.")
 
 
 def _destination(out: Path, precision: ExportPrecision) -> tuple[Path, Path]:

@@ -10,7 +10,8 @@ import numpy as np
 from sil_cli.data.images import MAX_PIXELS
 from sil_cli.errors import ModelError
 from sil_cli.files import one_line
-from sil_cli.models.engines.engine import INSTALL, reason
+from sil_cli.installing import install_command
+from sil_cli.models.engines.engine import reason
 from sil_cli.models.engines.onnx_file import OnnxFile
 from sil_cli.models.record import described
 from sil_cli.runtime import import_quietly, interruptible, thread_count
@@ -111,7 +112,7 @@ def _onnxruntime() -> Any:
     except (ImportError, OSError) as error:
         raise ModelError(
             f"onnxruntime can't be loaded: {one_line(error)[:200]}.",
-            f"Install it again with `{INSTALL['onnxruntime']}`.",
+            f"Install it again with `{install_command('onnxruntime')}`.",
         ) from error
 
 
@@ -164,7 +165,7 @@ class OnnxRuntimeEngine(_ExportedEngine):
         except Exception as error:  # the runtime has no common base class for what it raises
             raise ModelError(
                 f"{record.file}, of opset {file.opset}: ONNX Runtime {reason(error)}.",
-                f"{record.again[:-1]}, or update with `pip install -U onnxruntime`.",
+                f"{record.again[:-1]}, or update with `{install_command('-U', 'onnxruntime')}`.",
             ) from error
         self._input, self._outputs = ("pixels", None)
         if record.foreign is not None:

@@ -18,6 +18,7 @@ import sil_cli.models.engines.onnx_export as exporter
 from sil_cli.errors import ModelError
 from sil_cli.files import sha256_of_file
 from sil_cli.gallery.stores import open_gallery
+from sil_cli.installing import extra_command
 from sil_cli.models.engines.export import _refuse_disagreement
 from sil_cli.models.record import Agreement, read_export
 from sil_cli.runtime import SilentReporter
@@ -281,7 +282,7 @@ def test_int8_without_the_quantiser_is_told_what_to_install(in_world, monkeypatc
     monkeypatch.setattr(workflow, "is_installed", lambda name: name != "onnx")
     outcome = sil("export", "--int8", "--calibrate-on", "data/harbour")
     assert outcome.code == 2
-    assert 'pip install "sil-cli[int8]"' in outcome.error
+    assert extra_command("int8") in outcome.error
 
 
 def test_int8_wants_crops_to_calibrate_on(in_world, tmp_path) -> None:
