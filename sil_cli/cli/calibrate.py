@@ -45,7 +45,7 @@ OPTIONS = (
     Option("--on", "calibrate.on", "DIR"),
     GALLERY,
     STORE,
-    Option("--ask", "calibrate.ask", "N", "Draw so many pairs: is each one person?", panel=ASKING),
+    Option("--ask", "calibrate.ask", "N", "Draw N pairs to ask about: is each one person?", panel=ASKING),
     Option("--sheet", "calibrate.sheet", "FILE", panel=ASKING),
     Option("--answers", "calibrate.answers", "FILE.csv", "Keep the answers of that table.", panel=ASKING),
     Option("--by", metavar="NAME", help="Who answers; default: whoever is logged in.", panel=ASKING, kind=str),
@@ -53,7 +53,7 @@ OPTIONS = (
 
 
 def run(current: Session) -> CalibrateResult | CalibrateGalleryResult:
-    """Measure from which score on images count as one person: on labelled people, or by chance in a gallery."""
+    """Measure the score above which images count as one person: on labelled people, or by chance in a gallery."""
     settings = current.settings()
     asking = settings.calibrate.ask is not None or settings.calibrate.answers is not None
     if current.given["gallery"] is not None or current.given["store"] is not None or asking:
@@ -136,7 +136,7 @@ def _show_rates(current: Session, rates: AcceptRates) -> None:
     from sil_cli.people.accept_rates import ENOUGH
 
     if not rates.decisions:
-        current.say(f"{rates.answers:,} answers so far; from {ENOUGH} on they tell the rates of decisions.")
+        current.say(f"{rates.answers:,} answers so far; it takes {ENOUGH} to measure the rates of decisions.")
         return
     print_table(
         current.out,
@@ -195,7 +195,7 @@ def _ask(current: Session, asked: CalibrateGalleryResult, by: str | None) -> Non
         else:
             current.say("y, n, ?, b or q")
     again = f"sil calibrate{escape(_named(asked))}"
-    current.say(f"{answered:,} answers kept. `{again}` tells what they say.")
+    current.say(f"{answered:,} answers kept. `{again}` shows what they say.")
 
 
 def _described(question: Question) -> str:

@@ -33,9 +33,9 @@ sil import-model net.onnx --mean 0.5 --std 0.5 --out net
 
 sil evaluate --model published --target data/market1501
 """
-GRAPH = "Of a graph"
+GRAPH = "For a graph"
 CARD = "Where it came from, for its card"
-WEIGHTS = "Of a file of weights"
+WEIGHTS = "For a file of weights"
 Colours = tuple[float, float, float]
 OPTIONS = (
     Option(
@@ -50,15 +50,15 @@ OPTIONS = (
     Option(
         "--like",
         metavar="NAME",
-        help=f"Whose code wrote it, where its names don't tell: {', '.join(get_args(PublishedBy))}.",
+        help=f"Whose code wrote it, where its names don't say: {', '.join(get_args(PublishedBy))}.",
         panel=WEIGHTS,
         kind=str,
     ),
-    Option("--backbone", "model.backbone", "NAME", "Its network, where its names don't tell.", WEIGHTS),
+    Option("--backbone", "model.backbone", "NAME", "Its network, where its names don't say.", WEIGHTS),
     Option("--stride", "model.last_stride", "1|2", "Stride of a ResNet's last stage.", WEIGHTS),
     Option("--pooling", "model.pooling", None, "How feature maps become vectors: {choices}.", WEIGHTS),
     Option("--neck", None, "before|after", "Which side of its last batch norm is the embedding.", WEIGHTS, str),
-    Option("--camera", None, "N|mean", "As which camera to embed, where it learnt something of each.", WEIGHTS, str),
+    Option("--camera", None, "N|mean", "Which camera to embed as, if it learnt something about each.", WEIGHTS, str),
     Option("--height", "model.height", "N", "Input height; default: what the file or its family has, or 256."),
     Option("--width", "model.width", "N", "Input width; default: what the file or its family has, or 128."),
     Option("--mean", None, "R,G,B", "Subtracted from the scaled values of red, green, blue.", kind=str),
@@ -68,7 +68,7 @@ OPTIONS = (
     Option("--output", None, "NAME", "The output that is the embedding.", GRAPH, kind=str),
     Option("--sha256", None, "CHECKSUM", "The file's checksum, as its publisher states it.", CARD, str),
     Option("--licence", None, "NAME", "Its licence.", CARD, str),
-    Option("--trained-on", None, "NAME", "A data set that it learnt from; may be repeated.", CARD, list[str]),
+    Option("--trained-on", None, "NAME", "A data set that it was trained on; may be repeated.", CARD, list[str]),
 )
 
 
@@ -105,7 +105,7 @@ def run(current: Session) -> ImportResult | GraphImportResult:
     if result.family:
         current.say(f"This is {result.family}.")
     if result.assumed:
-        current.say(f"As all that its family has published: {', '.join(result.assumed)}.")
+        current.say(f"Assumed, as in everything that its family has published: {', '.join(result.assumed)}.")
     if result.dropped:
         current.say(f"Left out, as no embedding needs it: {name_some(result.dropped)}.")
     for note in result.notes:
@@ -122,7 +122,7 @@ def _refuse_for_others(given: dict[str, Any], path: Path, panel: str) -> None:
     for option in OPTIONS:
         if option.panel == panel and given[option.name] is not None:
             kind = "weights" if panel == WEIGHTS else "graphs"
-            raise UsageError(f"{option.flag} is for {kind}, and {path} is none.", f"Leave {option.flag} out.")
+            raise UsageError(f"{option.flag} is for {kind}, which {path} is not.", f"Leave {option.flag} out.")
 
 
 def _import_graph(current: Session, origin: Origin, mean: Colours | None, std: Colours | None) -> GraphImportResult:

@@ -224,7 +224,7 @@ def _load(path: Path) -> _Saved:
     lines = read_queries(lines_path)
     scored = [line.average_precision for line in lines if line.average_precision is not None]
     if (len(scored), len(lines) - len(scored)) != (result.queries, result.dropped_queries):
-        raise DataError(f"{lines_path} does not belong to {path}: it is of {len(scored)} queries.", AGAIN)
+        raise DataError(f"{lines_path} does not belong to {path}: it has {len(scored)} queries.", AGAIN)
     if abs(np.mean(scored) - result.mAP) > _ROUNDING:  # an evaluation was stopped between the two files
         raise DataError(f"{lines_path} does not belong to {path}: its mAP is {np.mean(scored):.6f}.", AGAIN)
     return _Saved(result, lines)

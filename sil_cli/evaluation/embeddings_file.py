@@ -133,7 +133,10 @@ def _check_growth(path: Path, infos: Sequence[zipfile.ZipInfo]) -> None:
         )
     for info in compressed:
         if info.compress_type != zipfile.ZIP_DEFLATED:
-            raise DataError(f"{path}: {info.filename} is compressed as no .npz file is.", "Write it with numpy.savez.")
+            raise DataError(
+                f"{path}: {info.filename} is compressed in a way that .npz files never are.",
+                "Write it with numpy.savez.",
+            )
 
 
 def _check_keys(path: Path, found: set[str]) -> None:
@@ -213,7 +216,7 @@ def _side(path: Path, arrays: dict[str, NDArray[Any]], side: str) -> EmbeddingSe
         if values is not None and what != "junk" and _kind(values) == "neither":
             raise DataError(f"{path}: {side}_{what} has type {values.dtype!s:.40}.", "Write texts or whole numbers.")
         if values is not None and what != "junk" and _kind(values) == "texts" and not _is_text(values):
-            raise DataError(f"{path}: {side}_{what} holds what is no text.", "Write texts with numpy.savez.")
+            raise DataError(f"{path}: {side}_{what} holds something other than text.", "Write texts with numpy.savez.")
         if values is not None and what == "junk" and values.dtype.kind not in "biu":
             raise DataError(f"{path}: {side}_{what} has type {values.dtype!s:.40}.", "Write booleans.")
     identities, cameras = labels["identities"], labels["cameras"]

@@ -317,7 +317,7 @@ def _warn_of_replacing(result: EvaluateResult, folder: Path, *, named: bool, rep
     if earlier.test_set != result.test_set and not named:
         reporter.warn(
             f"{path} came from another test set called {earlier.target}{of} and is replaced: name each "
-            "by `sil prepare-data --name NAME` to keep both."
+            "with `sil prepare-data --name NAME` to keep both."
         )
     same = (earlier.model, earlier.fused, earlier.test_set, earlier.conditions)
     if named and same != (result.model, result.fused, result.test_set, result.conditions):

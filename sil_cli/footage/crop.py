@@ -274,7 +274,7 @@ class _Run:
         model = None if self._engine is None else self._engine.fingerprint
         if files.progress.next_frame and files.progress.model != model:
             raise UsageError(
-                f"{footage.name} was begun with another model, or with none, and its people would be told apart anew.",
+                f"{footage.name} was begun with another model, or with none, and would be followed differently.",
                 "Name that one with --model, or use --out DIR for another folder.",
             )
         files.progress.model = model

@@ -116,7 +116,7 @@ class HogDetector:
         self._cv2 = import_quietly("cv2")
         if not hasattr(self._cv2, "HOGDescriptor"):
             raise UsageError(
-                "This OpenCV has no HOG any more.",
+                "This version of OpenCV no longer has HOG.",
                 f"Install an older one with `{install_command('opencv-python-headless<5')}`.",
             )
         self._cv2.setNumThreads(1)  # frames are looked at while others are decoded

@@ -133,7 +133,7 @@ def evaluate_tracks(settings: Settings, reporter: Reporter) -> TrackResult:
     given = settings.tracks
     if given.found is None or given.truth is None:
         missing = "--truth DIR, a folder in MOTChallenge's layout" if given.truth is None else "--tracks DIR"
-        raise UsageError("Tracklets are compared with the truth: both must be named.", f"Add {missing}.")
+        raise UsageError("Tracklets are scored against ground truth: both must be named.", f"Add {missing}.")
     files = find_tracks(given.found)
     truths = {name if name in files else slug(name): path for name, path in _find_truths(given.truth).items()}
     names = [name for name in files if name in truths]
@@ -259,7 +259,7 @@ def read_tracks(path: Path) -> tuple[NDArray[np.float64], list[str], list[int]]:
             tracklets.append(tracklet)
     except (OSError, ValueError, IndexError, OverflowError, csv.Error) as error:
         raise DataError(
-            f"{path}, line {lines.line_num}, is no line of tracks: {one_line(error)}.",
+            f"{path}, line {lines.line_num}, is not a line of tracks: {one_line(error)}.",
             "A .csv has frame, seconds, tracklet, left, top, width, height, score; a .txt, as MOTChallenge has it, "
             "frame, tracklet, left, top, width, height, score.",
         ) from error
@@ -276,7 +276,9 @@ def _find_truths(folder: Path) -> dict[str, Path]:
         return {folder.resolve().name: one}
     found = {each.parent.parent.name: each for each in sorted(folder.glob("*/gt/gt.txt"))}
     if not found:
-        raise UsageError(f"There is no truth in {folder}.", "Name a folder of sequences, each with gt/gt.txt in it.")
+        raise UsageError(
+            f"There is no ground truth in {folder}.", "Name a folder of sequences, each with gt/gt.txt in it."
+        )
     return found
 
 
@@ -346,7 +348,9 @@ def _score_groups(table: Path, tracks: Path, cameras: Sequence[_Camera]) -> Grou
     truth = joined([each.truth for each in cameras], apart)
     before, after = (count_identities(truth, joined(parts, apart)) for parts in (alone, grouped))
     if not set(groups) & {_full_name(each.name, one) for each in cameras for one in each.tracklets}:
-        raise DataError(f"{table} names no tracklet that is in {tracks}.", "Names are as in crops.csv, c1-0007.")
+        raise DataError(
+            f"{table} names no tracklet that is in {tracks}.", "Name tracklets as crops.csv does, such as c1-0007."
+        )
     return GroupScores(
         groups=table,
         people=len(np.unique(truth.people)),
@@ -371,7 +375,8 @@ def _read_groups(table: Path, tracks: Path) -> dict[str, str]:
     names = rows[0].keys() if rows else ()
     if "person" not in names or not {"tracklet", "path"} & set(names):
         raise DataError(
-            f"{table} needs a column person, and one of tracklet and path.", "Such a table says whose each tracklet is."
+            f"{table} needs a column person, and one of tracklet and path.",
+            "Such a table says which person each tracklet shows.",
         )
     if "tracklet" in names:
         return {row["tracklet"]: row["person"] for row in rows if row["person"]}
@@ -392,7 +397,7 @@ def _read_table(path: Path) -> list[Mapping[str, str]]:
         table = csv.DictReader(read_text(path, most=_MOST_BYTES).splitlines(), restval="")
         return [{name: from_cell(cell) for name, cell in row.items() if name is not None} for row in table]
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path} can't be read: {one_line(error)}.", f"Look at it: head {quoted(path)}") from error
+        raise DataError(f"{path} can't be read: {one_line(error)}.", f"Check it: head {quoted(path)}") from error
 
 
 def _known(value: float) -> float | None:

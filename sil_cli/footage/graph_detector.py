@@ -178,7 +178,7 @@ class GraphDetector:
             return [self._people(outputs, number, fit_) for number, (_, fit_) in enumerate(fitted)]
         except (IndexError, ValueError, KeyError) as error:
             shapes = ", ".join(f"{name} {value.shape}" for name, value in outputs.items())
-            raise ModelError(f"{self.name} gives {shapes}, which are no boxes after all.", _OTHER) from error
+            raise ModelError(f"{self.name} gives {shapes}, which are not boxes after all.", _OTHER) from error
 
     def _sizes(self, fitted: Sequence[Fitted], count: int) -> NDArray[Any]:
         """What a second input wants to know: width and height for RT-DETR, six numbers for Intel's older ones."""
@@ -279,7 +279,7 @@ def recognise(outputs: Sequence[Port], name: str, height: int, width: int) -> Fo
         return "boxes"
     if len(outputs) == 2 and len(sides) == 1 and all(len(shape) == 3 for shape in shapes.values()):
         return "detr"
-    raise ModelError(f"{name} gives {listed}, which are no detections of a known form.", _OTHER)
+    raise ModelError(f"{name} gives {listed}, which are not detections of a known form.", _OTHER)
 
 
 def read_outputs(
@@ -455,7 +455,7 @@ def _inputs(network: Network) -> tuple[Port, Port | None]:
         raise ModelError(f"{network.name} takes {listed}, not images alone.", "Export the detector for images alone.")
     if pictures[0].type not in ("float32", "float16", "float64", "uint8"):
         raise ModelError(
-            f"{network.name} takes {pictures[0]}, which are no pixels.", "Export it with an input of float32."
+            f"{network.name} takes {pictures[0]}, which can't be pixels.", "Export it with an input of float32."
         )
     return pictures[0], others[0] if others else None
 

@@ -153,7 +153,9 @@ def require_video_library() -> Any:
         UsageError: It is not installed.
     """
     if not is_installed("av"):
-        raise UsageError("Videos need PyAV.", f"Install it with `{extra_command('video')}`, or give frames as images.")
+        raise UsageError(
+            "Reading videos needs PyAV.", f"Install it with `{extra_command('video')}`, or give frames as images."
+        )
     av = import_quietly("av")
     av.logging.set_level(None)  # what goes wrong arrives as an exception, or as an odd frame
     return av

@@ -91,7 +91,7 @@ def verify_gallery(settings: Settings, reporter: Reporter) -> VerifyResult:
         advice.append(
             f"`sil gallery repair {quoted(store.folder)}` keeps the rest"
             if settings.gallery.store is None
-            else f"remove the wrong ones by `sil gallery remove --id N{store.option()}`, and index their images again"
+            else f"remove the wrong ones with `sil gallery remove --id N{store.option()}`, and index their images again"
         )
     if has_people(store.folder):
         said = check_people(store.folder)
@@ -131,7 +131,9 @@ def compact_gallery(settings: Settings, reporter: Reporter) -> CompactResult:
         entries = len(writer)
     complete = complete and forgotten.complete
     if not complete:
-        reporter.warn("Something still reads an older state of the gallery: run `sil gallery compact` again later.")
+        reporter.warn(
+            "Something is still reading an older state of the gallery: run `sil gallery compact` again later."
+        )
     return CompactResult(
         gallery=store.folder,
         entries=entries,
@@ -173,11 +175,11 @@ def remove_entries(
     wanted = make_filter(settings, paths=paths, ids=ids, glob=glob)
     if bool(wanted) == everything:
         raise UsageError(
-            "Nothing was said about what to remove." if not everything else "--all was given together with a filter.",
+            "Nothing was named to remove." if not everything else "--all was given together with a filter.",
             "Use --id, --identity, --path, --camera, --after, --before or --where, or --all for everything.",
         )
     if glob and not paths:
-        raise UsageError("--glob says how --path is read, and there is no --path.", "Add --path PATTERN.")
+        raise UsageError("--glob only works with --path.", "Add --path PATTERN.")
     store = gallery_store_to_write(settings)
     with store.existing_writer() as writer:
         writer.warn_of_set_aside(reporter)

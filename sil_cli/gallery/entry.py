@@ -244,7 +244,7 @@ def require_batch(
         )
     (key, times), *_ = Counter(entry.key for entry in entries).most_common(1)
     if times > 1:
-        raise GalleryError(f"'{key[1]}' is {times} times in one batch.", "Give each image once.")
+        raise GalleryError(f"'{key[1]}' appears {times} times in one batch.", "Give each image once.")
     for entry in entries:
         if entry.time is not None:
             try:

@@ -52,7 +52,9 @@ def export_gallery(settings: Settings, out: Path, reporter: Reporter) -> ExportR
     }
     write = writers.get(out.suffix.lower())
     if write is None:
-        raise UsageError(f"A gallery can't be exported as {out.name}.", "Name it .npz, .csv or .parquet.")
+        raise UsageError(
+            f"A gallery can't be exported as {out.name}.", "Use a name that ends in .npz, .csv or .parquet."
+        )
     with gallery_store(settings).open() as gallery:
         wanted = as_stored(gallery.count_passing, make_filter(settings))
         ids = gallery.ids_passing(wanted) if wanted else gallery.ids()

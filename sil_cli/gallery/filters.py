@@ -74,7 +74,7 @@ class Filter:
                 object.__setattr__(self, one.name, tuple(value))  # lists and dictionaries do as well
         if self.glob and max(map(len, self.paths), default=0) > LONGEST_PATH:
             raise UsageError(
-                f"A pattern for paths has more than {LONGEST_PATH:,} letters.", "Give a shorter one, with more *."
+                f"A pattern for paths has more than {LONGEST_PATH:,} characters.", "Give a shorter one, with more *."
             )
 
     @property

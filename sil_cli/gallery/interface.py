@@ -286,7 +286,7 @@ class GalleryWriter(GalleryContent):
             more = f" and {len(moved) - 1:,} more" if len(moved) > 1 else ""
             reporter.warn(
                 f"Files of vectors that the gallery's database doesn't know were set aside: {moved[0]}{more}. If it is "
-                "an older copy, put the right one back, and them too; `sil gallery compact` deletes what is set aside."
+                "an older copy, put the right one back, and these files with it; `sil gallery compact` deletes them."
             )
 
     @abstractmethod

@@ -81,8 +81,8 @@ def keep_model(loaded: Model, gallery: Path) -> None:
     if not kept.is_dir() or not any((kept / name).is_file() for name in (RECORD_FILE, *RECORD_FILES.values())):
         if kept.is_dir() and any(kept.iterdir()):
             raise GalleryError(
-                f"{kept} is in the way: a gallery keeps its model there, and it holds none.",
-                "Look what lies there, and move it elsewhere.",
+                f"{kept} is in the way: a gallery keeps its model there, and this isn't one.",
+                "See what is there, and move it elsewhere.",
             )
         with staging_folder(gallery) as staging:
             if loaded.files.folder is not None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sil_cli.runtime import Reporter
 
 Answer = Literal["same", "different", "unsure", "withdrawn"]
-"""Of two entries: they show one person, or two; it can't be told; or what was said before counts no more."""
+"""Of two entries: they show one person, or two; it can't be told; or what was said before no longer counts."""
 
 Pair = tuple[EntryKey, EntryKey]
 """Two entries, the one that sorts first first."""
@@ -94,7 +94,7 @@ class Verdict:
     Attributes:
         first, second: The entries, each by its source, path and box; they are put in order.
         answer: Whether they show one person: `same`, `different`, `unsure` (can't be told); or `withdrawn`, by which
-            what the same judge said before counts no more.
+            what the same judge said before no longer counts.
         by: Who said so; '' for unknown.
         at: When, with its time zone.
         why: In their words.
@@ -115,13 +115,13 @@ class Verdict:
         """Put the two entries in order.
 
         Raises:
-            UsageError: It is no verdict.
+            UsageError: It is not a verdict.
         """
         first, second = in_order(self.first, self.second)
         object.__setattr__(self, "first", first)
         object.__setattr__(self, "second", second)
         if self.answer not in get_args(Answer):
-            raise UsageError(f"'{self.answer}' is no verdict.", f"Answer {', '.join(get_args(Answer))}.")
+            raise UsageError(f"'{self.answer}' is not a verdict.", f"Answer {', '.join(get_args(Answer))}.")
         if first == second:
             raise UsageError(f"'{first[1]}' was compared with itself.", "Name two entries.")
         if self.at.tzinfo is None:
@@ -168,7 +168,7 @@ def require_text(what: str, text: str, longest: int) -> None:
         UsageError: It is.
     """
     if len(text) > longest:
-        raise UsageError(f"{what} has {len(text):,} letters.", f"Use up to {longest:,}.")
+        raise UsageError(f"{what} has {len(text):,} characters.", f"Use up to {longest:,}.")
     if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
         raise UsageError(f"{what} is not UTF-8 text.", "Write it with other letters.")
 

@@ -93,12 +93,12 @@ def find(address: str, sha256: str | None, reporter: Reporter) -> Origin:
         origin = Origin(path, _without_secrets(address), sha256_of_file(path))
     else:
         raise UsageError(
-            f"{visible(address)} is no address of a file that can be origin.",
+            f"{visible(address)} isn't the address of a file that can be fetched.",
             "Give https://…, or hf://owner/name/file, hf://owner/name@revision/file.",
         )
     if sha256 is None:
         reporter.warn(
-            f"Nobody vouches for this file: its SHA-256 is {origin.sha256}. Give it as --sha256 to get no other again."
+            f"Nothing says what this file should be: its SHA-256 is {origin.sha256}. Next time, pass that as --sha256."
         )
     elif origin.sha256 != sha256.lower():
         origin.path.resolve().unlink(missing_ok=True)
@@ -233,7 +233,7 @@ def _check_size(size: int | None, address: str) -> None:
     if size is not None and size > LARGEST_FILE:
         name, most = visible(_without_secrets(address)), LARGEST_FILE // 2**30
         raise ModelError(
-            f"{name} has {size / 2**30:.1f} GiB, and {most} are the most that is fetched.",
+            f"{name} has {size / 2**30:.1f} GiB, and files of more than {most} GiB aren't fetched.",
             "Name the file of one model.",
         )
 
@@ -287,7 +287,7 @@ def _check_place(address: str, *, named: bool) -> None:
     host = parts.hostname or ""
     shown = visible(_without_secrets(address))
     if parts.scheme not in ("https", "http") or not host:
-        raise ModelError(f"The address leads to {shown}, which is no file on the web.", "Don't use it.")
+        raise ModelError(f"The address leads to {shown}, which is not a file on the web.", "Don't use it.")
     proxied = urllib.request.getproxies().get(parts.scheme) and not urllib.request.proxy_bypass(host)
     if proxied:
         local = private = False

@@ -109,7 +109,7 @@ class Published:
             UsageError: There is no such camera.
         """
         if self.cameras is None:
-            raise UsageError(f"This file knows no cameras, so --camera {camera} says nothing.", "Leave --camera out.")
+            raise UsageError(f"This file knows no cameras, so --camera {camera} has no effect.", "Leave --camera out.")
         learnt = self.cameras.flatten(0, -2).float()
         if camera != "mean" and not (camera.isdecimal() and int(camera) < len(learnt)):
             raise UsageError(
@@ -197,7 +197,7 @@ def _refuse_unread(names: _Names) -> None:
         if names.has(pattern):
             who, _, needs = family.partition(": ")
             raise ModelError(
-                f"{names.source} is {who}, which is not built here{f': it would need {needs}' if needs else ''}.",
+                f"{names.source} is {who}, which this program can't build{f': it needs {needs}' if needs else ''}.",
                 "Export it as ONNX where it was trained, and import that; or embed with its own code and use "
                 "`sil evaluate --embeddings`.",
             )
@@ -246,7 +246,8 @@ def _depth(names: _Names) -> str:
     wide = names.state.get("backbone.layer1.0.conv2.weight")
     if backbone is None or wide is None or wide.shape[:2] != (64, 64):
         raise ModelError(
-            f"{names.source} is a ResNet of {'-'.join(map(str, stages))} blocks or other widths; it isn't built here.",
+            f"{names.source} is a ResNet of {'-'.join(map(str, stages))} blocks or other widths, which this program "
+            "can't build.",
             "Use one of 18, 34, 50 or 101 layers, or export it as ONNX where it was trained, and import that.",
         )
     return f"{backbone}{IBN}" if "backbone.layer1.0.bn1.IN.weight" in names.state else backbone
@@ -257,7 +258,7 @@ def _fast_reid(names: _Names) -> Published:
     if not names.has(r"^backbone\.layer4\.0\.conv1\.weight$"):
         _refuse_unread(names)
         raise ModelError(
-            f"{names.source} is a fast-reid model on another network than a ResNet, which is not built here.",
+            f"{names.source} is a fast-reid model on another network than a ResNet, which this program can't build.",
             "Export it as ONNX with fast-reid's tools/deploy, and import that.",
         )
     if names.has(r"\.se\.|conv1\.0\.|^b1") or names.has(r"^heads\.(b\d|bnneck\.\d)"):
@@ -315,7 +316,7 @@ def _osnet(names: _Names) -> Published:
     width = next((name for name, each in OSNET_WIDTHS.items() if each == widths), None)
     if width is None or (kind == "osnet_ibn" and width != "x1_0"):
         raise ModelError(
-            f"{names.source} is an {kind} of {'-'.join(map(str, widths))} channels, which is not built here.",
+            f"{names.source} is an {kind} of {'-'.join(map(str, widths))} channels, which this program can't build.",
             "torchreid's have a width of 1, 0.75, 0.5 or 0.25; export it as ONNX, and import that.",
         )
     _all_known(names)
@@ -337,7 +338,7 @@ def _fully_connected(names: _Names) -> dict[str, Any]:
     """The layer that torchreid has behind the pooling: linear, batch norm, ReLU; the bias goes into the norm's mean."""
     if names.has(r"^fc\.3\."):
         raise ModelError(
-            f"{names.source} has more than one layer behind its pooling, which is not built here.",
+            f"{names.source} has more than one layer behind its pooling, which this program can't build.",
             "Export it as ONNX where it was trained, and import that.",
         )
     weight, bias = names.left.pop("fc.0.weight"), names.left.pop("fc.0.bias", None)
@@ -381,7 +382,7 @@ def _trans_reid(names: _Names) -> Published:
     fixed: dict[str, Any] = _grid(names, positions.shape[1] - 1) | {"dimension": None}
     if parts and fixed["height"] == fixed["width"]:
         raise ModelError(
-            f"{names.source} is TransReID with parts for square images, which its authors have for vehicles alone.",
+            f"{names.source} is TransReID with parts for square images, which its authors use for vehicles only.",
             "Export it as ONNX where it was trained, and import that.",
         )
     names.state["backbone.encoder.pos_embedding"] = positions
@@ -420,7 +421,7 @@ def _clip_reid(names: _Names) -> Published:
     projection = names.left.get("image_encoder.proj")
     if token.shape != (768,) or projection is None or projection.shape != (768, 512):
         raise ModelError(
-            f"{names.source} is CLIP-ReID's transformer of {token.shape[-1]} channels, which is not built here.",
+            f"{names.source} is CLIP-ReID's transformer of {token.shape[-1]} channels, which this program can't build.",
             "Export it as ONNX where it was trained, and import that.",
         )
     cameras = names.left.pop("cv_embed", None)
@@ -464,7 +465,7 @@ GRIDS = {
 def _grid(names: _Names, patches: int) -> dict[str, Any]:
     if patches not in GRIDS:
         raise ModelError(
-            f"{names.source} has positions for {patches} patches, which is no size that its family has published.",
+            f"{names.source} has positions for {patches} patches, a size that its family never published.",
             "256×128, 384×128 and 256×256 pixels in steps of 16, 14 or 12 are known; export another as ONNX.",
         )
     height, width, stride = GRIDS[patches]
@@ -494,7 +495,7 @@ def _all_known(names: _Names) -> None:
         _refuse_unread(names)
         raise ModelError(
             f"{names.source} does not fit any network here: it has unknown {name_some(sorted(names.left))}.",
-            "It is another network than its other names say: export it as ONNX where it was trained, and import that.",
+            "It is not the network that its other names suggest: export it as ONNX where it was trained, import that.",
         )
 
 

@@ -254,6 +254,6 @@ def _unknown(path: Path, state: dict[str, Any]) -> ModelError:
         )
     some = ", ".join(sorted(state)[:3])
     return ModelError(
-        f"{path} is of no network that is told by its names: it holds {some}.",
+        f"{path} holds no network that its parameters' names tell: it holds {some}.",
         "Name its network with --backbone: mobilenet_v3_large, vit_b_16, timm:NAME and others; see docs/backbones.md.",
     )

@@ -53,7 +53,7 @@ def load_pretrained(embedder: Embedder, weights: str) -> tuple[str, ...]:
     if weights != IMAGENET and is_graph(Path(weights)):
         raise ModelError(
             f"{weights} is a graph: it has no weights by name, and can't be trained further.",
-            f"Use it as it is, by `sil import-model {shlex.quote(weights)} --out DIR`; or name what it was made of.",
+            f"Use it as it is, with `sil import-model {shlex.quote(weights)} --out DIR`; or name what it was made of.",
         )
     if Path(weights).is_dir():
         read_record(Path(weights))  # says what it is, where it isn't one

@@ -166,7 +166,7 @@ def calibrate_gallery(settings: Settings, reporter: Reporter, *, by: str | None 
             why = f"{count:,} entries are too few" if count < LEAST else "its entries look alike"
             raise GalleryError(
                 f"What comes up by chance in {store.name} can't be told: {why}.",
-                f"From {LEAST} entries of different people on it can; until then the model's thresholds decide.",
+                f"That takes at least {LEAST} entries of different people; until then the model's thresholds decide.",
             )
         read = None
         if wanted.answers is not None:
@@ -419,7 +419,7 @@ def _draw(gallery: Gallery, frame: PairFrame, judged: _Judged, count: int, setti
     if not len(rows):
         raise GalleryError(
             f"{gallery.name} has no pair to ask about: none is left within reach that nobody has answered.",
-            "`sil calibrate --gallery DIR` tells what the answers say.",
+            "`sil calibrate --gallery DIR` shows what the answers say.",
         )
     first, second = frame.first[rows].tolist(), frame.second[rows].tolist()
     entries = gallery.entries(sorted({*first, *second}))

@@ -95,7 +95,7 @@ def export_dataset(settings: Settings, out: Path, reporter: Reporter, *, found: 
         if len(chosen) < FEWEST_PEOPLE:
             raise GalleryError(
                 f"Verdicts confirm {len(chosen)} people of {store.name}: a network can't learn to tell people apart.",
-                "Say who is the same by `sil people verdict`, and run this again.",
+                "Say who is the same with `sil people verdict`, and run this again.",
             )
         out.parent.mkdir(parents=True, exist_ok=True)
         with staging_folder(out.parent) as staging:

@@ -164,7 +164,7 @@ def export_people(settings: Settings, out: Path) -> PeopleExport:
         OSError: The file can't be written.
     """
     if out.suffix.lower() not in (".csv", ".json"):
-        raise UsageError(f"People can't be exported as {visible(out.name)}.", "Name it .csv or .json.")
+        raise UsageError(f"People can't be exported as {visible(out.name)}.", "Use a name that ends in .csv or .json.")
     store = gallery_store(settings)
     with store.open() as gallery, open_people(store.folder) as people:
         register = read_register(people)

@@ -187,7 +187,7 @@ def split_person(people: People, who: str, keys: Sequence[EntryKey], *, by: str 
         rest = [key for key in members if key not in set(keys)]
         if not rest:
             raise UsageError(
-                f"All entries of {register.label(person)} were named: nobody would be left.",
+                f"All entries of {register.label(person)} were named, which would leave nobody.",
                 "Name those of somebody else.",
             )
         other = people.add_person()

@@ -72,7 +72,7 @@ class ListedVerdict:
     """What somebody said of two entries.
 
     Attributes:
-        answer: `same`, `different`, `unsure`, or `withdrawn`: what they said before counts no more.
+        answer: `same`, `different`, `unsure`, or `withdrawn`: what they said before no longer counts.
         by: Who said so; empty for unknown.
         at: When, in UTC.
         why: In their words.
@@ -222,7 +222,7 @@ def read_answer(text: str) -> Answer:
     answer = WORDS.get(" ".join(text.lower().split()))
     if answer is None:
         raise UsageError(
-            f"'{visible(text[:LONGEST_NAME])}' is no verdict.", "Answer same, different, unsure, or withdrawn."
+            f"'{visible(text[:LONGEST_NAME])}' is not a verdict.", "Answer same, different, unsure, or withdrawn."
         )
     return answer
 

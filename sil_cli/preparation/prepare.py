@@ -129,12 +129,12 @@ def _prepare_several(found: Sequence[DataSettings], data: DataSettings, reporter
         except InterruptedWorkError:
             raise
         except SilError as error:
-            reporter.warn(f"{each.reader} in {each.root} is passed over: {error.what} {error.fix}")
+            reporter.warn(f"{each.reader} in {each.root} is skipped: {error.what} {error.fix}")
             failed.append(Skipped(path=str(each.root), reason=error.what))
     if not prepared:
         raise DataError(
             f"None of the {len(found)} data sets in {data.root} can be prepared; the first: {failed[0].reason}",
-            f"Prepare it alone to see what to do: sil prepare-data {found[0].reader} {found[0].root}",
+            f"Prepare it on its own to see what to do: sil prepare-data {found[0].reader} {found[0].root}",
         )
     return PrepareResult(datasets=prepared, sheet=None, sources=[], target=None, failed=failed)
 
@@ -144,7 +144,8 @@ def _prepare_raw(data: DataSettings, taken: Container[str], reporter: Reporter) 
     reading = read_raw(data, reporter)
     if reading.name in taken:
         raise DataError(
-            f"{reading.root} would be a second data set called {reading.name}.", "Prepare it alone, with --name NAME."
+            f"{reading.root} would be a second data set called {reading.name}.",
+            "Prepare it on its own, with --name NAME.",
         )
     folder = data.out or data.folder / reading.name
     _refuse_other(folder, reading.reader, reading.options, force=data.force)

@@ -86,7 +86,7 @@ def prepare_footage(settings: Settings, reporter: Reporter) -> FootageResult:
     if data.out is None:
         refuse_outside(settings, "data.folder")
     if data.reader != SYNTHETIC or data.protocol is not None:
-        raise UsageError("Footage is drawn of generated people.", "Write: sil prepare-data synthetic --footage")
+        raise UsageError("Footage is drawn of generated people only.", "Run `sil prepare-data synthetic --footage`.")
     refuse_options_of_readers(data)
     domain = data.synthetic.domains - 1 if data.footage.network is None else data.footage.network
     if domain >= data.synthetic.domains:
@@ -106,7 +106,7 @@ def prepare_footage(settings: Settings, reporter: Reporter) -> FootageResult:
         reporter.note("This footage is here already; it is kept.")
         return standing
     if not can_write_videos():
-        reporter.note(f"Frames alone are written; for videos too: `{extra_command('video')}`")
+        reporter.note(f"Only frames are written; for videos as well: `{extra_command('video')}`")
     with staging_folder(folder.parent) as staging:
         made = staging / "footage"
         cameras = _draw(made, data, domain, reporter)

@@ -172,7 +172,7 @@ def require_sheet_format(path: Path) -> None:
         UsageError: It is not one of .jpg, .png and .webp.
     """
     if is_wanted(path) and path.suffix.lower() not in _FORMATS:
-        raise UsageError(f"A sheet can't be written as {path.name}.", "Name it .jpg, .png or .webp.")
+        raise UsageError(f"A sheet can't be written as {path.name}.", "Use a name that ends in .jpg, .png or .webp.")
 
 
 def write_sheet(path: Path, sheet: Image.Image, *, users_own: bool) -> None:

@@ -115,7 +115,7 @@ def _load(named: Sequence[Path], data: DataSettings) -> list[Dataset]:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UsageError(
-            f"Two data sets are called {twice}.", "Name each once, or prepare one by `sil prepare-data --name NAME`."
+            f"Two data sets are called {twice}.", "Name each once, or prepare one with `sil prepare-data --name NAME`."
         )
     return datasets
 

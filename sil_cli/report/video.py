@@ -111,6 +111,6 @@ def require_video_format(path: Path) -> None:
         SilError: The ending is another one, or PyAV is missing.
     """
     if path.suffix.lower() not in _FORMATS:
-        raise SilError(f"{path} is no name of a video.", f"Choose one that ends with {', '.join(_FORMATS)}.")
+        raise SilError(f"{path} is not the name of a video.", f"Choose one that ends with {', '.join(_FORMATS)}.")
     if not can_write_videos():
         raise SilError(f"Writing {path} needs the package av.", f"Install it with `{extra_command('video')}`.")

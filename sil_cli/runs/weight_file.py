@@ -71,7 +71,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UsageError(f"There is no weights file {path}.", "Use imagenet, none, or the path of a file.")
     if path.stat().st_size > LARGEST_FILE:
-        raise ModelError(f"{path} has more than {LARGEST_FILE // 2**30} GiB, as no network here has.", FIX)
+        raise ModelError(f"{path} has more than {LARGEST_FILE // 2**30} GiB, more than any network here needs.", FIX)
     try:
         state = _unwrapped(_content(path))
     except ModelError:

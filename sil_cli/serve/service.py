@@ -135,7 +135,7 @@ class VerdictGiven(BaseModel):
 
     Attributes:
         first, second: The entries.
-        answer: `same`, `different`, `unsure`; or `withdrawn`, by which what they said before counts no more.
+        answer: `same`, `different`, `unsure`; or `withdrawn`, by which what they said before no longer counts.
         why: In their words.
     """
 

@@ -39,7 +39,7 @@ class ExportSettings(Section):
     out: Path | None = Field(None, description="a folder or an .onnx file; default: the run folder")
     int8: bool = Field(False, description="quantise to int8, which makes a different model")
     calibrate_on: Path | None = Field(
-        None, description="crops for int8's ranges, and to compare with torch on; default: generated people"
+        None, description="crops to calibrate int8 on and to compare with torch; default: generated people"
     )
 
 
@@ -142,11 +142,13 @@ class GallerySettings(Section):
         True, description="export the model, if it isn't yet and can be, so that queries start at once"
     )
     purpose: str | None = Field(None, max_length=2000, description="what the gallery is kept for, in words")
-    legal_basis: str | None = Field(None, max_length=2000, description="by which law or consent it is kept, in words")
-    log: bool = Field(False, description="write down in the gallery who searched, removed and exported what")
+    legal_basis: str | None = Field(
+        None, max_length=2000, description="the law or consent under which it is kept, in words"
+    )
+    log: bool = Field(False, description="log in the gallery who searched, removed and exported what")
     require_purpose: bool = Field(False, description="every search must say what it is for")
     keep_days: float | None = Field(
-        None, gt=0.0, le=36_500.0, description="entries taken longer ago than this are removed"
+        None, gt=0.0, le=36_500.0, description="entries taken more days ago than this are removed"
     )
     camera_keep_days: tuple[str, ...] = Field((), description="CAMERA=DAYS: the same for one camera")
     index: str | None = Field(
@@ -161,7 +163,8 @@ class FilterSettings(Section):
     camera: tuple[str, ...] = Field((), description="only from these cameras")
     exclude_camera: tuple[str, ...] = Field((), description="not from these cameras")
     after: Moment | None = Field(
-        None, description="taken then or later (2024, 2024-05-31T08:30, …; without a zone, in `gallery.timezone`)"
+        None,
+        description="taken at this time or later (2024, 2024-05-31T08:30, …; without a zone, in `gallery.timezone`)",
     )
     before: Moment | None = Field(None, description="taken before this time")
     identity: tuple[str, ...] = Field((), description="only these people")
@@ -189,7 +192,7 @@ class QuerySettings(Section):
     all: bool = Field(False, description="list every match above the threshold of `possible`, or above min_score")
     min_score: float | None = Field(None, ge=-1.0, le=1.0, description="leave out matches below this cosine")
     match: float = Field(
-        0.1, gt=0.0, le=1e6, description="a match: up to so many false matches are expected from its score on"
+        0.1, gt=0.0, le=1e6, description="a match: at its score, up to this many false matches are expected"
     )
     possible: float = Field(5.0, gt=0.0, le=1e6, description="a possible match: likewise")
     exclude_self: bool = Field(False, description="leave out gallery entries made from the query's own file")
@@ -213,7 +216,7 @@ class PeopleSettings(Section):
     """Grouping a gallery's entries into people."""
 
     again: bool = Field(
-        False, description="group everything anew, but what somebody named, merged, split, confirmed or rejected"
+        False, description="group everything again, except what somebody named, merged, split, confirmed or rejected"
     )
     threshold: float = Field(
         0.5, ge=0.0, le=20.0, description="mean weight of links above which groups are one person; more: purer, smaller"

@@ -15,7 +15,7 @@ class TracksSettings(Section):
     found: Path | None = Field(
         None, description="tracklets to score instead of a model: a folder of `sil crop`, or of MOTChallenge results"
     )
-    truth: Path | None = Field(None, description="for tracks: the sequences that they are of, each with gt/gt.txt")
+    truth: Path | None = Field(None, description="for tracks: their ground truth, sequences that each have gt/gt.txt")
     groups: Path | None = Field(
         None, description="for tracks: a .csv with columns person and tracklet, or path, scored over all cameras"
     )
@@ -25,8 +25,8 @@ class TrackSettings(Section):
     """Following people within a camera."""
 
     high: Share = Field(0.5, description="detections of this score and above are joined first")
-    low: Share = Field(0.1, description="those down to this one then continue what was just seen")
-    new: Share = Field(0.6, description="a detection that nobody expected begins a tracklet from this score on")
+    low: Share = Field(0.1, description="detections down to this score may then continue a tracklet just seen")
+    new: Share = Field(0.6, description="an unmatched detection of at least this score begins a tracklet")
     patience: float = Field(2.5, ge=0.0, le=600.0, description="seconds unseen after which a tracklet ends")
     appearance: float = Field(
         1.0, ge=0.0, le=10.0, description="weight of what people look like beside how they move; 0: motion alone"
@@ -51,14 +51,16 @@ class CropSettings(Section):
     fps: float | None = Field(
         None, gt=0.0, le=1000.0, description="frames a second of images; default: what seqinfo.ini says, or 25"
     )
-    patience: float = Field(10.0, gt=0.0, le=3600.0, description="seconds that a stream may say nothing")
+    patience: float = Field(10.0, gt=0.0, le=3600.0, description="seconds that a stream may send nothing")
     detector: str = Field(
         "torchvision",
         min_length=1,
         description="`torchvision`, an .onnx or .xml file, a .txt of boxes or a folder of them, or `hog`",
     )
-    min_score: Share = Field(0.1, description="detections of lower scores are not looked at")
-    min_height: Positive = Field(32, description="people less high in a frame, in pixels, are left out")
+    min_score: Share = Field(0.1, description="detections of lower scores are ignored")
+    min_height: Positive = Field(
+        32, description="people smaller than this in a frame, in pixels of height, are left out"
+    )
     person_class: Count | None = Field(None, description="which class of a detector file is a person; default: its own")
     detector_bgr: bool | None = Field(None, description="a detector file takes blue, green, red; default: by its form")
     detector_scale: float | None = Field(

@@ -71,7 +71,7 @@ def compose(
     if last > embedder.backbone.stages:
         raise UsageError(
             f"style.after_stages = {last}: {settings.model.backbone} has {embedder.backbone.stages} stages.",
-            f"Choose among 1 to {embedder.backbone.stages}.",
+            f"Choose from 1 to {embedder.backbone.stages}.",
         )
     if fresh and group.is_first:
         _warn_of_schedule(settings.train, reporter)

@@ -185,7 +185,7 @@ def sources_to_go_on(run: Path, facts: RunFacts, named: Sequence[Path]) -> RunFa
     for checksum, folder in moved.items():
         if checksum not in known:
             raise DataError(
-                f"{folder} is not the data that {run} began with: its manifest is another one.",
+                f"{folder} is not the data that {run} began with: its manifest differs.",
                 "Name the folders that the run's sources have moved to, or train again without --resume.",
             )
     sources = []

@@ -148,7 +148,7 @@ def load_sources(folders: Sequence[Path], *, max_pixels: int = MAX_PIXELS) -> li
     names = [dataset.name for dataset in datasets]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise UsageError(f"Two sources are called {twice}.", "Prepare one of them by `sil prepare-data --name NAME`.")
+        raise UsageError(f"Two sources are called {twice}.", "Prepare one of them with `sil prepare-data --name NAME`.")
     return datasets
 
 

@@ -338,7 +338,7 @@ class TestTrain:
 
     def test_a_style_after_a_stage_that_is_not_there(self, small) -> None:
         outcome = sil("train", *self.flags("--set", "style.after_stages=[1,5]"))
-        assert_told(outcome, 2, "style.after_stages = 5: resnet18 has 4 stages", "Choose among 1 to 4")
+        assert_told(outcome, 2, "style.after_stages = 5: resnet18 has 4 stages", "Choose from 1 to 4")
 
     def test_compiling_without_a_gpu(self, small) -> None:
         outcome = sil("train", *self.flags("--set", "train.compile=on"))

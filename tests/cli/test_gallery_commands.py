@@ -224,7 +224,7 @@ def test_repair_refuses_another_gallerys_database(gallery, in_world, tmp_path) -
 def test_remove_asks_and_compact_follows(gallery) -> None:
     camera = "c1"
     before = sil("gallery", "info", gallery, "--json").document["entries"]
-    told(sil("gallery", "remove", "--gallery", gallery), 2, "Nothing was said about what to remove", "--identity")
+    told(sil("gallery", "remove", "--gallery", gallery), 2, "Nothing was named to remove", "--identity")
     told(sil("gallery", "remove", "--all", "--camera", camera, "--gallery", gallery), 2, "together with a filter")
     told(sil("gallery", "remove", "--camera", camera, "--gallery", gallery), 2, "there is nobody to ask", "--yes")
     document = sil("gallery", "remove", "--camera", camera, "--yes", "--gallery", gallery, "--json").document
@@ -340,7 +340,7 @@ def test_a_path_to_remove_may_be_that_of_the_file(in_world, tmp_path, monkeypatc
     remove_path("--path", "crops/a/[3].jpg", "--path", tmp_path / "crops/b/gone.jpg")
     assert left() == whole("a/two.jpg", "a/3.jpg", "b/one.jpg", "c/one.jpg")
     told(sil("gallery", "remove", "--path", "link/a/t*.jpg", "--yes"), 1, "Add --glob if it is a pattern")
-    told(sil("gallery", "remove", "--identity", "x", "--glob", "--yes"), 2, "there is no --path")
+    told(sil("gallery", "remove", "--identity", "x", "--glob", "--yes"), 2, "only works with --path")
     remove_path("--path", "link/a/t*.jpg", "--glob")
     assert left() == whole("a/3.jpg", "b/one.jpg", "c/one.jpg")
     monkeypatch.chdir(tmp_path / "crops")

@@ -146,7 +146,11 @@ def test_nothing_but_broken_footage_is_a_failure_that_names_each(lobby) -> None:
     given = ("--detector", "det.txt", "--model", "none")
     outcome = sil("crop", "sound.mp4", "cut.mp4", "still.mp4", *given)
     assert (outcome.code, outcome.out) == (1, "")
-    for name, why in (("sound.mp4", "sound without"), ("cut.mp4", "not a video, or one"), ("still.mp4", "a still image")):
+    for name, why in (
+        ("sound.mp4", "sound without"),
+        ("cut.mp4", "not a video, or one"),
+        ("still.mp4", "a still image"),
+    ):
         assert f"{name} ({why}" in outcome.error
     outcome = sil("crop", "sound.mp4", "late.mkv", *given, "--set", "data.max_megapixels=0.01", "--json")
     assert outcome.code == 1

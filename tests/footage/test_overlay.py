@@ -85,7 +85,7 @@ def test_done_footage_is_drawn_later_without_cropping_it_again(
 @pytest.mark.parametrize(
     ("more", "what"),
     [
-        (["--overlay", "seen.txt"], "seen.txt is no name of a video"),
+        (["--overlay", "seen.txt"], "seen.txt is not the name of a video"),
         (["--overlay", "seen.mp4"], "is one file, and 2 pieces of footage are named"),
     ],
 )

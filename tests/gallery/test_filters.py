@@ -152,7 +152,7 @@ def test_patterns_and_paths_that_no_disk_has_take_no_time(tmp_path):
 
     assert found("*" + "a" * 4000 + "b", "*a" * 2000 + "b", "*[a]" * 1000 + "b", "*?a" * 1300) == [1]
     assert found("x*" * 1000 + "y.jpg", "a*") == [1, 3]
-    with pytest.raises(UsageError, match="more than 4,096 letters"):
+    with pytest.raises(UsageError, match="more than 4,096 characters"):
         found("a" * 4097)
 
 
@@ -161,4 +161,4 @@ def test_a_pattern_that_is_too_long_is_refused_in_two_lines(world, monkeypatch):
     outcome = sil("gallery", "remove", "--path", "*" + "a" * 5000, "--glob", "--yes")
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.count("\n") == 2
-    assert "more than 4,096 letters" in outcome.error
+    assert "more than 4,096 characters" in outcome.error

@@ -79,10 +79,10 @@ def test_the_latest_verdict_of_each_judge_counts_unless_it_is_withdrawn(folder):
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ({"answer": "maybe"}, "'maybe' is no verdict"),
+        ({"answer": "maybe"}, "'maybe' is not a verdict"),
         ({"second": key(1)}, "compared with itself"),
-        ({"why": "x" * 10_000}, "10,000 letters"),
-        ({"by": "x" * 10_000}, "10,000 letters"),
+        ({"why": "x" * 10_000}, "10,000 characters"),
+        ({"by": "x" * 10_000}, "10,000 characters"),
         ({"why": "\udce9"}, "not UTF-8"),
         ({"by": "a\0b"}, "not UTF-8"),
         ({"probability": 0.0}, "probability of 0.0"),

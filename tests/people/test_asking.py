@@ -202,12 +202,12 @@ def test_answers_of_another_gallery_are_refused(folder, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"answer": "perhaps so"}, "'perhaps so' is no verdict"),
+        ({"answer": "perhaps so"}, "'perhaps so' is not a verdict"),
         ({"first_path": "x" * 5000 + "\x1b[31m"}, ""),
         pytest.param({"probability": "7"}, "probability of 7", marks=pytest.mark.thorough),
         pytest.param({"probability": "nan"}, "probability of nan", marks=pytest.mark.thorough),
         pytest.param({"first_box": "[1,2]"}, "box", marks=pytest.mark.thorough),
-        pytest.param({"why": "a" * 10_000}, "10,000 letters", marks=pytest.mark.thorough),
+        pytest.param({"why": "a" * 10_000}, "10,000 characters", marks=pytest.mark.thorough),
     ],
 )
 def test_a_table_with_a_senseless_row_is_refused_whole(folder, change, why) -> None:

@@ -53,13 +53,13 @@ def test_entries_are_named_by_id_or_by_any_way_to_write_their_path(here):
     ("words", "named"),
     [
         ((1, 1, "same"), "compared with itself"),
-        ((1, 2, "perhaps"), "'perhaps' is no verdict"),
+        ((1, 2, "perhaps"), "'perhaps' is not a verdict"),
         ((1, 999, "same"), "no entry 999"),
         ((1, 9 * 10**30, "same"), "no entry 9"),
         ((1, "none.jpg", "same"), "no entry 'none.jpg'"),
         ((1, "x" * 10_000, "same"), "no entry 'xxx"),
-        ((1, 2, "same", "--why", "x" * 10_000), "10,000 letters"),
-        ((1, 2, "same", "--by", "x" * 10_000), "10,000 letters"),
+        ((1, 2, "same", "--why", "x" * 10_000), "10,000 characters"),
+        ((1, 2, "same", "--by", "x" * 10_000), "10,000 characters"),
     ],
 )
 def test_a_verdict_on_nothing_is_refused(here, words, named):
@@ -100,7 +100,10 @@ def test_a_table_made_by_hand_is_read_and_its_wrong_lines_are_named(here):
     write(("first_path", "second_path", "answer", "by"), ("1", path, "Can't tell", "bob"), ("1", "3", "", "bob"))
     for expected in (1, 0):  # a second time nothing is new, though the lines say no time
         assert sil("people", "verdicts", "--add", "table.csv", "--json").document["added"] == expected
-    for wrong, named in ((("1", "3", "maybe so"), "is no verdict"), (("1", "none.jpg", "same"), "no entry 'none.jpg'")):
+    for wrong, named in (
+        (("1", "3", "maybe so"), "is not a verdict"),
+        (("1", "none.jpg", "same"), "no entry 'none.jpg'"),
+    ):
         write(("first_path", "second_path", "answer"), ("1", "3", "same"), wrong)
         outcome = sil("people", "verdicts", "--add", "table.csv")
         assert (outcome.code, "table.csv, line 3: " in outcome.error, named in outcome.error) == (1, True, True)
@@ -186,6 +189,6 @@ def test_export_needs_one_output_and_people_and_replaces_nothing_of_others(here)
     Path("other").mkdir()
     Path("other/mine.txt").write_text("mine")
     assert "is in the way" in sil("gallery", "export", "--dataset", "other").error
-    assert "takes no filter" in sil("gallery", "export", "--dataset", "site", "--camera", "c1").error
+    assert "combined with a filter" in sil("gallery", "export", "--dataset", "site", "--camera", "c1").error
     for _ in range(2):  # its own it replaces
         assert sil("gallery", "export", "--dataset", "site").code == 0

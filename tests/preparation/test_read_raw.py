@@ -128,7 +128,7 @@ def test_auto_prepares_all_data_sets_of_a_folder_and_passes_over_what_it_can_t(t
     ]
     assert [each.path for each in result.failed] == [str(tmp_path / "all" / "a" / "Market")]
     assert "second data set called market1501" in result.failed[0].reason
-    assert any("is passed over" in warning for warning in reporter.warnings)
+    assert any("is skipped" in warning for warning in reporter.warnings)
     with pytest.raises(UsageError, match="holds 3 data sets, which can't share one --name"):
         run(tmp_path, reader="auto", root=tmp_path / "all", name="x")
     for path in (tmp_path / "all").rglob("*.jpg"):

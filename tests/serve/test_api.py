@@ -234,7 +234,10 @@ def test_where_a_purpose_is_asked_for_none_is_refused(served) -> None:
     sil("gallery", "policy", "--require-purpose", "--purpose", "hall 3")
     assert served.get("/api/gallery").json()["require_purpose"]
     refused = served.search()
-    assert (refused.status_code, "asks what each search is for" in refused.json()["error"]["what"]) == (400, True)
+    assert (refused.status_code, "requires a purpose for every search" in refused.json()["error"]["what"]) == (
+        400,
+        True,
+    )
     assert served.search({"purpose": "case 7"}).status_code == 200
 
 

@@ -37,6 +37,6 @@ def run(current: Session) -> CompactResult:
         verdicts = "1 verdict" if result.verdicts_deleted == 1 else f"{result.verdicts_deleted:,} verdicts"
         current.say(f"Deleted what people had said of removed entries: {verdicts}.")
     for path in result.drawings_deleted:
-        current.say(f"Deleted, for it showed somebody who is gone: {escape(path)}")
+        current.say(f"Deleted, as it showed somebody who has been removed: {escape(path)}")
     current.next_command(f"{result.gallery} holds {result.entries:,} entries{sizes}.")
     return result

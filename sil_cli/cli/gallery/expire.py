@@ -35,7 +35,7 @@ OPTIONS = (
 
 
 def run(current: Session) -> ExpireResult:
-    """Remove what is older than the gallery keeps it, and delete every trace of it."""
+    """Remove what has been kept as long as the gallery may keep it, and delete every trace of it."""
     settings = current.settings()
     from sil_cli.gallery.accountability.commands import expire_gallery
 

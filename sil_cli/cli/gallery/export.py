@@ -48,7 +48,7 @@ def run(current: Session) -> ExportResult | DatasetResult:
     if (out is None) == (dataset is None):
         raise UsageError("One output is needed.", "Name a FILE, or a folder with --dataset DIR.")
     if dataset is None and current.given["found"]:
-        raise UsageError("--found says who is in a data set, and there is none.", "Add --dataset DIR.")
+        raise UsageError("--found only works with --dataset.", "Add --dataset DIR.")
     if dataset is not None:
         return _export_dataset(current, settings, dataset)
     from sil_cli.gallery.export import export_gallery
@@ -63,7 +63,10 @@ def _export_dataset(current: Session, settings: Settings, out: Path) -> DatasetR
     from sil_cli.people.dataset import export_dataset
 
     if settings.query.filter != type(settings.query.filter)():
-        raise UsageError("--dataset takes no filter.", "Leave it out: people are whole, whatever the camera.")
+        raise UsageError(
+            "--dataset can't be combined with a filter.",
+            "Leave it out: a data set has people whole, from every camera.",
+        )
     result = export_dataset(settings, out, current.reporter, found=bool(current.given["found"]))
     for line in result.contradictions:
         current.reporter.warn(f"Left out, as these can't all be right: {line}.")

@@ -27,7 +27,7 @@ LAST = 20
 _LONGEST = 48
 OPTIONS = (
     GALLERY_ARGUMENT,
-    Option("--verify", help="Look whether every line is there as it was written."),
+    Option("--verify", help="Check that every line is there as it was written."),
     Option("--known", metavar="HASH", help="A head printed earlier: it must still be in the log.", kind=str),
     Option("--all", help=f"Every line, not the last {LAST}."),
     GALLERY,

@@ -23,15 +23,17 @@ sil gallery policy station --keep-camera entrance=7 --require-purpose
 OPTIONS = (
     GALLERY_ARGUMENT,
     Option("--purpose", metavar="TEXT", help="What the gallery is kept for.", kind=str),
-    Option("--legal-basis", metavar="TEXT", help="By which law or consent it is kept.", kind=str),
-    Option("--keep-days", metavar="DAYS", help="Remove entries taken longer ago; 0: keep them.", kind=float),
+    Option("--legal-basis", metavar="TEXT", help="The law or consent under which it is kept.", kind=str),
+    Option(
+        "--keep-days", metavar="DAYS", help="Remove entries taken more days ago than this; 0: keep them.", kind=float
+    ),
     Option(
         "--keep-camera",
         metavar="CAMERA=DAYS",
         help="The same for one camera, 0: as the others; may be repeated.",
         kind=list[str],
     ),
-    Option("--log/--no-log", help="Write down who searched, removed and exported what."),
+    Option("--log/--no-log", help="Log who searched, removed and exported what."),
     Option("--require-purpose/--no-require-purpose", help="Every search must say what it is for."),
     GALLERY,
     STORE,
@@ -39,7 +41,7 @@ OPTIONS = (
 
 
 def run(current: Session) -> PolicyResult:
-    """Show or change what a gallery is for and what holds for whoever uses it; it is kept in the gallery."""
+    """Show or change what a gallery is for and the rules for using it, which are kept in the gallery."""
     settings = current.settings()
     from sil_cli.gallery.accountability.commands import change_policy
     from sil_cli.gallery.accountability.policy import camera_changes

@@ -34,7 +34,7 @@ OPTIONS = (
 
 
 def run(current: Session) -> PersonChange:
-    """Say that entries show a person; they stay theirs."""
+    """Confirm that entries show a person; they stay with that person."""
     settings = current.settings()
     from sil_cli.people.decisions import confirm
 

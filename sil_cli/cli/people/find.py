@@ -22,7 +22,7 @@ sil people find --again --overlap c1+c2 --overlap c2+c3
 """
 OPTIONS = (
     GALLERY,
-    Option("--again", "people.again", help="Group everything anew but what somebody decided."),
+    Option("--again", "people.again", help="Group everything again, except what somebody decided."),
     Option("--threshold", "people.threshold", "WEIGHT"),
     Option("--overlap", "people.overlap", "C1+C2", "Cameras that see the same place, or all, none; may be repeated."),
     Option("--at-once", "people.at_once", "SECONDS"),

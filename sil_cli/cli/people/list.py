@@ -49,5 +49,5 @@ def run(current: Session) -> PeopleList:
     if not result.people:
         current.say("  Nobody yet: `sil people find` groups the entries.")
     elif result.nobody:
-        current.say(f"  {result.nobody:,} entries are nobody's: `sil people find` sees to them.")
+        current.say(f"  {result.nobody:,} entries belong to nobody yet: run `sil people find`.")
     return result

@@ -20,7 +20,7 @@ sil people merge Anna 12 31 --by ben
 """
 OPTIONS = (
     PERSON,
-    Option("others", metavar="PERSON...", help="Who is the same person.", kind=list[str], required=True),
+    Option("others", metavar="PERSON...", help="Others who are the same person.", kind=list[str], required=True),
     BY,
     GALLERY,
     STORE,
@@ -28,7 +28,7 @@ OPTIONS = (
 
 
 def run(current: Session) -> PersonChange:
-    """Say that some people are one: all become the first."""
+    """Merge people who are one and the same: all become the first."""
     settings = current.settings()
     from sil_cli.people.decisions import merge
 

@@ -34,7 +34,7 @@ OPTIONS = (
 
 
 def run(current: Session) -> PersonChange:
-    """Say that entries don't show a person; the next `sil people find` looks for who they are."""
+    """Say that entries don't show a person; the next `sil people find` looks for who they show."""
     settings = current.settings()
     from sil_cli.people.decisions import reject
 

@@ -23,7 +23,7 @@ OPTIONS = (
     Option(
         "entries",
         metavar="ENTRY...",
-        help="Ids or paths of the entries that show somebody else, all the same.",
+        help="Ids or paths of the entries that show somebody else, one person in all.",
         kind=list[str],
         required=True,
     ),

@@ -26,7 +26,7 @@ OPTIONS = (
     Option(
         "answer",
         metavar="ANSWER",
-        help="same, different, unsure (can't be told), or withdrawn (what you said before counts no more).",
+        help="same, different, unsure (can't be told), or withdrawn (what you said before no longer counts).",
         kind=str,
         required=True,
     ),
@@ -39,7 +39,7 @@ MEANS = {
     "same": "{} and {} show one person",
     "different": "{} and {} show two people",
     "unsure": "nobody can tell whether {} and {} show one person",
-    "withdrawn": "what was said of {} and {} counts no more",
+    "withdrawn": "what was said of {} and {} no longer counts",
 }
 
 
@@ -55,7 +55,7 @@ def run(current: Session) -> VerdictResult:
     verdict = result.verdict
     paths = (escape(each.path) for each in (verdict.first, verdict.second))
     by = f" (by {escape(verdict.by)})" if verdict.by else ""
-    current.say(f"Kept: {MEANS[verdict.answer].format(*paths)}{by}.")
+    current.say(f"Recorded: {MEANS[verdict.answer].format(*paths)}{by}.")
     if result.contradictions:
         count = result.contradictions
         contradict = "1 verdict contradicts others" if count == 1 else f"{count:,} verdicts contradict others"

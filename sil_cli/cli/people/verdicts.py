@@ -51,7 +51,7 @@ def run(current: Session) -> VerdictsResult:
             {
                 "first": [_named(each.first) for each in latest],
                 "second": [_named(each.second) for each in latest],
-                "answer": [each.answer if each.counts else f"[dim]{each.answer} (no more)[/]" for each in latest],
+                "answer": [each.answer if each.counts else f"[dim]{each.answer} (superseded)[/]" for each in latest],
                 "by": [escape(each.by) for each in latest],
                 "at": [f"{each.at:%Y-%m-%d %H:%M}" for each in latest],
                 "why": [escape(each.why) for each in latest],
@@ -67,7 +67,7 @@ def run(current: Session) -> VerdictsResult:
     added = "" if result.added is None else f"{result.added:,} added; "
     counting = ", ".join(f"{count:,} {answer}" for answer, count in result.counting.items())
     written = "" if result.out is None else f"; written to {result.out}"
-    current.next_command(f"{added}{len(result.verdicts):,} verdicts, of which count: {counting}{written}.")
+    current.next_command(f"{added}{len(result.verdicts):,} verdicts; of these count {counting}{written}.")
     return result
 
 

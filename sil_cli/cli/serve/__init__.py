@@ -56,7 +56,7 @@ def run(current: Session) -> BaseModel:
     if given["add_token"] is not None or given["revoke_token"] is not None or given["tokens"]:
         return _tokens(current, settings)
     if given["role"] is not None:
-        raise UsageError("--role says what a token allows, and none is made.", "Add --add-token NAME.")
+        raise UsageError("--role sets what a new token allows, and no token is being made.", "Add --add-token NAME.")
     from sil_cli.serve.run import serve
 
     def say(address: str) -> None:

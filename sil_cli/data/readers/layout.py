@@ -180,7 +180,7 @@ def check_root(root: Path) -> None:
         raise DataError(f"There is no folder {root}.", "Check the path.")
     if root.name.lower().endswith(ARCHIVE_SUFFIXES):
         raise DataError(f"{root} is an archive.", "Unpack it and give the folder that comes out of it.")
-    raise DataError(f"{root} is a file, not a folder.", "Give the folder that the images lie in.")
+    raise DataError(f"{root} is a file, not a folder.", "Give the folder that holds the images.")
 
 
 def check_layout(root: Path, layout: FolderLayout) -> None:
@@ -201,7 +201,7 @@ def check_layout(root: Path, layout: FolderLayout) -> None:
     inside = next((folder for folder in folders_below(root, depth=NEARBY) if layout.fits(folder)), None)
     around = next((parent for parent in root.resolve().parents[:NEARBY] if layout.fits(parent)), None)
     if inside or around:
-        raise DataError(what, f"It lies {'deeper' if inside else 'higher'}: give {inside or around}.")
+        raise DataError(what, f"It is further {'down' if inside else 'up'}: give {inside or around}.")
     if 0 < len(absent) < len(layout.entries):
         raise DataError(what, "It was unpacked in part: unpack the whole archive again.")
     archives = archives_in(root)

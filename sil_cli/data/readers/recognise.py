@@ -186,7 +186,7 @@ def _part_of(root: Path) -> DataError | None:
     for parent in root.resolve().parents[:NEARBY]:
         for layout in _LAYOUTS.values():
             if layout.signs(parent) is not None:
-                return DataError(f"{root} is only a part of {layout.title}.", f"It lies higher: give {parent}.")
+                return DataError(f"{root} is only a part of {layout.title}.", f"It is further up: give {parent}.")
     return None
 
 

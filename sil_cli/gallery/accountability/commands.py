@@ -55,7 +55,7 @@ def change_policy(
     try:
         after = Policy.model_validate(before.model_dump() | dict(changes) | {"camera_keep_days": limits})
     except ValidationError as error:
-        raise UsageError(f"The policy can't be that: {first_problem(error)}.", "Correct the value.") from error
+        raise UsageError(f"The policy is not valid: {first_problem(error)}.", "Correct the value.") from error
     changed = [name for name in Policy.model_fields if getattr(before, name) != getattr(after, name)]
     if changed or (after.log and not has_log(folder)):
         if before.log or after.log:  # the log's first line comes before anything relies on there being one
@@ -103,7 +103,9 @@ def expire_gallery(settings: Settings, reporter: Reporter, *, dry_run: bool = Fa
     if undated:
         reporter.warn(f"{undated:,} entries have no time: nothing says when they expire, and they stay.")
     if not complete:
-        reporter.warn("Something still reads an older state of the gallery: run `sil gallery compact` again later.")
+        reporter.warn(
+            "Something is still reading an older state of the gallery: run `sil gallery compact` again later."
+        )
     return ExpireResult(
         gallery=store.folder, expired=len(ids), undated=undated, entries=entries, dry_run=dry_run, complete=complete
     )

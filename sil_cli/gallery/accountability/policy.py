@@ -114,6 +114,6 @@ def require_reason(settings: Settings, folder: Path) -> None:
     """
     if policy_of(settings, folder).require_purpose and not (settings.query.purpose or "").strip():
         raise UsageError(
-            f"The gallery {folder} asks what each search is for, and nothing was said.",
-            "Say it with --purpose TEXT: it is written into the gallery's log.",
+            f"The gallery {folder} requires a purpose for every search, and none was given.",
+            "Give it with --purpose TEXT; it is written into the gallery's log.",
         )

@@ -124,7 +124,7 @@ class LocalStore(GalleryStore):
             if old_one.is_dir() and any(old_one.iterdir()):
                 raise GalleryError(
                     f"{old_one} is in the way: a rebuilt gallery needs its place for a moment.",
-                    "Look what lies there, and move it elsewhere.",
+                    "See what is there, and move it elsewhere.",
                 )
             if beside.folder.exists() and not beside._is_of(model["fingerprint"]):
                 delete_gallery(beside.folder)
@@ -199,7 +199,7 @@ class LocalStore(GalleryStore):
             database = self.folder / DATABASE_FILE
             if database.is_file() and database.stat().st_nlink > 1:
                 raise GalleryError(
-                    f"{database} has another name elsewhere (a hard link): what is written here would change there.",
+                    f"{database} has another name elsewhere (a hard link): writing here would change that file, too.",
                     f"Make it a file of its own: cp {quoted(database)} {quoted(database)}.own && "
                     f"mv {quoted(database)}.own {quoted(database)}",
                 )

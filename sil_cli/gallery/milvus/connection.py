@@ -106,8 +106,8 @@ class Connection:
                 if time.monotonic() + pause >= deadline:
                     raise GalleryError(
                         f"{self.address.name} does not answer: {self._reason(error)}.",
-                        f"See that the server runs and can be reached, and that {TOKEN_VARIABLE} is right where it "
-                        "wants credentials; then run the same again: what it had acknowledged is kept.",
+                        f"Check that the server is running and can be reached, and {TOKEN_VARIABLE}, where it wants "
+                        "credentials; then run the same again: what it had confirmed is kept.",
                     ) from error
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)

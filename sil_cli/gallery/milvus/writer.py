@@ -184,7 +184,7 @@ class MilvusWriter(MilvusContent, GalleryWriter):
         """
         raise GalleryError(
             f"{self.generation.connection.address.name} is managed by its server.",
-            "Find wrong entries by `sil gallery verify`, drop them by `sil gallery remove --id N`, and index again.",
+            "Find wrong entries with `sil gallery verify`, remove them with `sil gallery remove --id N`, index again.",
         )
 
     @override

@@ -139,7 +139,7 @@ def _shortest_prefix(
 def _compared(how: str, embeddings: np.ndarray, truth: np.ndarray) -> Agreement:
     cosines = (truth.astype(np.float64) * embeddings).sum(axis=1)
     if not np.isfinite(cosines).all():
-        raise ModelError(f"{how} gives NaN or infinite embeddings.", "This model is computed by torch alone.")
+        raise ModelError(f"{how} gives NaN or infinite embeddings.", "Only torch can run this model.")
     return Agreement(min=float(cosines.min()), mean=float(cosines.mean()))
 
 

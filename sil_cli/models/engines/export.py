@@ -225,10 +225,11 @@ def _require_tools(*, int8: bool) -> None:
     """
     if not is_installed("onnxruntime"):
         raise UsageError(
-            "Exporting needs onnxruntime, not installed here.", f"Install it with `{install_command('onnxruntime')}`."
+            "Exporting needs onnxruntime, which is not installed.",
+            f"Install it with `{install_command('onnxruntime')}`.",
         )
     if int8 and not is_installed(QUANTISER):
-        raise UsageError("int8 needs onnx, not installed here.", f"Install it with `{extra_command('int8')}`.")
+        raise UsageError("int8 needs onnx, which is not installed.", f"Install it with `{extra_command('int8')}`.")
 
 
 def _destination(out: Path, precision: ExportPrecision) -> tuple[Path, Path]:
@@ -251,7 +252,7 @@ def _refuse_disagreement(agreement: dict[str, Agreement], precision: ExportPreci
     if precision == "float32" and first.min < SAME_MODEL:
         raise ModelError(
             f"The export gives other embeddings than torch: a cosine of {first.min:.6f} where {SAME_MODEL} is needed.",
-            "Nothing was written. This model is computed by torch alone.",
+            "Nothing was written. Only torch can run this model.",
         )
     if precision == "int8" and first.mean < POOR_AGREEMENT:
         reporter.warn(

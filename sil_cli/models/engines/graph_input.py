@@ -131,7 +131,7 @@ def _image_input(network: Network) -> Port:
     (port,) = network.inputs
     if port.type not in ("float32", "float16", "float64", "uint8"):
         raise ModelError(
-            f"{network.name} takes {port}, which are no pixels.",
+            f"{network.name} takes {port}, which can't be pixels.",
             "Export it with an input of float32, float16 or uint8.",
         )
     if port.shape is not None and len(port.shape) != 4:
@@ -190,7 +190,7 @@ def _embedding_output(network: Network, wanted: str | None, notes: list[str]) ->
     named = [port for port in vectors if _EMBEDS.search(port.name)]
     chosen = vectors if len(vectors) == 1 else named
     if len(network.outputs) < 2 and not vectors:
-        raise ModelError(f"{network.name} gives {listed}, which is no embedding.", ANOTHER)
+        raise ModelError(f"{network.name} gives {listed}, which is not an embedding.", ANOTHER)
     if len(chosen) != 1:
         raise UsageError(
             f"{network.name} has {len(network.outputs)} outputs: {listed}.",

@@ -300,7 +300,9 @@ def _problem(found: Trials) -> ModelError | None:
             return ModelError("The graph gives nothing but zeros for a crop of a person.", ANOTHER)
     together = _unit(trial.together)
     if (_unit(trial.again) * together).sum(axis=1).min() < SAME_MODEL:
-        return ModelError("The graph gives another embedding each time.", "Export it for inference, without dropout.")
+        return ModelError(
+            "The graph gives a different embedding each time.", "Export it for inference, without dropout."
+        )
     if (_unit(trial.alone) * together[[0, _OTHER]]).sum(axis=1).min() < SAME_MODEL:
         return ModelError(
             "An image's embedding depends on the other images of its batch.", "Export the network for inference."
@@ -327,7 +329,7 @@ def _dimension(shape: tuple[int, ...], notes: list[str]) -> int:
         raise ModelError(f"The graph gives {said} values of an image: {kind}, not an embedding.", ANOTHER)
     dimension = prod(long)
     if not 1 < dimension <= _MOST_DIMENSIONS:
-        raise ModelError(f"The graph gives {said} values of an image, which is no embedding.", ANOTHER)
+        raise ModelError(f"The graph gives {said} values of an image, which is not an embedding.", ANOTHER)
     return dimension
 
 

@@ -71,7 +71,7 @@ def export_onnx(embedder: Embedder) -> bytes:
         with torch.inference_mode(mode=False), convolutions_as_such(embedder):
             graph = write_graph(trace(_FromPixels(embedder).eval(), example), INPUT, OUTPUT, names)
     except TraceError as error:
-        raise ModelError(f"The model can't be exported: {error}.", "It is computed by torch alone.") from error
+        raise ModelError(f"The model can't be exported: {error}.", "Only torch can run it.") from error
     fold_norms(graph)
     widen_narrow_maps(graph)
     return graph.content(INPUT, OUTPUT)

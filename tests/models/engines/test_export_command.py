@@ -167,7 +167,7 @@ def test_without_the_packages_all_goes_on_with_torch(in_world, tmp_path, monkeyp
     assert not list(tmp_path.rglob("*.onnx"))
     told = sil("export")
     assert told.code == 2
-    assert "needs onnxruntime, not installed here" in told.error
+    assert "needs onnxruntime, which is not installed" in told.error
     assert "pip install" in told.error
     query = ["query", first_query(in_world), "--gallery", tmp_path / "gallery", "--sheet", tmp_path / "s.jpg"]
     assert sil(*query).code == 0
