@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sil_cli.cli.command import PlainCommand, make_command
+from sil_cli.cli.command import add_command
 from sil_cli.version import VERSION
 
 if TYPE_CHECKING:
@@ -144,10 +144,8 @@ def make_app(asked: str | None = None) -> typer.Typer:
     for name in (*COMMANDS, *GROUPS):
         if asked in (*COMMANDS, *GROUPS) and name != asked:
             continue
-        module = import_module(f"sil_cli.cli.{name.replace('-', '_')}")
         if name in GROUPS:
-            app.add_typer(module.make_group(), name=name)
+            app.add_typer(import_module(f"sil_cli.cli.{name}").make_group(), name=name)
         else:
-            command = make_command(module, several=name in TOGETHER)
-            app.command(name, cls=PlainCommand, epilog=module.EXAMPLES)(command)
+            add_command(app, name, several=name in TOGETHER)
     return app

@@ -14,14 +14,9 @@ if TYPE_CHECKING:
     from sil_cli.evaluation.results import MeanRate
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil benchmark generated
-
 sil benchmark generated --method fbf --method ubs --method dbs --seeds 5
-
 sil benchmark p3 ~/reid
-
 sil benchmark p1 ~/reid --seeds 3 --out tables
 """
 OPTIONS = (

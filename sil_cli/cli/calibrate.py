@@ -24,18 +24,11 @@ PAIRS = {
     "all": "of any two, since neither cameras nor times are known",
 }
 EXAMPLES = """
-[bold]Examples[/]
-
 sil calibrate
-
 sil calibrate --model runs/001-dbs --on data/office
-
 sil calibrate --set calibrate.match=1e-4
-
 sil calibrate --gallery station
-
 sil calibrate --gallery station --ask 50
-
 sil calibrate --gallery station --answers questions.csv
 """
 ASKING = "Asking a person about pairs of a gallery"

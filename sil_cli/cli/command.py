@@ -6,6 +6,7 @@ import inspect
 import keyword
 import types
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Union, get_args, get_origin
 
@@ -69,7 +70,7 @@ class Option:
 
 
 class Module(Protocol):
-    """A module of this package that is a command."""
+    """A module of this package that is a command; its examples are lines of markup."""
 
     OPTIONS: Sequence[Option]
     EXAMPLES: str
@@ -113,6 +114,13 @@ FILTER = (
     Option("--where", "query.filter.where", "KEY=VALUE", panel=WHICH),
 )
 """Which entries of a gallery are meant."""
+
+
+def add_command(app: typer.Typer, name: str, *, package: str = "sil_cli.cli", several: bool = False) -> None:
+    """Make a command of the module of its name in a package; `several` as for `make_command`."""
+    module: Any = import_module(f"{package}.{name.replace('-', '_')}")
+    examples = "\n\n".join(["[bold]Examples[/]", *module.EXAMPLES.strip().splitlines()])
+    app.command(name, cls=PlainCommand, epilog=examples)(make_command(module, several=several))
 
 
 def make_command(module: Module, *, several: bool = False) -> Callable[..., None]:

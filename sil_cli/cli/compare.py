@@ -13,12 +13,8 @@ if TYPE_CHECKING:
     from sil_cli.evaluation.compare import CompareResult
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil compare runs/001-dbs runs/002-ubs
-
 sil compare runs/001-dbs runs/002-ubs --target market1501 --changed 10
-
 sil compare runs/001-dbs theirs-evaluation --json
 """
 OPTIONS = (

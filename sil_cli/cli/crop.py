@@ -13,20 +13,12 @@ if TYPE_CHECKING:
     from sil_cli.footage.crop import CropResult
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil crop lobby.mp4 yard.mp4
-
 sil crop recordings --pattern '(?P<camera>[^/]+)_(?P<time>\\d{8}T\\d{6})' --timezone Europe/Berlin --every 0.5
-
 sil crop frames/lobby --fps 10 --start 2024-05-31T08:30 --camera lobby
-
 sil crop yard.mp4 --detector person-detection.xml --keep 3 --out yard-crops
-
 sil crop lobby.mp4 --overlay lobby-seen.mp4 --html lobby.html
-
 sil crop rtsp://camera.example/stream --for 3600 --camera gate
-
 sil crop MOT17-02 --detector MOT17-02/det/det.txt --every 0
 """
 READING = "Which camera, and when"

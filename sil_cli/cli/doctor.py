@@ -11,10 +11,7 @@ if TYPE_CHECKING:
     from sil_cli.doctor import Report
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil doctor
-
 sil doctor --json
 """
 OPTIONS = ()

@@ -17,25 +17,15 @@ if TYPE_CHECKING:
     from sil_cli.settings import Settings
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil evaluate
-
 sil evaluate --model runs/001-dbs --target data/market1501
-
 sil evaluate --embeddings theirs.npz --metric euclidean
-
 sil evaluate --save-embeddings mine.npz
-
 sil evaluate --flip --rerank
-
 sil evaluate --model runs/001-dbs --model runs/002-ubs
-
 sil evaluate --json | jq .mAP
-
 sil evaluate --tracks crops --truth data/footage
-
-A file of embeddings holds the arrays query_embeddings, query_identities, gallery_embeddings, gallery_identities; also
+A file of embeddings holds the arrays query_embeddings, query_identities, gallery_embeddings, gallery_identities; also \
 query_cameras and gallery_cameras, and optionally *_junk and *_paths. Write it with numpy.savez.
 """
 SHOWN_RANK = 5

@@ -12,12 +12,8 @@ if TYPE_CHECKING:
     from sil_cli.models.engines.export import ModelExportResult
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil export
-
 sil export --model runs/001-dbs --out deployed
-
 sil export --int8 --calibrate-on data/viaduct
 """
 OPTIONS = (

@@ -19,18 +19,11 @@ if TYPE_CHECKING:
     from sil_cli.models.import_model import ImportResult
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil import-model authors.pth --out published
-
 sil import-model osnet_ain_x1_0_msmt17.pth --out osnet
-
 sil import-model transreid.pth --like transreid-vit --camera mean --out transreid
-
 sil import-model https://example.org/osnet.pth --sha256 CHECKSUM --out fetched
-
 sil import-model net.onnx --mean 0.5 --std 0.5 --out net
-
 sil evaluate --model published --target data/market1501
 """
 GRAPH = "For a graph"

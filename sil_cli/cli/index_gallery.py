@@ -13,22 +13,13 @@ if TYPE_CHECKING:
     from sil_cli.gallery.results import IndexResult
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil index-gallery
-
 sil index-gallery crops/2024-05-01 --gallery station --pattern '(?P<camera>c\\d+)_(?P<time>\\d{8}T\\d{6})'
-
 sil index-gallery crops.csv --tracklets named --timezone Europe/Berlin
-
 find crops -newer last-run -name '*.jpg' | sil index-gallery -
-
 sil index-gallery data/market1501 --model runs/001-dbs --gallery market
-
 sil index-gallery crops --index IVF1024,SQ8
-
 torchrun --nproc-per-node 4 -m sil_cli index-gallery crops
-
 sil index-gallery crops --store milvus://db.example:19530/station
 """
 READING = "Metadata of the images"

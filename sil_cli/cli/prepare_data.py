@@ -18,22 +18,13 @@ if TYPE_CHECKING:
     from sil_cli.settings import DataSettings, Settings
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil prepare-data
-
 sil prepare-data synthetic --set data.synthetic.domains=6 --out many
-
 sil prepare-data synthetic --footage
-
 sil prepare-data auto ~/Market-1501-v15.09.15.zip
-
 sil prepare-data cuhk03 ~/cuhk03 --labelled
-
 sil prepare-data grid ~/underground_reid --partition 2 --out data/grid-2
-
 sil prepare-data --protocol p3-market1501 ~/reid
-
 sil prepare-data regex crops --pattern '(?P<identity>\\d+)_c(?P<camera>\\d+)' --split half
 """
 SHOWN_SKIPPED = 10

@@ -20,20 +20,12 @@ if TYPE_CHECKING:
     from sil_cli.settings import Settings
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil query person.jpg
-
 sil query frame.jpg --box 412,130,64,150 --top 20 --rerank --sheet found.jpg
-
 sil query frame.jpg --detector person-detection.xml --person 2
-
 sil query a.jpg b.jpg c.jpg --fuse --group camera --html person.html
-
 sil query --id 1207 --all --gallery station --json
-
 sil query --batch crops/today --out today.jsonl
-
 sil query person.jpg --exclude-camera c3 --after 2024-05-01 --where weather=rain
 """
 CORRECT = {True: "[green]✓[/]", False: "[red]✗[/]", None: ""}

@@ -11,12 +11,8 @@ if TYPE_CHECKING:
     from sil_cli.report.report import ReportResult
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil report
-
 sil report runs/001-none runs/002-ubs --out comparison
-
 sil report runs/001-dbs --target viaduct --out viaduct.html --no-similarity-maps
 """
 OPTIONS = (

@@ -13,14 +13,9 @@ if TYPE_CHECKING:
     from sil_cli.report.show import ShowResult
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil show
-
 sil show data/market1501 --identities 12 --out market.jpg
-
 sil show data/market1501 data/msmt17 data/cuhk03 --split train
-
 sil show data/msmt17 --sample 20000 --json
 """
 SHOWN_DUPLICATES = 10

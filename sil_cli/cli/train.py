@@ -13,24 +13,14 @@ if TYPE_CHECKING:
     from sil_cli.training.train import TrainResult
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil train
-
 sil train --style dbs --seed 2
-
 sil train --source data/market1501 --source data/msmt17 --recipe paper --weights imagenet
-
 sil train --recipe supervised --source data/market1501
-
 sil train --style none --set train.second_pass=false
-
 sil train --select held-out
-
 sil train --source data/site --weights runs/001-dbs
-
 sil train --resume
-
 torchrun --nproc-per-node 4 -m sil_cli train --set train.batch_norm=synchronised
 """
 OPTIONS = (

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import typer
 
-from sil_cli.cli.command import PlainCommand, make_command
+from sil_cli.cli.command import add_command
 
 COMMANDS = (
     "info",
@@ -34,6 +32,5 @@ def make_group() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for name in COMMANDS:
-        module = import_module(f"sil_cli.cli.gallery.{name}")
-        group.command(name, cls=PlainCommand, epilog=module.EXAMPLES)(make_command(module))
+        add_command(group, name, package=__name__)
     return group

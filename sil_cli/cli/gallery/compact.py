@@ -12,10 +12,7 @@ if TYPE_CHECKING:
     from sil_cli.gallery.results import CompactResult
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil gallery compact
-
 sil gallery compact station
 """
 OPTIONS = (GALLERY_ARGUMENT, GALLERY, STORE)

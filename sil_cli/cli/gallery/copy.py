@@ -11,12 +11,8 @@ if TYPE_CHECKING:
     from sil_cli.gallery.results import CopyResult
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil gallery copy gallery milvus://db.example:19530/station
-
 sil gallery copy milvus://db.example:19530/station backup
-
 sil gallery copy station station.db
 """
 WHERE = "A gallery's folder, milvus://HOST:PORT/COLLECTION, or a Milvus Lite file NAME.db."

@@ -11,10 +11,7 @@ if TYPE_CHECKING:
     from sil_cli.gallery.results import ExpireResult
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil gallery expire
-
 sil gallery expire station --keep-days 14 --dry-run
 """
 OPTIONS = (

@@ -16,14 +16,9 @@ if TYPE_CHECKING:
     from sil_cli.settings import Settings
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil gallery export gallery.npz
-
 sil gallery export station.parquet --gallery station --camera c3
-
 sil gallery export table.csv
-
 sil gallery export --dataset data/site
 """
 OPTIONS = (

@@ -12,10 +12,7 @@ if TYPE_CHECKING:
     from sil_cli.gallery.results import GalleryInfo
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil gallery info
-
 sil gallery info station --json
 """
 OPTIONS = (GALLERY_ARGUMENT, GALLERY, STORE)

@@ -15,12 +15,8 @@ if TYPE_CHECKING:
     from sil_cli.gallery.results import LogLine, LogResult
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil gallery log
-
 sil gallery log station --all --json
-
 sil gallery log --verify --known 6ac1e2b04c4bbf5b77e9a0f2bd0f3a0f6f6ed7cb9ab75d1af3d6e9f8a3a3c1de
 """
 LAST = 20

@@ -12,12 +12,8 @@ if TYPE_CHECKING:
     from sil_cli.gallery.results import PolicyResult
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil gallery policy
-
 sil gallery policy --purpose "Thefts in hall 3" --legal-basis "GDPR Art. 6(1)(f)" --keep-days 30 --log
-
 sil gallery policy station --keep-camera entrance=7 --require-purpose
 """
 OPTIONS = (

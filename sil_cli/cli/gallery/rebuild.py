@@ -11,10 +11,7 @@ if TYPE_CHECKING:
     from sil_cli.gallery.results import RebuildResult
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil gallery rebuild --model runs/002-ubs
-
 sil gallery rebuild station --drop-missing
 """
 OPTIONS = (

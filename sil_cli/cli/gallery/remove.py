@@ -13,12 +13,8 @@ if TYPE_CHECKING:
     from sil_cli.gallery.results import RemoveResult
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil gallery remove --identity p042
-
 sil gallery remove --camera c3 --before 2024-05-01 --yes
-
 sil gallery remove --path 'visitors/*' --glob --gallery station
 """
 OPTIONS = (

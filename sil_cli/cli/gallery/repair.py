@@ -12,10 +12,7 @@ if TYPE_CHECKING:
     from sil_cli.gallery.results import RepairResult
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil gallery repair
-
 sil gallery repair station --trust
 """
 OPTIONS = (

@@ -13,12 +13,8 @@ if TYPE_CHECKING:
     from sil_cli.gallery.results import TuneResult
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil gallery tune
-
 sil gallery tune station --recall 0.995
-
 sil gallery tune --index IVF4096,SQ8 --index HNSW32,SQ8
 """
 RECALL = 0.99

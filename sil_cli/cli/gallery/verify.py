@@ -13,10 +13,7 @@ if TYPE_CHECKING:
     from sil_cli.cli.session import Session
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil gallery verify
-
 sil gallery verify station --json
 """
 OPTIONS = (GALLERY_ARGUMENT, GALLERY, STORE, ENGINE)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from sil_cli.cli.command import PlainCommand, make_command
+from sil_cli.cli.command import add_command
 
 COMMANDS = (
     *("find", "list", "show", "name", "merge", "split", "confirm", "reject", "export"),
@@ -37,6 +36,5 @@ def make_group() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for name in COMMANDS:
-        module = import_module(f"sil_cli.cli.people.{name}")
-        group.command(name, cls=PlainCommand, epilog=module.EXAMPLES)(make_command(module))
+        add_command(group, name, package=__name__)
     return group

@@ -12,10 +12,7 @@ if TYPE_CHECKING:
     from sil_cli.people.decisions import PersonChange
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil people confirm 7
-
 sil people confirm Anna 1207 1210
 """
 OPTIONS = (

@@ -13,10 +13,7 @@ if TYPE_CHECKING:
     from sil_cli.people.overview import PeopleExport
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil people export people.csv
-
 sil people export people.json --gallery station
 """
 OPTIONS = (

@@ -12,12 +12,8 @@ if TYPE_CHECKING:
     from sil_cli.people.find import FindResult
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil people find
-
 sil people find --gallery station
-
 sil people find --again --overlap c1+c2 --overlap c2+c3
 """
 OPTIONS = (

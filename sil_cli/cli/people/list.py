@@ -12,10 +12,7 @@ if TYPE_CHECKING:
     from sil_cli.people.overview import PeopleList
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil people list
-
 sil people list --all --gallery station --json
 """
 TOP = 20

@@ -12,10 +12,7 @@ if TYPE_CHECKING:
     from sil_cli.people.decisions import PersonChange
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil people merge 7 12
-
 sil people merge Anna 12 31 --by ben
 """
 OPTIONS = (

@@ -12,12 +12,8 @@ if TYPE_CHECKING:
     from sil_cli.people.decisions import PersonChange
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil people name 7 "Anna B."
-
 sil people name "Anna B." Anna
-
 sil people name 7 ""
 """
 OPTIONS = (

@@ -12,10 +12,7 @@ if TYPE_CHECKING:
     from sil_cli.people.decisions import PersonChange
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil people reject 7 1207
-
 sil people reject Anna crops/c3/0815.jpg
 """
 OPTIONS = (

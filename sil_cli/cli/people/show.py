@@ -12,10 +12,7 @@ if TYPE_CHECKING:
     from sil_cli.search.person import PersonResult
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil people show 7
-
 sil people show "Anna B." --sheet anna.jpg --html anna.html --gallery station
 """
 OPTIONS = (

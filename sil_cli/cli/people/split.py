@@ -12,10 +12,7 @@ if TYPE_CHECKING:
     from sil_cli.people.decisions import PersonChange
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil people split 7 1207 1210
-
 sil people split Anna crops/c3/0815.jpg --by ben
 """
 OPTIONS = (

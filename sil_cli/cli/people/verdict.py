@@ -12,12 +12,8 @@ if TYPE_CHECKING:
     from sil_cli.people.telling import VerdictResult
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil people verdict 12 407 same
-
 sil people verdict c1/0012.jpg c3/0407.jpg different --why 'another bag'
-
 sil people verdict 12 407 withdrawn --by ann
 """
 OPTIONS = (

@@ -13,12 +13,8 @@ if TYPE_CHECKING:
     from sil_cli.people.telling import JudgedEntry, VerdictsResult
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil people verdicts
-
 sil people verdicts --out verdicts.csv
-
 sil people verdicts station --add answers.csv
 """
 OPTIONS = (

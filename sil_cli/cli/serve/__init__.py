@@ -17,14 +17,9 @@ if TYPE_CHECKING:
     from sil_cli.settings import Settings
 
 EXAMPLES = """
-[bold]Examples[/]
-
 sil serve
-
 sil serve station --port 9000 --blur
-
 sil serve --add-token ann --role judge
-
 sil serve --address 0.0.0.0 --set serve.certificate=cert.pem --set serve.key=key.pem
 """
 WHO = "Who is let in"
