@@ -13,8 +13,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sil_cli.version import VERSION
-
 if TYPE_CHECKING:
     from sil_cli.api import crop, evaluate, find_people, index, make_style, prepare, query, train
     from sil_cli.data.manifest import Dataset, load_dataset
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     from sil_cli.models.model import Model
     from sil_cli.similarity.rerank import rerank
 
-__version__ = VERSION
+    __version__: str
 
 __all__ = [
     "Dataset",
@@ -80,6 +78,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module(f"{__name__}.version").VERSION
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
