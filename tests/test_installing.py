@@ -88,3 +88,9 @@ def test_sources_that_nobody_installed_have_a_version_all_the_same() -> None:
     program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import sil_cli; print(sil_cli.__version__)"
     said = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "0+unknown"
+
+
+def test_the_page_on_installing_lists_every_extra() -> None:
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert sorted(rows) == sorted(name for name, needs in EXTRAS.items() if needs)
