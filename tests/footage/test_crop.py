@@ -9,20 +9,20 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import sil, start_sil
 from detector_graphs import yolo
-from footage_videos import detections, make_frames, make_sound, make_video, person_box
+from footage_videos import detections, make_frames, make_sound, make_video, person_box, picture
 from PIL import Image
 
 from sil_cli.files import TEMPORARY_MARK
 from sil_cli.footage import crop as cropping
 from sil_cli.footage.crop import crop
 from sil_cli.footage.crop_folder import COLUMNS
-from sil_cli.installing import extra_command
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import load_settings
 
@@ -146,11 +146,7 @@ def test_nothing_but_broken_footage_is_a_failure_that_names_each(lobby) -> None:
     given = ("--detector", "det.txt", "--model", "none")
     outcome = sil("crop", "sound.mp4", "cut.mp4", "still.mp4", *given)
     assert (outcome.code, outcome.out) == (1, "")
-    for name, why in (
-        ("sound.mp4", "sound without"),
-        ("cut.mp4", "not a video, or one"),
-        ("still.mp4", "a still image"),
-    ):
+    for name, why in (("sound.mp4", "sound without"), ("cut.mp4", "not a video, or"), ("still.mp4", "a still image")):
         assert f"{name} ({why}" in outcome.error
     outcome = sil("crop", "sound.mp4", "late.mkv", *given, "--set", "data.max_megapixels=0.01", "--json")
     assert outcome.code == 1
@@ -258,7 +254,7 @@ def test_without_the_library_it_is_said_which_one(lobby, monkeypatch) -> None:
     monkeypatch.setattr("sil_cli.footage.videos.is_installed", lambda name: False)
     outcome = sil(*known())
     assert outcome.code == 2
-    assert extra_command("video") in outcome.error
+    assert 'pip install "sil-cli[video]"' in outcome.error
 
 
 class _KilledError(BaseException):
@@ -364,32 +360,76 @@ def test_only_the_owner_may_read_crops(lobby) -> None:
     assert all(path.stat().st_mode & 0o077 == 0 for path in (lobby / "crops").rglob("*"))
 
 
-def test_a_stream_is_cropped_for_as_long_as_it_is_asked_for(empty) -> None:
-    content = make_video(empty / "live.ts", 80, codec="mpeg4").read_bytes()
+@contextlib.contextmanager
+def served(content: bytes, *, stalls_at: int | None = None) -> Iterator[str]:
+    """The address of a stream of so many bytes, which then says nothing for as long as anybody listens."""
     ended = threading.Event()
 
     def serve(server: socket.socket) -> None:
         connection, _ = server.accept()
         with connection, contextlib.suppress(OSError):
-            for start in range(0, len(content), 2000):
+            for start in range(0, stalls_at or len(content), 2000):
                 connection.sendall(content[start : start + 2000])
                 time.sleep(0.02)
-            ended.wait(30)
+            ended.wait(60)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=serve, args=(server,))
         thread.start()
-        (empty / "det.txt").write_text(detections(80))
-        address = f"tcp://user:secret@127.0.0.1:{server.getsockname()[1]}"
+        yield f"tcp://user:secret@127.0.0.1:{server.getsockname()[1]}"
+        ended.set()
+        thread.join()
+
+
+def test_a_stream_is_cropped_for_as_long_as_it_is_asked_for(empty) -> None:
+    (empty / "det.txt").write_text(detections(80))
+    with served(make_video(empty / "live.ts", 80, codec="mpeg4").read_bytes()) as address:
         outcome = sil(
             *("crop", address, "--detector", "det.txt", "--model", "none", "--camera", "gate", "--every", 0),
             *("--for", 1, "--set", "crop.patience=5", "--json"),
         )
-        ended.set()
-        thread.join()
     assert outcome.code == 0, outcome.err
     (footage,) = outcome.document["footage"]
     assert footage["camera"] == "gate"
     assert footage["frames"] > 0
     assert footage["seconds"] <= 1.0
     assert not any(b"secret" in path.read_bytes() for path in empty.glob("crops/**/*.*") if path.is_file())
+
+
+def test_what_was_seen_of_a_stream_that_stalls_is_kept(empty) -> None:
+    content = make_video(empty / "live.ts", 80, codec="mpeg4").read_bytes()
+    (empty / "det.txt").write_text(detections(80))
+    with served(content, stalls_at=len(content) // 2) as address:
+        given = ("--detector", "det.txt", "--model", "none", "--every", 0, "--set", "crop.patience=1", "--json")
+        outcome = sil("crop", address, *given)
+    assert outcome.code == 1
+    (footage,) = outcome.document["footage"]
+    assert footage["frames"] > 0
+    (failed,) = outcome.document["failed"]
+    assert "the stream broke off: it says nothing for 1 s" in failed["reason"]
+    assert rows_of(empty / "crops/crops.csv")
+    assert (empty / "crops/tracks").is_dir()
+
+
+def test_images_of_several_sizes_and_broken_ones_are_said_also_after_a_kill(empty, monkeypatch) -> None:
+    monkeypatch.setattr(cropping, "SECONDS_BETWEEN_SAVES", 0.0)
+    make_frames(empty / "frames", 24)
+    Image.fromarray(picture(2, size=(200, 120))).save("frames/2.png")
+    (empty / "frames/4.png").write_bytes(b"no image")
+    (empty / "det.txt").write_text(detections(24))
+    given = {"videos": ["frames"], "detector": "det.txt", "every": 0, "model": "none"}
+    settings = load_settings(flags={"crop": given})
+    follow = cropping._Follower.follow
+
+    def killed(self, frames, *more):
+        if frames[0].index > 10:
+            raise _KilledError
+        return follow(self, frames, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cropping._Follower, "follow", killed)
+        with pytest.raises(_KilledError):
+            crop(settings, SilentReporter())
+    (footage,) = crop(settings, SilentReporter()).footage
+    assert footage.frames == 23
+    assert footage.odd == ["1 damaged pieces are passed over", "its frames have 2 sizes"]

@@ -5,6 +5,7 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 from sil_cli.errors import DataError, ModelError, UsageError
 from sil_cli.footage.detectors import HogDetector, KnownDetections, make_detector
@@ -55,6 +56,27 @@ def test_hog_takes_frames_of_any_size() -> None:
     found = HogDetector(least=0.0).detect(frames)
     assert found[0] == []
     assert all(0 <= each.score <= 1 for each in found[1])
+
+
+@pytest.mark.parametrize("height", [100, 200])
+def test_boxes_of_hog_end_where_the_person_does(height) -> None:
+    """A drawn figure: head, trunk, two arms, two legs."""
+    pytest.importorskip("cv2")
+    image = Image.new("RGB", (400, 400), (200, 200, 200))
+    pen, unit, x, y = ImageDraw.Draw(image), height / 8, 200, 60
+    pen.ellipse([x - 0.5 * unit, y, x + 0.5 * unit, y + 1.15 * unit], fill=(40, 40, 40))
+    for side in (-1, 1):
+        for outline in (
+            [(0, 1.4), (1, 1.4), (0.75, 4.2), (0, 4.2)],
+            [(1, 1.4), (1.3, 4.2), (0.95, 4.2), (0.6, 2)],
+            [(0.75, 4), (0.02, 4), (0.35, 8), (0.85, 8)],
+        ):
+            pen.polygon([(x + side * across * unit, y + down * unit) for across, down in outline], fill=(40, 40, 40))
+    ((found,),) = HogDetector(least=0.3).detect([Frame(0, None, 0.0, np.asarray(image))])
+    left, top, width, high = found.box
+    wide = min(left + width, x + 1.3 * unit) - max(left, x - 1.3 * unit)
+    tall = min(top + high, y + height) - max(top, y)
+    assert wide * tall / (width * high + 2.6 * unit * height - wide * tall) > 0.65
 
 
 def test_without_a_network_it_is_said_where_the_file_belongs(tmp_path, monkeypatch) -> None:

@@ -219,6 +219,42 @@ def test_clocks_that_jump_back_go_on_and_gaps_stay() -> None:
     assert clock.jumps == 1
 
 
+def test_recordings_strung_together_go_on_where_the_clock_jumps_back(tmp_path) -> None:
+    """A camera that was switched off and on writes both into one transport stream."""
+    parts = [make_video(tmp_path / f"{name}.ts", 20, people=name).read_bytes() for name in (1, 2)]
+    (tmp_path / "both.ts").write_bytes(b"".join(parts))
+    frames, oddities = frames_of(tmp_path / "both.ts")
+    assert [index for index, _, _ in frames] == list(range(40))
+    assert np.diff([seconds for _, seconds, _ in frames]) == pytest.approx(1 / RATE, abs=0.05)
+    assert oddities.jumps == 1
+    assert any("its clock jumps 1 times" in said for said in oddities.described())
+
+
+@pytest.mark.parametrize(("suffix", "first"), [("mkv", 0), ("mp4", 10)])
+def test_times_before_zero_are_times_as_well(tmp_path, suffix, first) -> None:
+    """With frames that are predicted from later ones. An MP4 says that nothing before zero is to be shown."""
+    times = [at / RATE - 1.0 for at in range(20)]
+    options = {"bf": "3", "x264-params": "bframes=3:b-adapt=0"}
+    frames, oddities = frames_of(make_video(tmp_path / f"early.{suffix}", 20, times=times, options=options))
+    assert [round(seconds, 3) for _, seconds, _ in frames] == [at / RATE for at in range(20 - first)]
+    for at in (0, 7, 9):
+        assert np.abs(frames[at][2].astype(int) - picture(first + at)).mean() < 8
+    assert oddities == Oddities()
+
+
+@pytest.mark.thorough
+def test_frames_of_4k_are_read(tmp_path) -> None:
+    frames, _ = frames_of(make_video(tmp_path / "large.mp4", 3, size=(3840, 2160)))
+    assert [image.shape for _, _, image in frames] == [(2160, 3840, 3)] * 3
+
+
+@pytest.mark.thorough
+def test_a_video_whose_frames_change_their_size_is_read_on(tmp_path) -> None:
+    parts = [make_video(tmp_path / f"{size[0]}.ts", 10, size=size).read_bytes() for size in ((160, 96), (320, 192))]
+    (tmp_path / "both.ts").write_bytes(b"".join(parts))
+    assert [image.shape[1] for _, _, image in frames_of(tmp_path / "both.ts")[0]] == [160] * 10 + [320] * 10
+
+
 def test_frames_are_due_on_a_grid_that_begins_anew_after_a_gap() -> None:
     assert next_due(1.0, 1.03, 0.5) == 1.5
     assert next_due(1.0, 9.0, 0.5) == 9.5
