@@ -8,18 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sil_cli.files import quoted, visible
 from sil_cli.gallery.people import open_people
 from sil_cli.gallery.stores import gallery_store_to_write
 from sil_cli.people import register
 from sil_cli.people.overview import PersonSummary, person_in
-from sil_cli.people.telling import find_entry, judge
+from sil_cli.people.telling import ListedVerdict, find_entry, find_keys, judge, list_verdict
 from sil_cli.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sil_cli.gallery.entry import EntryKey
-    from sil_cli.gallery.people import People
+    from sil_cli.gallery.people import People, Verdict
     from sil_cli.settings import Settings
 
 
@@ -28,15 +29,34 @@ class PersonChange(Result):
 
     Attributes:
         person: As they are now.
+        against: Verdicts that say otherwise and still count: of two entries of one person that they are two, or of one
+            that was split off or rejected that it shows the same person. The next `sil people find` keeps to them.
     """
 
     gallery: Path
     person: PersonSummary
+    against: list[ListedVerdict]
 
     @property
     def label(self) -> str:
         """What the person is called."""
         return self.person.name or f"Person {self.person.id}"
+
+    @property
+    def objections(self) -> list[str]:
+        """What stands against it, and what to do about that, a line each."""
+        return [_objection(one) for one in self.against]
+
+
+def _objection(one: ListedVerdict) -> str:
+    who = visible(one.by) or "Somebody"
+    said = "different people" if one.answer == "different" else "one person"
+    then = "lets one of them go, unless both are confirmed" if one.answer == "different" else "puts them together again"
+    names = [str(each.id) if each.id is not None else quoted(each.path) for each in (one.first, one.second)]
+    return (
+        f"{who} said that {names[0]} and {names[1]} are {said}, so the next `sil people find` {then}. "
+        f"If that is wrong: sil people verdict {names[0]} {names[1]} withdrawn --by {quoted(one.by)}"
+    )
 
 
 def name(settings: Settings, who: str, name: str) -> PersonChange:
@@ -71,5 +91,24 @@ def _changed(
     with store.open() as gallery:
         keys = [entry.key for entry in gallery.entries([find_entry(gallery, one) for one in entries]).values()]
         with open_people(store.folder, write=True) as people:
+            before = _against(people)
             person = change(people, keys)
-            return PersonChange(gallery=store.folder, person=person_in(gallery, people, str(person))[0])
+            against = sorted(_against(people) - before, key=lambda one: one.at)
+            summary = person_in(gallery, people, str(person))[0]
+        found = find_keys(gallery, {key for one in against for key in one.pair})
+        listed = [list_verdict(one, found, counts=True) for one in against]
+        return PersonChange(gallery=store.folder, person=summary, against=listed)
+
+
+def _against(people: People) -> set[Verdict]:
+    """Verdicts that count and say otherwise than who is whose member."""
+    all_people = register.read_register(people)
+    person_of = all_people.person_of()
+    gone = {(key, person) for person, keys in all_people.rejected.items() for key in keys}
+    against = set()
+    for one in people.standing():
+        first, second = (person_of.get(key) for key in one.pair)
+        parted = (one.first, second) in gone or (one.second, first) in gone
+        if (one.answer == "different" and first is not None and first == second) or (one.answer == "same" and parted):
+            against.add(one)
+    return against

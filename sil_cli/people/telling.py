@@ -165,7 +165,7 @@ def give_verdict(
     found = {entry.key: number for number, entry in known.items()}
     return VerdictResult(
         gallery=store.folder,
-        verdict=_listed(verdict, found, counts=said != "withdrawn"),
+        verdict=list_verdict(verdict, found, counts=said != "withdrawn"),
         counting=len(standing),
         contradictions=len(decide(standing).contradictions),
     )
@@ -197,7 +197,7 @@ def list_verdicts(settings: Settings, *, add: Path | None = None, out: Path | No
             verdicts, standing = people.verdicts(), people.standing()
         found = find_keys(gallery, {key for one in verdicts for key in one.pair})
     counts = set(standing)
-    listed = [_listed(one, found, counts=one in counts) for one in verdicts]
+    listed = [list_verdict(one, found, counts=one in counts) for one in verdicts]
     if out is not None:
         _write_table(out, verdicts)
     answers = [one.answer for one in standing]
@@ -288,7 +288,8 @@ def _short(key: EntryKey) -> str:
     return path if box is None else f"{path} {','.join(map(str, box))}"
 
 
-def _listed(one: Verdict, found: Mapping[EntryKey, int], *, counts: bool) -> ListedVerdict:
+def list_verdict(one: Verdict, found: Mapping[EntryKey, int], *, counts: bool) -> ListedVerdict:
+    """A verdict with the numbers of its entries, of those that are found in the gallery."""
     first, second = (JudgedEntry(found.get(key), *key) for key in one.pair)
     return ListedVerdict(
         first, second, one.answer, one.by, in_utc(one.at), one.why, one.origin, one.probability, counts

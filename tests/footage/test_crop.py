@@ -23,6 +23,7 @@ from sil_cli.files import TEMPORARY_MARK
 from sil_cli.footage import crop as cropping
 from sil_cli.footage.crop import crop
 from sil_cli.footage.crop_folder import COLUMNS
+from sil_cli.installing import extra_command
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import load_settings
 
@@ -254,7 +255,7 @@ def test_without_the_library_it_is_said_which_one(lobby, monkeypatch) -> None:
     monkeypatch.setattr("sil_cli.footage.videos.is_installed", lambda name: False)
     outcome = sil(*known())
     assert outcome.code == 2
-    assert 'pip install "sil-cli[video]"' in outcome.error
+    assert extra_command("video") in outcome.error
 
 
 class _KilledError(BaseException):

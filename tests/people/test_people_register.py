@@ -12,13 +12,14 @@ from galleries import MODEL, entry, make_gallery
 
 from sil_cli.errors import GalleryError, UsageError
 from sil_cli.gallery.local.store import LocalStore
-from sil_cli.gallery.people import Verdict, carried, open_people
+from sil_cli.gallery.people import Verdict, carried, in_order, open_people
 from sil_cli.people import decisions
 from sil_cli.people import find as finding
 from sil_cli.people.find import find_people
 from sil_cli.people.grouping import group_entries
 from sil_cli.people.overview import list_people, person_in
 from sil_cli.people.register import merge_people, name_person, read_register, split_person
+from sil_cli.people.telling import give_verdict
 from sil_cli.runtime import SilentReporter
 from sil_cli.settings import load_settings
 
@@ -135,6 +136,38 @@ def test_a_merge_of_what_was_split_is_a_merge(folder) -> None:
         assert not register.rejected[person]
         assert other not in register.names
     assert set(register.members[person]) == before
+
+
+def test_a_decision_that_a_verdict_stands_against_is_told_with_what_comes_of_it(folder) -> None:
+    """Ben told two entries of different people apart, and called two of one person one; Ann merges and splits them."""
+    find(folder)
+    one, other, third = [person.id for person in list_people(settings_of(folder)).people[:3]]
+    members = {person: sorted(keys) for person, keys in register_of(folder).members.items()}
+    apart, alike = (members[one][0], members[other][0]), (members[third][0], members[third][-1])
+    now = datetime.now(UTC)
+    with open_people(folder, write=True) as people:
+        said = [Verdict(*in_order(*apart), "different", "ben", now), Verdict(*in_order(*alike), "same", "ben", now)]
+        people.add_verdicts(said)
+    settings = settings_of(folder)
+    merged = decisions.merge(settings, str(one), [str(other)], by="ann")
+    parted = decisions.split(settings, str(third), [path for _, path, _ in members[third][:2]], by="ann")
+    for change, answer, then in ((merged, "different", "lets one"), (parted, "same", "puts them together again")):
+        ((verdict,), (line,)) = change.against, change.objections
+        assert (verdict.answer, verdict.by) == (answer, "ben")
+        assert then in line
+        first, second = verdict.first.id, verdict.second.id
+        assert line.endswith(f"sil people verdict {first} {second} withdrawn --by ben")
+    assert decisions.name(settings, str(one), "Anna").against == []
+    find(folder)
+    person_of = register_of(folder).person_of()
+    assert person_of[apart[0]] != person_of[apart[1]]
+    assert person_of[alike[0]] == person_of[alike[1]]
+    for verdict in (*merged.against, *parted.against):
+        give_verdict(settings, str(verdict.first.id), str(verdict.second.id), "withdrawn", by="ben", why="")
+    assert decisions.merge(settings, str(one), [str(person_of[apart[0]])], by="ann").against == []
+    find(folder)
+    person_of = register_of(folder).person_of()
+    assert person_of[apart[0]] == person_of[apart[1]] == one
 
 
 def test_verdicts_join_and_part_people(folder) -> None:

@@ -37,6 +37,7 @@ def run(current: Session) -> PersonChange:
 
     given = current.given
     result = confirm(settings, given["person"], given["entries"] or [], by=given["by"])
+    current.name_first(result.objections)
     current.next_command(
         f"{escape(result.label)}: {result.person.confirmed:,} of {result.person.entries:,} entries are confirmed."
     )

@@ -31,5 +31,6 @@ def run(current: Session) -> PersonChange:
 
     given = current.given
     result = merge(settings, given["person"], given["others"], by=given["by"])
+    current.name_first(result.objections)
     current.next_command(f"{escape(result.label)} has {result.person.entries:,} entries now.")
     return result

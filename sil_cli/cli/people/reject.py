@@ -37,5 +37,6 @@ def run(current: Session) -> PersonChange:
 
     given = current.given
     result = reject(settings, given["person"], given["entries"], by=given["by"])
+    current.name_first(result.objections)
     current.next_command(f"{escape(result.label)} has {result.person.entries:,} entries now.")
     return result

@@ -37,5 +37,6 @@ def run(current: Session) -> PersonChange:
 
     given = current.given
     result = split(settings, given["person"], given["entries"], by=given["by"])
+    current.name_first(result.objections)
     current.next_command(f"{escape(result.label)} is a new person with {result.person.entries:,} entries.")
     return result
