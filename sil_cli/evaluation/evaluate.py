@@ -268,13 +268,15 @@ def _score(
         result = result.model_copy(update={"results": None, "per_query": None})
     if result.dropped_queries:
         first = measured.queries.dropped[0]
-        name = f"query {first}" if query.keys is None else query.keys[first]
-        reporter.warn(
-            f"{result.dropped_queries} queries have no valid match in the gallery and are left out: {name}"
-            f"{' and others' if result.dropped_queries > 1 else ''}"
-            f"{f', see {result.per_query}' if result.dropped_queries > 1 and result.per_query else ''}."
-        )
+        _warn_of_dropped(result, f"query {first}" if query.keys is None else query.keys[first], reporter)
     return result
+
+
+def _warn_of_dropped(result: EvaluateResult, first: str, reporter: Reporter) -> None:
+    several = result.dropped_queries > 1
+    others = f" and others{f', see {result.per_query}' if result.per_query else ''}" if several else ""
+    what, verb = (f"{result.dropped_queries} queries have", "are") if several else ("1 query has", "is")
+    reporter.warn(f"{what} no valid match in the gallery and {verb} left out: {first}{others}.")
 
 
 def _is_kept(write: Callable[[], None], path: Path, reporter: Reporter) -> bool:

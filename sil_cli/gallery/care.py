@@ -38,9 +38,9 @@ from sil_cli.gallery.stores import gallery_store, gallery_store_to_write
 from sil_cli.models.record import ModelCard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
-    from sil_cli.gallery.interface import Gallery, GalleryWriter
+    from sil_cli.gallery.interface import Gallery, GalleryStore, GalleryWriter
     from sil_cli.runtime import Reporter
     from sil_cli.settings import Settings
 
@@ -187,15 +187,7 @@ def remove_entries(
         chosen = _ids_meant(writer, wanted, store.folder)
         missing = _not_found(writer, wanted, store.folder)
         if wanted and not chosen:
-            with store.open() as gallery:
-                why = why_nothing_passes(gallery, wanted, missing)
-            pattern = (
-                "Add --glob if it is a pattern, or check" if not glob and any(map(WILD.search, paths)) else "Check"
-            )
-            raise GalleryError(
-                f"Nothing was removed: {why}.",
-                f"{pattern} the spelling; `sil gallery export list.csv{store.option()}` lists all entries.",
-            )
+            raise _nothing_removed(store, wanted, missing, is_pattern=not glob and any(map(WILD.search, paths)))
         not_found = [f"{key} {value}" for key, values in missing.items() for value in values]
         if not_found:
             reporter.warn(f"Not found in the gallery: {', '.join(not_found)}.")
@@ -213,6 +205,19 @@ def remove_entries(
         return RemoveResult(
             gallery=store.folder, removed=removed, not_found=not_found, entries=len(writer), verdicts=verdicts
         )
+
+
+def _nothing_removed(
+    store: GalleryStore, wanted: Filter, missing: Mapping[str, Sequence[str]], *, is_pattern: bool
+) -> GalleryError:
+    """Why no entry passes a filter."""
+    with store.open() as gallery:
+        why = why_nothing_passes(gallery, wanted, missing)
+    return GalleryError(
+        f"Nothing was removed: {why}.",
+        f"{'Add --glob if it is a pattern, or check' if is_pattern else 'Check'} the spelling; "
+        f"`sil gallery export list.csv{store.option()}` lists all entries.",
+    )
 
 
 def tune_gallery(settings: Settings, reporter: Reporter, *, recall: float, factories: tuple[str, ...]) -> TuneResult:

@@ -52,11 +52,10 @@ def copy_gallery(settings: Settings, origin: str, target: str, reporter: Reporte
     with source.open() as reader, to.writer(reader.model) as writer:
         _copy_model(source.folder, to.folder, reporter)
         moved = _Moved(source.folder, to.folder)
-        copying = _Copying(reader, writer, moved)
         if has_policy(settings, source.folder):
             log_event(settings, source.folder, "export", {"to": Path(to.name).name, "count": len(reader)})
             _copy_policy(source.folder, to.folder)
-        copying = _Copying(reader, writer, _Moved(source.folder, to.folder))
+        copying = _Copying(reader, writer, moved)
         try:
             with reporter.task("Copying", len(reader), "entries") as task:
                 for ids in _portions(reader.ids()):

@@ -87,7 +87,6 @@ class PrepareResult(Result):
 SHEET_FILE = "samples.jpg"
 SHEET_COLUMNS = 12
 SHEET_ROWS = 8
-MEGA = 1_000_000
 
 SheetRow = tuple[str, Dataset, list[ImageRecord]]
 

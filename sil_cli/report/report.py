@@ -23,7 +23,7 @@ from sil_cli.report.number_sections import (
     training_section,
 )
 from sil_cli.report.pages import ReportSection, render
-from sil_cli.report.projection import resolve_projection
+from sil_cli.report.projection import Projection, resolve_projection
 from sil_cli.report.run_inputs import RunInputs, evaluations, read_runs
 from sil_cli.results import Result
 from sil_cli.runtime import resolve_device
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sil_cli.models.embedder import Embedder
     from sil_cli.runtime import DeviceName, Reporter
     from sil_cli.settings import Settings
+    from sil_cli.settings.finding import ReportSettings
 
 PAGE_FILE = "report.html"
 REPORT_FOLDER = "report"
@@ -81,25 +82,9 @@ def report(settings: Settings, reporter: Reporter) -> ReportResult:
         refuse_links(path.parent, within=folders[0] if len(folders) == 1 else Path())
     runs = read_runs(folders, chosen.target, settings.data)
     require_writable(path, option="--out DIR")
-    maps = chosen.similarity_maps
-    models, notes = _open_models(runs, settings.device) if maps or chosen.source_images else ({}, [])
-    makers: list[Callable[[], ReportSection | None]] = [
-        lambda: curves_section(runs),
-        lambda: scores_section(runs),
-        lambda: open_set_section(runs),
-        lambda: rank_lists_section(runs, chosen.queries),
-        lambda: agreement_section(runs, models) if maps else None,
-        lambda: map_section(runs, how, _sources(runs, models, chosen.source_images)),
-        lambda: cameras_section(runs),
-        lambda: training_section(runs),
-        lambda: conditions_section(runs),
-    ]
-    sections = []
-    with reporter.task("Drawing", total=len(makers), unit="sections") as task:
-        for make in makers:
-            section = make()
-            sections += [] if section is None else [section]
-            task.advance()
+    wants_models = chosen.similarity_maps or chosen.source_images
+    models, notes = _open_models(runs, settings.device) if wants_models else ({}, [])
+    sections = _sections(runs, models, chosen, how, reporter)
     notes = list(dict.fromkeys([*notes, *(note for section in sections for note in section.notes)]))
     for note in notes:
         reporter.warn(note)
@@ -130,6 +115,34 @@ def report(settings: Settings, reporter: Reporter) -> ReportResult:
         missing_images=sum(len(run.images.missing) for run in runs),
         notes=notes,
     )
+
+
+def _sections(
+    runs: Sequence[RunInputs],
+    models: dict[str, Embedder],
+    chosen: ReportSettings,
+    how: Projection,
+    reporter: Reporter,
+) -> list[ReportSection]:
+    """All sections that there is something to say in, in the page's order."""
+    makers: list[Callable[[], ReportSection | None]] = [
+        lambda: curves_section(runs),
+        lambda: scores_section(runs),
+        lambda: open_set_section(runs),
+        lambda: rank_lists_section(runs, chosen.queries),
+        lambda: agreement_section(runs, models) if chosen.similarity_maps else None,
+        lambda: map_section(runs, how, _sources(runs, models, chosen.source_images)),
+        lambda: cameras_section(runs),
+        lambda: training_section(runs),
+        lambda: conditions_section(runs),
+    ]
+    sections = []
+    with reporter.task("Drawing", total=len(makers), unit="sections") as task:
+        for make in makers:
+            section = make()
+            sections += [] if section is None else [section]
+            task.advance()
+    return sections
 
 
 def _page_path(out: Path | None, folders: Sequence[Path]) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from anyio import to_thread
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -155,7 +155,14 @@ def make_app(service: Service, access: Access, reporter: Reporter, *, port: int)
         lifespan=lifespan,
         responses={status: {"model": ErrorAnswer} for status in (400, 401, 403, 404, 413, 422, 429, 503)},
     )
-    _add_routes(app, service, settings)
+    for router in (
+        _gallery_routes(service),
+        _search_routes(service, settings),
+        _verdicts_routes(service),
+        _people_routes(service),
+        _administration_routes(service),
+    ):
+        app.include_router(router)
     _add_page(app)
     _tell_errors(app, reporter)
     app.add_middleware(
@@ -379,16 +386,37 @@ Judging = Annotated[User, _require("judge")]
 Administering = Annotated[User, _require("administer")]
 
 
-def _add_routes(app: FastAPI, service: Service, settings: Settings) -> None:
-    @app.get("/api/gallery", tags=["gallery"])
+def _gallery_routes(service: Service) -> APIRouter:
+    router = APIRouter(prefix="/api", tags=["gallery"])
+
+    @router.get("/gallery")
     def describe(user: Looking) -> ServedGallery:
         """What is searched, and what the one who asks may do."""
         return service.describe(user)
 
+    @router.get("/entries/{identifier}")
+    def entry(identifier: int, user: Looking) -> ServedEntry:
+        """One entry."""
+        del user
+        return service.entry(identifier)
+
+    @router.get("/entries/{identifier}/image", response_class=Response)
+    def image(
+        identifier: int, user: Looking, size: Annotated[str, Query(pattern="^(thumbnail|whole)$")] = "thumbnail"
+    ) -> Response:
+        """An entry's image as a JPEG file: its box alone, scaled down."""
+        content = service.image(identifier, user, thumbnail=size == "thumbnail")
+        return Response(content, media_type="image/jpeg")
+
+    return router
+
+
+def _search_routes(service: Service, settings: Settings) -> APIRouter:
+    router = APIRouter(prefix="/api", tags=["search"])
+
     # Neither FastAPI's form nor a thread of its pool: together they took longer than the search (docs/serve.md).
-    @app.post(
-        "/api/query",
-        tags=["search"],
+    @router.post(
+        "/query",
         openapi_extra=request_body(),
         response_model=None,
         responses={200: {"model": QueryResult}},
@@ -400,79 +428,85 @@ def _add_routes(app: FastAPI, service: Service, settings: Settings) -> None:
             found = await asyncio.wrap_future(service.search(asked, user))
         return Response(found, media_type="application/json")
 
-    @app.get("/api/entries/{identifier}", tags=["gallery"])
-    def entry(identifier: int, user: Looking) -> ServedEntry:
-        """One entry."""
-        del user
-        return service.entry(identifier)
+    return router
 
-    @app.get("/api/entries/{identifier}/image", tags=["gallery"], response_class=Response)
-    def image(
-        identifier: int, user: Looking, size: Annotated[str, Query(pattern="^(thumbnail|whole)$")] = "thumbnail"
-    ) -> Response:
-        """An entry's image as a JPEG file: its box alone, scaled down."""
-        content = service.image(identifier, user, thumbnail=size == "thumbnail")
-        return Response(content, media_type="image/jpeg")
 
-    @app.get("/api/verdicts", tags=["verdicts"])
+def _verdicts_routes(service: Service) -> APIRouter:
+    router = APIRouter(prefix="/api/verdicts", tags=["verdicts"])
+
+    @router.get("")
     def verdicts(user: Looking, id: Annotated[list[int], Query(max_length=2000)]) -> Verdicts:  # noqa: A002
         """The verdicts that count on pairs of some entries."""
         del user
         return service.verdicts(id)
 
-    @app.post("/api/verdicts", tags=["verdicts"], status_code=201)
+    @router.post("", status_code=201)
     def give_verdict(given: VerdictGiven, user: Judging) -> VerdictKept:
         """Keep what somebody says of two entries; the answer comes when it is on the disk."""
         return service.give_verdict(given, user)
 
-    @app.get("/api/people", tags=["people"])
+    return router
+
+
+def _people_routes(service: Service) -> APIRouter:
+    router = APIRouter(prefix="/api/people", tags=["people"])
+
+    @router.get("")
     def people(user: Looking) -> PeopleList:
         """The people of the gallery, as they were found and named."""
         del user
         return service.people()
 
-    @app.post("/api/people", tags=["people"])
+    @router.post("")
     def name_entries(given: NamedEntries, user: Judging) -> ServedPerson:
         """Say that some entries show one person, and what they are called."""
         return service.name_entries(given.entries, given.name, user)
 
-    @app.get("/api/people/{number}", tags=["people"])
+    @router.get("/{number}")
     def person(number: int, user: Looking) -> ServedPerson:
         """One person and their entries."""
         del user
         return service.person(number)
 
-    @app.post("/api/people/{number}/name", tags=["people"])
+    @router.post("/{number}/name")
     def rename_person(number: int, given: NameGiven, user: Judging) -> ServedPerson:
         """Give a person a name."""
         return service.rename_person(number, given.name, user)
 
-    @app.post("/api/people/{number}/merge", tags=["people"])
+    @router.post("/{number}/merge")
     def merge(number: int, given: PeopleGiven, user: Judging) -> ServedPerson:
         """Make some people one."""
         return service.merge_people(number, given.others, user)
 
-    @app.post("/api/people/{number}/split", tags=["people"])
+    @router.post("/{number}/split")
     def split(number: int, given: EntriesOfPerson, user: Judging) -> ServedPerson:
         """Make a new person of some of a person's entries."""
         return service.split_person(number, given.entries, user)
 
-    @app.get("/api/administration/info", tags=["administration"])
+    return router
+
+
+def _administration_routes(service: Service) -> APIRouter:
+    router = APIRouter(prefix="/api/administration", tags=["administration"])
+
+    @router.get("/info")
     def info(user: Administering) -> GalleryInfo:
         """All that can be said of the gallery."""
         del user
         return service.info()
 
-    @app.get("/api/administration/log", tags=["administration"])
+    @router.get("/log")
     def log(user: Administering, last: Annotated[int, Query(ge=0, le=_MOST_LINES)] = 50) -> LogResult:
         """Who searched what, and whether the log is as it was written."""
         del user
         return service.log(last)
 
-    @app.post("/api/administration/remove", tags=["administration"])
+    @router.post("/remove")
     def remove(given: EntriesGiven, user: Administering) -> RemoveResult:
         """Remove entries; `sil gallery compact` then deletes every trace of them."""
         return service.remove(given.ids, user)
+
+    return router
 
 
 def _add_page(app: FastAPI) -> None:
