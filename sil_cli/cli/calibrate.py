@@ -99,7 +99,7 @@ def _by_gallery(current: Session, settings: Settings) -> CalibrateGalleryResult:
         return result
     current.next_command(f"{len(result.questions):,} pairs in {result.sheet}: is each one person?")
     if _is_interactive(current):
-        _ask(current, result, by)
+        _ask(current, settings, result, by)
         return result
     then = f"sil calibrate{_named(result)} --answers {quoted(result.table or 'FILE')}"
     current.say(
@@ -162,7 +162,7 @@ def _rate(estimate: Estimate) -> str:
     return f"{estimate.low:.1e} to {estimate.high:.1e}"
 
 
-def _ask(current: Session, asked: CalibrateGalleryResult, by: str | None) -> None:
+def _ask(current: Session, settings: Settings, asked: CalibrateGalleryResult, by: str | None) -> None:
     """Take answers one by one at the terminal, keeping each at once, until all are given or somebody has enough."""
     import typer
 
@@ -182,7 +182,7 @@ def _ask(current: Session, asked: CalibrateGalleryResult, by: str | None) -> Non
             place = max(place - 1, 0)
             current.say("back")
         elif key in KEYS:
-            answer_question(asked, question, KEYS[key], by=by)
+            answer_question(settings, asked, question, KEYS[key], by=by)
             current.say(KEYS[key])
             place, answered = place + 1, answered + 1
         else:

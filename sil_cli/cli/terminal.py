@@ -203,7 +203,8 @@ def policy_facts(policy: Policy) -> dict[str, str]:
     facts = {"purpose": escape(policy.purpose or ""), "legal basis": escape(policy.legal_basis or "")}
     facts["kept for"] = f"{policy.keep_days:g} days" if policy.keep_days is not None else ""
     facts["by camera"] = "\n".join(f"{escape(one)}: {days:g} days" for one, days in policy.camera_keep_days.items())
-    facts["log"] = "searches, removals and exports are logged" if policy.log else ""
+    facts["log"] = "searches, decisions, removals and exports are logged" if policy.log else ""
+    facts["log kept for"] = f"{policy.log_keep_days:g} days" if policy.log_keep_days is not None else ""
     facts["searches"] = "must say what they are for" if policy.require_purpose else ""
     return {name: text for name, text in facts.items() if text}
 

@@ -150,12 +150,14 @@ def _leave_out_old(fixed: Sequence[SourceImages], settings: Settings, folder: Pa
 
 def _expire(writer: GalleryWriter, settings: Settings, reporter: Reporter) -> int:
     """Remove what is older than the gallery keeps; returns how many entries that were."""
-    from sil_cli.gallery.accountability.commands import expired_ids, remove_expired
+    from sil_cli.gallery.accountability.commands import cut_old_lines, expired_ids, remove_expired
     from sil_cli.gallery.accountability.policy import policy_of
 
-    ids = expired_ids(writer, policy_of(settings, writer.folder))
+    policy = policy_of(settings, writer.folder)
+    ids = expired_ids(writer, policy)
     if ids:
         remove_expired(writer, ids, settings, reporter)
+    cut_old_lines(writer.folder, policy)
     return len(ids)
 
 

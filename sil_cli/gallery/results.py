@@ -32,6 +32,7 @@ class Policy(Result):
         require_purpose: Every search must say what it is for.
         keep_days: Entries taken longer ago than this are removed; None: they are kept.
         camera_keep_days: The same for some cameras, by their names.
+        log_keep_days: Lines of the log that are older than this are cut off; None: they are kept.
     """
 
     purpose: Words | None = None
@@ -40,6 +41,7 @@ class Policy(Result):
     require_purpose: bool = False
     keep_days: Days | None = None
     camera_keep_days: dict[str, Days] = Field(default_factory=dict)
+    log_keep_days: Days | None = None
 
     @property
     def expires(self) -> bool:
@@ -356,6 +358,7 @@ class ExpireResult(Result):
         entries: All that are left.
         dry_run: Nothing was removed.
         complete: No trace of removed entries is left; false while a reader holds on to an older state.
+        cut: Lines that were cut off the log.
     """
 
     gallery: Path
@@ -364,13 +367,14 @@ class ExpireResult(Result):
     entries: int
     dry_run: bool
     complete: bool
+    cut: int
 
 
 class LogLine(Result):
     """One line of a gallery's log.
 
     Attributes:
-        number: From 1.
+        number: From 1, also where lines before it were cut off.
         time: ISO 8601, in UTC.
         event: `search`, `verdict`, `removal`, `export`, `policy`, …
         by: Who did it: a user of this machine, or whoever a server let in.
@@ -395,6 +399,7 @@ class LogResult(Result):
     Attributes:
         lines: The last ones, oldest first; all of them with `--all`.
         total: How many there are.
+        cut: How many were cut off at the beginning, when their time was over.
         head: The hash of the last line; None where there is none.
         verified: Whether the chain was followed.
         ok: Nothing was found wrong.
@@ -406,6 +411,7 @@ class LogResult(Result):
     gallery: Path
     lines: list[LogLine]
     total: int
+    cut: int
     head: str | None
     verified: bool
     ok: bool

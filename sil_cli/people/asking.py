@@ -22,7 +22,7 @@ from sil_cli.data.images import ImageError, load_image, pixels_in
 from sil_cli.errors import DataError, GalleryError, UsageError
 from sil_cli.evaluation.calibration import Chance
 from sil_cli.evaluation.chance import LEAST, SAMPLE, VISIT, Reference
-from sil_cli.files import as_cell, quoted, writing
+from sil_cli.files import as_cell, quoted, sha256_of_file, writing
 from sil_cli.gallery.chance import renew_chance, sample_of
 from sil_cli.gallery.entry import EntryKey, GalleryEntry, box_text, in_utc, instant_of
 from sil_cli.gallery.filters import Filter
@@ -39,7 +39,7 @@ from sil_cli.people.accept_rates import (
     searches,
 )
 from sil_cli.people.deciding import decide
-from sil_cli.people.telling import find_keys, in_words, judge, read_table
+from sil_cli.people.telling import changing_people, find_keys, in_words, judge, read_table
 from sil_cli.report.canvas import require_sheet_format, shrunk, write_sheet
 from sil_cli.report.contact_sheet import IMAGE_SIZE, Card, pair_sheet
 from sil_cli.results import Result
@@ -170,7 +170,7 @@ def calibrate_gallery(settings: Settings, reporter: Reporter, *, by: str | None 
             )
         read = None
         if wanted.answers is not None:
-            read = read_answers(gallery, wanted.answers, judge(by), reporter)
+            read = read_answers(settings, gallery, wanted.answers, judge(by), reporter)
         if wanted.ask is not None:
             _require_unanswered(gallery, table)
         judged = _Judged.of(gallery)
@@ -196,10 +196,13 @@ def _told(result: CalibrateGalleryResult, reporter: Reporter) -> CalibrateGaller
     return result
 
 
-def answer_question(asked: CalibrateGalleryResult, question: Question, answer: Answer, *, by: str | None) -> None:
+def answer_question(
+    settings: Settings, asked: CalibrateGalleryResult, question: Question, answer: Answer, *, by: str | None
+) -> None:
     """Keep the answer to a question in the gallery; a later one by the same person takes its place.
 
     Args:
+        settings: With `gallery.log`.
         asked: The outcome that holds the question.
         question: What was asked.
         answer: Whether it is one person.
@@ -215,7 +218,8 @@ def answer_question(asked: CalibrateGalleryResult, question: Question, answer: A
         ORIGIN,
         question.probability,
     )
-    with open_people(asked.gallery, write=True) as people:
+    details: dict[str, object] = {"first": question.ids[0], "second": question.ids[1], "answer": answer}
+    with changing_people(settings, asked.gallery, "verdict", details | {"judge": verdict.by}) as people:
         people.add_verdicts([verdict])
 
 
@@ -538,10 +542,11 @@ def _reason(drawn: str) -> str:
     return f"drawn {drawn}"
 
 
-def read_answers(gallery: Gallery, table: Path, by: str, reporter: Reporter) -> AnswersRead:
+def read_answers(settings: Settings, gallery: Gallery, table: Path, by: str, reporter: Reporter) -> AnswersRead:
     """Keep the answers of a table in its gallery, all or none.
 
     Args:
+        settings: With `gallery.log`.
         gallery: Open.
         table: As `--ask` wrote it, with answers.
         by: Who answered, where the table doesn't say.
@@ -563,11 +568,12 @@ def read_answers(gallery: Gallery, table: Path, by: str, reporter: Reporter) -> 
     contradicting = [pair for pair, answers in said.items() if len(answers) > 1]
     for first, second in contradicting:
         reporter.warn(f"{table} answers in two ways whether {first[1]} and {second[1]} are one person: left out.")
-    with open_people(gallery.folder, write=True) as people, people.transaction():
+    details: dict[str, object] = {"table": sha256_of_file(table), "judge": by}
+    with changing_people(settings, gallery.folder, "verdict", details) as people:
         standing = {(one.by, one.pair): one.answer for one in people.standing()}
         wanted = {one.pair: one for one in given if len(said[one.pair]) == 1}
         fresh = [one for one in wanted.values() if standing.get((one.by, one.pair)) != one.answer]
-        people.add_verdicts(fresh)
+        details["added"] = people.add_verdicts(fresh)
     if gone:
         reporter.warn(f"{len(gone):,} answers of {table} are about entries that are gone: left out.")
     counts = Counter(one.answer for one in fresh)

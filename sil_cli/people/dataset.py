@@ -12,6 +12,7 @@ from sil_cli.data.manifest import ImageRecord, Skipped, is_dataset, load_dataset
 from sil_cli.data.reading import Reading
 from sil_cli.errors import DataError, GalleryError, SilError, UsageError
 from sil_cli.files import one_line, staging_folder, visible
+from sil_cli.gallery.accountability.log import log_event
 from sil_cli.gallery.people import open_people
 from sil_cli.gallery.stores import gallery_store
 from sil_cli.people.deciding import decide, join
@@ -99,6 +100,8 @@ def export_dataset(settings: Settings, out: Path, reporter: Reporter, *, found: 
             )
         out.parent.mkdir(parents=True, exist_ok=True)
         with staging_folder(out.parent) as staging:
+            count = sum(len(each.entries) for each in chosen)
+            log_event(settings, store.folder, "export", {"to": out.name, "of": "images", "count": count})
             reading = _write_images(gallery, chosen, staging, out.name, settings, reporter)
             made = prepare(reading, staging, reporter=reporter, workers=cpu_count())
             counts = made.info.splits["train"]

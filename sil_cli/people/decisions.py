@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sil_cli.files import quoted, visible
-from sil_cli.gallery.people import open_people
 from sil_cli.gallery.stores import gallery_store_to_write
 from sil_cli.people import register
 from sil_cli.people.overview import PersonSummary, person_in
-from sil_cli.people.telling import ListedVerdict, find_entry, find_keys, judge, list_verdict
+from sil_cli.people.telling import ListedVerdict, changing_people, find_entry, find_keys, judge, list_verdict
 from sil_cli.results import Result
 
 if TYPE_CHECKING:
@@ -61,36 +60,63 @@ def _objection(one: ListedVerdict) -> str:
 
 def name(settings: Settings, who: str, name: str) -> PersonChange:
     """Give a person a name; '' takes it back. Raises as `register.name_person`."""
-    return _changed(settings, (), lambda people, _: register.name_person(people, who, name))
+    return _changed(settings, "name", who, lambda people, _: register.name_person(people, who, name))
 
 
 def merge(settings: Settings, who: str, others: Sequence[str], *, by: str | None) -> PersonChange:
     """Make some people one. Raises as `register.merge_people`."""
-    return _changed(settings, (), lambda people, _: register.merge_people(people, who, others, by=judge(by)))
+    by = judge(by)
+
+    def change(people: People, _: list[EntryKey]) -> int:
+        return register.merge_people(people, who, others, by=by)
+
+    return _changed(settings, "merge", who, change, others=others, by=by)
 
 
 def split(settings: Settings, who: str, entries: Sequence[str], *, by: str | None) -> PersonChange:
     """Make a new person of some of a person's entries. Raises as `register.split_person` and `find_entry`."""
-    return _changed(settings, entries, lambda people, keys: register.split_person(people, who, keys, by=judge(by)))
+    return _judged(settings, "split", who, register.split_person, entries, judge(by))
 
 
 def confirm(settings: Settings, who: str, entries: Sequence[str], *, by: str | None) -> PersonChange:
     """Say that entries show a person. Raises as `register.confirm_members` and `find_entry`."""
-    return _changed(settings, entries, lambda people, keys: register.confirm_members(people, who, keys, by=judge(by)))
+    return _judged(settings, "confirm", who, register.confirm_members, entries, judge(by))
 
 
 def reject(settings: Settings, who: str, entries: Sequence[str], *, by: str | None) -> PersonChange:
     """Say that entries don't show a person. Raises as `register.reject_members` and `find_entry`."""
-    return _changed(settings, entries, lambda people, keys: register.reject_members(people, who, keys, by=judge(by)))
+    return _judged(settings, "reject", who, register.reject_members, entries, judge(by))
+
+
+class _Judgement(Protocol):
+    def __call__(self, people: People, who: str, keys: Sequence[EntryKey], /, *, by: str) -> int: ...
+
+
+def _judged(
+    settings: Settings, did: str, who: str, judgement: _Judgement, entries: Sequence[str], by: str
+) -> PersonChange:
+    return _changed(settings, did, who, lambda people, keys: judgement(people, who, keys, by=by), entries, by=by)
 
 
 def _changed(
-    settings: Settings, entries: Sequence[str], change: Callable[[People, list[EntryKey]], int]
+    settings: Settings,
+    did: str,
+    who: str,
+    change: Callable[[People, list[EntryKey]], int],
+    entries: Sequence[str] = (),
+    *,
+    others: Sequence[str] = (),
+    by: str | None = None,
 ) -> PersonChange:
     store = gallery_store_to_write(settings)
     with store.open() as gallery:
-        keys = [entry.key for entry in gallery.entries([find_entry(gallery, one) for one in entries]).values()]
-        with open_people(store.folder, write=True) as people:
+        ids = [find_entry(gallery, one) for one in entries]
+        keys = [entry.key for entry in gallery.entries(ids).values()]
+        details: dict[str, object] = {"did": did}
+        with changing_people(settings, store.folder, "people", details) as people:
+            known = register.read_register(people)
+            details |= {"person": known.find(who), "others": [known.find(one) for one in others], "entries": ids}
+            details["judge"] = by
             before = _against(people)
             person = change(people, keys)
             against = sorted(_against(people) - before, key=lambda one: one.at)

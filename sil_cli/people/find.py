@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from sil_cli.evaluation.calibration import read_calibration
+from sil_cli.gallery.accountability.log import log_event
 from sil_cli.gallery.entry import TRACKLET_END, instant_of, stored_time
 from sil_cli.gallery.interface import MODEL_FOLDER
 from sil_cli.gallery.people import Membership, open_people
@@ -131,6 +132,7 @@ def find_people(settings: Settings, reporter: Reporter) -> FindResult:
                     told, plan, grouping = grouped(people)  # others wait
                 founded, joined = _write(people, told.register, plan, content.keys, grouping)
                 people.note_grouping(fingerprint)
+                log_event(settings, store.folder, "people", {"did": "find", "founded": founded, "joined": joined})
             break
     sizes = np.bincount(grouping.groups)
     return FindResult(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sil_cli.data.images import Box
 from sil_cli.errors import UsageError
 from sil_cli.files import as_cell, visible, writing
+from sil_cli.gallery.accountability.log import log_event
 from sil_cli.gallery.entry import Time, in_utc
 from sil_cli.gallery.people import State, open_people
 from sil_cli.gallery.stores import gallery_store
@@ -175,6 +176,7 @@ def export_people(settings: Settings, out: Path) -> PeopleExport:
         for person in register.names
         for entry in _entries_of(register, person, entries)
     ]
+    log_event(settings, store.folder, "export", {"to": out.name, "of": "people", "count": len(rows)})
     with writing(out) as stream:
         stream.write((_as_csv(rows) if out.suffix.lower() == ".csv" else json.dumps(rows, indent=1)).encode())
     return PeopleExport(gallery=store.folder, people=len(register.names), entries=len(rows), file=out)

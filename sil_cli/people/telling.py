@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import getpass
 import io
@@ -15,7 +16,8 @@ from pydantic import Field
 from sil_cli.data.images import Box
 from sil_cli.data.tables import read_rows, require_columns
 from sil_cli.errors import DataError, SilError, UsageError
-from sil_cli.files import as_cell, one_line, visible, writing
+from sil_cli.files import as_cell, one_line, sha256_of_file, visible, writing
+from sil_cli.gallery.accountability.log import log_event
 from sil_cli.gallery.entry import Time, box_text, in_utc, require_time, stored_box
 from sil_cli.gallery.filters import Filter, with_disk_paths
 from sil_cli.gallery.people import LONGEST_NAME, Answer, Verdict, in_order, open_people
@@ -24,10 +26,11 @@ from sil_cli.people.deciding import Contradiction, decide
 from sil_cli.results import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from sil_cli.gallery.entry import EntryKey
     from sil_cli.gallery.interface import Gallery
+    from sil_cli.gallery.people import People
     from sil_cli.settings import Settings
 
 ENTRY_COLUMNS = ("source", "path", "box")
@@ -130,6 +133,34 @@ class VerdictsResult(Result):
     out: Path | None = None
 
 
+@contextlib.contextmanager
+def changing_people(
+    settings: Settings,
+    folder: Path,
+    event: str,
+    details: dict[str, object],
+    *,
+    by: str | None = None,
+    always: bool = False,
+) -> Iterator[People]:
+    """What people said of a gallery, to be changed in this block: all or nothing, and not before the log says by whom.
+
+    Args:
+        settings: With `gallery.log`.
+        folder: The gallery's.
+        event: What the log calls it.
+        details: What the log says of it; the block may add to them.
+        by: Who does it; by default the user who runs this process.
+        always: It is logged whatever the gallery and the settings want.
+
+    Raises:
+        GalleryError: The log can't be written, or the file of people is damaged; nothing is changed then.
+    """
+    with open_people(folder, write=True) as people, people.transaction():
+        yield people
+        log_event(settings, folder, event, details, by=by, always=always)
+
+
 def give_verdict(
     settings: Settings, first: str, second: str, answer: str, *, by: str | None, why: str
 ) -> VerdictResult:
@@ -155,12 +186,12 @@ def give_verdict(
     pair = in_order(*(known[one].key for one in ids))
     by = judge(by)
     verdict = Verdict(*pair, said, by, datetime.now(UTC), why)
-    with open_people(store.folder, write=True) as people:
-        with people.transaction():
-            before = [one.at for one in people.verdicts() if one.pair == pair and one.by == by]
-            later = [one + timedelta(microseconds=1) for one in before]  # than what they said, though clocks go back
-            verdict = replace(verdict, at=max([verdict.at, *later]))
-            people.add_verdicts([verdict])
+    details: dict[str, object] = {"first": ids[0], "second": ids[1], "answer": said, "why": why, "judge": by}
+    with changing_people(settings, store.folder, "verdict", details) as people:
+        before = [one.at for one in people.verdicts() if one.pair == pair and one.by == by]
+        later = [one + timedelta(microseconds=1) for one in before]  # than what they said, though clocks go back
+        verdict = replace(verdict, at=max([verdict.at, *later]))
+        people.add_verdicts([verdict])
         standing = people.standing()
     found = {entry.key: number for number, entry in known.items()}
     return VerdictResult(
@@ -189,16 +220,18 @@ def list_verdicts(settings: Settings, *, add: Path | None = None, out: Path | No
     with store.open() as gallery:
         if add is not None:
             read, left_out = read_table(add, gallery)
-            with open_people(store.folder, write=True) as people, people.transaction():
+            details: dict[str, object] = {"table": sha256_of_file(add)}
+            with changing_people(settings, store.folder, "verdict", details) as people:
                 there = {(one.pair, one.by, one.answer) for one in people.standing()}
                 new = [one for one, dated in read if dated or (one.pair, one.by, one.answer) not in there]
-                added = people.add_verdicts(new)
+                details["added"] = added = people.add_verdicts(new)
         with open_people(store.folder) as people:
             verdicts, standing = people.verdicts(), people.standing()
         found = find_keys(gallery, {key for one in verdicts for key in one.pair})
     counts = set(standing)
     listed = [list_verdict(one, found, counts=one in counts) for one in verdicts]
     if out is not None:
+        log_event(settings, store.folder, "export", {"to": out.name, "of": "verdicts", "count": len(verdicts)})
         _write_table(out, verdicts)
     answers = [one.answer for one in standing]
     return VerdictsResult(

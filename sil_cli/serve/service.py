@@ -33,6 +33,7 @@ from sil_cli.gallery.results import GalleryInfo, LogResult, RemoveResult
 from sil_cli.gallery.stores import gallery_store, gallery_store_to_write
 from sil_cli.people.overview import PeopleList, PersonEntry, PersonSummary, people_in, person_in
 from sil_cli.people.register import confirm_members, merge_people, name_person, split_person
+from sil_cli.people.telling import changing_people
 from sil_cli.report.canvas import pixelated, shrunk
 from sil_cli.results import Result
 from sil_cli.runtime import SilentReporter
@@ -348,8 +349,7 @@ class Service:
             verdict = Verdict(
                 keys[given.first].key, keys[given.second].key, given.answer, user.name, at, given.why, origin="page"
             )
-            append(self.folder, "verdict", user.name, given.model_dump(mode="json"))
-            with open_people(self.folder, write=True) as people:
+            with self._changing_people("verdict", given.model_dump(mode="json"), user) as people:
                 people.add_verdicts([verdict])
 
         self._do(keep)
@@ -471,12 +471,16 @@ class Service:
 
         def decide(opened: _Opened) -> ServedPerson:
             found = _require_entries(opened.gallery, identifiers)
-            with open_people(self.folder, write=True) as people, people.transaction():
+            with self._changing_people("people", details, user) as people:
                 person = change(people, [found[one].key for one in dict.fromkeys(identifiers)])
-                append(self.folder, "people", user.name, details)
                 return _served(opened.gallery, people, person)
 
         return self._do(decide)
+
+    def _changing_people(
+        self, event: str, details: dict[str, object], user: User
+    ) -> contextlib.AbstractContextManager[People]:
+        return changing_people(self.settings, self.folder, event, details, by=user.name, always=True)
 
     def info(self) -> GalleryInfo:
         """All that `sil gallery info` says, without where on the machine it lies."""
@@ -516,7 +520,8 @@ class Service:
         Raises:
             SilError: Somebody else is writing to the gallery.
         """
-        if not policy_of(self.settings, self.folder).expires:
+        policy = policy_of(self.settings, self.folder)
+        if not policy.expires and policy.log_keep_days is None:
             return 0
 
         def take_away() -> int:

@@ -14,7 +14,8 @@ from pins.making import copy_of_fixtures
 
 from sil_cli.files import sha256_of_file
 from sil_cli.gallery.accountability.commands import expired_ids, is_too_old
-from sil_cli.gallery.accountability.log import append
+from sil_cli.gallery.accountability.log import append, os_user
+from sil_cli.gallery.people import open_people
 from sil_cli.gallery.results import Policy
 from sil_cli.gallery.stores import gallery_store, open_gallery
 from sil_cli.settings import load_settings
@@ -74,6 +75,74 @@ def test_searches_removals_and_exports_are_logged_where_the_gallery_says_so(worl
     assert len(lines[3]["details"]["searches"]) == len(Path("lines.jsonl").read_text().splitlines())
     assert lines[5]["details"] == {"why": "id", "entries": [1]}
     assert str(world) not in json.dumps(lines)
+
+
+def test_what_is_decided_of_people_and_taken_out_is_logged_with_who_did_it(world) -> None:
+    sil("gallery", "policy", "--log")
+    for words in (
+        ("people", "verdict", 1, 2, "same", "--by", "ben"),
+        ("people", "verdicts", "--out", "verdicts.csv"),
+        ("people", "verdicts", "--add", "verdicts.csv"),
+        ("people", "find"),
+        ("people", "confirm", 1, 1, 2, "--by", "ben"),
+        ("people", "name", 1, "Ann"),
+        ("people", "split", "Ann", 2, "--by", "ben"),
+        ("people", "merge", "Ann", 2, "--by", "ben"),
+        ("people", "reject", "Ann", 2, "--by", "ben"),
+        ("people", "export", "people.csv"),
+        ("gallery", "export", "all.npz"),
+    ):
+        outcome = sil(*words)
+        assert outcome.code == 0, (words, outcome.err)
+    assert sil("people", "merge", "Ann", "Ann").code == 2
+    document = log("--all", "--verify")
+    assert document["ok"]
+    lines = document["lines"][1:]
+    assert {line["by"] for line in lines} == {os_user()}
+    told = [(line["event"], line["details"].get("did") or line["details"].get("of")) for line in lines]
+    assert told == [
+        ("verdict", None),
+        ("export", "verdicts"),
+        ("verdict", None),
+        *(("people", did) for did in ("find", "confirm", "name", "split", "merge", "reject")),
+        ("export", "people"),
+        ("export", None),
+    ]
+    assert lines[0]["details"] == {"first": 1, "second": 2, "answer": "same", "why": "", "judge": "ben"}
+    merged = next(line["details"] for line in lines if line["details"].get("did") == "merge")
+    assert (merged["person"], len(merged["others"]), merged["judge"]) == (1, 1, "ben")
+
+
+def test_nothing_is_decided_of_people_where_the_log_was_tampered_with(world) -> None:
+    sil("gallery", "policy", "--log")
+    sil("people", "verdict", 1, 2, "same")
+    path = Path("gallery/access.jsonl")
+    path.write_bytes(path.read_bytes()[:-40])
+    for words in (("verdict", 1, 3, "same"), ("find",), ("export", "people.csv")):
+        assert sil("people", *words).code == 1, words
+    assert not Path("people.csv").exists()
+    with open_people(Path("gallery")) as people:
+        assert len(people.verdicts()) == 1
+        assert people.names() == {}
+
+
+def test_lines_of_the_log_that_are_too_old_are_cut_off_but_what_sheets_still_show_whom(world) -> None:
+    sil("gallery", "policy", "--log", "--keep-days", "36000", "--log-keep-days", "1e-9")
+    sil("query", QUERY, "--sheet", "kept.jpg")
+    sil("query", QUERY, "--sheet", "gone.jpg")
+    Path("gone.jpg").unlink()
+    assert sil("gallery", "expire", "--dry-run", "--json").document["cut"] == 0
+    assert sil("gallery", "expire", "--json").document["cut"] == 5
+    document = log("--all", "--verify")
+    assert (document["ok"], document["cut"]) == (True, 5)
+    assert [line["event"] for line in document["lines"]] == ["drawing", "cut"]
+    assert document["lines"][0]["details"]["file"].endswith("kept.jpg")
+    changed = sil("gallery", "policy", "--log-keep-days", "0", "--json").document
+    assert changed["changed"] == ["log_keep_days"]
+    assert sil("gallery", "expire", "--json").document["cut"] == 0
+    sil("gallery", "policy", "--keep-days", "1")
+    sil("gallery", "expire")
+    assert not Path("kept.jpg").exists()
 
 
 def test_a_log_that_was_changed_ends_verifying_with_code_1_and_nothing_more_is_shown(world) -> None:

@@ -18,7 +18,7 @@ from sil_cli.errors import DataError, GalleryError, UsageError
 from sil_cli.gallery.local.store import LocalStore
 from sil_cli.gallery.people import Verdict, open_people
 from sil_cli.people.asking import answer_question, calibrate_gallery
-from sil_cli.settings import Settings
+from sil_cli.settings import Settings, load_settings
 
 DIMENSION, PEOPLE, IMAGES = 32, 60, 6
 RECORD = MODEL | {"dimension": DIMENSION}
@@ -116,10 +116,10 @@ def test_pairs_are_asked_answered_kept_and_told_of(folder) -> None:
 def test_answers_to_one_question_at_a_time_are_kept_at_once_and_the_latest_counts(folder) -> None:
     asked, _ = run(folder, ask=3)
     first, second, _ = asked.questions
-    answer_question(asked, first, "different", by="ann")
+    answer_question(load_settings(), asked, first, "different", by="ann")
     assert [one.answer for one in standing(folder)] == ["different"]
-    answer_question(asked, second, "unsure", by="ann")
-    answer_question(asked, first, "same", by="ann")
+    answer_question(load_settings(), asked, second, "unsure", by="ann")
+    answer_question(load_settings(), asked, first, "same", by="ann")
     assert sorted(one.answer for one in standing(folder)) == ["same", "unsure"]
 
 

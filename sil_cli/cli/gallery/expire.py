@@ -38,5 +38,6 @@ def run(current: Session) -> ExpireResult:
 
     result = expire_gallery(settings, current.reporter, dry_run=bool(current.given["dry_run"]))
     verb = "would be removed" if result.dry_run else "removed"
-    current.next_command(f"{result.expired:,} entries {verb}, {result.entries:,} in {result.gallery}.")
+    cut = f" {result.cut:,} lines were cut off its log." if result.cut else ""
+    current.next_command(f"{result.expired:,} entries {verb}, {result.entries:,} in {result.gallery}.{cut}")
     return result

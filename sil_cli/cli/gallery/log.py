@@ -49,7 +49,8 @@ def run(current: Session) -> LogResult:
         current.reporter.warn(f"The log is not as it was written: {result.problem}.")
         current.is_complete = False
     elif verify:
-        current.next_command(f"All {result.total:,} lines are as they were written. Head: {result.head}")
+        cut = f" {result.cut:,} before them were cut off after their time." if result.cut else ""
+        current.next_command(f"All {result.total:,} lines are as they were written.{cut} Head: {result.head}")
     return result
 
 

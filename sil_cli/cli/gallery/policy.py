@@ -29,7 +29,8 @@ OPTIONS = (
         help="The same for one camera, 0: as the others; may be repeated.",
         kind=list[str],
     ),
-    Option("--log/--no-log", help="Log who searched, removed and exported what."),
+    Option("--log/--no-log", help="Log who searched, decided, removed and exported what."),
+    Option("--log-keep-days", metavar="DAYS", help="Cut older lines off the log; 0: keep them.", kind=float),
     Option("--require-purpose/--no-require-purpose", help="Every search must say what it is for."),
     GALLERY,
     STORE,
@@ -45,8 +46,7 @@ def run(current: Session) -> PolicyResult:
     given = current.given
     names = ("purpose", "legal_basis", "log", "require_purpose")
     changes = {name: given[name] for name in names if given[name] is not None}
-    if given["keep_days"] is not None:
-        changes["keep_days"] = given["keep_days"] or None
+    changes |= {name: given[name] or None for name in ("keep_days", "log_keep_days") if given[name] is not None}
     cameras = camera_changes(given["keep_camera"] or ())
     result = change_policy(settings, changes, cameras)
     print_facts(current.out, "Policy", policy_facts(result.policy) or {"policy": "none"})

@@ -14,12 +14,12 @@ from sil_cli.data.images import is_drawn
 from sil_cli.data.manifest import first_problem
 from sil_cli.errors import UsageError
 from sil_cli.files import sha256_of_file
-from sil_cli.gallery.accountability.log import DRAWING, LOG_FILE, append, has_log, log_event, os_user, read_log
+from sil_cli.gallery.accountability.log import DRAWING, LOG_FILE, append, cut_log, has_log, log_event, os_user, read_log
 from sil_cli.gallery.accountability.policy import policy_of, read_policy, write_policy
 from sil_cli.gallery.entry import in_utc
 from sil_cli.gallery.filters import Filter
 from sil_cli.gallery.people import forget_gone
-from sil_cli.gallery.results import ExpireResult, LogResult, Policy, PolicyResult
+from sil_cli.gallery.results import ExpireResult, LogLine, LogResult, Policy, PolicyResult
 from sil_cli.gallery.stores import gallery_store, gallery_store_to_write
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def expire_gallery(settings: Settings, reporter: Reporter, *, dry_run: bool = Fa
         if ids and not dry_run:
             complete = remove_expired(writer, ids, settings, reporter)
         entries = len(writer)
+        cut = 0 if dry_run else cut_old_lines(store.folder, policy)
     if undated:
         reporter.warn(f"{undated:,} entries have no time: nothing says when they expire, and they stay.")
     if not complete:
@@ -107,8 +108,32 @@ def expire_gallery(settings: Settings, reporter: Reporter, *, dry_run: bool = Fa
             "Something is still reading an older state of the gallery: run `sil gallery compact` again later."
         )
     return ExpireResult(
-        gallery=store.folder, expired=len(ids), undated=undated, entries=entries, dry_run=dry_run, complete=complete
+        gallery=store.folder,
+        expired=len(ids),
+        undated=undated,
+        entries=entries,
+        dry_run=dry_run,
+        complete=complete,
+        cut=cut,
     )
+
+
+def cut_old_lines(folder: Path, policy: Policy) -> int:
+    """Cut off the log's lines that are older than the policy keeps them; returns how many.
+
+    What a line says of a sheet or a page that is still there is written once more: it goes with whom it shows.
+
+    Raises:
+        GalleryError: The log can't be written, or isn't as it was written.
+    """
+    if policy.log_keep_days is None:
+        return 0
+
+    def is_needed(line: LogLine) -> bool:
+        details = line.details
+        return line.event == DRAWING and _is_still(Path(str(details.get("file", ""))), str(details.get("sha256")))
+
+    return cut_log(folder, datetime.now(UTC) - timedelta(days=policy.log_keep_days), os_user(), needed=is_needed)
 
 
 def remove_expired(writer: GalleryWriter, ids: list[int], settings: Settings, reporter: Reporter) -> bool:

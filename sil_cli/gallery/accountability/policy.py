@@ -74,6 +74,7 @@ def policy_of(settings: Settings, folder: Path) -> Policy:
         require_purpose=kept.require_purpose or wanted.require_purpose,
         keep_days=min(limits, default=None),
         camera_keep_days=cameras,
+        log_keep_days=kept.log_keep_days,  # no setting shortens it: a stranger's could wipe out what was done
     )
 
 

@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 
 import pytest
 
 from sil_cli.errors import GalleryError
-from sil_cli.gallery.accountability.log import HEAD_FILE, LOG_FILE, append, read_log
+from sil_cli.gallery.accountability import log as access_log
+from sil_cli.gallery.accountability.log import DRAWING, HEAD_FILE, LOG_FILE, append, cut_log, read_log
 
 WRITER = """
 import sys
@@ -177,3 +179,102 @@ def test_what_a_terminal_would_obey_is_written_as_it_is_shown(tmp_path) -> None:
     line = verify(tmp_path).lines[0]
     assert line.by == "ann\\x1b[31m"
     assert line.details == {"purpose": "a\\nb\\u202e", "key\\x07": "\\ud800"}
+
+
+def cut(folder, at, **options):
+    """Cut off what was written before a line, by its number."""
+    lines = verify(folder).lines
+    before = next(datetime.fromisoformat(line.time) for line in lines if line.number == at)
+    return cut_log(folder, before, "ben", needed=options.get("needed", lambda line: False))
+
+
+def write_apart(folder, lines=5):
+    """Lines whose times differ."""
+    for number in range(lines):
+        append(folder, "search" if number % 2 else DRAWING, "ann", {"shown": [number]})
+        time.sleep(0.002)
+    return [line.hash for line in verify(folder).lines]
+
+
+def test_lines_whose_time_is_over_are_cut_off_and_the_rest_is_still_proved(tmp_path) -> None:
+    hashes = write_apart(tmp_path)
+    assert cut(tmp_path, 4) == 3
+    result = verify(tmp_path)
+    assert (result.ok, result.cut, [line.number for line in result.lines]) == (True, 3, [4, 5, 6])
+    assert (result.lines[-1].event, result.lines[-1].by) == ("cut", "ben")
+    assert result.lines[-1].details == {"lines": 3, "last": hashes[2]}
+    assert verify(tmp_path, known=hashes[4]).holds_known
+    assert verify(tmp_path, known=hashes[2]).holds_known
+    gone = verify(tmp_path, known=hashes[0])
+    assert (gone.ok, "the first 3 were cut off" in gone.problem) == (False, True)
+    append(tmp_path, "search", "ann", {})
+    assert cut(tmp_path, 6) == 2
+    result = verify(tmp_path)
+    assert (result.ok, result.cut, [line.number for line in result.lines]) == (True, 5, [6, 7, 8])
+
+
+def test_what_is_still_needed_of_a_line_that_is_cut_off_is_written_once_more(tmp_path) -> None:
+    write_apart(tmp_path, 4)
+    cut(tmp_path, 4, needed=lambda line: line.event == DRAWING)
+    lines = verify(tmp_path).lines
+    assert [(line.event, line.details.get("shown")) for line in lines] == [
+        ("search", [3]),
+        (DRAWING, [0]),
+        (DRAWING, [2]),
+        ("cut", None),
+    ]
+
+
+def test_lines_that_somebody_else_cut_off_are_missed(tmp_path) -> None:
+    write_apart(tmp_path)
+    content, head = (tmp_path / LOG_FILE).read_bytes(), json.loads((tmp_path / HEAD_FILE).read_text())
+    lines = content.splitlines(keepends=True)
+    second = json.loads(lines[1])
+    (tmp_path / LOG_FILE).write_bytes(b"".join(lines[2:]))
+    assert not verify(tmp_path).ok
+    with pytest.raises(GalleryError, match="shorter"):
+        append(tmp_path, "search", "ann", {})
+    head |= {"cut": 2, "anchor": second["hash"], "bytes": len(b"".join(lines[2:]))}
+    (tmp_path / HEAD_FILE).write_text(json.dumps(head))
+    found = verify(tmp_path)
+    assert (found.ok, found.wrong_line) == (False, 1)
+    assert "no line says they were cut" in found.problem
+
+
+def test_a_log_that_was_changed_is_evidence_and_is_not_cut(tmp_path) -> None:
+    write_apart(tmp_path)
+    path = tmp_path / LOG_FILE
+    changed = path.read_bytes().replace(b'"shown":[1]', b'"shown":[7]')
+    path.write_bytes(changed)
+    with pytest.raises(GalleryError, match="line 2"):
+        cut(tmp_path, 4)
+    assert path.read_bytes() == changed
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_kill_while_lines_are_cut_off_leaves_the_log_as_it_was_or_cut(replaced, tmp_path, monkeypatch) -> None:
+    """Killed before the file is replaced, and after that, before the head says so."""
+    write_apart(tmp_path)
+
+    class KilledError(Exception):
+        pass
+
+    def kill(*_: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patched:
+        if replaced:
+            write_head = access_log._write_head
+            heads = []
+            patched.setattr(
+                access_log, "_write_head", lambda *given: kill() if heads else heads.append(write_head(*given))
+            )
+        else:
+            patched.setattr(access_log, "replacing", kill)
+        with pytest.raises(KilledError):
+            cut(tmp_path, 4)
+    result = verify(tmp_path)
+    assert (result.ok, result.cut) == (True, 3 if replaced else 0)
+    append(tmp_path, "search", "ann", {})
+    result = verify(tmp_path)
+    assert (result.ok, result.cut, result.lines[-1].number) == (True, 3 if replaced else 0, 7)
