@@ -9,19 +9,22 @@ let mayJudge = false;
 export async function showPeople(gallery) {
   zone = gallery.timezone;
   mayJudge = gallery.role !== "look";
-  byId("merge").hidden = !mayJudge;
   say(byId("people-status"), "Reading…");
   try {
     const list = await getJson("/api/people");
     byId("people").replaceChildren(...list.people.map(card));
-    const nobody = list.nobody ? ` ${list.nobody.toLocaleString("en")} entries are nobody’s yet: sil people find groups them.` : "";
-    say(byId("people-status"), `${list.people.length.toLocaleString("en")} people.${nobody}`);
+    byId("merge-bar").hidden = !mayJudge || list.people.length < 2;
+    const nobody = list.nobody ? ` ${count(list.nobody, "entry is", "entries are")} nobody’s yet.` : "";
+    const first = `Nobody was found or named yet. “sil people find” groups the ${count(list.nobody, "entry", "entries")}; or search, call matches the same, and name them.`;
+    say(byId("people-status"), list.people.length ? `${count(list.people.length, "person", "people")}.${nobody}` : first);
     selected();
   } catch (error) {
     byId("people").replaceChildren();
     say(byId("people-status"), error.message, true);
   }
 }
+
+const count = (number, one, more) => `${number.toLocaleString("en")} ${number === 1 ? one : more}`;
 
 export const labelOf = (person) => person.name ?? `Person ${person.id}`;
 
@@ -30,9 +33,9 @@ function card(person) {
   if (person.best !== null) showImage(image, person.best);
   const times = [clock(person.first, zone), clock(person.last, zone)].filter(Boolean);
   const item = make("li", { class: "card", "data-person": person.id },
-    make("h3", {}, labelOf(person)),
+    make("h3", { tabindex: "-1" }, labelOf(person)),
     person.best === null ? null : image,
-    make("p", {}, `${person.entries} entries, ${person.confirmed} confirmed; cameras ${person.cameras.join(", ") || "unknown"}`),
+    make("p", {}, `${count(person.entries, "entry", "entries")}, ${person.confirmed} confirmed; cameras ${person.cameras.join(", ") || "unknown"}`),
     times.length ? make("p", { class: "faint" }, times.join(" to ")) : null,
     make("div", { class: "strip", hidden: true }),
     make("p", {}, make("button", { type: "button", onclick: (event) => open(person, item, event.target) }, "Show entries"),
@@ -95,9 +98,11 @@ async function change(path, document_, done) {
     const { person } = await postJson(path, document_);
     await showPeople({ timezone: zone, role: mayJudge ? "judge" : "look" });
     say(byId("people-status"), `${done}: ${labelOf(person)}.`);
+    document.querySelector(`[data-person="${person.id}"] h3`)?.focus(); // what was used is drawn anew, and its focus gone
   } catch (error) {
     await showPeople({ timezone: zone, role: mayJudge ? "judge" : "look" });
     say(byId("people-status"), error.message, true);
+    byId("people-status").focus();
   }
 }
 
