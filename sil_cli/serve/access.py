@@ -311,9 +311,9 @@ class Access:
             raise RefusedError("Only the proxy may ask without a token.", "Go through the proxy, or send a token.", 401)
         name = headers.get(self._settings.proxy_header.lower(), "").strip()
         role = self._roles.get(name, self._roles.get("*"))
-        if not name or len(name) > _LONGEST_NAME or role is None:
+        if not name or len(name) > _LONGEST_NAME or visible(name) != name or role is None:
             raise RefusedError("The proxy names nobody who may look.", "Ask whoever runs the server.", 403)
-        return User(visible(name), role)
+        return User(name, role)
 
     def _refresh(self) -> None:
         """Take up what changed among the tokens, so that one that is taken back lets nobody in."""

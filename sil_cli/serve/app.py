@@ -211,14 +211,24 @@ class Guard:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        began = False
+        headers: dict[str, str] = {}
+        for raw, value in scope["headers"]:  # one that stands twice is nobody's word: somebody may have added to it
+            name = raw.decode("latin-1").lower()
+            headers[name] = (
+                f"{headers[name]}\n{value.decode('latin-1')}" if name in headers else value.decode("latin-1")
+            )
+        began = is_replaced = False
         body: _Bounded | None = None
 
         async def send_guarded(message: Message) -> None:
-            nonlocal began
+            nonlocal began, body, is_replaced
+            if is_replaced:
+                return
             if body is not None and body.refused is not None and not began:
-                raise body.refused  # whoever parsed it made another error of that
+                refused, body = body.refused, None
+                await _refusal(refused)(scope, receive, send_guarded)
+                is_replaced = True  # whoever parsed it made another error of that, and tells it
+                return
             if message["type"] == "http.response.start":
                 began = True
                 own = [(name.encode(), value.encode()) for name, value in HEADERS.items()]

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import signal
 import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -62,6 +63,7 @@ def serve(settings: Settings, reporter: Reporter, *, say: Callable[[str], None])
     """
     wanted = settings.serve
     _refuse_found(settings)
+    _require_certificate(wanted)
     with _listening(wanted) as listening:
         port = listening.getsockname()[1]
         access, service = Access(wanted), Service(settings, reporter)
@@ -144,6 +146,30 @@ def _listening(wanted: ServeSettings) -> Iterator[socket.socket]:
             fix = "Name another with --port, 0 for a free one." if error.errno == errno.EADDRINUSE else "Name another."
             raise SilError(f"{wanted.address}:{wanted.port} can't be listened on: {one_line(error)}.", fix) from error
         yield listening
+
+
+def _require_certificate(wanted: ServeSettings) -> None:
+    """Look whether the certificate and its key can be used, before anything is loaded.
+
+    Raises:
+        UsageError: They can't.
+    """
+    if wanted.certificate is None:
+        if wanted.key is not None:
+            raise UsageError("serve.key is named, and serve.certificate is not.", "Name both, or none.")
+        return
+    for name, path in (("serve.certificate", wanted.certificate), ("serve.key", wanted.key)):
+        if path is not None and not path.is_file():
+            raise UsageError(f"{name}: there is no file {path}.", "Correct the path.")
+    try:
+        # no password: one that is asked for at the terminal would stop a server that nobody sits at
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(wanted.certificate, wanted.key, password="")
+    except (OSError, ValueError) as error:
+        why = one_line(error) if str(error) else "it has a password"
+        raise UsageError(
+            f"{wanted.certificate} and its key can't be used: {why}.",
+            "Name both as .pem files, the key without a password: --set serve.certificate=FILE --set serve.key=FILE",
+        ) from error
 
 
 def _refuse_found(settings: Settings) -> None:
