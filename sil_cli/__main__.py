@@ -12,7 +12,7 @@ def main() -> None:
     if not os.environ.get("COLUMNS", "").strip("0 "):
         os.environ.pop("COLUMNS", None)  # as containers set it: rich would print nothing, and typer no help
     try:
-        from sil_cli.files import say_in_ascii
+        from sil_cli.errors import say_in_ascii
 
         codecs.register_error(say_in_ascii.__name__, say_in_ascii)
         for stream in (sys.stdout, sys.stderr):

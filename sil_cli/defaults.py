@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from sil_cli.data.manifest import is_dataset, prepared_datasets
 from sil_cli.data.protocol import read_protocol
-from sil_cli.errors import ModelError, UsageError
-from sil_cli.files import quoted, require_reachable
+from sil_cli.errors import ModelError, UsageError, quoted
+from sil_cli.files import require_reachable
 
 if TYPE_CHECKING:
     from pathlib import Path

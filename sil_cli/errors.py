@@ -1,13 +1,18 @@
-"""What a user reads when something can't be done: one line saying what, one saying what to do."""
+"""What a user is told: errors of two lines, what and what to do; and text from outside made harmless.
+
+Terminals, spreadsheets, browsers and readers' eyes obey some characters; names and messages may be a stranger's.
+"""
 
 from __future__ import annotations
 
 import re
+import shlex
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 
 _PYDANTIC = (
@@ -119,3 +124,112 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         seen.append(error)
         yield error
         error = error.__cause__ or error.__context__
+
+
+_LONGEST_LINE = 400  # letters of what a package says of a file
+_OBEYED = "\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff"
+"""Control characters, line ends, what turns the direction of writing, and halves of characters (bytes not UTF-8)."""
+
+_ANY = re.compile(f"[{_OBEYED}]")
+_FORMULA = re.compile("'*[=+\\-@\uff1d\uff0b\uff0d\uff20]")
+"""How a cell begins that a spreadsheet computes; the last four are the wide forms of the first."""
+
+_CELL_ESCAPES = re.compile(r"\\(?:\\|[tnr]|x[0-9a-f]{2}|u[0-9a-f]{4})")
+_ESCAPES = re.compile(r"\\(?:[tnr]|x[0-9a-f]{2}|u[0-9a-f]{4})")
+_ALL_BUT_LINE_ENDS = re.compile(f"(?!\n)[{_OBEYED}]")
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's text on one line, without a final full stop, and not longer than anybody would read."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = " ".join(str(error)[: 2 * _LONGEST_LINE].split()).rstrip(".") or type(error).__name__
+    return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}…"
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    r"""The text with what a terminal, a browser or a reader's eye would obey shown as an escape such as \x1b or \n.
+
+    Args:
+        text: From anywhere.
+        lines: Line feeds stay as they are; otherwise the text comes out as one line.
+    """
+    return (_ALL_BUT_LINE_ENDS if lines else _ANY).sub(_escaped, text)
+
+
+def not_visible(text: str) -> str:
+    """The text of which `visible` made this one; what looks like an escape of something else stays."""
+    return _ESCAPES.sub(lambda found: _meant(found[0]), text)
+
+
+def _meant(escape: str) -> str:
+    letter = escape.encode("ascii").decode("unicode_escape")
+    return letter if _ANY.fullmatch(letter) else escape
+
+
+_IN_ASCII = (
+    {"✓": "ok", "✗": "x", "●": "*", "◐": "~", "○": "-", "≠": "!=", "…": "...", "–": "-", "−": "-", "×": "x", "÷": "/"}
+    | {"±": "+/-", "→": "->", "·": ".", "¹": "1", "²": "2", "³": "3"}
+    | {"α": "alpha", "γ": "gamma", "ε": "epsilon", "λ": "lambda", "ρ": "rho", "τ": "tau"}
+)
+"""Our own signs and letters as words or in ASCII, for streams that have no others."""
+
+
+def sayable(text: str, encoding: str) -> str:
+    """The text with what an encoding lacks in ASCII: our own signs as words, letters of names as escapes."""
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return "".join(one if _is_in(one, encoding) else _in_ascii(one) for one in text)
+    return text
+
+
+def say_in_ascii(error: UnicodeError) -> tuple[str, int]:
+    """What a stream writes for letters that its encoding lacks: `sayable` as an error handler of codecs."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_in_ascii, error.object[error.start : error.end])), error.end
+
+
+def _is_in(letter: str, encoding: str) -> bool:
+    try:
+        return bool(letter.encode(encoding))
+    except (UnicodeEncodeError, LookupError):
+        return letter.isascii()
+
+
+def _in_ascii(letter: str) -> str:
+    return _IN_ASCII.get(letter) or letter.encode("ascii", "backslashreplace").decode()
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
+
+
+def quoted(path: Path | str) -> str:
+    """A path for a command line that the user may copy, as a shell takes it."""
+    return shlex.quote(str(path))
+
+
+def as_cell(text: str) -> str:
+    r"""A table's cell that no spreadsheet computes and no terminal obeys; `from_cell` gives the text again.
+
+    What begins like a formula, holds what `visible` shows as an escape, or has a space at an end is written after an
+    apostrophe, with escapes such as `\x1b`; its backslashes are doubled.
+    """
+    harmless = text == text.strip() and not _ANY.search(text) and not _FORMULA.match(text)
+    if harmless and not (text.startswith("'") and "\\" in text):
+        return text
+    shown = visible(text.replace("\\", "\\\\"))
+    return "'" + re.sub(r"^\s|\s$", lambda found: f"\\u{ord(found[0]):04x}", shown)
+
+
+def from_cell(cell: str) -> str:
+    """The text of which `as_cell` made a cell; any other cell is its own text."""
+    text = _CELL_ESCAPES.sub(lambda found: found[0].encode("ascii").decode("unicode_escape"), cell[1:])
+    return text if cell.startswith("'") and as_cell(text) == cell else cell
+
+
+def json_for_terminals(text: str) -> str:
+    r"""The same JSON with what `visible` would show as an escape inside of strings as JSON's own, `\u202e`."""
+    return _ALL_BUT_LINE_ENDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

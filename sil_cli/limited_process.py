@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from sil_cli import errors
-from sil_cli.errors import SilError
-from sil_cli.files import one_line
+from sil_cli.errors import SilError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,8 +10,8 @@ import socket
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sil_cli.errors import SilError
-from sil_cli.files import access_as, lock, one_line, open_no_link
+from sil_cli.errors import SilError, one_line
+from sil_cli.files import access_as, lock, open_no_link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

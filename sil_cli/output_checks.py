@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sil_cli.errors import SilError, UsageError
-from sil_cli.files import TEMPORARY_MARK, one_line
+from sil_cli.errors import SilError, UsageError, one_line
+from sil_cli.files import TEMPORARY_MARK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -19,30 +19,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sil_cli.errors import SilError
+from sil_cli.errors import SilError, as_cell, from_cell, json_for_terminals, one_line, say_in_ascii, sayable, visible
 from sil_cli.files import (
     STAGING_MARK,
     TEMPORARY_MARK,
-    as_cell,
     as_on_disk,
     composed,
     concerned,
     copy_file,
-    from_cell,
-    json_for_terminals,
-    one_line,
     open_file,
     parse_json,
     path_below,
     read_bytes,
     read_json,
     remove_leftovers,
-    say_in_ascii,
-    sayable,
     sha256_of_bytes,
     sha256_of_file,
     staging_folder,
-    visible,
     write_bytes,
     write_json,
     write_text,

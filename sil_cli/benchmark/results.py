@@ -9,9 +9,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sil_cli.errors import as_cell
 from sil_cli.evaluation.results import MeanRate, TargetScores
 from sil_cli.evaluation.tested_models import TEST_SET
-from sil_cli.files import as_cell
 from sil_cli.results import Result
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from sil_cli.cli.command import GALLERY, STORE, Option
 from sil_cli.cli.terminal import escape, print_facts, print_table
-from sil_cli.errors import UsageError
-from sil_cli.files import quoted
+from sil_cli.errors import UsageError, quoted
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session

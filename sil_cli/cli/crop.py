@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sil_cli.cli.command import ENGINE, Option
 from sil_cli.cli.terminal import escape, print_table
-from sil_cli.files import quoted
+from sil_cli.errors import quoted
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session
@@ -31,12 +31,14 @@ OPTIONS = (
         "Videos, folders of videos or of frames, lists of images (.txt), streams (rtsp://…), /dev/video0.",
     ),
     Option("--out", "crop.out", "DIR", "Where crops and crops.csv go; default: crops."),
-    Option("--every", "crop.every", "SECONDS", "From one frame looked at to the next, 0 for all; default: 0.2."),
-    Option("--for", "crop.lasting", "SECONDS", "Stop after so much of each piece of footage."),
+    Option(
+        "--every", "crop.every", "SECONDS", "Seconds between the frames that are looked at, 0 for all; default: 0.2."
+    ),
+    Option("--for", "crop.lasting", "SECONDS", "Stop after this much of each piece of footage."),
     Option("--until", "crop.until", "TIME", "Stop at this time."),
     Option("--keep", "crop.keep", "N", "Crops to keep of each tracklet; default: 5."),
     Option("--overlay", "crop.overlay", "FILE.mp4|DIR", "A video with boxes and tracklets; a folder for several."),
-    Option("--html", "crop.html", "FILE", "A page with the ways that people took, and when."),
+    Option("--html", "crop.html", "FILE", "A page with people's paths, and when they took them."),
     Option("--model", "crop.model", "RUN|none", "Its embeddings help to follow people; default: the latest run's."),
     ENGINE,
     Option("--force", "crop.force", help="Replace crops that were made with other options."),

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from sil_cli.cli.command import Option
-from sil_cli.errors import UsageError
-from sil_cli.files import quoted
+from sil_cli.errors import UsageError, quoted
 from sil_cli.settings.fields import PublishedBy
 
 if TYPE_CHECKING:

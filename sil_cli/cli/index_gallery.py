@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sil_cli.cli.command import ENGINE, GALLERY, STORE, Option
 from sil_cli.cli.terminal import escape, print_facts
-from sil_cli.files import quoted
+from sil_cli.errors import quoted
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sil_cli.cli.command import Option
 from sil_cli.cli.terminal import escape, print_table
-from sil_cli.files import quoted
+from sil_cli.errors import quoted
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session

@@ -15,8 +15,8 @@ import typer
 from rich.markup import escape as escape_markup
 
 from sil_cli.cli.terminal import Terminal, escape, make_reporter
-from sil_cli.errors import AlreadyReportedError, InterruptedWorkError, SilError, UsageError
-from sil_cli.files import access, concerned, json_for_terminals
+from sil_cli.errors import AlreadyReportedError, InterruptedWorkError, SilError, UsageError, json_for_terminals
+from sil_cli.files import access, concerned
 from sil_cli.runtime import SINGLE_LAUNCH, Launch, SilentReporter, StopRequest, hear_interrupts, read_launch
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 from sil_cli.data.walking import is_leftover
-from sil_cli.errors import DataError
-from sil_cli.files import one_line, open_file, parse_json, read_text, staging_folder
+from sil_cli.errors import DataError, one_line
+from sil_cli.files import open_file, parse_json, read_text, staging_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

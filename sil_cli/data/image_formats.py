@@ -16,7 +16,8 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from sil_cli.files import one_line, open_file
+from sil_cli.errors import one_line
+from sil_cli.files import open_file
 from sil_cli.installing import extra_command, install_command
 
 if TYPE_CHECKING:

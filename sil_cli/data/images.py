@@ -23,8 +23,8 @@ from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 from PIL.TiffImagePlugin import TiffImageFile
 
 from sil_cli.data.image_formats import READ, START, Unread, describe
-from sil_cli.errors import DataError
-from sil_cli.files import one_line, open_file
+from sil_cli.errors import DataError, one_line
+from sil_cli.files import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

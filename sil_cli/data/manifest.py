@@ -23,13 +23,11 @@ from unicodedata import normalize
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sil_cli.data.images import MAX_PIXELS, load_image
-from sil_cli.errors import DataError, SilError, in_plain_words
+from sil_cli.errors import DataError, SilError, in_plain_words, one_line, quoted
 from sil_cli.files import (
     MOST_LINES,
     composed,
-    one_line,
     open_file,
-    quoted,
     read_bytes,
     read_json,
     require_reachable,

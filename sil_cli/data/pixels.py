@@ -25,8 +25,8 @@ from sil_cli.data.pixel_build import (
     sample_sha256,
 )
 from sil_cli.data.readers.own_images import slug
-from sil_cli.errors import DataError
-from sil_cli.files import lock, one_line, open_file, open_no_link, parse_json, read_text, remove_leftovers
+from sil_cli.errors import DataError, one_line
+from sil_cli.files import lock, open_file, open_no_link, parse_json, read_text, remove_leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

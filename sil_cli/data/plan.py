@@ -34,8 +34,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from sil_cli.data.manifest import StrictModel, first_problem
 from sil_cli.data.protocol import Protocol, SourceSplits
 from sil_cli.data.reading import SYNTHETIC
-from sil_cli.errors import UsageError, did_you_mean
-from sil_cli.files import one_line, parse_toml, read_text
+from sil_cli.errors import UsageError, did_you_mean, one_line
+from sil_cli.files import parse_toml, read_text
 from sil_cli.settings import Name
 
 if TYPE_CHECKING:

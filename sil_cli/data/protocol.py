@@ -8,8 +8,8 @@ import tomli_w
 from pydantic import Field, ValidationError, model_validator
 
 from sil_cli.data.manifest import StrictModel, first_problem
-from sil_cli.errors import DataError
-from sil_cli.files import one_line, parse_toml, read_text, write_text
+from sil_cli.errors import DataError, one_line
+from sil_cli.files import parse_toml, read_text, write_text
 from sil_cli.settings import Name
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from sil_cli.errors import DataError, nearest
-from sil_cli.files import MOST_LINES, from_cell, one_line, open_file, read_text
+from sil_cli.errors import DataError, from_cell, nearest, one_line
+from sil_cli.files import MOST_LINES, open_file, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from sil_cli.data.image_formats import IMAGE_SUFFIXES, why_no_image
 from sil_cli.data.manifest import INFO_FILE, MANIFEST_FILE, Skipped
-from sil_cli.errors import DataError
-from sil_cli.files import one_line
+from sil_cli.errors import DataError, one_line
 
 CACHE_TAG = "CACHEDIR.TAG"
 """A folder that holds this file is a cache and not data (https://bford.info/cachedir)."""

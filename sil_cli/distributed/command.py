@@ -19,8 +19,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from sil_cli.distributed.collectives import LostProcessError
 from sil_cli.distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from sil_cli.errors import AlreadyReportedError, InterruptedWorkError, SilError, UsageError, causes
-from sil_cli.files import one_line
+from sil_cli.errors import AlreadyReportedError, InterruptedWorkError, SilError, UsageError, causes, one_line
 from sil_cli.runtime import resolve_device
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from sil_cli.data.labels import label_warnings, of_records
 from sil_cli.data.manifest import Dataset, ImageRecord, load_dataset
 from sil_cli.data.sampling import held_out_identities
 from sil_cli.defaults import model_folder
-from sil_cli.errors import DataError, InterruptedWorkError, SilError, UsageError
+from sil_cli.errors import DataError, InterruptedWorkError, SilError, UsageError, one_line, quoted
 from sil_cli.evaluation.calibration import CALIBRATION_FILE, Calibration, MeasuredThresholds, write_calibration
 from sil_cli.evaluation.inference_options import embed_images
 from sil_cli.evaluation.open_set import FALSE_ACCEPT_RATES, PairScores, RateName, score_pairs
-from sil_cli.files import one_line, quoted, require_reachable
+from sil_cli.files import require_reachable
 from sil_cli.models.load import load
 from sil_cli.output_checks import require_writable
 from sil_cli.runs.run_folder import FACTS_FILE, SETTINGS_FILE, RunFacts, read_facts, source_folder

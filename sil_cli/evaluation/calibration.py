@@ -12,9 +12,9 @@ import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from sil_cli.data.manifest import first_problem
-from sil_cli.errors import GalleryError, ModelError
+from sil_cli.errors import GalleryError, ModelError, one_line
 from sil_cli.evaluation.metrics import Share
-from sil_cli.files import one_line, read_bytes, write_json
+from sil_cli.files import read_bytes, write_json
 from sil_cli.results import Result
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from sil_cli.defaults import is_finished
-from sil_cli.errors import DataError, UsageError, did_you_mean
+from sil_cli.errors import DataError, UsageError, did_you_mean, quoted
 from sil_cli.evaluation.intervals import Interval, mean_interval, permutation_p
 from sil_cli.evaluation.results import (
     AGAIN,
@@ -21,7 +21,7 @@ from sil_cli.evaluation.results import (
     read_queries,
     read_results,
 )
-from sil_cli.files import quoted, require_reachable
+from sil_cli.files import require_reachable
 from sil_cli.results import Result
 
 if TYPE_CHECKING:

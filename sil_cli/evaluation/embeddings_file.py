@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sil_cli.errors import DataError, nearest
+from sil_cli.errors import DataError, nearest, one_line
 from sil_cli.evaluation.pairs import EmbeddingSet
-from sil_cli.files import one_line, open_file, writing
+from sil_cli.files import open_file, writing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sil_cli.data.labels import is_unknown
 from sil_cli.data.manifest import Dataset, ImageRecord, load_dataset
 from sil_cli.defaults import RECORD_FILE, model_folder, split_folders, target_folders
-from sil_cli.errors import DataError, UsageError
+from sil_cli.errors import DataError, UsageError, one_line, quoted
 from sil_cli.evaluation.calibration import Calibration, read_calibration
 from sil_cli.evaluation.chance import check_chance
 from sil_cli.evaluation.embeddings_file import read_embeddings, write_embeddings
@@ -35,7 +35,7 @@ from sil_cli.evaluation.tested_models import (
     results_folder,
     variant,
 )
-from sil_cli.files import one_line, quoted, read_bytes, refuse_links, write_json
+from sil_cli.files import read_bytes, refuse_links, write_json
 from sil_cli.models.record import WEIGHTS_FILE
 from sil_cli.output_checks import refuse_overwriting, require_writable
 from sil_cli.settings import refuse_outside

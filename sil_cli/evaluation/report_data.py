@@ -15,12 +15,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
 
 from sil_cli.data.manifest import ImageRecord, first_problem
-from sil_cli.errors import ModelError
+from sil_cli.errors import ModelError, one_line
 from sil_cli.evaluation.metrics import RECALL_STEPS, Share, cmc_curve, precision_recall_curve, score_queries
 from sil_cli.evaluation.open_set import Verifier
 from sil_cli.evaluation.ranking import rank_matches
 from sil_cli.evaluation.streaming import CHUNK_BYTES, RetrievalTest, run_test
-from sil_cli.files import one_line, parsing, read_bytes, sha256_of_bytes, write_bytes, write_text
+from sil_cli.files import parsing, read_bytes, sha256_of_bytes, write_bytes, write_text
 from sil_cli.similarity.distance import unit_rows
 from sil_cli.similarity.expansion import best_matches
 from sil_cli.version import VERSION

@@ -10,12 +10,12 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from sil_cli.data.manifest import first_problem
-from sil_cli.errors import DataError
+from sil_cli.errors import DataError, one_line
 from sil_cli.evaluation.calibration import CalibrationCheck
 from sil_cli.evaluation.chance import ChanceCheck
 from sil_cli.evaluation.metrics import Share
 from sil_cli.evaluation.score import Scores
-from sil_cli.files import MOST_LINES, one_line, read_bytes, read_json, write_json, write_text
+from sil_cli.files import MOST_LINES, read_bytes, read_json, write_json, write_text
 from sil_cli.results import Result
 
 if TYPE_CHECKING:

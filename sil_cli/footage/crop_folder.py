@@ -28,18 +28,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sil_cli.errors import DataError, UsageError
-from sil_cli.files import (
-    as_cell,
-    make_own_folder,
-    parse_json,
-    quoted,
-    read_text,
-    remove_leftovers,
-    replacing,
-    sync_folder,
-    write_text,
-)
+from sil_cli.errors import DataError, UsageError, as_cell, quoted
+from sil_cli.files import make_own_folder, parse_json, read_text, remove_leftovers, replacing, sync_folder, write_text
 from sil_cli.footage.frames import Place
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from urllib.error import URLError
 
 import numpy as np
 
-from sil_cli.errors import DataError, ModelError, UsageError, did_you_mean
-from sil_cli.files import one_line, read_text
+from sil_cli.errors import DataError, ModelError, UsageError, did_you_mean, one_line
+from sil_cli.files import read_text
 from sil_cli.footage.frames import Detection
 from sil_cli.installing import extra_command, install_command
 from sil_cli.runtime import import_quietly, is_installed

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from sil_cli.data.readers.own_images import slug
-from sil_cli.errors import DataError, UsageError
-from sil_cli.files import from_cell, one_line, quoted, read_text, write_json
+from sil_cli.errors import DataError, UsageError, from_cell, one_line, quoted
+from sil_cli.files import read_text, write_json
 from sil_cli.footage.track_metrics import (
     Boxes,
     DetectionCounts,

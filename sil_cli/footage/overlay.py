@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sil_cli.data.images import ImageError, load_image
-from sil_cli.errors import SilError, UsageError
-from sil_cli.files import from_cell, one_line, read_text, writing
+from sil_cli.errors import SilError, UsageError, from_cell, one_line
+from sil_cli.files import read_text, writing
 from sil_cli.footage.evaluate_tracks import read_tracks
 from sil_cli.report.canvas import data_uri, font, shrunk
 from sil_cli.report.pages import render

@@ -14,8 +14,8 @@ import numpy as np
 from sil_cli.data.image_formats import IMAGE_SUFFIXES
 from sil_cli.data.images import ImageError, load_image
 from sil_cli.data.readers.own_images import slug
-from sil_cli.errors import DataError, UsageError
-from sil_cli.files import composed, one_line, read_text, require_reachable
+from sil_cli.errors import DataError, UsageError, one_line
+from sil_cli.files import composed, read_text, require_reachable
 from sil_cli.footage.frames import Frame, Place
 from sil_cli.footage.videos import (
     STREAM,

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sil_cli.data.image_formats import READ, START, describe
-from sil_cli.errors import DataError, UsageError
-from sil_cli.files import one_line, open_file, visible
+from sil_cli.errors import DataError, UsageError, one_line, visible
+from sil_cli.files import open_file
 from sil_cli.footage.frames import Place
 from sil_cli.installing import extra_command
 from sil_cli.runtime import import_quietly, is_installed

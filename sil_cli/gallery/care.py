@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sil_cli.errors import GalleryError, SilError, UsageError
-from sil_cli.files import quoted
+from sil_cli.errors import GalleryError, SilError, UsageError, quoted
 from sil_cli.gallery.accountability.commands import delete_drawings
 from sil_cli.gallery.accountability.log import log_event
 from sil_cli.gallery.accountability.policy import policy_of

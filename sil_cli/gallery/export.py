@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sil_cli.errors import UsageError
-from sil_cli.files import as_cell, json_for_terminals, replacing, writing
+from sil_cli.errors import UsageError, as_cell, json_for_terminals
+from sil_cli.files import replacing, writing
 from sil_cli.gallery.accountability.log import log_event
 from sil_cli.gallery.filters import as_stored, make_filter
 from sil_cli.gallery.interface import has_policy

@@ -10,8 +10,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Protocol
 from unicodedata import normalize
 
-from sil_cli.errors import UsageError, nearest
-from sil_cli.files import not_visible
+from sil_cli.errors import UsageError, nearest, not_visible
 from sil_cli.gallery.entry import instant_of
 from sil_cli.settings import find_zone
 from sil_cli.times import TimeReader

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from sil_cli.data.images import pixels_in
 from sil_cli.data.manifest import prepared_datasets
 from sil_cli.defaults import RECORD_FILE, model_folder, target_folder
-from sil_cli.errors import DataError, GalleryError, InterruptedWorkError, ModelError, UsageError
+from sil_cli.errors import DataError, GalleryError, InterruptedWorkError, ModelError, UsageError, quoted
 from sil_cli.evaluation.calibration import CALIBRATION_FILE, read_calibration, write_calibration
-from sil_cli.files import quoted, require_reachable
+from sil_cli.files import require_reachable
 from sil_cli.gallery.chance import renew_chance
 from sil_cli.gallery.entry import TRACKLET, GalleryEntry
 from sil_cli.gallery.ingest.run import IndexRun

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from sil_cli.errors import GalleryError, did_you_mean
-from sil_cli.files import quoted
+from sil_cli.errors import GalleryError, did_you_mean, quoted
 from sil_cli.gallery.entry import make_match, require_batch
 from sil_cli.gallery.filters import COLUMNS
 from sil_cli.similarity.distance import unit_rows

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sil_cli.defaults import RECORD_FILE
-from sil_cli.errors import GalleryError, SilError
-from sil_cli.files import LARGEST_FILE, copy_file, one_line, read_bytes, staging_folder, write_bytes
+from sil_cli.errors import GalleryError, SilError, one_line
+from sil_cli.files import LARGEST_FILE, copy_file, read_bytes, staging_folder, write_bytes
 from sil_cli.gallery.interface import MODEL_FOLDER
 from sil_cli.models.load import engine_request, load_engine
 from sil_cli.models.model import Model

@@ -10,8 +10,8 @@ import numpy as np
 
 from sil_cli.data.images import pixels_in
 from sil_cli.defaults import model_folder
-from sil_cli.errors import GalleryError, InterruptedWorkError
-from sil_cli.files import one_line, sha256_of_file
+from sil_cli.errors import GalleryError, InterruptedWorkError, one_line
+from sil_cli.files import sha256_of_file
 from sil_cli.gallery.chance import renew_chance
 from sil_cli.gallery.index import keep_calibration, require_finished
 from sil_cli.gallery.ingest.entry_candidates import EntryCandidate, gather_embeddings, tracklet_hash

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit
 
-from sil_cli.errors import ModelError, UsageError
-from sil_cli.files import LARGEST_FILE, one_line, sha256_of_file, visible
+from sil_cli.errors import ModelError, UsageError, one_line, visible
+from sil_cli.files import LARGEST_FILE, sha256_of_file
 from sil_cli.installing import extra_command
 from sil_cli.models.record import ModelCard
 from sil_cli.runtime import import_quietly

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sil_cli.data.images import Box, ImageError, load_image, quiet_decoders, resize_to, upright_rgb
-from sil_cli.errors import UsageError
-from sil_cli.files import one_line
+from sil_cli.errors import UsageError, one_line
 from sil_cli.runtime import cpu_count, map_in_order
 from sil_cli.similarity.distance import unit_rows
 

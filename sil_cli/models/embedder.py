@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sil_cli.defaults import RECORD_FILE
-from sil_cli.errors import ModelError
-from sil_cli.files import LARGEST_FILE, one_line, read_bytes, write_bytes, write_json
+from sil_cli.errors import ModelError, one_line
+from sil_cli.files import LARGEST_FILE, read_bytes, write_bytes, write_json
 from sil_cli.models.backbones import make_backbone, published_normalisation
 from sil_cli.models.record import OTHER_MODEL, WEIGHTS_FILE, Architecture, ModelRecord, fingerprint_of, read_record
 

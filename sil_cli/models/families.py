@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sil_cli.errors import ModelError, UsageError
-from sil_cli.files import visible
+from sil_cli.errors import ModelError, UsageError, visible
 from sil_cli.models.backbones.names import IBN
 from sil_cli.models.backbones.osnet import OSNET_WIDTHS
 from sil_cli.models.record import HALVES

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sil_cli.data.images import MAX_PIXELS, pixels_in
-from sil_cli.errors import ModelError, UsageError
-from sil_cli.files import quoted
+from sil_cli.errors import ModelError, UsageError, quoted
 from sil_cli.models.engines.engine import Engine, require_library
 from sil_cli.models.model import Model
 from sil_cli.models.record import (

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sil_cli.data.images import Interpolation
 from sil_cli.defaults import EXPORT_FILE, RECORD_FILE
-from sil_cli.errors import ModelError
-from sil_cli.files import one_line, open_file, read_json, require_reachable, sha256_of_bytes
+from sil_cli.errors import ModelError, one_line
+from sil_cli.files import open_file, read_json, require_reachable, sha256_of_bytes
 from sil_cli.models.engines.engine import SAME_MODEL
 from sil_cli.runtime import cpu_kind
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import URLError
 
-from sil_cli.errors import ModelError, UsageError
-from sil_cli.files import one_line
+from sil_cli.errors import ModelError, UsageError, one_line
 from sil_cli.models.backbones.names import IBN, NAMES, OSNETS, RESNETS, TIMM, TOKEN_VITS
 from sil_cli.models.families import BACKBONE, NECK, WRAPPERS, name_some, recognise, twice
 from sil_cli.models.record import IMAGENET, NONE, WEIGHTS_FILE, is_graph, read_record

@@ -19,10 +19,10 @@ import numpy as np
 from pydantic import Field
 
 from sil_cli.data.images import ImageError, load_image, pixels_in
-from sil_cli.errors import DataError, GalleryError, UsageError
+from sil_cli.errors import DataError, GalleryError, UsageError, as_cell, quoted
 from sil_cli.evaluation.calibration import Chance
 from sil_cli.evaluation.chance import LEAST, SAMPLE, VISIT, Reference
-from sil_cli.files import as_cell, quoted, sha256_of_file, writing
+from sil_cli.files import sha256_of_file, writing
 from sil_cli.gallery.chance import renew_chance, sample_of
 from sil_cli.gallery.entry import EntryKey, GalleryEntry, box_text, in_utc, instant_of
 from sil_cli.gallery.filters import Filter

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from sil_cli.data.images import ImageError, load_image, pixels_in, quiet_decoders
 from sil_cli.data.manifest import ImageRecord, Skipped, is_dataset, load_dataset
 from sil_cli.data.reading import Reading
-from sil_cli.errors import DataError, GalleryError, SilError, UsageError
-from sil_cli.files import one_line, staging_folder, visible
+from sil_cli.errors import DataError, GalleryError, SilError, UsageError, one_line, visible
+from sil_cli.files import staging_folder
 from sil_cli.gallery.accountability.log import log_event
 from sil_cli.gallery.people import open_people
 from sil_cli.gallery.stores import gallery_store

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from sil_cli.files import quoted, visible
+from sil_cli.errors import quoted, visible
 from sil_cli.gallery.stores import gallery_store_to_write
 from sil_cli.people import register
 from sil_cli.people.overview import PersonSummary, person_in

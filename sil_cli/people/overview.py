@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sil_cli.data.images import Box
-from sil_cli.errors import UsageError
-from sil_cli.files import as_cell, visible, writing
+from sil_cli.errors import UsageError, as_cell, visible
+from sil_cli.files import writing
 from sil_cli.gallery.accountability.log import log_event
 from sil_cli.gallery.entry import Time, in_utc
 from sil_cli.gallery.people import State, open_people

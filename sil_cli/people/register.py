@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sil_cli.errors import UsageError, did_you_mean
-from sil_cli.files import visible
+from sil_cli.errors import UsageError, did_you_mean, visible
 from sil_cli.gallery.people import LONGEST_NAME, Membership, Verdict, require_text
 
 if TYPE_CHECKING:

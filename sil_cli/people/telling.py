@@ -15,8 +15,8 @@ from pydantic import Field
 
 from sil_cli.data.images import Box
 from sil_cli.data.tables import read_rows, require_columns
-from sil_cli.errors import DataError, SilError, UsageError
-from sil_cli.files import as_cell, one_line, sha256_of_file, visible, writing
+from sil_cli.errors import DataError, SilError, UsageError, as_cell, one_line, visible
+from sil_cli.files import sha256_of_file, writing
 from sil_cli.gallery.accountability.log import log_event
 from sil_cli.gallery.entry import Time, box_text, in_utc, require_time, stored_box
 from sil_cli.gallery.filters import Filter, with_disk_paths

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from sil_cli.data.images import DRAWN, MAX_PIXELS, ImageError, is_drawn, load_image, quiet_decoders
 from sil_cli.data.labels import label_warnings, of_records
 from sil_cli.data.manifest import Dataset, ImageRecord, Skipped, Split, write_dataset
-from sil_cli.errors import DataError
-from sil_cli.files import one_line, sha256_of_file
+from sil_cli.errors import DataError, one_line
+from sil_cli.files import sha256_of_file
 from sil_cli.runtime import map_in_order
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from sil_cli.data.archives import is_archive, unpacked
 from sil_cli.data.readers import READERS, Reader
 from sil_cli.data.readers.recognise import locate, recognise_here
 from sil_cli.data.reading import SYNTHETIC
-from sil_cli.errors import DataError, UsageError, did_you_mean
-from sil_cli.files import quoted
+from sil_cli.errors import DataError, UsageError, did_you_mean, quoted
 
 if TYPE_CHECKING:
     from pathlib import Path

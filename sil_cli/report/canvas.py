@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw, ImageFont
 
 from sil_cli.data.images import drawn_tags
-from sil_cli.errors import SilError, UsageError
-from sil_cli.files import visible, writing
+from sil_cli.errors import SilError, UsageError, visible
+from sil_cli.files import writing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
-from sil_cli.files import visible
+from sil_cli.errors import visible
 from sil_cli.report.canvas import CARD, INK, LETTERBOX, fitted, font
 
 if TYPE_CHECKING:

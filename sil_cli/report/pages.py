@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from sil_cli.data.images import DRAWN
-from sil_cli.files import visible
+from sil_cli.errors import visible
 from sil_cli.report.canvas import DECISION_INKS, data_uri, thumbnail_uri
 from sil_cli.report.contact_sheet import FRAMES, QUERY_FRAME
 from sil_cli.version import VERSION

@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sil_cli.data.images import MAX_PIXELS, ImageError, pixels_in
 from sil_cli.data.manifest import Dataset, first_problem, is_dataset, load_dataset
-from sil_cli.errors import ModelError, SilError, UsageError
+from sil_cli.errors import ModelError, SilError, UsageError, quoted
 from sil_cli.evaluation.calibration import Calibration, read_calibration
 from sil_cli.evaluation.chance import ChanceCheck
 from sil_cli.evaluation.report_data import ReportData, read_report_data
 from sil_cli.evaluation.results import RESULTS_FILE
-from sil_cli.files import quoted, read_bytes, read_json, require_reachable
+from sil_cli.files import read_bytes, read_json, require_reachable
 from sil_cli.report.contact_sheet import IMAGE_SIZE
 from sil_cli.runs.run_folder import FACTS_FILE, SETTINGS_FILE, RunFacts, read_facts, read_metrics
 

@@ -11,8 +11,8 @@ from sil_cli.data.duplicates import find_duplicates
 from sil_cli.data.images import pixels_in
 from sil_cli.data.manifest import Dataset, load_dataset, prepared_datasets
 from sil_cli.data.measuring import CameraLook, measure
-from sil_cli.errors import DataError, UsageError
-from sil_cli.files import one_line, write_bytes
+from sil_cli.errors import DataError, UsageError, one_line
+from sil_cli.files import write_bytes
 from sil_cli.output_checks import refuse_overwriting
 from sil_cli.report.canvas import is_wanted, require_sheet_format, write_sheet
 from sil_cli.report.charts.styles import StyleColumn, style_chart_png

@@ -26,8 +26,7 @@ from PIL import Image, ImageOps
 
 from sil_cli.data.images import ImageError, quiet_decoders, resize_to
 from sil_cli.data.manifest import is_dataset, load_dataset
-from sil_cli.errors import ModelError
-from sil_cli.files import quoted
+from sil_cli.errors import ModelError, quoted
 from sil_cli.models.embed import embed_batches
 from sil_cli.models.embedder import load_embedder
 from sil_cli.models.engines.torch_engine import TorchEngine

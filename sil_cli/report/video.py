@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sil_cli.errors import SilError
-from sil_cli.files import one_line, writing
+from sil_cli.errors import SilError, one_line
+from sil_cli.files import writing
 from sil_cli.installing import extra_command
 from sil_cli.runtime import is_installed
 

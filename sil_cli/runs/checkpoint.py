@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sil_cli.errors import ModelError
-from sil_cli.files import LARGEST_FILE, one_line, read_bytes, write_bytes
+from sil_cli.errors import ModelError, one_line
+from sil_cli.files import LARGEST_FILE, read_bytes, write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor

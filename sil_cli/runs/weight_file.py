@@ -14,8 +14,8 @@ import safetensors
 import safetensors.torch
 import torch
 
-from sil_cli.errors import ModelError, UsageError
-from sil_cli.files import LARGEST_FILE, open_file, visible
+from sil_cli.errors import ModelError, UsageError, visible
+from sil_cli.files import LARGEST_FILE, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

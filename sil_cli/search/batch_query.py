@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from sil_cli.data.manifest import INFO_FILE, MANIFEST_FILE, Skipped
-from sil_cli.errors import DataError, InterruptedWorkError, UsageError
-from sil_cli.files import json_for_terminals, writing
+from sil_cli.errors import DataError, InterruptedWorkError, UsageError, json_for_terminals
+from sil_cli.files import writing
 from sil_cli.gallery.ingest.sources import STREAM, SourceReader
 from sil_cli.gallery.interface import has_policy
 from sil_cli.gallery.stores import gallery_store

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sil_cli.data.images import ImageError, load_image, pixels_in
-from sil_cli.errors import SilError
-from sil_cli.files import one_line, writing
+from sil_cli.errors import SilError, one_line
+from sil_cli.files import writing
 from sil_cli.gallery.entry import FRAME_BOX, GalleryEntry, Match, footage_moment, in_utc, in_words
 from sil_cli.report.canvas import as_png, data_uri, is_wanted, pixelated, shrunk, stacked, tallest, write_sheet
 from sil_cli.report.contact_sheet import IMAGE_SIZE, LEGEND, Card, SheetRow, contact_sheet, sheet_size

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, get_args
 
 from pydantic import ValidationError
 
-from sil_cli.errors import SilError, UsageError
-from sil_cli.files import access, file_state, parse_json, read_text, refuse_links, visible, write_json
+from sil_cli.errors import SilError, UsageError, visible
+from sil_cli.files import access, file_state, parse_json, read_text, refuse_links, write_json
 from sil_cli.gallery.accountability.log import os_user
 from sil_cli.locks import writer_lock
 from sil_cli.results import Result

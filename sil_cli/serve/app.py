@@ -17,8 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from sil_cli.errors import DataError, SilError, UsageError, in_plain_words
-from sil_cli.files import visible
+from sil_cli.errors import DataError, SilError, UsageError, in_plain_words, visible
 from sil_cli.gallery.results import GalleryInfo, LogResult, RemoveResult
 from sil_cli.people.overview import PeopleList
 from sil_cli.search.query_results import QueryResult

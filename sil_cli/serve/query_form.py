@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from pydantic import BaseModel, Field
 
 from sil_cli.data.images import parse_box
-from sil_cli.errors import UsageError
-from sil_cli.files import visible
+from sil_cli.errors import UsageError, visible
 from sil_cli.settings import QuerySettings
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from sil_cli.errors import SilError, UsageError
-from sil_cli.files import one_line
+from sil_cli.errors import SilError, UsageError, one_line
 from sil_cli.gallery.accountability.log import append, os_user
 from sil_cli.results import Result
 from sil_cli.serve.access import KNOWN_OF_CONNECTION, Access, is_loopback

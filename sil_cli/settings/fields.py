@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from sil_cli.errors import UsageError
-from sil_cli.files import as_on_disk, composed, visible
+from sil_cli.errors import UsageError, visible
+from sil_cli.files import as_on_disk, composed
 from sil_cli.times import AmbiguousTimeError, TimeReader
 
 if TYPE_CHECKING:

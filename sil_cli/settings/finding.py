@@ -50,7 +50,7 @@ class EvaluateSettings(Section):
     target: Path | None = Field(None, description="a prepared data set; default: the one left out")
     batch: Positive = Field(128, description="images per forward pass")
     embeddings: Path | None = Field(None, description="an .npz file of any project's embeddings, instead of a model")
-    metric: Literal["cosine", "euclidean"] = Field("cosine", description="what is near")
+    metric: Literal["cosine", "euclidean"] = Field("cosine", description="how embeddings are compared")
     save_embeddings: Path | None = Field(None, description="an .npz file to write the embeddings to")
     out: Path | None = Field(None, description="where results go; default: into the run, or beside the embeddings")
     fused: tuple[Path, ...] = Field((), description="further models; similarity is the mean of all models'")
@@ -219,14 +219,17 @@ class PeopleSettings(Section):
         False, description="group everything again, except what somebody named, merged, split, confirmed or rejected"
     )
     threshold: float = Field(
-        0.5, ge=0.0, le=20.0, description="mean weight of links above which groups are one person; more: purer, smaller"
+        0.5,
+        ge=0.0,
+        le=20.0,
+        description="mean weight of links above which groups are one person; higher: purer, smaller groups",
     )
     overlap: tuple[str, ...] = Field(
         ("auto",),
         description="cameras that see the same place, as c1+c2; `all`; `none`; `auto`: as the entries show",
     )
     at_once: float = Field(
-        1.0, ge=0.0, le=86_400.0, description="seconds between images of two cameras that nobody can be in both of"
+        1.0, ge=0.0, le=86_400.0, description="within so many seconds nobody can be seen by two cameras"
     )
 
 

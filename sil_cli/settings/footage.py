@@ -45,9 +45,11 @@ class CropSettings(Section):
     start: Moment | None = Field(
         None, description="when footage begins; default: what the pattern, the container or its name says"
     )
-    every: float = Field(0.2, ge=0.0, le=86_400.0, description="seconds from one frame looked at to the next; 0: all")
+    every: float = Field(
+        0.2, ge=0.0, le=86_400.0, description="seconds between the frames that are looked at; 0: all of them"
+    )
     lasting: float | None = Field(None, gt=0.0, description="seconds of each piece of footage to look at; default: all")
-    until: Moment | None = Field(None, description="look at nothing that was taken later")
+    until: Moment | None = Field(None, description="ignore what was taken later")
     fps: float | None = Field(
         None, gt=0.0, le=1000.0, description="frames a second of images; default: what seqinfo.ini says, or 25"
     )
@@ -72,11 +74,12 @@ class CropSettings(Section):
     track: TrackSettings = TrackSettings()
     model: Path | None = Field(
         None,
-        description="a run folder whose embeddings join boxes; default: the latest finished run; `none`: motion alone",
+        description="a run folder whose embeddings help to join boxes; default: the latest finished run; `none`: "
+        "motion alone",
     )
     overlay: Path | None = Field(
         None,
         description="a video with boxes and tracklets over the frames; a folder, where there are several",
     )
-    html: Path | None = Field(None, description="where a page with the ways that people took is written")
+    html: Path | None = Field(None, description="where a page with people's paths is written")
     force: bool = Field(False, description="replace crops that were made with other options")

@@ -59,7 +59,7 @@ class SyntheticSettings(Section):
     cameras: int = Field(4, ge=2, le=64, description="cameras per network")
     images_per_camera: int = Field(3, ge=2, le=1000, description="images of a person per camera that sees them")
     style_gap: float = Field(
-        1.0, ge=0.0, le=2.0, description="a factor on what tells networks apart but clothes; 0: nothing but clothes"
+        1.0, ge=0.0, le=2.0, description="a factor on all that tells networks apart except clothes; 0: only clothes do"
     )
     gap: GapStrengths = GapStrengths()
     height: int = Field(128, ge=32, le=512, description="pixels")
@@ -139,15 +139,15 @@ class ModelSettings(Section):
     height: int = Field(256, ge=16, le=1024, description="input height in pixels")
     width: int = Field(128, ge=16, le=1024, description="input width in pixels")
     interpolation: Literal["bilinear", "bicubic"] = Field(
-        "bilinear", description="how images come to the input size (the authors' code: bicubic)"
+        "bilinear", description="how images are resized to the input size (the authors' code: bicubic)"
     )
     last_stride: Literal[1, 2] = Field(
-        1, description="stride of the last stage of resnet…; other backbones, timm:resnet… too, keep their own"
+        1, description="stride of the last stage of resnet…; other backbones, timm:resnet… among them, keep their own"
     )
     stem_relu: bool = Field(
         True,
-        description="ReLU after the first batch norm of resnet… (the authors' class has none); does nothing for other "
-        "backbones, timm:resnet… too",
+        description="ReLU after the first batch norm of resnet… (the authors' class has none); no effect on other "
+        "backbones, timm:resnet… among them",
     )
     stem_pooling: Literal["padded", "ceil", "even"] = Field(
         "padded",
@@ -287,7 +287,7 @@ class DistributedSettings(Section):
     """Several processes, started by torchrun."""
 
     timeout: float = Field(
-        1800.0, gt=0.0, le=1e7, description="seconds that a process waits for another before giving it up"
+        1800.0, gt=0.0, le=1e7, description="seconds that a process waits for another before giving up on it"
     )
 
 

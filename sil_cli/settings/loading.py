@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from sil_cli.errors import UsageError, did_you_mean, in_plain_words, nearest
-from sil_cli.files import one_line, parse_toml, read_text
+from sil_cli.errors import UsageError, did_you_mean, in_plain_words, nearest, one_line
+from sil_cli.files import parse_toml, read_text
 from sil_cli.settings.fields import Section
 from sil_cli.settings.tree import OUTPUTS, Settings, refuse_outside
 

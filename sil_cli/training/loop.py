@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sil_cli.distributed.process_group import SINGLE_PROCESS
-from sil_cli.errors import InterruptedWorkError, SilError
-from sil_cli.files import quoted
+from sil_cli.errors import InterruptedWorkError, SilError, quoted
 from sil_cli.models.cpu import freed_memory_kept
 from sil_cli.models.precision import half_precision, to_images
 from sil_cli.models.synchronised_norm import synchronise_norms

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sil_cli.defaults import numbered_runs
 from sil_cli.distributed.command import agree, connect
-from sil_cli.files import make_own_folder, one_line, open_no_link
+from sil_cli.errors import one_line
+from sil_cli.files import make_own_folder, open_no_link
 from sil_cli.runs.run_folder import FACTS_FILE, current_versions, read_facts
 from sil_cli.training.run_settings import SECTIONS
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sil_cli.data.manifest import is_dataset, load_dataset
 from sil_cli.defaults import RECORD_FILE
-from sil_cli.errors import DataError, ModelError, UsageError
-from sil_cli.files import quoted
+from sil_cli.errors import DataError, ModelError, UsageError, quoted
 from sil_cli.models.record import IMAGENET, NONE, WEIGHTS_FILE, read_record
 from sil_cli.models.weights import imagenet_weights_are_here
 from sil_cli.runs.run_folder import SETTINGS_FILE, source_folder

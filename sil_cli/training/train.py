@@ -17,10 +17,10 @@ from sil_cli.defaults import (
     numbered_runs,
     source_folders,
 )
-from sil_cli.errors import InterruptedWorkError, ModelError, SilError, UsageError
+from sil_cli.errors import InterruptedWorkError, ModelError, SilError, UsageError, one_line, quoted
 from sil_cli.evaluation.calibrate import calibrate_after_training
 from sil_cli.evaluation.calibration import CALIBRATION_FILE
-from sil_cli.files import one_line, quoted, remove_leftovers, require_reachable, write_bytes
+from sil_cli.files import remove_leftovers, require_reachable, write_bytes
 from sil_cli.locks import writer_lock
 from sil_cli.models.embedder import save_model
 from sil_cli.models.engines.export import export_if_possible

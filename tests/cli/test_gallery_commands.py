@@ -20,7 +20,7 @@ import pytest
 from commands import sil
 
 from sil_cli.cli.gallery import remove
-from sil_cli.files import as_cell, visible
+from sil_cli.errors import as_cell, visible
 from sil_cli.gallery import filters
 from sil_cli.gallery.local import vector_files
 from sil_cli.gallery.stores import open_gallery

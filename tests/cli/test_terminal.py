@@ -8,7 +8,7 @@ from rich.table import Table
 
 from sil_cli.cli.query import CORRECT
 from sil_cli.cli.terminal import SIGNS, Terminal, escape, make_reporter, print_table
-from sil_cli.files import visible
+from sil_cli.errors import visible
 from sil_cli.runtime import StopRequest
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sil_cli.cli.command import FILTER, GALLERY, STORE, Option
-from sil_cli.errors import UsageError
-from sil_cli.files import quoted
+from sil_cli.errors import UsageError, quoted
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session

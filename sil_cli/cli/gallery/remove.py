@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from sil_cli.cli.command import FILTER, GALLERY, STORE, WHICH, Option
-from sil_cli.files import quoted
+from sil_cli.errors import quoted
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session

@@ -13,8 +13,7 @@ import numpy as np
 
 from sil_cli.data.archives import make_once
 from sil_cli.data.readers.matlab import UnsoundError, cell, open_v73
-from sil_cli.errors import DataError
-from sil_cli.files import one_line
+from sil_cli.errors import DataError, one_line
 from sil_cli.limited_process import ProcessDiedError, yielded_apart
 
 if TYPE_CHECKING:

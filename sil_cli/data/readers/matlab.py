@@ -14,8 +14,8 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from sil_cli.errors import DataError
-from sil_cli.files import one_line, open_file
+from sil_cli.errors import DataError, one_line
+from sil_cli.files import open_file
 from sil_cli.installing import extra_command
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from sil_cli.data.readers.layout import FolderLayout, Sign, check_layout, has
 from sil_cli.data.readers.named_files import left_out
 from sil_cli.data.reading import Reading
 from sil_cli.data.walking import find_image_files
-from sil_cli.errors import DataError
-from sil_cli.files import one_line, read_text
+from sil_cli.errors import DataError, one_line
+from sil_cli.files import read_text
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,8 +19,8 @@ from sil_cli.data.readers.layout import check_root, children_of
 from sil_cli.data.reading import Reading
 from sil_cli.data.tables import TABLE_SUFFIXES, read_rows, require_columns
 from sil_cli.data.walking import find_image_files
-from sil_cli.errors import DataError, UsageError, did_you_mean
-from sil_cli.files import composed, path_below, quoted
+from sil_cli.errors import DataError, UsageError, did_you_mean, quoted
+from sil_cli.files import composed, path_below
 from sil_cli.patterns import PathPattern
 from sil_cli.settings import check_name
 from sil_cli.times import AmbiguousTimeError, TimeReader

@@ -21,18 +21,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from sil_cli.errors import GalleryError
-from sil_cli.files import (
-    MOST_LINES,
-    access_as,
-    lock,
-    one_line,
-    open_no_link,
-    parse_json,
-    replacing,
-    sync_folder,
-    visible,
-)
+from sil_cli.errors import GalleryError, one_line, visible
+from sil_cli.files import MOST_LINES, access_as, lock, open_no_link, parse_json, replacing, sync_folder
 from sil_cli.gallery.accountability.policy import policy_of, read_policy
 from sil_cli.gallery.results import LogLine, LogResult
 from sil_cli.results import Result

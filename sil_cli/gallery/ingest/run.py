@@ -11,7 +11,8 @@ import numpy as np
 
 from sil_cli.data.images import DRAWN, ImageError, Shot, is_drawn, load_image, quiet_decoders, read_shot
 from sil_cli.data.manifest import Skipped
-from sil_cli.files import one_line, sha256_of_file
+from sil_cli.errors import one_line
+from sil_cli.files import sha256_of_file
 from sil_cli.gallery.entry import TRACKLET, TRACKLET_IMAGES
 from sil_cli.gallery.ingest.entry_candidates import EntryCandidate, gather_embeddings, make_candidates
 from sil_cli.gallery.ingest.source_paths import is_missing

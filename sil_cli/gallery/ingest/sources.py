@@ -16,17 +16,8 @@ from sil_cli.data.images import parse_box
 from sil_cli.data.manifest import Dataset, Skipped, is_dataset, load_dataset
 from sil_cli.data.tables import TABLE_SUFFIXES, binary_kind, mistyped, read_rows, require_columns
 from sil_cli.data.walking import UNSTORABLE, find_image_files
-from sil_cli.errors import DataError, UsageError
-from sil_cli.files import (
-    MOST_LINES,
-    as_on_disk,
-    composed,
-    one_line,
-    parse_json,
-    path_below,
-    read_bytes,
-    require_reachable,
-)
+from sil_cli.errors import DataError, UsageError, one_line
+from sil_cli.files import MOST_LINES, as_on_disk, composed, parse_json, path_below, read_bytes, require_reachable
 from sil_cli.gallery.entry import TRACKLET, TRACKLET_END, TRACKLET_IMAGES, EntryKey, GalleryEntry
 from sil_cli.gallery.ingest.streams import portions_of_lines, split_lines
 from sil_cli.patterns import PathPattern

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 import faiss
 import numpy as np
 
-from sil_cli.errors import GalleryError
-from sil_cli.files import file_state, one_line, replacing, sha256_of_file
+from sil_cli.errors import GalleryError, one_line
+from sil_cli.files import file_state, replacing, sha256_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

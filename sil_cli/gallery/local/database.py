@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sil_cli.errors import GalleryError
-from sil_cli.files import one_line, open_no_link
+from sil_cli.errors import GalleryError, one_line
+from sil_cli.files import open_no_link
 from sil_cli.gallery.entry import LAST_ID
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sil_cli.errors import GalleryError
-from sil_cli.files import file_state, one_line, sha256_of_bytes, sha256_of_file
+from sil_cli.errors import GalleryError, one_line
+from sil_cli.files import file_state, sha256_of_bytes, sha256_of_file
 from sil_cli.gallery.local.schema import SET_ASIDE_FOLDER, VECTOR_FOLDER
 from sil_cli.gallery.local.segments import Segment, check_layout, map_file
 from sil_cli.gallery.local.set_aside import files_aside, knows_none, put_aside

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import faiss
 import numpy as np
 
-from sil_cli.errors import GalleryError
-from sil_cli.files import file_state, one_line, open_file, sha256_of_bytes, write_bytes
+from sil_cli.errors import GalleryError, one_line
+from sil_cli.files import file_state, open_file, sha256_of_bytes, write_bytes
 from sil_cli.gallery.entry import LAST_ID
 from sil_cli.runtime import cpu_count, map_threads
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sil_cli.errors import GalleryError
-from sil_cli.files import is_half_made, one_line
+from sil_cli.errors import GalleryError, one_line
+from sil_cli.files import is_half_made
 from sil_cli.gallery.local.approximate import ApproximateIndex
 from sil_cli.gallery.local.schema import VECTOR_FOLDER, IndexRecord, SegmentRecord, index_name, segment_name
 from sil_cli.gallery.local.segments import MAKE_AGAIN, Segment, read_segment, write_segment

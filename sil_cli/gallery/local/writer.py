@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from typing_extensions import override
 
-from sil_cli.files import quoted
+from sil_cli.errors import quoted
 from sil_cli.gallery.filters import Filter
 from sil_cli.gallery.interface import GalleryWriter, rebuilding_folder
 from sil_cli.gallery.local.health import Repair

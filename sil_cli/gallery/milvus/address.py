@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sil_cli.errors import UsageError
-from sil_cli.files import one_line
+from sil_cli.errors import UsageError, one_line
 
 TOKEN_VARIABLE = "SIL_MILVUS_TOKEN"  # noqa: S105 -- the name of a variable, not a secret
 DEFAULT_PORT = 19530

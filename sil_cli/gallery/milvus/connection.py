@@ -11,8 +11,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from sil_cli.errors import GalleryError, UsageError, causes
-from sil_cli.files import one_line
+from sil_cli.errors import GalleryError, UsageError, causes, one_line
 from sil_cli.gallery.milvus.address import TOKEN_VARIABLE
 from sil_cli.installing import extra_command
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from typing_extensions import override
 
-from sil_cli.errors import GalleryError
-from sil_cli.files import one_line, quoted, read_text, refuse_links, require_reachable, write_text
+from sil_cli.errors import GalleryError, one_line, quoted
+from sil_cli.files import read_text, refuse_links, require_reachable, write_text
 from sil_cli.gallery.interface import MODEL_FOLDER, GalleryRebuild, GalleryStore, rebuilding_folder
 from sil_cli.gallery.milvus.connection import Connection
 from sil_cli.gallery.milvus.expressions import EVERYTHING

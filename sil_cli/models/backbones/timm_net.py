@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sil_cli.errors import ModelError, UsageError
-from sil_cli.files import one_line
+from sil_cli.errors import ModelError, UsageError, one_line
 from sil_cli.installing import extra_command
 from sil_cli.models.backbones.staged import Backbone
 from sil_cli.models.record import Normalisation

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from sil_cli.data.images import pixels_in
 from sil_cli.defaults import RECORD_FILE, model_folder
-from sil_cli.errors import ModelError, SilError, UsageError
-from sil_cli.files import one_line, sha256_of_bytes, write_bytes, write_json
+from sil_cli.errors import ModelError, SilError, UsageError, one_line
+from sil_cli.files import sha256_of_bytes, write_bytes, write_json
 from sil_cli.installing import extra_command, install_command
 from sil_cli.models.engines.agreement import Crops, crops_of, drawn_crops, given_crops, with_agreement
 from sil_cli.models.engines.engine import SAME_MODEL

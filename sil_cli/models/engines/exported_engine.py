@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sil_cli.data.images import MAX_PIXELS
-from sil_cli.errors import ModelError
-from sil_cli.files import one_line
+from sil_cli.errors import ModelError, one_line
 from sil_cli.installing import install_command
 from sil_cli.models.engines.engine import reason
 from sil_cli.models.engines.onnx_file import OnnxFile

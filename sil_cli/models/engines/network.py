@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sil_cli.errors import ModelError, SilError, UsageError
-from sil_cli.files import one_line, open_no_link
+from sil_cli.errors import ModelError, SilError, UsageError, one_line
+from sil_cli.files import open_no_link
 from sil_cli.models.engines.engine import reason, require_library
 from sil_cli.models.engines.onnx_file import OnnxFile, Port, not_onnx
 from sil_cli.models.record import GRAPH_SUFFIX, IR_SUFFIX, read_part

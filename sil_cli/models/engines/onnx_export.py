@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from sil_cli.errors import ModelError
-from sil_cli.files import one_line
+from sil_cli.errors import ModelError, one_line
 from sil_cli.models.convolution_products import convolutions_as_such
 from sil_cli.models.engines.onnx_graph import fold_norms, widen_narrow_maps
 from sil_cli.models.engines.onnx_operators import write_graph

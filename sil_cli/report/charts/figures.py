@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from sil_cli.data.images import DRAWN
-from sil_cli.files import visible
+from sil_cli.errors import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -9,8 +9,7 @@ from galleries import MODEL, described, entry, make_gallery, vectors
 from sil_cli.errors import GalleryError, SilError
 from sil_cli.gallery.interface import rebuilding_folder
 from sil_cli.gallery.local import store
-from sil_cli.gallery.local.gallery import LocalGallery
-from sil_cli.gallery.local.store import LocalStore
+from sil_cli.gallery.local.store import LocalGallery, LocalStore
 from sil_cli.gallery.stores import open_gallery
 
 NEW = {"fingerprint": "f" * 64, "dimension": 12}
