@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 600
 LOWEST ?= .venv-lowest
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14
 
-.PHONY: demo test full lint types layers unit slow fuzz lowest milvus docs wheel wheels clean
+.PHONY: demo test full lint types layers unit slow fuzz lowest milvus docs site wheel wheels clean
 
 demo: $(VENV)/.installed
 	@PATH="$(abspath $(BIN)):$$PATH" sh docs/demo.sh "$(DEMO)"
@@ -53,6 +53,10 @@ milvus: $(VENV)/.installed-dev $(VENV)/.installed-milvus
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/generate.py
 
+# These pages as a site in site/, which opens without a server; a warning is an error.
+site: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 # The sdist and the wheel in dist/; the same commit gives the same bytes.
 wheel: $(VENV)/.installed-dev
 	rm -rf dist
@@ -63,7 +67,7 @@ wheels: wheel
 	for python in $(PYTHONS); do tests/try_wheel.sh "$$python" dist/*.whl || exit 1; done
 
 clean:
-	rm -rf dist "$(VENV)" "$(LOWEST)" "$(DEMO)" .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf dist site "$(VENV)" "$(LOWEST)" "$(DEMO)" .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -53,7 +53,7 @@ def test_what_a_page_tells_to_install_is_a_folder_with_extras_or_what_a_registry
 def test_all_is_every_extra_but_those_of_developers() -> None:
     (every,) = EXTRAS["all"]
     named = set(re.findall(r"[\w]+", every.partition("[")[2]))
-    assert named == {name for name, needs in EXTRAS.items() if needs} - {"all", "dev"}
+    assert named == {name for name, needs in EXTRAS.items() if needs} - {"all", "dev", "docs"}
 
 
 def test_an_extra_is_told_by_its_packages(monkeypatch) -> None:
