@@ -16,6 +16,8 @@ class Structure:
 
     Attributes:
         lines: Of all modules.
+        docstrings: Lines of docstrings.
+        blank: Empty lines outside of docstrings.
         importers: For each module those that import from it, also inside functions or for their types alone.
         folders: Modules of each folder, without `__init__`.
         classes: The class names that stand in more than one place.
@@ -23,6 +25,8 @@ class Structure:
     """
 
     lines: int
+    docstrings: int
+    blank: int
     importers: dict[str, set[str]]
     folders: Counter[str]
     classes: list[str]
@@ -40,13 +44,27 @@ def measure(root: Path = ROOT) -> Structure:
     trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in files.items()}
     imports = {name: {each for each in _imported(tree, files) if each != name} for name, tree in trees.items()}
     classes = Counter(node.name for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    lines, docstrings, blank = (sum(each) for each in zip(*map(_lines, files.values()), strict=True))
     return Structure(
-        lines=sum(path.read_text(encoding="utf-8").count("\n") for path in files.values()),
+        lines=lines,
+        docstrings=docstrings,
+        blank=blank,
         importers={name: {other for other, those in imports.items() if name in those} for name in files},
         folders=Counter(str(path.parent.relative_to(root)) for path in files.values() if path.name != "__init__.py"),
         classes=sorted(name for name, count in classes.items() if count > 1),
         circles=_circles(imports),
     )
+
+
+def _lines(path: Path) -> tuple[int, int, int]:
+    """How many lines a file has, how many of them are docstrings, and how many others are empty."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    documented: set[int] = set()
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            documented |= set(range(node.lineno - 1, node.end_lineno or node.lineno))
+    blank = sum(not line.strip() for number, line in enumerate(lines) if number not in documented)
+    return len(lines), len(documented), blank
 
 
 def _name(path: Path, root: Path) -> str:
@@ -89,6 +107,8 @@ def main() -> None:
     found = measure()
     folder, most = found.folders.most_common(1)[0]
     print(f"lines {found.lines:,}; modules {len(found.importers)}; largest folder {folder}, {most} modules")
+    code = found.lines - found.docstrings - found.blank
+    print(f"of the lines code {code:,}; docstrings {found.docstrings:,}; blank {found.blank:,}")
     print(f"modules with one importer: {len(found.with_one_importer)}")
     print(f"class names used twice: {', '.join(found.classes) or 'none'}; circles: {found.circles or 'none'}")
 
