@@ -55,7 +55,7 @@ docs: $(VENV)/.installed-dev
 
 # These pages as a site in site/, which opens without a server; a warning is an error.
 site: $(VENV)/.installed-dev
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 # The sdist and the wheel in dist/; the same commit gives the same bytes.
 wheel: $(VENV)/.installed-dev

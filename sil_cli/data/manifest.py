@@ -268,7 +268,7 @@ def prepared_datasets(folder: Path) -> list[Path]:
     return sorted(child for child in folder.iterdir() if is_dataset(child))
 
 
-def load_dataset(folder: Path, *, max_pixels: int = MAX_PIXELS) -> Dataset:
+def load_dataset(folder: Path | str, *, max_pixels: int = MAX_PIXELS) -> Dataset:
     """Load a prepared data set and check it against its checksum.
 
     Args:
@@ -278,6 +278,7 @@ def load_dataset(folder: Path, *, max_pixels: int = MAX_PIXELS) -> Dataset:
     Raises:
         DataError: It is missing, damaged, edited by hand, or its images have moved away.
     """
+    folder = Path(folder)
     again = "Run `sil prepare-data` again to replace it."
     require_reachable(folder / INFO_FILE)
     if not is_dataset(folder):

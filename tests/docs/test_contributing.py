@@ -12,7 +12,7 @@ import pytest
 import yaml
 from commands import ROOT
 
-GUIDE = ROOT / ".github" / "CONTRIBUTING.md"
+GUIDE = ROOT / "docs" / "CONTRIBUTING.md"
 PAGES = sorted((ROOT / ".github").glob("*.md"))
 FORMS = sorted(path for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml") if path.stem != "config")
 
