@@ -105,9 +105,11 @@ class Oddities:
         if self.cut:
             said.append(f"it ends {self.cut:,.1f} s before its length: cut short, or still being written")
         if self.damaged:
-            said.append(f"{self.damaged:,} damaged pieces are passed over")
+            pieces = "1 damaged piece is" if self.damaged == 1 else f"{self.damaged:,} damaged pieces are"
+            said.append(f"{pieces} passed over")
         if self.jumps:
-            said.append(f"its clock jumps {self.jumps:,} times; times after that are of the first clock")
+            jumps = "once" if self.jumps == 1 else f"{self.jumps:,} times"
+            said.append(f"its clock jumps {jumps}; times after that are of the first clock")
         return said
 
 

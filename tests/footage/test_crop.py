@@ -433,4 +433,4 @@ def test_images_of_several_sizes_and_broken_ones_are_said_also_after_a_kill(empt
             crop(settings, SilentReporter())
     (footage,) = crop(settings, SilentReporter()).footage
     assert footage.frames == 23
-    assert footage.odd == ["1 damaged pieces are passed over", "its frames have 2 sizes"]
+    assert footage.odd == ["1 damaged piece is passed over", "its frames have 2 sizes"]

@@ -224,6 +224,19 @@ def test_cameras_that_overlap_show_it_and_are_not_believed() -> None:
     assert not len(find_apart(seen, no_links(30), overlap=("all",), at_once=1.0).pairs)
 
 
+def test_clocks_that_disagree_by_about_the_way_between_two_cameras_are_not_believed() -> None:
+    """A minute apart, people walk from one camera to the other in 40 to 50 s; the other's clock is 45 s behind."""
+    rng = np.random.default_rng(0)
+    way = rng.uniform(-5, 5, 100)
+    times = [60.0 * n + late for n in range(100) for late in (0.0, way[n])]
+    seen = [Sighting(("s", str(row)), None, ("", f"c{1 + row % 2}"), time, time) for row, time in enumerate(times)]
+    walked = [(2 * n, 2 * n + 1) for n in range(100)]
+    assert len(find_apart(seen, no_links(200), overlap=("none",), at_once=1.0).pairs) == (np.abs(way) <= 1).sum() > 3
+    found = find_apart(seen, sure_links(200, walked), overlap=("auto",), at_once=1.0)
+    assert not len(found.pairs)
+    assert "they overlap, or their clocks disagree" in found.doubted[0][1]
+
+
 def test_a_clock_too_coarse_for_frames_is_not_believed() -> None:
     seen = [Sighting(("s", str(n)), None, ("", "c1"), float(n // 5), float(n // 5)) for n in range(20)]
     same = [pair for start in range(0, 20, 5) for pair in itertools.combinations(range(start, start + 5), 2)]
