@@ -41,8 +41,8 @@ class Grouping:
 
     Attributes:
         groups: (N,) the number of each entry's group, from 0 on without gaps, in the order of their first entries.
-        confidence: (N,) in 0..1: of entries that fit a group as well as this one fits the rest of its own, the share
-            that is expected to belong to it. 1 for an entry on its own.
+        confidence: (N,) in 0..1: of the other entries in its group, the share that is expected to show the same person
+            as this one. 1 for an entry on its own.
     """
 
     groups: NDArray[np.int64]
@@ -265,16 +265,16 @@ def _between_nodes(links: Links, node_of: NDArray[np.int64], count: int) -> Iter
 def confidences(links: Links, groups: NDArray[np.int64]) -> NDArray[np.float64]:
     """How sure it is that each entry belongs to its group, (N,); see `Grouping`.
 
-    Of n entries in a group, n − 1 fit an entry as well as they do because they are of its person; E others are expected
-    to by chance, E at the mean weight of its links to the rest. So (n − 1) / (n − 1 + E) of them are right.
+    A link counts e₀ / (e₀ + E), which is 1/2 where it weighs nothing and nearly 1 where hardly any false match is
+    expected; a pair without a link counts nothing. By how many fit a group as well as an entry's mean link does, as it
+    was told before, large groups looked surest, and they are the least pure (docs/people.md).
     """
     count = links.count
-    sizes = np.bincount(groups)[groups] if count else np.empty(0, dtype=np.int64)
+    rest = (np.bincount(groups)[groups] if count else np.empty(0, dtype=np.int64)) - 1
     inside = groups[links.first] == groups[links.second]
+    shares = links.nothing / (links.nothing + links.expected(links.weights[inside]))
     sums = np.zeros(count)
     for ends in (links.first[inside], links.second[inside]):
-        np.add.at(sums, ends, links.weights[inside])
-    rest = sizes - 1
+        np.add.at(sums, ends, shares)
     possible = np.where(links.cut, np.minimum(rest, links.most), rest)
-    expected = links.expected(sums / np.maximum(possible, 1))
-    return np.where(rest > 0, rest / np.maximum(rest + expected, 1e-300), 1.0)
+    return np.where(rest > 0, np.minimum(sums / np.maximum(possible, 1), 1.0), 1.0)

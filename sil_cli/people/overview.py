@@ -52,8 +52,8 @@ class PersonEntry(Result):
     Attributes:
         id: Of the entry.
         state: `found`, `confirmed` or `rejected`.
-        confidence: Of entries that fit a person as well as this one, the share expected to show them; 1 for what was
-            confirmed, and for a person's only entry.
+        confidence: Of the person's other entries, the share expected to show the same person as this one; 1 for what
+            was confirmed, and for a person's only entry.
     """
 
     id: int

@@ -7,8 +7,8 @@ MODEL is a run folder (of `sil train` or `sil import-model`). All images of a pr
 grouped by `sil people find`'s own functions, by cameras and times but no labels; the model's calibration is used where
 it is. Beside it stand DBSCAN (scikit-learn, cosine distances, min_samples 2) at the radius that turns out best *by the
 labels*, once for BCubed F and once for pairwise F, and HDBSCAN (min_cluster_size 2), both of plain distances. Then each
-data set again with few people (the first 15) and with each person once. Further lines: how often members of a
-confidence are right, i.e. show the person whom most of their group show. With --entries, generated embeddings of so
+data set again with few people (the first 15) and with each person once. Further lines: of members of a confidence, how
+many of the other entries of their group show the same person. With --entries, generated embeddings of so
 many entries (12 a person, 8 cameras, 512 dimensions) are grouped, and CPU seconds and memory are told.
 """
 
@@ -74,7 +74,7 @@ def main() -> None:
     thresholds = None if calibration is None else dict(calibration.thresholds)
     print("| data set | entries | people | ours: P, R, F; pairwise F | DBSCAN, best by F | by pairwise F | HDBSCAN |")
     print("|---|---|---|---|---|---|---|")
-    sure: list[tuple[float, bool]] = []
+    sure: list[tuple[float, float]] = []
     for folder in options.datasets:
         dataset = load_dataset(folder)
         records = [record for record in dataset.records if not record.junk]
@@ -90,12 +90,13 @@ def main() -> None:
         rng = np.random.default_rng(0)
         once = [rng.choice(np.flatnonzero(images.people == person)) for person in np.unique(images.people)]
         print_row(f"{dataset.name}, each once", images[np.array(once)], thresholds)
-    print("\n| confidence | entries | right |\n|---|---|---|")
+    print("\n| confidence | entries | on average | right |\n|---|---|---|---|")
     confidence, right = (np.array(each) for each in zip(*sure, strict=True))
     for low, high in itertools.pairwise(BINS):
         here = (confidence >= low) & (confidence < high)
         if here.any():
-            print(f"| {low:.1f} to {min(high, 1.0):.1f} | {here.sum():,} | {right[here].mean():.2f} |")
+            means = f"{confidence[here].mean():.2f} | {right[here].mean():.2f}"
+            print(f"| {low:.1f} to {min(high, 1.0):.1f} | {here.sum():,} | {means} |")
 
 
 def grouped(images: Images, thresholds: dict[str, float] | None) -> Grouping:
@@ -110,8 +111,8 @@ def grouped(images: Images, thresholds: dict[str, float] | None) -> Grouping:
     return group_entries(links, np.full(len(images), -1), as_matrix(len(images), [apart.pairs]), QUIET)
 
 
-def print_row(name: str, images: Images, thresholds: dict[str, float] | None) -> list[tuple[float, bool]]:
-    """Compare the ways of grouping; returns confidence and whether it is right of each entry that isn't alone."""
+def print_row(name: str, images: Images, thresholds: dict[str, float] | None) -> list[tuple[float, float]]:
+    """Compare the ways of grouping; returns confidence and how far it is right of each entry that isn't alone."""
     grouping = grouped(images, thresholds)
     ours = scores(grouping.groups, images)
     distances = np.clip(1 - images.vectors.astype(np.float64) @ images.vectors.T.astype(np.float64), 0, 2)
@@ -128,19 +129,11 @@ def print_row(name: str, images: Images, thresholds: dict[str, float] | None) ->
         f"**{ours.bcubed_f:.3f}**; {ours.pairwise_f:.3f} | {short(by_f)} | {short(by_pairs)} | {short(hdbscan)} |",
         flush=True,
     )
-    most = {
-        group: max(set(people), key=people.count)
-        for group in np.unique(grouping.groups).tolist()
-        for people in [images.people[grouping.groups == group].tolist()]
-    }
-    sizes = np.bincount(grouping.groups)[grouping.groups]
-    return [
-        (float(confidence), bool(most[group] == person))
-        for confidence, group, person, size in zip(
-            grouping.confidence, grouping.groups.tolist(), images.people, sizes, strict=True
-        )
-        if size > 1
-    ]
+    together = (grouping.groups[:, None] == grouping.groups[None]) & ~np.eye(len(images), dtype=bool)
+    others = together.sum(axis=1)
+    same = ((images.people[:, None] == images.people[None]) & together).sum(axis=1)
+    some = others > 0
+    return list(zip(grouping.confidence[some].tolist(), (same[some] / others[some]).tolist(), strict=True))
 
 
 def short(found: GroupingScores) -> str:

@@ -121,8 +121,25 @@ def test_confidence_is_the_share_that_is_expected_to_be_right() -> None:
         if not rest:
             assert found[row] == 1.0
             continue
-        expected = MOST_NOTHING * np.exp(-weights[row, rest].mean())
-        assert found[row] == pytest.approx(len(rest) / (len(rest) + expected))
+        expected = MOST_NOTHING * np.exp(-weights[row, rest])
+        shares = np.where(weights[row, rest] > 0, MOST_NOTHING / (MOST_NOTHING + expected), 0.0)
+        assert found[row] == pytest.approx(shares.mean())
+
+
+def test_confidence_is_as_often_right_as_it_says_and_large_groups_are_not_the_surest() -> None:
+    """Of people much alike, many are put together wrongly, in groups larger than a person has entries."""
+    vectors, who, cameras = clustered(1200, 48, people=120, cameras=4, noise=0.75)
+    likeness = learn_likeness(vectors, cameras.astype(str), np.full(1200, np.nan), None, QUIET)
+    assert likeness is not None
+    grouping = group_entries(find_links(likeness, QUIET), np.full(1200, -1), no_apart(1200), QUIET)
+    together = (grouping.groups[:, None] == grouping.groups[None]) & ~np.eye(1200, dtype=bool)
+    some = together.any(axis=1)
+    right = ((who[:, None] == who[None]) & together).sum(axis=1)[some] / together.sum(axis=1)[some]
+    sure = grouping.confidence[some]
+    for low, high in itertools.pairwise((0.0, 0.6, 0.8, 0.9, 1.01)):
+        here = (sure >= low) & (sure < high)
+        assert right[here].mean() == pytest.approx(sure[here].mean(), abs=0.07)
+    assert np.corrcoef(sure, right)[0, 1] > 0.5  # 0.18 where the size of a group made it surer
 
 
 def test_entries_of_whom_nothing_is_known_stay_alone() -> None:
