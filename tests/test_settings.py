@@ -42,7 +42,7 @@ def test_a_named_file_replaces_sil_toml(empty) -> None:
     [
         (
             {"train": {"epoks": 5}},
-            r"'train.epoks' is not a setting \(in the command line\). Did you mean 'train.epochs'",
+            r"'train.epoks' is not a setting \(on the command line\). Did you mean 'train.epochs'",
         ),
         ({"trian": {"epochs": 5}}, "Did you mean 'train'"),
         ({"train": {"epochs": 0}}, "train.epochs = 0 is not valid .*It must be at least 1"),

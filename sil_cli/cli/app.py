@@ -8,9 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from sil_cli.cli.command import add_command
+from sil_cli.cli.command import PlainGroup, add_command
 from sil_cli.version import VERSION
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ GROUPS = ("gallery", "people")
 """Groups of commands: looking after a gallery, and saying who is who in it."""
 
 
-class Program(TyperGroup):
+class Program(PlainGroup):
     """All commands. A command line that can't be read is reported like any other error."""
 
     def main(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Union, get_args, get_origin
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from sil_cli.cli.session import Common, Session, session
 from sil_cli.errors import UsageError
@@ -162,13 +162,24 @@ class PlainCommand(TyperCommand):
 
     def get_params(self, ctx: Any) -> Any:
         """The parameters, as typer shows them."""
-        params = super().get_params(ctx)
-        for each in params:
-            if getattr(each, "is_flag", False):
-                each.metavar = ""
-            if each.param_type_name == "argument":
-                setattr(each, "display_type_rich", lambda ctx: None)  # noqa: B010 - a method, of this object alone
-        return params
+        return _without_types(super().get_params(ctx))
+
+
+class PlainGroup(TyperGroup):
+    """Commands under one name, whose own help is as a `PlainCommand`'s."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """The parameters, as typer shows them."""
+        return _without_types(super().get_params(ctx))
+
+
+def _without_types(params: Any) -> Any:
+    for each in params:
+        if getattr(each, "is_flag", False):
+            each.metavar = ""
+        if each.param_type_name == "argument":
+            setattr(each, "display_type_rich", lambda ctx: None)  # noqa: B010 - a method, of this object alone
+    return params
 
 
 def _nested(options: Sequence[Option], given: dict[str, Any]) -> dict[str, Any]:

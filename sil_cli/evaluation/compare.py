@@ -183,7 +183,9 @@ def _results_of(path: Path) -> dict[str, Path]:
     """The results files at a path, by target: of a run folder, of a folder with results, or the file itself."""
     require_reachable(path)
     if not path.exists():
-        raise UsageError(f"There is no {path}.", "Name a run folder, a folder with results, or a results.json.")
+        raise UsageError(
+            f"There is no file or folder {path}.", "Name a run folder, a folder with results, or a results.json."
+        )
     if path.suffix == ".npz":
         raise UsageError(
             f"{path} holds embeddings, no results.", f"Run `sil evaluate --embeddings {quoted(path)}` first."

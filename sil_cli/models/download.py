@@ -325,7 +325,7 @@ def _verified(path: Path, sha256: str | None) -> str:
         ModelError: It is another file.
     """
     if not path.is_file():
-        raise UsageError(f"There is no weights file {path}.", "Use imagenet, none, or the path of a file.")
+        raise UsageError(f"There is no file {path}.", "Name a .pth, .safetensors, .onnx or .xml file, or its address.")
     found = sha256_of_file(path)
     if sha256 is not None and found != sha256.lower():
         raise ModelError(f"{path} has the SHA-256 {found}, not {sha256.lower()}.", "Get the file again.")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = Path("sil.toml")
 ENVIRONMENT_PREFIX = "SIL_"
+COMMAND_LINE = "the command line"
 NOT_SETTINGS = ("SIL_MILVUS_TOKEN", "SIL_TEST_MILVUS")
 """Variables of our own that no settings file may hold: a secret, and where tests find a server."""
 
@@ -47,7 +48,7 @@ def load_settings(
     """
     file = config or CONFIG_FILE
     from_file = read_toml(file) if config or file.exists() else {}
-    own = {**_from_environment(), "the command line": flags or {}}
+    own = {**_from_environment(), COMMAND_LINE: flags or {}}
     users_own = [from_file, *own.values()] if config else own.values()
     layers = {"the recipe": recipe or {}, str(file): from_file, **own}
     return resolve(layers, users_own=frozenset().union(*map(keys_in, users_own)))
@@ -260,17 +261,18 @@ def _explain(error: ValidationError, layers: Mapping[str, dict[str, Any]]) -> Us
     if not path:  # a key with bytes that are not UTF-8: pydantic says no more of it
         return UsageError("A key of the settings is not text.", "Write it in UTF-8.")
     where = next((name for name, values in reversed(list(layers.items())) if _holds(values, path)), "the settings")
+    where = f"{'on' if where == COMMAND_LINE else 'in'} {where}"
     if problem["type"] == "extra_forbidden":
         near = nearest(key, known_keys() if len(path) > 1 else Settings.model_fields)
         fix = f"Did you mean '{near}'?" if near else f"Known sections: {', '.join(Settings.model_fields)}."
-        return UsageError(f"{_shown(key)} is not a setting (in {where}).", fix)
+        return UsageError(f"{_shown(key)} is not a setting ({where}).", fix)
     key = _key_of(path)
     same = [each for each in error.errors() if _key_of([str(part) for part in each["loc"]]) == key]
     said = " or ".join(in_plain_words(each["msg"]) for each in same).replace(" or it must be ", " or ")
     choices = [word for each in same for word in re.findall(r"'([^']+)'", each.get("ctx", {}).get("expected", ""))]
     near = nearest(str(problem["input"]), choices) if choices else None
     fix = f"{said[:1].upper()}{said[1:]}." + (f" Did you mean '{near}'?" if near else "")
-    return UsageError(f"{key} = {_shown(problem['input'])} is not valid (in {where}).", fix)
+    return UsageError(f"{key} = {_shown(problem['input'])} is not valid ({where}).", fix)
 
 
 def _shown(value: object) -> str:

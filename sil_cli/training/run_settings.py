@@ -12,6 +12,7 @@ from sil_cli.models.record import IMAGENET, NONE, WEIGHTS_FILE, read_record
 from sil_cli.models.weights import imagenet_weights_are_here
 from sil_cli.runs.run_folder import SETTINGS_FILE, source_folder
 from sil_cli.settings import Settings, merge, read_recipe, read_toml, refuse_fetching, resolve
+from sil_cli.settings.loading import COMMAND_LINE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -135,7 +136,7 @@ def settings_to_go_on(run: Path, settings: Settings, named: Collection[str]) -> 
     changed = {"train": free} | ({"device": settings.device} if "device" in named else {})
     others = {section: values for section, values in settings.given.items() if section not in own}
     file = str(run / SETTINGS_FILE)
-    layers = {f"the rest of {file}": rest, "what was given": others, file: own, "the command line": changed}
+    layers = {f"the rest of {file}": rest, "what was given": others, file: own, COMMAND_LINE: changed}
     fixed = [f"{section}.{key}" for section in SECTIONS for key in own[section]]
     return resolve(layers, users_own=[*settings.users_own, *fixed])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sil_cli.cli.command import add_command
+from sil_cli.cli.command import PlainGroup, add_command
 
 COMMANDS = (
     "info",
@@ -26,6 +26,7 @@ COMMANDS = (
 def make_group() -> typer.Typer:
     """The commands of `sil gallery`."""
     group = typer.Typer(
+        cls=PlainGroup,
         help="Look after a gallery: check, repair, compact, export, copy, erase, rebuild, tune, account for it.",
         no_args_is_help=True,
         rich_markup_mode="rich",

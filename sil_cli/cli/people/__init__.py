@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
-from sil_cli.cli.command import add_command
+from sil_cli.cli.command import PlainGroup, add_command
 
 COMMANDS = (
     *("find", "list", "show", "name", "merge", "split", "confirm", "reject", "export"),
@@ -16,7 +15,7 @@ COMMANDS = (
 """Each is a module of this package; without one, `find` is meant."""
 
 
-class PeopleGroup(TyperGroup):
+class PeopleGroup(PlainGroup):
     """The commands of `sil people`, which by itself finds people."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

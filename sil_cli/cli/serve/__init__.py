@@ -42,7 +42,7 @@ OPTIONS = (
 
 
 def run(current: Session) -> BaseModel:
-    """Serve a page and an API over a gallery, on this machine alone unless tokens say who may come from elsewhere."""
+    """Serve a gallery as a page and an API, to this machine alone unless tokens let others in."""
     settings = current.settings()
     given = current.given
     missing = [name for name in PACKAGES if not is_installed(name)]
