@@ -351,7 +351,7 @@ def test_what_a_named_folder_held_is_said_when_it_is_replaced(run, files, tmp_pa
 @pytest.mark.parametrize(
     ("named", "what", "fix"),
     [
-        ("nowhere", "There is no nowhere", "Name a run folder"),
+        ("nowhere", "There is no file or folder nowhere", "Name a run folder"),
         ("mine.npz", "holds embeddings", "sil evaluate --embeddings"),
         (".", "There are no results in", "Name a folder that `sil evaluate` wrote"),
     ],
