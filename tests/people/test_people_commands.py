@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -121,6 +123,23 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(found, words) -> Non
     assert outcome.code in (1, 2)
     assert len(outcome.err.strip().splitlines()) == 2
     assert people_of(found) == before
+
+
+def test_a_merge_says_at_once_which_verdict_stands_against_it(found, tmp_path) -> None:
+    gallery = shutil.copytree(found, tmp_path / "g")
+    one, other = list(people_of(gallery).names)[:2]
+    paths = [sorted(key[1] for key in people_of(gallery).members[person])[0] for person in (one, other)]
+    assert sil("people", "verdict", *paths, "different", "--by", "ben o'hara", "--gallery", gallery).code == 0
+    merged = sil("people", "merge", one, other, "--by", "ann", "--gallery", gallery)
+    assert merged.code == 0, merged.err
+    assert "ben o'hara said that" in merged.error
+    assert "are different people, so the next `sil people find` lets one of them go" in merged.error
+    command = merged.error.partition("If that is wrong: ")[2].splitlines()[0]
+    words = shlex.split(command)
+    assert words[-2:] == ["--by", "ben o'hara"]
+    assert sil(*words[1:], "--gallery", gallery).code == 0
+    sil("people", "find", "--gallery", gallery)
+    assert people_of(gallery).person_of()["photos", paths[1], None] == one
 
 
 def test_two_processes_name_at_once(found) -> None:
