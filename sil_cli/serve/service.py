@@ -70,6 +70,7 @@ THUMBNAIL, WHOLE = (160, 320), (640, 1280)
 
 _MOST_BYTES = 64 * 2**20  # of thumbnails in the memory
 _MOST_REVEALED = 100_000
+_MOST_ENTRIES = 10_000
 _CAMERAS = 500
 _JPEG_QUALITY = 85
 
@@ -202,6 +203,7 @@ class Service:
         self._uploads: tempfile.TemporaryDirectory[str] | None = None
         self._thumbnails: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
         self._held = 0
+        self._shown: OrderedDict[int, GalleryEntry] = OrderedDict()
         self._revealed: dict[str, OrderedDict[int, None]] = {}
 
     def start(self) -> None:
@@ -280,6 +282,7 @@ class Service:
                 groups = matcher.find([query], embeddings, [exclude])[0]
                 result = make_result(settings, matcher, query, groups)
                 log_search(settings, [query], [result.matches], by=user.name, always=True)
+            self._remember(result)
             self._reveal(user, result)
             return self._public(result, asked.name).model_dump_json()
 
@@ -536,7 +539,19 @@ class Service:
         if opened is None or _state_of(self.folder) not in ("", opened.state):
             self._do(lambda opened: opened.state)
 
+    def _remember(self, result: QueryResult) -> None:
+        """Keep the entries that are about to be looked at: twenty browsers' images would fill the line of searches."""
+        with self._lock:
+            self._shown.update((match.id, match) for match in result.matches)
+            while len(self._shown) > _MOST_ENTRIES:
+                self._shown.popitem(last=False)
+
     def _entry(self, identifier: int) -> GalleryEntry:
+        opened = self._opened  # before what is known of its entries, and that before a look at whether somebody wrote
+        with self._lock:
+            shown = self._shown.get(identifier)
+        if shown is not None and opened is not None and _state_of(self.folder) == opened.state:
+            return shown
         return self._do(lambda opened: _require_entries(opened.gallery, (identifier,))[identifier])
 
     def _do(self, ask: Callable[[_Opened], Answered]) -> Answered:
@@ -578,6 +593,7 @@ class Service:
         self._let_go()
         with self._lock:  # what was removed is shown no more
             self._thumbnails.clear()
+            self._shown.clear()
             self._held = 0
         self._opened = _Opened(gallery, engine, learnt, state)
         return self._opened

@@ -145,7 +145,7 @@ class GallerySettings(Section):
     legal_basis: str | None = Field(
         None, max_length=2000, description="the law or consent under which it is kept, in words"
     )
-    log: bool = Field(False, description="log in the gallery who searched, removed and exported what")
+    log: bool = Field(False, description="log in the gallery who searched, decided, removed and exported what")
     require_purpose: bool = Field(False, description="every search must say what it is for")
     keep_days: float | None = Field(
         None, gt=0.0, le=36_500.0, description="entries taken more days ago than this are removed"

@@ -32,7 +32,7 @@ OPTIONS = (
 
 
 def run(current: Session) -> LogResult:
-    """Show who searched, removed and exported what. Ends with code 1 where lines are changed or missing."""
+    """Show who searched, decided, removed and exported what. Ends with code 1 where lines are changed or missing."""
     settings = current.settings()
     from sil_cli.gallery.accountability.commands import gallery_log
 
