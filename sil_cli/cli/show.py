@@ -47,6 +47,7 @@ def run(current: Session) -> ShowResult:
     """Look at prepared data: people × cameras, sizes, colours, the style gap, suspected duplicates."""
     settings = current.settings()
     from sil_cli.report.canvas import is_wanted
+    from sil_cli.report.gap_advice import in_words
     from sil_cli.report.show import show
 
     result = show(settings, current.reporter)
@@ -54,6 +55,8 @@ def run(current: Session) -> ShowResult:
         _show_dataset(current, dataset)
     if result.domain_gap is not None:
         _show_gap(current, "data sets", result.domain_gap)
+    if result.advice is not None:
+        current.say(escape(f"Styles: {in_words(result.advice)}"))
     _show_duplicates(current, result.duplicates)
     if result.sheet is not None:
         current.say(f"\nPeople × cameras: {escape(result.sheet)}")

@@ -85,7 +85,7 @@ def find_duplicates(
 
 def doubts_of(records: Sequence[ImageRecord]) -> tuple[Doubt, ...]:
     """Why it is a problem that these records show one image."""
-    named = [record for record in records if not (record.distractor or record.junk)]
+    named = [record for record in records if record.is_named]
     domains = {record.domain for record in records}
     splits = {record.split for record in records}
     found = {

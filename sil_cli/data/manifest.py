@@ -83,6 +83,11 @@ class ImageRecord(StrictModel):
     distractor: bool = False
     junk: bool = False
 
+    @property
+    def is_named(self) -> bool:
+        """Whether its identity is one person's, and the image one that counts."""
+        return not (self.distractor or self.junk)
+
     @field_validator("path")
     @classmethod
     def _stays_inside(cls, path: str) -> str:
@@ -191,7 +196,7 @@ def count_splits(records: Iterable[ImageRecord]) -> dict[Split, SplitCounts]:
     cameras: dict[Split, set[str]] = {split: set() for split in SPLITS}
     for record in records:
         images[record.split] += 1
-        if not (record.distractor or record.junk):
+        if record.is_named:
             identities[record.split].add(record.identity)
         if record.camera is not None:
             cameras[record.split].add(record.camera)

@@ -262,6 +262,65 @@ def explained_share(groups: Sequence[NDArray[np.floating]]) -> float | None:
     return min(max(1.0 - within / total, 0.0), 1.0)
 
 
+NEIGHBOURS = 5
+_TORSO, _LEGS, _MIDDLE = slice(4, 8), slice(9, 13), slice(3, 5)
+"""Rows and columns of a thumbnail."""
+
+
+def clothes_colours(measures: Measures) -> NDArray[np.float64]:
+    """The colours of people's clothes, as far as they differ within the data set.
+
+    Means of red, green and blue where a crop shows torso and legs, over all images of a person; then each of the six is
+    taken relative to its mean and standard deviation over people, which takes off what a camera network does to colours
+    (and what all its people have in common).
+
+    Returns:
+        (people, 6), in the order of their names; people whom nobody can name left out.
+    """
+    images = measures.thumbnails.astype(np.float64)[:, :, _MIDDLE]
+    colours = np.concatenate([images[:, rows].mean(axis=(1, 2)) for rows in (_TORSO, _LEGS)], axis=1)
+    rows_of: dict[str, list[int]] = {}
+    for row, record in enumerate(measures.records):
+        if record.is_named:
+            rows_of.setdefault(record.identity, []).append(row)
+    people = np.array([colours[rows_of[name]].mean(axis=0) for name in sorted(rows_of)]).reshape(-1, 6)
+    if not len(people):
+        return people
+    spread: NDArray[np.float64] = people.std(axis=0)
+    return (people - people.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+
+
+def told_apart(groups: Sequence[NDArray[np.float64]], *, most: int = 200, seed: int = 0) -> float | None:
+    """How far points tell which group they are of: 0 for not at all (chance), 1 for without fail.
+
+    The share of a point's five nearest others that are of its own group, relative to what chance gives. As many points
+    of each group take part: of larger ones as many as the smallest has, drawn ten times.
+
+    Args:
+        groups: (n_i, d) each.
+        most: Points of a group that take part.
+        seed: Draws them.
+
+    Returns:
+        None where there are fewer than two groups, or one of fewer than ten points.
+    """
+    count = min([most, *map(len, groups)])
+    if len(groups) < 2 or count <= 2 * NEIGHBOURS:
+        return None
+    rng = np.random.default_rng(seed)
+    owners = np.repeat(np.arange(len(groups)), count)
+    shares = []
+    for _ in range(10 if max(map(len, groups)) > count else 1):
+        points = np.concatenate([group[rng.permutation(len(group))[:count]] for group in groups])
+        squares = (points**2).sum(axis=1)
+        distances = squares[:, None] + squares - 2 * points @ points.T
+        np.fill_diagonal(distances, np.inf)
+        nearest = np.argpartition(distances, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
+        shares.append(float((owners[nearest] == owners[:, None]).mean()))
+    chance = (count - 1) / (len(owners) - 1)
+    return (float(np.mean(shares)) - chance) / (1.0 - chance)
+
+
 def _covariance(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     centred = rows - rows.mean(axis=0)
     product: NDArray[np.float64] = centred.T @ centred / len(rows)

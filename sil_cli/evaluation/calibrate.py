@@ -191,7 +191,7 @@ def _datasets(on: Path | None, folder: Path, facts: RunFacts | None, reporter: R
 
 def _not_trained_on(dataset: Dataset, folder: Path, facts: RunFacts | None) -> list[ImageRecord]:
     """The images of known people whom the run was not trained on; all of them where it did not see the data set."""
-    usable = [record for record in dataset.records if not (record.distractor or record.junk)]
+    usable = [record for record in dataset.records if record.is_named]
     if facts is None or all(source.manifest_sha256 != dataset.info.manifest_sha256 for source in facts.sources):
         return usable
     train = read_toml(folder / SETTINGS_FILE)["train"]

@@ -183,7 +183,7 @@ def describe(shown: Shown, *, split: Split | None) -> ShownDataset:
     wide, high = measures.sizes[:, 0], measures.sizes[:, 1]
     cameras = [_camera_facts(shown, camera) for camera in shown.cameras]
     measured = [camera for camera in shown.cameras if shown.rows_of(camera).any()]
-    named = [record for record in shown.records if is_named(record)]
+    named = [record for record in shown.records if record.is_named]
     images = {each: Counter(record.identity for record in named if record.split == each) for each in SPLITS}
     places = {(record.split, record.identity, record.camera) for record in named if record.camera is not None}
     seen_by = {each: Counter(identity for part, identity, _ in places if part == each) for each in SPLITS}
@@ -269,11 +269,6 @@ def quantiles(values: Iterable[float]) -> Quantiles:
     return Quantiles(min=low, q05=q05, median=median, q95=q95, max=high, mean=round(float(numbers.mean()), 4))
 
 
-def is_named(record: ImageRecord) -> bool:
-    """Whether its identity is one person's, and the image one that counts."""
-    return not (record.distractor or record.junk)
-
-
 def camera_name(camera: str | None) -> str:
     """A camera's name for people."""
     return UNKNOWN if camera is None else camera
@@ -287,7 +282,7 @@ def _camera_facts(shown: Shown, camera: str | None) -> CameraFacts:
     return CameraFacts(
         camera=camera,
         images=len(mine),
-        identities=len({record.identity for record in mine if is_named(record)}),
+        identities=len({record.identity for record in mine if record.is_named}),
         opened=opened,
         brightness=_rounded(shown.measures.brightness[rows].mean()) if opened else None,
         brightness_spread=_rounded(shown.measures.brightness[rows].std()) if opened else None,

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from sil_cli.data.images import ImageError
 from sil_cli.report.canvas import CARD, FAINT, INK, LETTERBOX, PAGE, fitted, font, shorten, tallest
-from sil_cli.report.dataset_numbers import camera_name, is_named
+from sil_cli.report.dataset_numbers import camera_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +85,7 @@ def choose_people(shown: Shown, *, identities: int, seed: int) -> PeopleTable:
         seed: Draws among those whom equally many cameras saw.
     """
     places: dict[tuple[str, str | None], list[ImageRecord]] = {}
-    for record in filter(is_named, shown.records):
+    for record in (each for each in shown.records if each.is_named):
         places.setdefault((record.identity, record.camera), []).append(record)
     images = {camera: sum(record.camera == camera for record in shown.records) for camera in shown.cameras}
     drawn = set(sorted(images, key=lambda camera: -images[camera])[:MOST_CAMERAS])

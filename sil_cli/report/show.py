@@ -10,7 +10,7 @@ import numpy as np
 from sil_cli.data.duplicates import find_duplicates
 from sil_cli.data.images import pixels_in
 from sil_cli.data.manifest import Dataset, load_dataset, prepared_datasets
-from sil_cli.data.measuring import CameraLook, measure
+from sil_cli.data.measuring import CameraLook, clothes_colours, measure, told_apart
 from sil_cli.errors import DataError, UsageError, one_line
 from sil_cli.files import write_bytes
 from sil_cli.output_checks import refuse_overwriting
@@ -26,6 +26,7 @@ from sil_cli.report.dataset_numbers import (
     report_duplicates,
     style_gap,
 )
+from sil_cli.report.gap_advice import GapAdvice, advise, read_study
 from sil_cli.report.identity_sheet import MOST_CAMERAS, choose_people, identity_sheet, people_that_fit
 from sil_cli.results import Result
 from sil_cli.runtime import cpu_count
@@ -42,12 +43,14 @@ class ShowResult(Result):
 
     Attributes:
         domain_gap: Between the data sets; None where there is one.
+        advice: What the gap suggests for learning from these; None where there is one, or too few people to tell.
         sheet: Identities × cameras; None where it was not wanted, or could not be written.
         chart: The style of cameras, or of data sets where there are several; None likewise.
     """
 
     datasets: list[ShownDataset]
     domain_gap: StyleGap | None
+    advice: GapAdvice | None
     duplicates: DuplicateReport
     sheet: Path | None
     chart: Path | None
@@ -76,6 +79,7 @@ def show(settings: Settings, reporter: Reporter) -> ShowResult:
         np.concatenate([each.measures.thumbnails for each in shown]),
     )
     domain_gap = style_gap([each.dataset.name for each in shown], [each.measures.styles for each in shown])
+    clothes_gap = told_apart([clothes_colours(each.measures) for each in shown])
     described = [describe(each, split=options.split) for each in shown]
     is_drawn = is_wanted(options.sheet)
     if is_drawn:
@@ -97,6 +101,7 @@ def show(settings: Settings, reporter: Reporter) -> ShowResult:
     return ShowResult(
         datasets=described,
         domain_gap=domain_gap if len(shown) > 1 else None,
+        advice=advise(domain_gap.explained, clothes_gap, read_study()),
         duplicates=report_duplicates(duplicates, records, complete=complete),
         sheet=options.sheet if is_drawn else None,
         chart=chart if is_drawn else None,

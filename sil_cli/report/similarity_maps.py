@@ -149,7 +149,7 @@ def source_embeddings(embedder: Embedder, run: RunInputs, count: int, *, known: 
         if source.name in known or not is_dataset(folder):
             continue
         dataset = load_dataset(folder, max_pixels=run.images.max_pixels)
-        records = [record for record in dataset.of_split("train") if not (record.junk or record.distractor)]
+        records = [record for record in dataset.of_split("train") if record.is_named]
         rng = np.random.default_rng(0)
         rows = np.sort(rng.choice(len(records), min(count, len(records)), replace=False))
         files = [(dataset.image_path(records[row]), records[row].box) for row in rows]

@@ -232,7 +232,7 @@ def _in_image(
 
 def _person_of(record: ImageRecord) -> KnownPerson:
     """Whom a record shows; the label of junk and distractors may stand for many people."""
-    somebody = record.junk or record.distractor
+    somebody = not record.is_named
     return KnownPerson(None if somebody else record.identity, record.camera, record.domain)
 
 

@@ -101,7 +101,7 @@ def make_source(
     Raises:
         DataError: Too few identities remain to tell people apart.
     """
-    usable = [(row, record) for row, record in enumerate(records) if not (record.distractor or record.junk)]
+    usable = [(row, record) for row, record in enumerate(records) if record.is_named]
     everyone = sorted({record.identity for _, record in usable})
     aside = held_out_identities(everyone, held_out, seed)
     numbers = {identity: number for number, identity in enumerate(each for each in everyone if each not in aside)}
@@ -279,7 +279,7 @@ def is_learnt_from(record: ImageRecord, train: TrainSettings) -> bool:
     """Whether a source's image is one that the run learns from; junk and distractors of the test never are."""
     if record.split == "train":
         return True
-    return train.source_splits == "train+test" and not (record.junk or record.distractor)
+    return train.source_splits == "train+test" and record.is_named
 
 
 def embed_rows(

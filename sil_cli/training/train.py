@@ -25,6 +25,7 @@ from sil_cli.locks import writer_lock
 from sil_cli.models.embedder import save_model
 from sil_cli.models.engines.export import export_if_possible
 from sil_cli.models.record import read_record
+from sil_cli.report.gap_advice import advise, gaps_at_a_glance, in_words, read_study
 from sil_cli.results import Result
 from sil_cli.runs.checkpoint import checkpoints, load_checkpoint
 from sil_cli.runs.git_state import git_state
@@ -57,7 +58,7 @@ from sil_cli.training.run_settings import (
 from sil_cli.training.sources import load_sources, warn_of_targets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from sil_cli.data.manifest import Dataset
     from sil_cli.data.protocol import Protocol
@@ -143,6 +144,8 @@ def _begin(given: Settings, protocol: Protocol | None, processes: TrainingProces
     if settings.train.tensorboard:
         require_tensorboard()
     warn_of_targets(datasets, reporter)
+    if processes.group.is_first and settings.train.method == "interleaved" and len(datasets) > 1:
+        _advise_on_styles(datasets, reporter)
     training = compose(settings, datasets, reporter, fresh=True, group=processes.group, device=processes.device)
     chosen = processes.decide(lambda: str(settings.train.run or new_run_folder(settings.train.runs, _label(settings))))
     run = Path(chosen)
@@ -154,6 +157,13 @@ def _begin(given: Settings, protocol: Protocol | None, processes: TrainingProces
         training.share_state()
         training.start(reporter)
         return _finish(run, training, settings, processes)
+
+
+def _advise_on_styles(datasets: Sequence[Dataset], reporter: Reporter) -> None:
+    """Say what the gap between the sources suggests, where it is clear."""
+    advice = advise(*gaps_at_a_glance(datasets), read_study())
+    if advice is not None and advice.suggests is not None:
+        reporter.note(in_words(advice))
 
 
 def _refuse_to_write_over(run: Path | None) -> None:

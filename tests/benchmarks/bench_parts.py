@@ -6,15 +6,16 @@ method learns from the other three:
     python tests/benchmarks/bench_parts.py FOLDER [--conditions cameras,colour,…] [--methods fb,fbf,dbs,ubs] [--seeds 1]
     python tests/benchmarks/bench_parts.py --table
 
-A condition with four methods and one seed is sixteen trainings of two minutes of one core each. FOLDER keeps data and
-runs; the scores of each training are added to `parts.jsonl` beside this script, and what stands there is not trained
-again, so that the study grows from one session to the next. Prints two Markdown tables and draws `--picture`:
+A condition with four methods and one seed is sixteen trainings of three to five minutes of one core each (float32). FOLDER
+keeps data and runs. The scores of each training are added to `sil_cli/comparison/gap-study.jsonl`, which the advice of
+`sil show` and `sil train` rests on, and what stands there is not trained again, so that the study can grow. Prints two
+Markdown tables and draws `--picture`:
 
 - mAP by condition and method, and what each gains over the one before it: the second pass alone (fbf − fb), and a style
   in it (dbs − fbf, ubs − fbf), each with a 95 % interval (bootstrap over pairs of left-out network and seed);
 - the gap of the networks that were learnt from: how much of the variance of their styles (means and standard
   deviations of channels) lies between networks, of pixels (`sil show` calls it explained) and of the features after
-  stage 1 of the model that the first method trained.
+  stage 1 of the model that the first method trained; and how far clothes tell networks apart.
 """
 
 from __future__ import annotations
@@ -31,13 +32,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+import sil_cli
 from sil_cli.data.images import resize_to
 from sil_cli.data.manifest import load_dataset
-from sil_cli.data.measuring import explained_share, look_at
+from sil_cli.data.measuring import explained_share
 from sil_cli.evaluation.intervals import mean_interval
 from sil_cli.models.embedder import Embedder, load_embedder
+from sil_cli.report.gap_advice import gaps_at_a_glance
 
 PARTS = ("clothes", "colour", "exposure", "detail", "background", "pose")
+STUDY = Path(sil_cli.__file__).parent / "comparison" / "gap-study.jsonl"
 CONDITIONS = ("cameras", "wardrobes", "none", *PARTS)
 STEPS = (("fb", "fbf"), ("fbf", "dbs"), ("fbf", "ubs"))
 """What is compared with what: a second pass with none, a style with none."""
@@ -89,20 +93,22 @@ def add(path: Path, known: list[dict[str, Any]], row: dict[str, Any]) -> None:
 
 
 def gap_of(place: Path, result: dict[str, Any], images: int = 150) -> dict[str, float]:
-    """The shares of style's variance between the networks learnt from, of pixels and after stage 1; mean over cases."""
+    """The gaps between the networks learnt from, of pixels, clothes and features after stage 1; mean over cases."""
     datasets = {folder.parent.name: load_dataset(folder.parent) for folder in place.glob("data/*/dataset.json")}
-    pixels, features = [], []
+    found: dict[str, list[float]] = {"pixels": [], "clothes": [], "features": []}
     for run in result["runs"]:
         model = load_embedder(place / run["run"])[0].eval()
-        groups: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
-        for name in sorted(set(datasets) - {target["target"] for target in run["targets"]}):
-            records = datasets[name].of_split("train")
+        left_out = {target["target"] for target in run["targets"]}
+        learnt = [datasets[name] for name in sorted(set(datasets) - left_out)]
+        pixels, clothes = gaps_at_a_glance(learnt)
+        groups = []
+        for dataset in learnt:
+            records = dataset.of_split("train")
             chosen = np.random.default_rng(1).permutation(len(records))[:images]
-            shown = [datasets[name].load_image(records[index]) for index in chosen]
-            groups.append((np.stack([look_at(image).style for image in shown]), stage_one(model, shown)))
-        pixels.append(explained_share([group[0] for group in groups]) or 0.0)
-        features.append(explained_share([group[1] for group in groups]) or 0.0)
-    return {"pixels": round(float(np.mean(pixels)), 4), "features": round(float(np.mean(features)), 4)}
+            groups.append(stage_one(model, [dataset.load_image(records[index]) for index in chosen]))
+        for name, value in {"pixels": pixels, "clothes": clothes, "features": explained_share(groups)}.items():
+            found[name].append(value or 0.0)
+    return {name: round(float(np.mean(values)), 4) for name, values in found.items()}
 
 
 def stage_one(model: Embedder, images: list[Image.Image]) -> NDArray[np.float32]:
@@ -149,7 +155,7 @@ def main() -> None:
     parser.add_argument("--conditions", type=lambda text: text.split(","), default=CONDITIONS)
     parser.add_argument("--methods", type=lambda text: text.split(","), default=("fb", "fbf", "dbs", "ubs"))
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--results", type=Path, default=Path(__file__).with_name("parts.jsonl"))
+    parser.add_argument("--results", type=Path, default=STUDY)
     parser.add_argument("--table", action="store_true", help="print what is known, and train nothing")
     parser.add_argument("--picture", type=Path, help="draw gains against the gap into this file")
     options = parser.parse_args()
@@ -178,11 +184,12 @@ def print_tables(known: list[dict[str, Any]], options: argparse.Namespace) -> No
             gains = " | ".join(cell(gains_of(known, condition, better, than)) for than, better in STEPS)
             print(f"| {condition} | {seeds} | {means} | {gains} |")
     print()
-    print("| networks differ in | gap of pixels | after stage 1 |")
-    print("|---|---|---|")
+    print("| networks differ in | gap of pixels | of clothes | after stage 1 |")
+    print("|---|---|---|---|")
     for row in known:
         if "features" in row and row["condition"] in options.conditions:
-            print(f"| {row['condition']} | {100 * row['pixels']:.0f} % | {100 * row['features']:.0f} % |")
+            cells = " | ".join(f"{100 * row[name]:.0f} %" for name in ("pixels", "clothes", "features"))
+            print(f"| {row['condition']} | {cells} |")
 
 
 def draw(known: list[dict[str, Any]], options: argparse.Namespace) -> None:

@@ -6,7 +6,15 @@ from PIL import Image, ImageStat
 from scipy.linalg import sqrtm
 
 from sil_cli.data.manifest import ImageRecord, write_dataset
-from sil_cli.data.measuring import explained_share, look_at, measure, style_distance, style_distances
+from sil_cli.data.measuring import (
+    clothes_colours,
+    explained_share,
+    look_at,
+    measure,
+    style_distance,
+    style_distances,
+    told_apart,
+)
 from sil_cli.runtime import SilentReporter
 
 
@@ -153,3 +161,54 @@ def test_share_explained_is_the_variance_of_the_group_means():
 def test_share_is_unknown_where_there_is_nothing_to_explain():
     assert explained_share([styles(0)]) is None
     assert explained_share([np.ones((3, 6)), np.ones((2, 6))]) is None
+
+
+def test_clothes_are_torso_and_legs_relative_to_the_data_sets_own_people(tmp_path):
+    rng = np.random.default_rng(0)
+    worn = rng.integers(0, 256, (12, 2, 3), dtype=np.uint8)  # of each person: torso, legs
+    records = []
+    (tmp_path / "raw").mkdir()
+    for person, (torso, legs) in enumerate(worn):
+        for number in range(2):
+            image = rng.integers(0, 256, (128, 64, 3), dtype=np.uint8)  # head, feet and background say nothing
+            image[32:64, 24:40], image[72:104, 24:40] = torso, legs
+            Image.fromarray(image).save(tmp_path / "raw" / f"{person}-{number}.png")
+            records.append(ImageRecord(path=f"{person}-{number}.png", identity=f"{person:02}", split="train", domain="x"))
+    records[-1] = records[-1].model_copy(update={"junk": True})
+    made = write_dataset(
+        tmp_path / "out", records, name="x", reader="csv", reader_version=1, root=tmp_path / "raw", options={}
+    )
+    found = clothes_colours(measure(made, made.records, reporter=SilentReporter(), workers=1))
+    expected = worn.reshape(12, 6).astype(float)
+    np.testing.assert_allclose(found, (expected - expected.mean(axis=0)) / expected.std(axis=0), atol=0.05)
+    alike = clothes_colours(measure(made, made.records[:2], reporter=SilentReporter(), workers=1))
+    np.testing.assert_allclose(alike, np.zeros((1, 6)), atol=1e-9)
+
+
+def slowly_told_apart(groups):
+    """Of groups of one size: each point, its five nearest others, how many are of its own group."""
+    everyone = [(point, number) for number, group in enumerate(groups) for point in group]
+    own = 0
+    for place, (point, number) in enumerate(everyone):
+        others = [(np.linalg.norm(point - each), of) for at, (each, of) in enumerate(everyone) if at != place]
+        own += sum(of == number for _, of in sorted(others)[:5])
+    chance = (len(groups[0]) - 1) / (len(everyone) - 1)
+    return (own / 5 / len(everyone) - chance) / (1 - chance)
+
+
+def test_told_apart_counts_neighbours_of_ones_own_group():
+    rng = np.random.default_rng(0)
+    groups = [rng.standard_normal((20, 3)) + shift for shift in (0.0, 0.7, 1.5)]
+    assert told_apart(groups) == pytest.approx(slowly_told_apart(groups))
+    assert told_apart([group + 100 * number for number, group in enumerate(groups)]) == pytest.approx(1.0)
+
+
+def test_chance_is_zero_whatever_the_sizes():
+    rng = np.random.default_rng(0)
+    assert told_apart([rng.standard_normal((size, 4)) for size in (1000, 150, 300)]) == pytest.approx(0.0, abs=0.05)
+
+
+def test_too_few_tell_nothing():
+    rng = np.random.default_rng(0)
+    assert told_apart([rng.standard_normal((50, 4))]) is None
+    assert told_apart([rng.standard_normal((50, 4)), rng.standard_normal((10, 4))]) is None
