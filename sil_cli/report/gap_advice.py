@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from sil_cli.data.manifest import Dataset, ImageRecord
 
-NEAR = 0.15
-"""Networks of the study count where both of their gaps are no further from the measured ones."""
+NEAR_STYLE, NEAR_CLOTHES = 0.25, 0.1
+"""Networks of the study count where their gaps are no further from the measured ones. What clothes say decides more: it
+is what no change of feature statistics can bridge."""
 
 PEOPLE, IMAGES = 60, 6
 """Of each data set, where a glance is enough: people, and images of each."""
@@ -87,7 +88,9 @@ def advise(style_gap: float | None, clothes_gap: float | None, study: Sequence[d
     like = [
         row["condition"]
         for row in study
-        if "pixels" in row and max(abs(row["pixels"] - style_gap), abs(row["clothes"] - clothes_gap)) <= NEAR
+        if "pixels" in row
+        and abs(row["pixels"] - style_gap) <= NEAR_STYLE
+        and abs(row["clothes"] - clothes_gap) <= NEAR_CLOTHES
     ]
     second_pass, style = (_gain(study, like, better, than) for better, than in (("fbf", "fb"), ("dbs", "fbf")))
     suggests: Literal["style", "second pass"] | None = None

@@ -50,8 +50,8 @@ class SyntheticSettings(Section):
     """What `sil prepare-data synthetic` draws."""
 
     networks: NetworkKind = Field(
-        "wardrobes",
-        description="what tells networks apart: above all what people wear (`wardrobes`), or how cameras show them",
+        "cameras",
+        description="what tells networks apart: how cameras show people, or above all what they wear (`wardrobes`)",
     )
     domains: int = Field(4, ge=1, le=100, description="camera networks; the last one is left out of training")
     train_identities: int = Field(64, ge=1, le=100_000, description="people per network to learn from")
