@@ -133,7 +133,7 @@ def in_words(advice: GapAdvice) -> str:
         f"{_how_far(advice.clothes_gap)} apart"
     )
     if advice.style is None or advice.second_pass is None:
-        return f"{gaps}. No networks of such a gap were studied: try `--style dbs` against `--style none`."
+        return f"{gaps}. What gains on networks with such a gap isn't known: compare `--style dbs` with `--style none`."
     evidence = (
         f"On generated networks with such a gap (differing in: {', '.join(advice.like)}; {advice.style.pairs} pairs of "
         f"trainings) a second pass gained {_points(advice.second_pass)} points of mAP, and a style in it "

@@ -6,10 +6,10 @@ method learns from the other three:
     python tests/benchmarks/bench_parts.py FOLDER [--conditions cameras,colour,…] [--methods fb,fbf,dbs,ubs] [--seeds 1]
     python tests/benchmarks/bench_parts.py --table
 
-A condition with four methods and one seed is sixteen trainings of three to five minutes of one core each (float32). FOLDER
-keeps data and runs. The scores of each training are added to `sil_cli/comparison/gap-study.jsonl`, which the advice of
-`sil show` and `sil train` rests on, and what stands there is not trained again, so that the study can grow. Prints two
-Markdown tables and draws `--picture`:
+A condition with four methods and one seed is sixteen trainings: of one core three minutes each without a second pass and
+ten with one, where there is no bfloat16. FOLDER keeps data and runs. The scores of each training are added to
+`sil_cli/comparison/gap-study.jsonl`, which the advice of `sil show` and `sil train` rests on, and what stands there is
+not trained again, so that the study can grow. Prints two Markdown tables and draws `--picture`:
 
 - mAP by condition and method, and what each gains over the one before it: the second pass alone (fbf − fb), and a style
   in it (dbs − fbf, ubs − fbf), each with a 95 % interval (bootstrap over pairs of left-out network and seed);
@@ -187,8 +187,9 @@ def print_tables(known: list[dict[str, Any]], options: argparse.Namespace) -> No
     print("| networks differ in | gap of pixels | of clothes | after stage 1 |")
     print("|---|---|---|---|")
     for row in known:
-        if "features" in row and row["condition"] in options.conditions:
-            cells = " | ".join(f"{100 * row[name]:.0f} %" for name in ("pixels", "clothes", "features"))
+        if "pixels" in row and row["condition"] in options.conditions:
+            shares = (row.get(name) for name in ("pixels", "clothes", "features"))
+            cells = " | ".join("" if share is None else f"{100 * share:.0f} %" for share in shares)
             print(f"| {row['condition']} | {cells} |")
 
 

@@ -172,8 +172,9 @@ def test_clothes_are_torso_and_legs_relative_to_the_data_sets_own_people(tmp_pat
         for number in range(2):
             image = rng.integers(0, 256, (128, 64, 3), dtype=np.uint8)  # head, feet and background say nothing
             image[32:64, 24:40], image[72:104, 24:40] = torso, legs
-            Image.fromarray(image).save(tmp_path / "raw" / f"{person}-{number}.png")
-            records.append(ImageRecord(path=f"{person}-{number}.png", identity=f"{person:02}", split="train", domain="x"))
+            Image.fromarray(image).save(tmp_path / "raw" / f"{person:02}-{number}.png")
+            name = f"{person:02}-{number}.png"
+            records.append(ImageRecord(path=name, identity=name[:2], split="train", domain="x"))
     records[-1] = records[-1].model_copy(update={"junk": True})
     made = write_dataset(
         tmp_path / "out", records, name="x", reader="csv", reader_version=1, root=tmp_path / "raw", options={}

@@ -37,7 +37,7 @@ STUDY = [
         ((0.45, 0.02), ["colour"], "style", "use a style"),
         ((0.65, 0.35), ["wardrobes"], "second pass", "a second pass is worth its time, also with `--style none`"),
         ((0.1, 0.09), ["nothing"], None, "neither is known to be worth its time here"),
-        ((0.95, 0.9), [], None, "No networks of such a gap were studied"),
+        ((0.95, 0.9), [], None, "What gains on networks with such a gap isn't known"),
     ],
 )
 def test_it_suggests_what_gained_where_networks_differed_as_much(gaps, like, suggests, words):
@@ -55,10 +55,10 @@ def test_gains_are_means_over_pairs_of_network_and_seed():
     assert "4 pairs of trainings) a second pass gained +2.0 (+1.0 to +3.0) points of mAP" in in_words(advice)
 
 
-def test_a_method_that_was_trained_on_one_network_alone_is_no_evidence():
-    rows = [row for row in STUDY if row.get("method") != "dbs" or row["left_out"] == "a" and row["seed"] == 1]
-    assert advise(0.4, 0.0, rows).style is None
-    assert advise(0.4, 0.0, rows).suggests is None or advise(0.4, 0.0, rows).suggests == "second pass"
+def test_a_single_training_is_no_evidence():
+    rows = [row for row in STUDY if row.get("method") != "dbs" or (row["left_out"], row["seed"]) == ("a", 1)]
+    advice = advise(0.4, 0.0, rows)
+    assert (advice.style, advice.suggests) == (None, "second pass")
 
 
 def test_nothing_is_suggested_where_a_gap_is_unknown():
@@ -69,7 +69,7 @@ def test_nothing_is_suggested_where_a_gap_is_unknown():
 def test_the_study_that_is_shipped_can_be_read():
     rows = read_study()
     conditions = {row["condition"] for row in rows if "pixels" in row}
-    assert {"cameras", "wardrobes"} <= conditions
+    assert "wardrobes" in conditions
     assert {row["condition"] for row in rows if "method" in row} == conditions
     assert all(0 <= row[name] <= 1 for row in rows for name in ("mAP", "rank1", "pixels") if name in row)
 
