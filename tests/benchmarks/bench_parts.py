@@ -6,8 +6,8 @@ method learns from the other three:
     python tests/benchmarks/bench_parts.py FOLDER [--conditions cameras,colour,…] [--methods fb,fbf,dbs,ubs] [--seeds 1]
     python tests/benchmarks/bench_parts.py --table
 
-A condition with four methods and one seed is sixteen trainings: of one core three minutes each without a second pass and
-ten with one, where there is no bfloat16. FOLDER keeps data and runs. The scores of each training are added to
+A condition with four methods and one seed is sixteen trainings: on one core three minutes each without a second pass,
+and ten with one, where there is no bfloat16. FOLDER keeps data and runs. The scores of each training are added to
 `sil_cli/comparison/gap-study.jsonl`, which the advice of `sil show` and `sil train` rests on, and what stands there is
 not trained again, so that the study can grow. Prints two Markdown tables and draws `--picture`:
 
