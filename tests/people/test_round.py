@@ -9,7 +9,8 @@ from benchmarks.bench_site import measure, sil
 
 
 @pytest.mark.slow
-def test_a_hundred_verdicts_make_a_model_better_at_a_site_that_it_never_saw(tmp_path):
+def test_a_hundred_verdicts_make_a_model_better_at_a_site_that_it_never_saw(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIL_DATA__SYNTHETIC__NETWORKS", "wardrobes")  # as in docs/verdicts.md
     sil(tmp_path, "prepare-data")
     sil(tmp_path, "train", "--run", "base")
     options = argparse.Namespace(verdicts=100, pairs="nearest", export=[], settings=[])
