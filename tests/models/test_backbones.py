@@ -250,7 +250,7 @@ def test_other_backbones_have_neither_as_their_page_says(name):
     assert "`model.last_stride` and `model.stem_relu` concern the first two rows alone" in page
     described = ModelSettings.model_fields
     for setting in ("last_stride", "stem_relu"):
-        assert "other backbones, timm:resnet… too" in str(described[setting].description)
+        assert "other backbones, timm:resnet… among them" in str(described[setting].description)
 
 
 @pytest.mark.parametrize("name", ["resnet51", "osnet", "timm:", "timm:no_such_net", "vgg16"])

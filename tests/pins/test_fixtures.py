@@ -105,5 +105,7 @@ def test_results_are_compared_with_those_of_today(world) -> None:
 
 
 def test_the_data_sets_stand_as_they_were_prepared(world) -> None:
-    prepared = document("prepare-data", *settings_flags(DATA, "data.synthetic."))
+    prepared = document(
+        "prepare-data", *settings_flags(DATA, "data.synthetic."), "--set", "data.synthetic.networks=wardrobes"
+    )
     assert [dataset["unchanged"] for dataset in prepared["datasets"]] == [True, True]

@@ -170,7 +170,7 @@ def test_the_same_path_of_another_source_or_box_is_another_entry(tmp_path):
         writer.add(entries, vectors(3))
         assert len(writer) == 3
         assert remove(writer, "b", ["1.jpg"]) == 2
-        with pytest.raises(GalleryError, match=r"1.jpg' is 2 times"):
+        with pytest.raises(GalleryError, match=r"1.jpg' appears 2 times"):
             writer.add(entries[:1] * 2, vectors(2))
         assert len(writer) == 1
 
