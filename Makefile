@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 600
 LOWEST ?= .venv-lowest
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14
 
-.PHONY: demo test full lint types layers unit slow fuzz lowest milvus docs site wheel wheels clean
+.PHONY: demo test full rest lint types layers unit slow fuzz lowest milvus docs site wheel wheels clean
 
 demo: $(VENV)/.installed
 	@PATH="$(abspath $(BIN)):$$PATH" sh docs/demo.sh "$(DEMO)"
@@ -19,6 +19,10 @@ test: lint types layers unit
 # Every test but those that take minutes each or need a GPU.
 full: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
+
+# Of these, the ones that `make test` leaves out.
+rest: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "thorough and not slow and not gpu"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
