@@ -12,8 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import TINY_DATA_FLAGS, TINY_TRAIN_FLAGS, sil
+from hypothesis import HealthCheck, settings
 from milvus_server import MilvusServer, server_program
 from PIL import Image
+
+# Drawing examples takes as long as the machine is busy: that is no fault of a test.
+settings.register_profile("suite", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 NAMED_SERVER = os.environ.get("SIL_TEST_MILVUS")  # read here: tests run without variables of ours
 
