@@ -286,8 +286,9 @@ def clothes_colours(measures: Measures) -> NDArray[np.float64]:
     people = np.array([colours[rows_of[name]].mean(axis=0) for name in sorted(rows_of)]).reshape(-1, 6)
     if not len(people):
         return people
-    spread: NDArray[np.float64] = people.std(axis=0)
-    return (people - people.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    spread = people.std(axis=0)
+    relative: NDArray[np.float64] = (people - people.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    return relative
 
 
 def told_apart(groups: Sequence[NDArray[np.float64]], *, most: int = 200, seed: int = 0) -> float | None:
