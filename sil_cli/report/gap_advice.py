@@ -129,8 +129,8 @@ def gaps_at_a_glance(datasets: Sequence[Dataset]) -> tuple[float | None, float |
 def in_words(advice: GapAdvice) -> str:
     """What it comes to, with the size of the evidence."""
     gaps = (
-        f"{advice.style_gap:.0%} of the variance of style lies between the data sets, and clothes tell them "
-        f"{_how_far(advice.clothes_gap)} apart"
+        f"{advice.style_gap:.0%} of the variance of style lies between the data sets, and clothes "
+        f"{_how_far(advice.clothes_gap)} tell them apart"
     )
     if advice.style is None or advice.second_pass is None:
         return f"{gaps}. What gains on networks with such a gap isn't known: compare `--style dbs` with `--style none`."
@@ -173,7 +173,7 @@ def _some_of(dataset: Dataset) -> list[ImageRecord]:
 
 
 def _how_far(clothes_gap: float) -> str:
-    return "hardly" if clothes_gap < 0.1 else "somewhat" if clothes_gap < 0.2 else "clearly"
+    return "hardly" if clothes_gap < 0.1 else "partly" if clothes_gap < 0.2 else "clearly"
 
 
 def _points(gain: Gain) -> str:
