@@ -155,7 +155,7 @@ def test_every_whole_number_has_an_end() -> None:
 
 
 def test_every_recipe_is_valid(empty) -> None:
-    assert recipe_names() == ["adapt", "generated", "paper", "paper-v1", "supervised"]
+    assert recipe_names() == ["adapt", "generated", "paper", "paper-v1", "small", "supervised"]
     for name in recipe_names():
         load_settings(recipe=read_recipe(name))
     with pytest.raises(UsageError, match=r"no recipe 'papr'. Did you mean 'paper'"):
