@@ -163,6 +163,7 @@ def _evaluate_dataset(
             "fused": tuple(model.path for model in models[1:]),
             "fingerprint": models[0].engine.fingerprint,
             "target": dataset.name,
+            "card": models[0].record.card,
             "trained_on_target": any(source.manifest_sha256 == dataset.info.manifest_sha256 for source in facts),
             "conditions": {
                 **conditions_of_training(models, dataset),

@@ -16,6 +16,7 @@ from sil_cli.evaluation.chance import ChanceCheck
 from sil_cli.evaluation.metrics import Share
 from sil_cli.evaluation.score import Scores
 from sil_cli.files import MOST_LINES, read_bytes, read_json, write_json, write_text
+from sil_cli.models.record import ModelCard
 from sil_cli.results import Result
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class EvaluateResult(Scores, Tested):
     """The outcome of `sil evaluate`; rates are in 0..1.
 
     Attributes:
+        card: Where the model came from; None for one that was trained here, and for a file of embeddings.
         trained_on_target: The model has seen the target's training split, so this is no test of generalisation;
             None where that is unknown.
         conditions: Under which the numbers hold.
@@ -68,6 +70,7 @@ class EvaluateResult(Scores, Tested):
         per_query: A file with one line a query; None likewise.
     """
 
+    card: ModelCard | None = None
     trained_on_target: bool | None
     conditions: dict[str, str]
     calibration: CalibrationCheck | None

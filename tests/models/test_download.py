@@ -252,6 +252,7 @@ def test_a_model_keeps_its_card_and_every_command_shows_it(world, published, tmp
         assert "licence MIT, trained on DukeMTMC-reID, MSMT17" in said
         assert "withdrew it" in said
     assert sil("gallery", "info", "shown", "--json").document["card"] == card
+    assert sil("evaluate", "--model", "fetched", "--target", data, "--json").document["card"] == card
 
 
 @pytest.fixture
