@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sil_cli.data.images import load_image
 from sil_cli.data.manifest import load_dataset
 from sil_cli.evaluation.pairs import EmbeddingSet
 from sil_cli.evaluation.score import score
@@ -108,9 +107,7 @@ def histogram_scores(folder: Path) -> tuple[float, float]:
     dataset = load_dataset(folder)
     sides = [
         EmbeddingSet(
-            embeddings=np.stack(
-                [colour_histogram(np.asarray(load_image(dataset.image_path(record)))) for record in records]
-            ),
+            embeddings=np.stack([colour_histogram(np.asarray(dataset.load_image(record))) for record in records]),
             identities=[record.identity for record in records],
             cameras=[record.camera for record in records],
         )
