@@ -3,10 +3,10 @@
     python tests/benchmarks/bench_transfer.py FOLDER --weights FILE|imagenet --target DATASET --target DATASET …
         [--methods fb,fbf,dbs,ubs] [--seeds 1] [--recipe small] [--set KEY=VALUE …]
 
-Draws the default networks into FOLDER, and trains each method on three of them, from the weights as they are published. Prints
-mAP / Rank-1 in percent on each target and on the network left out, as a Markdown table with a line for a colour histogram, for the
-published weights before any training, and for each method (the mean over seeds, and their range). What stands in FOLDER is not
-trained again.
+Draws the default networks into FOLDER, and trains each method on three of them, from the weights as they are
+published. Prints mAP / Rank-1 in percent on each target and on the network left out, as a Markdown table with a line
+for a colour histogram, for the published weights before any training, and for each method (the mean over seeds, and
+their range). What stands in FOLDER is not trained again.
 """
 
 from __future__ import annotations
