@@ -19,6 +19,7 @@ from sil_cli import doctor
 from sil_cli.benchmark import results as benchmark_results
 from sil_cli.cli.app import make_app
 from sil_cli.cli.command import SHARED
+from sil_cli.data.croissant import CroissantResult
 from sil_cli.evaluation import calibrate, compare
 from sil_cli.evaluation import results as evaluation_results
 from sil_cli.footage import crop, evaluate_tracks
@@ -28,6 +29,7 @@ from sil_cli.models.engines import export, import_graph
 from sil_cli.people import asking, dataset, decisions, find, overview, telling
 from sil_cli.preparation import prepare, prepare_footage
 from sil_cli.report.report import ReportResult
+from sil_cli.report.run_exports import HubFolderResult, TrackingResult
 from sil_cli.report.show import ShowResult
 from sil_cli.search import person, query_results
 from sil_cli.serve import access as serve_access
@@ -51,15 +53,15 @@ ABOUT_ALL = (
 )
 DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
     "prepare-data": (prepare.PrepareResult, prepare_footage.FootageResult),
-    "show": (ShowResult,),
+    "show": (ShowResult, CroissantResult),
     "train": (train.TrainResult,),
     "import-model": (import_model.ImportResult, import_graph.GraphImportResult),
     "evaluate": (evaluation_results.EvaluateResult, evaluation_results.TargetsResult, evaluate_tracks.TrackResult),
-    "report": (ReportResult,),
+    "report": (ReportResult, TrackingResult),
     "compare": (compare.CompareResult,),
     "benchmark": (benchmark_results.BenchmarkResult,),
     "calibrate": (calibrate.CalibrateResult, asking.CalibrateGalleryResult),
-    "export": (export.ModelExportResult,),
+    "export": (export.ModelExportResult, HubFolderResult),
     "crop": (crop.CropResult,),
     "index-gallery": (gallery_results.IndexResult,),
     "serve": (serve_run.ServeResult, serve_access.TokenResult),
