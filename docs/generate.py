@@ -19,7 +19,6 @@ from sil_cli import doctor
 from sil_cli.benchmark import results as benchmark_results
 from sil_cli.cli.app import make_app
 from sil_cli.cli.command import SHARED
-from sil_cli.data.croissant import CroissantResult
 from sil_cli.evaluation import calibrate, compare
 from sil_cli.evaluation import results as evaluation_results
 from sil_cli.footage import crop, evaluate_tracks
@@ -28,6 +27,7 @@ from sil_cli.models import import_model
 from sil_cli.models.engines import export, import_graph
 from sil_cli.people import asking, dataset, decisions, find, overview, telling
 from sil_cli.preparation import prepare, prepare_footage
+from sil_cli.preparation.croissant import CroissantResult
 from sil_cli.report.report import ReportResult
 from sil_cli.report.run_exports import HubFolderResult, TrackingResult
 from sil_cli.report.show import ShowResult

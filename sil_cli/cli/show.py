@@ -10,7 +10,7 @@ from sil_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session
-    from sil_cli.data.croissant import CroissantResult
+    from sil_cli.preparation.croissant import CroissantResult
     from sil_cli.report.dataset_numbers import DuplicateReport, Quantiles, ShownDataset, StyleGap
     from sil_cli.report.show import ShowResult
     from sil_cli.settings import Settings
@@ -80,7 +80,7 @@ def run(current: Session) -> ShowResult | CroissantResult:
 
 
 def _describe(current: Session, settings: Settings) -> CroissantResult:
-    from sil_cli.data.croissant import write_croissant
+    from sil_cli.preparation.croissant import write_croissant
 
     given, datasets = current.given, settings.show.datasets
     if len(datasets) != 1:

@@ -314,3 +314,21 @@ def test_entries_without_images_are_left_out_and_counted(tmp_path, monkeypatch, 
     outcome = sil("gallery", "export", "a.json")
     assert "1 entries are left out" in outcome.error
     assert [each.file for each in read_annotations(Path("a.json"))] == ["crops/2_c1.jpg"]
+
+
+def test_people_of_coco_are_cropped_as_those_of_motchallenge(tmp_path, monkeypatch, make_image) -> None:
+    monkeypatch.chdir(tmp_path)
+    people, rows = [], []
+    for number in range(1, 8):
+        make_image(Path("frames") / f"{number:06d}.png", (200, 150))
+        box = (10.0 + 4 * number, 20.0, 40.0, 90.0)
+        people.append(Annotation(f"{number:06d}.png", (200, 150), box, score=0.9))
+        rows.append(f"{number},-1,{box[0] + 1},{box[1] + 1},{box[2]},{box[3]},0.9\n")
+    Path("det.txt").write_text("".join(rows))
+    write_annotations(Path("people.json"), people)
+    for name in ("det.txt", "people.json"):
+        outcome = sil("crop", "frames", "--detector", name, "--model", "none", "--every", 0, "--out", f"out-{name}")
+        assert outcome.code == 0, outcome.err
+    table = Path("out-people.json/crops.csv").read_text()
+    assert table == Path("out-det.txt/crops.csv").read_text()
+    assert len(table.splitlines()) > 1
