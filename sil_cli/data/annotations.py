@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import dataclass, field, replace
@@ -66,11 +67,17 @@ def is_annotations(path: Path) -> bool:
     """
     if path.suffix.lower() == ".xml":
         with open_file(path) as stream:
-            return (
-                re.match(rb"(\xef\xbb\xbf)?\s*(<\?.*?\?>\s*|<!--.*?-->\s*)*<annotations[\s>]", stream.read(4096), re.S)
-                is not None
-            )
+            return _root_of(stream.read(4096)) == "annotations"
     return path.suffix.lower() == ".json"
+
+
+def _root_of(beginning: bytes) -> str | None:
+    """The name of a document's first element; None where it isn't there, or this is not XML."""
+    parser, names = expat.ParserCreate(), list[str]()
+    parser.StartElementHandler = lambda name, _: names.append(name)
+    with contextlib.suppress(expat.ExpatError):
+        parser.Parse(beginning, False)
+    return names[0] if names else None
 
 
 def read_annotations(path: Path) -> list[Annotation]:

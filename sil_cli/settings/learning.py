@@ -205,7 +205,8 @@ class TrainSettings(Section):
     )
     protocol: str | None = Field(None, description="the protocol that the run follows, for its records")
     recipe: str | None = Field(
-        None, description="`generated`, `small`, `paper`, `paper-v1`, `supervised`, or a .toml file; default: by the sources"
+        None,
+        description="`generated`, `small`, `paper`, `paper-v1`, `supervised`, or a .toml file; default: by the sources",
     )
     run: Path | None = Field(None, description="the run folder; default: the next number in `runs`")
     runs: Path = Field(Path("runs"), description="where numbered run folders are made")

@@ -218,6 +218,10 @@ def test_a_network_is_not_taken_for_annotations(tmp_path) -> None:
     assert is_annotations(put(tmp_path, "a.xml", CVAT_IMAGES))
     assert not is_annotations(put(tmp_path, "b.xml", '<?xml version="1.0"?><net name="n" version="11"></net>'))
     assert is_annotations(put(tmp_path, "a.json", COCO))
+    # An expression that looks for the first element tries as many ways through these as they can be grouped.
+    assert not is_annotations(put(tmp_path, "c.xml", "<?xml version='1.0'?>" + 500 * "<!---->"))
+    assert is_annotations(put(tmp_path, "d.xml", "<!-- a -->\n<!-- b --><annotations><version>1.1</version>"))
+    assert not is_annotations(put(tmp_path, "e.xml", "\x00\x01"))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
