@@ -27,7 +27,9 @@ from sil_cli.models import import_model
 from sil_cli.models.engines import export, import_graph
 from sil_cli.people import asking, dataset, decisions, find, overview, telling
 from sil_cli.preparation import prepare, prepare_footage
+from sil_cli.preparation.croissant import CroissantResult
 from sil_cli.report.report import ReportResult
+from sil_cli.report.run_exports import HubFolderResult, TrackingResult
 from sil_cli.report.show import ShowResult
 from sil_cli.search import person, query_results
 from sil_cli.serve import access as serve_access
@@ -51,15 +53,15 @@ ABOUT_ALL = (
 )
 DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
     "prepare-data": (prepare.PrepareResult, prepare_footage.FootageResult),
-    "show": (ShowResult,),
+    "show": (ShowResult, CroissantResult),
     "train": (train.TrainResult,),
     "import-model": (import_model.ImportResult, import_graph.GraphImportResult),
     "evaluate": (evaluation_results.EvaluateResult, evaluation_results.TargetsResult, evaluate_tracks.TrackResult),
-    "report": (ReportResult,),
+    "report": (ReportResult, TrackingResult),
     "compare": (compare.CompareResult,),
     "benchmark": (benchmark_results.BenchmarkResult,),
     "calibrate": (calibrate.CalibrateResult, asking.CalibrateGalleryResult),
-    "export": (export.ModelExportResult,),
+    "export": (export.ModelExportResult, HubFolderResult),
     "crop": (crop.CropResult,),
     "index-gallery": (gallery_results.IndexResult,),
     "serve": (serve_run.ServeResult, serve_access.TokenResult),

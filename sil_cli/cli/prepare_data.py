@@ -23,6 +23,7 @@ sil prepare-data synthetic --set data.synthetic.domains=6 --out many
 sil prepare-data synthetic --footage
 sil prepare-data auto ~/Market-1501-v15.09.15.zip
 sil prepare-data cuhk03 ~/cuhk03 --labelled
+sil prepare-data annotations labelled/annotations.xml --split half
 sil prepare-data grid ~/underground_reid --partition 2 --out data/grid-2
 sil prepare-data --protocol p3-market1501 ~/reid
 sil prepare-data regex crops --pattern '(?P<identity>\\d+)_c(?P<camera>\\d+)' --split half
@@ -35,7 +36,7 @@ OPTIONS = (
         "reader",
         "data.reader",
         "[READER]",
-        "synthetic (the default), auto, folders, regex, csv, or a data set: market1501, dukemtmc, msmt17, "
+        "synthetic (the default), auto, folders, regex, csv, annotations, or a data set: market1501, dukemtmc, msmt17, "
         "cuhk02, cuhk03, cuhk-sysu, prid2011, grid, viper, ilids, randperson, clonedperson, motchallenge.",
     ),
     Option("raw", "data.root", "[ROOT]", "The raw data: a folder, an archive, or a CSV file."),
@@ -46,7 +47,12 @@ OPTIONS = (
     ),
     Option("--out", "data.out", "DIR", "Where it goes; default: data/NAME."),
     Option("--name", "data.name", "NAME", "The data set's name; default: its own, or else ROOT's."),
-    Option("--root", "data.images", "DIR", "For csv: what paths in the table are relative to; default: its folder."),
+    Option(
+        "--root",
+        "data.images",
+        "DIR",
+        "For csv and annotations: what paths in the file are relative to; default: its folder.",
+    ),
     Option("--pattern", "data.pattern", "REGEX", "For regex: groups identity, camera, split, frame."),
     Option(
         "--split",

@@ -6,17 +6,21 @@ from typing import TYPE_CHECKING
 
 from sil_cli.cli.command import Option
 from sil_cli.cli.terminal import escape, print_table
+from sil_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from sil_cli.cli.session import Session
+    from sil_cli.preparation.croissant import CroissantResult
     from sil_cli.report.dataset_numbers import DuplicateReport, Quantiles, ShownDataset, StyleGap
     from sil_cli.report.show import ShowResult
+    from sil_cli.settings import Settings
 
 EXAMPLES = """
 sil show
 sil show data/market1501 --identities 12 --out market.jpg
 sil show data/market1501 data/msmt17 data/cuhk03 --split train
 sil show data/msmt17 --sample 20000 --json
+sil show data/site --croissant --licence https://example.org/terms
 """
 SHOWN_DUPLICATES = 10
 WARNINGS = {
@@ -40,12 +44,20 @@ OPTIONS = (
     Option("--sample", "show.sample", "N", "Images to open of each data set; default: 200,000 at most."),
     Option("--seed", "show.seed", "N", "Draws the people and the sample; default: 0."),
     Option("--out", "show.sheet", "FILE", "The sheet, or none; the chart goes to FILE-style.png; default: show.jpg."),
+    Option("--croissant", help="Instead, describe one data set in its croissant.json, without its images."),
+    Option("--licence", metavar="URL", help="With --croissant: of the data.", kind=str),
+    Option("--citation", metavar="TEXT", help="With --croissant: how to cite it.", kind=str),
 )
 
 
-def run(current: Session) -> ShowResult:
+def run(current: Session) -> ShowResult | CroissantResult:
     """Look at prepared data: people × cameras, sizes, colours, the style gap, suspected duplicates."""
     settings = current.settings()
+    if current.given["croissant"]:
+        return _describe(current, settings)
+    for flag in ("licence", "citation"):
+        if current.given[flag] is not None:
+            raise UsageError(f"--{flag} only works with --croissant.", "Leave it out, or add --croissant.")
     from sil_cli.report.canvas import is_wanted
     from sil_cli.report.gap_advice import in_words
     from sil_cli.report.show import show
@@ -64,6 +76,22 @@ def run(current: Session) -> ShowResult:
     current.is_complete = result.sheet is not None or not (
         is_wanted(settings.show.sheet) and settings.is_users_own("show.sheet")
     )
+    return result
+
+
+def _describe(current: Session, settings: Settings) -> CroissantResult:
+    from sil_cli.preparation.croissant import write_croissant
+
+    given, datasets = current.given, settings.show.datasets
+    if len(datasets) != 1:
+        raise UsageError("--croissant describes one data set.", "Name its folder.")
+    for option in OPTIONS:
+        if option.key not in (None, "show.datasets") and given[option.name] is not None:
+            raise UsageError(f"--croissant takes no {option.flag}.", "Leave it out.")
+    result = write_croissant(datasets[0], given["licence"], given["citation"])
+    if given["licence"] is None:
+        current.reporter.warn("Nobody can tell from it what may be done with the data: state that with --licence URL.")
+    current.next_command(f"{escape(result.file)} describes {result.images:,} images; none of them is in it.")
     return result
 
 

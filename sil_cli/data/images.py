@@ -72,6 +72,7 @@ _TAG_SIZES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 1
 _TAG_DIRECTORIES = (0x8769, 0x8825, 0xA005)
 _PARTS = (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS)
 _TIFF_JPEGS = (6, 7)
+_ON_ITS_SIDE = (5, 6, 7, 8)
 _NEW_SUBFILE_TYPE, _SUB_DIRECTORIES, _DNG_VERSION = 254, 330, 50706
 
 
@@ -229,6 +230,23 @@ def read_shot(path: Path, *, max_pixels: int = MAX_PIXELS) -> Shot:
         time += _text(shot.get(ExifTags.Base.OffsetTimeOriginal)) or ""
     parts = [_text(tags.get(ExifTags.Base.Model)), _text(shot.get(ExifTags.Base.BodySerialNumber))]
     return Shot(time, " ".join(part for part in parts if part) or None)
+
+
+def upright_size(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Width and height that an image has upright, in which boxes are given. Only its header is read.
+
+    Raises:
+        ImageError: The file is missing, not an image, or too large or too small.
+    """
+    image = _open(path, max_pixels)
+    try:
+        _check_exif(image)
+        lies = image.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE
+    except MemoryError:
+        raise
+    except Exception:  # as `_turn_upright` leaves it then
+        lies = False
+    return (image.height, image.width) if lies else image.size
 
 
 def _text(value: object) -> str | None:

@@ -6,12 +6,14 @@ import contextlib
 import csv
 import io
 import math
-from pathlib import Path
+import re
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 
 import numpy as np
 
+from sil_cli.data.annotations import SUFFIXES, is_annotations, read_annotations
 from sil_cli.errors import DataError, ModelError, UsageError, did_you_mean, one_line
 from sil_cli.files import read_text
 from sil_cli.footage.frames import Detection
@@ -22,6 +24,7 @@ from sil_cli.settings import refuse_fetching
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sil_cli.data.annotations import Annotation
     from sil_cli.footage.frames import Detector, Frame
     from sil_cli.runtime import Reporter
     from sil_cli.settings import CropSettings, Settings
@@ -33,6 +36,7 @@ TORCHVISION = "fasterrcnn_mobilenet_v3_large_fpn"
 
 NAMES = ("torchvision", "hog")
 _LARGEST_TABLE = 400_000_000  # bytes: some 8 million boxes
+_LAST_NUMBER = re.compile(r"(\d{1,9})\D*\.\w+$", re.ASCII)
 _HOG_WIDTH = 800
 _HOG_MARGINS = (0.2, 0.1, 0.6, 0.8)
 """Left, top, width and height of the person in a window of HOG's, as shares of it: it was trained with a margin.
@@ -65,10 +69,12 @@ def make_detector(settings: Settings, name: str, reporter: Reporter, *, named_by
         path = _boxes_in(path, name)
     if path.suffix.lower() in TABLES:
         return KnownDetections(path, least=wanted.min_score)
+    if path.is_file() and is_annotations(path):
+        return AnnotatedPeople(path, least=wanted.min_score)
     if not path.is_file() and path.suffix.lower() not in GRAPHS:
         raise UsageError(
             f"There is no detector '{wanted.detector}'.",
-            f"{did_you_mean(wanted.detector, NAMES)} Or name an .onnx or .xml file, or a .txt of boxes.",
+            f"{did_you_mean(wanted.detector, NAMES)} Or name an .onnx or .xml file, or a .txt, .json or .xml of boxes.",
         )
     from sil_cli.footage.graph_detector import GraphDetector
 
@@ -81,7 +87,8 @@ def _boxes_in(folder: Path, name: str) -> Path:
     Raises:
         DataError: There are none.
     """
-    places = [folder / f"{name}.txt", folder / name / "det" / "det.txt"]
+    places = [folder / f"{name}{suffix}" for suffix in (".txt", *SUFFIXES)]
+    places.append(folder / name / "det" / "det.txt")
     if folder.resolve().name == name:
         places.append(folder / "det" / "det.txt")
     for place in places:
@@ -277,4 +284,50 @@ class KnownDetections:
             scores = 1 / (1 + np.exp(-np.clip(scores, -50, 50)))
         size = (frame.image.shape[1], frame.image.shape[0])
         edges = np.concatenate([corner, corner + rows[:, 2:4]], axis=1)
+        return to_detections(edges, scores, size, least=self._least, overlap=1.0)
+
+
+class AnnotatedPeople:
+    """People whom an annotation tool marked: a document as `read_annotations` takes it.
+
+    Frames that are files are known by their names. Those of a video are known by their number from 0: CVAT counts them,
+    and elsewhere it is the last number in the name of the image that was made of the frame.
+    """
+
+    def __init__(self, path: Path, *, least: float) -> None:
+        """Read the file.
+
+        Args:
+            path: The file.
+            least: People of lower scores are left out; what was drawn by hand has none, and counts as 1.
+
+        Raises:
+            DataError: It can't be read, or two of its images have one name.
+        """
+        self._least = least
+        self._by_name: dict[str, list[Annotation]] = {}
+        self._by_number: dict[int, list[Annotation]] = {}
+        for each in read_annotations(path):
+            name = PurePosixPath(each.file.replace("\\", "/")).name
+            others = self._by_name.setdefault(name, [])
+            if others and others[0].file != each.file:
+                raise DataError(f"{path} has two images called {name}.", "Make a document for each piece of footage.")
+            others.append(each)
+            number = _LAST_NUMBER.search(name)
+            frame = each.frame if each.frame is not None else int(number[1]) if number else None
+            if frame is not None:
+                self._by_number.setdefault(frame, []).append(each)
+
+    def detect(self, frames: Sequence[Frame]) -> list[list[Detection]]:
+        """See `Detector`."""
+        return [self._one(frame) for frame in frames]
+
+    def _one(self, frame: Frame) -> list[Detection]:
+        from sil_cli.footage.graph_detector import to_detections
+
+        known = self._by_name.get(frame.name, []) if frame.name else self._by_number.get(frame.index, [])
+        size = (frame.image.shape[1], frame.image.shape[0])
+        boxes = np.array([each.box or (0, 0, *size) for each in known], dtype=np.float64).reshape(-1, 4)
+        scores = np.array([1.0 if each.score is None else each.score for each in known])
+        edges = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
         return to_detections(edges, scores, size, least=self._least, overlap=1.0)

@@ -49,6 +49,7 @@ class Frame:
         seconds: Since the source's first frame, by the frames' own times; never falls within a source.
         image: (height, width, 3), uint8, RGB, upright.
         place: Where it stands; None where nobody goes on behind it.
+        name: Its file's; empty in a video.
     """
 
     index: int
@@ -56,6 +57,7 @@ class Frame:
     seconds: float
     image: NDArray[np.uint8]
     place: Place | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)

@@ -305,7 +305,8 @@ class FootageReader:
                 return
             if until is not None and time is not None and time > until:
                 return
-            yield Frame(place.index, time, place.seconds, image, place)
+            name = footage.frames[place.index].name if footage.kind == "frames" else ""
+            yield Frame(place.index, time, place.seconds, image, place, name)
 
     def _pictures(self, footage: Footage, after: Place | None) -> Iterator[tuple[Place, np.ndarray]]:
         if footage.kind == "frames":

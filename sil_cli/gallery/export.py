@@ -5,14 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sil_cli.data.annotations import SUFFIXES, Annotation, write_annotations
+from sil_cli.data.images import ImageError, pixels_in, upright_size
 from sil_cli.errors import UsageError, as_cell, json_for_terminals
 from sil_cli.files import replacing, writing
 from sil_cli.gallery.accountability.log import log_event
+from sil_cli.gallery.entry import TRACKLET
 from sil_cli.gallery.filters import as_stored, make_filter
 from sil_cli.gallery.interface import has_policy
 from sil_cli.gallery.results import ExportResult
@@ -21,7 +26,6 @@ from sil_cli.installing import extra_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
     from typing import BinaryIO
 
     from sil_cli.gallery.interface import Gallery
@@ -40,6 +44,8 @@ def export_gallery(settings: Settings, out: Path, reporter: Reporter) -> ExportR
 
     `.npz` holds `gallery_embeddings`, `gallery_identities` and `gallery_cameras` (what evaluations read) and the other
     columns; `.parquet` a table with a column of embeddings; `.csv` a table, with the embeddings in a .npy file beside.
+    `.xml` is CVAT's, `samples.json` FiftyOne's and other `.json` COCO's, without embeddings and without entries whose
+    images are missing.
 
     Raises:
         UsageError: The file's type is another.
@@ -49,11 +55,13 @@ def export_gallery(settings: Settings, out: Path, reporter: Reporter) -> ExportR
         ".npz": _write_npz,
         ".csv": _write_csv,
         ".parquet": _write_parquet,
+        **dict.fromkeys(SUFFIXES, _write_annotations),
     }
     write = writers.get(out.suffix.lower())
     if write is None:
         raise UsageError(
-            f"A gallery can't be exported as {out.name}.", "Use a name that ends in .npz, .csv or .parquet."
+            f"A gallery can't be exported as {out.name}.",
+            "Use a name that ends in .npz, .csv or .parquet, or for annotation tools in .json or .xml.",
         )
     with gallery_store(settings).open() as gallery:
         wanted = as_stored(gallery.count_passing, make_filter(settings))
@@ -62,16 +70,18 @@ def export_gallery(settings: Settings, out: Path, reporter: Reporter) -> ExportR
             chosen = settings.query.filter.model_dump(mode="json", exclude_defaults=True)
             log_event(settings, gallery.folder, "export", {"to": out.name, "filter": chosen, "count": len(ids)})
         with reporter.task("Exporting", len(ids), "entries") as task:
-            files = write(out, _Export(gallery, ids), task)
+            files = write(out, _Export(gallery, ids, settings, reporter), task)
     return ExportResult(gallery=settings.gallery.folder, entries=len(ids), files=files)
 
 
 class _Export:
     """What is exported, some at a time: a gallery may be larger than the memory."""
 
-    def __init__(self, gallery: Gallery, ids: np.ndarray) -> None:
+    def __init__(self, gallery: Gallery, ids: np.ndarray, settings: Settings, reporter: Reporter) -> None:
         self.gallery = gallery
         self.ids = ids
+        self.max_pixels = pixels_in(settings.data.max_megapixels)
+        self.reporter = reporter
 
     def parts(self) -> Iterator[np.ndarray]:
         for start in range(0, len(self.ids), ROWS_AT_ONCE):
@@ -155,3 +165,34 @@ def _write_parquet(out: Path, export: _Export, task: Task) -> list[Path]:
             table.write_table(pa.Table.from_arrays(arrays, schema=schema))
             task.advance(len(ids))
     return [out]
+
+
+def _write_annotations(out: Path, export: _Export, task: Task) -> list[Path]:
+    folder = Path(os.path.realpath(out.parent))
+    missing: list[str] = []
+
+    def people() -> Iterator[Annotation]:
+        for ids in export.parts():
+            for one, entry in sorted(export.gallery.entries(ids.tolist()).items()):
+                file = Path(os.path.realpath(entry.file(export.gallery.folder)))
+                try:
+                    size = upright_size(file, max_pixels=export.max_pixels)
+                except ImageError as error:
+                    missing.append(f"{entry.path} ({error.reason})")
+                    continue
+                known = {
+                    "identity": entry.identity,
+                    "camera": entry.camera,
+                    "time": entry.time.isoformat() if entry.time else None,
+                    "tracklet": entry.metadata.get(TRACKLET),
+                    "domain": entry.domain,
+                    "gallery_id": str(one),
+                }
+                named = {name: value for name, value in known.items() if value}
+                yield Annotation(Path(os.path.relpath(file, folder)).as_posix(), size, entry.box, attributes=named)
+            task.advance(len(ids))
+
+    files = write_annotations(out, people())
+    if missing:
+        export.reporter.warn(f"{len(missing):,} entries are left out, as their images can't be read: {missing[0]}, …")
+    return files

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit
 
+from sil_cli.defaults import RECORD_FILE
 from sil_cli.errors import ModelError, UsageError, one_line, visible
-from sil_cli.files import LARGEST_FILE, sha256_of_file
+from sil_cli.files import LARGEST_FILE, MOST_TEXT, sha256_of_file
 from sil_cli.installing import extra_command
-from sil_cli.models.record import ModelCard
+from sil_cli.models.record import WEIGHTS_FILE, ModelCard
 from sil_cli.runtime import import_quietly
 
 if TYPE_CHECKING:
@@ -125,6 +126,12 @@ def _from_hub(found: re.Match[str], address: str, reporter: Reporter) -> Origin:
         _check_size(metadata.size, address)
         reporter.note(f"Fetching {visible(address)}.")
         path = huggingface_hub.hf_hub_download(repository, file, revision=metadata.commit_hash, endpoint=endpoint)
+        if file.rpartition("/")[2] == WEIGHTS_FILE:  # of `sil export --to hf`: how to build it lies beside
+            beside, commit = file.removesuffix(WEIGHTS_FILE) + RECORD_FILE, metadata.commit_hash
+            with contextlib.suppress(HfHubHTTPError):
+                url = huggingface_hub.hf_hub_url(repository, beside, revision=commit, endpoint=endpoint)
+                if (huggingface_hub.get_hf_file_metadata(url, timeout=TIMEOUT).size or 0) <= MOST_TEXT:
+                    huggingface_hub.hf_hub_download(repository, beside, revision=commit, endpoint=endpoint)
         licence, trained_on = _stated(repository, metadata.commit_hash, endpoint)
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no answer"

@@ -57,7 +57,8 @@ class CropSettings(Section):
     detector: str = Field(
         "torchvision",
         min_length=1,
-        description="`torchvision`, an .onnx or .xml file, a .txt of boxes or a folder of them, or `hog`",
+        description="`torchvision`, an .onnx or .xml file, boxes (.txt, COCO, CVAT or FiftyOne) or a folder of "
+        "their files, or `hog`",
     )
     min_score: Share = Field(0.1, description="detections of lower scores are ignored")
     min_height: Positive = Field(

@@ -105,7 +105,8 @@ class DataSettings(Section):
         None, description="the domain's name; default: the data set's own, or else the raw folder's"
     )
     images: Path | None = Field(
-        None, description="reader `csv`: the folder that paths in the table are relative to; default: the table's"
+        None,
+        description="readers `csv` and `annotations`: what paths in the file are relative to; default: its folder",
     )
     pattern: str | None = Field(None, description="reader `regex`: named groups identity, camera, split, frame")
     split: Literal["train", "test", "half"] = Field(

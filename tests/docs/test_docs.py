@@ -59,6 +59,16 @@ def test_commands_on_pages_are_what_the_program_takes(page: Path) -> None:
         parse(line)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_targets_of_make_and_scripts_on_pages_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    text = page.read_text()
+    made = re.findall(r"(?:^ *|`)make ([a-z][\w-]*)(?=`|$|\s{2,}| [A-Z]+=)", text, re.MULTILINE)
+    assert set(made) <= targets
+    scripts = re.findall(r"(?:^|[ `/])python3? ((?:docs|tests)/[\w./-]+\.py)", text, re.MULTILINE)
+    assert [script for script in scripts if not (ROOT / script).is_file()] == []
+
+
 def parse(line: str) -> None:
     """By the program's own parser, without running it; of `gallery info|verify` only that both exist."""
     words = shlex.split(re.split(r"\s[|>&]+\s", line)[0], comments=True)[1:]

@@ -430,6 +430,32 @@ def read_weights() -> None:
             read_state(Path(name))
 
 
+def make_annotations() -> None:
+    from sil_cli.data.annotations import Annotation, write_annotations
+
+    people = [
+        Annotation("a/1.jpg", (100, 200), (10, 20.5, 30, 40), 1, 0.5, {"identity": "5", "time": "2024-01-01T08:30"}),
+        Annotation("b.jpg", (50, 60), None, attributes={"identity": "Zoë", "split": "train"}),
+    ]
+    for name in ANNOTATED:
+        write_annotations(Path(name), people)
+
+
+def read_annotated() -> None:
+    from sil_cli.data.readers.own_images import read_annotated as read
+    from sil_cli.errors import SilError
+    from sil_cli.footage.detectors import AnnotatedPeople
+    from sil_cli.footage.frames import Frame
+
+    frame = Frame(1, None, 0.0, np.zeros((200, 100, 3), np.uint8))
+    for name in ANNOTATED:
+        with contextlib.suppress(SilError):
+            read(Path(name))
+        with contextlib.suppress(SilError):
+            AnnotatedPeople(Path(name), least=0.1).detect([frame])
+
+
+ANNOTATED = ("people.json", "people.xml", "samples.json")
 PARSERS = {
     "settings": Parser((Path("sil.toml"),), read_settings, make_settings),
     "assignments": Parser(
@@ -459,6 +485,7 @@ PARSERS = {
     "npz": Parser((Path("embeddings.npz"),), read_npz, make_npz, text=False),
     "npy-headers": Parser((Path("headers.txt"),), read_headers, make_npz),
     "tables": Parser((DATA / "table.csv", Path("list.txt")), read_tables, make_tables),
+    "annotations": Parser(tuple(map(Path, ANNOTATED)), read_annotated, make_annotations),
     "archives": Parser((Path("a.tar"), Path("a.tar.gz"), Path("a.zip")), read_archives, make_archives, text=False),
     "archive-names": Parser((Path("names.txt"),), read_names, make_archives),
     "words": Parser((Path("words.txt"),), read_words, make_words),

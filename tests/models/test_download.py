@@ -279,6 +279,18 @@ def test_a_file_of_the_hub_brings_its_card_along(hub, revision):
     assert (origin.licence, origin.trained_on) == ("apache-2.0", ("msmt17",))
 
 
+def test_a_model_of_this_program_brings_its_record_along(hub):
+    for revision in ("main", hub.commit):
+        hub.files[f"/owner/name/resolve/{revision}/model.safetensors"] = CONTENT
+        hub.files[f"/owner/name/resolve/{revision}/model.json"] = b"{}"
+    origin = find("hf://owner/name/model.safetensors", SUM, SilentReporter())
+    assert (origin.path.parent / "model.json").read_bytes() == b"{}"
+    for revision in ("main", hub.commit):
+        hub.files[f"/owner/name/resolve/{revision}/other/model.safetensors"] = CONTENT
+    origin = find("hf://owner/name/other/model.safetensors", SUM, SilentReporter())
+    assert [path.name for path in origin.path.parent.iterdir()] == ["model.safetensors"]
+
+
 def test_a_file_of_the_hub_is_checked_too(hub, tmp_path, monkeypatch):
     with pytest.raises(ModelError, match="it was deleted"):
         find("hf://owner/name/sub/net.pth", "0" * 64, SilentReporter())

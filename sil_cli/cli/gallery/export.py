@@ -18,10 +18,17 @@ EXAMPLES = """
 sil gallery export gallery.npz
 sil gallery export station.parquet --gallery station --camera c3
 sil gallery export table.csv
+sil gallery export samples.json
 sil gallery export --dataset data/site
 """
 OPTIONS = (
-    Option("out", metavar="[FILE]", help="A .npz, .csv (with .npy beside) or .parquet file.", kind=Path),
+    Option(
+        "out",
+        metavar="[FILE]",
+        help="A .npz, .csv (with .npy beside) or .parquet file; for annotation tools COCO's .json, CVAT's .xml or "
+        "FiftyOne's samples.json.",
+        kind=Path,
+    ),
     Option(
         "--dataset",
         metavar="DIR",

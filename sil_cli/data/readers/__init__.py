@@ -85,5 +85,8 @@ READERS: dict[str, Reader] = {
     "regex": Reader(
         own_images.read_regex, "any names: a regular expression with the groups identity, camera, split, frame"
     ),
+    "annotations": Reader(
+        own_images.read_annotated, "COCO's .json, CVAT's .xml for images or FiftyOne's samples.json; with identities"
+    ),
     "csv": Reader(own_images.read_csv, "a table with the columns path, identity and, where known, camera, split, time"),
 }

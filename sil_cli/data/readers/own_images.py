@@ -1,4 +1,4 @@
-"""Images of one's own: a folder per identity, names that a regular expression takes apart, or a table."""
+"""Images of one's own: a folder per identity, names that a regular expression takes apart, a table, or annotations."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import unicodedata
 from collections import Counter
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sil_cli.data.annotations import FIFTYONE_FILE, read_annotations
 from sil_cli.data.images import Box, parse_box
 from sil_cli.data.manifest import ImageRecord, Skipped
 from sil_cli.data.readers.folder_tree import SPLIT_NAMES, FoundImage, read_tree, split_of
@@ -27,6 +28,8 @@ from sil_cli.times import AmbiguousTimeError, TimeReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from sil_cli.data.annotations import Annotation
 
 SplitMode = Literal["train", "test", "half"]
 """What to do with images of no known split: `train`, all are training images; `test`, all belong to the test, as
@@ -188,6 +191,57 @@ def read_csv(
         found.append(image)
     options = {"table": table.name, "split": split, "seed": seed}
     return replace(_reading("csv", base, name, found, skipped, options), warnings=_nobodies(found))
+
+
+def read_annotated(
+    root: Path, *, images: Path | None = None, name: str | None = None, split: SplitMode = "train", seed: int = 0
+) -> Reading:
+    """Read the people of a document of COCO, CVAT for images or FiftyOne (`read_annotations`).
+
+    Who somebody is says the attribute identity; camera, split and time are read where they are given. Records name
+    the image and the box in it. Paths are relative to the document's folder, or to `images`.
+
+    Args:
+        root: The document, or FiftyOne's folder around its samples.json.
+        images: What paths are relative to instead, or a folder below which they lie.
+        name: The domain's name; that of the document, or of its folder where that is FiftyOne's, when None.
+        split: What to do with images of no known split (see `SplitMode`).
+        seed: Draws the identities for `half`.
+
+    Raises:
+        DataError: The document can't be read, or a path leaves the folder.
+    """
+    document = root / FIFTYONE_FILE if root.is_dir() else root
+    base = images or document.parent
+    check_root(base)
+    name = name or slug((document.parent.resolve() if document.name == FIFTYONE_FILE else document).stem) or None
+    found: list[FoundImage] = []
+    skipped: list[Skipped] = []
+    seen: set[tuple[str, Box | None]] = set()
+    for number, each in enumerate(read_annotations(document), 1):
+        image = _by_annotation(each, number, document, base)
+        if isinstance(image, FoundImage) and (image.path, image.box) in seen:
+            image = Skipped(path=image.path, reason="the same box a second time")
+        if isinstance(image, Skipped):
+            skipped.append(image)
+            continue
+        seen.add((image.path, image.box))
+        found.append(image)
+    options = {"document": document.name, "split": split, "seed": seed}
+    return replace(_reading("annotations", base, name, found, skipped, options), warnings=_nobodies(found))
+
+
+def _by_annotation(each: Annotation, number: int, document: Path, root: Path) -> FoundImage | Skipped:
+    cells = {key: each.attributes.get(key, "") for key in ("identity", "camera", "split", "time")}
+    box = "" if each.box is None else ",".join(map(str, each.box))
+    written = each.file
+    if written and (".." in PurePath(written).parts or path_below(root, written) is None):
+        written = str(document.parent.resolve() / written)  # as its folder sees it, where `root` is another
+    row = cells | {"path": written, "box": box}
+    found = _by_row(row, number, document, root)
+    if isinstance(found, Skipped):
+        return Skipped(path=each.file or f"frame {each.frame}", reason=found.reason.replace("line", "person", 1))
+    return found
 
 
 def _check_columns(table: Path, columns: list[str]) -> None:
