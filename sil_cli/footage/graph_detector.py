@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Outputs = Mapping[str, NDArray[Any]]
     Found = tuple[NDArray[np.float64], NDArray[np.float64]]
 
-Form = Literal["ssd", "yolo", "yolo-transposed", "yolox", "end-to-end", "boxes", "detr"]
+Form = Literal["ssd", "yolo", "yolo-rows", "yolo-transposed", "yolox", "end-to-end", "boxes", "detr"]
 
 MOST_PEOPLE = 500
 """Of a frame; a detector that finds more is wrong, and everything after it would take as long as that."""
@@ -47,6 +47,9 @@ _FREE_SIDE = 640
 _PERSON = re.compile(r"(\d+)['\"]?\s*:\s*['\"]person['\"]", re.IGNORECASE)
 _SECOND = re.compile(r"size|shape|scale|info", re.IGNORECASE)
 _OTHER = "Name a detector whose outputs are those of SSD, YOLO, YOLOX, torchvision or DETR; docs/footage.md lists them."
+_ROWS_OF_COCO = 84
+"""A box and COCO's 80 classes: nothing is left for whether there is anything at all, of which other rows have a column."""
+
 _MOST_SHARES = 2.0
 """Shares of the image lie between 0 and 1, or a little beside; boxes in pixels go far beyond."""
 
@@ -271,6 +274,8 @@ def recognise(outputs: Sequence[Port], name: str, height: int, width: int) -> Fo
             return "end-to-end"
         if len(shape) == 3:
             rows, columns = shape[1], shape[2]
+            if columns == _ROWS_OF_COCO and (rows is None or rows > columns):
+                return "yolo-rows"
             if columns is not None and columns >= 6 and (rows is None or rows > columns):
                 return "yolox" if of_cells else "yolo"
             if rows is not None and rows >= 5 and (columns is None or columns > rows):
@@ -311,10 +316,10 @@ def read_outputs(
         rows = _only(outputs)[number].astype(np.float64)
         rows = rows[rows[:, 5] == (person or 0)]
         return rows[:, :4], rows[:, 4]
-    if form in ("yolo", "yolox", "yolo-transposed"):
+    if form in ("yolo", "yolo-rows", "yolo-transposed", "yolox"):
         rows = _only(outputs)[number].astype(np.float64)
         rows = rows.T if form == "yolo-transposed" else rows
-        first = 4 if form == "yolo-transposed" else 5  # older ones say apart whether there is anything at all
+        first = 4 if form in ("yolo-rows", "yolo-transposed") else 5  # older ones say apart whether there is anything at all
         column = rows[:, first + (person or 0)] if rows.shape[1] > first else np.ones(len(rows))
         scores = column * (1 if first == 4 else rows[:, 4])
         middle = _decoded_yolox(rows[:, :4], height, width) if undecoded else rows[:, :4]

@@ -37,6 +37,15 @@ def test_a_detector_of_each_form_finds_its_person(tmp_path, form) -> None:
     assert found[0].score == pytest.approx(expected, abs=1e-3)
 
 
+def test_rows_of_a_box_and_cocos_classes_have_no_column_of_objectness(tmp_path) -> None:
+    rows = np.zeros((200, 84), dtype=np.float32)
+    rows[7, :4] = graphs.middle()
+    path = graphs.detector(tmp_path / "d.onnx", {"output0": (rows, ("n", 200, 84), 7 * 84 + 4)})
+    detector = GraphDetector(path, least=0.1)
+    (found,) = detector.detect([frame()])
+    assert [(each.box, round(each.score, 3)) for each in found] == [((24, 16, 24, 40), 0.8)]
+
+
 def test_a_yolo_of_two_classes_is_no_ssd(tmp_path) -> None:
     detector = GraphDetector(graphs.yolo(tmp_path / "two.onnx", classes=2), least=0.1)
     assert detector.form == "yolo"
