@@ -48,7 +48,7 @@ _PERSON = re.compile(r"(\d+)['\"]?\s*:\s*['\"]person['\"]", re.IGNORECASE)
 _SECOND = re.compile(r"size|shape|scale|info", re.IGNORECASE)
 _OTHER = "Name a detector whose outputs are those of SSD, YOLO, YOLOX, torchvision or DETR; docs/footage.md lists them."
 _ROWS_OF_COCO = 84
-"""A box and COCO's 80 classes: nothing is left for whether there is anything at all, of which other rows have a column."""
+"""A box and COCO's 80 classes: no column is left for whether there is anything at all, which other rows have."""
 
 _MOST_SHARES = 2.0
 """Shares of the image lie between 0 and 1, or a little beside; boxes in pixels go far beyond."""
@@ -319,7 +319,8 @@ def read_outputs(
     if form in ("yolo", "yolo-rows", "yolo-transposed", "yolox"):
         rows = _only(outputs)[number].astype(np.float64)
         rows = rows.T if form == "yolo-transposed" else rows
-        first = 4 if form in ("yolo-rows", "yolo-transposed") else 5  # older ones say apart whether there is anything at all
+        # Older ones say apart whether there is anything at all.
+        first = 4 if form in ("yolo-rows", "yolo-transposed") else 5
         column = rows[:, first + (person or 0)] if rows.shape[1] > first else np.ones(len(rows))
         scores = column * (1 if first == 4 else rows[:, 4])
         middle = _decoded_yolox(rows[:, :4], height, width) if undecoded else rows[:, :4]
