@@ -193,7 +193,7 @@ def crop(settings: Settings, reporter: Reporter) -> CropResult:
 
 def _nothing_usable(failed: Sequence[Skipped]) -> DataError:
     reasons = "; ".join(f"{each.path} ({each.reason})" for each in failed)
-    return DataError(f"Nothing that was named can be used: {reasons}.", "Replace these files, or name others.")
+    return DataError(f"Nothing that was named can be used: {reasons}.", "Replace or correct these, or name others.")
 
 
 def _draw(

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Outputs = Mapping[str, NDArray[Any]]
     Found = tuple[NDArray[np.float64], NDArray[np.float64]]
 
-Form = Literal["ssd", "yolo", "yolo-transposed", "yolox", "end-to-end", "boxes", "detr"]
+Form = Literal["ssd", "yolo", "yolo-rows", "yolo-transposed", "yolox", "end-to-end", "boxes", "detr"]
 
 MOST_PEOPLE = 500
 """Of a frame; a detector that finds more is wrong, and everything after it would take as long as that."""
@@ -47,6 +47,12 @@ _FREE_SIDE = 640
 _PERSON = re.compile(r"(\d+)['\"]?\s*:\s*['\"]person['\"]", re.IGNORECASE)
 _SECOND = re.compile(r"size|shape|scale|info", re.IGNORECASE)
 _OTHER = "Name a detector whose outputs are those of SSD, YOLO, YOLOX, torchvision or DETR; docs/footage.md lists them."
+_ROWS_OF_COCO = 84
+"""A box and COCO's 80 classes: no column is left for whether there is anything at all, which other rows have."""
+
+_MOST_SHARES = 2.0
+"""Shares of the image lie between 0 and 1, or a little beside; boxes in pixels go far beyond."""
+
 _UNDECODED = 50.0
 """Pixels: the centres that an undecoded YOLOX gives are offsets from a cell and stay far below, decoded ones go as far
 as the image does."""
@@ -260,14 +266,16 @@ def recognise(outputs: Sequence[Port], name: str, height: int, width: int) -> Fo
     listed = ", ".join(map(str, outputs)) or "none"
     if len(outputs) == 1:
         shape = next(iter(shapes.values()))
-        known = shape[-1:] == [7] and all(size in (1, None) for size in shape[:-2])
-        if len(shape) in (2, 3, 4) and known:
+        # Three dimensions would be a YOLO of two classes, and two those that YOLOv7 exports, in another order.
+        if len(shape) == 4 and shape[3] == 7 and all(size in (1, None) for size in shape[:2]):
             return "ssd"
         of_cells = len(shape) == 3 and shape[1] == _cells(height, width)
         if len(shape) == 3 and shape[2] == 6 and not of_cells and (shape[1] is None or shape[1] <= 2000):
             return "end-to-end"
         if len(shape) == 3:
             rows, columns = shape[1], shape[2]
+            if columns == _ROWS_OF_COCO and (rows is None or rows > columns):
+                return "yolo-rows"
             if columns is not None and columns >= 6 and (rows is None or rows > columns):
                 return "yolox" if of_cells else "yolo"
             if rows is not None and rows >= 5 and (columns is None or columns > rows):
@@ -308,10 +316,11 @@ def read_outputs(
         rows = _only(outputs)[number].astype(np.float64)
         rows = rows[rows[:, 5] == (person or 0)]
         return rows[:, :4], rows[:, 4]
-    if form in ("yolo", "yolox", "yolo-transposed"):
+    if form in ("yolo", "yolo-rows", "yolo-transposed", "yolox"):
         rows = _only(outputs)[number].astype(np.float64)
         rows = rows.T if form == "yolo-transposed" else rows
-        first = 4 if form == "yolo-transposed" else 5  # older ones say apart whether there is anything at all
+        # Older ones say apart whether there is anything at all.
+        first = 4 if form in ("yolo-rows", "yolo-transposed") else 5
         column = rows[:, first + (person or 0)] if rows.shape[1] > first else np.ones(len(rows))
         scores = column * (1 if first == 4 else rows[:, 4])
         middle = _decoded_yolox(rows[:, :4], height, width) if undecoded else rows[:, :4]
@@ -321,14 +330,14 @@ def read_outputs(
         logits = next(value for value in outputs.values() if value is not None and value.shape[-1] != 4)[number].astype(
             np.float64
         )
-        if logits.shape[1] in (
-            91,
-            92,
-        ):  # DETR's own: the last class is nothing at all, and persons are the first of COCO
+        if np.nanmax(np.abs(boxes), initial=0.0) > _MOST_SHARES:
+            raise ValueError("boxes in pixels")  # of YOLO-NAS and the like, with scores that are no logits
+        of_coco = logits.shape[1] in (91, 92)  # whose persons are 1
+        if logits.shape[1] == 92:  # DETR's own: the last class is nothing at all
             raised = np.exp(logits - logits.max(axis=1, keepdims=True))
             scores = (raised / raised.sum(axis=1, keepdims=True))[:, 1 if person is None else person]
         else:
-            scores = 1 / (1 + np.exp(-logits[:, person or 0]))
+            scores = 1 / (1 + np.exp(-logits[:, int(of_coco) if person is None else person]))
         return _edges(boxes.astype(np.float64)) * whole, scores
     return _of_boxes(outputs, number, person)
 
@@ -358,6 +367,8 @@ def _of_boxes(outputs: Outputs, number: int, person: int | None) -> Found:
     if count is not None:
         mine = mine & (np.arange(len(labels)) < int(np.asarray(count).reshape(-1)[number if batched else 0]))
     edges = (boxes[number] if batched else boxes).astype(np.float64)
+    if mine.any() and np.nanmax(np.abs(edges[mine]), initial=0.0) <= _MOST_SHARES and scores[mine].max() > 0:
+        raise ValueError("boxes as shares of the image")  # TensorFlow's, top before left
     return edges[mine], scores[mine].astype(np.float64)
 
 

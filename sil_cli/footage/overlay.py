@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from sil_cli.data.images import ImageError, load_image
 from sil_cli.errors import SilError, UsageError, from_cell, one_line
-from sil_cli.files import read_text, writing
+from sil_cli.files import read_text, remove_leftovers, writing
 from sil_cli.footage.evaluate_tracks import read_tracks
 from sil_cli.report.canvas import data_uri, font, shrunk
 from sil_cli.report.pages import render
@@ -124,6 +124,7 @@ def draw_footage(
             own = settings.is_users_own("crop.overlay")
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
+                remove_leftovers(path.parent)  # a killed run's half of a video may be large
                 _write_overlay(path, reader, footage, wanted.out / "tracks" / f"{name}.csv", reporter, users_own=own)
                 overlays.append(path)
             except (OSError, SilError) as error:

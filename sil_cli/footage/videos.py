@@ -30,8 +30,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-STREAM = re.compile(r"(?P<scheme>rtsps?|rtmps?|https?|udp|rtp|tcp|srt)://(?:[^/@]*@)?(?P<rest>.+)", re.IGNORECASE)
-"""An address that FFmpeg opens as a stream; the name and the password in it are shown and written nowhere."""
+STREAM = re.compile(
+    r"(?P<scheme>rtsps?|rtmps?|https?|udp|rtp|tcp|srt)://(?:[^?]*@|[^/?#]*:(?!\d*[/?#]).*@)?(?P<rest>.+)", re.IGNORECASE
+)
+"""An address that FFmpeg opens as a stream; the name and the password in it are shown and written nowhere.
+
+They end at the last `@`, since a password may hold one, or a slash or a question mark that nobody escaped."""
+
+_SECRET = re.compile(
+    r"(?<=[?&;])(?P<key>[^=&;]*(?:user|usr|login|account|pass|pwd|pw|token|key|auth|secret|sig|session|sid)[^=&;]*)=[^&;]*",
+    re.IGNORECASE,
+)
+"""What a camera is told of who asks, in the query of its address: `?user=me&pwd=…`."""
 
 _CONTAINERS = (
     "mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,vvc,asf,flv,live_flv,ogg,mxf,ivf,mjpeg,yuv4mpegpipe,dhav,gif,"
@@ -93,17 +103,21 @@ class Oddities:
         damaged: Packets that can't be decoded.
         jumps: Frames whose clock lay before the frame before them, or more than a day after.
         cut: Seconds that are missing at its end, of those that the container promised.
+        closed: A stream was ended by whoever sent it.
     """
 
     damaged: int = 0
     jumps: int = 0
     cut: float = 0.0
+    closed: bool = False
 
     def described(self) -> list[str]:
         """What there is to say of it, in a few words each."""
         said = []
         if self.cut:
             said.append(f"it ends {self.cut:,.1f} s before its length: cut short, or still being written")
+        if self.closed:
+            said.append("the other side ended the stream")
         if self.damaged:
             pieces = "1 damaged piece is" if self.damaged == 1 else f"{self.damaged:,} damaged pieces are"
             said.append(f"{pieces} passed over")
@@ -164,9 +178,12 @@ def require_video_library() -> Any:
 
 
 def shown_address(address: str) -> str:
-    """A stream's address without the name and the password in it, on one line."""
+    """A stream's address without the name and the password before its host or in its query, on one line."""
     found = STREAM.fullmatch(address)
-    return visible(f"{found['scheme']}://{found['rest']}" if found else address)
+    if found is None:
+        return visible(address)
+    rest = _SECRET.sub(lambda secret: f"{secret['key']}=…", found["rest"])
+    return visible(f"{found['scheme']}://{rest}")
 
 
 @contextlib.contextmanager
@@ -217,6 +234,9 @@ def _why(error: Exception, patience: float | None) -> str:
     av = import_quietly("av")
     if patience is not None and isinstance(error, av.error.ExitError | TimeoutError):
         return f"it says nothing for {patience:g} s"
+    if patience is not None:  # FFmpeg names the whole address in what it says, with the password
+        answers = "what it answers is no video" if isinstance(error, av.error.InvalidDataError) else None
+        return answers or visible(getattr(error, "strerror", None) or type(error).__name__)
     if isinstance(error, av.error.InvalidDataError):
         return "not a video, or one that was cut before its end was written"
     return one_line(error)
@@ -344,6 +364,7 @@ def read_video(
                 place = Place(index, seconds, due, oddities.damaged, stamp if alone else None, clock.offset or 0.0)
                 yield place, _upright(frame)
         oddities.jumps = 0 if live else clock.jumps
+        oddities.closed = live and index >= 0
         if index < 0:
             raise VideoError(name, "no frame in it can be decoded" if oddities.damaged else "no frames in it")
         missing = (facts.seconds or 0.0) - seconds - clock_margin(facts)

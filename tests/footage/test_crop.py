@@ -18,6 +18,7 @@ from commands import sil, start_sil
 from detector_graphs import yolo
 from footage_videos import detections, make_frames, make_sound, make_video, person_box, picture
 from PIL import Image
+from rtsp_server import Camera, make_film
 
 from sil_cli.files import TEMPORARY_MARK
 from sil_cli.footage import crop as cropping
@@ -434,3 +435,66 @@ def test_images_of_several_sizes_and_broken_ones_are_said_also_after_a_kill(empt
     (footage,) = crop(settings, SilentReporter()).footage
     assert footage.frames == 23
     assert footage.odd == ["1 damaged piece is passed over", "its frames have 2 sizes"]
+
+
+def watched(camera: Camera, *more: object, login: str = "me:s3cret"):
+    """What `sil crop` makes of a camera; the password must be nowhere."""
+    Path("det.txt").write_text(detections(60))
+    with camera.listening():
+        outcome = sil(
+            *("crop", f"rtsp://{login}@127.0.0.1:{camera.port}/live", "--detector", "det.txt", "--model", "none"),
+            *("--every", 0, "--for", 1, "--set", "crop.patience=1", *more),
+        )
+    secret = login.partition(":")[2]
+    assert secret not in outcome.out + outcome.err
+    files = [path for path in Path().rglob("*") if path.is_file()]
+    assert not [path for path in files if secret in str(path) or secret.encode() in path.read_bytes()]
+    return outcome
+
+
+def test_a_camera_is_cropped_by_rtsp_and_gets_its_password(empty) -> None:
+    camera = Camera(make_film(empty / "film.h264", 60), login="me:s3cret")
+    outcome = watched(camera, "--json")
+    assert outcome.code == 0, outcome.err
+    assert camera.methods[:5] == ["OPTIONS", "DESCRIBE", "DESCRIBE", "SETUP", "PLAY"]
+    (footage,) = outcome.document["footage"]
+    assert footage["camera"] == f"127.0.0.1:{camera.port}/live"
+    assert footage["frames"] > 0
+    assert footage["odd"] == []
+    rows = rows_of(Path("crops/crops.csv"))
+    assert {row["video"] for row in rows} == {f"rtsp://127.0.0.1:{camera.port}/live"}
+    for row in rows:  # the pictures are whole: a crop is as its frame was drawn
+        index = int(row["frame"])
+        left, top, width, height = map(int, row["frame_box"].split(","))
+        drawn = picture(index)[top : top + height, left : left + width].astype(float)
+        with Image.open(Path("crops") / row["path"]) as image:
+            assert np.abs(np.asarray(image, dtype=float) - drawn).mean() < 12
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ({"login": "me:other"}, "401 Unauthorized"),
+        ({"refuses": "404 Not Found"}, "404 Not Found"),
+        ({"refuses": "503 Service Unavailable"}, "5XX Server Error"),
+        ({"rubbish": b"\0\xff rubbish\r\n\r\n" * 50}, "what it answers is no video"),
+    ],
+)
+def test_a_camera_that_refuses_is_named_without_its_password(empty, how, why) -> None:
+    outcome = watched(Camera(make_film(empty / "film.h264", 10), **how))
+    assert outcome.code == 1
+    assert why in outcome.error
+    assert "Replace or correct these" in outcome.error
+
+
+def test_what_was_seen_of_a_camera_that_stalls_or_leaves_is_kept(empty) -> None:
+    film = make_film(empty / "film.h264", 60)
+    stalled = watched(Camera(film, stalls_after=12), "--for", 30, "--out", "stalled", "--json")
+    assert stalled.code == 1
+    assert "the stream broke off: it says nothing for 1 s" in stalled.document["failed"][0]["reason"]
+    left = watched(Camera(film, closes_after=12), "--for", 30, "--out", "left", "--json")
+    assert left.code == 0, left.err
+    assert left.document["footage"][0]["odd"] == ["the other side ended the stream"]
+    assert left.document["footage"][0]["frames"] == 12
+    assert rows_of(Path("stalled/crops.csv"))
+    assert rows_of(Path("left/crops.csv"))

@@ -37,6 +37,54 @@ def test_a_detector_of_each_form_finds_its_person(tmp_path, form) -> None:
     assert found[0].score == pytest.approx(expected, abs=1e-3)
 
 
+def test_rows_of_a_box_and_cocos_classes_have_no_column_of_objectness(tmp_path) -> None:
+    rows = np.zeros((200, 84), dtype=np.float32)
+    rows[7, :4] = graphs.middle()
+    path = graphs.detector(tmp_path / "d.onnx", {"output0": (rows, ("n", 200, 84), 7 * 84 + 4)})
+    detector = GraphDetector(path, least=0.1)
+    (found,) = detector.detect([frame()])
+    assert [(each.box, round(each.score, 3)) for each in found] == [((24, 16, 24, 40), 0.8)]
+
+
+def test_a_yolo_of_two_classes_is_no_ssd(tmp_path) -> None:
+    detector = GraphDetector(graphs.yolo(tmp_path / "two.onnx", classes=2), least=0.1)
+    assert detector.form == "yolo"
+    assert [each.box for each in detector.detect([frame()])[0]] == [(24, 16, 24, 40)]
+
+
+@pytest.mark.parametrize(("classes", "certain"), [(91, 1 / (1 + np.exp(-0.8))), (92, np.exp(0.8) / (np.exp(0.8) + 1))])
+def test_classes_of_coco_are_counted_from_one_and_only_detr_has_one_of_nothing(tmp_path, classes, certain) -> None:
+    boxes, logits = np.zeros((10, 4), dtype=np.float32), np.full((10, classes), -99, dtype=np.float32)
+    boxes[0] = np.array(graphs.middle()) / np.array([graphs.WIDTH, graphs.HEIGHT] * 2)
+    logits[0, 1] = 0  # and the score, 0.8
+    logits[:, -1] = 0
+    path = graphs.detector(
+        tmp_path / "d.onnx",
+        {"dets": (boxes, ("n", 10, 4), None), "labels": (logits, ("n", 10, classes), 1)},
+    )
+    (found,) = GraphDetector(path, least=0.1).detect([frame()])
+    assert [each.box for each in found] == [(24, 16, 24, 40)]
+    assert found[0].score == pytest.approx(certain, abs=1e-3)
+
+
+YOLO_NAS = {
+    "boxes": (np.tile(np.float32(graphs.BOX), (10, 1)), ("n", 10, 4), None),
+    "scores": (np.full((10, 80), 0.5, dtype=np.float32), ("n", 10, 80), None),
+}
+TENSORFLOW = {
+    "detection_boxes": (np.tile(np.float32([0.1, 0.1, 0.5, 0.5]), (10, 1)), ("n", 10, 4), None),
+    "detection_classes": (np.zeros(10, dtype=np.float32), ("n", 10), None),
+    "detection_scores": (np.full(10, 0.5, dtype=np.float32), ("n", 10), None),
+}
+
+
+@pytest.mark.parametrize("outputs", [YOLO_NAS, TENSORFLOW], ids=["YOLO-NAS", "TensorFlow"])
+def test_boxes_in_other_units_are_refused_and_not_taken_for_nobody(tmp_path, outputs) -> None:
+    path = graphs.detector(tmp_path / "d.onnx", outputs)
+    with pytest.raises(ModelError, match="not boxes after all"):
+        GraphDetector(path, least=0.1).detect([frame()])
+
+
 def test_the_authors_rtdetr_is_given_the_size_of_its_input(tmp_path) -> None:
     detector = GraphDetector(graphs.rtdetr(tmp_path / "rt.onnx"), least=0.1)
     assert detector.form == "boxes"
@@ -89,6 +137,7 @@ def test_openvino_finds_what_onnx_runtime_finds(tmp_path) -> None:
     "outputs",
     [
         {"embedding": (np.zeros(12, dtype=np.float32), ("n", 12), 0)},
+        {"yolov7_end2end": (np.zeros((9, 7), dtype=np.float32), (9, 7), None)},
         {"mask": (np.zeros((2, 4, 4), dtype=np.float32), ("n", 2, 4, 4), 0)},
         {"a": (np.zeros(3, dtype=np.float32), ("n", 3), 0), "b": (np.zeros(3, dtype=np.float32), ("n", 3), 0)},
     ],

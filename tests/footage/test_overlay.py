@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from commands import sil
 
+from sil_cli.files import TEMPORARY_MARK
 from sil_cli.footage.overlay import Trajectory, draw_boxes, draw_trajectories
 
 if TYPE_CHECKING:
@@ -77,9 +78,12 @@ def test_done_footage_is_drawn_later_without_cropping_it_again(
     monkeypatch.chdir(tmp_path)
     command = ["crop", film / "c1", "--detector", film / "c1/gt/gt.txt", *CROP]
     sil(*command)
+    left = tmp_path / f"{TEMPORARY_MARK}{16 * 'a'}.mkv"
+    left.write_bytes(b"of a killed run")
     again = sil(*command, "--overlay", "one.mkv").document
     assert again["footage"][0]["unchanged"]
     assert len(frames_in(tmp_path / "one.mkv")) == 12
+    assert not left.exists()
 
 
 @pytest.mark.parametrize(

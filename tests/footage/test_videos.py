@@ -353,8 +353,20 @@ def test_a_stream_that_accepts_and_says_nothing_is_given_up(tmp_path) -> None:
     assert "secret" not in footage.name + footage.camera + footage.label
 
 
-def test_addresses_are_shown_without_passwords() -> None:
-    assert shown_address("rtsp://me:pass@cam.example/a\x1b") == "rtsp://cam.example/a\\x1b"
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://me:pass@cam.example/a\x1b", "rtsp://cam.example/a\\x1b"),
+        ("rtsp://me:p@ss@cam.example:554/live", "rtsp://cam.example:554/live"),
+        ("rtsp://me:p/ss@cam.example/live", "rtsp://cam.example/live"),
+        ("rtsp://me:p?ss@cam.example/live", "rtsp://cam.example/live"),
+        ("http://cam.example/v.cgi?user=me&pwd=pass&channel=2", "http://cam.example/v.cgi?user=…&pwd=…&channel=2"),
+        ("http://cam.example:81/stream?access_token=pass", "http://cam.example:81/stream?access_token=…"),
+        ("http://cam.example:81/stream?mail=me@home", "http://cam.example:81/stream?mail=me@home"),
+    ],
+)
+def test_addresses_are_shown_without_passwords(address, shown) -> None:
+    assert shown_address(address) == shown
 
 
 def test_numbers_in_names_are_compared_as_numbers() -> None:
