@@ -72,7 +72,5 @@ def _track(current: Session, settings: Settings) -> TrackingResult:
             raise UsageError(f"--to mlflow takes no {option.flag.partition('/')[0]}.", "Leave it out.")
     result = track_in_mlflow(settings)
     values = sum(each.metrics for each in result.runs)
-    current.next_command(
-        f"{len(result.runs)} runs with {values:,} values of metrics are in MLflow's folder {escape(result.store)}."
-    )
+    current.next_command(f"{values:,} values of metrics are in MLflow's folder {escape(result.store)}.")
     return result

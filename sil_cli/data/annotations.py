@@ -100,6 +100,8 @@ def read_annotations(path: Path) -> list[Annotation]:
                 raise DataError(f"{path} has neither COCO's images and annotations nor FiftyOne's samples.", _FIX)
     except ValidationError as error:
         raise DataError(f"{path} is not as its format has it: {first_problem(error)}.", _FIX) from error
+    except FileNotFoundError as error:
+        raise DataError(f"There is no {path}.", "Check the path.") from error
     except (OSError, ValueError, expat.ExpatError) as error:
         raise DataError(f"{path} can't be read as annotations: {one_line(error)}.", _FIX) from error
     return [replace(each, box=None) if each.size and each.box == (0, 0, *each.size) else each for each in found]
