@@ -207,6 +207,11 @@ HOSTILE = {
 }  # fmt: skip
 
 
+def test_a_document_that_is_not_there_is_not_called_damaged(tmp_path) -> None:
+    with pytest.raises(DataError, match=r"There is no .*gone\.json"):
+        read_annotations(tmp_path / "gone.json")
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_documents_are_refused(tmp_path, name) -> None:
     content, why = HOSTILE[name]
@@ -225,11 +230,6 @@ def test_a_network_is_not_taken_for_annotations(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_document_that_is_not_there_is_not_called_damaged(tmp_path) -> None:
-    with pytest.raises(DataError, match=r"There is no .*gone\.json"):
-        read_annotations(tmp_path / "gone.json")
-
-
 def test_the_size_of_an_image_is_that_of_its_upright_pixels(tmp_path, orientation) -> None:
     tags = Image.Exif()
     tags[0x0112] = orientation
