@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import sil, start_sil
+from commands import ROOT, sil, start_sil
 from detector_graphs import yolo
 from footage_videos import detections, make_frames, make_sound, make_video, person_box, picture
 from PIL import Image
@@ -344,6 +346,39 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(lobby, monkeypatch) -> 
     assert "disk is full" in outcome.error.lower()
     assert sil(*known()).code == 0
     assert all((lobby / "crops" / row["path"]).is_file() for row in rows_of(lobby / "crops/crops.csv"))
+
+
+_ON_A_SMALL_DISK = """
+mount -t tmpfs -o size=128k none small || exit 77
+"$@"; echo "code $?"
+cp -a small/crops full
+mount -o remount,size=8m small
+"$@"; echo "code $?"
+cp -a small/crops after
+"""
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+def test_a_disk_that_is_really_full_is_said_and_gone_on_with(empty) -> None:
+    make_video(empty / "lobby.mp4", 200)
+    (empty / "det.txt").write_text(detections(200))
+    keep = ("--keep", 100)
+    assert sil(*known(*keep, "--out", "large/crops")).code == 0
+    (empty / "small").mkdir()
+    words = [sys.executable, "-m", "sil_cli", *map(str, known(*keep, "--out", "small/crops"))]
+    command = ["unshare", "-rm", "sh", "-c", _ON_A_SMALL_DISK, "sh", *words]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=empty, env=variables, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode == 77 or "unshare failed" in done.stderr:
+        pytest.skip("no disk may be mounted here")
+    assert [line for line in done.stdout.splitlines() if line.startswith("code")] == ["code 1", "code 0"], done.stderr
+    assert done.stderr.count("Error: The disk is full") == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for image in empty.glob("full/images/lobby/[!.]*.jpg"):
+        with Image.open(image) as opened:
+            opened.load()
+    assert content_of(empty / "after") == content_of(empty / "large/crops")  # as deep, for the paths in it
 
 
 @pytest.mark.thorough

@@ -177,7 +177,7 @@ def check_root(root: Path) -> None:
     if root.is_dir():
         return
     if not root.exists():
-        raise DataError(f"There is no folder {root}.", "Check the path.")
+        raise DataError(f"There is no {root}.", "Check the path.")
     if root.name.lower().endswith(ARCHIVE_SUFFIXES):
         raise DataError(f"{root} is an archive.", "Unpack it and give the folder that comes out of it.")
     raise DataError(f"{root} is a file, not a folder.", "Give the folder that holds the images.")
