@@ -15,7 +15,7 @@ from sil_cli.errors import SilError, UsageError, visible
 from sil_cli.evaluation.calibration import CALIBRATION_FILE
 from sil_cli.evaluation.results import RESULTS_FILE
 from sil_cli.files import copy_file, make_own_folder, parse_toml, read_json, read_text, staging_folder, write_text
-from sil_cli.models.record import WEIGHTS_FILE, WITHDRAWN, ModelRecord, read_record
+from sil_cli.models.record import WEIGHTS_FILE, ModelCard, ModelRecord, read_record
 from sil_cli.report.run_inputs import EVALUATION_FOLDER, SavedScores, evaluations
 from sil_cli.results import Result
 from sil_cli.runs.run_folder import FACTS_FILE, METRICS_FILE, SETTINGS_FILE, RunFacts, read_facts, read_metrics
@@ -68,12 +68,8 @@ def export_hub_folder(settings: Settings, licence: str | None) -> HubFolderResul
     scores = _scores(run, record.fingerprint)
     trained_on = [each.name for each in facts.sources] if facts else list(record.card.trained_on if record.card else ())
     licence = licence or (record.card.licence if record.card else None)
-    warnings = list(record.card.warnings) if record.card else []
-    warnings += [
-        f"This model learnt from {why}."
-        for part, why in WITHDRAWN.items()
-        if facts and part in " ".join(trained_on).lower()
-    ]
+    origin = record.card or ModelCard(source=str(run), sha256=record.fingerprint, trained_on=tuple(trained_on))
+    warnings = origin.warnings
     names = [WEIGHTS_FILE, RECORD_FILE, *([CALIBRATION_FILE] if (run / CALIBRATION_FILE).is_file() else [])]
     make_own_folder(folder)
     for name in names:

@@ -155,12 +155,12 @@ def test_an_identity_may_be_called_train(tmp_path):
 
 
 def test_a_missing_folder_is_an_error(tmp_path):
-    with pytest.raises(DataError, match=r"There is no \S+\.$"):
+    with pytest.raises(DataError, match=r"There is no \S+\. Check the path"):
         read_folders(tmp_path / "missing")
 
 
 def test_a_missing_table_is_not_called_a_folder(tmp_path):
-    with pytest.raises(DataError, match=r"There is no \S+/people\.csv\.$"):
+    with pytest.raises(DataError, match=r"There is no \S+/people\.csv\. Check the path"):
         read_csv(tmp_path / "people.csv")
 
 
@@ -290,7 +290,7 @@ def test_paths_may_be_relative_to_another_folder_than_the_table_s(table, tmp_pat
     reading = read_csv(table("path,identity\na/1.jpg,x\n"), images=images)
     assert (reading.root, reading.name) == (images, "images")
     assert [record.path for record in reading.records] == ["a/1.jpg"]
-    with pytest.raises(DataError, match=r"There is no \S+\.$"):
+    with pytest.raises(DataError, match=r"There is no \S+\. Check the path"):
         read_csv(table("path,identity\na/1.jpg,x\n"), images=tmp_path / "absent")
 
 
@@ -407,7 +407,7 @@ def test_the_table_must_be_found(table, tmp_path):
     table("path,identity\n", "b.csv")
     with pytest.raises(DataError, match=r"has 2 tables: a\.csv, b\.csv"):
         read_csv(tmp_path)
-    with pytest.raises(DataError, match=r"There is no \S+\.$"):
+    with pytest.raises(DataError, match=r"There is no \S+\. Check the path"):
         read_csv(tmp_path / "missing")
 
 
